@@ -1,0 +1,1 @@
+"""Bundled plugins; each one uses only what `sentikit` makes public."""

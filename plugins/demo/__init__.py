@@ -1,0 +1,13 @@
+"""The embedded demo dataset: sentences written for this project, to try the tool on."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_datasets(register: Any) -> None:
+    """Offer ``demo``."""
+    register(
+        "demo", f"{__name__}.dataset:Demo", summary="about 500 sentences shipped with sentikit"
+    )

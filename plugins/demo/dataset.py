@@ -1,0 +1,24 @@
+"""Reads the demo sentences that lie beside this file."""
+
+from __future__ import annotations
+
+import csv
+from importlib.resources import files
+
+from sentikit import DatasetLoader, Examples, ExamplesBuilder
+
+
+class Demo(DatasetLoader):
+    """Review sentences, each written by hand for this project; see README.md beside this file."""
+
+    def splits(self) -> tuple[str, ...]:
+        """Return train, validation and test."""
+        return ("train", "validation", "test")
+
+    def load(self, split: str) -> Examples:
+        """Load a split."""
+        builder = ExamplesBuilder()
+        text = (files(__package__) / f"{split}.csv").read_text(encoding="utf-8")
+        for row in csv.DictReader(text.splitlines()):
+            builder.add(row["text"], label=row["label"], source=row["source"], id=row["id"])
+        return builder.finish()

@@ -1,0 +1,115 @@
+"""Finds DynaSent's files in a folder or inside its zip archive, and reads them where they are."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import jsonlines
+
+from sentikit import InputError, disk_errors
+
+_ARCHIVE = "dynasent-v1.1.zip"
+# What zipfile raises for damaged, unsupported and encrypted members.
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A JSON Lines file on disk or a member of a zip archive.
+
+    Attributes:
+        path: the file, or the archive.
+        member: the name inside the archive; never used as a path of the file system.
+    """
+
+    path: Path
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield line number and object of each line.
+
+        Raises:
+            InputError: a line is not valid UTF-8 or JSON, or not an object; names the line.
+        """
+        with disk_errors(self.path), self._archive_errors(), self._open() as stream:
+            number = 0
+
+            def counted() -> Iterator[bytes]:
+                nonlocal number
+                for number, line in enumerate(stream, start=1):  # noqa: B007 - read outside
+                    yield line
+
+            try:
+                for row in jsonlines.Reader(counted()).iter(type=dict, skip_empty=True):
+                    yield number, row
+            except jsonlines.InvalidLineError as error:
+                raise InputError(
+                    f"{self}, line {error.lineno}: {_reason(error)}. Mend or remove the line."
+                ) from error
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        if self.member is None:
+            with self.path.open("rb") as stream:
+                yield stream
+        else:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+                yield stream
+
+    @contextlib.contextmanager
+    def _archive_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except _ARCHIVE_ERRORS as error:
+            raise _unreadable(self.path, error) from error
+
+
+def find_files(path: Path, names: list[str]) -> dict[str, DataFile]:
+    """Return the files among `names` that are in `path`: a folder, or a zip archive.
+
+    A folder is searched itself, one level deep, and then for the archive.
+
+    Raises:
+        InputError: `path` does not exist, or the archive cannot be read.
+    """
+    if path.is_file():
+        return _find_in_archive(path, names)
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist. Give DynaSent's folder, or {_ARCHIVE}.")
+    with disk_errors(path):
+        found = {name: file for name in names for file in _find_in_folder(path, name)}
+        archives = [*path.glob(_ARCHIVE), *path.glob(f"*/{_ARCHIVE}")]
+    return found or (_find_in_archive(archives[0], names) if archives else {})
+
+
+def _find_in_folder(folder: Path, name: str) -> list[DataFile]:
+    places = sorted([*folder.glob(name), *folder.glob(f"*/{name}")])
+    return [DataFile(place) for place in places if place.is_file()][:1]
+
+
+def _find_in_archive(path: Path, names: list[str]) -> dict[str, DataFile]:
+    try:
+        with disk_errors(path), zipfile.ZipFile(path) as archive:
+            members = {PurePosixPath(member).name: member for member in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        raise _unreadable(path, error) from error
+    return {name: DataFile(path, members[name]) for name in names if name in members}
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path} cannot be read as a zip archive ({error}). Download it again, or give a folder."
+    )
+
+
+def _reason(error: jsonlines.InvalidLineError) -> str:
+    return str(error).removesuffix(f" (line {error.lineno})").splitlines()[0]

@@ -1,0 +1,149 @@
+"""Reads splits from files of the user's, whatever their format and column names."""
+
+from __future__ import annotations
+
+import errno
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from sentikit import (
+    DatasetLoader,
+    Examples,
+    ExamplesBuilder,
+    InputError,
+    PartSettings,
+    disk_errors,
+    read_rows,
+)
+
+if TYPE_CHECKING:
+    from sentikit import Rows
+
+SPLITS = ("train", "validation", "test")
+
+
+class Files(DatasetLoader):
+    """Splits in files: one file a split, its columns named by the settings or found by name.
+
+    Labels are kept as spelled, numbers as short as they go (``1``, not ``1.0``); an empty label,
+    source or id counts as none.
+    """
+
+    class Settings(PartSettings):
+        """Which files, and which of their columns."""
+
+        train: Path | None = Field(None, description="file with the training examples")
+        validation: Path | None = Field(None, description="file with the validation examples")
+        test: Path | None = Field(None, description="file with the test examples")
+        text: str | None = Field(None, description="column of the texts; usual names are found")
+        label: str | None = Field(None, description="column of the labels; usual names are found")
+        source: str | None = Field(None, description="column of the sources; usual names are found")
+        id: str | None = Field(None, description="column of the ids; usual names are found")
+        format: Literal["csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "text"] | None = Field(
+            None, description="what the files are, where their suffixes do not tell"
+        )
+
+        @model_validator(mode="after")
+        def _names_a_file(self) -> Files.Settings:
+            if not any(getattr(self, split) for split in SPLITS):
+                raise ValueError("name at least one file, as train, validation or test")
+            return self
+
+    settings: Settings
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._places: dict[str, tuple[str, array[int]]] = {}
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits that have a file.
+
+        Raises:
+            InputError: a file is missing, is a folder or may not be read.
+        """
+        named = tuple(split for split in SPLITS if getattr(self.settings, split))
+        for split in named:
+            _check(self._path(split))
+        return named
+
+    def load(self, split: str) -> Examples:
+        """Read a split's file.
+
+        Raises:
+            InputError: the file is malformed (says where), a column is not found, or an id occurs
+                twice.
+        """
+        builder = ExamplesBuilder()
+        starts = array("q")
+        with read_rows(self._path(split), self.settings.format) as rows:
+            columns = self._columns(rows)
+            self._places[split] = (f"{rows.name}, {rows.unit}", starts)
+            for where, (text, label, source, id_) in _fields(rows, columns):
+                starts.append(where)
+                builder.add(text or "", label=label, source=source, id=id_)
+        examples = builder.finish()
+        if columns["id"] is not None:
+            self._refuse_repeated_ids(split, examples)
+        return examples
+
+    def locate(self, split: str, row: int) -> str:
+        """Say on which line of its file an example starts: ``reviews.csv, line 17``."""
+        if split not in self._places:
+            return super().locate(split, row)
+        place, starts = self._places[split]
+        return f"{place} {starts[row]}"
+
+    def _path(self, split: str) -> Path:
+        path: Path = getattr(self.settings, split)
+        return path.expanduser()
+
+    def _columns(self, rows: Rows) -> dict[str, str | None]:
+        """Choose the columns, in the order of `_fields`."""
+        text = rows.find_column("text", self.settings.text, "dataset.text=COLUMN")
+        optional = {
+            what: rows.find_optional_column(what, getattr(self.settings, what))
+            for what in ("label", "source", "id")
+        }
+        return {"text": text, **optional}
+
+    def _refuse_repeated_ids(self, split: str, examples: Examples) -> None:
+        if pc.count_distinct(examples.table.column("id")).as_py() == len(examples):
+            return
+        rows: dict[str, int] = {}
+        for row, id_ in enumerate(examples.ids):
+            first = rows.setdefault(id_, row)
+            if first != row:
+                raise InputError(
+                    f"{self.locate(split, row)}: the id {id_!r} was given before, at "
+                    f"{self.locate(split, first)}. Give every example an id of its own."
+                )
+
+
+def _check(path: Path) -> None:
+    """Refuse a path that cannot be read, without opening it: it may be a pipe."""
+    with disk_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError
+        path.stat()
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _fields(rows: Rows, columns: dict[str, str | None]) -> Iterator[tuple[int, list[str | None]]]:
+    """Yield where each row stands and its texts in `columns`; blank ones are None."""
+    present = [column for column in columns.values() if column is not None]
+    absent = len(present)
+    positions = [absent if c is None else present.index(c) for c in columns.values()]
+    for where, cells in rows.cells(*present):
+        padded = (*cells, None)
+        yield where, [_none_if_blank(padded[position]) for position in positions]
+
+
+def _none_if_blank(cell: str | None) -> str | None:
+    return None if cell is None or not cell or cell.isspace() else cell

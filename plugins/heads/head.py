@@ -1,0 +1,112 @@
+"""Heads of linear layers, with the study's activations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sentikit import Head, PartSettings
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Activation = Literal[
+    "tanh", "relu", "sigmoid", "leaky_relu", "gelu", "silu", "swish", "swishglu", "elu", "mish"
+]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "swish": nn.SiLU,
+    "elu": nn.ELU,
+    "mish": nn.Mish,
+}
+
+
+class LinearHead(Head):
+    """Dropout and one linear layer."""
+
+    class Settings(PartSettings):
+        """Settings of ``linear``."""
+
+        dropout: Dropout = 0.1
+
+    settings: Settings
+
+    def build(self, hidden_size: int, classes: int) -> nn.Module:
+        """Return a module from (texts, hidden_size) to (texts, classes)."""
+        return nn.Sequential(nn.Dropout(self.settings.dropout), nn.Linear(hidden_size, classes))
+
+
+class MlpHead(Head):
+    """[Linear, activation, Dropout] for each hidden layer, then Linear.
+
+    One activation module serves all hidden layers, as in the study: SwishGLU has weights, and its
+    layers share them.
+    """
+
+    class Settings(PartSettings):
+        """Settings of ``mlp``; the defaults are the study's."""
+
+        layers: Annotated[int, Field(ge=1, le=16)] = 2
+        width: Annotated[int, Field(ge=1)] = 1024
+        activation: Activation = "swishglu"
+        dropout: Dropout = 0.3
+
+    settings: Settings
+
+    def build(self, hidden_size: int, classes: int) -> nn.Module:
+        """Return a module from (texts, hidden_size) to (texts, classes)."""
+        chosen = self.settings
+        if chosen.activation == "swishglu":
+            activation: nn.Module = SwishGLU(chosen.width)
+        else:
+            activation = _ACTIVATIONS[chosen.activation]()
+        return MlpLayers(
+            hidden_size, chosen.width, chosen.layers, classes, activation, chosen.dropout
+        )
+
+
+class MlpLayers(nn.Module):
+    """Linear layers of one width that share an activation."""
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        layers: int,
+        outputs: int,
+        activation: nn.Module,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        sizes = [inputs] + [width] * layers
+        self.hidden = nn.ModuleList(nn.Linear(size, width) for size in sizes[:-1])
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, outputs)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return (texts, outputs)."""
+        for layer in self.hidden:
+            pooled = self.dropout(self.activation(layer(pooled)))
+        logits: Tensor = self.output(pooled)
+        return logits
+
+
+class SwishGLU(nn.Module):
+    """One projection to twice the width, split into a and g: a · SiLU(g) (arXiv:2002.05202)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, 2 * width)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return a tensor of the same shape."""
+        values, gates = self.projection(states).chunk(2, dim=-1)
+        return values * functional.silu(gates)

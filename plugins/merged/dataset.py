@@ -1,0 +1,92 @@
+"""The merged dataset of the study, from its parts, from its published files or from the hub.
+
+jbeno/sentiment_merged (Beno 2025): DynaSent round 1, round 2 and SST-3 one after the other, each
+split then shuffled as pandas does with ``sample(frac=1, random_state=42)``.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sentikit import DatasetLoader, Examples, ExamplesBuilder, InputError, PartSettings
+
+from .origins import HubRows, Origin, Parts, PublishedFiles
+
+SHUFFLE_SEED = 42
+
+
+class Merged(DatasetLoader):
+    """Three-label sentences of three sources: dynasent_r1, dynasent_r2 and sst_local."""
+
+    class Settings(PartSettings):
+        """Where the rows come from, and how the sources are balanced."""
+
+        path: Path | None = Field(
+            None,
+            description="folder with the published train.csv, validation.csv and test.csv, or "
+            "with both the treebank's and DynaSent's files",
+        )
+        sst: Path | None = Field(None, description="folder of the treebank; needs dynasent")
+        dynasent: Path | None = Field(None, description="DynaSent's folder or zip; needs sst")
+        balance: Literal["natural", "source"] = Field(
+            "natural",
+            description="source: repeat the smaller sources in train up to the size of the largest",
+        )
+
+        @model_validator(mode="after")
+        def _one_origin(self) -> Merged.Settings:
+            if (self.sst is None) != (self.dynasent is None):
+                raise ValueError("sst and dynasent belong together: give both, or path")
+            if self.path is not None and self.sst is not None:
+                raise ValueError("give path, or sst and dynasent, not all three")
+            return self
+
+    settings: Settings
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits for which all rows are there."""
+        return self._origin.splits()
+
+    def load(self, split: str) -> Examples:
+        """Load a split in the published order; ids are made from the texts."""
+        builder = ExamplesBuilder()
+        for row in self._origin.rows(split):
+            builder.add(row.text, label=row.label, source=row.source)
+        examples = builder.finish()
+        balanced = split == "train" and self.settings.balance == "source"
+        return _balance_sources(examples) if balanced else examples
+
+    def locate(self, split: str, row: int) -> str:
+        """Name the file and the line of a row, or its place in the part it comes from."""
+        return next(islice(self._origin.rows(split), row, None)).place
+
+    @cached_property
+    def _origin(self) -> Origin:
+        settings = self.settings
+        if settings.sst is not None and settings.dynasent is not None:
+            return Parts(settings.sst, settings.dynasent, SHUFFLE_SEED)
+        if settings.path is None:
+            return HubRows()
+        path = settings.path.expanduser()
+        if not path.is_dir():
+            raise InputError(
+                f"{path} is not a folder. Give one with train.csv, validation.csv and test.csv, "
+                "or with the treebank's and DynaSent's files."
+            )
+        published = PublishedFiles.below(path)
+        return published if published.splits() else Parts(path, path, SHUFFLE_SEED)
+
+
+def _balance_sources(examples: Examples) -> Examples:
+    """Repeat each source ceil(largest / its size) times and shuffle; nothing is copied."""
+    sources = np.array(examples.sources)
+    rows_of = [np.flatnonzero(sources == source) for source in dict.fromkeys(sources)]
+    largest = max(len(rows) for rows in rows_of)
+    repeated = np.concatenate([np.tile(rows, -(-largest // len(rows))) for rows in rows_of])
+    return examples.select(np.random.RandomState(SHUFFLE_SEED).permutation(repeated))

@@ -1,0 +1,15 @@
+"""Mixtures: any datasets put together, each weighted for training."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_datasets(register: Any) -> None:
+    """Offer ``mixture``."""
+    register(
+        "mixture",
+        f"{__name__}.dataset:Mixture",
+        summary="several datasets as one, each weighted for training",
+    )

@@ -1,0 +1,15 @@
+"""Registers the recipes that lie in ``sentikit.recipes``."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_recipes(register: Any) -> None:
+    """Offer every YAML file of the collection under its own name."""
+    from importlib.resources import files
+
+    for entry in sorted(files("sentikit.recipes").iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".yaml"):
+            register(entry.name.removesuffix(".yaml"), str(entry))

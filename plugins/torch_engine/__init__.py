@@ -1,0 +1,11 @@
+"""The engine ``torch``: plain PyTorch, one process or DistributedDataParallel."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_engines(register: Any) -> None:
+    """Offer ``torch``."""
+    register("torch", f"{__name__}.engine:TorchEngine", summary="plain PyTorch, one process or DDP")

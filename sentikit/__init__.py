@@ -1,0 +1,90 @@
+"""sentikit: label sentiment well and cheaply with encoders and LLMs, alone or as a team.
+
+>>> import sentikit
+>>> classifier = sentikit.load("runs/my-run")  # doctest: +SKIP
+>>> classifier.predict(["I love it"])  # doctest: +SKIP
+['positive']
+
+Everything a plugin or a program needs is named here; importing this module loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sentikit.errors import InputError, SentikitError, did_you_mean, unknown_name
+from sentikit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from sentikit.classifier.encoder import Encoder as Encoder
+    from sentikit.classifier.head import Head as Head
+    from sentikit.classifier.loading import load as load
+    from sentikit.classifier.model import SentimentModel as SentimentModel
+    from sentikit.classifier.prediction import Classifier as Classifier
+    from sentikit.classifier.prediction import Prediction as Prediction
+    from sentikit.classifier.prediction import autocast as autocast
+    from sentikit.classifier.pretrained import PretrainedSource as PretrainedSource
+    from sentikit.data.examples import Examples as Examples
+    from sentikit.data.examples import ExamplesBuilder as ExamplesBuilder
+    from sentikit.data.hub import hub_splits as hub_splits
+    from sentikit.data.hub import load_from_hub as load_from_hub
+    from sentikit.data.loader import DatasetLoader as DatasetLoader
+    from sentikit.data.opening import OpenedDataset as OpenedDataset
+    from sentikit.data.opening import open_dataset as open_dataset
+    from sentikit.devices import Hardware as Hardware
+    from sentikit.devices import choose_device as choose_device
+    from sentikit.files import disk_errors as disk_errors
+    from sentikit.parts import Part as Part
+    from sentikit.parts import PartSettings as PartSettings
+    from sentikit.training.engine import Engine as Engine
+    from sentikit.training.engine import StepPlan as StepPlan
+    from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
+
+__version__ = "0.1.0"
+
+_LAZY: dict[str, str] = {
+    "Classifier": "sentikit.classifier.prediction",
+    "DatasetLoader": "sentikit.data.loader",
+    "Encoder": "sentikit.classifier.encoder",
+    "Engine": "sentikit.training.engine",
+    "Examples": "sentikit.data.examples",
+    "ExamplesBuilder": "sentikit.data.examples",
+    "Head": "sentikit.classifier.head",
+    "OpenedDataset": "sentikit.data.opening",
+    "Hardware": "sentikit.devices",
+    "ParameterGroup": "sentikit.training.parameter_groups",
+    "Part": "sentikit.parts",
+    "PartSettings": "sentikit.parts",
+    "Prediction": "sentikit.classifier.prediction",
+    "PretrainedSource": "sentikit.classifier.pretrained",
+    "SentimentModel": "sentikit.classifier.model",
+    "StepPlan": "sentikit.training.engine",
+    "autocast": "sentikit.classifier.prediction",
+    "choose_device": "sentikit.devices",
+    "disk_errors": "sentikit.files",
+    "hub_splits": "sentikit.data.hub",
+    "load": "sentikit.classifier.loading",
+    "load_from_hub": "sentikit.data.hub",
+    "open_dataset": "sentikit.data.opening",
+}
+
+__all__ = [
+    "InputError",
+    "SentikitError",
+    "__version__",
+    "did_you_mean",
+    "hookimpl",
+    "unknown_name",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'sentikit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Classifiers: encoder, pooling and head; saved, loaded, and labelling texts."""

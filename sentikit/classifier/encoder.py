@@ -1,0 +1,79 @@
+"""The interface of an encoder: a tokenizer and a pretrained transformers backbone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from sentikit.parts import Part, PartSettings
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+class EncoderOptions(PartSettings):
+    """Keys of the encoder section that work with every encoder."""
+
+    max_length: int = Field(
+        256, ge=8, le=8192, description="word pieces after which a text is cut, specials counted"
+    )
+
+
+class Encoder(Part, ABC):
+    """Brings a tokenizer and a backbone.
+
+    The backbone is a transformers model whose output has ``last_hidden_state`` of shape
+    (texts, word pieces, hidden size).
+    """
+
+    @abstractmethod
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the fast tokenizer.
+
+        Raises:
+            sentikit.InputError: no such model, or no such file.
+            sentikit.SentikitError: the hub cannot be reached.
+        """
+
+    @abstractmethod
+    def load_backbone(self) -> PreTrainedModel:
+        """Return the pretrained backbone in fp32, without a pooler; errors as `load_tokenizer`."""
+
+    @abstractmethod
+    def load_config(self) -> PretrainedConfig:
+        """Return the architecture's configuration, without any weights; errors as above."""
+
+    def build_backbone(self, config: PretrainedConfig) -> PreTrainedModel:
+        """Build the backbone with random weights, on whatever device is the default."""
+        from transformers import AutoModel
+
+        return without_pooler(AutoModel.from_config(config))
+
+    def save(
+        self, folder: Path, tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel
+    ) -> None:
+        """Write into `folder` what `restore` needs, except the weights."""
+        tokenizer.save_pretrained(folder)
+        backbone.config.save_pretrained(folder)
+
+    @classmethod
+    def restore(cls, folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+        """Rebuild tokenizer and backbone from `folder`; the weights are random until loaded."""
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+        from transformers.initialization import no_init_weights
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with no_init_weights():
+            backbone = AutoModel.from_config(config)
+        return tokenizer, without_pooler(backbone)
+
+
+def without_pooler(backbone: PreTrainedModel) -> PreTrainedModel:
+    """Drop a BERT-like pooler: heads here pool the tokens, and an idle layer gets no gradient."""
+    if getattr(backbone, "pooler", None) is not None:
+        backbone.pooler = None  # type: ignore[assignment]
+    return backbone

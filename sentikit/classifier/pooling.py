@@ -1,0 +1,28 @@
+"""Pooling: token states to one vector a text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Pool token states as the study does.
+
+    Args:
+        states: (texts, tokens, hidden).
+        mask: (texts, tokens), 1 for a token and 0 for padding.
+        pooling: ``cls`` takes the first token, ``mean`` averages the tokens, ``max`` takes each
+            feature's maximum over the states multiplied by the mask, so padding contributes 0.
+
+    Returns:
+        (texts, hidden).
+    """
+    if pooling == "cls":
+        return states[:, 0]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    if pooling == "mean":
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    return (states * weights).amax(1)

@@ -1,0 +1,151 @@
+"""The classifier people use: texts in, labels and probabilities out, in batches of like length."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
+from sentikit.data.labels import LabelScheme
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from sentikit.classifier.model import SentimentModel
+
+#: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
+WINDOW = 8192
+#: Word pieces (padding included) and texts in one forward pass, by device.
+BATCH_LIMITS = {"cpu": (2048, 64), "cuda": (32768, 1024), "mps": (8192, 256)}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one text.
+
+    Attributes:
+        label: the predicted class.
+        probabilities: class to probability, in logit order.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Classifier:
+    """A trained model that labels texts; as scikit-learn's, with streaming.
+
+    Attributes:
+        labels: the classes, in the order of `predict_proba`'s columns.
+    """
+
+    def __init__(
+        self,
+        model: SentimentModel,
+        tokenizer: PreTrainedTokenizerBase,
+        scheme: LabelScheme,
+        max_length: int,
+        device: torch.device,
+        precision: str = "fp32",
+        temperature: float = 1.0,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.scheme = scheme
+        self.max_length = max_length
+        self.device = device
+        self.precision = precision
+        self.temperature = temperature
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in logit order."""
+        return self.scheme.classes
+
+    def predict(self, texts: Iterable[str]) -> list[str]:
+        """Return one label a text."""
+        return [prediction.label for prediction in self.classify(texts)]
+
+    def predict_proba(self, texts: Iterable[str]) -> NDArray[np.float64]:
+        """Return probabilities, (texts, classes), columns in `labels` order."""
+        rows = [softmax(logits, self.temperature) for logits in self.logits(texts)]
+        return np.concatenate(rows) if rows else np.empty((0, len(self.labels)))
+
+    def classify(self, texts: Iterable[str]) -> Iterator[Prediction]:
+        """Yield a prediction a text, in order; reads `texts` some thousands ahead, no more."""
+        for logits in self.logits(texts):
+            yield from predictions(softmax(logits, self.temperature), self.scheme)
+
+    def logits(self, texts: Iterable[str]) -> Iterator[NDArray[np.float32]]:
+        """Yield the logits of successive windows of texts, (texts, classes)."""
+        iterator = iter(texts)
+        while window := list(islice(iterator, WINDOW)):
+            yield self.logits_of(tokenize([window], self.tokenizer, self.max_length))
+
+    def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
+        """Return the logits of tokenised texts, (texts, classes)."""
+        import torch
+
+        results = np.empty((len(tokenized), len(self.labels)), np.float32)
+        self.model.eval()
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            for rows in batches_by_length(tokenized.lengths, *BATCH_LIMITS[self.device.type]):
+                ids, mask = tokenized.batch(rows)
+                logits = self.model(ids.to(self.device), mask.to(self.device))
+                results[rows] = logits.cpu().numpy()
+        return results
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which a forward pass runs in `precision`."""
+    import torch
+
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    kind = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.type, dtype=kind)
+
+
+def batches_by_length(
+    lengths: NDArray[np.int64], most_tokens: int, most_rows: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield row numbers of batches of like length, longest first.
+
+    Longest first, so that memory is at its highest in the first batch and not in the last.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = min(most_rows, max(1, most_tokens // max(1, int(lengths[order[start]]))))
+        yield order[start : start + rows]
+        start += rows
+
+
+def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return probabilities, (texts, classes), of logits divided by `temperature`."""
+    scaled = logits.astype(np.float64) / temperature
+    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def choose_classes(
+    probabilities: NDArray[np.float64], threshold: float | None = None
+) -> NDArray[np.int64]:
+    """Return the predicted class numbers: the likeliest, or the second from `threshold` on."""
+    if threshold is None:
+        return np.asarray(probabilities.argmax(axis=1))
+    return (probabilities[:, 1] >= threshold).astype(np.int64)
+
+
+def predictions(probabilities: NDArray[np.float64], scheme: LabelScheme) -> Iterator[Prediction]:
+    """Yield one prediction a row of probabilities."""
+    chosen = choose_classes(probabilities, scheme.threshold)
+    for row, winner in zip(probabilities.tolist(), chosen.tolist(), strict=True):
+        yield Prediction(scheme.classes[winner], dict(zip(scheme.classes, row, strict=True)))

@@ -1,0 +1,43 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sentikit.errors import InputError
+
+if TYPE_CHECKING:
+    from sentikit.registry import Registry
+
+#: Where runs go unless --output says otherwise.
+RUNS = Path("runs")
+
+RECIPE = click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
+SETTINGS = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one value of the recipe, as training.lr=1e-5; repeatable.",
+)
+OUTPUT = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The run's folder; default: runs/ and the recipe's name.",
+)
+
+
+def needed_recipe(recipe: str | None, registry: Registry) -> str:
+    """Return the recipe, or list the choices where none was given.
+
+    Raises:
+        InputError: no recipe was given.
+    """
+    if recipe:
+        return recipe
+    names = ", ".join(registry.names("register_recipes"))
+    raise InputError(f"Which recipe? Choose one with --recipe: {names}; or give a YAML file.")

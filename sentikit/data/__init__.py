@@ -1,0 +1,1 @@
+"""Datasets: examples in Arrow, how they are loaded, chosen, split and described."""

@@ -1,0 +1,82 @@
+"""Label schemes: which classes a task has and how gold labels fold into them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sentikit.errors import InputError, unknown_name
+
+NEGATIVE, NEUTRAL, POSITIVE = "negative", "neutral", "positive"
+FIVE_CLASSES = ("very negative", NEGATIVE, NEUTRAL, POSITIVE, "very positive")
+
+_POLARITY = {
+    "very negative": NEGATIVE,
+    "negative": NEGATIVE,
+    "neg": NEGATIVE,
+    "neutral": NEUTRAL,
+    "neu": NEUTRAL,
+    "positive": POSITIVE,
+    "pos": POSITIVE,
+    "very positive": POSITIVE,
+}
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """The classes of a task, in logit order, and the gold labels that mean each.
+
+    Attributes:
+        name: what a recipe calls the scheme.
+        classes: class names; a label's position is its index in the logits.
+        meanings: gold label, case-folded, to class.
+        threshold: for two classes, the probability of the second from which it is predicted;
+            None predicts the likelier class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    meanings: Mapping[str, str]
+    threshold: float | None = None
+
+    def class_of(self, label: str) -> str | None:
+        """Return the class a gold label folds into, or None if it is not one."""
+        return self.meanings.get(label.strip().casefold())
+
+
+def _binary(name: str, target: str) -> LabelScheme:
+    """Build the study's one-against-rest view: {non-target 0, target 1}."""
+    rest = f"non-{target}"
+    meanings = {spelling: target if c == target else rest for spelling, c in _POLARITY.items()}
+    return LabelScheme(name, (rest, target), {**meanings, rest: rest})
+
+
+SCHEMES: dict[str, LabelScheme] = {
+    scheme.name: scheme
+    for scheme in (
+        LabelScheme("neg_neu_pos", (NEGATIVE, NEUTRAL, POSITIVE), _POLARITY),
+        LabelScheme("five", FIVE_CLASSES, {name: name for name in FIVE_CLASSES}),
+        _binary("bin_neg", NEGATIVE),
+        _binary("bin_neu", NEUTRAL),
+        _binary("bin_pos", POSITIVE),
+    )
+}
+
+
+def label_scheme(name: str, threshold: float | None = None) -> LabelScheme:
+    """Return the scheme a recipe names.
+
+    Raises:
+        InputError: no such scheme, or a threshold for more than two classes.
+    """
+    if name not in SCHEMES:
+        raise unknown_name("label scheme", name, SCHEMES)
+    scheme = SCHEMES[name]
+    if threshold is None:
+        return scheme
+    if len(scheme.classes) != 2:
+        raise InputError(
+            f"dataset.threshold is for two classes; the label scheme {name!r} has "
+            f"{len(scheme.classes)}. Remove it or use bin_neg, bin_neu or bin_pos."
+        )
+    return LabelScheme(scheme.name, scheme.classes, scheme.meanings, threshold)

@@ -1,0 +1,189 @@
+"""Opens a dataset by its recipe section: splits chosen, sampled, held out, labels folded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
+from sentikit.data.examples import Examples
+from sentikit.data.labels import LabelScheme, label_scheme
+from sentikit.data.loader import DatasetLoader
+from sentikit.data.section import DatasetOptions
+from sentikit.errors import InputError, did_you_mean
+from sentikit.registry import Registry, default_registry
+
+
+@dataclass(frozen=True)
+class OpenedDataset:
+    """A dataset with its options applied; splits are loaded when asked for.
+
+    Attributes:
+        name: the name the recipe gave.
+        loader: the part that reads the data.
+        options: the core's own keys.
+    """
+
+    name: str
+    loader: DatasetLoader
+    options: DatasetOptions
+
+    @cached_property
+    def scheme(self) -> LabelScheme:
+        """The classes, and how gold labels fold into them."""
+        return label_scheme(self.options.labels, self.options.threshold)
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that can be asked for."""
+        own = [s for s in self.loader.splits() if s not in self.options.splits]
+        mapped = [target for target, origin in self.options.splits.items() if origin]
+        held_out = ["validation"] if self.options.validation_holdout else []
+        return tuple(dict.fromkeys([*own, *mapped, *held_out]))
+
+    def split(self, name: str, labelled: bool = True) -> Examples:
+        """Load a split with its labels folded into the scheme's classes.
+
+        Args:
+            name: one of `splits`.
+            labelled: whether every example needs a gold label.
+
+        Raises:
+            InputError: no such split, an empty one, an empty text, or a label outside the scheme.
+        """
+        if name not in self.splits:
+            raise InputError(
+                f"The dataset {self.name!r} has no split {name!r}. "
+                f"{did_you_mean(name, self.splits)}"
+            )
+        examples = self._sampled(name)
+        if not len(examples):
+            raise InputError(f"The split {name!r} of the dataset {self.name!r} is empty.")
+        return examples if not labelled else self._all_labelled(name, examples)
+
+    def _sampled(self, name: str) -> Examples:
+        if name == "train":
+            return self._train_and_holdout[0]
+        if name == "validation" and self.options.validation_holdout:
+            own = [self._folded("validation")] if self._has("validation") else []
+            return Examples.concatenate([*own, self._train_and_holdout[1]])
+        return self._folded(name)
+
+    @cached_property
+    def _train_and_holdout(self) -> tuple[Examples, Examples]:
+        train = self._folded("train")
+        shuffled = np.random.default_rng(self.options.seed).permutation(len(train))
+        amount = self.options.validation_holdout
+        held = round(amount * len(train)) if amount < 1 else int(amount)
+        if held >= len(train):
+            raise InputError(
+                f"dataset.validation_holdout asks for {held} examples; the training split of "
+                f"{self.name!r} has {len(train)}. Ask for fewer."
+            )
+        kept = shuffled[held:]
+        if self.options.sample < 1:
+            kept = kept[: max(1, round(self.options.sample * len(kept)))]
+        return train.select(np.sort(kept)), train.select(np.sort(shuffled[:held]))
+
+    def _has(self, name: str) -> bool:
+        if name in self.options.splits:
+            return self.options.splits[name] is not None
+        return name in self.loader.splits()
+
+    def _folded(self, name: str) -> Examples:
+        origin = self.options.splits.get(name) or name
+        if origin not in self.loader.splits():
+            raise InputError(
+                f"The dataset {self.name!r} has no split {origin!r}. "
+                f"{did_you_mean(origin, self.loader.splits())}"
+            )
+        examples = self.loader.load(origin)
+        self._refuse_empty_texts(origin, examples)
+        return self._fold_labels(origin, examples)
+
+    def _refuse_empty_texts(self, split: str, examples: Examples) -> None:
+        lengths = pc.utf8_length(pc.utf8_trim_whitespace(examples.table.column("text")))
+        empty = np.flatnonzero(lengths.to_numpy() == 0)
+        if len(empty):
+            raise InputError(
+                f"{self._locate(split, examples, int(empty[0]))}: the text is empty "
+                f"({len(empty)} such in split {split!r}). Remove these rows or give them a text."
+            )
+
+    def _fold_labels(self, split: str, examples: Examples) -> Examples:
+        encoded = examples.table.column("label").combine_chunks().dictionary_encode()
+        classes = [self._class_of(spelling) for spelling in encoded.dictionary.to_pylist()]
+        if None in classes:
+            self._refuse_label(split, examples, encoded, classes.index(None))
+        folded = pa.array(classes, pa.string()).take(encoded.indices)
+        return examples.replace_column("label", folded)
+
+    def _class_of(self, spelling: str) -> str | None:
+        return self.scheme.class_of(self.options.label_map.get(spelling, spelling))
+
+    def _refuse_label(
+        self, split: str, examples: Examples, encoded: pa.DictionaryArray, position: int
+    ) -> None:
+        spelling = encoded.dictionary[position].as_py()
+        row = int(pc.index(encoded.indices, position).as_py())
+        raise InputError(
+            f"{self._locate(split, examples, row)}: the label {spelling!r} is not one of "
+            f"{', '.join(self.scheme.classes)}. "
+            f"Map it, as in dataset.label_map={{{spelling!r}: {self.scheme.classes[0]}}}, "
+            "or choose another label scheme (dataset.labels)."
+        )
+
+    def _locate(self, split: str, examples: Examples, table_row: int) -> str:
+        if examples.order is None:
+            return self.loader.locate(split, table_row)
+        return self.loader.locate(split, int(np.flatnonzero(examples.order == table_row)[0]))
+
+    def _all_labelled(self, split: str, examples: Examples) -> Examples:
+        missing = examples.table.column("label").null_count
+        if missing:
+            labels = examples.labels
+            raise InputError(
+                f"{self.loader.locate(split, labels.index(None))}: the label is missing "
+                f"({labels.count(None)} of {len(examples)} in split {split!r}). "
+                "Label these rows or leave them out."
+            )
+        return examples
+
+
+def open_dataset(
+    section: Mapping[str, Any] | str, registry: Registry | None = None
+) -> OpenedDataset:
+    """Open the dataset a recipe's section (or just a name) describes.
+
+    Raises:
+        InputError: unknown dataset or key; all problems at once.
+    """
+    raw = {"name": section} if isinstance(section, str) else section
+    dataset, problems = check_dataset(registry or default_registry(), raw)
+    refuse(problems)
+    assert dataset is not None
+    return dataset
+
+
+def check_dataset(
+    registry: Registry, raw: Any, prefix: Path = ()
+) -> tuple[OpenedDataset | None, list[Problem]]:
+    """Open the dataset of a recipe's section, or say all that is wrong with it."""
+    if not isinstance(raw, Mapping):
+        return None, [Problem(prefix, "must be a section with a name.")]
+    core, own = split_options(DatasetOptions, raw)
+    options, problems = validate(DatasetOptions, core, prefix)
+    loader, more = check_part(
+        registry, "register_datasets", own, prefix, DatasetOptions.model_fields
+    )
+    if options is None or loader is None:
+        return None, problems + more
+    if not isinstance(loader, DatasetLoader):
+        return None, [Problem((*prefix, "name"), f"{raw['name']!r} is not a DatasetLoader.")]
+    return OpenedDataset(str(raw["name"]), loader, options), []

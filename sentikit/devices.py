@@ -1,0 +1,93 @@
+"""What the machine offers: device, threads, and where half precision pays."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sentikit.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine, as far as a choice of engine or precision needs it.
+
+    Attributes:
+        gpus: CUDA devices.
+        processes: processes of this job.
+    """
+
+    gpus: int
+    processes: int
+
+
+def find_hardware() -> Hardware:
+    """Look at the machine and at how this process was started."""
+    import torch
+
+    return Hardware(torch.cuda.device_count(), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """Return the device a user named, or the best one here.
+
+    Raises:
+        InputError: the device is not here, or is no device.
+    """
+    import torch
+
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InputError(
+            f"--device {wanted!r} is no device. Use cpu, cuda, cuda:0, … or mps."
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {wanted}: there are {torch.cuda.device_count()} CUDA devices here. "
+            "Use --device cpu or leave the option out."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps: there is none here. Use --device cpu.")
+    return device
+
+
+def half_precision_pays(device: torch.device) -> bool:
+    """Say whether bfloat16 is faster than float32: on GPUs that have it and CPUs with AMX.
+
+    Without AMX, bfloat16 on a CPU is several times slower than float32.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """Return fp32, bf16 or fp16 for ``auto`` or what the user wants.
+
+    Raises:
+        InputError: fp16 on a device other than a GPU.
+    """
+    if wanted == "auto":
+        return "bf16" if half_precision_pays(device) else "fp32"
+    if wanted == "fp16" and device.type != "cuda":
+        raise InputError(f"precision fp16 needs a GPU; the device is {device.type}. Use fp32.")
+    return wanted
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit the CPU threads of this process, where asked to."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)

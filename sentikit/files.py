@@ -1,0 +1,113 @@
+"""Writes files so that a kill leaves either the old content or the new, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from sentikit.errors import InputError, SentikitError
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path | str) -> Iterator[None]:
+    """Turn the operating system's refusals about `path` into one clear sentence.
+
+    Raises:
+        InputError: the file is missing, is a folder or may not be read or written.
+        SentikitError: the disk is full or fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, Path(path)) from error
+
+
+def _explain(error: OSError, path: Path) -> SentikitError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path} does not exist. Check the path.")
+    if isinstance(error, IsADirectoryError):
+        return InputError(f"{path} is a folder, a file is needed.")
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return InputError(f"{path} cannot be a folder: a file of that name is in the way.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(
+            f"{path} may not be read or written ({error.strerror}). "
+            "Choose another place or mend its permissions."
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SentikitError(
+            f"The disk is full: {path} could not be written. Free some space and try again; "
+            "what was written before is intact."
+        )
+    return SentikitError(f"{path}: {error.strerror or error}.")
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success sync it and rename it into place."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            encoding = None if "b" in mode else "utf-8"
+            with os.fdopen(
+                descriptor, mode, encoding=encoding, newline=None if encoding is None else "\n"
+            ) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            # mkstemp makes files private; a result is as readable as the umask allows.
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically."""
+    with atomic_writer(path) as stream:
+        stream.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path` atomically; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON from `path`.
+
+    Raises:
+        InputError: the file is missing or is not JSON; says where.
+    """
+    with disk_errors(path):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current

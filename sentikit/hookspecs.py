@@ -1,0 +1,103 @@
+"""The extension points of sentikit.
+
+A plugin is a module (or object) behind an entry point of the group ``sentikit``. It implements any
+of these hooks, decorated with ``sentikit.hookimpl``. Each hook receives ``register``, a callback
+that checks a name at the plugin's own line::
+
+    from sentikit import hookimpl
+
+    @hookimpl
+    def register_heads(register):
+        register("attention", f"{__name__}.head:AttentionHead", summary="one attention layer")
+
+A target is the class itself or, so that the command line stays quick, the string
+``"package.module:Class"``, imported when the part is first used.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import pluggy
+
+PROJECT = "sentikit"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Register(Protocol):
+    """The callback a hook receives."""
+
+    def __call__(self, name: str, target: Any, *, summary: str = "") -> None:
+        """Offer `target` under `name`, with one line for the lists.
+
+        Raises:
+            sentikit.errors.InputError: the name or the target is malformed, or this plugin has
+                registered the name before.
+        """
+
+
+@hookspec
+def register_datasets(register: Register) -> None:
+    """Offer datasets: subclasses of ``sentikit.DatasetLoader``."""
+
+
+@hookspec
+def register_encoders(register: Register) -> None:
+    """Offer encoders (tokenizer and pretrained backbone): subclasses of ``sentikit.Encoder``."""
+
+
+@hookspec
+def register_heads(register: Register) -> None:
+    """Offer classification heads: subclasses of ``sentikit.Head``."""
+
+
+@hookspec
+def register_llm_backends(register: Register) -> None:
+    """Offer LLM backends, whatever answers chat messages: subclasses of ``sentikit.LLMBackend``."""
+
+
+@hookspec
+def register_prompt_strategies(register: Register) -> None:
+    """Offer prompt strategies (example to messages): subclasses of ``sentikit.PromptStrategy``."""
+
+
+@hookspec
+def register_engines(register: Register) -> None:
+    """Offer engines, how training steps run: subclasses of ``sentikit.Engine``."""
+
+
+@hookspec
+def register_recipes(register: Register) -> None:
+    """Offer recipes: the target is the path of a YAML file."""
+
+
+@hookspec
+def register_trackers(register: Register) -> None:
+    """Offer experiment trackers: subclasses of ``sentikit.Tracker``."""
+
+
+@hookspec
+def register_formats(register: Register) -> None:
+    """Offer formats of model folders made elsewhere: subclasses of ``sentikit.ModelFormat``."""
+
+
+@hookspec
+def register_commands(register: Register) -> None:
+    """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``."""
+
+
+#: What a hook's parts are called in messages, by hook name.
+KINDS: dict[str, str] = {
+    "register_datasets": "dataset",
+    "register_encoders": "encoder",
+    "register_heads": "head",
+    "register_llm_backends": "LLM backend",
+    "register_prompt_strategies": "prompt strategy",
+    "register_engines": "engine",
+    "register_recipes": "recipe",
+    "register_trackers": "tracker",
+    "register_formats": "format",
+    "register_commands": "command",
+}

@@ -1,0 +1,34 @@
+"""What every part behind a hook has in common: settings of its own, checked before use."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class PartSettings(BaseModel):
+    """Base of a part's settings: frozen, unknown keys refused, numbers welcome as text.
+
+    A recipe's section gives a part's registered ``name`` beside these keys.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+class Part:
+    """Base of whatever a plugin registers: it is made from its own settings.
+
+    A subclass names its settings class::
+
+        class Reviews(sentikit.DatasetLoader):
+            class Settings(sentikit.PartSettings):
+                path: str
+    """
+
+    Settings: ClassVar[type[PartSettings]] = PartSettings
+
+    def __init__(self, settings: PartSettings) -> None:
+        self.settings = settings

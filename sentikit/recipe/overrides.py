@@ -1,0 +1,68 @@
+"""``--set training.lr=1e-5``: one value of a recipe changed on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sentikit.errors import InputError
+from sentikit.recipe.yaml_reading import parse_yaml
+
+Path = tuple[str | int, ...]
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn ``KEY.SUBKEY=VALUE`` texts into a nested mapping; later ones win.
+
+    The text is split at the first ``=``; the value is read as YAML (numbers, lists, mappings) and
+    coerced by the recipe's schema afterwards.
+
+    Raises:
+        InputError: no ``=``, an empty key, or a value that is not YAML.
+    """
+    result: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        keys = key.strip().split(".")
+        if not equals or not all(keys):
+            raise InputError(
+                f"--set {assignment!r} is not of the form KEY=VALUE, as training.lr=1e-5."
+            )
+        _assign(result, keys, parse_yaml(text, f"--set {key.strip()}").value)
+    return result
+
+
+def _assign(target: dict[str, Any], keys: list[str], value: Any) -> None:
+    *sections, last = keys
+    for section in sections:
+        inner = target.get(section)
+        if not isinstance(inner, dict):
+            inner = target[section] = {}
+        target = inner
+    target[last] = value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `over` onto `base`, section by section.
+
+    A section that changes its part's ``name`` starts afresh: the keys it would inherit belong to
+    another part.
+    """
+    if "name" in over and over["name"] != base.get("name"):
+        return dict(over)
+    result = dict(base)
+    for key, value in over.items():
+        inherited = result.get(key)
+        if isinstance(value, Mapping) and isinstance(inherited, Mapping):
+            result[key] = merge(inherited, value)
+        else:
+            result[key] = value
+    return result
+
+
+def paths_of(value: Any, prefix: Path = ()) -> list[Path]:
+    """Return the path of every section and leaf of a nested mapping."""
+    if not isinstance(value, Mapping):
+        return [prefix]
+    inner = [path for key, item in value.items() for path in paths_of(item, (*prefix, str(key)))]
+    return [prefix, *inner] if prefix else inner

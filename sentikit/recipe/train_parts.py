@@ -1,0 +1,130 @@
+"""Turns a resolved recipe of kind `train` into its parts, or says everything that is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
+from sentikit.classifier.encoder import Encoder, EncoderOptions
+from sentikit.classifier.head import Head, HeadOptions
+from sentikit.data.opening import OpenedDataset, check_dataset
+from sentikit.recipe.resolving import ResolvedRecipe
+from sentikit.recipe.schema import KINDS, TrainRecipe
+from sentikit.registry import Registry
+from sentikit.training.choosing_engine import check_engine
+
+if TYPE_CHECKING:
+    from sentikit.training.engine import Engine
+    from sentikit.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class TrainParts:
+    """Everything a training run is made of.
+
+    Attributes:
+        recipe: the resolved recipe, as written beside the run.
+        dataset: train, validation and test.
+        evaluation_dataset: validation and test, where they come from elsewhere.
+        encoder: tokenizer and backbone.
+        encoder_options: the core's keys of the section.
+        head: the layers above the pooling.
+        head_options: the pooling.
+        training: how to train.
+        engine: how steps run.
+    """
+
+    recipe: ResolvedRecipe
+    dataset: OpenedDataset
+    evaluation_dataset: OpenedDataset | None
+    encoder: Encoder
+    encoder_options: EncoderOptions
+    head: Head
+    head_options: HeadOptions
+    training: TrainingSettings
+    engine: Engine
+
+    def dataset_for(self, split: str) -> OpenedDataset:
+        """Return the dataset that `split` is read from."""
+        return self.dataset if split == "train" else self.evaluation_dataset or self.dataset
+
+
+def check_recipe(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
+    """Return all that is wrong with a recipe of any kind."""
+    if recipe.values.get("kind", "train") == "train":
+        return _check_train(recipe, registry)[1]
+    return _check_kind(recipe)
+
+
+def train_parts(recipe: ResolvedRecipe, registry: Registry) -> TrainParts:
+    """Make the parts of a train recipe.
+
+    Raises:
+        InputError: anything wrong with the recipe; all problems at once, each with its place.
+    """
+    kind = recipe.values.get("kind", "train")
+    if kind != "train":
+        refuse(_check_kind(recipe), recipe.describe)
+        refuse([Problem(("kind",), f"this command needs a recipe of kind train, not {kind}.")])
+    parts, problems = _check_train(recipe, registry)
+    refuse(problems, recipe.describe)
+    assert parts is not None
+    return parts
+
+
+def _check_kind(recipe: ResolvedRecipe) -> list[Problem]:
+    from sentikit.errors import did_you_mean
+
+    kind = recipe.values.get("kind", "train")
+    if kind not in KINDS:
+        return [Problem(("kind",), f"unknown kind {kind!r}. {did_you_mean(str(kind), KINDS)}")]
+    return validate(KINDS[kind], recipe.values)[1]
+
+
+def _check_train(
+    recipe: ResolvedRecipe, registry: Registry
+) -> tuple[TrainParts | None, list[Problem]]:
+    settings, problems = validate(TrainRecipe, recipe.values)
+    raw = recipe.values
+    made: dict[str, Any] = {}
+    for section, check in _SECTION_CHECKS.items():
+        if isinstance(raw.get(section), dict):
+            found, more = check(registry, raw[section], (section,))
+            made |= found
+            problems += more
+    engine, more = check_engine(registry, raw.get("engine", {"name": "auto"}), ("engine",))
+    problems += more
+    if problems or settings is None:
+        return None, problems
+    made.setdefault("evaluation_dataset", None)
+    return TrainParts(
+        recipe=recipe, training=settings.training, engine=cast("Engine", engine), **made
+    ), []
+
+
+def _dataset(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    dataset, problems = check_dataset(registry, raw, path)
+    return {str(path[0]): dataset}, problems
+
+
+def _encoder(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    core, own = split_options(EncoderOptions, raw)
+    options, problems = validate(EncoderOptions, core, path)
+    part, more = check_part(registry, "register_encoders", own, path, EncoderOptions.model_fields)
+    return {"encoder": part, "encoder_options": options}, problems + more
+
+
+def _head(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    core, own = split_options(HeadOptions, raw)
+    options, problems = validate(HeadOptions, core, path)
+    part, more = check_part(registry, "register_heads", own, path, HeadOptions.model_fields)
+    return {"head": part, "head_options": options}, problems + more
+
+
+_SECTION_CHECKS = {
+    "dataset": _dataset,
+    "evaluation_dataset": _dataset,
+    "encoder": _encoder,
+    "head": _head,
+}

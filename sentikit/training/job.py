@@ -1,0 +1,301 @@
+"""A whole training run: from a recipe's parts to a finished run folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifier.prediction import Prediction, choose_classes, predictions, softmax
+from sentikit.classifier.saving import ModelDescription, save_model
+from sentikit.data.examples import Examples
+from sentikit.devices import choose_precision, half_precision_pays, set_threads
+from sentikit.runs import folder as run_folder
+from sentikit.runs.folder import JsonLinesLog, RunFolder
+from sentikit.runs.manifest import command_line, describe_split, now, versions
+from sentikit.runs.predictions import pair, write_predictions
+from sentikit.scoring import Scores, metrics_json, score, score_by_source
+from sentikit.training.checkpoints import CheckpointFolder, TrainingState
+from sentikit.training.evaluation import shared_logits
+from sentikit.training.objective import Objective, class_weights
+from sentikit.training.parameter_groups import freeze, parameter_groups
+from sentikit.training.preparing import (
+    Splits,
+    build_model,
+    gold_classes,
+    labelled,
+    load_splits,
+    run_identity,
+    step_plan,
+    tokenize_examples,
+)
+from sentikit.training.reporting import ConsoleJournal, SilentJournal
+from sentikit.training.trainer import Interrupted, Trainer, check_plan
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sentikit.classifier.model import SentimentModel
+    from sentikit.recipe.train_parts import TrainParts
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What a user decides at the command line and not in the recipe.
+
+    Attributes:
+        device: auto, cpu, cuda, …
+        threads: CPU threads of this process, or None.
+        resume: go on from the run's last checkpoint.
+        stop_requested: asked after every step.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    resume: bool = False
+    stop_requested: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class FinishedTraining:
+    """What a training run came to.
+
+    Attributes:
+        path: the run's folder.
+        state: where training ended.
+        scores: on the test split, or on validation where there is none.
+        by_source: the same for each source.
+        split: which split that was.
+    """
+
+    path: Path
+    state: TrainingState
+    scores: Scores
+    by_source: dict[str, Scores]
+    split: str
+
+
+def train(parts: TrainParts, path: Path, options: JobOptions) -> FinishedTraining:
+    """Train, keep the best epoch, predict the test split, and leave a run in `path`.
+
+    Raises:
+        Interrupted: the user asked to stop; the run can be resumed.
+        InputError: the data or the recipe cannot be used; nothing is written.
+        SentikitError: the disk failed, or the loss became NaN at once.
+    """
+    set_threads(options.threads)
+    parts.engine.start(options.device)
+    try:
+        splits = load_splits(parts)
+        run = RunFolder(path)
+        lock = run.locked() if parts.engine.speaks else contextlib.nullcontext()
+        with lock:
+            return _Job(parts, run, splits, options).run()
+    finally:
+        parts.engine.finish()
+
+
+class _Job:
+    """The steps of a training run, in order."""
+
+    def __init__(
+        self, parts: TrainParts, run: RunFolder, splits: Splits, options: JobOptions
+    ) -> None:
+        self.parts, self.folder, self.splits, self.options = parts, run, splits, options
+        self.engine = parts.engine
+        self.classes = parts.dataset.scheme.classes
+        self.checkpoints = CheckpointFolder(
+            run.path / run_folder.CHECKPOINTS, parts.training.checkpoints.keep
+        )
+        self.log = JsonLinesLog(run.path / run_folder.LOG)
+
+    def run(self) -> FinishedTraining:
+        """Train and write everything."""
+        tokenizer = self.parts.encoder.load_tokenizer()
+        model = build_model(self.parts, len(self.classes))
+        trainer = self._trainer(model, tokenizer)
+        self._begin(trainer)
+        with self._statuses(), self._journal() as trainer.journal:
+            for remark in check_plan(trainer):
+                trainer.journal.say(remark)
+            state = trainer.run(self._state(trainer))
+            return self._finish(state, tokenizer, model, trainer)
+
+    def _trainer(self, model: SentimentModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
+        training = self.parts.training
+        freeze(model, training.finetune_layers)
+        groups = parameter_groups(model, training)
+        precision = choose_precision(training.precision, self.engine.device)
+        plan = step_plan(self.parts, self.engine, precision)
+        self.inputs = {
+            name: tokenize_examples(examples, tokenizer, self.parts.encoder_options.max_length)
+            for name, examples in self.splits.items()
+        }
+        train = labelled(self.inputs["train"], self.splits.train, self.classes)
+        weights = class_weights(training.class_weights, train.gold, self.classes)
+        self.engine.prepare(model, groups, plan)
+        return Trainer(
+            engine=self.engine,
+            groups=groups,
+            plan=plan,
+            settings=training,
+            train=train,
+            validation=labelled(self.inputs["validation"], self.splits.validation, self.classes),
+            classes=self.classes,
+            objective=Objective(train.gold, weights, training.label_smoothing),
+            checkpoints=self.checkpoints,
+            journal=SilentJournal(),
+            stop_requested=self.options.stop_requested,
+        )
+
+    def _state(self, trainer: Trainer) -> TrainingState:
+        identity = run_identity(self.parts.recipe.values, self.splits)
+        checkpoint = self.checkpoints.latest(identity) if self.options.resume else None
+        if checkpoint is None:
+            state = TrainingState(identity)
+        else:
+            state = trainer.restore(checkpoint)
+            trainer.journal.say(f"Going on after step {state.step} (epoch {state.epoch + 1}).")
+        if self.engine.speaks:
+            self.log.keep(state.step)
+        return state
+
+    def _begin(self, trainer: Trainer) -> None:
+        """Write what is known before the first step."""
+        if not self.engine.speaks:
+            return
+        if not self.options.resume:
+            self.folder.write_recipe(self.parts.recipe.to_yaml())
+            self.folder.update_manifest(kind="train", started=now())
+        prints = {
+            name: describe_split(
+                self.parts.dataset_for(name).name, name, len(examples), examples.fingerprint()
+            )
+            for name, examples in self.splits.items()
+        }
+        self.folder.update_manifest(
+            status=run_folder.RUNNING,
+            recipe=self.parts.recipe.values,
+            command=command_line(),
+            seed=self.parts.training.seed,
+            data=prints,
+            classes=list(self.classes),
+            versions=versions(),
+            device=str(self.engine.device),
+            processes=self.engine.processes,
+            precision=trainer.plan.precision,
+        )
+
+    @contextlib.contextmanager
+    def _statuses(self) -> Iterator[None]:
+        """Let the manifest say how the run ended, whatever happens."""
+        status = run_folder.FAILED
+        try:
+            yield
+            status = run_folder.FINISHED
+        except (Interrupted, KeyboardInterrupt):
+            status = run_folder.INTERRUPTED
+            raise
+        finally:
+            if self.engine.speaks and status != run_folder.FINISHED:
+                self.folder.update_manifest(status=status)
+
+    def _journal(self) -> Any:
+        if self.engine.speaks:
+            return ConsoleJournal(self.log, self.parts.training.epochs)
+        return contextlib.nullcontext(SilentJournal())
+
+    def _finish(
+        self,
+        state: TrainingState,
+        tokenizer: PreTrainedTokenizerBase,
+        model: SentimentModel,
+        trainer: Trainer,
+    ) -> FinishedTraining:
+        """Save the best model, predict, score; every process takes part in the passes."""
+        weights = self.engine.weights()
+        validation = shared_logits(self.engine, trainer.validation.inputs, len(self.classes))
+        split, examples = self.splits.items()[-1]
+        logits = (
+            shared_logits(self.engine, self.inputs[split], len(self.classes))
+            if split == "test"
+            else validation
+        )
+        probabilities = softmax(logits)
+        overall, by_source = self._score(examples, probabilities)
+        if self.engine.speaks:
+            save_model(
+                self.folder.path / run_folder.MODEL,
+                self._description(),
+                weights,
+                self.parts.encoder,
+                tokenizer,
+                model.encoder,
+            )
+            answers = predictions(probabilities, self.parts.dataset.scheme)
+            self._write_results(state, examples, answers, overall, by_source, split)
+        return FinishedTraining(self.folder.path, state, overall, by_source, split)
+
+    def _score(
+        self, examples: Examples, probabilities: NDArray[np.float64]
+    ) -> tuple[Scores, dict[str, Scores]]:
+        gold = gold_classes(examples, self.classes)
+        chosen = choose_classes(probabilities, self.parts.dataset.scheme.threshold)
+        overall = score(gold, chosen, self.classes, probabilities)
+        return overall, score_by_source(gold, chosen, examples.sources, self.classes, probabilities)
+
+    def _description(self) -> ModelDescription:
+        values, scheme = self.parts.recipe.values, self.parts.dataset.scheme
+        head = {k: v for k, v in values["head"].items() if k != "pooling"}
+        return ModelDescription(
+            label_scheme=scheme.name,
+            classes=scheme.classes,
+            threshold=scheme.threshold,
+            encoder=values["encoder"],
+            head=head,
+            pooling=self.parts.head_options.pooling,
+            max_length=self.parts.encoder_options.max_length,
+        )
+
+    def _write_results(
+        self,
+        state: TrainingState,
+        examples: Examples,
+        answers: Iterator[Prediction],
+        overall: Scores,
+        by_source: dict[str, Scores],
+        split: str,
+    ) -> None:
+        write_predictions(self.folder.path / run_folder.PREDICTIONS, pair(examples, answers))
+        self.folder.write_metrics(metrics_json(overall, by_source, split))
+        self.folder.update_manifest(
+            status=run_folder.FINISHED,
+            finished=now(),
+            best_epoch=state.best_epoch,
+            epochs=state.epoch,
+            steps=state.step,
+            stopped=state.stopped or None,
+            training_seconds=round(state.seconds, 3),
+            cost_usd={},
+            **self._predicted(examples, split),
+        )
+        self.checkpoints.clear()
+
+    def _predicted(self, examples: Examples, split: str) -> dict[str, Any]:
+        name = self.parts.dataset_for(split).name
+        return {"dataset": describe_split(name, split, len(examples), examples.fingerprint())}
+
+
+def precision_remark(precision: str, parts: TrainParts) -> str:
+    """Return a warning where half precision was asked for and is slower."""
+    if precision == "bf16" and not half_precision_pays(parts.engine.device):
+        return (
+            "training.precision bf16 is several times slower than fp32 on this device; "
+            "auto chooses fp32 here."
+        )
+    return ""

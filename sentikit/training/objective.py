@@ -1,0 +1,86 @@
+"""The loss: cross-entropy with label smoothing and class weights, the same however it is shared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.errors import InputError, did_you_mean
+from sentikit.training.batches import MicroBatch, Rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises.
+
+    Attributes:
+        gold: class number of every training example.
+        class_weights: one weight a class.
+        label_smoothing: mass spread over all classes.
+    """
+
+    gold: NDArray[np.int64]
+    class_weights: NDArray[np.float32]
+    label_smoothing: float
+
+    def total_weight(self, batch: Rows) -> float:
+        """Return what a whole batch's loss is divided by: the weights of its gold classes."""
+        return float(self.class_weights[self.gold[batch]].sum())
+
+    def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
+        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean.
+
+        Args:
+            logits: (rows, classes), float32.
+            micro_batch: the rows, and which count.
+            total_weight: of the whole batch, over all processes.
+        """
+        import torch
+        from torch.nn import functional
+
+        gold = torch.from_numpy(self.gold[micro_batch.rows]).to(logits.device)
+        losses = functional.cross_entropy(
+            logits,
+            gold,
+            weight=torch.from_numpy(self.class_weights).to(logits.device),
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+        )
+        counted = torch.from_numpy(micro_batch.weights).to(logits.device)
+        return (losses * counted).sum() / total_weight
+
+
+def class_weights(
+    wanted: str | dict[str, float], gold: NDArray[np.int64], classes: tuple[str, ...]
+) -> NDArray[np.float32]:
+    """Return one weight a class.
+
+    ``balanced`` is examples / (classes · examples of the class), as scikit-learn's.
+
+    Raises:
+        InputError: a weight for a class that is not there, or a class without a weight.
+    """
+    if wanted == "none":
+        return np.ones(len(classes), np.float32)
+    if wanted == "balanced":
+        counts = np.maximum(np.bincount(gold, minlength=len(classes)), 1)
+        return (len(gold) / (len(classes) * counts)).astype(np.float32)
+    assert isinstance(wanted, dict)
+    for name in wanted:
+        if name not in classes:
+            raise InputError(
+                f"training.class_weights: unknown class {name!r}. {did_you_mean(name, classes)}"
+            )
+    missing = [name for name in classes if name not in wanted]
+    if missing or min(wanted.values()) <= 0:
+        raise InputError(
+            "training.class_weights: every class needs a weight above 0 "
+            f"(missing: {', '.join(missing) or 'none'})."
+        )
+    return np.array([wanted[name] for name in classes], np.float32)

@@ -1,0 +1,85 @@
+"""Optimizers by name, each with its own arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from sentikit.parts import PartSettings
+
+if TYPE_CHECKING:
+    import torch
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _OptimizerSettings(PartSettings):
+    """An optimizer of torch.optim; its arguments bear torch's names."""
+
+    name: str
+
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Build the optimizer over parameter groups that carry their own lr and weight decay.
+
+        The fused kernels are taken where torch has them: one pass over the parameters a step.
+        """
+        import torch
+
+        optimizer_class = getattr(torch.optim, type(self).__name__)
+        arguments = self.model_dump(exclude={"name"})
+        if type(self).__name__ != "RMSprop":
+            arguments["fused"] = True
+        built: torch.optim.Optimizer = optimizer_class(list(groups), **arguments)
+        return built
+
+
+class AdamW(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html."""
+
+    name: Literal["adamw"] = "adamw"
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    amsgrad: bool = False
+
+
+class Adam(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html."""
+
+    name: Literal["adam"] = "adam"
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    amsgrad: bool = False
+
+
+class SGD(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html."""
+
+    name: Literal["sgd"] = "sgd"
+    momentum: Share = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+
+
+class Adagrad(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.Adagrad.html."""
+
+    name: Literal["adagrad"] = "adagrad"
+    lr_decay: Annotated[float, Field(ge=0)] = 0.0
+    initial_accumulator_value: Annotated[float, Field(ge=0)] = 0.0
+    eps: Positive = 1e-10
+
+
+class RMSprop(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.html."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    alpha: Share = 0.99
+    eps: Positive = 1e-8
+    momentum: Share = 0.0
+    centered: bool = False
+
+
+Optimizer = Annotated[AdamW | Adam | SGD | Adagrad | RMSprop, Field(discriminator="name")]

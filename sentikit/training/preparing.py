@@ -1,0 +1,128 @@
+"""Prepares a training run: data loaded and tokenised, model built and frozen, steps planned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifier.model import SentimentModel
+from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
+from sentikit.data.examples import Examples
+from sentikit.errors import InputError
+from sentikit.training.engine import StepPlan
+from sentikit.training.trainer import Labelled
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sentikit.recipe.train_parts import TrainParts
+    from sentikit.training.engine import Engine
+
+#: Texts a process passes forward at once where the recipe leaves it open, by device.
+_MICRO_BATCH = {"cpu": 32, "cuda": 256, "mps": 64}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The examples of a training run; `test` is None where the dataset has none."""
+
+    train: Examples
+    validation: Examples
+    test: Examples | None
+
+    def items(self) -> list[tuple[str, Examples]]:
+        """Return the splits there are, by name."""
+        found = [("train", self.train), ("validation", self.validation), ("test", self.test)]
+        return [(name, examples) for name, examples in found if examples is not None]
+
+
+def load_splits(parts: TrainParts) -> Splits:
+    """Load what training needs.
+
+    Raises:
+        InputError: no training or validation split, or only one class to learn.
+    """
+    if "validation" not in parts.dataset_for("validation").splits:
+        raise InputError(
+            f"The dataset {parts.dataset_for('validation').name!r} has no validation split to "
+            "choose the best epoch by. Set dataset.validation_holdout, as 10% or 500."
+        )
+    train = parts.dataset.split("train")
+    present = set(train.labels)
+    if len(present) < 2:
+        raise InputError(
+            f"The training split of {parts.dataset.name!r} has only the class "
+            f"{present.pop()!r}. At least two classes are needed to learn anything."
+        )
+    judged = parts.dataset_for("test")
+    test = judged.split("test") if "test" in judged.splits else None
+    return Splits(train, parts.dataset_for("validation").split("validation"), test)
+
+
+def gold_classes(examples: Examples, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the class number of every example's gold label."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    return np.array([numbers[str(label)] for label in examples.labels], np.int64)
+
+
+def tokenize_examples(
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> TokenizedTexts:
+    """Tokenise a split, some thousands of texts at a time."""
+    return tokenize(_text_batches(examples), tokenizer, max_length)
+
+
+def _text_batches(examples: Examples) -> Iterator[Sequence[str]]:
+    for batch in examples.batches():
+        yield batch["text"]
+
+
+def build_model(parts: TrainParts, classes: int) -> SentimentModel:
+    """Build the pretrained encoder with a new head; the head's weights follow from the seed."""
+    import torch
+
+    backbone = parts.encoder.load_backbone()
+    torch.manual_seed(parts.training.seed)
+    head = parts.head.build(int(backbone.config.hidden_size), classes)
+    return SentimentModel(backbone, head, parts.head_options.pooling)
+
+
+def step_plan(parts: TrainParts, engine: Engine, precision: str) -> StepPlan:
+    """Decide how a batch is cut.
+
+    Raises:
+        InputError: more processes than texts in a batch.
+    """
+    training = parts.training
+    if engine.processes > training.batch_size:
+        raise InputError(
+            f"training.batch_size is {training.batch_size}, fewer than the {engine.processes} "
+            "processes. Raise it or start fewer processes."
+        )
+    share = -(-training.batch_size // engine.processes)
+    micro = training.micro_batch_size or min(share, _MICRO_BATCH[engine.device.type])
+    return StepPlan(training.optimizer, training.clip_norm, precision, training.batch_size, micro)
+
+
+def run_identity(values: Mapping[str, Any], splits: Splits) -> str:
+    """Hash what must be the same when a run is resumed: the recipe's parts and the data.
+
+    How often to save, how steps run and when to stop may change.
+    """
+    fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
+    changeable = ("checkpoints", "early_stopping", "micro_batch_size", "epochs", "precision")
+    training = {k: v for k, v in values.get("training", {}).items() if k not in changeable}
+    prints = {name: examples.fingerprint() for name, examples in splits.items()}
+    text = json.dumps([fixed, training, prints], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def labelled(inputs: TokenizedTexts, examples: Examples, classes: Sequence[str]) -> Labelled:
+    """Join inputs and gold classes."""
+    return Labelled(inputs, gold_classes(examples, classes))

@@ -1,0 +1,96 @@
+"""The training section of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sentikit.parts import PartSettings
+from sentikit.training.optimizers import AdamW, Optimizer
+from sentikit.training.schedules import Linear, Schedule
+
+
+class EarlyStopping(PartSettings):
+    """When to stop before the last epoch.
+
+    ``patience`` epochs without an improvement of at least ``tolerance``, or ``target`` reached.
+    """
+
+    metric: Literal["macro_f1", "accuracy", "loss"] = Field(
+        "macro_f1", description="what is watched on the validation split"
+    )
+    patience: int | None = Field(None, ge=1, description="epochs without improvement; null: never")
+    tolerance: float = Field(0.0, ge=0, description="an improvement must be more than this")
+    target: float | None = Field(None, description="stop once the metric is this good")
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Say whether `value` beats `best` by more than the tolerance."""
+        if best is None:
+            return True
+        return (
+            value < best - self.tolerance
+            if self.metric == "loss"
+            else value > best + self.tolerance
+        )
+
+    def reached(self, value: float) -> bool:
+        """Say whether the target is reached."""
+        if self.target is None:
+            return False
+        return value <= self.target if self.metric == "loss" else value >= self.target
+
+
+class Checkpoints(PartSettings):
+    """When the state is saved, so that a killed run goes on."""
+
+    every_epochs: int | None = Field(1, ge=1, description="epochs between checkpoints; null: none")
+    every_minutes: float | None = Field(10, gt=0, description="minutes between checkpoints")
+    keep: int = Field(1, ge=1, description="checkpoints kept; older ones are removed")
+
+
+class TrainingSettings(PartSettings):
+    """How to train. Sizes count texts, rates are per optimizer step."""
+
+    epochs: int = Field(3, ge=1, description="passes over the training split")
+    batch_size: int = Field(
+        32, ge=1, description="texts per optimizer step, over all processes and micro-batches"
+    )
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="texts per forward pass and process; null: as many as sensible"
+    )
+    lr: float = Field(5e-5, gt=0, description="learning rate of the encoder's top layer")
+    head_lr: float | None = Field(None, gt=0, description="learning rate of the head; null: lr")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each layer's rate is this times that of the layer above"
+    )
+    finetune_layers: Annotated[int, Field(ge=1)] | Literal["all", "none"] = Field(
+        "all", description="all, none (train only the head), or how many of the last layers"
+    )
+    optimizer: Optimizer = Field(default_factory=AdamW, description="name and own arguments")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled for adamw, L2 for the others")
+    decay_biases: bool = Field(False, description="decay biases and norms as well")
+    schedule: Schedule = Field(default_factory=Linear, description="name and own arguments")
+    warmup: float = Field(
+        0.1, ge=0, description="steps of rising rate: a count, or a share of all steps below 1"
+    )
+    clip_norm: float | None = Field(1.0, gt=0, description="gradient norm limit; null: none")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all classes")
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none", description="none, balanced (inverse frequency), or class: weight"
+    )
+    early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device is faster with it, else fp32"
+    )
+    seed: int = Field(42, ge=0, description="decides initial weights, data order and dropout")
+
+    @model_validator(mode="after")
+    def _fits_batch(self) -> TrainingSettings:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide "
+                f"batch_size {self.batch_size}"
+            )
+        return self

@@ -1,0 +1,356 @@
+"""The training loop, read from top to bottom: rate, batch, step, log, evaluate, keep the best."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifier.prediction import softmax
+from sentikit.errors import InputError, SentikitError
+from sentikit.scoring import Scores, score
+from sentikit.training.batches import Rows, plan_epoch, share, steps_per_epoch
+from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
+from sentikit.training.evaluation import ModelInputs, shared_logits
+from sentikit.training.schedules import Moment, ReduceOnPlateau, rate_at
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sentikit.training.engine import Engine, StepPlan
+    from sentikit.training.objective import Objective
+    from sentikit.training.parameter_groups import ParameterGroup
+    from sentikit.training.settings import TrainingSettings
+
+#: Steps between two log lines; reading a loss makes the device and the program wait.
+LOG_STEPS = 10
+#: A validation score this far below the best, near what guessing gives, is a collapse.
+_COLLAPSE_DROP = 0.2
+
+
+class Journal(Protocol):
+    """Where the loop reports to; only the process that speaks has one that does anything."""
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Report on the last few steps."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Report on an epoch and its validation."""
+
+    def advance(self, step: int, total: int) -> None:
+        """Move the progress bar."""
+
+    def say(self, message: str) -> None:
+        """Tell the user something."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Inputs of a split and the class number of each."""
+
+    inputs: ModelInputs
+    gold: NDArray[np.int64]
+
+
+class Interrupted(Exception):  # noqa: N818 - an event, no error
+    """The user asked to stop; everything is saved."""
+
+
+@dataclass
+class Trainer:
+    """Trains what `engine` holds on `train`, keeping the weights that are best on `validation`.
+
+    Attributes:
+        engine: prepared with the model.
+        groups: the parameter groups it was prepared with.
+        plan: batch sizes.
+        settings: the training section.
+        train: inputs and gold classes to learn from.
+        validation: to choose the best epoch by.
+        classes: class names.
+        objective: the loss.
+        checkpoints: where the state goes.
+        journal: where reports go.
+        stop_requested: asked after every step; True saves and stops.
+    """
+
+    engine: Engine
+    groups: list[ParameterGroup]
+    plan: StepPlan
+    settings: TrainingSettings
+    train: Labelled
+    validation: Labelled
+    classes: tuple[str, ...]
+    objective: Objective
+    checkpoints: CheckpointFolder
+    journal: Journal
+    stop_requested: Callable[[], bool]
+
+    def run(self, state: TrainingState) -> TrainingState:
+        """Train from `state` to the end and leave the best weights in the engine.
+
+        Raises:
+            Interrupted: the user asked to stop; a checkpoint is there.
+            SentikitError: the loss became NaN before any epoch was finished.
+        """
+        self._saved_at = time.monotonic()
+        while state.epoch < self.settings.epochs and not state.stopped:
+            self._train_epoch(state)
+            if not state.stopped:
+                self._evaluate_epoch(state)
+                self._save_when_due(state)
+        if not state.best_epoch:
+            raise SentikitError(
+                f"{state.stopped}, before an epoch was finished: nothing was learnt. "
+                "Lower training.lr, raise training.warmup or set training.precision=fp32."
+            )
+        self.engine.load_weights(self._from_speaker(self.checkpoints.best))
+        return state
+
+    def total_steps(self) -> int:
+        """Return the optimizer steps of the whole training."""
+        return self.settings.epochs * self._steps_per_epoch()
+
+    def _train_epoch(self, state: TrainingState) -> None:
+        batches = plan_epoch(
+            self.train.inputs.lengths, self.plan.batch_size, self.settings.seed, state.epoch
+        )
+        self.engine.training_mode(True)
+        pending: list[Tensor] = []
+        for batch in batches[state.batch :]:
+            started = time.monotonic()
+            rates = self.rates(state)
+            seed_dropout(self.settings.seed, state.step, self.engine.rank)
+            loss = self._accumulate(batch)
+            norm = self.engine.step(rates)
+            pending.append(loss)
+            state.step += 1
+            state.batch += 1
+            state.seconds += time.monotonic() - started
+            if state.step % LOG_STEPS == 0 or state.batch == len(batches):
+                self._log(state, pending, rates, norm)
+                pending = []
+                if state.stopped:
+                    return
+            self._between_steps(state, pending)
+
+    def _accumulate(self, batch: Rows) -> Tensor:
+        """Run a batch's micro-batches forward and backward; return this process's loss."""
+        import torch
+
+        weight = self.objective.total_weight(batch)
+        micro_batches = share(
+            batch, self.engine.rank, self.engine.processes, self.plan.micro_batch_size
+        )
+        losses = []
+        for number, micro_batch in enumerate(micro_batches, 1):
+            with self.engine.micro_step(last=number == len(micro_batches)):
+                logits = self.engine.forward(*self.train.inputs.batch(micro_batch.rows))
+                loss = self.objective.loss(logits, micro_batch, weight)
+                # Engines average gradients over processes; the parts of a batch must add up.
+                self.engine.backward(loss * self.engine.processes)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def rates(self, state: TrainingState) -> list[float]:
+        """Return each group's rate for the next step."""
+        moment = Moment(
+            state.step, self.total_steps(), self._steps_per_epoch(), self.warmup_steps()
+        )
+        schedule = self.settings.schedule
+        return [rate_at(schedule, g.lr, moment) * state.plateau_factor for g in self.groups]
+
+    def warmup_steps(self) -> int:
+        """Return the steps of rising rate."""
+        warmup = self.settings.warmup
+        return round(warmup * self.total_steps()) if warmup < 1 else int(warmup)
+
+    def _steps_per_epoch(self) -> int:
+        return steps_per_epoch(len(self.train.inputs), self.plan.batch_size)
+
+    def _log(
+        self, state: TrainingState, pending: list[Tensor], rates: list[float], norm: Any
+    ) -> None:
+        import torch
+
+        local = float(torch.stack(pending).sum())
+        (total,) = self.engine.sum([local])
+        state.epoch_loss += total
+        self.journal.advance(state.step, self.total_steps())
+        self.journal.step(
+            {
+                "step": state.step,
+                "epoch": state.epoch + 1,
+                "loss": _finite(total / len(pending)),
+                "gradient_norm": _finite(float(norm)),
+                "lr": max(rates),
+                "seconds": round(state.seconds, 3),
+            }
+        )
+        if not math.isfinite(total):
+            state.stopped = f"the loss became NaN or infinite at step {state.step}"
+            self.journal.say(f"{state.stopped}; training ends here, the best weights are kept.")
+
+    def _between_steps(self, state: TrainingState, pending: list[Tensor]) -> None:
+        """Save when minutes are up or the user wants to stop.
+
+        Several processes must decide alike, so they look only where they have just met.
+        """
+        if pending and self.engine.processes > 1:
+            return
+        minutes = self.settings.checkpoints.every_minutes
+        due = minutes is not None and time.monotonic() - self._saved_at > 60 * minutes
+        stop, due = self.engine.broadcast([self.stop_requested(), due])
+        if not (stop or due):
+            return
+        if pending:
+            # The losses since the last log line go into the state, lest the epoch's mean lose them.
+            state.epoch_loss += float(sum(float(loss) for loss in pending))
+            pending.clear()
+        self.save(state)
+        if stop:
+            raise Interrupted
+
+    def _evaluate_epoch(self, state: TrainingState) -> None:
+        """Score the validation split, keep the weights if they are the best, end the epoch."""
+        loss, scores = self.evaluate(self.validation)
+        stopping = self.settings.early_stopping
+        value = {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}[
+            stopping.metric
+        ]
+        training_loss = state.epoch_loss / self._steps_per_epoch()
+        state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
+        self._report_collapse(state, scores)
+        if stopping.improves(value, state.best_value):
+            state.best_value, state.best_epoch, state.stale_epochs = value, state.epoch, 0
+            weights = self.engine.weights()
+            if self.engine.speaks:
+                self.checkpoints.save_best(weights)
+        else:
+            state.stale_epochs += 1
+        self._watch_plateau(state, value)
+        self._stop_early(state, value)
+        self.journal.epoch(
+            {
+                "epoch": state.epoch,
+                "step": state.step,
+                "training_loss": training_loss,
+                "validation_loss": loss,
+                "validation_macro_f1": scores.macro_f1,
+                "validation_accuracy": scores.accuracy,
+                "best_epoch": state.best_epoch,
+                "seconds": round(state.seconds, 3),
+            }
+        )
+
+    def evaluate(self, split: Labelled) -> tuple[float, Scores]:
+        """Return mean cross-entropy and scores of a split."""
+        logits = shared_logits(self.engine, split.inputs, len(self.classes))
+        probabilities = softmax(logits)
+        scores = score(split.gold, probabilities.argmax(1), self.classes, probabilities)
+        assert scores.calibration is not None
+        return scores.calibration.negative_log_likelihood, scores
+
+    def _stop_early(self, state: TrainingState, value: float) -> None:
+        stopping = self.settings.early_stopping
+        if stopping.reached(value):
+            state.stopped = f"{stopping.metric} reached its target {stopping.target}"
+        elif stopping.patience and state.stale_epochs >= stopping.patience:
+            state.stopped = (
+                f"{stopping.metric} has not improved for {state.stale_epochs} epochs "
+                f"(best in epoch {state.best_epoch})"
+            )
+
+    def _watch_plateau(self, state: TrainingState, value: float) -> None:
+        schedule = self.settings.schedule
+        if not isinstance(schedule, ReduceOnPlateau):
+            return
+        watch = replace_tolerance(self.settings, schedule.threshold)
+        if watch.improves(value, state.plateau_best):
+            state.plateau_best, state.plateau_stale = value, 0
+            return
+        state.plateau_stale += 1
+        if state.plateau_stale > schedule.patience:
+            state.plateau_factor = max(schedule.min_factor, state.plateau_factor * schedule.factor)
+            state.plateau_stale = 0
+
+    def _report_collapse(self, state: TrainingState, scores: Scores) -> None:
+        """Say so when a model that had learnt something now answers one class only."""
+        if self.settings.early_stopping.metric != "macro_f1" or state.best_value is None:
+            return
+        answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
+        if len(answered) == 1 and state.best_value - scores.macro_f1 > _COLLAPSE_DROP:
+            self.journal.say(
+                f"Training collapsed in epoch {state.epoch}: every text is called "
+                f"{answered.pop()!r} (macro-F1 {scores.macro_f1:.3f}, best {state.best_value:.3f} "
+                f"in epoch {state.best_epoch}). The best weights are kept; a lower training.lr, "
+                "more training.warmup or training.clip_norm prevents it."
+            )
+
+    def _save_when_due(self, state: TrainingState) -> None:
+        every = self.settings.checkpoints.every_epochs
+        if every and state.epoch % every == 0 and not state.stopped:
+            self.save(state)
+        if self.engine.broadcast(self.stop_requested()):
+            self.save(state)
+            raise Interrupted
+
+    def save(self, state: TrainingState) -> None:
+        """Write a checkpoint; every process takes part in gathering it."""
+        weights, optimizer = self.engine.weights(), self.engine.optimizer_state()
+        if self.engine.speaks:
+            self.checkpoints.save(Checkpoint(state, weights, optimizer))
+        self._saved_at = time.monotonic()
+
+    def restore(self, checkpoint: Checkpoint) -> TrainingState:
+        """Put a checkpoint into the engine and return its state."""
+        self.engine.load_weights(checkpoint.weights)
+        self.engine.load_optimizer_state(checkpoint.optimizer)
+        return replace(checkpoint.state)
+
+    def _from_speaker(self, read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Let every process read once the speaker has written; they share the file system."""
+        self.engine.sum([0.0])
+        return read()
+
+
+def replace_tolerance(settings: TrainingSettings, tolerance: float) -> Any:
+    """Return the early-stopping rule with another tolerance."""
+    return settings.early_stopping.model_copy(update={"tolerance": tolerance})
+
+
+def seed_dropout(seed: int, step: int, rank: int) -> None:
+    """Seed torch for one step of one process, so that no generator's state needs saving."""
+    import torch
+
+    mixed = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(mixed) & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+def check_plan(trainer: Trainer) -> Iterator[str]:
+    """Yield what is odd about a plan but no mistake for sure.
+
+    Raises:
+        InputError: what cannot work: warm-up as long as training.
+    """
+    total, settings = trainer.total_steps(), trainer.settings
+    if trainer.warmup_steps() >= total:
+        raise InputError(
+            f"training.warmup: {trainer.warmup_steps()} steps of warm-up, training has {total}. "
+            "Give fewer, or a share such as 0.1."
+        )
+    longest = settings.schedule.longest_epochs()
+    if longest > settings.epochs:
+        yield (
+            f"training.schedule {settings.schedule.name} changes only after {longest:g} epochs, "
+            f"training has {settings.epochs}: it will not run its course."
+        )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
