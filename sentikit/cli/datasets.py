@@ -152,13 +152,13 @@ def _print_labels(description: DatasetDescription) -> None:
 
 
 def _print_texts(description: DatasetDescription) -> None:
-    numbers = ["duplicates", "contradictions", "p50", "p95", "p99", "max"]
+    numbers = ["duplicates", "conflicts", "p50", "p95", "p99", "max"]
     how = "estimated as English WordPiece" if description.tokens_are_estimated else "counted"
     rows = []
     for split in description.splits:
         lengths = split.tokens
         quantiles = (lengths.p50, lengths.p95, lengths.p99, lengths.max) if lengths else ()
-        counts = (split.duplicates, split.contradictions, *quantiles)
+        counts = (split.duplicates, split.conflicts, *quantiles)
         rows.append([split.name, *(f"{count:,}" for count in counts), split.fingerprint[:12]])
     print_table(
         f"Texts; quantiles of their tokens, {how}",

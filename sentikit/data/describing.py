@@ -60,7 +60,7 @@ class SplitDescription:
         without_source: examples without a source.
         empty_texts: texts without a character to see.
         duplicates: examples whose text was there before.
-        contradictions: texts that occur with more than one label.
+        conflicts: texts that occur with more than one label.
         tokens: lengths, None where there is no example.
         problems: what a person should look at before using the split, one sentence each.
     """
@@ -74,7 +74,7 @@ class SplitDescription:
     without_source: int
     empty_texts: int
     duplicates: int
-    contradictions: int
+    conflicts: int
     tokens: TokenLengths | None
     problems: tuple[str, ...]
 
@@ -236,7 +236,7 @@ def _describe_split(
         without_source=tally.sources.get(None, Counter()).total(),
         empty_texts=tally.empty_texts,
         duplicates=len(tally.hashes) - len(np.unique(tally.hashes)),
-        contradictions=_contradictions(tally.hashes, tally.label_codes),
+        conflicts=_conflicts(tally.hashes, tally.label_codes),
         tokens=_quantiles(tally.lengths),
         problems=(),
     )
@@ -248,7 +248,7 @@ def _by_class(counts: Mapping[str | None, int], classes: Sequence[str]) -> dict[
     return {label: counts.get(label, 0) for label in [*classes, *others]}
 
 
-def _contradictions(hashes: Hashes, label_codes: NDArray[np.int32]) -> int:
+def _conflicts(hashes: Hashes, label_codes: NDArray[np.int32]) -> int:
     """Count the texts that have more than one label, none counting as one."""
     order = np.lexsort((label_codes, hashes))
     ordered, labels = hashes[order], label_codes[order]
@@ -277,8 +277,8 @@ def _problems(split: SplitDescription, classes: Sequence[str]) -> Iterable[str]:
         yield f"{split.unlabelled} of {split.examples} examples have no label."
     if split.empty_texts:
         yield f"{split.empty_texts} of {split.examples} texts are empty."
-    if split.contradictions:
-        yield f"{split.contradictions} texts occur with more than one label."
+    if split.conflicts:
+        yield f"{split.conflicts} texts occur with more than one label."
 
 
 def _leak(

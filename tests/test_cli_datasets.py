@@ -1,0 +1,142 @@
+"""``sentikit datasets``: the command as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sentikit.cli import sentikit
+from sentikit.errors import SentikitError
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(sentikit, ["datasets", *arguments])
+    # Whatever goes wrong is an error of ours, shown in words; anything else would be a traceback.
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    return result
+
+
+def refused(*arguments: str) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    return result.stderr
+
+
+@pytest.fixture
+def reviews() -> str:
+    Path("reviews.csv").write_text(
+        "comment,label,shop\n[bold]fine[/bold],positive,north\nbad,negative,south\nBAD,neutral,south\n"
+    )
+    return "reviews.csv"
+
+
+class TestList:
+    def test_a_table_of_names(self) -> None:
+        result = run("list")
+        assert result.exit_code == 0
+        assert result.stderr == ""
+        for word in ("name", "plugin", "summary", "demo", "files", "CSV, TSV, JSON Lines"):
+            assert word in result.stdout
+
+    def test_json(self) -> None:
+        entries = json.loads(run("list", "--json").stdout)
+        assert {"demo", "files"} <= {entry["name"] for entry in entries}
+        assert all(set(entry) == {"name", "plugin", "summary"} for entry in entries)
+
+
+class TestShow:
+    def test_tables(self, reviews: str) -> None:
+        result = run("show", "files", "--set", f"train={reviews}", "--set", "source=shop")
+        assert result.exit_code == 0
+        assert result.stderr == ""
+        for word in ("train", "north", "south", "negative", "duplicates", "p95", "fingerprint"):
+            assert word in result.stdout
+        assert "train: 1 texts occur with more than one label." in result.stdout
+
+    def test_a_single_source_stands_beside_its_split(self) -> None:
+        Path("a.csv").write_text("text,label,source\nfine,positive,north\n")
+        line = next(
+            line
+            for line in run("show", "files", "--set", "test=a.csv").stdout.splitlines()
+            if "north" in line
+        )
+        assert line.split() == ["test", "north", "1", "0", "0", "1"]
+
+    def test_json(self, reviews: str) -> None:
+        result = run("show", "files", "--set", f"dataset.test={reviews}", "--json")
+        value = json.loads(result.stdout)
+        assert value["classes"] == ["negative", "neutral", "positive"]
+        assert [split["name"] for split in value["splits"]] == ["test"]
+        assert value["splits"][0]["labels"] == {"negative": 1, "neutral": 1, "positive": 1}
+        assert value["splits"][0]["duplicates"] == 1
+        assert len(value["splits"][0]["fingerprint"]) == 64
+
+    def test_core_options_work(self, reviews: str) -> None:
+        result = run(
+            "show", "files", "--set", f"test={reviews}", "--set", "labels=bin_neg", "--json"
+        )
+        assert json.loads(result.stdout)["classes"] == ["non-negative", "negative"]
+
+    def test_leaks_are_shown_with_an_example_as_it_is_written(self, reviews: str) -> None:
+        result = run("show", "files", "--set", f"train={reviews}", "--set", f"test={reviews}")
+        assert "train and test share 2 texts (in test: 3 of the examples)" in result.stdout
+        assert "'[bold]fine[/bold]'" in result.stdout
+
+    def test_the_demo(self) -> None:
+        value = json.loads(run("show", "demo", "--json").stdout)
+        assert [split["name"] for split in value["splits"]] == ["train", "validation", "test"]
+        assert value["leaks"] == []
+
+    def test_unlabelled_texts(self) -> None:
+        Path("a.txt").write_text("fine\nbad\n")
+        result = run("show", "files", "--set", "test=a.txt")
+        assert result.exit_code == 0
+        assert "no label" in result.stdout
+        assert "test: 2 of 2 examples have no label." in result.stdout
+
+    def test_many_sources_are_cut_in_the_table_alone(self) -> None:
+        rows = "".join(f"text {n},neutral,source {n:02}\n" for n in range(25))
+        Path("a.csv").write_text("text,label,source\n" + rows)
+        assert "and 5 more (--json)" in run("show", "files", "--set", "test=a.csv").stdout
+        value = json.loads(run("show", "files", "--set", "test=a.csv", "--json").stdout)
+        assert len(value["splits"][0]["sources"]) == 25
+
+    def test_a_path_is_handed_to_the_dataset(self, shared_data: Path) -> None:
+        result = run("show", "sst", "--path", str(shared_data / "sst"), "--json")
+        assert [s["examples"] for s in json.loads(result.stdout)["splits"]] == [8544, 1101, 2210]
+
+
+class TestRefusals:
+    def test_an_unknown_dataset(self) -> None:
+        assert "There is no dataset named 'dmo'. Did you mean 'demo'?" in refused("show", "dmo")
+
+    def test_no_dataset(self) -> None:
+        assert "NAME" in refused("show")
+
+    def test_all_wrong_settings_at_once(self) -> None:
+        message = refused("show", "files", "--set", "labels=fve", "--set", "tset=a.csv")
+        assert "Did you mean 'five'" in message
+        assert "tset: unknown key. Did you mean 'text' or 'test'?" in message
+
+    @pytest.mark.parametrize("setting", ["labels", "=x", "dataset=3", "name=demo"])
+    def test_a_setting_that_is_none(self, setting: str) -> None:
+        assert "--set" in refused("show", "demo", "--set", setting)
+
+    def test_a_missing_file(self) -> None:
+        message = refused("show", "files", "--set", "test=gone.csv")
+        assert message == "Error: gone.csv does not exist. Check the path.\n"
+
+    def test_a_bad_row(self, reviews: str) -> None:
+        with Path(reviews).open("a") as stream:
+            stream.write("meh,meh,north\n")
+        message = refused("show", "files", "--set", f"test={reviews}")
+        assert "reviews.csv, line 5: the label 'meh' is not one of negative" in message
+
+    def test_errors_are_click_errors(self) -> None:
+        result = CliRunner().invoke(sentikit, ["datasets", "show", "dmo"], standalone_mode=False)
+        assert isinstance(result.exception, SentikitError)
