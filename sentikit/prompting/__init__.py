@@ -1,0 +1,1 @@
+"""LLMs as classifiers: prompts, what the encoder says, requests and their answers."""

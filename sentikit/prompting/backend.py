@@ -1,0 +1,210 @@
+"""What an LLM backend is: whatever answers chat messages."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from sentikit.errors import SentikitError
+from sentikit.parts import Part
+from sentikit.prompting.messages import Message
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One question to a model.
+
+    Attributes:
+        messages: in order.
+        labels: the words a valid answer chooses from, as the prompt spells them.
+        temperature: of sampling; None leaves it to the server.
+        max_tokens: most tokens the answer may have, reasoning included.
+        probabilities: whether log-probabilities over the labels are wanted.
+        example_id: id of the example asked about; never sent.
+        text: text of the example asked about; never sent by itself.
+    """
+
+    messages: tuple[Message, ...]
+    labels: tuple[str, ...]
+    temperature: float | None = 0.0
+    max_tokens: int = 64
+    probabilities: bool = True
+    example_id: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens billed.
+
+    Attributes:
+        prompt: tokens sent, cached ones included.
+        cached: those of `prompt` that the provider had in its prompt cache.
+        completion: tokens answered, reasoning included.
+    """
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.cached + other.cached,
+            self.completion + other.completion,
+        )
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """What a server says is left, from its headers; None where it says nothing.
+
+    Attributes:
+        requests: requests left in the window.
+        requests_reset: seconds until they are full again.
+        tokens: tokens left in the window.
+        tokens_reset: seconds until they are full again.
+    """
+
+    requests: int | None = None
+    requests_reset: float | None = None
+    tokens: int | None = None
+    tokens_reset: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        text: the answer, freed of what a label guarantee wraps around it.
+        usage: tokens billed.
+        log_probabilities: label (as in ``ChatRequest.labels``) to natural logarithm, not yet
+            normalised over the labels; None where the backend has none.
+        finish_reason: ``stop``, ``length``, ``content_filter``, … as the server says.
+        model: the model that served, as the server says.
+        service_tier: the tier that served, as the server says; bills follow it.
+        raw: the answer as it came, wrapping included.
+        rate_limit: what the server says is left; not recorded.
+    """
+
+    text: str
+    usage: Usage = field(default_factory=Usage)
+    log_probabilities: Mapping[str, float] | None = None
+    finish_reason: str = "stop"
+    model: str = ""
+    service_tier: str | None = None
+    raw: str = ""
+    rate_limit: RateLimit | None = field(default=None, compare=False)
+
+    @property
+    def probabilities(self) -> dict[str, float] | None:
+        """Label to probability, normalised over the labels, or None."""
+        logs = self.log_probabilities
+        if not logs or all(math.isinf(value) for value in logs.values()):
+            return None
+        top = max(logs.values())
+        weights = {label: math.exp(value - top) for label, value in logs.items()}
+        total = sum(weights.values())
+        return {label: weight / total for label, weight in weights.items()}
+
+
+class BackendError(SentikitError):
+    """A call failed. Raise one of the three below: they say what to do about it."""
+
+
+class RetryableError(BackendError):
+    """The same call may succeed later.
+
+    Attributes:
+        reason: ``rate_limit`` (too many calls), ``server`` (it failed) or ``network``.
+        retry_after: seconds the server asks to wait, or None.
+    """
+
+    def __init__(self, message: str, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class RejectedError(BackendError):
+    """This call can never succeed, another row's may: too long, refused by a filter."""
+
+
+class FatalError(BackendError):
+    """No call can succeed: no key or a wrong one, no credit, no such model, no such server."""
+
+
+class BackendSession(Protocol):
+    """What the core lends a backend while it is open."""
+
+    def say(self, message: str) -> None:
+        """Tell the user, once."""
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered under `key` (JSON), or None."""
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON value, such as what a server can do, for later runs."""
+
+
+class LLMBackend(Part, ABC):
+    """Answers chat messages.
+
+    A backend makes one call for each `ask` and raises `RetryableError`, `RejectedError` or
+    `FatalError` when it fails: waiting, retries, caching, order, budgets and progress are the
+    core's work.
+
+    Attributes:
+        most_in_flight: how many calls may run at once at most; None lets the core find out.
+        opening_usage: the most tokens `open` may use, for budgets.
+    """
+
+    most_in_flight: ClassVar[int | None] = None
+    opening_usage: ClassVar[Usage] = Usage()
+
+    @property
+    @abstractmethod
+    def model(self) -> str:
+        """The model's name, for prices and reports; "" where there is none."""
+
+    @property
+    def billed(self) -> bool:
+        """Whether calls may cost money; False makes every cost 0."""
+        return True
+
+    async def open(self, session: BackendSession) -> Usage:
+        """Connect and find out what the server can do; called once, before the first `ask`.
+
+        Returns:
+            The tokens this used.
+        """
+        return Usage()
+
+    async def close(self) -> None:
+        """Let go of connections and memory."""
+        return
+
+    @abstractmethod
+    def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
+        """Return all that decides the answer (address and body, as JSON values): the cache's key.
+
+        Called after `open`. No key or secret may be part of it.
+        """
+
+    @abstractmethod
+    async def ask(self, request: ChatRequest) -> Answer:
+        """Make one call.
+
+        Raises:
+            RetryableError: it may succeed later.
+            RejectedError: it never will; others may.
+            FatalError: none will.
+        """
+
+    async def examine(self) -> Mapping[str, Any]:
+        """Return what the server can do (JSON values), for ``sentikit doctor``."""
+        return {"model": self.model}
