@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 # A line that names the last field of the usual prompt, as models like to repeat it.
 _FIELD_LINE = re.compile(r"[\s*_`]*classification[\s*_`]*:(?P<answer>.*)", re.IGNORECASE)
-_AROUND = " \t\r\n\"'`*_“”‘’«»„.,;:!"
+_AROUND = " \t\r\n\"'`*_“”«»„.,;:!\u2018\u2019"
 
 
 def parse_label(answer: str, classes: Sequence[str]) -> str | None:

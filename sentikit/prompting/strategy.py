@@ -89,14 +89,14 @@ class Needs:
 
 
 class PromptStrategy(Part, ABC):
-    """Turns a text, and what the encoder says of it, into messages, and an answer into a label.
+    r"""Turns a text, and what the encoder says of it, into messages, and an answer into a label.
 
     A whole strategy::
 
         class Terse(sentikit.PromptStrategy):
             def messages(self, question):
                 choices = " or ".join(question.classes)
-                return [sentikit.Message("user", f"{question.text}\\n\\nAnswer {choices}:")]
+                return [sentikit.Message("user", f"{question.text}\n\nAnswer {choices}:")]
 
     One that shows the encoder's label also says so::
 
