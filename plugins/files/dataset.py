@@ -7,7 +7,7 @@ import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
@@ -21,9 +21,6 @@ from sentikit import (
     disk_errors,
     read_rows,
 )
-
-if TYPE_CHECKING:
-    from sentikit import Rows
 
 SPLITS = ("train", "validation", "test")
 
@@ -103,8 +100,8 @@ class Files(DatasetLoader):
         path: Path = getattr(self.settings, split)
         return path.expanduser()
 
-    def _columns(self, rows: Rows) -> dict[str, str | None]:
-        """Choose the columns, in the order of `_fields`."""
+    def _columns(self, rows: Any) -> dict[str, str | None]:
+        """Choose the columns of the table that `read_rows` opened, in the order of `_fields`."""
         text = rows.find_column("text", self.settings.text, "dataset.text=COLUMN")
         optional = {
             what: rows.find_optional_column(what, getattr(self.settings, what))
@@ -135,7 +132,7 @@ def _check(path: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def _fields(rows: Rows, columns: dict[str, str | None]) -> Iterator[tuple[int, list[str | None]]]:
+def _fields(rows: Any, columns: dict[str, str | None]) -> Iterator[tuple[int, list[str | None]]]:
     """Yield where each row stands and its texts in `columns`; blank ones are None."""
     present = [column for column in columns.values() if column is not None]
     absent = len(present)
