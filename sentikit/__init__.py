@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sentikit.data.loader import DatasetLoader as DatasetLoader
     from sentikit.data.opening import OpenedDataset as OpenedDataset
     from sentikit.data.opening import open_dataset as open_dataset
+    from sentikit.data.tabular import Rows as Rows
+    from sentikit.data.tabular import read_rows as read_rows
     from sentikit.devices import Hardware as Hardware
     from sentikit.devices import choose_device as choose_device
     from sentikit.files import disk_errors as disk_errors
@@ -51,13 +53,14 @@ _LAZY: dict[str, str] = {
     "Examples": "sentikit.data.examples",
     "ExamplesBuilder": "sentikit.data.examples",
     "Head": "sentikit.classifier.head",
-    "OpenedDataset": "sentikit.data.opening",
     "Hardware": "sentikit.devices",
+    "OpenedDataset": "sentikit.data.opening",
     "ParameterGroup": "sentikit.training.parameter_groups",
     "Part": "sentikit.parts",
     "PartSettings": "sentikit.parts",
     "Prediction": "sentikit.classifier.prediction",
     "PretrainedSource": "sentikit.classifier.pretrained",
+    "Rows": "sentikit.data.tabular",
     "SentimentModel": "sentikit.classifier.model",
     "StepPlan": "sentikit.training.engine",
     "autocast": "sentikit.classifier.prediction",
@@ -67,6 +70,7 @@ _LAZY: dict[str, str] = {
     "load": "sentikit.classifier.loading",
     "load_from_hub": "sentikit.data.hub",
     "open_dataset": "sentikit.data.opening",
+    "read_rows": "sentikit.data.tabular",
 }
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,7 +81,9 @@ def class_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     square = counts[..., :-1]
     right = np.diagonal(square, axis1=-2, axis2=-1)
     total = square.sum(-2) + counts.sum(-1)
-    return np.divide(2 * right, total, out=np.zeros(right.shape), where=total > 0)
+    scores = np.zeros(right.shape)
+    np.divide(2 * right, total, out=scores, where=total > 0)
+    return scores
 
 
 def macro_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -173,12 +175,3 @@ def calibration(gold: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
         brier=float(((probabilities - wanted) ** 2).sum(1).mean()),
         bins=tuple(rows),
     )
-
-
-def metrics_json(overall: Scores, by_source: Mapping[str, Scores], split: str) -> dict[str, Any]:
-    """Return what ``metrics.json`` holds."""
-    return {
-        "split": split,
-        "overall": overall.to_json(),
-        "by_source": {name: scores.to_json() for name, scores in by_source.items()},
-    }

@@ -8,11 +8,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-import jsonlines
+from sentikit import InputError, disk_errors, read_rows
 
-from sentikit import InputError, disk_errors
+if TYPE_CHECKING:
+    from sentikit import Rows
 
 _ARCHIVE = "dynasent-v1.1.zip"
 # What zipfile raises for damaged, unsupported and encrypted members.
@@ -34,41 +35,24 @@ class DataFile:
     def __str__(self) -> str:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield line number and object of each line.
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Rows]:
+        """Open the file as a table.
 
         Raises:
-            InputError: a line is not valid UTF-8 or JSON, or not an object; names the line.
+            InputError: the file cannot be read, or a line is not valid UTF-8 or JSON; says which.
         """
-        with disk_errors(self.path), self._archive_errors(), self._open() as stream:
-            number = 0
-
-            def counted() -> Iterator[bytes]:
-                nonlocal number
-                for number, line in enumerate(stream, start=1):  # noqa: B007 - read outside
-                    yield line
-
-            try:
-                for row in jsonlines.Reader(counted()).iter(type=dict, skip_empty=True):
-                    yield number, row
-            except jsonlines.InvalidLineError as error:
-                raise InputError(
-                    f"{self}, line {error.lineno}: {_reason(error)}. Mend or remove the line."
-                ) from error
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
         if self.member is None:
-            with self.path.open("rb") as stream:
-                yield stream
-        else:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
-                yield stream
-
-    @contextlib.contextmanager
-    def _archive_errors(self) -> Iterator[None]:
+            with read_rows(self.path) as rows:
+                yield rows
+            return
         try:
-            yield
+            with (
+                disk_errors(self.path),
+                zipfile.ZipFile(self.path) as archive,
+                archive.open(self.member) as stream,
+            ):
+                yield read_rows(cast(BinaryIO, stream), "jsonl", str(self))
         except _ARCHIVE_ERRORS as error:
             raise _unreadable(self.path, error) from error
 
@@ -109,7 +93,3 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(
         f"{path} cannot be read as a zip archive ({error}). Download it again, or give a folder."
     )
-
-
-def _reason(error: jsonlines.InvalidLineError) -> str:
-    return str(error).removesuffix(f" (line {error.lineno})").splitlines()[0]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -19,20 +19,21 @@ from sentikit import (
     load_from_hub,
 )
 
-from .archive import find_files
+from .archive import DataFile, find_files
 
 REPOSITORY = "dynabench/dynasent"
 _SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 _STEMS = {1: "dynasent-v1.1-round01-yelp", 2: "dynasent-v1.1-round02-dynabench"}
-_COLUMNS = frozenset(("text_id", "sentence", "gold_label"))
+_COLUMNS = ("text_id", "sentence", "gold_label")
 
 
-class _Row(NamedTuple):
-    place: str
-    id: str
-    text: str
-    label: str
-    source: str
+class _Record(NamedTuple):
+    """What is taken of a row, and where it stands."""
+
+    where: int
+    id: str | None
+    text: str | None
+    label: str | None
 
 
 class DynaSent(DatasetLoader):
@@ -69,66 +70,67 @@ class DynaSent(DatasetLoader):
     def load(self, split: str) -> Examples:
         """Load a split, the rounds one after the other; ids are the data's own ``text_id``."""
         builder = ExamplesBuilder()
-        for row in self._rows(split):
-            builder.add(row.text, label=row.label, source=row.source, id=row.id)
+        for number, record in self._records(split):
+            source = f"dynasent_r{number}"
+            builder.add(record.text or "", label=record.label, source=source, id=record.id)
         return builder.finish()
 
     def locate(self, split: str, row: int) -> str:
         """Name the file and the line of a row."""
-        return next(islice(self._rows(split), row, None)).place
+        number, record = next(islice(self._records(split), row, None))
+        if self.settings.path is None:
+            return f"row {record.where} of {_config(number)} ({split})"
+        name = _file_name(number, split)
+        return f"{_found(self.settings.path, name)}, line {record.where}"
 
     def _names(self, split: str) -> list[str]:
         return [_file_name(number, split) for number in self.settings.rounds]
 
-    def _rows(self, split: str) -> Iterator[_Row]:
+    def _records(self, split: str) -> Iterator[tuple[int, _Record]]:
+        """Yield the records that count, each with the number of its round."""
+        path = self.settings.path
+        refused = ("", "mixed") if self.settings.ternary else ("",)
         for number in self.settings.rounds:
-            for place, row in self._records(number, split):
-                label = row["gold_label"]
-                if label is None or (self.settings.ternary and label == "mixed"):
-                    continue
-                yield _Row(place, str(row["text_id"]), row["sentence"], label, _source(number))
-
-    def _records(self, number: int, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        if self.settings.path is None:
-            return _hub_records(number, split)
-        return _file_records(self.settings.path.expanduser(), _file_name(number, split))
+            name = _file_name(number, split)
+            records = _hub_records(number, split) if path is None else _file_records(path, name)
+            for record in records:
+                if (record.label or "") not in refused:
+                    yield number, record
 
 
-def _source(number: int) -> str:
-    return f"dynasent_r{number}"
+def _config(number: int) -> str:
+    return f"dynabench.dynasent.r{number}.all"
 
 
 def _file_name(number: int, split: str) -> str:
     return f"{_STEMS[number]}-{_SPLITS[split]}.jsonl"
 
 
-def _file_records(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    found = find_files(path, [name])
+def _found(path: Path, name: str) -> DataFile:
+    found = find_files(path.expanduser(), [name])
     if name not in found:
         raise InputError(f"{path} does not hold {name}. Give the folder or archive that does.")
-    file = str(found[name])
-    for line, row in found[name].rows():
-        place = f"{file}, line {line}"
-        _check(row, place)
-        yield place, row
+    return found[name]
 
 
-def _check(row: Mapping[str, Any], place: str) -> None:
-    if not row.keys() >= _COLUMNS:
-        missing = sorted(_COLUMNS - row.keys())
-        raise InputError(f"{place}: there is no {missing[0]!r}. {did_you_mean(missing[0], row)}")
-    if not isinstance(row["sentence"], str) or not isinstance(row["gold_label"], str | None):
-        raise InputError(f"{place}: 'sentence' must be text, 'gold_label' text or null.")
+def _file_records(path: Path, name: str) -> Iterator[_Record]:
+    with _found(path, name).open() as rows:
+        for column in _COLUMNS:
+            if column not in rows.columns:
+                raise InputError(
+                    f"{rows.name} has no {column!r}. {did_you_mean(column, rows.columns)}"
+                )
+        for line, cells in rows.cells(*_COLUMNS):
+            yield _Record(line, *cells)
 
 
-def _hub_records(number: int, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _hub_records(number: int, split: str) -> Iterator[_Record]:
     dataset = load_from_hub(
         REPOSITORY,
         split,
-        config=f"dynabench.dynasent.r{number}.all",
+        config=_config(number),
         revision="refs/convert/parquet",
-        columns=sorted(_COLUMNS),
+        columns=_COLUMNS,
     )
-    for line, row in enumerate(dataset, start=1):
-        record = {**row, "sentence": row["sentence"] or "", "gold_label": row["gold_label"] or None}
-        yield f"row {line} of {REPOSITORY} ({split})", record
+    for where, row in enumerate(dataset, start=1):
+        yield _Record(where, *(row[column] for column in _COLUMNS))

@@ -7,7 +7,6 @@ split then shuffled as pandas does with ``sample(frac=1, random_state=42)``.
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -63,8 +62,8 @@ class Merged(DatasetLoader):
         return _balance_sources(examples) if balanced else examples
 
     def locate(self, split: str, row: int) -> str:
-        """Name the file and the line of a row, or its place in the part it comes from."""
-        return next(islice(self._origin.rows(split), row, None)).place
+        """Name the file and the line of a row."""
+        return self._origin.place(split, row)
 
     @cached_property
     def _origin(self) -> Origin:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sentikit import (
     Examples,
     InputError,
     OpenedDataset,
     did_you_mean,
-    disk_errors,
     load_from_hub,
     open_dataset,
+    read_rows,
 )
 
 REPOSITORY = "jbeno/sentiment_merged"
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("sentence", "label", "source")
 # What the study calls its own copy of the treebank's sentences.
-_TREEBANK_SOURCE = "sst_local"
+_RENAMED = {"sst": "sst_local"}
 
 
 class Row(NamedTuple):
-    """One example, and where it stands."""
+    """One example."""
 
-    place: str
     text: str
     label: str | None
     source: str | None
@@ -48,6 +48,10 @@ class Origin(ABC):
     @abstractmethod
     def rows(self, split: str) -> Iterator[Row]:
         """Yield the rows of a split."""
+
+    @abstractmethod
+    def place(self, split: str, row: int) -> str:
+        """Say where row `row` (from 0) of a split stands."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,21 @@ class PublishedFiles(Origin):
         Raises:
             InputError: not UTF-8, not CSV, or a column is missing; names the line.
         """
-        path = self._path(split)
-        with disk_errors(path), path.open("rb") as stream:
-            reader = csv.reader(_decoded(stream, path), strict=True)
-            try:
-                columns = _positions(next(reader, []), path)
-                for cells in reader:
-                    if cells:
-                        yield _row(cells, columns, f"{path}, line {reader.line_num}")
-            except csv.Error as error:
-                raise InputError(
-                    f"{path}, line {reader.line_num}: not valid CSV ({error})."
-                ) from error
+        return (row for _, row in self._numbered_rows(split))
+
+    def place(self, split: str, row: int) -> str:
+        """Name the file and the line a row starts on."""
+        line, _ = next(islice(self._numbered_rows(split), row, None))
+        return f"{self._path(split)}, line {line}"
+
+    def _numbered_rows(self, split: str) -> Iterator[tuple[int, Row]]:
+        with read_rows(self._path(split)) as rows:
+            for column in _COLUMNS:
+                if column not in rows.columns:
+                    advice = did_you_mean(column, rows.columns)
+                    raise InputError(f"{rows.name} has no column {column!r}. {advice}")
+            for line, (text, label, source) in rows.cells(*_COLUMNS):
+                yield line, Row(text or "", label or None, source or None)
 
     def _path(self, split: str) -> Path:
         return self.folder / f"{split}.csv"
@@ -120,20 +127,25 @@ class Parts(Origin):
 
     def rows(self, split: str) -> Iterator[Row]:
         """Yield the rows of both parts in the shuffled order."""
-        dynasent, treebank = (part.split(split, labelled=False) for part in self._datasets)
-        together = Examples.concatenate([dynasent, treebank])
-        order = np.random.RandomState(self.seed).permutation(len(together))
-        position = iter(order)
-        for batch in together.select(order).batches():
-            for text, label, source in zip(
-                batch["text"], batch["label"], batch["source"], strict=True
-            ):
-                row = int(next(position))
-                if row < len(dynasent):
-                    yield Row(f"row {row + 1} of dynasent ({split})", text, label, source)
-                else:
-                    place = f"row {row - len(dynasent) + 1} of sst ({split})"
-                    yield Row(place, text, label, _TREEBANK_SOURCE)
+        together = Examples.concatenate(self._examples(split))
+        for batch in together.select(self._order(len(together))).batches():
+            for row in zip(batch["text"], batch["label"], batch["source"], strict=True):
+                text, label, source = row
+                yield Row(text, label, _RENAMED.get(source, source))
+
+    def place(self, split: str, row: int) -> str:
+        """Name the file and the line of the part a row comes from."""
+        sizes = [len(examples) for examples in self._examples(split)]
+        origin, part = int(self._order(sum(sizes))[row]), 0
+        if origin >= sizes[0]:
+            origin, part = origin - sizes[0], 1
+        return self._datasets[part].loader.locate(split, origin)
+
+    def _examples(self, split: str) -> list[Examples]:
+        return [dataset.split(split, labelled=False) for dataset in self._datasets]
+
+    def _order(self, size: int) -> NDArray[np.int64]:
+        return np.random.RandomState(self.seed).permutation(size)
 
 
 @dataclass(frozen=True)
@@ -147,33 +159,9 @@ class HubRows(Origin):
     def rows(self, split: str) -> Iterator[Row]:
         """Yield the rows of a split."""
         dataset = load_from_hub(REPOSITORY, split, columns=_COLUMNS)
-        for number, row in enumerate(dataset, start=1):
-            place = f"row {number} of {REPOSITORY} ({split})"
-            yield Row(place, row["sentence"] or "", row["label"], row["source"])
+        for row in dataset:
+            yield Row(row["sentence"] or "", row["label"], row["source"])
 
-
-def _decoded(lines: Iterator[bytes], path: Path) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}, line {number}: not valid UTF-8 (byte {error.start + 1}). "
-                "Save the file as UTF-8."
-            ) from error
-
-
-def _positions(header: list[str], path: Path) -> tuple[int, ...]:
-    missing = [name for name in _COLUMNS if name not in header]
-    if missing:
-        raise InputError(
-            f"{path}, line 1: there is no column {missing[0]!r}. {did_you_mean(missing[0], header)}"
-        )
-    return tuple(header.index(name) for name in _COLUMNS)
-
-
-def _row(cells: list[str], columns: tuple[int, ...], place: str) -> Row:
-    if len(cells) <= max(columns):
-        raise InputError(f"{place}: {len(cells)} cells, but {max(columns) + 1} are needed.")
-    text, label, source = (cells[column] for column in columns)
-    return Row(place, text, label or None, source or None)
+    def place(self, split: str, row: int) -> str:
+        """Name the row as the hub counts it."""
+        return f"row {row + 1} of {REPOSITORY} ({split})"

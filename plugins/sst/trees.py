@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sentikit import InputError, disk_errors
+from sentikit import InputError, read_rows
 
 # Every character belongs to one token. Only the ASCII blank separates: some leaves of the treebank
 # hold a no-break space ("8\xa01\\/2").
@@ -60,22 +60,15 @@ def read_trees(path: Path) -> Iterator[tuple[int, Tree]]:
     """Yield line number and tree of each line of a file that is not blank.
 
     Raises:
-        InputError: the file is missing, is not UTF-8 or has a malformed line; names the line.
+        InputError: the file is missing or empty, is not UTF-8 or has a malformed line; says which.
     """
-    with disk_errors(path), path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+    with read_rows(path, "text") as rows:
+        for line, (text,) in rows.cells("text"):
             try:
-                text = line.decode("utf-8").strip(" \r\n")
-                if text:
-                    yield number, parse(text)
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path}, line {number}: not valid UTF-8 (byte {error.start + 1}). "
-                    "Save the file as UTF-8."
-                ) from error
+                yield line, parse((text or "").strip(" "))
             except MalformedTreeError as error:
                 raise InputError(
-                    f"{path}, line {number}: {error}. A tree is written as (3 (2 It) (4 works))."
+                    f"{rows.at(line)}: {error}. A tree is written as (3 (2 It) (4 works))."
                 ) from error
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sentikit.classifier.model import SentimentModel
 
 #: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
-WINDOW = 8192
+#: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
+FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
 #: Word pieces (padding included) and texts in one forward pass, by device.
 BATCH_LIMITS = {"cpu": (2048, 64), "cuda": (32768, 1024), "mps": (8192, 256)}
 
@@ -85,8 +86,9 @@ class Classifier:
 
     def logits(self, texts: Iterable[str]) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes)."""
-        iterator = iter(texts)
-        while window := list(islice(iterator, WINDOW)):
+        iterator, size = iter(texts), FIRST_WINDOW
+        while window := list(islice(iterator, size)):
+            size = min(2 * size, LARGEST_WINDOW)
             yield self.logits_of(tokenize([window], self.tokenizer, self.max_length))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:

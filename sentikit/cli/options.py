@@ -41,3 +41,17 @@ def needed_recipe(recipe: str | None, registry: Registry) -> str:
         return recipe
     names = ", ".join(registry.names("register_recipes"))
     raise InputError(f"Which recipe? Choose one with --recipe: {names}; or give a YAML file.")
+
+
+MODEL = click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 where it is faster.",
+)
+THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads a process uses.")

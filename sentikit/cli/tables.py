@@ -27,7 +27,9 @@ def print_table(
         table.add_column(column, justify="right" if column in numbers else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(file=sys.stdout).print(table)
+    # A file or a pipe has no width: nothing is wrapped or cut there.
+    width = None if sys.stdout.isatty() else 1000
+    Console(file=sys.stdout, width=width).print(table)
 
 
 def print_scores(title: str, overall: Scores, by_source: Mapping[str, Scores]) -> None:

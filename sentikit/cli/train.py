@@ -47,7 +47,7 @@ def train(
     name = needed_recipe(recipe, registry)
     parts = train_parts(resolve_recipe(name, settings, registry), registry)
     if dry_run:
-        _print_plan(parts, device, as_json)
+        _print_plan(parts, as_json)
         return
     run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
     with _stop_on_signal(name, settings, run.path) as stop_requested:
@@ -60,12 +60,12 @@ def train(
     _print_result(finished, as_json)
 
 
-def _print_plan(parts: Any, device: str, as_json: bool) -> None:
+def _print_plan(parts: Any, as_json: bool) -> None:
     import json
 
     from sentikit.training.planning import plan_training
 
-    plan = plan_training(parts, device)
+    plan = plan_training(parts)
     click.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.to_text())
 
 
@@ -106,17 +106,16 @@ def _print_result(finished: FinishedTraining, as_json: bool) -> None:
     import json
 
     from sentikit.cli.tables import print_scores
-    from sentikit.scoring import metrics_json
 
+    results = finished.results
     if as_json:
-        scores = metrics_json(finished.scores, finished.by_source, finished.split)
-        result = {"run": str(finished.path), "best_epoch": finished.state.best_epoch, **scores}
-        click.echo(json.dumps(result, indent=2))
+        head = {"run": str(finished.path), "best_epoch": finished.state.best_epoch}
+        click.echo(json.dumps(head | results.metrics(finished.split), indent=2))
         return
     if finished.state.stopped:
         click.echo(f"Training ended early: {finished.state.stopped}.", err=True)
     print_scores(
         f"{finished.path}: best epoch {finished.state.best_epoch}, scores on {finished.split}",
-        finished.scores,
-        finished.by_source,
+        results.overall,
+        results.by_source,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sentikit.errors import InputError, unknown_name
 
@@ -42,6 +45,12 @@ class LabelScheme:
     def class_of(self, label: str) -> str | None:
         """Return the class a gold label folds into, or None if it is not one."""
         return self.meanings.get(label.strip().casefold())
+
+    def numbers(self, labels: Iterable[str | None]) -> NDArray[np.int64]:
+        """Return the class number of each class name; -1 for None."""
+        known: dict[str | None, int] = {name: number for number, name in enumerate(self.classes)}
+        known[None] = -1
+        return np.fromiter((known[label] for label in labels), np.int64)
 
 
 def _binary(name: str, target: str) -> LabelScheme:

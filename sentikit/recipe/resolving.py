@@ -34,14 +34,14 @@ class ResolvedRecipe:
 
     def describe(self, problem: Problem) -> str:
         """Write a problem with the place the value came from."""
-        origin = self._origin(problem.path)
+        origin = self.origin(problem.path)
         return f"{origin}: {problem}" if origin else f"recipe {self.name}: {problem}"
 
     def to_yaml(self) -> str:
         """Write the recipe so that it can be read again as it is."""
         return dump_yaml(self.values)
 
-    def _origin(self, path: Path) -> str:
+    def origin(self, path: Path) -> str:
         """Return the origin of the value, or of the nearest section around it."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:

@@ -8,18 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sentikit.classifier.prediction import Prediction, choose_classes, predictions, softmax
+from sentikit.classifier.prediction import softmax
 from sentikit.classifier.saving import ModelDescription, save_model
 from sentikit.data.examples import Examples
 from sentikit.devices import choose_precision, half_precision_pays, set_threads
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
 from sentikit.runs.manifest import command_line, describe_split, now, versions
-from sentikit.runs.predictions import pair, write_predictions
-from sentikit.scoring import Scores, metrics_json, score, score_by_source
+from sentikit.runs.results import Results, judge
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.evaluation import shared_logits
 from sentikit.training.objective import Objective, class_weights
@@ -27,15 +23,13 @@ from sentikit.training.parameter_groups import freeze, parameter_groups
 from sentikit.training.preparing import (
     Splits,
     build_model,
-    gold_classes,
-    labelled,
     load_splits,
     run_identity,
     step_plan,
     tokenize_examples,
 )
 from sentikit.training.reporting import ConsoleJournal, SilentJournal
-from sentikit.training.trainer import Interrupted, Trainer, check_plan
+from sentikit.training.trainer import Interrupted, Labelled, Trainer, check_plan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,15 +62,13 @@ class FinishedTraining:
     Attributes:
         path: the run's folder.
         state: where training ended.
-        scores: on the test split, or on validation where there is none.
-        by_source: the same for each source.
+        results: on the test split, or on validation where there is none.
         split: which split that was.
     """
 
     path: Path
     state: TrainingState
-    scores: Scores
-    by_source: dict[str, Scores]
+    results: Results
     split: str
 
 
@@ -136,7 +128,7 @@ class _Job:
             name: tokenize_examples(examples, tokenizer, self.parts.encoder_options.max_length)
             for name, examples in self.splits.items()
         }
-        train = labelled(self.inputs["train"], self.splits.train, self.classes)
+        train = self._labelled("train", self.splits.train)
         weights = class_weights(training.class_weights, train.gold, self.classes)
         self.engine.prepare(model, groups, plan)
         return Trainer(
@@ -145,7 +137,7 @@ class _Job:
             plan=plan,
             settings=training,
             train=train,
-            validation=labelled(self.inputs["validation"], self.splits.validation, self.classes),
+            validation=self._labelled("validation", self.splits.validation),
             classes=self.classes,
             objective=Objective(train.gold, weights, training.label_smoothing),
             checkpoints=self.checkpoints,
@@ -219,15 +211,9 @@ class _Job:
     ) -> FinishedTraining:
         """Save the best model, predict, score; every process takes part in the passes."""
         weights = self.engine.weights()
-        validation = shared_logits(self.engine, trainer.validation.inputs, len(self.classes))
         split, examples = self.splits.items()[-1]
-        logits = (
-            shared_logits(self.engine, self.inputs[split], len(self.classes))
-            if split == "test"
-            else validation
-        )
-        probabilities = softmax(logits)
-        overall, by_source = self._score(examples, probabilities)
+        logits = shared_logits(self.engine, self.inputs[split], len(self.classes))
+        results = judge(examples, softmax(logits), self.parts.dataset.scheme)
         if self.engine.speaks:
             save_model(
                 self.folder.path / run_folder.MODEL,
@@ -237,17 +223,13 @@ class _Job:
                 tokenizer,
                 model.encoder,
             )
-            answers = predictions(probabilities, self.parts.dataset.scheme)
-            self._write_results(state, examples, answers, overall, by_source, split)
-        return FinishedTraining(self.folder.path, state, overall, by_source, split)
+            self.folder.write_results(results, split)
+            self._end(state, split, examples)
+        return FinishedTraining(self.folder.path, state, results, split)
 
-    def _score(
-        self, examples: Examples, probabilities: NDArray[np.float64]
-    ) -> tuple[Scores, dict[str, Scores]]:
-        gold = gold_classes(examples, self.classes)
-        chosen = choose_classes(probabilities, self.parts.dataset.scheme.threshold)
-        overall = score(gold, chosen, self.classes, probabilities)
-        return overall, score_by_source(gold, chosen, examples.sources, self.classes, probabilities)
+    def _labelled(self, split: str, examples: Examples) -> Labelled:
+        gold = self.parts.dataset.scheme.numbers(examples.labels)
+        return Labelled(self.inputs[split], gold)
 
     def _description(self) -> ModelDescription:
         values, scheme = self.parts.recipe.values, self.parts.dataset.scheme
@@ -262,33 +244,21 @@ class _Job:
             max_length=self.parts.encoder_options.max_length,
         )
 
-    def _write_results(
-        self,
-        state: TrainingState,
-        examples: Examples,
-        answers: Iterator[Prediction],
-        overall: Scores,
-        by_source: dict[str, Scores],
-        split: str,
-    ) -> None:
-        write_predictions(self.folder.path / run_folder.PREDICTIONS, pair(examples, answers))
-        self.folder.write_metrics(metrics_json(overall, by_source, split))
+    def _end(self, state: TrainingState, split: str, examples: Examples) -> None:
+        """Say in the manifest how training ended; checkpoints are of no more use."""
+        name = self.parts.dataset_for(split).name
         self.folder.update_manifest(
             status=run_folder.FINISHED,
             finished=now(),
+            dataset=describe_split(name, split, len(examples), examples.fingerprint()),
             best_epoch=state.best_epoch,
             epochs=state.epoch,
             steps=state.step,
             stopped=state.stopped or None,
             training_seconds=round(state.seconds, 3),
             cost_usd={},
-            **self._predicted(examples, split),
         )
         self.checkpoints.clear()
-
-    def _predicted(self, examples: Examples, split: str) -> dict[str, Any]:
-        name = self.parts.dataset_for(split).name
-        return {"dataset": describe_split(name, split, len(examples), examples.fingerprint())}
 
 
 def precision_remark(precision: str, parts: TrainParts) -> str:

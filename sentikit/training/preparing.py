@@ -8,15 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sentikit.classifier.model import SentimentModel
 from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError
 from sentikit.training.engine import StepPlan
-from sentikit.training.trainer import Labelled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,12 +61,6 @@ def load_splits(parts: TrainParts) -> Splits:
     return Splits(train, parts.dataset_for("validation").split("validation"), test)
 
 
-def gold_classes(examples: Examples, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the class number of every example's gold label."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    return np.array([numbers[str(label)] for label in examples.labels], np.int64)
-
-
 def tokenize_examples(
     examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> TokenizedTexts:
@@ -116,13 +106,8 @@ def run_identity(values: Mapping[str, Any], splits: Splits) -> str:
     How often to save, how steps run and when to stop may change.
     """
     fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
-    changeable = ("checkpoints", "early_stopping", "micro_batch_size", "epochs", "precision")
+    changeable = ("checkpoints", "early_stopping", "micro_batch_size", "log_every")
     training = {k: v for k, v in values.get("training", {}).items() if k not in changeable}
     prints = {name: examples.fingerprint() for name, examples in splits.items()}
     text = json.dumps([fixed, training, prints], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def labelled(inputs: TokenizedTexts, examples: Examples, classes: Sequence[str]) -> Labelled:
-    """Join inputs and gold classes."""
-    return Labelled(inputs, gold_classes(examples, classes))

@@ -153,7 +153,7 @@ class Exponential(_ScheduleSettings):
 
     def rate(self, base: float, moment: Moment) -> float:
         """Return base · gamma^epochs."""
-        return base * self.gamma**moment.epochs
+        return float(base * self.gamma**moment.epochs)
 
 
 class Cyclic(_ScheduleSettings):

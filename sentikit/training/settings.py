@@ -84,6 +84,9 @@ class TrainingSettings(PartSettings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where the device is faster with it, else fp32"
     )
+    log_every: int = Field(
+        10, ge=1, description="steps between two log lines; each makes the device wait"
+    )
     seed: int = Field(42, ge=0, description="decides initial weights, data order and dropout")
 
     @model_validator(mode="after")

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from sentikit.training.parameter_groups import ParameterGroup
     from sentikit.training.settings import TrainingSettings
 
-#: Steps between two log lines; reading a loss makes the device and the program wait.
-LOG_STEPS = 10
 #: A validation score this far below the best, near what guessing gives, is a collapse.
 _COLLAPSE_DROP = 0.2
 
@@ -132,7 +130,7 @@ class Trainer:
             state.step += 1
             state.batch += 1
             state.seconds += time.monotonic() - started
-            if state.step % LOG_STEPS == 0 or state.batch == len(batches):
+            if state.step % self.settings.log_every == 0 or state.batch == len(batches):
                 self._log(state, pending, rates, norm)
                 pending = []
                 if state.stopped:

@@ -1,0 +1,127 @@
+"""``sentikit evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentikit.cli.options import DEVICE, MODEL, OUTPUT, PRECISION, SETTINGS, THREADS
+
+if TYPE_CHECKING:
+    from sentikit.classifier.prediction import Classifier
+    from sentikit.data.opening import OpenedDataset
+
+
+@click.command(
+    epilog="Example: sentikit evaluate runs/quickstart --dataset files --set test=reviews.csv"
+)
+@MODEL
+@click.option("--dataset", metavar="NAME", help="A dataset; default: the one the run was made on.")
+@click.option("--path", metavar="DIR", help="The folder of the dataset's files.")
+@click.option("--split", default="test", show_default=True, help="Which split to score.")
+@SETTINGS
+@OUTPUT
+@DEVICE
+@PRECISION
+@THREADS
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def evaluate(
+    model: Path,
+    dataset: str | None,
+    path: str | None,
+    split: str,
+    settings: tuple[str, ...],
+    output: Path | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Score a model or a run's model on a split of a dataset; --output leaves a run."""
+    import json
+
+    from sentikit import load
+    from sentikit.cli.tables import print_scores
+    from sentikit.devices import set_threads
+    from sentikit.runs.results import judge
+
+    set_threads(threads)
+    classifier = load(model, device=device, precision=precision)
+    section = _section(model, dataset, path, settings, classifier)
+    opened = _open(section)
+    examples = opened.split(split)
+    probabilities = classifier.predict_proba(
+        text for batch in examples.batches() for text in batch["text"]
+    )
+    results = judge(examples, probabilities, classifier.scheme)
+    if output:
+        _write_run(output, model, section, opened, split, results, classifier)
+    if as_json:
+        click.echo(json.dumps(results.metrics(split), indent=2))
+    else:
+        print_scores(f"{model} on {opened.name}, {split}", results.overall, results.by_source)
+
+
+def _section(
+    model: Path,
+    dataset: str | None,
+    path: str | None,
+    settings: tuple[str, ...],
+    classifier: Classifier,
+) -> dict[str, Any]:
+    """Return the dataset section to open: the run's own, or what the options say."""
+    from sentikit.errors import InputError
+    from sentikit.recipe.overrides import merge, parse_overrides
+    from sentikit.runs.folder import RunFolder
+
+    if dataset is None:
+        run = RunFolder(model)
+        if not run.status:
+            raise InputError("Which dataset? A model folder has none of its own: give --dataset.")
+        recipe = run.manifest["recipe"]
+        section = dict(recipe.get("evaluation_dataset") or recipe["dataset"])
+    else:
+        section = {"name": dataset, "labels": classifier.scheme.name}
+    if path:
+        section["path"] = path
+    return merge(section, parse_overrides(settings))
+
+
+def _open(section: dict[str, Any]) -> OpenedDataset:
+    from sentikit import open_dataset
+
+    return open_dataset(section)
+
+
+def _write_run(
+    output: Path,
+    model: Path,
+    section: dict[str, Any],
+    opened: OpenedDataset,
+    split: str,
+    results: Any,
+    classifier: Classifier,
+) -> None:
+    from sentikit.cli.options import RUNS
+    from sentikit.runs.folder import FINISHED, choose_run_folder
+    from sentikit.runs.manifest import command_line, describe_split, now, versions
+
+    run = choose_run_folder(output, output.name, False, RUNS)
+    examples = results.examples
+    with run.locked():
+        run.update_manifest(kind="evaluate", started=now(), status="running")
+        run.write_results(results, split)
+        run.update_manifest(
+            status=FINISHED,
+            finished=now(),
+            recipe={"kind": "evaluate", "model": str(model), "dataset": section},
+            command=command_line(),
+            dataset=describe_split(opened.name, split, len(examples), examples.fingerprint()),
+            classes=list(classifier.labels),
+            versions=versions(),
+            device=str(classifier.device),
+            precision=classifier.precision,
+            cost_usd={},
+        )

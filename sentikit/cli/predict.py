@@ -1,0 +1,73 @@
+"""``sentikit predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sentikit.cli.options import DEVICE, MODEL, PRECISION, THREADS
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  sentikit predict runs/quickstart reviews.csv --output labelled.csv\n"
+    "  echo 'I love it' | sentikit predict runs/quickstart"
+)
+@MODEL
+@click.argument("file", metavar="[FILE|-]", default="-")
+@click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
+@click.option(
+    "--input-format",
+    type=click.Choice(["csv", "tsv", "jsonl", "parquet", "text"]),
+    help="What FILE or the pipe holds; default: by the file's ending, text for a pipe.",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["jsonl", "csv"]),
+    help="What to write; default: csv for csv and tsv, else jsonl.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output."
+)
+@DEVICE
+@PRECISION
+@THREADS
+def predict(
+    model: Path,
+    file: str,
+    text_column: str | None,
+    input_format: str | None,
+    output_format: str | None,
+    output: Path | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> None:
+    """Label a file or a pipe of any length; columns and order stay, labels are added.
+
+    The new columns are predicted_label and a probability for each class. A row without text gets
+    no label.
+    """
+    from sentikit import load
+    from sentikit.devices import set_threads
+    from sentikit.labelling import label_rows, open_input, open_output
+
+    set_threads(threads)
+    with open_input(file, input_format) as rows:
+        column = rows.find_column("text", text_column, "--text-column")
+        classifier = load(model, device=device, precision=precision)
+        chosen = output_format or _format_like(output, file, input_format)
+        with open_output(output, chosen, rows.columns, classifier.labels) as write:
+            unlabelled = label_rows(classifier, rows, column, write)
+    if unlabelled:
+        click.echo(f"{unlabelled} rows have no text and got no label.", err=True)
+
+
+def _format_like(output: Path | None, file: str, input_format: str | None) -> str:
+    named = (output.name if output else file).removesuffix(".gz")
+    if output and named.endswith((".jsonl", ".ndjson")):
+        return "jsonl"
+    tabular = named.endswith((".csv", ".tsv")) or (not output and input_format in ("csv", "tsv"))
+    return "csv" if tabular else "jsonl"

@@ -1,0 +1,135 @@
+"""``sentikit recipes``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentikit.cli.options import SETTINGS
+
+if TYPE_CHECKING:
+    from sentikit.recipe.resolving import ResolvedRecipe
+
+
+@click.group()
+def recipes() -> None:
+    """List, show, copy and check recipes."""
+
+
+@recipes.command("list", epilog="Example: sentikit recipes list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_recipes(as_json: bool) -> None:
+    """List the recipes that plugins offer."""
+    from sentikit.cli.tables import print_table
+    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.registry import default_registry
+
+    registry = default_registry()
+    found = []
+    for name in registry.names("register_recipes"):
+        values = resolve_recipe(name, registry=registry).values
+        kind, description = values.get("kind", "train"), values.get("description", "")
+        owner = registry.find("register_recipes", name).plugin
+        found.append({"name": name, "kind": kind, "description": description, "plugin": owner})
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    print_table(
+        "",
+        ["recipe", "kind", "description"],
+        [[r["name"], r["kind"], r["description"]] for r in found],
+    )
+
+
+@recipes.command(epilog="Example: sentikit recipes show electra-large --resolved")
+@click.argument("name", metavar="NAME|FILE")
+@click.option("--resolved", is_flag=True, help="With all it extends, and where each value is from.")
+@SETTINGS
+def show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
+    """Print a recipe as it is written, or resolved."""
+    from sentikit.files import disk_errors
+    from sentikit.recipe.resolving import recipe_path, resolve_recipe
+    from sentikit.registry import default_registry
+
+    registry = default_registry()
+    if resolved or settings:
+        click.echo(_with_origins(resolve_recipe(name, settings, registry)))
+        return
+    path = recipe_path(name, registry)
+    with disk_errors(path):
+        click.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+@recipes.command(epilog="Example: sentikit recipes copy electra-base mine.yaml")
+@click.argument("name", metavar="NAME|FILE")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def copy(name: str, file: Path, force: bool) -> None:
+    """Copy a recipe to a file of your own, with all it extends laid in."""
+    from sentikit.errors import InputError
+    from sentikit.files import write_text
+    from sentikit.recipe.resolving import resolve_recipe
+
+    if file.exists() and not force:
+        raise InputError(f"{file} exists. Choose another name, or replace it with --force.")
+    if file.suffix not in (".yaml", ".yml"):
+        raise InputError(
+            f"{file}: let the name end in .yaml, so that --recipe knows it for a file."
+        )
+    write_text(file, resolve_recipe(name).to_yaml())
+    click.echo(f"Wrote {file}. Try: sentikit recipes check {file}", err=True)
+
+
+@recipes.command(epilog="Example: sentikit recipes check mine.yaml --set training.lr=1e-5")
+@click.argument("names", metavar="[NAME|FILE]...", nargs=-1)
+@SETTINGS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
+    """Check recipes, all bundled ones if none is named; exit 2 if one is wrong."""
+    from sentikit.registry import default_registry
+
+    registry = default_registry()
+    chosen = names or tuple(registry.names("register_recipes"))
+    report = {name: _problems(name, settings, registry) for name in chosen}
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for name, problems in report.items():
+            click.echo(f"{name}: {'ok' if not problems else ''}".rstrip())
+            for problem in problems:
+                click.echo(f"  {problem}")
+    if any(report.values()):
+        raise click.exceptions.Exit(2)
+
+
+def _problems(name: str, settings: tuple[str, ...], registry: Any) -> list[str]:
+    from sentikit.errors import InputError
+    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.recipe.train_parts import check_recipe
+
+    try:
+        recipe = resolve_recipe(name, settings, registry)
+    except InputError as error:
+        return [error.message]
+    return [recipe.describe(problem) for problem in check_recipe(recipe, registry)]
+
+
+def _with_origins(recipe: ResolvedRecipe) -> str:
+    """Write a recipe with the origin of each value in a comment behind it."""
+    lines = list(_origin_lines(recipe, recipe.values, ()))
+    width = min(60, max((len(text) for text, origin in lines if origin), default=0))
+    return "\n".join(f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines)
+
+
+def _origin_lines(recipe: ResolvedRecipe, values: dict[str, Any], path: tuple[str, ...]) -> Any:
+    indent = "  " * len(path)
+    for key, value in values.items():
+        here = (*path, key)
+        if isinstance(value, dict):
+            yield f"{indent}{key}:", ""
+            yield from _origin_lines(recipe, value, here)
+        else:
+            yield f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}", recipe.origin(here)

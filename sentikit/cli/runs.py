@@ -1,0 +1,91 @@
+"""``sentikit runs``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sentikit.cli.options import RUNS
+
+
+@click.group()
+def runs() -> None:
+    """List and show runs."""
+
+
+@runs.command("list", epilog="Example: sentikit runs list --json")
+@click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_runs(folder: Path, as_json: bool) -> None:
+    """List the runs under FOLDER (runs/ if left out), newest last."""
+    from sentikit.cli.tables import print_table
+    from sentikit.runs.listing import find_runs
+
+    found = find_runs(folder)
+    if as_json:
+        click.echo(json.dumps([run.to_json() for run in found], indent=2))
+        return
+    if not found:
+        click.echo(f"There are no runs under {folder}/.", err=True)
+        return
+    columns = ["run", "kind", "status", "dataset", "macro-F1", "accuracy", "started"]
+    rows = [
+        [
+            run.path,
+            run.kind,
+            run.status,
+            run.dataset,
+            _score(run.macro_f1),
+            _score(run.accuracy),
+            run.started,
+        ]
+        for run in found
+    ]
+    print_table("", columns, rows, ["macro-F1", "accuracy"])
+
+
+@runs.command(epilog="Example: sentikit runs show runs/quickstart")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print manifest and metrics as JSON.")
+def show(run: Path, as_json: bool) -> None:
+    """Show what a run is and what it is worth."""
+    from sentikit.runs.listing import read_summary
+
+    summary, manifest, metrics = read_summary(run)
+    if as_json:
+        click.echo(json.dumps({"manifest": manifest, "metrics": metrics}, indent=2))
+        return
+    click.echo(f"{summary.path}: {summary.kind}, {summary.status}")
+    for key in ("started", "finished", "device", "precision", "seed", "best_epoch", "stopped"):
+        if manifest.get(key) is not None:
+            click.echo(f"{key:<12} {manifest[key]}")
+    _print_metrics(metrics)
+
+
+def _print_metrics(metrics: dict[str, Any] | None) -> None:
+    from sentikit.cli.tables import print_table
+
+    if not metrics:
+        click.echo("No scores yet.", err=True)
+        return
+    overall = metrics["overall"]
+    columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {c}" for c in overall["per_class"])]
+    by_source = metrics["by_source"] if len(metrics["by_source"]) > 1 else {}
+    rows = [
+        [
+            name,
+            f"{scores['examples']:,}",
+            _score(scores["macro_f1"]),
+            _score(scores["accuracy"]),
+            *(_score(c["f1"]) for c in scores["per_class"].values()),
+        ]
+        for name, scores in {"all": overall, **by_source}.items()
+    ]
+    print_table(f"scores on {metrics['split']}", columns, rows, columns[1:])
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

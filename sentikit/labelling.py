@@ -1,0 +1,117 @@
+"""Labels tables: every row as it came, with its label and probabilities behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import tee
+from pathlib import Path
+from typing import IO, Any
+
+from sentikit.classifier.prediction import Classifier, Prediction
+from sentikit.data.tabular import Rows, read_rows
+from sentikit.errors import InputError
+from sentikit.files import atomic_writer
+
+LABEL_COLUMN = "predicted_label"
+#: In CSV one column a class, ``probability_negative``; in JSON Lines one object.
+PROBABILITIES_COLUMN = "probabilities"
+
+Row = Mapping[str, Any]
+Write = Callable[[Row, Prediction | None], None]
+
+
+def open_input(file: str, kind: str | None) -> Rows:
+    """Open a file, or standard input for ``-``.
+
+    Raises:
+        InputError: it cannot be read, or is a terminal.
+    """
+    if file != "-":
+        return read_rows(file, kind)
+    if sys.stdin.isatty():
+        raise InputError(
+            "There is nothing to label: name a file, or pipe texts in, one a line "
+            "(echo 'I love it' | sentikit predict MODEL)."
+        )
+    return read_rows(sys.stdin.buffer, kind)
+
+
+@contextlib.contextmanager
+def open_output(
+    output: Path | None, kind: str, columns: Sequence[str], labels: Sequence[str]
+) -> Iterator[Write]:
+    """Open the place labelled rows go to and yield what writes one.
+
+    A file appears only when it is complete; standard output is written as rows are labelled.
+
+    Raises:
+        InputError: the input has a column of a name that is added here.
+    """
+    added = _added_columns(kind, labels)
+    taken = [column for column in columns if column in added]
+    if taken:
+        raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+    target = atomic_writer(output) if output else contextlib.nullcontext(sys.stdout)
+    with target as stream:
+        make = _csv_writer if kind == "csv" else _json_writer
+        yield make(stream, columns, labels)
+
+
+def label_rows(classifier: Classifier, rows: Rows, text_column: str, write: Write) -> int:
+    """Label every row in order, some thousands ahead at most; return how many have no text."""
+    for_texts, for_writing = tee(row for _, row in rows)
+    texts = (_text(row, text_column) for row in for_texts)
+    without = 0
+    for prediction in classifier.classify(texts):
+        row = next(for_writing)
+        empty = not _text(row, text_column).strip()
+        without += empty
+        write(row, None if empty else prediction)
+    return without
+
+
+def _text(row: Row, column: str) -> str:
+    value = row.get(column)
+    return "" if value is None else str(value)
+
+
+def _added_columns(kind: str, labels: Iterable[str]) -> list[str]:
+    if kind == "csv":
+        return [LABEL_COLUMN, *(f"probability_{label}" for label in labels)]
+    return [LABEL_COLUMN, PROBABILITIES_COLUMN]
+
+
+def _csv_writer(stream: IO[str], columns: Sequence[str], labels: Sequence[str]) -> Write:
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*columns, *_added_columns("csv", labels)])
+
+    def write(row: Row, prediction: Prediction | None) -> None:
+        cells = [_cell(row.get(column)) for column in columns]
+        if prediction is None:
+            added = [""] * (len(labels) + 1)
+        else:
+            shown = [f"{prediction.probabilities[label]:.6f}" for label in labels]
+            added = [prediction.label, *shown]
+        writer.writerow([*cells, *added])
+
+    return write
+
+
+def _cell(value: Any) -> Any:
+    """Write nested JSON values as JSON, all others as they are."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+def _json_writer(stream: IO[str], columns: Sequence[str], labels: Sequence[str]) -> Write:
+    def write(row: Row, prediction: Prediction | None) -> None:
+        added: dict[str, Any] = {LABEL_COLUMN: None, PROBABILITIES_COLUMN: None}
+        if prediction is not None:
+            rounded = {label: round(prediction.probabilities[label], 6) for label in labels}
+            added = {LABEL_COLUMN: prediction.label, PROBABILITIES_COLUMN: rounded}
+        stream.write(json.dumps({**row, **added}, ensure_ascii=False, default=str) + "\n")
+
+    return write

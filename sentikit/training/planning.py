@@ -1,0 +1,160 @@
+"""What a training run would do: counts, steps, parameters and memory, without touching anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sentikit.classifier.model import SentimentModel
+from sentikit.errors import InputError, SentikitError
+from sentikit.training.batches import steps_per_epoch
+from sentikit.training.parameter_groups import freeze, parameter_groups
+
+if TYPE_CHECKING:
+    from sentikit.recipe.train_parts import TrainParts
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes a training process needs, activations left out.
+
+    Attributes:
+        weights: all parameters in float32.
+        gradients: of the trained parameters, float32.
+        optimizer: two float32 moments of each trained parameter (one for sgd with momentum and the
+            like would be less; this is Adam's).
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return self.weights + self.gradients + self.optimizer
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What would be done.
+
+    Attributes:
+        recipe: the resolved recipe as YAML.
+        engine: the engine that would run it.
+        counts: examples by split and label, or the reason they are not known here.
+        steps_per_epoch: optimizer steps, where the counts are known.
+        total_steps: of all epochs.
+        parameters: of the whole model.
+        trained_parameters: those that are not frozen.
+        groups: name, parameters, base rate and weight decay of each optimizer group.
+        memory: estimate for one process of the engine torch.
+    """
+
+    recipe: str
+    engine: str
+    counts: dict[str, Any] | str
+    steps_per_epoch: int | None
+    total_steps: int | None
+    parameters: int
+    trained_parameters: int
+    groups: tuple[dict[str, Any], ...]
+    memory: MemoryEstimate
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """Return the plan for a reader."""
+        lines = [self.recipe.rstrip(), "", f"engine          {self.engine}"]
+        if isinstance(self.counts, str):
+            lines.append(f"examples        not known here: {self.counts}")
+        else:
+            lines += [_split_line(name, labels) for name, labels in self.counts.items()]
+            lines.append(
+                f"steps           {self.total_steps:,} ({self.steps_per_epoch:,} an epoch)"
+            )
+        memory = self.memory
+        lines += [
+            f"parameters      {self.parameters:,}, {self.trained_parameters:,} of them trained",
+            f"memory          {memory.total / _MIB:,.0f} MiB and activations "
+            f"(weights {memory.weights / _MIB:,.0f}, gradients {memory.gradients / _MIB:,.0f}, "
+            f"optimizer {memory.optimizer / _MIB:,.0f})",
+            "Nothing was written.",
+        ]
+        return "\n".join(lines)
+
+
+def _split_line(name: str, labels: dict[str, int]) -> str:
+    by_label = ", ".join(f"{label} {count:,}" for label, count in labels.items())
+    return f"{name:<15} {sum(labels.values()):,} ({by_label})"
+
+
+def plan_training(parts: TrainParts) -> TrainingPlan:
+    """Plan a run from its parts; weights are never loaded, the model is built without memory.
+
+    Raises:
+        InputError: the recipe's freezing or layer decay does not fit the encoder.
+    """
+    model = shape_of(parts)
+    freeze(model, parts.training.finetune_layers)
+    groups = parameter_groups(model, parts.training)
+    parameters = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for g in groups for p in g.parameters.values())
+    counts = _counts(parts)
+    epoch = None
+    if isinstance(counts, dict):
+        epoch = steps_per_epoch(sum(counts["train"].values()), parts.training.batch_size)
+    return TrainingPlan(
+        recipe=parts.recipe.to_yaml(),
+        engine=type(parts.engine).__name__,
+        counts=counts,
+        steps_per_epoch=epoch,
+        total_steps=None if epoch is None else epoch * parts.training.epochs,
+        parameters=parameters,
+        trained_parameters=trained,
+        groups=tuple(
+            {
+                "name": group.name,
+                "parameters": sum(p.numel() for p in group.parameters.values()),
+                "lr": group.lr,
+                "weight_decay": group.weight_decay,
+            }
+            for group in groups
+        ),
+        memory=MemoryEstimate(4 * parameters, 4 * trained, 8 * trained),
+    )
+
+
+def shape_of(parts: TrainParts) -> SentimentModel:
+    """Build the model on the meta device: shapes without weights."""
+    import torch
+
+    config = parts.encoder.load_config()
+    with torch.device("meta"):
+        backbone = parts.encoder.build_backbone(config)
+        classes = len(parts.dataset.scheme.classes)
+        head = parts.head.build(int(config.hidden_size), classes)
+    return SentimentModel(backbone, head, parts.head_options.pooling)
+
+
+def _counts(parts: TrainParts) -> dict[str, Any] | str:
+    """Return examples by split and label; the data may not be here, which is no mistake yet."""
+    from collections import Counter
+
+    from sentikit.training.preparing import load_splits
+
+    try:
+        splits = load_splits(parts)
+    except InputError:
+        raise
+    except SentikitError as error:
+        return error.message
+    order = parts.dataset.scheme.classes
+    return {
+        name: {label: counts[label] for label in order}
+        for name, counts in ((n, Counter(e.labels)) for n, e in splits.items())
+    }
