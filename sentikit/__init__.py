@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     from sentikit.files import disk_errors as disk_errors
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
+    from sentikit.prompting.messages import Message as Message
+    from sentikit.prompting.strategy import ExamplesNeeded as ExamplesNeeded
+    from sentikit.prompting.strategy import Needs as Needs
+    from sentikit.prompting.strategy import Opinion as Opinion
+    from sentikit.prompting.strategy import PromptInput as PromptInput
+    from sentikit.prompting.strategy import PromptStrategy as PromptStrategy
+    from sentikit.prompting.strategy import RetrievedExample as RetrievedExample
     from sentikit.training.engine import Engine as Engine
     from sentikit.training.engine import StepPlan as StepPlan
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
@@ -52,14 +59,21 @@ _LAZY: dict[str, str] = {
     "Engine": "sentikit.training.engine",
     "Examples": "sentikit.data.examples",
     "ExamplesBuilder": "sentikit.data.examples",
-    "Head": "sentikit.classifier.head",
+    "ExamplesNeeded": "sentikit.prompting.strategy",
     "Hardware": "sentikit.devices",
+    "Head": "sentikit.classifier.head",
+    "Message": "sentikit.prompting.messages",
+    "Needs": "sentikit.prompting.strategy",
     "OpenedDataset": "sentikit.data.opening",
+    "Opinion": "sentikit.prompting.strategy",
     "ParameterGroup": "sentikit.training.parameter_groups",
     "Part": "sentikit.parts",
     "PartSettings": "sentikit.parts",
     "Prediction": "sentikit.classifier.prediction",
     "PretrainedSource": "sentikit.classifier.pretrained",
+    "PromptInput": "sentikit.prompting.strategy",
+    "PromptStrategy": "sentikit.prompting.strategy",
+    "RetrievedExample": "sentikit.prompting.strategy",
     "Rows": "sentikit.data.tabular",
     "SentimentModel": "sentikit.classifier.model",
     "StepPlan": "sentikit.training.engine",
@@ -80,8 +94,8 @@ __all__ = [
     "did_you_mean",
     "hookimpl",
     "unknown_name",
-    *_LAZY,
 ]
+__all__ += list(_LAZY)
 
 
 def __getattr__(name: str) -> Any:

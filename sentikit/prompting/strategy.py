@@ -33,7 +33,7 @@ class RetrievedExample:
 
 
 @dataclass(frozen=True)
-class Question:
+class PromptInput:
     """Everything a strategy may put into its messages.
 
     Attributes:
@@ -94,9 +94,9 @@ class PromptStrategy(Part, ABC):
     A whole strategy::
 
         class Terse(sentikit.PromptStrategy):
-            def messages(self, question):
-                choices = " or ".join(question.classes)
-                return [sentikit.Message("user", f"{question.text}\n\nAnswer {choices}:")]
+            def messages(self, given):
+                choices = " or ".join(given.classes)
+                return [sentikit.Message("user", f"{given.text}\n\nAnswer {choices}:")]
 
     One that shows the encoder's label also says so::
 
@@ -109,8 +109,8 @@ class PromptStrategy(Part, ABC):
         return Needs()
 
     @abstractmethod
-    def messages(self, question: Question) -> list[Message]:
-        """Return the messages to send, the same ones for the same question."""
+    def messages(self, given: PromptInput) -> list[Message]:
+        """Return the messages to send, the same ones for the same input."""
 
     def parse(self, answer: str, classes: Sequence[str]) -> str | None:
         """Return the label in a free-text answer, or None if the answer is invalid."""
