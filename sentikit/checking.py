@@ -89,17 +89,18 @@ def check_part(
     raw: Mapping[str, Any],
     prefix: Path = (),
     also_known: Iterable[str] = (),
+    name_key: str = "name",
 ) -> tuple[Part | None, list[Problem]]:
-    """Make the part that ``raw["name"]`` names from the other keys, or say what is wrong."""
-    name = raw.get("name")
+    """Make the part that ``raw[name_key]`` names from the other keys, or say what is wrong."""
+    name = raw.get(name_key)
     if not isinstance(name, str):
         known = ", ".join(registry.names(hook))
-        return None, [Problem((*prefix, "name"), f"a name is needed. Known: {known}.")]
+        return None, [Problem((*prefix, name_key), f"a name is needed. Known: {known}.")]
     try:
         part_class: type[Part] = registry.load(hook, name)
     except InputError as error:
-        return None, [Problem((*prefix, "name"), error.message)]
-    own = {key: value for key, value in raw.items() if key != "name"}
+        return None, [Problem((*prefix, name_key), error.message)]
+    own = {key: value for key, value in raw.items() if key != name_key}
     settings, problems = validate(part_class.Settings, own, prefix, also_known)
     if settings is None:
         return None, problems

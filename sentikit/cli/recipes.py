@@ -108,7 +108,7 @@ def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> N
 def _problems(name: str, settings: tuple[str, ...], registry: Any) -> list[str]:
     from sentikit.errors import InputError
     from sentikit.recipe.resolving import resolve_recipe
-    from sentikit.recipe.train_parts import check_recipe
+    from sentikit.recipe.checks import check_recipe
 
     try:
         recipe = resolve_recipe(name, settings, registry)

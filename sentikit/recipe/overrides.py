@@ -10,6 +10,9 @@ from sentikit.recipe.yaml_reading import parse_yaml
 
 Path = tuple[str | int, ...]
 
+#: The keys by which a section names its part.
+PART_KEYS = ("name", "backend", "provider")
+
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     """Turn ``KEY.SUBKEY=VALUE`` texts into a nested mapping; later ones win.
@@ -45,10 +48,10 @@ def _assign(target: dict[str, Any], keys: list[str], value: Any) -> None:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `over` onto `base`, section by section.
 
-    A section that changes its part's ``name`` starts afresh: the keys it would inherit belong to
-    another part.
+    A section that changes its part's ``name`` (``backend``, ``provider``) starts afresh: the keys
+    it would inherit belong to another part.
     """
-    if "name" in over and over["name"] != base.get("name"):
+    if any(key in over and over[key] != base.get(key) for key in PART_KEYS):
         return dict(over)
     result = dict(base)
     for key, value in over.items():

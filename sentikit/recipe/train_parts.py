@@ -9,8 +9,9 @@ from sentikit.checking import Path, Problem, check_part, refuse, split_options, 
 from sentikit.classifier.encoder import Encoder, EncoderOptions
 from sentikit.classifier.head import Head, HeadOptions
 from sentikit.data.opening import OpenedDataset, check_dataset
+from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.schema import KINDS, TrainRecipe
+from sentikit.recipe.schema import TrainRecipe
 from sentikit.registry import Registry
 from sentikit.training.choosing_engine import check_engine
 
@@ -50,41 +51,23 @@ class TrainParts:
         return self.dataset if split == "train" else self.evaluation_dataset or self.dataset
 
 
-def check_recipe(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
-    """Return all that is wrong with a recipe of any kind."""
-    if recipe.values.get("kind", "train") == "train":
-        return _check_train(recipe, registry)[1]
-    return _check_kind(recipe)
-
-
 def train_parts(recipe: ResolvedRecipe, registry: Registry) -> TrainParts:
     """Make the parts of a train recipe.
 
     Raises:
         InputError: anything wrong with the recipe; all problems at once, each with its place.
     """
-    kind = recipe.values.get("kind", "train")
-    if kind != "train":
-        refuse(_check_kind(recipe), recipe.describe)
-        refuse([Problem(("kind",), f"this command needs a recipe of kind train, not {kind}.")])
-    parts, problems = _check_train(recipe, registry)
+    refuse_other_kind(recipe, "train")
+    parts, problems = check_train(recipe, registry)
     refuse(problems, recipe.describe)
     assert parts is not None
     return parts
 
 
-def _check_kind(recipe: ResolvedRecipe) -> list[Problem]:
-    from sentikit.errors import did_you_mean
-
-    kind = recipe.values.get("kind", "train")
-    if kind not in KINDS:
-        return [Problem(("kind",), f"unknown kind {kind!r}. {did_you_mean(str(kind), KINDS)}")]
-    return validate(KINDS[kind], recipe.values)[1]
-
-
-def _check_train(
+def check_train(
     recipe: ResolvedRecipe, registry: Registry
 ) -> tuple[TrainParts | None, list[Problem]]:
+    """Make the parts, or say all that is wrong; no data and no model is touched."""
     settings, problems = validate(TrainRecipe, recipe.values)
     raw = recipe.values
     made: dict[str, Any] = {}

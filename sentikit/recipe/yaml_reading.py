@@ -17,6 +17,8 @@ from sentikit.errors import InputError
 from sentikit.files import disk_errors
 
 _MOST_NODES = 100_000
+#: What PyYAML's resolver calls plain scalars; any other tag was written out and asks for an object.
+_PLAIN_TAGS = ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {
@@ -98,7 +100,7 @@ class _Converter:
         return result
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
-        if not node.tag.startswith("tag:yaml.org,2002:"):
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
             raise self._error(node, f"the tag {node.tag!r} is not allowed")
         text = str(node.value)
         if node.style is not None:

@@ -1,0 +1,57 @@
+"""Checks recipes of the kinds `cascade` and `vote`: their members are runs, files or recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+
+from sentikit.checking import Path, Problem
+from sentikit.data.opening import check_dataset
+from sentikit.errors import InputError
+from sentikit.recipe.kinds import check_sections, kind_of
+from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe
+from sentikit.registry import Registry
+
+_TEAMS = ("cascade", "vote")
+
+
+def check_team(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
+    """Return all that is wrong with a recipe of kind cascade or vote."""
+    problems = check_sections(recipe)
+    dataset = recipe.values.get("dataset")
+    if isinstance(dataset, dict):
+        problems += check_dataset(registry, dataset, ("dataset",))[1]
+    for path, member in _members(recipe):
+        problems += _check_member(path, member, registry)
+    return problems
+
+
+def is_recorded(member: str) -> bool:
+    """Say whether a member means a run or a file, not a recipe: it is a path, or lies there."""
+    plain = member.removesuffix("#encoder")
+    return plain != member or "/" in plain or FilePath(plain).exists()
+
+
+def _members(recipe: ResolvedRecipe) -> Iterator[tuple[Path, str]]:
+    """Yield where each member stands, and its name."""
+    section = recipe.values.get(kind_of(recipe))
+    if not isinstance(section, dict):
+        return
+    for key in ("encoder", "llm"):
+        if isinstance(section.get(key), str):
+            yield (kind_of(recipe), key), section[key]
+    listed = section.get("members")
+    for number, member in enumerate(listed if isinstance(listed, list) else []):
+        yield ("vote", "members", number), str(member)
+
+
+def _check_member(path: Path, member: str, registry: Registry) -> list[Problem]:
+    if is_recorded(member):
+        return []
+    try:
+        kind = kind_of(resolve_recipe(member, registry=registry))
+    except InputError as error:
+        return [Problem(path, f"{error.message} Or give a run, as runs/{member}.")]
+    if kind in _TEAMS:
+        return [Problem(path, f"{member!r} is of kind {kind}; a member must be one classifier.")]
+    return []
