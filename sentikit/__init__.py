@@ -18,17 +18,25 @@ from sentikit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from sentikit.classifier.encoder import Encoder as Encoder
+    from sentikit.classifier.exporting import export_model as export_model
+    from sentikit.classifier.format import ExportSource as ExportSource
+    from sentikit.classifier.format import ModelFormat as ModelFormat
     from sentikit.classifier.head import Head as Head
     from sentikit.classifier.loading import load as load
+    from sentikit.classifier.loading import read_weights as read_weights
+    from sentikit.classifier.loading import set_weights as set_weights
     from sentikit.classifier.model import SentimentModel as SentimentModel
     from sentikit.classifier.prediction import Classifier as Classifier
     from sentikit.classifier.prediction import Prediction as Prediction
     from sentikit.classifier.prediction import autocast as autocast
+    from sentikit.classifier.predictor import Predictor as Predictor
+    from sentikit.classifier.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifier.pretrained import PretrainedSource as PretrainedSource
     from sentikit.data.examples import Examples as Examples
     from sentikit.data.examples import ExamplesBuilder as ExamplesBuilder
     from sentikit.data.hub import hub_splits as hub_splits
     from sentikit.data.hub import load_from_hub as load_from_hub
+    from sentikit.data.labels import scheme_for_classes as scheme_for_classes
     from sentikit.data.loader import DatasetLoader as DatasetLoader
     from sentikit.data.opening import OpenedDataset as OpenedDataset
     from sentikit.data.opening import open_dataset as open_dataset
@@ -36,7 +44,10 @@ if TYPE_CHECKING:
     from sentikit.data.tabular import read_rows as read_rows
     from sentikit.devices import Hardware as Hardware
     from sentikit.devices import choose_device as choose_device
+    from sentikit.devices import choose_precision as choose_precision
     from sentikit.files import disk_errors as disk_errors
+    from sentikit.files import read_json as read_json
+    from sentikit.files import write_json as write_json
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
     from sentikit.prompting.messages import Message as Message
@@ -60,9 +71,11 @@ _LAZY: dict[str, str] = {
     "Examples": "sentikit.data.examples",
     "ExamplesBuilder": "sentikit.data.examples",
     "ExamplesNeeded": "sentikit.prompting.strategy",
+    "ExportSource": "sentikit.classifier.format",
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifier.head",
     "Message": "sentikit.prompting.messages",
+    "ModelFormat": "sentikit.classifier.format",
     "Needs": "sentikit.prompting.strategy",
     "OpenedDataset": "sentikit.data.opening",
     "Opinion": "sentikit.prompting.strategy",
@@ -70,6 +83,7 @@ _LAZY: dict[str, str] = {
     "Part": "sentikit.parts",
     "PartSettings": "sentikit.parts",
     "Prediction": "sentikit.classifier.prediction",
+    "Predictor": "sentikit.classifier.predictor",
     "PretrainedSource": "sentikit.classifier.pretrained",
     "PromptInput": "sentikit.prompting.strategy",
     "PromptStrategy": "sentikit.prompting.strategy",
@@ -77,14 +91,22 @@ _LAZY: dict[str, str] = {
     "Rows": "sentikit.data.tabular",
     "SentimentModel": "sentikit.classifier.model",
     "StepPlan": "sentikit.training.engine",
+    "TorchPredictor": "sentikit.classifier.predictor",
     "autocast": "sentikit.classifier.prediction",
     "choose_device": "sentikit.devices",
+    "choose_precision": "sentikit.devices",
     "disk_errors": "sentikit.files",
+    "export_model": "sentikit.classifier.exporting",
     "hub_splits": "sentikit.data.hub",
     "load": "sentikit.classifier.loading",
     "load_from_hub": "sentikit.data.hub",
     "open_dataset": "sentikit.data.opening",
+    "read_json": "sentikit.files",
     "read_rows": "sentikit.data.tabular",
+    "read_weights": "sentikit.classifier.loading",
+    "scheme_for_classes": "sentikit.data.labels",
+    "set_weights": "sentikit.classifier.loading",
+    "write_json": "sentikit.files",
 }
 
 __all__ = [

@@ -63,7 +63,7 @@ def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 stream.flush()
                 os.fsync(stream.fileno())
             # mkstemp makes files private; a result is as readable as the umask allows.
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, 0o666 & ~umask())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -107,7 +107,8 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Return the permissions that new files of this process do not get."""
     current = os.umask(0o022)
     os.umask(current)
     return current

@@ -48,7 +48,7 @@ class ExportSource:
         Raises:
             InputError: the source is of a format that no torch module can be rebuilt from.
         """
-        from sentikit.classifier.prediction import TorchPredictor
+        from sentikit.classifier.predictor import TorchPredictor
 
         predictor = self.classifier.predictor
         if not isinstance(predictor, TorchPredictor):

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.classifier.encoder import Encoder
+from sentikit.classifier.format import ModelFormat
 from sentikit.classifier.model import SentimentModel
 from sentikit.classifier.prediction import Classifier
+from sentikit.classifier.predictor import TorchPredictor
 from sentikit.classifier.saving import FORMAT, VERSION, WEIGHTS, ModelDescription
 from sentikit.data.labels import LabelScheme, label_scheme
 from sentikit.devices import choose_device, choose_precision
@@ -16,7 +18,7 @@ from sentikit.files import disk_errors, read_json
 from sentikit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
@@ -32,48 +34,115 @@ def load(
     """Load a classifier.
 
     Args:
-        path: a run that trained a model, or a model folder.
+        path: a run that trained a model, or a model folder, also one of a registered format.
         device: auto, cpu, cuda, cuda:1, mps.
-        precision: auto (bf16 where it is faster), fp32, bf16 or fp16.
+        precision: auto (bf16 where it is faster), fp32, bf16, fp16, or int8 for an ONNX folder
+            that holds it.
         calibrated: divide the logits by the temperature fitted on validation.
         registry: where to look for plugins' parts.
 
     Raises:
         InputError: there is no model there, it is damaged, or its parts are not installed.
     """
-    folder = find_model_folder(Path(path))
-    description = read_description(folder)
     registry = registry or default_registry()
-    where = choose_device(device)
-    tokenizer, model = _build(folder, description, registry)
-    _fill(model, read_weights(folder / WEIGHTS), folder)
-    if calibrated and description.temperature is None:
-        raise InputError(f"{folder} has no temperature: it was not calibrated on validation.")
-    return Classifier(
-        model.to(where).eval(),
-        tokenizer,
-        _scheme(description),
-        description.max_length,
-        where,
-        choose_precision(precision, where),
-        (description.temperature or 1.0) if calibrated else 1.0,
-    )
+    folder = find_model_folder(Path(path), registry)
+    if is_native(folder):
+        classifier = _load_native(folder, device, precision, registry)
+    else:
+        model_format = _recognising_format(folder, registry)
+        assert model_format is not None
+        classifier = model_format.load(folder, device, precision)
+    if calibrated and classifier.temperature is None:
+        raise InputError(
+            f"{folder} has no temperature: it was not calibrated on validation. Train it with "
+            "this version of sentikit, or leave the calibration out."
+        )
+    classifier.calibrated = calibrated
+    return classifier
 
 
-def find_model_folder(path: Path) -> Path:
-    """Return the model folder of a run, or `path` itself.
+def find_model_folder(path: Path, registry: Registry | None = None) -> Path:
+    """Return the model folder of a run, or `path` itself; native or of a registered format.
 
     Raises:
         InputError: there is none.
     """
+    registry = registry or default_registry()
     for folder in (path / "model", path):
-        if (folder / "config.json").is_file():
+        if is_native(folder) or (folder.is_dir() and _recognising_format(folder, registry)):
             return folder
     if not path.exists():
-        raise InputError(f"{path} does not exist. Give a run folder or a model folder.")
+        raise InputError(
+            f"{path} does not exist. Give a run folder or a model folder.{_how_to_fetch(path)}"
+        )
     if (path / "manifest.json").is_file():
         raise InputError(f"{path} is a run without a model; give one that trained an encoder.")
-    raise InputError(f"{path} is neither a run nor a model folder: it has no config.json.")
+    known = ", ".join(["sentikit", *registry.names("register_formats")])
+    raise InputError(
+        f"{path} is neither a run nor a model folder of a known format ({known})"
+        f"{_what_it_says(path)}."
+    )
+
+
+def _how_to_fetch(path: Path) -> str:
+    """Advise those who name a model on the hub."""
+    if path.is_absolute() or len(path.parts) != 2 or path.parts[0] in ("runs", "..", "~"):
+        return ""
+    return f" If it is a model on the hub: hf download {path} --local-dir DIR"
+
+
+def is_native(folder: Path) -> bool:
+    """Say whether `folder` holds a model in sentikit's own format."""
+    path = folder / "config.json"
+    return path.is_file() and _format_of(read_json(path)) == FORMAT
+
+
+def _format_of(config: object) -> object:
+    return config.get("format") if isinstance(config, dict) else None
+
+
+def _what_it_says(path: Path) -> str:
+    """Quote what a foreign ``config.json`` says of its model, for the message."""
+    if not (path / "config.json").is_file():
+        return ": it has no config.json"
+    config = read_json(path / "config.json")
+    made_for = config.get("architectures") if isinstance(config, dict) else None
+    return f": its config.json is for {', '.join(map(str, made_for))}" if made_for else ""
+
+
+def _recognising_format(folder: Path, registry: Registry) -> ModelFormat | None:
+    """Return the first registered format that knows `folder`; a failing one is passed over."""
+    for registration in registry.registrations("register_formats"):
+        try:
+            format_class: type[ModelFormat] = registration.load()
+            model_format = format_class(format_class.Settings())
+            if model_format.recognises(folder):
+                return model_format
+        except Exception as error:
+            registry.note_problem(
+                registration.plugin,
+                f"format {registration.name!r}, asked about {folder}: "
+                f"{type(error).__name__}: {error}",
+            )
+    return None
+
+
+def _load_native(folder: Path, device: str, precision: str, registry: Registry) -> Classifier:
+    description = read_description(folder)
+    where = choose_device(device)
+    if precision == "int8":
+        raise InputError(
+            "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
+        )
+    tokenizer, model = _build(folder, description, registry)
+    set_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    return Classifier(
+        TorchPredictor(model, where, choose_precision(precision, where)),
+        tokenizer,
+        _scheme(description),
+        description.max_length,
+        description.temperature,
+    )
 
 
 def read_description(folder: Path) -> ModelDescription:
@@ -149,15 +218,20 @@ def _encoder_class(name: str, registry: Registry) -> type[Encoder]:
     return found
 
 
-def _fill(model: SentimentModel, weights: dict[str, Tensor], folder: Path) -> None:
+def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Give `model` all its weights, read from `path`.
+
+    Raises:
+        InputError: a tensor is missing, unknown or of another shape.
+    """
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{folder / WEIGHTS} does not fit its config.json: {reason}") from error
+        raise InputError(f"{path} does not fit its config.json: {reason}") from error
     if missing or unexpected:
         names = ", ".join([*missing, *unexpected][:3])
         raise InputError(
-            f"{folder / WEIGHTS} does not fit its config.json: {len(missing)} tensors missing, "
+            f"{path} does not fit its config.json: {len(missing)} tensors missing, "
             f"{len(unexpected)} unknown ({names}, …)."
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifier.model import SentimentModel
+    from sentikit.classifier.predictor import Predictor
 
 #: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
 #: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
@@ -44,31 +44,43 @@ class Classifier:
     """A trained model that labels texts; as scikit-learn's, with streaming.
 
     Attributes:
-        labels: the classes, in the order of `predict_proba`'s columns.
+        predictor: what computes the logits.
+        tokenizer: a fast tokenizer.
+        scheme: the classes, and the threshold where there is one.
+        max_length: word pieces after which a text is cut.
+        temperature: fitted on validation; None where it was not.
+        calibrated: whether probabilities come from logits divided by `temperature`.
     """
 
     def __init__(
         self,
-        model: SentimentModel,
+        predictor: Predictor,
         tokenizer: PreTrainedTokenizerBase,
         scheme: LabelScheme,
         max_length: int,
-        device: torch.device,
-        precision: str = "fp32",
-        temperature: float = 1.0,
+        temperature: float | None = None,
     ) -> None:
-        self.model = model
+        self.predictor = predictor
         self.tokenizer = tokenizer
         self.scheme = scheme
         self.max_length = max_length
-        self.device = device
-        self.precision = precision
         self.temperature = temperature
+        self.calibrated = False
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes, in logit order."""
+        """The classes, in the order of `predict_proba`'s columns."""
         return self.scheme.classes
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self.predictor.device
+
+    @property
+    def precision(self) -> str:
+        """In which precision it computes: fp32, bf16, fp16 or int8."""
+        return self.predictor.precision
 
     def predict(self, texts: Iterable[str]) -> list[str]:
         """Return one label a text."""
@@ -76,13 +88,13 @@ class Classifier:
 
     def predict_proba(self, texts: Iterable[str]) -> NDArray[np.float64]:
         """Return probabilities, (texts, classes), columns in `labels` order."""
-        rows = [softmax(logits, self.temperature) for logits in self.logits(texts)]
+        rows = [self.probabilities(logits) for logits in self.logits(texts)]
         return np.concatenate(rows) if rows else np.empty((0, len(self.labels)))
 
     def classify(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """Yield a prediction a text, in order; reads `texts` some thousands ahead, no more."""
         for logits in self.logits(texts):
-            yield from predictions(softmax(logits, self.temperature), self.scheme)
+            yield from predictions(self.probabilities(logits), self.scheme)
 
     def logits(self, texts: Iterable[str]) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes)."""
@@ -93,16 +105,16 @@ class Classifier:
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
         """Return the logits of tokenised texts, (texts, classes)."""
-        import torch
-
+        plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
+        answers = self.predictor.logits(tokenized.batch(rows) for rows in plan)
         results = np.empty((len(tokenized), len(self.labels)), np.float32)
-        self.model.eval()
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            for rows in batches_by_length(tokenized.lengths, *BATCH_LIMITS[self.device.type]):
-                ids, mask = tokenized.batch(rows)
-                logits = self.model(ids.to(self.device), mask.to(self.device))
-                results[rows] = logits.cpu().numpy()
+        for rows, logits in zip(plan, answers, strict=True):
+            results[rows] = logits
         return results
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probabilities that logits mean, both (texts, classes)."""
+        return softmax(logits, (self.temperature or 1.0) if self.calibrated else 1.0)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.classifier.encoder import Encoder
-from sentikit.files import disk_errors, sync_folder, write_json
+from sentikit.files import disk_errors, sync_folder, umask, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,15 +85,18 @@ def save_model(
             save_file(contiguous, temporary / WEIGHTS, metadata={"format": "pt"})
             encoder.save(temporary / "encoder", tokenizer, backbone)
             write_json(temporary / "config.json", description.to_json())
-            temporary.chmod(0o755)
             replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put `new` where `folder` is; a kill in between leaves the old one or the new one."""
+    """Put `new` where `folder` is; a kill in between leaves the old one or the new one.
+
+    Its files become as readable as the umask allows: temporary folders and safetensors are private.
+    """
     for path in [*new.rglob("*"), new]:
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask())
         sync_folder(path)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)

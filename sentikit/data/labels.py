@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,3 +89,22 @@ def label_scheme(name: str, threshold: float | None = None) -> LabelScheme:
             f"{len(scheme.classes)}. Remove it or use bin_neg, bin_neu or bin_pos."
         )
     return LabelScheme(scheme.name, scheme.classes, scheme.meanings, threshold)
+
+
+def scheme_for_classes(classes: Sequence[str], threshold: float | None = None) -> LabelScheme:
+    """Return the scheme of a model made elsewhere, its classes in the given (logit) order.
+
+    Classes of a known scheme, in any order and case, mean what they mean there; others mean
+    themselves.
+
+    Raises:
+        InputError: a threshold for more than two classes.
+    """
+    names = tuple(name.strip() for name in classes)
+    folded = tuple(name.casefold() for name in names)
+    if threshold is not None and len(names) != 2:
+        raise InputError(f"A threshold is for two classes; the model has {len(names)}.")
+    for scheme in SCHEMES.values():
+        if sorted(folded) == sorted(scheme.classes):
+            return LabelScheme(scheme.name, folded, scheme.meanings, threshold)
+    return LabelScheme("own", names, dict(zip(folded, names, strict=True)), threshold)
