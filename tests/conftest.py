@@ -30,3 +30,46 @@ def own_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random ELECTRA in the hub's layout."""
+    from tiny_models import make_encoder
+
+    return make_encoder(tmp_path_factory.mktemp("models") / "tiny-electra")
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of train.csv, validation.csv and test.csv."""
+    from tiny_models import make_reviews
+
+    return make_reviews(tmp_path_factory.mktemp("reviews"))
+
+
+@pytest.fixture
+def tiny_recipe(tiny_encoder: Path, reviews: Path, tmp_path: Path) -> Path:
+    """A recipe that trains the tiny encoder on the reviews in a second or two."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""dataset:
+  name: files
+  train: {reviews}/train.csv
+  validation: {reviews}/validation.csv
+  test: {reviews}/test.csv
+encoder: {{name: transformers, model: {tiny_encoder}, max_length: 64}}
+head: {{name: linear, pooling: mean}}
+training: {{epochs: 2, batch_size: 16, lr: 1e-3, log_every: 1}}
+"""
+    )
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Keep torch to one thread where it is used: the machine may be shared."""
+    import sys
+
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")
 def train(
     recipe: str | None,
@@ -35,6 +36,7 @@ def train(
     dry_run: bool,
     threads: int | None,
     device: str,
+    interactive: bool,
     as_json: bool,
 ) -> None:
     """Train an encoder on a dataset and leave a run: model, predictions, scores."""
@@ -55,7 +57,7 @@ def train(
         from sentikit.training.job import train as run_training
 
         finished = run_training(
-            parts, run.path, JobOptions(device, threads, resume, stop_requested)
+            parts, run.path, JobOptions(device, threads, resume, stop_requested, interactive)
         )
     _print_result(finished, as_json)
 

@@ -62,22 +62,22 @@ class OpenedDataset:
                 f"The dataset {self.name!r} has no split {name!r}. "
                 f"{did_you_mean(name, self.splits)}"
             )
-        examples = self._sampled(name)
+        examples = self._sampled(name, labelled)
         if not len(examples):
             raise InputError(f"The split {name!r} of the dataset {self.name!r} is empty.")
-        return examples if not labelled else self._all_labelled(name, examples)
+        return examples
 
-    def _sampled(self, name: str) -> Examples:
+    def _sampled(self, name: str, labelled: bool) -> Examples:
         if name == "train":
             return self._train_and_holdout[0]
         if name == "validation" and self.options.validation_holdout:
-            own = [self._folded("validation")] if self._has("validation") else []
+            own = [self._folded("validation", labelled)] if self._has("validation") else []
             return Examples.concatenate([*own, self._train_and_holdout[1]])
-        return self._folded(name)
+        return self._folded(name, labelled)
 
     @cached_property
     def _train_and_holdout(self) -> tuple[Examples, Examples]:
-        train = self._folded("train")
+        train = self._folded("train", labelled=True)
         shuffled = np.random.default_rng(self.options.seed).permutation(len(train))
         amount = self.options.validation_holdout
         held = round(amount * len(train)) if amount < 1 else int(amount)
@@ -96,7 +96,7 @@ class OpenedDataset:
             return self.options.splits[name] is not None
         return name in self.loader.splits()
 
-    def _folded(self, name: str) -> Examples:
+    def _folded(self, name: str, labelled: bool) -> Examples:
         origin = self.options.splits.get(name) or name
         if origin not in self.loader.splits():
             raise InputError(
@@ -105,6 +105,8 @@ class OpenedDataset:
             )
         examples = self.loader.load(origin)
         self._refuse_empty_texts(origin, examples)
+        if labelled:
+            self._refuse_missing_labels(origin, examples)
         return self._fold_labels(origin, examples)
 
     def _refuse_empty_texts(self, split: str, examples: Examples) -> None:
@@ -144,16 +146,14 @@ class OpenedDataset:
             return self.loader.locate(split, table_row)
         return self.loader.locate(split, int(np.flatnonzero(examples.order == table_row)[0]))
 
-    def _all_labelled(self, split: str, examples: Examples) -> Examples:
-        missing = examples.table.column("label").null_count
-        if missing:
+    def _refuse_missing_labels(self, split: str, examples: Examples) -> None:
+        if examples.table.column("label").null_count:
             labels = examples.labels
             raise InputError(
                 f"{self.loader.locate(split, labels.index(None))}: the label is missing "
                 f"({labels.count(None)} of {len(examples)} in split {split!r}). "
                 "Label these rows or leave them out."
             )
-        return examples
 
 
 def open_dataset(

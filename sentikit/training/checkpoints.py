@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class TrainingState:
         epoch_loss: sum of the batches' losses in the present epoch.
         seconds: time trained so far.
         stopped: why training ended before its last epoch, or "".
+        changes: what the user changed on the way, see `interactive`.
     """
 
     identity: str
@@ -59,6 +60,7 @@ class TrainingState:
     epoch_loss: float = 0.0
     seconds: float = 0.0
     stopped: str = ""
+    changes: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

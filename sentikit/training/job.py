@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentikit.classifier.prediction import softmax
 from sentikit.classifier.saving import ModelDescription, save_model
+from sentikit.classifier.tokenizing import TokenizedTexts
 from sentikit.data.examples import Examples
 from sentikit.devices import choose_precision, half_precision_pays, set_threads
 from sentikit.runs import folder as run_folder
@@ -18,6 +19,8 @@ from sentikit.runs.manifest import command_line, describe_split, now, versions
 from sentikit.runs.results import Results, judge
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.evaluation import shared_logits
+from sentikit.training.frozen import EmbeddedTexts, HeadOnly, embed
+from sentikit.training.interactive import EpochDialogue
 from sentikit.training.objective import Objective, class_weights
 from sentikit.training.parameter_groups import freeze, parameter_groups
 from sentikit.training.preparing import (
@@ -28,10 +31,11 @@ from sentikit.training.preparing import (
     step_plan,
     tokenize_examples,
 )
-from sentikit.training.reporting import ConsoleJournal, SilentJournal
+from sentikit.training.reporting import ConsoleJournal, SilentJournal, read_line, tell
 from sentikit.training.trainer import Interrupted, Labelled, Trainer, check_plan
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.classifier.model import SentimentModel
@@ -47,12 +51,14 @@ class JobOptions:
         threads: CPU threads of this process, or None.
         resume: go on from the run's last checkpoint.
         stop_requested: asked after every step.
+        interactive: ask at each epoch's end what to change.
     """
 
     device: str = "auto"
     threads: int | None = None
     resume: bool = False
     stop_requested: Callable[[], bool] = lambda: False
+    interactive: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,18 +111,23 @@ class _Job:
             run.path / run_folder.CHECKPOINTS, parts.training.checkpoints.keep
         )
         self.log = JsonLinesLog(run.path / run_folder.LOG)
+        self.inputs: dict[str, TokenizedTexts | EmbeddedTexts] = {}
+        self.frozen_weights: dict[str, Tensor] = {}
 
     def run(self) -> FinishedTraining:
         """Train and write everything."""
         tokenizer = self.parts.encoder.load_tokenizer()
         model = build_model(self.parts, len(self.classes))
         trainer = self._trainer(model, tokenizer)
-        self._begin(trainer)
+        remarks = [*check_plan(trainer), *precision_remarks(trainer)]
+        state = self._state(trainer)
+        self._begin(trainer, state)
         with self._statuses(), self._journal() as trainer.journal:
-            for remark in check_plan(trainer):
+            for remark in remarks:
                 trainer.journal.say(remark)
-            state = trainer.run(self._state(trainer))
-            return self._finish(state, tokenizer, model, trainer)
+            if state.step:
+                trainer.journal.say(f"Going on after step {state.step:,}.")
+            return self._finish(trainer.run(state), tokenizer, model)
 
     def _trainer(self, model: SentimentModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
         training = self.parts.training
@@ -128,9 +139,9 @@ class _Job:
             name: tokenize_examples(examples, tokenizer, self.parts.encoder_options.max_length)
             for name, examples in self.splits.items()
         }
+        self.engine.prepare(self._trainable(model, precision), groups, plan)
         train = self._labelled("train", self.splits.train)
         weights = class_weights(training.class_weights, train.gold, self.classes)
-        self.engine.prepare(model, groups, plan)
         return Trainer(
             engine=self.engine,
             groups=groups,
@@ -143,24 +154,33 @@ class _Job:
             checkpoints=self.checkpoints,
             journal=SilentJournal(),
             stop_requested=self.options.stop_requested,
+            dialogue=EpochDialogue(read_line, tell) if self.options.interactive else None,
         )
+
+    def _trainable(self, model: SentimentModel, precision: str) -> nn.Module:
+        """Return what the engine trains: the model, or its head over texts embedded once."""
+        if self.parts.training.finetune_layers != "none":
+            return model
+        model.to(self.engine.device)
+        self.inputs = {
+            name: embed(model, tokens, self.engine, precision)
+            for name, tokens in self.inputs.items()
+            if isinstance(tokens, TokenizedTexts)
+        }
+        encoder = model.encoder.to("cpu").state_dict()
+        self.frozen_weights = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
+        return HeadOnly(model.head)
 
     def _state(self, trainer: Trainer) -> TrainingState:
         identity = run_identity(self.parts.recipe.values, self.splits)
         checkpoint = self.checkpoints.latest(identity) if self.options.resume else None
-        if checkpoint is None:
-            state = TrainingState(identity)
-        else:
-            state = trainer.restore(checkpoint)
-            trainer.journal.say(f"Going on after step {state.step} (epoch {state.epoch + 1}).")
-        if self.engine.speaks:
-            self.log.keep(state.step)
-        return state
+        return trainer.restore(checkpoint) if checkpoint else TrainingState(identity)
 
-    def _begin(self, trainer: Trainer) -> None:
+    def _begin(self, trainer: Trainer, state: TrainingState) -> None:
         """Write what is known before the first step."""
         if not self.engine.speaks:
             return
+        self.log.keep(state.step)
         if not self.options.resume:
             self.folder.write_recipe(self.parts.recipe.to_yaml())
             self.folder.update_manifest(kind="train", started=now())
@@ -199,7 +219,8 @@ class _Job:
 
     def _journal(self) -> Any:
         if self.engine.speaks:
-            return ConsoleJournal(self.log, self.parts.training.epochs)
+            bar = not self.options.interactive
+            return ConsoleJournal(self.log, self.parts.training.epochs, bar)
         return contextlib.nullcontext(SilentJournal())
 
     def _finish(
@@ -207,10 +228,9 @@ class _Job:
         state: TrainingState,
         tokenizer: PreTrainedTokenizerBase,
         model: SentimentModel,
-        trainer: Trainer,
     ) -> FinishedTraining:
         """Save the best model, predict, score; every process takes part in the passes."""
-        weights = self.engine.weights()
+        weights = self.frozen_weights | self.engine.weights()
         split, examples = self.splits.items()[-1]
         logits = shared_logits(self.engine, self.inputs[split], len(self.classes))
         results = judge(examples, softmax(logits), self.parts.dataset.scheme)
@@ -261,11 +281,11 @@ class _Job:
         self.checkpoints.clear()
 
 
-def precision_remark(precision: str, parts: TrainParts) -> str:
-    """Return a warning where half precision was asked for and is slower."""
-    if precision == "bf16" and not half_precision_pays(parts.engine.device):
-        return (
+def precision_remarks(trainer: Trainer) -> Iterator[str]:
+    """Yield a warning where half precision was asked for and is slower."""
+    device = trainer.engine.device
+    if trainer.plan.precision == "bf16" and not half_precision_pays(device):
+        yield (
             "training.precision bf16 is several times slower than fp32 on this device; "
             "auto chooses fp32 here."
         )
-    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,8 +30,9 @@ class SilentJournal:
 class ConsoleJournal:
     """Writes the log and talks to the user; use as a context manager."""
 
-    def __init__(self, log: JsonLinesLog, epochs: int) -> None:
+    def __init__(self, log: JsonLinesLog, epochs: int, bar: bool = True) -> None:
         self._log = log
+        self._bar = bar
         self._epochs = epochs
         self._progress: Any = None
         self._task: Any = None
@@ -46,7 +48,7 @@ class ConsoleJournal:
             TextColumn("{task.completed}/{task.total} steps"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not (self._bar and console.is_terminal),
             transient=True,
         )
         self._progress.start()
@@ -89,3 +91,21 @@ class ConsoleJournal:
             self._progress.console.print(message, highlight=False, markup=False)
         else:
             click.echo(message, err=True)
+
+
+def tell(message: str) -> None:
+    """Print on standard error."""
+    click.echo(message, err=True)
+
+
+def read_line() -> str:
+    """Read a line the user types.
+
+    Raises:
+        EOFError: there is no more input.
+    """
+    click.echo("> ", nl=False, err=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line

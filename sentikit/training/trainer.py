@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,6 +17,12 @@ from sentikit.scoring import Scores, score
 from sentikit.training.batches import Rows, plan_epoch, share, steps_per_epoch
 from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
 from sentikit.training.evaluation import ModelInputs, shared_logits
+from sentikit.training.interactive import (
+    Decision,
+    EpochDialogue,
+    changed_settings,
+    memory_in_use,
+)
 from sentikit.training.schedules import Moment, ReduceOnPlateau, rate_at
 
 if TYPE_CHECKING:
@@ -75,6 +81,7 @@ class Trainer:
         checkpoints: where the state goes.
         journal: where reports go.
         stop_requested: asked after every step; True saves and stops.
+        dialogue: asked at the end of every epoch, where the user wants to steer.
     """
 
     engine: Engine
@@ -88,6 +95,7 @@ class Trainer:
     checkpoints: CheckpointFolder
     journal: Journal
     stop_requested: Callable[[], bool]
+    dialogue: EpochDialogue | None = None
 
     def run(self, state: TrainingState) -> TrainingState:
         """Train from `state` to the end and leave the best weights in the engine.
@@ -97,11 +105,13 @@ class Trainer:
             SentikitError: the loss became NaN before any epoch was finished.
         """
         self._saved_at = time.monotonic()
+        self.settings = changed_settings(self.settings, state.changes)
         while state.epoch < self.settings.epochs and not state.stopped:
             self._train_epoch(state)
             if not state.stopped:
                 self._evaluate_epoch(state)
                 self._save_when_due(state)
+                self._steer(state)
         if not state.best_epoch:
             raise SentikitError(
                 f"{state.stopped}, before an epoch was finished: nothing was learnt. "
@@ -161,7 +171,8 @@ class Trainer:
             state.step, self.total_steps(), self._steps_per_epoch(), self.warmup_steps()
         )
         schedule = self.settings.schedule
-        return [rate_at(schedule, g.lr, moment) * state.plateau_factor for g in self.groups]
+        factor = state.plateau_factor * state.changes.get("lr", self.settings.lr) / self.settings.lr
+        return [rate_at(schedule, group.lr, moment) * factor for group in self.groups]
 
     def warmup_steps(self) -> int:
         """Return the steps of rising rate."""
@@ -296,6 +307,21 @@ class Trainer:
             self.save(state)
         if self.engine.broadcast(self.stop_requested()):
             self.save(state)
+            raise Interrupted
+
+    def _steer(self, state: TrainingState) -> None:
+        """Let the user change settings between epochs; all processes learn what was decided."""
+        if self.dialogue is None or state.stopped or state.epoch >= self.settings.epochs:
+            return
+        decision = None
+        if self.engine.speaks:
+            decision = asdict(self.dialogue.ask(state.epoch, memory_in_use))
+        decided = Decision(**self.engine.broadcast(decision))
+        state.changes.update(decided.changes)
+        self.settings = changed_settings(self.settings, decided.changes)
+        if decided.save or decided.quit or decided.changes:
+            self.save(state)
+        if decided.quit:
             raise Interrupted
 
     def save(self, state: TrainingState) -> None:

@@ -1,0 +1,1 @@
+"""Runs: the folders that classifiers leave behind."""

@@ -1,0 +1,181 @@
+"""A run's folder: made, locked, written to, and found again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from sentikit.classifier.prediction import predictions
+from sentikit.errors import InputError
+from sentikit.files import disk_errors, read_json, write_json, write_text
+from sentikit.runs.predictions import pair, write_predictions
+from sentikit.runs.results import Results
+
+MANIFEST = "manifest.json"
+PREDICTIONS = "predictions.jsonl"
+METRICS = "metrics.json"
+LOG = "log.jsonl"
+MODEL = "model"
+CHECKPOINTS = "checkpoints"
+RECIPE = "recipe.yaml"
+_LOCK = ".lock"
+
+RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+
+
+class RunFolder:
+    """The files of one run; design: manifest, predictions, metrics, log, model."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it stands."""
+        values: dict[str, Any] = read_json(self.path / MANIFEST)
+        return values
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Set some of the manifest's keys."""
+        known = self.manifest if (self.path / MANIFEST).exists() else {}
+        write_json(self.path / MANIFEST, known | changes)
+
+    def write_recipe(self, text: str) -> None:
+        """Write the resolved recipe, ready to run again."""
+        write_text(self.path / RECIPE, text)
+
+    def write_results(self, results: Results, split: str) -> None:
+        """Write predictions and scores."""
+        answers = predictions(results.probabilities, results.scheme)
+        write_predictions(self.path / PREDICTIONS, pair(results.examples, answers))
+        write_json(self.path / METRICS, results.metrics(split))
+
+    @property
+    def status(self) -> str:
+        """The manifest's status, or "" where there is no run."""
+        if not (self.path / MANIFEST).is_file():
+            return ""
+        return str(self.manifest.get("status", ""))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes away from this run while working on it.
+
+        Raises:
+            InputError: another process is at work here.
+        """
+        with disk_errors(self.path):
+            new = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = (self.path / _LOCK).open("w")
+        with stream, self._removed_if_empty(new):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.path} is in use by another sentikit process. Wait for it, or choose "
+                    "another --output."
+                ) from error
+            yield
+
+    @contextlib.contextmanager
+    def _removed_if_empty(self, new: bool) -> Iterator[None]:
+        """Leave no folder behind a run that ended before it wrote anything."""
+        try:
+            yield
+        finally:
+            if new and [entry.name for entry in self.path.iterdir()] == [_LOCK]:
+                (self.path / _LOCK).unlink()
+                self.path.rmdir()
+
+
+def choose_run_folder(output: Path | None, name: str, resume: bool, root: Path) -> RunFolder:
+    """Return the folder a command should work in.
+
+    Without `output` it is ``root/name``, or with a number behind it where that is taken.
+
+    Args:
+        output: what the user asked for.
+        name: the recipe's name.
+        resume: go on with an unfinished run.
+        root: where runs live, usually ``runs``.
+
+    Raises:
+        InputError: the folder holds something already, or there is nothing to resume.
+    """
+    if resume:
+        return _resumable(output or _newest(root, name))
+    path = output or _free(root, name)
+    run = RunFolder(path)
+    if path.is_file():
+        raise InputError(f"{path} is a file; --output needs a folder.")
+    if path.is_dir() and any(entry.name != _LOCK for entry in path.iterdir()):
+        held = "another run" if run.status else "other files"
+        advice = " Go on with it by --resume, or" if run.status not in ("", FINISHED) else " Please"
+        raise InputError(f"{path} already holds {held}.{advice} choose another --output.")
+    return run
+
+
+def _resumable(path: Path) -> RunFolder:
+    run = RunFolder(path)
+    if not run.status:
+        raise InputError(f"{path} holds no run to resume. Leave --resume out to start one.")
+    if run.status == FINISHED:
+        raise InputError(f"{path} is finished; there is nothing to resume.")
+    return run
+
+
+def _free(root: Path, name: str) -> Path:
+    path, number = root / name, 1
+    while path.exists():
+        number += 1
+        path = root / f"{name}-{number}"
+    return path
+
+
+def _newest(root: Path, name: str) -> Path:
+    """Return the unfinished run of a recipe that was touched last."""
+    candidates = [path for path in [root / name, *root.glob(f"{name}-*")] if path.is_dir()]
+    unfinished = [path for path in candidates if RunFolder(path).status not in ("", FINISHED)]
+    if not unfinished:
+        raise InputError(
+            f"There is no unfinished run of {name!r} under {root}/. Name it with --output, or "
+            "leave --resume out."
+        )
+    return max(unfinished, key=lambda path: (path / MANIFEST).stat().st_mtime)
+
+
+class JsonLinesLog:
+    """A log of JSON objects, one a line, each handed to the system as soon as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: IO[str] | None = None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record."""
+        with disk_errors(self._path):
+            if self._stream is None:
+                self._stream = self._path.open("a", encoding="utf-8", newline="\n")
+            self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            self._stream.flush()
+
+    def keep(self, step: int) -> None:
+        """Forget records after `step`, and half a line left by a kill: they will come again."""
+        if not self._path.exists():
+            return
+        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        write_text(self._path, "".join(kept))
+
+    def close(self) -> None:
+        """Close the file and make it durable."""
+        if self._stream is not None:
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            self._stream = None

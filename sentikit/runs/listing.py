@@ -1,0 +1,65 @@
+"""Finds runs and sums each up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sentikit.errors import InputError
+from sentikit.files import read_json
+from sentikit.runs.folder import MANIFEST, METRICS
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run in a line; scores are fractions, None where there are none yet."""
+
+    path: str
+    kind: str
+    status: str
+    dataset: str
+    macro_f1: float | None
+    accuracy: float | None
+    started: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def find_runs(folder: Path) -> list[RunSummary]:
+    """Return the runs under `folder`, at any depth, by the time they were started.
+
+    Raises:
+        InputError: `folder` is not there.
+    """
+    if not folder.is_dir():
+        if folder == Path("runs"):
+            return []
+        raise InputError(f"{folder} is not a folder. Give the folder that holds your runs.")
+    found = [read_summary(path.parent)[0] for path in sorted(folder.rglob(MANIFEST))]
+    return sorted(found, key=lambda run: (run.started, run.path))
+
+
+def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any] | None]:
+    """Return a run's summary, manifest and metrics.
+
+    Raises:
+        InputError: there is no run.
+    """
+    if not (path / MANIFEST).is_file():
+        raise InputError(f"{path} is not a run: it has no {MANIFEST}. See: sentikit runs list")
+    manifest = read_json(path / MANIFEST)
+    metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
+    overall = metrics["overall"] if metrics else {}
+    summary = RunSummary(
+        path=str(path),
+        kind=str(manifest.get("kind", "")),
+        status=str(manifest.get("status", "")),
+        dataset=str(manifest.get("dataset", {}).get("dataset", "")),
+        macro_f1=overall.get("macro_f1"),
+        accuracy=overall.get("accuracy"),
+        started=str(manifest.get("started", "")),
+    )
+    return summary, manifest, metrics

@@ -1,0 +1,115 @@
+"""A run as columns: what was asked, what is right, what was answered, at what cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sentikit.data.examples import Examples
+from sentikit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What one classifier says of every row.
+
+    Attributes:
+        labels: class numbers, (rows,); -1 where the answer is invalid or missing.
+        probabilities: (rows, classes), a row of NaN where unknown; None where all are.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64] | None = None
+
+    def select(self, rows: NDArray[np.int64]) -> Labelling:
+        """Return some rows, in the order given."""
+        chosen = None if self.probabilities is None else self.probabilities[rows]
+        return Labelling(self.labels[rows], chosen)
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """A finished run, or a results file, row by row.
+
+    Attributes:
+        name: as the user gave it.
+        classes: what class numbers stand for.
+        examples: ids, texts, gold labels as class names, sources.
+        gold: class numbers, (rows,); -1 where unknown.
+        answers: labels and probabilities.
+        opinion: what the encoder said that the LLM was shown, or None.
+        raw: the LLM's answers as they came (strings, null where there is none), or None.
+        cost: USD of each row, NaN where unknown; None where all are.
+        tokens: prompt, cached and completion tokens, (rows, 3); None where unknown.
+        has_texts: False for a results file with ids alone; its texts are empty.
+        manifest: of a run; empty for a file.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    examples: Examples
+    gold: NDArray[np.int64]
+    answers: Labelling
+    opinion: Labelling | None = None
+    raw: pa.Array | None = None
+    cost: NDArray[np.float64] | None = None
+    tokens: NDArray[np.int64] | None = None
+    has_texts: bool = True
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def invalid(self) -> int:
+        """How many answers are invalid."""
+        return int((self.answers.labels < 0).sum())
+
+    def of_encoder(self, name: str) -> RunTable:
+        """Return the encoder's recorded opinion as a run of its own.
+
+        Raises:
+            InputError: none is recorded.
+        """
+        if self.opinion is None:
+            raise InputError(
+                f"{self.name} holds no encoder's opinion: it is not an augmented run, or its "
+                f"columns do not show one. Leave #encoder out."
+            )
+        return dataclasses.replace(
+            self,
+            name=name,
+            answers=self.opinion,
+            opinion=None,
+            raw=None,
+            cost=None,
+            tokens=None,
+            manifest={},
+        )
+
+    def select(self, rows: NDArray[np.int64]) -> RunTable:
+        """Return some rows, in the order given."""
+        return dataclasses.replace(
+            self,
+            examples=self.examples.select(rows),
+            gold=self.gold[rows],
+            answers=self.answers.select(rows),
+            opinion=None if self.opinion is None else self.opinion.select(rows),
+            raw=None if self.raw is None else self.raw.take(pa.array(rows)),
+            cost=None if self.cost is None else self.cost[rows],
+            tokens=None if self.tokens is None else self.tokens[rows],
+        )
+
+
+def class_numbers(names: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the class number of each name, -1 where it is null or no class."""
+    import pyarrow.compute as pc
+
+    found = pc.index_in(names, value_set=pa.array(classes, names.type))
+    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)

@@ -1,0 +1,209 @@
+"""Recipes: found by name or file, extended, overridden, checked all at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sentikit.cli import sentikit
+from sentikit.errors import InputError
+from sentikit.recipe.checks import check_recipe
+from sentikit.recipe.overrides import merge, parse_overrides
+from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe.train_parts import train_parts
+from sentikit.recipe.yaml_reading import parse_yaml
+from sentikit.registry import default_registry
+
+BUNDLED = default_registry().names("register_recipes")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(sentikit, list(arguments))
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_every_bundled_recipe_is_right(name: str) -> None:
+    recipe = resolve_recipe(name)
+    assert [recipe.describe(p) for p in check_recipe(recipe, default_registry())] == []
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in BUNDLED if resolve_recipe(n).values.get("kind", "train") == "train"]
+)
+def test_every_training_recipe_can_be_planned_without_network(name: str, tmp_path: Path) -> None:
+    result = run("train", "--recipe", name, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    assert plan["parameters"] >= plan["trained_parameters"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parameters"), [("electra-base", 112_830_979), ("electra-large", 338_293_763)]
+)
+def test_the_studys_models_have_the_studys_parameters(recipe: str, parameters: int) -> None:
+    assert (
+        json.loads(run("train", "--recipe", recipe, "--dry-run", "--json").stdout)["parameters"]
+        == parameters
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-5", 1e-5),
+        ("no", "no"),
+        ("0.5", 0.5),
+        ("007", 7),
+        ("true", True),
+        ("~", None),
+        ("'1'", "1"),
+    ],
+)
+def test_yaml_scalars_mean_what_they_look_like(text: str, value: object) -> None:
+    parsed = parse_yaml(f"key: {text}", "test").value["key"]
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_overrides_are_split_at_the_first_equals_sign() -> None:
+    assert parse_overrides(["dataset.text=a=b", "training.lr=1e-5"]) == {
+        "dataset": {"text": "a=b"},
+        "training": {"lr": 1e-5},
+    }
+
+
+@pytest.mark.parametrize("bad", ["training.lr", "=1", "training..lr=1", "a=[1"])
+def test_malformed_overrides_are_refused(bad: str) -> None:
+    with pytest.raises(InputError, match="--set"):
+        parse_overrides([bad])
+
+
+def test_changing_a_parts_name_drops_the_keys_it_inherited() -> None:
+    base = {"head": {"name": "mlp", "layers": 2}, "training": {"lr": 1, "epochs": 2}}
+    assert merge(base, {"head": {"name": "linear"}, "training": {"lr": 3}}) == {
+        "head": {"name": "linear"},
+        "training": {"lr": 3, "epochs": 2},
+    }
+
+
+def test_extends_and_overrides_are_laid_in_and_remembered(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: minilm\ntraining:\n  epochs: 9\n")
+    recipe = resolve_recipe("mine.yaml", ["training.lr=1e-6"])
+    assert recipe.values["training"]["epochs"] == 9
+    assert recipe.values["training"]["lr"] == 1e-6
+    assert recipe.values["training"]["head_lr"] == 5e-4
+    assert recipe.origin(("training", "epochs")) == "mine.yaml, line 3"
+    assert recipe.origin(("training", "lr")) == "--set training.lr"
+    assert "minilm.yaml" in recipe.origin(("training", "head_lr"))
+
+
+def test_a_circle_of_extends_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(InputError, match=r"circle: a\.yaml → b\.yaml → a\.yaml"):
+        resolve_recipe("a.yaml")
+
+
+def test_all_mistakes_are_said_at_once_with_their_places_and_the_nearest_names(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(
+        """extends: minilm
+trainning: {epochs: 1}
+dataset: {name: demo, sampel: 0.5}
+encoder: {name: minilmm}
+head: {name: mlp, activation: relux, poling: mean}
+training:
+  lr: fast
+  optimizer: {name: adamw, momentum: 0.9}
+  schedule: {name: cosin}
+engine: {name: deepspede}
+"""
+    )
+    result = run("train", "--recipe", "wrong.yaml")
+    assert result.exit_code == 2
+    message = result.stderr
+    for expected in (
+        "wrong.yaml, line 2: trainning: unknown key. Did you mean 'training'?",
+        "wrong.yaml, line 3: dataset.sampel: unknown key. Did you mean 'sample'?",
+        "Did you mean 'minilm'?",
+        "head.poling: unknown key. Did you mean 'pooling'?",
+        "head.activation",
+        "wrong.yaml, line 7: training.lr",
+        "momentum: unknown key",
+        "training.schedule",
+        "engine.name",
+    ):
+        assert expected in message, message
+    assert list(tmp_path.iterdir()) == [tmp_path / "wrong.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("a: 1\na: 2\n", "line 2: the key 'a' stands twice"),
+        ("a: [1\n", "not valid YAML"),
+        ("- 1\n", "holds none"),
+        ("", "holds none"),
+        ("a: !!python/object:os.system x\n", "is not allowed"),
+        ("extends: [a]\n", "extends must be one recipe's name"),
+        ("kind: bake\n", "unknown kind 'bake'"),
+    ],
+)
+def test_files_that_are_no_recipes_are_refused(content: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text(content)
+    result = run("recipes", "check", "odd.yaml")
+    assert result.exit_code == 2
+    assert expected in result.stdout
+
+
+def test_a_recipe_that_is_not_utf8_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_bytes(b"kind: train\ndescription: caf\xe9\n")
+    assert "odd.yaml, line 2: not UTF-8" in run("recipes", "check", "odd.yaml").stdout
+
+
+def test_unknown_recipes_get_the_nearest_names_and_no_recipe_lists_the_choices() -> None:
+    unknown = run("train", "--recipe", "elektra-base")
+    assert unknown.exit_code == 2
+    assert "'electra-base'" in unknown.stderr
+    none = run("train")
+    assert none.exit_code == 2
+    assert "quickstart" in none.stderr
+
+
+def test_the_resolved_recipe_runs_again_as_it_is(tmp_path: Path) -> None:
+    original = resolve_recipe("electra-large", ["training.lr=1e-7", "dataset.name=demo"])
+    (tmp_path / "again.yaml").write_text(original.to_yaml())
+    again = resolve_recipe("again.yaml")
+    assert again.values == original.values
+    assert train_parts(again, default_registry()).training.lr == 1e-7
+
+
+def test_copy_lays_everything_in_and_does_not_clobber(tmp_path: Path) -> None:
+    assert run("recipes", "copy", "quickstart", "mine.yaml").exit_code == 0
+    assert resolve_recipe("mine.yaml").values == resolve_recipe("quickstart").values
+    again = run("recipes", "copy", "minilm", "mine.yaml")
+    assert again.exit_code == 2
+    assert "--force" in again.stderr
+    assert run("recipes", "copy", "minilm", "mine.yaml", "--force").exit_code == 0
+
+
+def test_show_resolved_says_where_each_value_comes_from() -> None:
+    shown = run("recipes", "show", "electra-large", "--resolved").stdout
+    line = next(line for line in shown.splitlines() if "layer_decay" in line)
+    assert "0.95" in line
+    assert "electra-base.yaml, line" in line
+
+
+def test_list_is_json_on_request() -> None:
+    listed = json.loads(run("recipes", "list", "--json").stdout)
+    assert {"name": "minilm", "kind": "train"}.items() <= {
+        key: value
+        for recipe in listed
+        if recipe["name"] == "minilm"
+        for key, value in recipe.items()
+    }.items()
