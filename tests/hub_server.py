@@ -12,11 +12,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PARQUET_REVISION = "refs/convert/parquet"
@@ -227,3 +231,82 @@ def _wanted_paths(body: bytes, content_type: str) -> list[str]:
 
 def _blob_id(content: bytes) -> str:
     return hashlib.sha1(content, usedforsecurity=False).hexdigest()
+
+
+_LOADER = """
+import json, sys
+import sentikit
+
+for line in sys.stdin:
+    section, split, labelled = json.loads(line)
+    try:
+        dataset = sentikit.open_dataset(section)
+        answer = {"splits": dataset.splits}
+        if split:
+            examples = dataset.split(split, labelled)
+            columns = (examples.texts, examples.labels, examples.sources, examples.ids)
+            answer["rows"] = list(zip(*columns))
+    except sentikit.SentikitError as error:
+        answer = {"error": error.message, "exit_code": error.exit_code}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class LoadingProcess:
+    """A process that opens datasets with HF_ENDPOINT set to the stand-in.
+
+    Use it in a ``with`` statement.
+    """
+
+    def __init__(self, hub: HubServer, cache: Path, **environment: str) -> None:
+        self._errors = cache.with_name(f"{cache.name}-errors.txt")
+        self._environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(cache),
+            **environment,
+        }
+
+    def __enter__(self) -> Self:
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", _LOADER],
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    @property
+    def errors(self) -> str:
+        """What the process has written to standard error so far."""
+        return self._errors.read_text()
+
+    def splits(self, **section: Any) -> list[str]:
+        """Return a dataset's splits."""
+        return list(self._ask(section, None)["splits"])
+
+    def rows(self, split: str, *, labelled: bool = True, **section: Any) -> list[list[Any]]:
+        """Return text, label, source and id of each example of a split."""
+        answer = self._ask(section, split, labelled)
+        assert "rows" in answer, answer
+        return list(answer["rows"])
+
+    def refusal(self, split: str | None = "train", **section: Any) -> tuple[str, int]:
+        """Return the message and the exit code with which a dataset is refused."""
+        answer = self._ask(section, split)
+        assert "error" in answer, "nothing was refused"
+        return answer["error"], answer["exit_code"]
+
+    def _ask(self, section: Any, split: str | None, labelled: bool = True) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([section, split, labelled]) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer

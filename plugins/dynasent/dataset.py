@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sentikit import (
     DatasetLoader,
@@ -25,6 +25,10 @@ REPOSITORY = "dynabench/dynasent"
 _SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 _STEMS = {1: "dynasent-v1.1-round01-yelp", 2: "dynasent-v1.1-round02-dynabench"}
 _COLUMNS = ("text_id", "sentence", "gold_label")
+
+
+def _each_once(rounds: tuple[Literal[1, 2], ...]) -> tuple[Literal[1, 2], ...]:
+    return tuple(dict.fromkeys(rounds))
 
 
 class _Record(NamedTuple):
@@ -45,7 +49,7 @@ class DynaSent(DatasetLoader):
         path: Path | None = Field(
             None, description="dynasent-v1.1.zip, or the folder with its JSON Lines files"
         )
-        rounds: tuple[Literal[1, 2], ...] = Field(
+        rounds: Annotated[tuple[Literal[1, 2], ...], AfterValidator(_each_once)] = Field(
             (1, 2), min_length=1, description="1: sentences found in reviews; 2: written to deceive"
         )
         ternary: bool = Field(

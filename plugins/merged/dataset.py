@@ -84,8 +84,9 @@ class Merged(DatasetLoader):
 
 def _balance_sources(examples: Examples) -> Examples:
     """Repeat each source ceil(largest / its size) times and shuffle; nothing is copied."""
-    sources = np.array(examples.sources)
-    rows_of = [np.flatnonzero(sources == source) for source in dict.fromkeys(sources)]
+    sources = examples.table.column("source").fill_null("").combine_chunks().dictionary_encode()
+    numbers = sources.indices.to_numpy()
+    rows_of = [np.flatnonzero(numbers == number) for number in range(len(sources.dictionary))]
     largest = max(len(rows) for rows in rows_of)
     repeated = np.concatenate([np.tile(rows, -(-largest // len(rows))) for rows in rows_of])
     return examples.select(np.random.RandomState(SHUFFLE_SEED).permutation(repeated))

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from sentikit import InputError, read_rows
 
-# Every character belongs to one token. Only the ASCII blank separates: some leaves of the treebank
+# Every character belongs to one piece. Only the ASCII blank separates: some leaves of the treebank
 # hold a no-break space ("8\xa01\\/2").
-_TOKEN = re.compile(r"\((?P<label>[^ ()]*) |(?P<leaf>[^ ()]+)|(?P<end>\))|(?P<bare>\()| +")
-_LABELS = {str(label): label for label in range(5)}
+_TOKEN = re.compile(r"\([^ ()]* |[^ ()]+|[()]| +")
+_OPENINGS = {f"({label} ": label for label in range(5)}
 
 
 class Phrase(NamedTuple):
@@ -78,35 +78,37 @@ def parse(line: str) -> Tree:
     Raises:
         MalformedTreeError: the line is not one well-formed tree.
     """
+    pieces = _TOKEN.findall(line)
     words: list[str] = []
     nodes: list[tuple[int, int, int]] = []
     unfinished: list[tuple[int, int]] = []
-    for token in _TOKEN.finditer(line):
-        kind, column = token.lastgroup, token.start() + 1
-        if not unfinished and (nodes or kind != "label"):
-            fault = "text after the tree's end" if nodes else "a tree begins with '(' and a label"
-            raise MalformedTreeError(f"{fault}, at column {column}")
-        if kind == "label":
-            unfinished.append((_label(token["label"], column), len(words)))
-        elif kind == "end":
-            nodes.append((*_finished(unfinished, len(words), column), len(words)))
-        elif kind == "leaf":
-            words.append(token["leaf"])
-        elif kind == "bare":
-            raise MalformedTreeError(f"a '(' without a label and a blank at column {column}")
+    for position, piece in enumerate(pieces):
+        if not unfinished and (nodes or piece not in _OPENINGS):
+            raise _malformed(pieces, position, bool(nodes))
+        if piece in _OPENINGS:
+            unfinished.append((_OPENINGS[piece], len(words)))
+        elif piece == ")":
+            label, start = unfinished.pop()
+            if start == len(words):
+                raise _malformed(pieces, position)
+            nodes.append((label, start, len(words)))
+        elif piece[0] == "(":
+            raise _malformed(pieces, position)
+        elif piece[0] != " ":
+            words.append(piece)
     if unfinished:
         raise MalformedTreeError(f"{len(unfinished)} ')' missing at the end")
     return Tree(tuple(words), tuple(nodes))
 
 
-def _label(label: str, column: int) -> int:
-    if label not in _LABELS:
-        raise MalformedTreeError(f"the label {label!r} at column {column + 1} is not one of 0 to 4")
-    return _LABELS[label]
-
-
-def _finished(unfinished: list[tuple[int, int]], words: int, column: int) -> tuple[int, int]:
-    label, start = unfinished.pop()
-    if start == words:
-        raise MalformedTreeError(f"a node without words ends at column {column}")
-    return label, start
+def _malformed(pieces: list[str], position: int, finished: bool = False) -> MalformedTreeError:
+    """Say what is wrong at a piece."""
+    piece = pieces[position].strip()
+    if finished:
+        fault = "text after the tree's end"
+    elif position and piece == ")":
+        fault = "a node without words"
+    else:
+        fault = f"{piece!r} where '(' with a label from 0 to 4 is needed"
+    column = sum(map(len, pieces[:position])) + 1
+    return MalformedTreeError(f"{fault}, at column {column}")

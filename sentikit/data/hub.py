@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder
 
 _REACH_TIMEOUT = 10.0  # seconds
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def load_from_hub(
@@ -79,11 +81,17 @@ def hub_splits(
             files = _converted_files(repository)
             return _converted_splits(files, _converted_config(repository, config, files))
         builder = _builder(repository, config, revision)
-        return tuple(builder.config.data_files or builder.info.splits)
+        return tuple(str(split) for split in builder.config.data_files or builder.info.splits)
 
 
 def _load(repository: str, config: str | None, revision: str | None, split: str) -> Dataset:
     builder = _builder(repository, config, revision)
+    if revision and _COMMIT.fullmatch(revision) and builder.hash != revision:
+        # Offline, datasets takes the version it has loaded last.
+        raise InputError(
+            f"The dataset {repository!r} was last loaded at revision {builder.hash}; {revision} "
+            "cannot be had offline. Load it once with a network, or ask for the other revision."
+        )
     builder.download_and_prepare()
     if split not in builder.info.splits:
         raise _unknown("split", split, repository, builder.info.splits)
@@ -172,15 +180,29 @@ def _load_conversion(repository: str, config: str | None, split: str) -> Dataset
 
 def _converted_files(repository: str) -> list[PurePosixPath]:
     """List the conversion's files; in offline mode those in the cache."""
-    from huggingface_hub import snapshot_download
-
     names = _files_on_hub(repository, CONVERSION)
     if not names:
-        snapshot = snapshot_download(
-            repository, repo_type="dataset", revision=CONVERSION, local_files_only=True
-        )
-        names = [p.relative_to(snapshot).as_posix() for p in Path(snapshot).rglob("*.parquet")]
+        snapshot = _cached_snapshot(repository)
+        names = [p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*.parquet")]
     return [PurePosixPath(name) for name in names if name.endswith(".parquet")]
+
+
+def _cached_snapshot(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                repository, repo_type="dataset", revision=CONVERSION, local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        # Some of the files are enough; recent versions tell where an incomplete snapshot lies.
+        snapshot: str | None = getattr(error, "snapshot_path", None)
+        if snapshot is None:
+            raise
+        return Path(snapshot)
 
 
 def _converted_config(repository: str, config: str | None, files: Sequence[PurePosixPath]) -> str:

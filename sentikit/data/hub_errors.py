@@ -29,9 +29,10 @@ def hub_errors(repository: str, revision: str | None = None) -> Iterator[None]:
             explained = explain(error, repository, revision)
             if explained:
                 raise explained from error
-        if isinstance(error, OSError):
-            with disk_errors(f"The cache of the dataset {repository!r}"):
-                raise
+        disk_error = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(disk_error, OSError):
+            with disk_errors(f"The Hugging Face cache (HF_HOME), needed for {repository!r},"):
+                raise disk_error from error
         raise SentikitError(
             f"The dataset {repository!r} could not be loaded: {_first_line(error)}"
         ) from error
