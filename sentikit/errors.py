@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import click
@@ -26,6 +25,8 @@ class InputError(SentikitError):
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Return the known names most like `name`, best first."""
+    import difflib
+
     by_folded = {candidate.casefold(): candidate for candidate in known}
     matches = difflib.get_close_matches(name.casefold(), by_folded, n=most, cutoff=0.55)
     return [by_folded[match] for match in matches]

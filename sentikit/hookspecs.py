@@ -21,6 +21,8 @@ from typing import Any, Protocol
 import pluggy
 
 PROJECT = "sentikit"
+#: Environment variable with the names of plugins to switch off, separated by commas.
+DISABLE_VARIABLE = "SENTIKIT_DISABLE_PLUGINS"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -84,6 +86,11 @@ def register_formats(register: Register) -> None:
 
 
 @hookspec
+def register_result_formats(register: Register) -> None:
+    """Offer layouts of result files made elsewhere: subclasses of ``sentikit.ResultFormat``."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``."""
 
@@ -99,5 +106,19 @@ KINDS: dict[str, str] = {
     "register_recipes": "recipe",
     "register_trackers": "tracker",
     "register_formats": "format",
+    "register_result_formats": "result format",
     "register_commands": "command",
+}
+
+#: The class of `sentikit` that a hook's parts derive from; recipes are files, commands click's.
+INTERFACES: dict[str, str] = {
+    "register_datasets": "DatasetLoader",
+    "register_encoders": "Encoder",
+    "register_heads": "Head",
+    "register_llm_backends": "LLMBackend",
+    "register_prompt_strategies": "PromptStrategy",
+    "register_engines": "Engine",
+    "register_trackers": "Tracker",
+    "register_formats": "ModelFormat",
+    "register_result_formats": "ResultFormat",
 }

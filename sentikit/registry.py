@@ -1,87 +1,42 @@
-"""Finds plugins, keeps each one's failures to itself, and knows every name and its owner."""
+"""Keeps each plugin's failures to itself, and knows every name and its owner."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import importlib
+import inspect
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pluggy
 
 from sentikit import hookspecs
+from sentikit.discovery import PluginSource, installed_plugins
 from sentikit.errors import InputError, SentikitError, did_you_mean, unknown_name
+from sentikit.hookspecs import DISABLE_VARIABLE
+from sentikit.registration import Registration, one_line
 
-DISABLE_VARIABLE = "SENTIKIT_DISABLE_PLUGINS"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-@dataclass(frozen=True)
-class Registration:
-    """One name a plugin offers."""
-
-    kind: str
-    name: str
-    target: Any
-    summary: str
-    plugin: str
-    distribution: str
-
-    @property
-    def qualified_name(self) -> str:
-        """The name that always resolves: ``plugin/name``."""
-        return f"{self.plugin}/{self.name}"
-
-    def load(self) -> Any:
-        """Import and return the target.
-
-        Raises:
-            SentikitError: the plugin's module cannot be imported or lacks the attribute.
-        """
-        if not isinstance(self.target, str) or self.kind == "recipe":
-            return self.target
-        module_name, _, attribute = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:
-            raise SentikitError(
-                f"The {self.kind} {self.name!r} of plugin {self.plugin!r} cannot be loaded from "
-                f"{self.target}: {type(error).__name__}: {error}. "
-                f"Repair or switch off the plugin ({DISABLE_VARIABLE}={self.plugin})."
-            ) from error
-
-
-@dataclass(frozen=True)
-class PluginSource:
-    """Where a plugin comes from: a name, its distribution, and how to import it."""
-
-    name: str
-    distribution: str
-    version: str
-    location: str
-    load: Callable[[], object]
-
-    @classmethod
-    def from_entry_point(cls, entry_point: EntryPoint) -> PluginSource:
-        """Describe an installed entry point of the group ``sentikit``."""
-        distribution = entry_point.dist
-        return cls(
-            name=entry_point.name,
-            distribution=distribution.name if distribution else "unknown",
-            version=distribution.version if distribution else "unknown",
-            location=entry_point.value,
-            load=entry_point.load,
-        )
+__all__ = ["PluginReport", "Registration", "Registry", "build_registry", "default_registry"]
 
 
 @dataclass(frozen=True)
 class PluginReport:
-    """What became of one plugin: ``loaded``, ``failed`` or ``disabled``, and why."""
+    """What became of one plugin.
+
+    Attributes:
+        name: the plugin's name, as ``SENTIKIT_DISABLE_PLUGINS`` takes it.
+        distribution: what ``pip`` calls the package that brings it.
+        version: of the distribution.
+        location: the entry point's value.
+        state: ``loaded``, ``failed`` or ``disabled``.
+        problems: why it failed or is disabled; for a loaded one, what is wrong
+            all the same, such as names it cannot have.
+        registrations: what it offers; of a plugin that failed, what its sound hooks offer.
+    """
 
     name: str
     distribution: str
@@ -92,6 +47,25 @@ class PluginReport:
     registrations: tuple[Registration, ...]
 
 
+@dataclass
+class _Plugin:
+    """A plugin while it is being loaded and asked.
+
+    Attributes:
+        name: unique among the plugins.
+        source: where it comes from.
+        hooks: its implementations by hook.
+        faults: what makes it a failed plugin.
+        remarks: what else is wrong, such as names it cannot have.
+    """
+
+    name: str
+    source: PluginSource
+    hooks: dict[str, list[Callable[..., object]]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
 class Registry:
     """Every plugin's names, gathered hook by hook when first asked for.
 
@@ -100,23 +74,18 @@ class Registry:
     """
 
     def __init__(self, sources: Iterable[PluginSource], disabled: Iterable[str] = ()) -> None:
-        self._sources: dict[str, PluginSource] = {}
-        self._problems: dict[str, list[str]] = {}
         self._disabled = frozenset(disabled)
+        self._plugins: dict[str, _Plugin] = {}
+        self._by_hook: dict[str, tuple[Registration, ...]] = {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self._by_hook: dict[str, tuple[Registration, ...]] = {}
         for source in sources:
             self._admit(source)
 
     def registrations(self, hook: str) -> tuple[Registration, ...]:
         """Return all that plugins register through `hook`, in plugin order."""
         if hook not in self._by_hook:
-            gathered = [
-                registration
-                for plugin in self._loaded()
-                for registration in self._ask(plugin, hook)
-            ]
+            gathered = [r for plugin in self._plugins.values() for r in _ask(plugin, hook)]
             self._by_hook[hook] = tuple(gathered)
             self._note_shared_names(gathered)
         return self._by_hook[hook]
@@ -124,11 +93,8 @@ class Registry:
     def names(self, hook: str) -> list[str]:
         """Return the names registered through `hook`, sorted; shared ones as ``plugin/name``."""
         registrations = self.registrations(hook)
-        counts = _count(registration.name for registration in registrations)
-        return sorted(
-            registration.name if counts[registration.name] == 1 else registration.qualified_name
-            for registration in registrations
-        )
+        counts = Counter(registration.name for registration in registrations)
+        return sorted(r.name if counts[r.name] == 1 else r.qualified_name for r in registrations)
 
     def find(self, hook: str, name: str) -> Registration:
         """Return the one registration that `name` (or ``plugin/name``) means.
@@ -137,8 +103,7 @@ class Registry:
             InputError: nobody registered the name, or several plugins did.
         """
         kind = hookspecs.KINDS[hook]
-        registrations = self.registrations(hook)
-        matches = [r for r in registrations if name in (r.name, r.qualified_name)]
+        matches = [r for r in self.registrations(hook) if name in (r.name, r.qualified_name)]
         if not matches:
             raise unknown_name(kind, name, self.names(hook), self._advice())
         if len(matches) > 1:
@@ -151,94 +116,78 @@ class Registry:
         return matches[0]
 
     def load(self, hook: str, name: str) -> Any:
-        """Import and return the part called `name`."""
+        """Import and return the part called `name`.
+
+        Raises:
+            InputError: nobody registered the name, or several plugins did.
+            SentikitError: the part cannot be imported, or is not what the hook is for.
+        """
         return self.find(hook, name).load()
 
     def note_problem(self, plugin: str, problem: str) -> None:
-        """Record something wrong with a plugin, to be shown by ``sentikit plugins list``."""
-        problems = self._problems.setdefault(plugin, [])
-        if problem not in problems:
-            problems.append(problem)
+        """Record what is wrong with a plugin that works otherwise, for ``plugins list``."""
+        remarks = self._plugins[plugin].remarks
+        if problem not in remarks:
+            remarks.append(problem)
 
     def reports(self) -> list[PluginReport]:
         """Return what became of every plugin, asking each for every hook."""
         offered = [r for hook in hookspecs.KINDS for r in self.registrations(hook)]
-        return [self._report(name, offered) for name in self._sources]
+        return [self._report(plugin, offered) for plugin in self._plugins.values()]
 
-    def _report(self, name: str, offered: Sequence[Registration]) -> PluginReport:
-        source = self._sources[name]
-        problems = tuple(self._problems.get(name, ()))
-        own = tuple(r for r in offered if r.plugin == name)
-        if self._is_disabled(source):
+    def unknown_disabled(self) -> list[str]:
+        """Return the names to switch off that no plugin bears, sorted."""
+        return sorted(self._disabled - set(self._plugins))
+
+    def _report(self, plugin: _Plugin, offered: Sequence[Registration]) -> PluginReport:
+        state, problems = "loaded", (*plugin.faults, *plugin.remarks)
+        if plugin.name in self._disabled:
             state, problems = "disabled", (f"switched off by {DISABLE_VARIABLE}",)
-        elif problems and not own:
+        elif plugin.faults:
             state = "failed"
-        else:
-            state = "loaded"
+        own = tuple(r for r in offered if r.plugin == plugin.name)
+        source = plugin.source
         return PluginReport(
-            name, source.distribution, source.version, source.location, state, problems, own
+            plugin.name, source.distribution, source.version, source.location, state, problems, own
         )
 
     def _admit(self, source: PluginSource) -> None:
-        name = source.name
-        if name in self._sources:
-            name = f"{source.distribution}:{source.name}"
-        self._sources[name] = source
-        if self._is_disabled(source):
+        """Import a plugin and take its hook implementations over, or note what is wrong."""
+        plugin = _Plugin(self._free_name(source), source)
+        self._plugins[plugin.name] = plugin
+        if plugin.name != source.name:
+            self.note_problem(plugin.name, f"the plugin name {source.name!r} is taken")
+        if plugin.name in self._disabled:
             return
-        try:
-            plugin = source.load()
-            misspelt = self._misspelt_hooks(plugin)
-            if misspelt:
-                self.note_problem(name, misspelt)
+        with _blamed_on(plugin):
+            loaded = source.load()
+            # A class is pluggy's usual way to hold hooks together, but only its instances work.
+            loaded = loaded() if isinstance(loaded, type) else loaded
+            faults = _faults(loaded, self._manager)
+            if faults:
+                plugin.faults.extend(faults)
                 return
-            self._manager.register(plugin, name=name)
-        # A plugin may do anything at import, SystemExit included; none of it is ours to die from.
-        except (Exception, SystemExit) as error:
-            self.note_problem(name, f"{type(error).__name__}: {_one_line(error)}")
+            self._manager.register(loaded, name=plugin.name)
+        for hook in hookspecs.KINDS:
+            implementations = getattr(self._manager.hook, hook).get_hookimpls()
+            own = [i.function for i in implementations if i.plugin_name == plugin.name]
+            plugin.hooks[hook] = own
 
-    def _is_disabled(self, source: PluginSource) -> bool:
-        return source.name in self._disabled
-
-    def _misspelt_hooks(self, plugin: object) -> str:
-        """Say which functions marked as hook implementations match no hook."""
-        for name in dir(plugin):
-            options = self._manager.parse_hookimpl_opts(plugin, name)
-            if not options or options.get("optionalhook"):
-                continue
-            hook = options.get("specname") or name
-            if hook not in hookspecs.KINDS:
-                return f"unknown hook {hook!r}. {did_you_mean(hook, hookspecs.KINDS)}"
-        return ""
-
-    def _loaded(self) -> list[str]:
-        return [name for name in self._sources if self._manager.has_plugin(name)]
-
-    def _ask(self, plugin: str, hook: str) -> list[Registration]:
-        """Call one plugin's implementation of `hook`; a failure keeps nothing of it."""
-        others = [p for name, p in self._manager.list_name_plugin() if name != plugin and p]
-        caller = self._manager.subset_hook_caller(hook, remove_plugins=others)
-        gathered: list[Registration] = []
-        source = self._sources[plugin]
-
-        def register(name: str, target: Any, *, summary: str = "") -> None:
-            registration = Registration(
-                hookspecs.KINDS[hook], name, target, summary, plugin, source.distribution
-            )
-            _check(registration, gathered)
-            gathered.append(registration)
-
-        try:
-            caller(register=register)
-        except (Exception, SystemExit) as error:
-            self.note_problem(plugin, f"{hook}: {type(error).__name__}: {_one_line(error)}")
-            return []
-        return gathered
+    def _free_name(self, source: PluginSource) -> str:
+        """Return the entry point's name, with its distribution's where it is taken."""
+        name, number = source.name, 1
+        while name in self._plugins:
+            suffix = "" if number == 1 else f"-{number}"
+            name, number = f"{source.distribution}:{source.name}{suffix}", number + 1
+        return name
 
     def _note_shared_names(self, gathered: Sequence[Registration]) -> None:
+        by_name: dict[str, list[Registration]] = {}
         for registration in gathered:
-            for other in gathered:
-                if other is not registration and other.name == registration.name:
+            by_name.setdefault(registration.name, []).append(registration)
+        for registration in gathered:
+            for other in by_name[registration.name]:
+                if other is not registration:
                     self.note_problem(
                         registration.plugin,
                         f"the {registration.kind} name {registration.name!r} is also claimed by "
@@ -247,18 +196,14 @@ class Registry:
                     )
 
     def _advice(self) -> str:
-        broken = sorted(self._problems)
-        return (
-            f"Plugins with problems: {', '.join(broken)} (sentikit plugins list)." if broken else ""
-        )
-
-
-def installed_plugins() -> list[PluginSource]:
-    """Describe the entry points of the group ``sentikit``, bundled ones first, by name."""
-    found = [PluginSource.from_entry_point(e) for e in entry_points(group=hookspecs.PROJECT)]
-    return sorted(
-        found, key=lambda s: (s.distribution != hookspecs.PROJECT, s.distribution, s.name)
-    )
+        broken = [plugin.name for plugin in self._plugins.values() if plugin.faults]
+        off = [name for name in self._plugins if name in self._disabled]
+        sentences = []
+        if broken:
+            sentences.append(f"Plugins that failed: {', '.join(broken)} (sentikit plugins list).")
+        if off:
+            sentences.append(f"Switched off by {DISABLE_VARIABLE}: {', '.join(off)}.")
+        return " ".join(sentences)
 
 
 def build_registry(environment: Mapping[str, str] = os.environ) -> Registry:
@@ -273,24 +218,85 @@ def default_registry() -> Registry:
     return build_registry()
 
 
-def _check(registration: Registration, earlier: Iterable[Registration]) -> None:
-    kind, name, target = registration.kind, registration.name, registration.target
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InputError(
-            f"{kind} name {name!r} must be lower-case letters, digits, '.', '_' and '-'"
+def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
+    """Call one plugin's implementations of `hook`; a failure keeps nothing of it."""
+    gathered: list[Registration] = []
+    asking = True
+
+    def register(name: str, target: Any, *, summary: str = "") -> None:
+        if not asking:
+            raise InputError(f"register was called after {hook} had returned")
+        line = " ".join(summary.split()) if isinstance(summary, str) else summary
+        registration = Registration(
+            hook, name, target, line, plugin.name, plugin.source.distribution
         )
-    if any(r.name == name for r in earlier):
-        raise InputError(f"{kind} name {name!r} is registered twice")
-    if isinstance(target, str) and kind != "recipe" and not _TARGET.fullmatch(target):
-        raise InputError(f"target {target!r} of {kind} {name!r} is not of the form 'module:Class'")
+        registration.check()
+        if any(earlier.name == name for earlier in gathered):
+            raise InputError(f"{registration.kind} name {name!r} is registered twice")
+        gathered.append(registration)
+
+    sound = False
+    with _blamed_on(plugin, hook):
+        for implementation in plugin.hooks.get(hook, ()):
+            _refuse_result(implementation(register=register))
+        sound = True
+    asking = False
+    return gathered if sound else []
 
 
-def _count(names: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+def _refuse_result(result: object) -> None:
+    """Refuse a hook that returns instead of registering, or has not even run yet."""
+    if inspect.iscoroutine(result) or inspect.isgenerator(result):
+        result.close()
+        raise TypeError("a hook must be a plain function, without async and yield")
+    if result is not None:
+        raise TypeError(f"a hook calls register(...) and returns nothing, not {result!r:.80}")
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+@contextlib.contextmanager
+def _blamed_on(plugin: _Plugin, hook: str = "") -> Iterator[None]:
+    """Note whatever a plugin's code raises, and keep what it prints out of a command's output."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        raise
+    # A plugin may do anything, SystemExit included; none of it is ours to die from.
+    except BaseException as error:
+        where = f"{hook}: " if hook else ""
+        what = "" if isinstance(error, SentikitError) else f"{type(error).__name__}: "
+        plugin.faults.append(f"{where}{what}{one_line(error)}")
+
+
+def _faults(plugin: object, manager: pluggy.PluginManager) -> list[str]:
+    """Say what is wrong with a plugin's hook implementations, before any is called."""
+    marked = {
+        name: options
+        for name in dir(plugin)
+        if (options := manager.parse_hookimpl_opts(plugin, name)) is not None
+    }
+    faults = []
+    for name, options in marked.items():
+        hook = options.get("specname") or name
+        if hook not in hookspecs.KINDS:
+            if not options.get("optionalhook"):
+                faults.append(f"there is no hook {hook!r}. {did_you_mean(hook, hookspecs.KINDS)}")
+        elif options.get("wrapper") or options.get("hookwrapper"):
+            faults.append(f"{hook}: hook wrappers have nothing to wrap here; write a plain hook.")
+        else:
+            faults += _signature_faults(hook, getattr(plugin, name))
+    unmarked = [hook for hook in hookspecs.KINDS if hook not in marked and hasattr(plugin, hook)]
+    faults += [f"{hook} lacks the decorator @sentikit.hookimpl." for hook in unmarked]
+    if not marked and not faults:
+        known = ", ".join(hookspecs.KINDS)
+        faults.append(f"it implements no hook. Decorate one with @sentikit.hookimpl: {known}.")
+    return faults
+
+
+def _signature_faults(hook: str, implementation: Callable[..., object]) -> list[str]:
+    signature = inspect.signature(implementation)
+    try:
+        signature.bind(register=None)
+    except TypeError as error:
+        return [f"{hook}{signature}: {error}. Write def {hook}(register)."]
+    return []

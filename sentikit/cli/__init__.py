@@ -9,7 +9,7 @@ import sys
 import click
 
 from sentikit import __version__
-from sentikit.errors import SentikitError, did_you_mean
+from sentikit.errors import did_you_mean
 from sentikit.registry import Registry, default_registry
 
 #: Core commands in the order of a user's day, with their line in ``--help``.
@@ -25,23 +25,31 @@ CORE_COMMANDS: dict[str, str] = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and imports one only to run it."""
+    """A group that knows its commands' names and imports one only to run it.
+
+    Plugins are looked at for ``--help`` and for names that are no core command's.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return core commands, then plugins' commands."""
-        return [*CORE_COMMANDS, *_plugin_commands(default_registry())]
+        return [*CORE_COMMANDS, *plugin_commands(default_registry())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command; core commands cannot be replaced."""
+        """Import and return a command; core commands cannot be replaced.
+
+        Raises:
+            InputError: several plugins claim the name.
+            SentikitError: the command's plugin is broken.
+        """
         if cmd_name in CORE_COMMANDS:
-            module = importlib.import_module(f"sentikit.cli.{cmd_name}")
-            command = getattr(module, cmd_name)
-        elif cmd_name in _plugin_commands(default_registry()):
-            command = default_registry().load("register_commands", cmd_name)
+            command = getattr(importlib.import_module(f"sentikit.cli.{cmd_name}"), cmd_name)
         else:
-            return None
-        if not isinstance(command, click.Command):
-            raise SentikitError(f"The command {cmd_name!r} is not a click command.")
+            registry = default_registry()
+            claimed = registry.registrations("register_commands")
+            if not any(cmd_name in (r.name, r.qualified_name) for r in claimed):
+                return None
+            command = registry.load("register_commands", cmd_name)
+        assert isinstance(command, click.Command)
         return command
 
     def resolve_command(
@@ -49,34 +57,35 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one was probably meant."""
         name = args[0]
-        if not name.startswith("-") and name not in self.list_commands(ctx):
-            default_registry().find("register_commands", name) if "/" in name else None
-            raise click.UsageError(
-                f"No such command {name!r}. {did_you_mean(name, self.list_commands(ctx))}", ctx
-            )
-        return super().resolve_command(ctx, args)
+        command = self.get_command(ctx, name)
+        if command is None and not name.startswith("-"):
+            known = self.list_commands(ctx)
+            raise click.UsageError(f"No such command {name!r}. {did_you_mean(name, known)}", ctx)
+        return super().resolve_command(ctx, args) if command is None else (name, command, args[1:])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from their summaries, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl(list(CORE_COMMANDS.items()))
-        plugin_commands = _plugin_commands(default_registry())
-        if plugin_commands:
+        from_plugins = plugin_commands(default_registry())
+        if from_plugins:
             with formatter.section("Commands from plugins"):
-                formatter.write_dl(list(plugin_commands.items()))
+                formatter.write_dl(list(from_plugins.items()))
 
 
-def _plugin_commands(registry: Registry) -> dict[str, str]:
-    """Return plugins' commands and summaries, less those that claim a core command's name."""
+def plugin_commands(registry: Registry) -> dict[str, str]:
+    """Return plugins' commands and their summaries; names that are taken as ``plugin/name``."""
     commands = {}
-    for registration in registry.registrations("register_commands"):
+    for name in registry.names("register_commands"):
+        registration = registry.find("register_commands", name)
         if registration.name in CORE_COMMANDS:
+            name = registration.qualified_name
             registry.note_problem(
                 registration.plugin,
-                f"the command {registration.name!r} is a core command and cannot be replaced",
+                f"the command {registration.name!r} is a core command and cannot be replaced; "
+                f"write sentikit {name}",
             )
-        else:
-            commands[registration.name] = registration.summary
+        commands[name] = registration.summary
     return commands
 
 

@@ -1,0 +1,136 @@
+"""One name a plugin offers, and the part behind it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from sentikit import hookspecs
+from sentikit.errors import InputError, SentikitError, did_you_mean
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_RECIPE_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One name a plugin offers.
+
+    Attributes:
+        hook: the hook it was offered through.
+        name: lower-case letters, digits, ``.``, ``_`` and ``-``.
+        target: a class, a click command, ``"module:attribute"``, or a recipe's path.
+        summary: one line for the lists.
+        plugin: the plugin's name.
+        distribution: what ``pip`` calls the package that brings the plugin.
+    """
+
+    hook: str
+    name: str
+    target: Any
+    summary: str
+    plugin: str
+    distribution: str
+
+    @property
+    def kind(self) -> str:
+        """What messages call the part, as ``head``."""
+        return hookspecs.KINDS[self.hook]
+
+    @property
+    def qualified_name(self) -> str:
+        """The name that always resolves: ``plugin/name``."""
+        return f"{self.plugin}/{self.name}"
+
+    def check(self) -> None:
+        """Check what can be checked without importing anything.
+
+        Raises:
+            InputError: name, target or summary is malformed.
+        """
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise InputError(
+                f"{self.kind} name {self.name!r} must be lower-case letters, digits, "
+                "'.', '_' and '-', as 'film-reviews'"
+            )
+        if not isinstance(self.summary, str):
+            raise InputError(f"summary of {self.kind} {self.name!r} must be a text")
+        problem = _target_problem(self.hook, self.target)
+        if problem:
+            raise InputError(f"target {self.target!r} of {self.kind} {self.name!r} {problem}")
+
+    def load(self) -> Any:
+        """Import and return what was offered; a recipe is its path.
+
+        Raises:
+            SentikitError: the target cannot be imported, or is not what the hook is for.
+        """
+        if self.hook == "register_recipes":
+            return self.target
+        part = self._import() if isinstance(self.target, str) else self.target
+        problem = _misfit(self.hook, part)
+        if problem:
+            raise SentikitError(
+                f"The {self.kind} {self.name!r} of plugin {self.plugin!r} is not usable: "
+                f"{self.target} {problem}. {self._advice()}"
+            )
+        return part
+
+    def _import(self) -> Any:
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+            if not hasattr(module, attribute):
+                raise ImportError(
+                    f"{module_name} has no {attribute!r}. {did_you_mean(attribute, vars(module))}"
+                )
+            return getattr(module, attribute)
+        except KeyboardInterrupt:
+            raise
+        # A module may do anything at import, SystemExit included; none of it is ours to die from.
+        except BaseException as error:
+            raise SentikitError(
+                f"The {self.kind} {self.name!r} of plugin {self.plugin!r} cannot be loaded from "
+                f"{self.target}: {type(error).__name__}: {one_line(error)} {self._advice()}"
+            ) from error
+
+    def _advice(self) -> str:
+        return f"Repair the plugin or switch it off ({hookspecs.DISABLE_VARIABLE}={self.plugin})."
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line, ending in a full stop."""
+    text = " ".join(str(error).split()) or "no message"
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _target_problem(hook: str, target: Any) -> str:
+    """Say what is wrong with a target, as far as it shows before an import."""
+    if hook == "register_recipes":
+        is_path = isinstance(target, str | os.PathLike)
+        right = is_path and str(os.fspath(target)).endswith(_RECIPE_SUFFIXES)
+        return "" if right else "must be the path of a .yaml file"
+    if isinstance(target, str):
+        return "" if _TARGET.fullmatch(target) else "must be of the form 'package.module:Name'"
+    if hook == "register_commands":
+        return "" if isinstance(target, click.Command) else "must be a click command, or its name"
+    return "" if isinstance(target, type) else "must be a class, or its name"
+
+
+def _misfit(hook: str, part: Any) -> str:
+    """Say why an imported part is not what the hook is for."""
+    if hook == "register_commands":
+        return "" if isinstance(part, click.Command) else "must be a click command"
+    import sentikit
+
+    interface = hookspecs.INTERFACES[hook]
+    if not (isinstance(part, type) and issubclass(part, getattr(sentikit, interface))):
+        return f"must be a subclass of sentikit.{interface}"
+    unwritten = sorted(getattr(part, "__abstractmethods__", ()))
+    return f"leaves out {', '.join(unwritten)}" if unwritten else ""
