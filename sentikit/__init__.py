@@ -57,6 +57,15 @@ if TYPE_CHECKING:
     from sentikit.prompting.strategy import PromptInput as PromptInput
     from sentikit.prompting.strategy import PromptStrategy as PromptStrategy
     from sentikit.prompting.strategy import RetrievedExample as RetrievedExample
+    from sentikit.runs.reading import read_run as read_run
+    from sentikit.runs.result_format import ResultColumns as ResultColumns
+    from sentikit.runs.result_format import ResultFormat as ResultFormat
+    from sentikit.runs.table import Labelling as Labelling
+    from sentikit.runs.table import RunTable as RunTable
+    from sentikit.tracking import TrackedRun as TrackedRun
+    from sentikit.tracking import Tracker as Tracker
+    from sentikit.tracking import flat_numbers as flat_numbers
+    from sentikit.training.distributed_engine import DistributedEngine as DistributedEngine
     from sentikit.training.engine import Engine as Engine
     from sentikit.training.engine import StepPlan as StepPlan
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
@@ -66,6 +75,7 @@ __version__ = "0.1.0"
 _LAZY: dict[str, str] = {
     "Classifier": "sentikit.classifier.prediction",
     "DatasetLoader": "sentikit.data.loader",
+    "DistributedEngine": "sentikit.training.distributed_engine",
     "Encoder": "sentikit.classifier.encoder",
     "Engine": "sentikit.training.engine",
     "Examples": "sentikit.data.examples",
@@ -74,6 +84,7 @@ _LAZY: dict[str, str] = {
     "ExportSource": "sentikit.classifier.format",
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifier.head",
+    "Labelling": "sentikit.runs.table",
     "Message": "sentikit.prompting.messages",
     "ModelFormat": "sentikit.classifier.format",
     "Needs": "sentikit.prompting.strategy",
@@ -87,22 +98,29 @@ _LAZY: dict[str, str] = {
     "PretrainedSource": "sentikit.classifier.pretrained",
     "PromptInput": "sentikit.prompting.strategy",
     "PromptStrategy": "sentikit.prompting.strategy",
+    "ResultColumns": "sentikit.runs.result_format",
+    "ResultFormat": "sentikit.runs.result_format",
     "RetrievedExample": "sentikit.prompting.strategy",
     "Rows": "sentikit.data.tabular",
+    "RunTable": "sentikit.runs.table",
     "SentimentModel": "sentikit.classifier.model",
     "StepPlan": "sentikit.training.engine",
     "TorchPredictor": "sentikit.classifier.predictor",
+    "TrackedRun": "sentikit.tracking",
+    "Tracker": "sentikit.tracking",
     "autocast": "sentikit.classifier.prediction",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
     "disk_errors": "sentikit.files",
     "export_model": "sentikit.classifier.exporting",
+    "flat_numbers": "sentikit.tracking",
     "hub_splits": "sentikit.data.hub",
     "load": "sentikit.classifier.loading",
     "load_from_hub": "sentikit.data.hub",
     "open_dataset": "sentikit.data.opening",
     "read_json": "sentikit.files",
     "read_rows": "sentikit.data.tabular",
+    "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.classifier.loading",
     "scheme_for_classes": "sentikit.data.labels",
     "set_weights": "sentikit.classifier.loading",

@@ -104,7 +104,10 @@ def check_part(
     settings, problems = validate(part_class.Settings, own, prefix, also_known)
     if settings is None:
         return None, problems
-    return part_class(settings), []
+    try:
+        return part_class(settings), []
+    except InputError as error:
+        return None, [Problem(prefix, error.message)]
 
 
 def _problem(

@@ -21,7 +21,8 @@ class PartSettings(BaseModel):
 class Part:
     """Base of whatever a plugin registers: it is made from its own settings.
 
-    A subclass names its settings class::
+    Parts are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
+    ``InputError`` for a package that is missing. A subclass names its settings class::
 
         class Reviews(sentikit.DatasetLoader):
             class Settings(sentikit.PartSettings):

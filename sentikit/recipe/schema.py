@@ -27,6 +27,9 @@ class TrainRecipe(PartSettings):
     engine: Section = Field(
         default_factory=lambda: {"name": "auto"}, description="an engine's name and settings"
     )
+    trackers: list[Any] = Field(
+        default_factory=list, description="trackers by name, or with name and settings"
+    )
 
 
 class PromptRecipe(PartSettings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,10 +13,12 @@ from sentikit.data.opening import OpenedDataset, check_dataset
 from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.recipe.schema import TrainRecipe
+from sentikit.recipe.trackers import check_trackers
 from sentikit.registry import Registry
 from sentikit.training.choosing_engine import check_engine
 
 if TYPE_CHECKING:
+    from sentikit.tracking import Tracker
     from sentikit.training.engine import Engine
     from sentikit.training.settings import TrainingSettings
 
@@ -34,6 +37,7 @@ class TrainParts:
         head_options: the pooling.
         training: how to train.
         engine: how steps run.
+        trackers: where the run is shown besides, by name.
     """
 
     recipe: ResolvedRecipe
@@ -45,6 +49,7 @@ class TrainParts:
     head_options: HeadOptions
     training: TrainingSettings
     engine: Engine
+    trackers: Mapping[str, Tracker]
 
     def dataset_for(self, split: str) -> OpenedDataset:
         """Return the dataset that `split` is read from."""
@@ -77,6 +82,8 @@ def check_train(
             made |= found
             problems += more
     engine, more = check_engine(registry, raw.get("engine", {"name": "auto"}), ("engine",))
+    problems += more
+    made["trackers"], more = check_trackers(registry, raw.get("trackers", []))
     problems += more
     if problems or settings is None:
         return None, problems

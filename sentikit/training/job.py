@@ -17,6 +17,7 @@ from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
 from sentikit.runs.manifest import command_line, describe_split, now, versions
 from sentikit.runs.results import Results, judge
+from sentikit.tracking import TrackedRun
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.evaluation import shared_logits
 from sentikit.training.frozen import EmbeddedTexts, HeadOnly, embed
@@ -31,8 +32,15 @@ from sentikit.training.preparing import (
     step_plan,
     tokenize_examples,
 )
-from sentikit.training.reporting import ConsoleJournal, SilentJournal, read_line, tell
-from sentikit.training.trainer import Interrupted, Labelled, Trainer, check_plan
+from sentikit.training.reporting import (
+    ConsoleJournal,
+    SilentJournal,
+    TrackedJournal,
+    end_status,
+    read_line,
+    tell,
+)
+from sentikit.training.trainer import Labelled, Trainer, check_plan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -122,12 +130,14 @@ class _Job:
         remarks = [*check_plan(trainer), *precision_remarks(trainer)]
         state = self._state(trainer)
         self._begin(trainer, state)
-        with self._statuses(), self._journal() as trainer.journal:
+        with self._statuses(), self._journal(state) as trainer.journal:
             for remark in remarks:
                 trainer.journal.say(remark)
             if state.step:
                 trainer.journal.say(f"Going on after step {state.step:,}.")
-            return self._finish(trainer.run(state), tokenizer, model)
+            finished = self._finish(trainer.run(state), tokenizer, model)
+            trainer.journal.scored(finished.results.metrics(finished.split))
+            return finished
 
     def _trainer(self, model: SentimentModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
         training = self.parts.training
@@ -206,22 +216,21 @@ class _Job:
     @contextlib.contextmanager
     def _statuses(self) -> Iterator[None]:
         """Let the manifest say how the run ended, whatever happens."""
-        status = run_folder.FAILED
         try:
             yield
-            status = run_folder.FINISHED
-        except (Interrupted, KeyboardInterrupt):
-            status = run_folder.INTERRUPTED
+        except BaseException as error:
+            if self.engine.speaks:
+                self.folder.update_manifest(status=end_status(error))
             raise
-        finally:
-            if self.engine.speaks and status != run_folder.FINISHED:
-                self.folder.update_manifest(status=status)
 
-    def _journal(self) -> Any:
-        if self.engine.speaks:
-            bar = not self.options.interactive
-            return ConsoleJournal(self.log, self.parts.training.epochs, bar)
-        return contextlib.nullcontext(SilentJournal())
+    def _journal(self, state: TrainingState) -> Any:
+        if not self.engine.speaks:
+            return contextlib.nullcontext(SilentJournal())
+        epochs, bar = self.parts.training.epochs, not self.options.interactive
+        if not self.parts.trackers:
+            return ConsoleJournal(self.log, epochs, bar)
+        run = TrackedRun("train", self.folder.path, self.parts.recipe.values, state.step)
+        return TrackedJournal(self.log, epochs, bar, self.parts.trackers, run)
 
     def _finish(
         self,

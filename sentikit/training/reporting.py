@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import click
 
+from sentikit.redaction import redacted
+from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog
+from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
+from sentikit.training.trainer import Interrupted
 
 
 class SilentJournal:
@@ -24,6 +29,12 @@ class SilentJournal:
         """Ignore."""
 
     def say(self, message: str) -> None:
+        """Ignore."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Ignore."""
+
+    def scored(self, metrics: dict[str, Any]) -> None:
         """Ignore."""
 
 
@@ -91,6 +102,84 @@ class ConsoleJournal:
             self._progress.console.print(message, highlight=False, markup=False)
         else:
             click.echo(message, err=True)
+
+    def alert(self, title: str, text: str) -> None:
+        """Print the text."""
+        self.say(text)
+
+    def scored(self, metrics: dict[str, Any]) -> None:
+        """Say nothing: whoever started the run shows its scores."""
+
+
+class TrackedJournal(ConsoleJournal):
+    """A journal that also tells the run's trackers, from its start to its end."""
+
+    def __init__(
+        self,
+        log: JsonLinesLog,
+        epochs: int,
+        bar: bool,
+        trackers: Mapping[str, Tracker],
+        run: TrackedRun,
+    ) -> None:
+        super().__init__(log, epochs, bar)
+        self._trackers = TrackerGroup(trackers, self.say)
+        self._run = run
+        self._metrics: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        # Trackers may print or ask something, which a moving bar would garble.
+        self._trackers.start(self._run)
+        return super().__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        status = end_status(error)
+        if status != run_folder.INTERRUPTED:
+            reason = redacted(str(error)) if error else summary(self._metrics)
+            self._trackers.alert(f"Run {status}", f"{self._run.path} {status}: {reason}")
+        self._trackers.finish(self._metrics, status)
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Log a few steps."""
+        super().step(record)
+        self._trackers.log({"kind": "step", **record})
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Log an epoch and print its line."""
+        super().epoch(record)
+        self._trackers.log({"kind": "epoch", **record})
+
+    def alert(self, title: str, text: str) -> None:
+        """Print the text and pass it on."""
+        super().alert(title, text)
+        self._trackers.alert(title, text)
+
+    def scored(self, metrics: dict[str, Any]) -> None:
+        """Keep the scores for the trackers."""
+        self._metrics = metrics
+
+
+def end_status(error: BaseException | None) -> str:
+    """Return the status of a run that ended with `error`, or well."""
+    if error is None:
+        return run_folder.FINISHED
+    interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
+    return run_folder.INTERRUPTED if interrupted else run_folder.FAILED
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """Return the scores of ``metrics.json`` in a line."""
+    overall = metrics["overall"]
+    return (
+        f"macro-F1 {overall['macro_f1']:.4f}, accuracy {overall['accuracy']:.4f} "
+        f"on {metrics['split']}"
+    )
 
 
 def tell(message: str) -> None:

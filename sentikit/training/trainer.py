@@ -52,6 +52,12 @@ class Journal(Protocol):
     def say(self, message: str) -> None:
         """Tell the user something."""
 
+    def alert(self, title: str, text: str) -> None:
+        """Tell the user, wherever they are, what deserves a look at once."""
+
+    def scored(self, metrics: dict[str, Any]) -> None:
+        """Report the scores of the finished run, as in ``metrics.json``."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -203,7 +209,10 @@ class Trainer:
         )
         if not math.isfinite(total):
             state.stopped = f"the loss became NaN or infinite at step {state.step}"
-            self.journal.say(f"{state.stopped}; training ends here, the best weights are kept.")
+            self.journal.alert(
+                "The loss is NaN",
+                f"{state.stopped}; training ends here, the best weights are kept.",
+            )
 
     def _between_steps(self, state: TrainingState, pending: list[Tensor]) -> None:
         """Save when minutes are up or the user wants to stop.
@@ -256,6 +265,8 @@ class Trainer:
                 "seconds": round(state.seconds, 3),
             }
         )
+        if state.stopped:
+            self.journal.alert("Early stop", f"Training ends early: {state.stopped}.")
 
     def evaluate(self, split: Labelled) -> tuple[float, Scores]:
         """Return mean cross-entropy and scores of a split."""
@@ -294,11 +305,12 @@ class Trainer:
             return
         answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
         if len(answered) == 1 and state.best_value - scores.macro_f1 > _COLLAPSE_DROP:
-            self.journal.say(
+            self.journal.alert(
+                "Training collapsed",
                 f"Training collapsed in epoch {state.epoch}: every text is called "
                 f"{answered.pop()!r} (macro-F1 {scores.macro_f1:.3f}, best {state.best_value:.3f} "
                 f"in epoch {state.best_epoch}). The best weights are kept; a lower training.lr, "
-                "more training.warmup or training.clip_norm prevents it."
+                "more training.warmup or training.clip_norm prevents it.",
             )
 
     def _save_when_due(self, state: TrainingState) -> None:

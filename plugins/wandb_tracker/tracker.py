@@ -1,0 +1,139 @@
+"""Shows runs in Weights & Biases, online or in files to be synced later.
+
+The API is that of https://docs.wandb.ai/ref/python/init and .../ref/python/run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from sentikit import (
+    InputError,
+    PartSettings,
+    TrackedRun,
+    Tracker,
+    flat_numbers,
+    read_json,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+_INSTALL = "pip install 'sentikit[wandb]'"
+_CREDENTIALS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+#: Beside the manifest: the id under which W&B knows the run, so that a resumed run stays one.
+_IDENTITY = "wandb.json"
+_LONGEST_TITLE = 63
+
+
+class WandbTracker(Tracker):
+    """Weights & Biases; the key comes from WANDB_API_KEY or ``wandb login``."""
+
+    class Settings(PartSettings):
+        """Settings of ``wandb``."""
+
+        project: str = Field("sentikit", min_length=1, description="the W&B project")
+        entity: str | None = Field(None, description="user or team; null: your default")
+        name: str | None = Field(None, description="the run's name; null: that of its folder")
+        mode: Literal["online", "offline"] | None = Field(
+            None, description="offline keeps files for `wandb sync`; null: WANDB_MODE, or online"
+        )
+        alerts: bool = Field(True, description="send alerts: collapse, NaN, early stop, the end")
+
+    settings: Settings
+
+    def __init__(self, settings: PartSettings) -> None:
+        super().__init__(settings)
+        _check_package()
+        if self._mode == "online":
+            _check_credentials()
+        self._run: Run | None = None
+
+    @property
+    def _mode(self) -> str:
+        return self.settings.mode or os.environ.get("WANDB_MODE", "online")
+
+    def start(self, run: TrackedRun) -> None:
+        """Open the run in W&B, or go on with it."""
+        import wandb
+
+        # The working folder's git state says nothing about a run made by an installed program.
+        quiet = wandb.Settings(console="off", quiet=True, disable_git=True, disable_code=True)
+        self._run = wandb.init(
+            project=self.settings.project,
+            entity=self.settings.entity,
+            name=self.settings.name or run.name,
+            id=_identity(run.path),
+            resume="allow",
+            job_type=run.kind,
+            config=dict(run.recipe),
+            dir=run.path,
+            mode=self.settings.mode,
+            settings=quiet,
+        )
+        # W&B's own step must never go back, as it does where a run goes on from a checkpoint.
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Log a record's numbers as ``kind/key``."""
+        numbers = {key: value for key, value in record.items() if key != "step"}
+        values = flat_numbers(numbers, record["kind"])
+        if "step" in record:
+            values["step"] = record["step"]
+        if self._run is not None:
+            self._run.log(values)
+
+    def alert(self, title: str, text: str) -> None:
+        """Send an alert, by mail or Slack as the user has set W&B up."""
+        if self._run is not None and self.settings.alerts:
+            self._run.alert(title[:_LONGEST_TITLE], text)
+
+    def finish(self, metrics: Mapping[str, Any], status: str) -> None:
+        """Write the scores into the summary and close the run."""
+        if self._run is None:
+            return
+        scores = flat_numbers(metrics, "result")
+        self._run.summary.update({k: v for k, v in scores.items() if "/confusion/" not in k})
+        self._run.summary["status"] = status
+        self._run.finish(exit_code=0 if status == "finished" else 1)
+
+
+def _identity(folder: Path) -> str:
+    """Return the run's id in W&B; a new one is written down first."""
+    path = folder / _IDENTITY
+    if not path.exists():
+        write_json(path, {"id": uuid.uuid4().hex[:8]})
+    return str(read_json(path)["id"])
+
+
+def _check_package() -> None:
+    found = importlib.util.find_spec("wandb")
+    # W&B leaves folders named wandb behind, and Python takes any folder for a package.
+    if found is None or found.origin is None:
+        raise InputError(f"the tracker wandb needs the package wandb. Install it with: {_INSTALL}")
+
+
+def _check_credentials() -> None:
+    """Make sure that W&B will not ask for a key, or turn the run away, once training starts."""
+    if any(os.environ.get(variable) for variable in _CREDENTIALS):
+        return
+    import wandb
+
+    try:
+        signed_in = wandb.login(prompt=False, verify=False)
+    except TypeError as error:
+        raise InputError(
+            f"the tracker wandb needs wandb 0.31 or newer. Install it with: {_INSTALL} --upgrade"
+        ) from error
+    if not signed_in:
+        raise InputError(
+            "W&B has no key here. Set WANDB_API_KEY, run `wandb login`, or set mode: offline."
+        )
