@@ -179,6 +179,11 @@ class ExamplesBuilder:
         self._rows = []
 
 
+def canonical_text(text: str) -> str:
+    """Return what two texts share that differ in nothing but case, Unicode form and white space."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
 class Identifier:
     """Makes ids from texts: the same text gets the same id whatever file or hub it came from.
 
@@ -190,7 +195,7 @@ class Identifier:
 
     def __call__(self, text: str) -> str:
         """Return the id of the next occurrence of `text`."""
-        canonical = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+        canonical = canonical_text(text)
         digest = hashlib.sha1(canonical.encode("utf-8", "surrogatepass"), usedforsecurity=False)
         key = digest.digest()[:8]
         occurrence = self._seen.get(key, 0) + 1

@@ -121,7 +121,8 @@ def _texts(examples: Examples) -> pa.Array:
 
 
 def _ids_and_texts(examples: Examples) -> pa.Array:
-    return pc.binary_join_element_wise(_ids(examples), _texts(examples), "\x1f")
+    separator = pa.scalar("\x1f", pa.large_string())
+    return pc.binary_join_element_wise(_ids(examples), _texts(examples), separator)
 
 
 def _canonical_texts(examples: Examples) -> pa.Array:

@@ -1,0 +1,25 @@
+"""The layouts of the ELECTRA and GPT-4o study's result files, and the usual ones of others."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_result_formats(register: Any) -> None:
+    """Offer the study's two layouts and the usual column names."""
+    register(
+        "study-encoder",
+        f"{__name__}.formats:StudyEncoder",
+        summary="the study's ELECTRA files: X_test_sent, y_test, y_pred",
+    )
+    register(
+        "study-llm",
+        f"{__name__}.formats:StudyLLM",
+        summary="the study's GPT files: review, classification, prediction, match, …, source",
+    )
+    register(
+        "usual-columns",
+        f"{__name__}.formats:UsualColumns",
+        summary="any file with a column like prediction and one like label or gold",
+    )

@@ -1,0 +1,96 @@
+"""Finds out what each column of a results file holds, by asking the result formats."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from sentikit.data.columns import USUAL_NAMES, usual_column
+from sentikit.data.tabular import Rows
+from sentikit.errors import InputError, did_you_mean
+from sentikit.registry import Registry
+from sentikit.runs.result_format import ResultColumns, ResultFormat
+
+_HOOK = "register_result_formats"
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """Columns that a user names instead of those a format finds.
+
+    Attributes:
+        label: the column with the labels.
+        probabilities: the column with the probabilities.
+    """
+
+    label: str | None = None
+    probabilities: str | None = None
+
+
+def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> ResultColumns:
+    """Find out what each column of a file holds.
+
+    Raises:
+        InputError: no format knows the file, two claim it, or a named column is not there.
+    """
+    found = _recognised(rows, registry)
+    if choice.label is not None:
+        label = _named(rows, choice.label, "strategy.label_column")
+        # What the format made of the other columns belongs to the label it found.
+        gold = found.gold if found and found.gold != label else None
+        gold = gold or (found.label if found and found.label != label else None)
+        found = ResultColumns(label=label, gold=gold)
+    if found is None:
+        listed = ", ".join(repr(column) for column in rows.columns)
+        raise InputError(
+            f"{rows.name}: which column holds the predicted labels? It has {listed}. Call it "
+            "'prediction', or name it (strategy.label_column)."
+        )
+    if choice.probabilities is not None:
+        column = _named(rows, choice.probabilities, "strategy.probabilities_column")
+        found = dataclasses.replace(found, probabilities=column)
+    return _with_usual(found, rows)
+
+
+def _recognised(rows: Rows, registry: Registry) -> ResultColumns | None:
+    """Ask every format; the last resorts only where no other knows the file."""
+    claims: dict[str, tuple[ResultFormat, ResultColumns]] = {}
+    for registration in registry.registrations(_HOOK):
+        format_class: type[ResultFormat] = registration.load()
+        result_format = format_class(format_class.Settings())
+        columns = result_format.columns(rows.columns)
+        if columns is not None:
+            claims[registration.qualified_name] = (result_format, columns)
+    special = {name: claim for name, claim in claims.items() if not claim[0].last_resort}
+    if len(special) > 1:
+        raise InputError(
+            f"{rows.name}: the result formats {' and '.join(special)} both claim this file. Switch "
+            "one plugin off with SENTIKIT_DISABLE_PLUGINS."
+        )
+    chosen = list((special or claims).values())
+    return chosen[0][1] if chosen else None
+
+
+def _named(rows: Rows, column: str, key: str) -> str:
+    if column not in rows.columns:
+        raise InputError(
+            f"{rows.name} has no column {column!r} ({key}). {did_you_mean(column, rows.columns)}"
+        )
+    return column
+
+
+def _with_usual(columns: ResultColumns, rows: Rows) -> ResultColumns:
+    """Find the columns of text, id and source that the format left open."""
+    values = dataclasses.asdict(columns)
+    taken = {value for value in values.values() if isinstance(value, str)}
+    free = [column for column in rows.columns if column not in taken]
+    for what in ("text", "id", "source"):
+        if values[what] is None:
+            values[what] = usual_column(free, USUAL_NAMES[what])
+    if values["text"] is None and values["id"] is None:
+        listed = ", ".join(repr(column) for column in rows.columns)
+        raise InputError(
+            f"{rows.name}: which column holds the texts, or their ids? It has {listed}. Call one "
+            "'text' or 'id'."
+        )
+    return ResultColumns(**values)

@@ -1,0 +1,207 @@
+"""Results files of any usual layout become columns; an error in one is told with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sentikit import InputError, RunTable, read_run
+
+TEXTS = ("Lovely.", "It exists.", "Awful, just awful.")
+
+
+def write(path: str, text: str) -> Path:
+    file = Path(path)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def labels(table: RunTable) -> list[str | None]:
+    names = [*table.classes, None]
+    return [names[number] for number in table.answers.labels]
+
+
+def test_the_studys_encoder_layout() -> None:
+    table = read_run(write("e1.csv", "X_test_sent,y_test,y_pred\nGood,positive,neutral\n"))
+    assert table.classes == ("negative", "neutral", "positive")
+    assert table.examples.texts == ["Good"]
+    assert table.examples.labels == ["positive"]
+    assert labels(table) == ["neutral"]
+    assert table.opinion is None
+
+
+def test_the_studys_llm_layout_keeps_the_encoders_opinion_apart() -> None:
+    file = write(
+        "e3.csv",
+        "review,classification,prediction,match,classifier_decision,probabilities,source\n"
+        'Good,positive,positive,True,neutral,"[0.1, 0.7, 0.2]",yelp\n'
+        'Bad,negative,negative,True,negative,"[0.8, 0.1, 0.1]",yelp\n',
+    )
+    table = read_run(file)
+    assert table.answers.probabilities is None
+    assert table.opinion is not None
+    np.testing.assert_allclose(table.opinion.probabilities, [[0.1, 0.7, 0.2], [0.8, 0.1, 0.1]])
+    encoder = read_run(f"{file}#encoder")
+    assert labels(encoder) == ["neutral", "negative"]
+    assert encoder.opinion is None
+    assert encoder.examples.sources == ["yelp", "yelp"]
+    assert encoder.name.endswith("#encoder")
+
+
+def test_an_opinion_without_probabilities() -> None:
+    file = write(
+        "e8.csv",
+        "review,classification,prediction,match,classifier_decision,source\n"
+        "Good,positive,positive,True,neutral,yelp\n",
+    )
+    table = read_run(f"{file}#encoder")
+    assert labels(table) == ["neutral"]
+    assert table.answers.probabilities is None
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_usual_columns_in_any_format(suffix: str) -> None:
+    rows = [("Lovely.", "pos", "positive"), ("So so.", "neutral", "mixed"), ("Bad.", "neg", "")]
+    if suffix == "jsonl":
+        keys = ("sentence", "gold", "prediction")
+        lines = [json.dumps(dict(zip(keys, row, strict=True))) for row in rows]
+    else:
+        separator = "," if suffix == "csv" else "\t"
+        lines = [separator.join(row) for row in [("sentence", "gold", "prediction"), *rows]]
+    table = read_run(write(f"mine.{suffix}", "\n".join(lines)))
+    assert table.examples.texts == ["Lovely.", "So so.", "Bad."]
+    assert table.examples.labels == ["positive", "neutral", "negative"]
+    assert labels(table) == ["positive", None, None]
+    assert table.invalid == 2
+
+
+def test_predictions_alone_are_labels() -> None:
+    table = read_run(write("out.jsonl", '{"text": "Lovely.", "label": "positive"}\n'))
+    assert labels(table) == ["positive"]
+    assert table.gold.tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [0.1, 0.2, 0.7],
+        "[0.1, 0.2, 0.7]",
+        {"positive": 0.7, "negative": 0.1, "neutral": 0.2},
+        '{"Positive": 0.7, "Negative": 0.1, "Neutral": 0.2}',
+    ],
+)
+def test_probabilities_as_list_or_mapping(value: object) -> None:
+    first = {"text": "a", "prediction": "positive", "probabilities": value}
+    second = {"text": "b", "prediction": "neutral", "probabilities": None}
+    table = read_run(write("p.jsonl", f"{json.dumps(first)}\n{json.dumps(second)}\n"))
+    assert table.answers.probabilities is not None
+    np.testing.assert_allclose(table.answers.probabilities[0], [0.1, 0.2, 0.7])
+    assert np.isnan(table.answers.probabilities[1]).all()
+
+
+def test_a_column_for_each_class_and_costs() -> None:
+    table = read_run(
+        write(
+            "p.csv",
+            "text,label,prediction,prob_positive,prob_negative,prob_neutral,cost\n"
+            "a,positive,positive,0.7,0.1,0.2,0.0004\nb,neutral,neutral,,,,\n",
+        )
+    )
+    assert table.answers.probabilities is not None
+    np.testing.assert_allclose(table.answers.probabilities[0], [0.1, 0.2, 0.7])
+    assert table.cost is not None
+    assert table.cost[0] == 0.0004
+    assert np.isnan(table.cost[1])
+
+
+def test_named_columns_take_the_place_of_those_found() -> None:
+    file = write(
+        "both.csv",
+        "sentence,label,small_prediction,small_probabilities,large_prediction\n"
+        'a,positive,neutral,"[0.2, 0.5, 0.3]",positive\n',
+    )
+    table = read_run(
+        file, label_column="small_prediction", probabilities_column="small_probabilities"
+    )
+    assert labels(table) == ["neutral"]
+    assert table.examples.labels == ["positive"]
+    assert table.answers.probabilities is not None
+    with pytest.raises(InputError, match=r"no column 'tiny_prediction'.*Did you mean"):
+        read_run(file, label_column="tiny_prediction")
+
+
+def test_labels_of_ones_own_are_classes() -> None:
+    table = read_run(write("own.csv", "text,gold,prediction\na,spam,spam\nb,ham,spam\n"))
+    assert table.classes == ("ham", "spam")
+    assert table.answers.labels.tolist() == [1, 1]
+
+
+def test_ids_are_enough() -> None:
+    table = read_run(write("ids.csv", "id,gold,prediction\nx1,positive,neutral\n"))
+    assert table.examples.ids == ["x1"]
+    assert not table.has_texts
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,score\na,1\n", "which column holds the predicted labels"),
+        ("gold,prediction\npositive,positive\n", "which column holds the texts, or their ids"),
+        ("text,gold,prediction\na,positive,banana\n", r"no label in 'prediction' \('banana'"),
+        (
+            "text,gold,prediction\na,positive,neutral\nb,mixed,neutral\n",
+            "line 3: the label 'mixed'",
+        ),
+        ("text,prediction\na,0\nb,2\n", "none of the labels in 'prediction' is a sentiment"),
+        (
+            'text,prediction,probabilities\na,positive,"[0.1, 0.2]"\n',
+            "one for each of negative, neutral, positive is needed",
+        ),
+        (
+            'text,prediction,probabilities\na,positive,"[0.1, 0.2, 0.7]"\nb,neutral,"[5, 1, 2]"\n',
+            r"line 3: \[5.0, 1.0, 2.0\]",
+        ),
+        (
+            "text,prediction,probabilities\na,positive,\"__import__('os').getcwd()\"\n",
+            "line 2: .*no list of probabilities",
+        ),
+        (
+            'text,prediction,probabilities\na,positive,"[NaN, 0.5, 0.5]"\n',
+            "are no probabilities",
+        ),
+        ("text,prediction,cost\na,positive,much\n", "line 2: 'much' in 'cost' is no amount"),
+        ("", "is empty"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(content: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_run(write("bad.csv", content))
+
+
+def test_no_opinion_no_encoder() -> None:
+    file = write("plain.csv", "text,gold,prediction\na,positive,neutral\n")
+    with pytest.raises(InputError, match="holds no encoder's opinion"):
+        read_run(f"{file}#encoder")
+
+
+def test_a_file_whose_name_ends_like_the_suffix_is_that_file() -> None:
+    write("plain.csv", "text,gold,prediction\na,positive,neutral\n")
+    with pytest.raises(InputError, match=r"missing.csv does not exist"):
+        read_run("missing.csv#encoder")
+    with pytest.raises(InputError, match="does not exist"):
+        read_run("runs/nothing")
+
+
+def test_the_published_files_hold_what_was_published(shared_data: Path) -> None:
+    recorded = shared_data / "recorded"
+    table = read_run(recorded / "E3-G4OM-EBFT.csv")
+    assert len(table) == 6530
+    assert table.opinion is not None
+    assert table.opinion.probabilities is not None
+    assert table.opinion.probabilities.shape == (6530, 3)
+    encoder = read_run(f"{recorded / 'E3-G4OM-EBFT.csv'}#encoder")
+    electra = read_run(recorded / "E1-EBFT.csv")
+    assert (encoder.answers.labels == electra.answers.labels).all()
