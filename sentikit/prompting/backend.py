@@ -44,17 +44,20 @@ class Usage:
         prompt: tokens sent, cached ones included.
         cached: those of `prompt` that the provider had in its prompt cache.
         completion: tokens answered, reasoning included.
+        cache_writes: those of `prompt` that the provider wrote into its cache, where it bills that.
     """
 
     prompt: int = 0
     cached: int = 0
     completion: int = 0
+    cache_writes: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.prompt + other.prompt,
             self.cached + other.cached,
             self.completion + other.completion,
+            self.cache_writes + other.cache_writes,
         )
 
 
@@ -176,6 +179,11 @@ class LLMBackend(Part, ABC):
         """Whether calls may cost money; False makes every cost 0."""
         return True
 
+    @property
+    def service_tier(self) -> str | None:
+        """The service tier asked for, for reservations; None is the standard one."""
+        return None
+
     async def open(self, session: BackendSession) -> Usage:
         """Connect and find out what the server can do; called once, before the first `ask`.
 
@@ -192,7 +200,8 @@ class LLMBackend(Part, ABC):
     def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
         """Return all that decides the answer (address and body, as JSON values): the cache's key.
 
-        Called after `open`. No key or secret may be part of it.
+        Before `open` it is what the backend will most likely send. No key or secret may be part
+        of it.
         """
 
     @abstractmethod

@@ -36,7 +36,8 @@ class AnsweredQuestion(Generic[Row]):
         label: one of the request's labels; None where no answer was valid or the row failed.
         answers: the first try and, where that was invalid, the repair; empty where the row failed.
         cost: USD of these answers, whoever paid; None where the model's price is unknown.
-        saved: whether all answers were paid for by an earlier run.
+        paid: USD of those that were asked for this row and not found in the cache; None likewise.
+        saved: whether all answers were found in the cache: of an earlier run or an earlier row.
         error: why the row failed, or None.
     """
 
@@ -44,6 +45,7 @@ class AnsweredQuestion(Generic[Row]):
     label: str | None
     answers: tuple[Answer, ...]
     cost: float | None
+    paid: float | None = None
     saved: bool = False
     error: str | None = None
 

@@ -1,0 +1,301 @@
+"""Makes one call: from the cache if it is there, else with a slot, a budget and retries."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sentikit.errors import SentikitError
+from sentikit.prompting.backend import (
+    Answer,
+    ChatRequest,
+    FatalError,
+    LLMBackend,
+    RejectedError,
+    RetryableError,
+)
+from sentikit.prompting.counting import TokenCounter
+from sentikit.prompting.prices import Prices
+from sentikit.prompting.requesting.journal import AnswerJournal, Record, request_key
+from sentikit.prompting.requesting.ledger import Ledger
+from sentikit.prompting.requesting.pacing import Pacer
+from sentikit.prompting.requesting.retrying import Patience, backoff
+from sentikit.prompting.requesting.tally import Tally
+
+#: Rejections in a row, with no answer before them, after which no row is expected to succeed.
+_HOPELESS = 20
+#: Tries of a call that is refused for its rate, each after the wait the server asked for.
+_MOST_REFUSALS = 50
+
+
+class FailedCallError(Exception):
+    """This call cannot be answered; the row fails, others go on."""
+
+
+class StoppedError(Exception):
+    """No call is made any more, because the run is ending."""
+
+
+@dataclass(frozen=True)
+class CallReport:
+    """One try of a call, for whoever watches: a tracker, a log.
+
+    Attributes:
+        request: what was asked.
+        model: the backend's model.
+        answer: what came back, or None.
+        error: why nothing came back, or None.
+        cost: picodollars, or None.
+        began: seconds since the epoch.
+        seconds: how long it took.
+        attempt: from 1.
+    """
+
+    request: ChatRequest
+    model: str
+    answer: Answer | None
+    error: str | None
+    cost: int | None
+    began: float
+    seconds: float
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A call's outcome: what came back, what it cost, and whether this row paid for it."""
+
+    answer: Answer
+    cost: int | None
+    own: bool
+
+
+class Caller:
+    """Makes calls for one run.
+
+    Args:
+        backend: answers them.
+        journal: cache and record.
+        run: the run's id.
+        prices: of the model, or None where unknown.
+        counter: counts prompts, for reservations.
+        ledger: keeps the ceiling.
+        pacer: lends slots.
+        patience: ends an outage.
+        timeout: seconds a try may take.
+        tries: of a call the server fails at.
+        service_tier: what reservations assume is billed.
+        tally: counts retries and episodes.
+        watchers: told of every try.
+    """
+
+    def __init__(
+        self,
+        backend: LLMBackend,
+        journal: AnswerJournal,
+        run: str,
+        prices: Prices | None,
+        counter: TokenCounter,
+        ledger: Ledger,
+        pacer: Pacer,
+        patience: Patience,
+        timeout: float,
+        tries: int,
+        tally: Tally,
+        watchers: Sequence[Callable[[CallReport], None]] = (),
+    ) -> None:
+        self.backend, self.journal, self.run = backend, journal, run
+        self.prices, self.counter, self.ledger = prices, counter, ledger
+        self.pacer, self.patience, self.tally = pacer, patience, tally
+        self.timeout, self.tries, self.watchers = timeout, tries, watchers
+        self.stopping = False
+        self.calling: set[asyncio.Task[Any]] = set()
+        self._asking: dict[bytes, asyncio.Future[None]] = {}
+        self._jitter = random.Random()  # noqa: S311 - jitter
+        self._rejected_in_a_row = 0
+        self._any_answer = False
+
+    def recorded(self, request: ChatRequest, row: int) -> Answered | None:
+        """Return what the journal holds, without any call."""
+        return self._found(request_key(self.backend.canonical(request)), row)
+
+    async def call(self, request: ChatRequest, row: int) -> Answered:
+        """Answer a request; the same request is never on its way twice.
+
+        Raises:
+            FailedCallError: it cannot be answered.
+            FatalError: no request can.
+            SentikitError: an outage, or no money left.
+            StoppedError: the run is ending.
+        """
+        key = request_key(self.backend.canonical(request))
+        while True:
+            found = self._found(key, row)
+            if found is not None:
+                return found
+            if key not in self._asking:
+                break
+            await asyncio.wait([self._asking[key]])
+        done = self._asking[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._ask(key, request, row)
+        finally:
+            del self._asking[key]
+            done.set_result(None)
+
+    def _found(self, key: bytes, row: int) -> Answered | None:
+        record = self.journal.find(key)
+        if record is None:
+            return None
+        return Answered(record.answer, record.cost, (record.run, record.row) == (self.run, row))
+
+    async def _ask(self, key: bytes, request: ChatRequest, row: int) -> Answered:
+        """Try until there is an answer or no hope of one."""
+        failures = refusals = 0
+        first_failure = float("inf")
+        while True:
+            try:
+                return await self._try(key, request, row, 1 + failures + refusals)
+            except RetryableError as error:
+                self._check_hope(error)
+                self.tally.retries += 1
+                if error.reason == "rate_limit":
+                    refusals += 1
+                    if refusals >= _MOST_REFUSALS:
+                        raise FailedCallError(error.message) from error
+                    continue
+                failures += 1
+                first_failure = min(first_failure, time.monotonic())
+                # During an outage all rows fail; only where others succeed is this row to blame.
+                alone = self.patience.last_answer > first_failure
+                if failures >= self.tries and alone:
+                    raise FailedCallError(f"{error.message} ({failures} tries)") from error
+                await asyncio.sleep((error.retry_after or 0.0) + backoff(failures, self._jitter))
+
+    def _check_hope(self, error: RetryableError) -> None:
+        self.patience.check(error)
+        if error.retry_after is not None:
+            self.patience.waited(error.retry_after)
+        if self.stopping:
+            raise StoppedError
+
+    async def _try(self, key: bytes, request: ChatRequest, row: int, attempt: int) -> Answered:
+        """Make one try, with a slot and a reservation held."""
+        reserved = await self._reserve(key, request)
+        episode = await self._slot(key, reserved)
+        began, moment = time.time(), time.monotonic()
+        report = CallReport(request, self.backend.model, None, None, None, began, 0.0, attempt)
+        try:
+            answer = await self._within_time(request)
+        except BaseException as error:
+            self._unsettle(key, reserved, error)
+            self._tell(report, moment, error=str(error) or type(error).__name__)
+            self._blame(error, episode)
+            raise
+        finally:
+            self.pacer.release()
+        cost = self._settle(key, reserved, answer)
+        self.journal.keep(key, Record(self.run, row, cost, answer))
+        self._learn(answer)
+        self._tell(report, moment, answer=answer, cost=cost)
+        return Answered(answer, cost, own=True)
+
+    async def _slot(self, key: bytes, reserved: int) -> int:
+        try:
+            episode = await self.pacer.acquire()
+        except BaseException:
+            self._release(key, reserved)
+            raise
+        if self.stopping:
+            self.pacer.release()
+            self._release(key, reserved)
+            raise StoppedError
+        return episode
+
+    async def _within_time(self, request: ChatRequest) -> Answer:
+        task = asyncio.current_task()
+        assert task is not None
+        self.calling.add(task)
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self.backend.ask(request)
+        except TimeoutError as error:
+            raise RetryableError(
+                f"No answer within {self.timeout:g} s (llm.timeout).", "network"
+            ) from error
+        finally:
+            self.calling.discard(task)
+
+    async def _reserve(self, key: bytes, request: ChatRequest) -> int:
+        if self.ledger.ceiling is None:
+            return 0
+        worst = self.worst_cost(request)
+        assert worst is not None
+        reserved = await self.ledger.reserve(worst)
+        self.journal.reserve(key, self.run, reserved)
+        return reserved
+
+    def worst_cost(self, request: ChatRequest) -> int | None:
+        """Return the most a request can cost, in picodollars; None where prices are unknown."""
+        if self.prices is None:
+            return None
+        sent = self.backend.canonical(request)
+        count = self.counter.request(request, sent)
+        tier = self.backend.service_tier
+        return self.prices.worst(count.most, request.max_tokens, tier)
+
+    def _settle(self, key: bytes, reserved: int, answer: Answer) -> int | None:
+        cost = None
+        if self.prices is not None:
+            cost = self.prices.cost(answer.usage, answer.service_tier)
+        # Where the tier that served has no price, the worst of the tier asked for stands.
+        self.ledger.settle(reserved, reserved if cost is None else cost)
+        if self.ledger.ceiling is not None:
+            self.journal.release(key, reserved)
+        return cost
+
+    def _unsettle(self, key: bytes, reserved: int, error: BaseException) -> None:
+        """Give the reservation back, unless the provider may have billed the lost answer."""
+        refused = isinstance(error, RejectedError | FatalError) or (
+            isinstance(error, RetryableError) and error.reason != "network"
+        )
+        if refused:
+            self._release(key, reserved)
+        elif not isinstance(error, SentikitError) or isinstance(error, RetryableError):
+            self.ledger.lose(reserved)
+
+    def _release(self, key: bytes, reserved: int) -> None:
+        if self.ledger.ceiling is not None:
+            self.ledger.release(reserved)
+            self.journal.release(key, reserved)
+
+    def _learn(self, answer: Answer) -> None:
+        self.patience.answered()
+        self._rejected_in_a_row = 0
+        self._any_answer = True
+        self.pacer.answered(answer.rate_limit, answer.usage.prompt + answer.usage.completion)
+
+    def _blame(self, error: BaseException, episode: int) -> None:
+        """Draw the lesson of a failed try; a rejection becomes the row's failure."""
+        if isinstance(error, RetryableError) and error.reason == "rate_limit":
+            self.tally.limited += self.pacer.refused(episode, error.retry_after)
+        if not isinstance(error, RejectedError):
+            return
+        self.patience.answered()
+        self._rejected_in_a_row += 1
+        if not self._any_answer and self._rejected_in_a_row >= _HOPELESS:
+            raise FatalError(
+                f"The server has rejected the first {_HOPELESS} calls, the last with: "
+                f"{error.message}"
+            ) from error
+        raise FailedCallError(error.message) from error
+
+    def _tell(self, report: CallReport, began: float, **outcome: Any) -> None:
+        if self.watchers:
+            told = replace(report, seconds=time.monotonic() - began, **outcome)
+            for watch in self.watchers:
+                watch(told)

@@ -1,0 +1,214 @@
+"""One SQLite file that is cache, journal and resume store of everything answered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sentikit.errors import InputError, SentikitError
+from sentikit.files import disk_errors
+from sentikit.prompting.backend import Answer, Usage
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key BLOB PRIMARY KEY, run TEXT NOT NULL, row INTEGER NOT NULL, cost INTEGER, answer TEXT
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_of_run ON answers (run, row);
+CREATE TABLE IF NOT EXISTS reservations (
+    key BLOB PRIMARY KEY, run TEXT NOT NULL, cost INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+    run TEXT NOT NULL, part INTEGER NOT NULL, tag TEXT NOT NULL, batch TEXT, state TEXT NOT NULL,
+    requests INTEGER NOT NULL, cost INTEGER, PRIMARY KEY (run, part)
+) WITHOUT ROWID;
+"""
+#: The row number of what a run paid before its first row.
+OPENING_ROW = -1
+
+
+@dataclass(frozen=True)
+class Record:
+    """An answer as it was kept.
+
+    Attributes:
+        run: id of the run that paid.
+        row: index of the row it paid for.
+        cost: picodollars, or None where the price was unknown.
+        answer: what came back.
+    """
+
+    run: str
+    row: int
+    cost: int | None
+    answer: Answer
+
+
+def request_key(canonical: Mapping[str, Any]) -> bytes:
+    """Return the SHA-256 of all that decides an answer."""
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).digest()
+
+
+class AnswerJournal:
+    """The file; use as a context manager.
+
+    Every answer is committed before the row it belongs to is reported, in WAL mode
+    (https://sqlite.org/wal.html): a killed process loses only calls in flight. Several runs may
+    share the file at a time.
+
+    Raises:
+        InputError: the file is no journal, or may not be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Self:
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._errors():
+            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            # NORMAL: safe against a kill at any moment; a power cut may cost the last few answers.
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._check_version()
+            self._connection.executescript(_SCHEMA)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def find(self, key: bytes) -> Record | None:
+        """Return what was answered before, or None."""
+        with self._errors():
+            found = self._connection.execute(
+                "SELECT run, row, cost, answer FROM answers WHERE key = ?", (key,)
+            ).fetchone()
+        if found is None:
+            return None
+        run, row, cost, answer = found
+        return Record(run, row, cost, _read_answer(answer))
+
+    def keep(self, key: bytes, record: Record) -> None:
+        """Commit an answer; whoever comes second with the same key changes nothing."""
+        values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
+        with self._errors():
+            self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", values)
+
+    def spent(self, run: str) -> int:
+        """Return the picodollars a run has paid, calls lost in flight at their worst."""
+        query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = :run)
+                        + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = :run)"""
+        with self._errors():
+            return int(self._connection.execute(query, {"run": run}).fetchone()[0])
+
+    def opening_cost(self, run: str) -> int | None:
+        """Return what a run paid before its first row."""
+        query = "SELECT cost FROM answers WHERE run = ? AND row = ?"
+        with self._errors():
+            found = self._connection.execute(query, (run, OPENING_ROW)).fetchone()
+        return 0 if found is None else found[0]
+
+    def reserve(self, key: bytes, run: str, cost: int) -> None:
+        """Note a call that is about to be made and what it may cost at worst."""
+        with self._errors():
+            self._connection.execute(
+                "INSERT INTO reservations VALUES (?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET cost = cost + excluded.cost",
+                (key, run, cost),
+            )
+
+    def release(self, key: bytes, cost: int) -> None:
+        """Forget a reservation: the call is settled or was never billed."""
+        with self._errors():
+            self._connection.execute(
+                "UPDATE reservations SET cost = cost - ? WHERE key = ?", (cost, key)
+            )
+            self._connection.execute("DELETE FROM reservations WHERE key = ? AND cost <= 0", (key,))
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered under `key`, or None."""
+        with self._errors():
+            found = self._connection.execute(
+                "SELECT value FROM memory WHERE key = ?", (key,)
+            ).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON value."""
+        with self._errors():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, json.dumps(value))
+            )
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement of a neighbouring module and commit it."""
+        with self._errors():
+            return self._connection.execute(statement, values).fetchall()
+
+    def _check_version(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if version == 0 and tables == 0:
+            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version != _VERSION:
+            raise InputError(
+                f"{self.path} is not a file of answers this version of sentikit can read. Name "
+                "another with --set llm.cache=FILE."
+            )
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise SentikitError(
+                f"{self.path}: {error}. Every answer before this is kept; mend it (free space, "
+                "permissions) and go on with --resume."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{self.path} is not a file of answers or is damaged ({error}). Move it away, or "
+                "name another with --set llm.cache=FILE."
+            ) from error
+
+
+def _write_answer(answer: Answer) -> str:
+    usage = answer.usage
+    values = {
+        "text": answer.text,
+        "raw": answer.raw,
+        "usage": [usage.prompt, usage.cached, usage.completion, usage.cache_writes],
+        "logs": None if answer.log_probabilities is None else dict(answer.log_probabilities),
+        "finish": answer.finish_reason,
+        "model": answer.model,
+        "tier": answer.service_tier,
+    }
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def _read_answer(text: str) -> Answer:
+    values = json.loads(text)
+    return Answer(
+        text=values["text"],
+        usage=Usage(*values["usage"]),
+        log_probabilities=values["logs"],
+        finish_reason=values["finish"],
+        model=values["model"],
+        service_tier=values["tier"],
+        raw=values["raw"],
+    )

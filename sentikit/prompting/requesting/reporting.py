@@ -1,0 +1,88 @@
+"""Tells the user how requests go: a live line on standard error, messages, lines in log.jsonl."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import click
+
+from sentikit.prompting.prices import describe_cost
+from sentikit.prompting.requesting.tally import Tally
+from sentikit.runs.folder import JsonLinesLog
+
+
+class RequestReporter:
+    """Speaks for one run; use as a context manager.
+
+    Args:
+        total: how many rows there are.
+        log: the run's log, or None.
+    """
+
+    def __init__(self, total: int, log: JsonLinesLog | None = None) -> None:
+        self._total, self._log = total, log
+        self._progress: Any = None
+        self._task: Any = None
+        self._began = time.monotonic()
+        self._said: set[str] = set()
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        if console.is_terminal:
+            self._progress = Progress(
+                BarColumn(bar_width=20),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+                TextColumn("{task.fields[line]}"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+            self._task = self._progress.add_task("", total=self._total, line="")
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        if self._log is not None:
+            self._log.close()
+
+    def update(self, tally: Tally, in_flight: int) -> None:
+        """Renew the live line."""
+        if self._progress is not None:
+            seconds = max(1e-9, time.monotonic() - self._began)
+            line = live_line(tally, in_flight, tally.rows / seconds)
+            self._progress.update(self._task, completed=tally.rows, line=line)
+
+    def say(self, message: str) -> None:
+        """Tell the user something, the same thing once."""
+        if message in self._said:
+            return
+        self._said.add(message)
+        if self._log is not None:
+            self._log.write({"kind": "message", "message": message})
+        if self._progress is not None:
+            self._progress.console.print(message, highlight=False, markup=False)
+        else:
+            click.echo(message, err=True)
+
+
+def live_line(tally: Tally, in_flight: int, rate: float) -> str:
+    """Return what the live line says beside the bar."""
+    parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s", describe_cost(tally.paid.known)]
+    if tally.saved_calls:
+        parts.append(f"saved {describe_cost(tally.saved.known)}")
+    parts.append(f"{tally.invalid / max(1, tally.rows):.1%} invalid")
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    return "  ".join([*parts, f"{in_flight} in flight"])

@@ -1,0 +1,60 @@
+"""When to try a failed call again, and when to stop trying."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from sentikit.errors import SentikitError
+from sentikit.prompting.backend import RetryableError
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+
+
+def backoff(failures: int, source: random.Random) -> float:
+    """Return seconds to wait after the given number of failures: doubling, 25 % jitter."""
+    wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (failures - 1))
+    return wait * source.uniform(0.75, 1.25)
+
+
+class Patience:
+    """Knows when the server last answered anything, so that an outage stops the run.
+
+    Args:
+        seconds: without any answer, after which an error is raised.
+        longest_wait: seconds a server may ask to wait.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, seconds: float, longest_wait: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds, self._longest_wait, self._clock = seconds, longest_wait, clock
+        self.last_answer = clock()
+
+    def answered(self) -> None:
+        """Note that the server works."""
+        self.last_answer = self._clock()
+
+    def waited(self, seconds: float) -> None:
+        """Note that nothing was asked for some time because the server wanted that."""
+        self.last_answer = max(self.last_answer, min(self._clock(), self.last_answer + seconds))
+
+    def check(self, error: RetryableError) -> None:
+        """Stop the run where waiting is pointless.
+
+        Raises:
+            SentikitError: nothing was answered for too long, or the wait asked for is too long.
+        """
+        if error.retry_after is not None and error.retry_after > self._longest_wait:
+            raise SentikitError(
+                f"The server asks to wait {error.retry_after:,.0f} s ({error.message}). Nothing "
+                "is lost; go on later with --resume, or allow the wait: --set llm.longest_wait=…"
+            )
+        silent = self._clock() - self.last_answer
+        if silent > self._seconds:
+            raise SentikitError(
+                f"The server has answered nothing for {silent:.0f} s; its last word: "
+                f"{error.message} Nothing is lost; go on with --resume when it works again."
+            )
