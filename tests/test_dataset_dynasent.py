@@ -93,6 +93,15 @@ class TestReading:
             assert zipped.split(split).fingerprint() == unzipped.split(split).fingerprint()
         assert list(archive.parent.iterdir()) == [archive]
 
+    def test_what_a_folder_lacks_is_taken_from_the_archive_in_it(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
+        write_archive(folder / "dynasent-v1.1.zip", write_files(tmp_path / "other"))
+        (folder / f"{NAMES[2]}-train.jsonl").unlink()
+        dataset = sentikit.open_dataset({"name": "dynasent", "path": folder})
+        assert dataset.splits == ("train", "validation", "test")
+        assert len(dataset.split("train")) == 4
+
     def test_a_split_needs_the_files_of_every_round_asked_for(self, folder: Path) -> None:
         (folder / f"{NAMES[2]}-train.jsonl").unlink()
         both = sentikit.open_dataset({"name": "dynasent", "path": folder})

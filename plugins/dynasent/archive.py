@@ -60,7 +60,7 @@ class DataFile:
 def find_files(path: Path, names: list[str]) -> dict[str, DataFile]:
     """Return the files among `names` that are in `path`: a folder, or a zip archive.
 
-    A folder is searched itself, one level deep, and then for the archive.
+    A folder is searched itself, one level deep, and what is missing then in an archive in it.
 
     Raises:
         InputError: `path` does not exist, or the archive cannot be read.
@@ -72,7 +72,10 @@ def find_files(path: Path, names: list[str]) -> dict[str, DataFile]:
     with disk_errors(path):
         found = {name: file for name in names for file in _find_in_folder(path, name)}
         archives = [*path.glob(_ARCHIVE), *path.glob(f"*/{_ARCHIVE}")]
-    return found or (_find_in_archive(archives[0], names) if archives else {})
+    missing = [name for name in names if name not in found]
+    if missing and archives:
+        found |= _find_in_archive(archives[0], missing)
+    return found
 
 
 def _find_in_folder(folder: Path, name: str) -> list[DataFile]:
