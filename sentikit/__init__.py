@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sentikit.classifier.format import ModelFormat as ModelFormat
     from sentikit.classifier.head import Head as Head
     from sentikit.classifier.loading import load as load
-    from sentikit.classifier.loading import read_weights as read_weights
     from sentikit.classifier.loading import set_weights as set_weights
     from sentikit.classifier.model import SentimentModel as SentimentModel
     from sentikit.classifier.prediction import Classifier as Classifier
@@ -69,6 +68,8 @@ if TYPE_CHECKING:
     from sentikit.training.engine import Engine as Engine
     from sentikit.training.engine import StepPlan as StepPlan
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
+    from sentikit.weights import read_weights as read_weights
+    from sentikit.weights import write_weights as write_weights
 
 __version__ = "0.1.0"
 
@@ -121,7 +122,8 @@ _LAZY: dict[str, str] = {
     "read_json": "sentikit.files",
     "read_rows": "sentikit.data.tabular",
     "read_run": "sentikit.runs.reading",
-    "read_weights": "sentikit.classifier.loading",
+    "read_weights": "sentikit.weights",
+    "write_weights": "sentikit.weights",
     "scheme_for_classes": "sentikit.data.labels",
     "set_weights": "sentikit.classifier.loading",
     "write_json": "sentikit.files",

@@ -84,7 +84,10 @@ def _wait_for_steps(process: subprocess.Popen[str], log: Path, lines: int) -> No
         if log.exists() and log.read_text().count("\n") >= lines:
             return
         time.sleep(0.005)
-    raise AssertionError(f"the run ended or hung before {lines} log lines")
+    process.kill()
+    raise AssertionError(
+        f"the run ended or hung before {lines} log lines: {process.communicate()[1]}"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

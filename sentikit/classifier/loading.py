@@ -16,11 +16,10 @@ from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import disk_errors, read_json
 from sentikit.registry import Registry, default_registry
+from sentikit.weights import read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
 def load(
@@ -164,28 +163,6 @@ def read_description(folder: Path) -> ModelDescription:
     except KeyError as error:
         raise InputError(f"{folder}/config.json lacks {error}; the file is damaged.") from error
     return ModelDescription(**{**fields, "classes": tuple(fields["classes"])})
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        InputError: missing, damaged, or only pickled weights are there.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    pickled = [p.name for pattern in _PICKLED for p in sorted(path.parent.glob(pattern))]
-    if not path.is_file() and pickled:
-        raise InputError(
-            f"{path.parent} holds only pickled weights ({pickled[0]}), which can run code when "
-            "opened and are refused. Convert them to safetensors where you trust them."
-        )
-    with disk_errors(path):
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise InputError(f"{path} is damaged or truncated ({error}). Copy it again.") from error
 
 
 def _scheme(description: ModelDescription) -> LabelScheme:

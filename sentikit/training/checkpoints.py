@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifier.loading import read_weights
 from sentikit.classifier.saving import replace_folder
 from sentikit.errors import InputError
 from sentikit.files import disk_errors, read_json, write_json
+from sentikit.weights import read_weights, write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,15 +85,13 @@ class CheckpointFolder:
         Raises:
             SentikitError: the disk is full or refuses; earlier checkpoints stay.
         """
-        from safetensors.torch import save_file
-
         target = self.folder / f"{_PREFIX}{checkpoint.state.step:09d}"
         with disk_errors(target):
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=self.folder))
             try:
-                save_file(checkpoint.weights, temporary / _WEIGHTS)
-                save_file(checkpoint.optimizer, temporary / _OPTIMIZER)
+                write_weights(temporary / _WEIGHTS, checkpoint.weights)
+                write_weights(temporary / _OPTIMIZER, checkpoint.optimizer)
                 write_json(temporary / _STATE, asdict(checkpoint.state))
                 replace_folder(temporary, target)
             finally:
@@ -122,13 +120,11 @@ class CheckpointFolder:
 
     def save_best(self, weights: dict[str, Tensor]) -> None:
         """Replace the best weights."""
-        from safetensors.torch import save_file
-
         path = self.folder / _BEST
         with disk_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{_BEST}.new")
-            save_file(weights, temporary)
+            write_weights(temporary, weights)
             temporary.replace(path)
 
     def best(self) -> dict[str, Tensor]:

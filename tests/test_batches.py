@@ -1,0 +1,74 @@
+"""Batches: every text once, of like length, the same on any machine and for any sharing."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentikit.classifier.prediction import batches_by_length
+from sentikit.training.batches import plan_epoch, share, steps_per_epoch
+
+lengths_of = st.lists(st.integers(2, 200), min_size=1, max_size=300).map(np.array)
+
+
+@given(lengths_of, st.integers(1, 40), st.integers(0, 5), st.integers(0, 3))
+def test_an_epoch_holds_every_text_once(
+    lengths: np.ndarray, size: int, seed: int, epoch: int
+) -> None:
+    batches = plan_epoch(lengths, size, seed, epoch)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    assert len(batches) == steps_per_epoch(len(lengths), size)
+    assert all(len(batch) <= size for batch in batches)
+    again = plan_epoch(lengths, size, seed, epoch)
+    assert all((a == b).all() for a, b in zip(batches, again, strict=True))
+
+
+def test_epochs_and_seeds_have_their_own_order() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 500)
+    orders = {
+        tuple(np.concatenate(plan_epoch(lengths, 8, seed, epoch)))
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    }
+    assert len(orders) == 4
+
+
+def test_buckets_leave_little_padding_where_random_order_leaves_much() -> None:
+    lengths = np.random.default_rng(0).gamma(3, 7, 12_000).astype(int) + 3
+    batches = plan_epoch(lengths, 32, 0, 0)
+
+    def efficiency(plan: list[np.ndarray]) -> float:
+        return float(lengths.sum() / sum(len(b) * lengths[b].max() for b in plan))
+
+    random = np.array_split(np.random.default_rng(1).permutation(len(lengths)), len(batches))
+    assert efficiency(batches) > 0.9
+    assert efficiency(random) < 0.6
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 70), st.integers(1, 5), st.integers(1, 9))
+def test_processes_share_a_batch_in_step(rows: int, processes: int, micro: int) -> None:
+    batch = np.arange(100, 100 + rows)
+    shares = [share(batch, rank, processes, micro) for rank in range(processes)]
+    assert len({len(pieces) for pieces in shares}) == 1
+    counted = [
+        row
+        for pieces in shares
+        for piece in pieces
+        for row, weight in zip(piece.rows, piece.weights, strict=True)
+        if weight
+    ]
+    assert sorted(counted) == batch.tolist()
+    assert all(0 < len(piece.rows) <= micro for pieces in shares for piece in pieces)
+
+
+@given(lengths_of, st.integers(1, 500), st.integers(1, 64))
+def test_inference_batches_respect_both_limits(
+    lengths: np.ndarray, most_tokens: int, most_rows: int
+) -> None:
+    batches = list(batches_by_length(lengths, most_tokens, most_rows))
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) <= most_rows
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= most_tokens

@@ -1,0 +1,114 @@
+"""Encoders and heads: any transformers architecture, the study's activations and its counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+import sentikit as toolkit
+from sentikit.classifier.pooling import pool
+from sentikit.cli import sentikit
+from sentikit.registry import default_registry
+from tiny_models import make_encoder
+
+ARCHITECTURES = ("electra", "bert", "roberta", "deberta-v2", "modernbert", "distilbert", "mpnet")
+
+
+def head(name: str, **settings: Any) -> Any:
+    head_class = default_registry().load("register_heads", name)
+    return head_class(head_class.Settings(**settings))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_transformers_encoder_trains_and_loads_again(
+    architecture: str, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    make_encoder(tmp_path / "model", architecture)
+    words = ["train", "--recipe", str(tiny_recipe), "--output", "run"]
+    words += ["--set", "encoder.model=./model", "--set", "training.layer_decay=0.9"]
+    result = CliRunner().invoke(sentikit, words)
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
+    probabilities = toolkit.load("run").predict_proba([row["text"] for row in rows])
+    recorded = [list(row["probabilities"].values()) for row in rows]
+    assert torch.allclose(torch.tensor(probabilities), torch.tensor(recorded).double(), atol=1e-5)
+
+
+def test_minilm_comes_from_its_package() -> None:
+    encoder_class = default_registry().load("register_encoders", "minilm")
+    encoder = encoder_class(encoder_class.Settings())
+    assert encoder.load_config().hidden_size == 384
+    assert len(encoder.load_tokenizer()("a fine film")["input_ids"]) == 5
+
+
+def activations() -> tuple[str, ...]:
+    head_class = default_registry().load("register_heads", "mlp")
+    return get_args(head_class.Settings.model_fields["activation"].annotation)
+
+
+@pytest.mark.parametrize("activation", activations())
+def test_every_activation_learns(activation: str) -> None:
+    torch.manual_seed(0)
+    layers = head("mlp", layers=2, width=16, activation=activation, dropout=0.0).build(8, 3)
+    inputs, gold = torch.randn(64, 8), torch.randint(0, 3, (64,))
+    optimizer = torch.optim.Adam(layers.parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(layers(inputs), gold)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] * 0.9
+
+
+def test_the_activation_is_shared_by_all_hidden_layers() -> None:
+    layers = head("mlp", layers=3, width=16, activation="swishglu", dropout=0.1).build(8, 3)
+    counted = sum(p.numel() for p in layers.parameters())
+    linear = (8 * 16 + 16) + 2 * (16 * 16 + 16) + (16 * 3 + 3)
+    assert counted == linear + (16 * 32 + 32)
+
+
+def test_swishglu_is_a_times_silu_of_g() -> None:
+    layers = head("mlp", layers=1, width=4, activation="swishglu", dropout=0.0).build(4, 2)
+    states = torch.randn(3, 4)
+    projected = layers.activation.projection(states)
+    expected = projected[:, :4] * nn.functional.silu(projected[:, 4:])
+    assert torch.equal(layers.activation(states), expected)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_padding_never_changes_a_pooled_text(pooling: str) -> None:
+    torch.manual_seed(0)
+    states = torch.randn(1, 4, 6)
+    padded = torch.cat([states, torch.full((1, 3, 6), 9.0)], dim=1)
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0, 0]])
+    # Padding contributes 0 to a maximum, as in the study: compare with a text that has one.
+    alone = torch.cat([states, torch.zeros(1, 1, 6)], dim=1) if pooling == "max" else states
+    alone_mask = torch.ones(1, 4 + (pooling == "max"), dtype=torch.long)
+    alone_mask[:, 4:] = 0
+    assert torch.allclose(pool(padded, mask, pooling), pool(alone, alone_mask, pooling))
+
+
+def test_a_hub_model_without_network_says_which_and_what_to_do(tiny_recipe: Path) -> None:
+    words = ["train", "--recipe", str(tiny_recipe), "--output", "run"]
+    result = CliRunner().invoke(sentikit, [*words, "--set", "encoder={name: electra-base}"])
+    assert result.exit_code == 1
+    assert "google/electra-base-discriminator" in result.stderr
+    assert "minilm" in result.stderr
+    assert not Path("run").exists()
+
+
+def test_pickled_weights_are_refused(tmp_path: Path, tiny_recipe: Path) -> None:
+    folder = make_encoder(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    words = ["train", "--recipe", str(tiny_recipe), "--set", "encoder.model=./model"]
+    result = CliRunner().invoke(sentikit, words)
+    assert result.exit_code == 2
+    assert "safetensors" in result.stderr

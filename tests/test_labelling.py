@@ -1,0 +1,233 @@
+"""`predict`, `evaluate` and `runs`: files and pipes labelled, models judged, runs listed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import sentikit as toolkit
+from sentikit.cli import sentikit
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, reviews: Path) -> Path:
+    """A run that trained the tiny encoder."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = ["train", "--recipe", "minilm", "--output", str(folder / "run")]
+    for setting in (
+        f"dataset={{name: files, train: {reviews}/train.csv, "
+        f"validation: {reviews}/validation.csv, test: {reviews}/test.csv}}",
+        f"encoder={{name: transformers, model: {tiny_encoder}}}",
+        "training.lr=3e-3",
+        "training.epochs=4",
+    ):
+        words += ["--set", setting]
+    result = CliRunner().invoke(sentikit, words)
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+def predict(*arguments: str, typed: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(sentikit, ["predict", *arguments], input=typed)
+
+
+def test_a_pipe_of_lines_gets_labels_in_order(model: Path) -> None:
+    result = predict(str(model), typed="the film was great\nthe room was awful\n")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["text"] for row in rows] == ["the film was great", "the room was awful"]
+    assert [row["predicted_label"] for row in rows] == toolkit.load(model).predict(
+        ["the film was great", "the room was awful"]
+    )
+    assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_csv_keeps_its_columns_order_and_odd_cells(model: Path) -> None:
+    rows = [
+        {"stars": "5", "Review": 'the "film", was\ngreat', "date": "2026-01-01"},
+        {"stars": "", "Review": "the food was bad", "date": "ünicode"},
+    ]
+    with Path("in.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    result = predict(str(model), "in.csv", "--output", "out.csv")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    with Path("out.csv").open(newline="") as stream:
+        written = list(csv.DictReader(stream))
+    assert [{k: row[k] for k in rows[0]} for row in written] == rows
+    assert list(written[0])[3:] == [
+        "predicted_label",
+        "probability_negative",
+        "probability_neutral",
+        "probability_positive",
+    ]
+
+
+def test_json_lines_keep_every_key(model: Path) -> None:
+    rows = [{"text": "the film was great", "meta": {"a": [1, None]}}, {"text": "bad", "extra": 2.5}]
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = predict(str(model), "in.jsonl")
+    written = [json.loads(line) for line in result.stdout.splitlines()]
+    for row, out in zip(rows, written, strict=True):
+        assert row.items() <= out.items()
+
+
+def test_rows_without_text_get_no_label_and_are_counted(model: Path) -> None:
+    Path("in.csv").write_text("id,text\n1,the film was great\n2,\n3,  \n")
+    result = predict(str(model), "in.csv")
+    written = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [bool(row["predicted_label"]) for row in written] == [True, False, False]
+    assert "2 rows have no text" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "expected"),
+    [
+        ("a,b\n1,2\n", [], "--text-column"),
+        ("review,text_1\nx,y\n", ["--text-column", "revew"], "'review'"),
+        ("text,predicted_label\nx,y\n", [], "already has a column 'predicted_label'"),
+        ('text\nfine\n"open\n', [], "line 3"),
+        ("", [], "empty"),
+    ],
+)
+def test_unusable_tables_are_refused_and_nothing_is_written(
+    model: Path, content: str, arguments: list[str], expected: str
+) -> None:
+    Path("in.csv").write_text(content)
+    result = predict(str(model), "in.csv", "--output", "out.csv", *arguments)
+    assert result.exit_code == 2, result.output
+    assert expected in result.stderr
+    assert not Path("out.csv").exists()
+
+
+def test_missing_models_and_files_are_said(model: Path, tmp_path: Path) -> None:
+    assert "does not exist" in predict("nowhere", typed="x\n").stderr
+    assert "does not exist" in predict(str(model), "nowhere.csv").stderr
+    (tmp_path / "empty").mkdir()
+    assert "neither a run nor a model" in predict("empty", typed="x\n").stderr
+
+
+def test_a_model_damaged_on_its_way_is_refused(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(model / "model", tmp_path / "copy")
+    weights = tmp_path / "copy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    result = predict("copy", typed="x\n")
+    assert result.exit_code == 2
+    assert "damaged or truncated" in result.stderr
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    assert "pickled" in predict("copy", typed="x\n").stderr
+
+
+def test_the_python_interface_is_that_of_scikit_learn(model: Path) -> None:
+    classifier = toolkit.load(model)
+    texts = ["the film was great", "the food was awful", "opens at nine"]
+    probabilities = classifier.predict_proba(texts)
+    assert probabilities.shape == (3, 3)
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+    best = [classifier.labels[column] for column in probabilities.argmax(axis=1)]
+    assert classifier.predict(texts) == best
+    assert [p.label for p in classifier.classify(texts)] == best
+    assert classifier.predict([]) == []
+    assert classifier.predict_proba([]).shape == (0, 3)
+
+
+def test_classify_reads_no_further_than_it_must(model: Path) -> None:
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield "the film was great"
+
+    predictions = toolkit.load(model).classify(endless())
+    next(predictions)
+    assert read <= 1000
+
+
+def test_order_and_company_do_not_change_a_label(model: Path) -> None:
+    classifier = toolkit.load(model)
+    texts = [f"the {'very ' * (n % 40)}film was {'great' if n % 3 else 'bad'}" for n in range(700)]
+    together = classifier.predict_proba(texts)
+    backwards = classifier.predict_proba(texts[::-1])[::-1]
+    assert together == pytest.approx(backwards, abs=1e-5)
+
+
+def test_evaluate_scores_and_leaves_a_run_on_request(model: Path, reviews: Path) -> None:
+    words = ["evaluate", str(model), "--dataset", "files", "--set", f"test={reviews}/test.csv"]
+    result = CliRunner().invoke(sentikit, [*words, "--json", "--output", "judged"])
+    assert result.exit_code == 0, result.output
+    scores = json.loads(result.stdout)
+    trained = json.loads((model / "metrics.json").read_text())
+    assert scores["overall"]["macro_f1"] == pytest.approx(trained["overall"]["macro_f1"])
+    assert json.loads(Path("judged/metrics.json").read_text()) == scores
+    assert json.loads(Path("judged/manifest.json").read_text())["status"] == "finished"
+    assert len(Path("judged/predictions.jsonl").read_text().splitlines()) == 48
+    again = CliRunner().invoke(sentikit, [*words, "--output", "judged"])
+    assert again.exit_code == 2
+    assert "already holds another run" in again.stderr
+
+
+def test_evaluate_names_unknown_splits_and_datasets(model: Path) -> None:
+    result = CliRunner().invoke(sentikit, ["evaluate", str(model), "--split", "tset"])
+    assert result.exit_code == 2
+    assert "'test'" in result.stderr
+    result = CliRunner().invoke(sentikit, ["evaluate", str(model), "--dataset", "dem"])
+    assert "'demo'" in result.stderr
+
+
+def test_runs_are_listed_and_shown(model: Path) -> None:
+    listed = CliRunner().invoke(sentikit, ["runs", "list", str(model.parent), "--json"])
+    (run,) = json.loads(listed.stdout)
+    assert run["status"] == "finished"
+    assert (
+        run["macro_f1"] == json.loads((model / "metrics.json").read_text())["overall"]["macro_f1"]
+    )
+    shown = CliRunner().invoke(sentikit, ["runs", "show", str(model)])
+    assert "best_epoch" in shown.stdout
+    assert "cinema" in shown.stdout
+    missing = CliRunner().invoke(sentikit, ["runs", "show", "nowhere"])
+    assert missing.exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_long_pipe_is_labelled_in_flat_memory(model: Path) -> None:
+    def peak(lines: int) -> int:
+        program = (
+            "import resource, sys; sys.argv = ['sentikit', 'predict', sys.argv[1]]\n"
+            "from sentikit.cli import main\n"
+            "try:\n    main()\n"
+            "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        )
+        words = [sys.executable, "-c", program, str(model)]
+        done = subprocess.run(
+            words, input="the film was great\n" * lines, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.count("\n") == lines
+        return int(done.stderr.splitlines()[-1])
+
+    assert resource.getpagesize()
+    small, large = peak(20_000), peak(120_000)
+    assert large < small * 1.1
+
+
+def test_half_a_pipe_is_enough_for_its_reader(model: Path) -> None:
+    words = f"yes 'the film was great' | {sys.executable} -m sentikit predict {model} | head -3"
+    done = subprocess.run(
+        ["bash", "-c", words], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.count("\n") == 3
+    assert "Traceback" not in done.stderr
