@@ -14,7 +14,7 @@ from sentikit.classifier.saving import FORMAT, VERSION, WEIGHTS, ModelDescriptio
 from sentikit.data.labels import LabelScheme, label_scheme
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import disk_errors, read_json
+from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
 from sentikit.weights import read_weights
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentikit.classifier.encoder import Encoder
 from sentikit.files import disk_errors, sync_folder, umask, write_json
+from sentikit.weights import write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,14 +76,11 @@ def save_model(
     Raises:
         SentikitError: the disk is full or refuses.
     """
-    from safetensors.torch import save_file
-
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
-            save_file(contiguous, temporary / WEIGHTS, metadata={"format": "pt"})
+            write_weights(temporary / WEIGHTS, weights)
             encoder.save(temporary / "encoder", tokenizer, backbone)
             write_json(temporary / "config.json", description.to_json())
             replace_folder(temporary, folder)

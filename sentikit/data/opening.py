@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
 from sentikit.data.examples import Examples
@@ -78,18 +79,28 @@ class OpenedDataset:
     @cached_property
     def _train_and_holdout(self) -> tuple[Examples, Examples]:
         train = self._folded("train", labelled=True)
-        shuffled = np.random.default_rng(self.options.seed).permutation(len(train))
-        amount = self.options.validation_holdout
-        held = round(amount * len(train)) if amount < 1 else int(amount)
-        if held >= len(train):
-            raise InputError(
-                f"dataset.validation_holdout asks for {held} examples; the training split of "
-                f"{self.name!r} has {len(train)}. Ask for fewer."
-            )
-        kept = shuffled[held:]
+        generator = np.random.default_rng(self.options.seed)
+        held = self._held_out(train, generator)
+        kept = generator.permutation(np.flatnonzero(~held))
         if self.options.sample < 1:
             kept = kept[: max(1, round(self.options.sample * len(kept)))]
-        return train.select(np.sort(kept)), train.select(np.sort(shuffled[:held]))
+        return train.select(np.sort(kept)), train.select(_first_of_each(train, held))
+
+    def _held_out(self, train: Examples, generator: np.random.Generator) -> NDArray[np.bool_]:
+        """Mark what moves to validation; all repetitions of an example go together."""
+        amount = self.options.validation_holdout
+        if not amount:
+            return np.zeros(len(train), np.bool_)
+        distinct, members = np.unique(np.array(train.ids), return_inverse=True)
+        wanted = round(amount * len(distinct)) if amount < 1 else int(amount)
+        if wanted >= len(distinct):
+            raise InputError(
+                f"dataset.validation_holdout asks for {wanted} examples; the training split of "
+                f"{self.name!r} has {len(distinct)} different ones. Ask for fewer."
+            )
+        chosen = np.zeros(len(distinct), np.bool_)
+        chosen[generator.permutation(len(distinct))[:wanted]] = True
+        return np.asarray(chosen[members])
 
     def _has(self, name: str) -> bool:
         if name in self.options.splits:
@@ -110,8 +121,10 @@ class OpenedDataset:
         return self._fold_labels(origin, examples)
 
     def _refuse_empty_texts(self, split: str, examples: Examples) -> None:
-        lengths = pc.utf8_length(pc.utf8_trim_whitespace(examples.table.column("text")))
-        empty = np.flatnonzero(lengths.to_numpy() == 0)
+        # Chunk by chunk, so that no copy of all texts is made.
+        chunks = examples.table.column("text").chunks
+        blank = [pc.equal(pc.utf8_trim_whitespace(c), "").to_numpy(False) for c in chunks]
+        empty = np.flatnonzero(np.concatenate([np.empty(0, np.bool_), *blank]))
         if len(empty):
             raise InputError(
                 f"{self._locate(split, examples, int(empty[0]))}: the text is empty "
@@ -154,6 +167,15 @@ class OpenedDataset:
                 f"({labels.count(None)} of {len(examples)} in split {split!r}). "
                 "Label these rows or leave them out."
             )
+
+
+def _first_of_each(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the first position of every marked id, in order."""
+    positions = np.flatnonzero(marked)
+    if not len(positions):
+        return positions
+    _, first = np.unique(np.array(examples.ids)[positions], return_index=True)
+    return np.sort(positions[first])
 
 
 def open_dataset(
