@@ -1,0 +1,92 @@
+"""Writes a third-party plugin to start from: a distribution that installs and passes its tests."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import keyword
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from string import Template
+
+from sentikit import __version__
+from sentikit.errors import InputError
+from sentikit.files import disk_errors, sync_folder, write_text
+from sentikit.registry import Registry
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_SUFFIX = ".template"
+#: The folder of the template that becomes the plugin's package.
+_PACKAGE = "package"
+
+
+def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
+    """Write a plugin called `name` into `folder`, which appears whole or not at all.
+
+    Args:
+        name: lower-case words joined by ``-``; the distribution and the plugin bear it.
+        folder: where the distribution goes; must not exist, or be empty.
+        registry: which plugin names are taken.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: the name cannot be used, or something is in the way.
+        SentikitError: the disk fails.
+    """
+    package = _package_name(name, registry)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; nothing was written. Choose another --output.")
+    values = {"name": name, "package": package, "version": __version__}
+    with _temporary_neighbour(folder) as temporary:
+        written = list(_write(files("sentikit") / "plugin_template", temporary, values))
+        with disk_errors(folder):
+            temporary.replace(folder)
+    return [folder / path.relative_to(temporary) for path in written]
+
+
+def _package_name(name: str, registry: Registry) -> str:
+    if not _NAME.fullmatch(name):
+        likely = "-".join(re.findall(r"[a-z0-9]+", name.lower())).lstrip("0123456789-")
+        hint = likely if _NAME.fullmatch(likely) else "film-club"
+        raise InputError(
+            f"A plugin cannot be called {name!r}. Use lower-case words joined by '-', as {hint!r}."
+        )
+    if any(report.name == name for report in registry.reports()):
+        raise InputError(f"There is a plugin named {name!r} already. Choose another name.")
+    package = name.replace("-", "_")
+    reserved = keyword.iskeyword(package) or package in sys.stdlib_module_names
+    if reserved or importlib.util.find_spec(package) is not None:
+        raise InputError(f"Python has a module {package!r} already. Choose another name.")
+    return package
+
+
+@contextlib.contextmanager
+def _temporary_neighbour(folder: Path) -> Iterator[Path]:
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary.chmod(0o755)
+    try:
+        yield temporary
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(source: Traversable, target: Path, values: Mapping[str, str]) -> Iterator[Path]:
+    for entry in sorted(source.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            inner = values["package"] if entry.name == _PACKAGE else entry.name
+            yield from _write(entry, target / inner, values)
+        elif entry.name.endswith(_SUFFIX):
+            path = target / entry.name.removesuffix(_SUFFIX)
+            write_text(path, Template(entry.read_text(encoding="utf-8")).substitute(values))
+            yield path

@@ -1,0 +1,55 @@
+"""A conformance kit: what the core expects of a plugin, for plugin authors to run in their tests.
+
+A whole test module of a plugin with a dataset and a head::
+
+    from film_club.dataset import Reviews
+    from film_club.head import BottleneckHead
+
+    from sentikit.testing import check_dataset, check_head, check_plugin
+
+
+    def test_the_plugin():
+        # All that it registers; parts named in settings are also tried with these.
+        check_plugin("film_club", settings={"film-reviews": {"path": "tests/reviews"}})
+
+
+    def test_the_dataset():
+        check_dataset(Reviews, {"path": "tests/reviews"})
+
+
+    def test_the_head():
+        check_head(BottleneckHead, {"width": 8})
+
+Every function returns nothing and raises ``AssertionError`` with a sentence that says what is
+expected. Settings are given as a recipe's section has them, without the part's name.
+``sentikit plugins check`` runs the same checks from the command line.
+"""
+
+from sentikit.testing.backends import check_llm_backend
+from sentikit.testing.commands import check_command
+from sentikit.testing.datasets import check_dataset
+from sentikit.testing.encoders import check_encoder
+from sentikit.testing.engines import check_engine
+from sentikit.testing.formats import check_format, check_result_format
+from sentikit.testing.heads import check_head
+from sentikit.testing.parts import check_part
+from sentikit.testing.plugins import check_plugin
+from sentikit.testing.recipes import check_recipe
+from sentikit.testing.strategies import check_prompt_strategy
+from sentikit.testing.trackers import check_tracker
+
+__all__ = [
+    "check_command",
+    "check_dataset",
+    "check_encoder",
+    "check_engine",
+    "check_format",
+    "check_head",
+    "check_llm_backend",
+    "check_part",
+    "check_plugin",
+    "check_prompt_strategy",
+    "check_recipe",
+    "check_result_format",
+    "check_tracker",
+]
