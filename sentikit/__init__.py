@@ -47,8 +47,21 @@ if TYPE_CHECKING:
     from sentikit.files import disk_errors as disk_errors
     from sentikit.files import read_json as read_json
     from sentikit.files import write_json as write_json
+    from sentikit.keys import find_key as find_key
+    from sentikit.keys import key_source as key_source
+    from sentikit.keys import without_secrets as without_secrets
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
+    from sentikit.prompting.backend import Answer as Answer
+    from sentikit.prompting.backend import BackendError as BackendError
+    from sentikit.prompting.backend import BackendSession as BackendSession
+    from sentikit.prompting.backend import ChatRequest as ChatRequest
+    from sentikit.prompting.backend import FatalError as FatalError
+    from sentikit.prompting.backend import LLMBackend as LLMBackend
+    from sentikit.prompting.backend import RateLimit as RateLimit
+    from sentikit.prompting.backend import RejectedError as RejectedError
+    from sentikit.prompting.backend import RetryableError as RetryableError
+    from sentikit.prompting.backend import Usage as Usage
     from sentikit.prompting.messages import Message as Message
     from sentikit.prompting.strategy import ExamplesNeeded as ExamplesNeeded
     from sentikit.prompting.strategy import Needs as Needs
@@ -74,6 +87,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY: dict[str, str] = {
+    "Answer": "sentikit.prompting.backend",
+    "BackendError": "sentikit.prompting.backend",
+    "BackendSession": "sentikit.prompting.backend",
+    "ChatRequest": "sentikit.prompting.backend",
     "Classifier": "sentikit.classifier.prediction",
     "DatasetLoader": "sentikit.data.loader",
     "DistributedEngine": "sentikit.training.distributed_engine",
@@ -83,8 +100,10 @@ _LAZY: dict[str, str] = {
     "ExamplesBuilder": "sentikit.data.examples",
     "ExamplesNeeded": "sentikit.prompting.strategy",
     "ExportSource": "sentikit.classifier.format",
+    "FatalError": "sentikit.prompting.backend",
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifier.head",
+    "LLMBackend": "sentikit.prompting.backend",
     "Labelling": "sentikit.runs.table",
     "Message": "sentikit.prompting.messages",
     "ModelFormat": "sentikit.classifier.format",
@@ -99,9 +118,12 @@ _LAZY: dict[str, str] = {
     "PretrainedSource": "sentikit.classifier.pretrained",
     "PromptInput": "sentikit.prompting.strategy",
     "PromptStrategy": "sentikit.prompting.strategy",
+    "RateLimit": "sentikit.prompting.backend",
+    "RejectedError": "sentikit.prompting.backend",
     "ResultColumns": "sentikit.runs.result_format",
     "ResultFormat": "sentikit.runs.result_format",
     "RetrievedExample": "sentikit.prompting.strategy",
+    "RetryableError": "sentikit.prompting.backend",
     "Rows": "sentikit.data.tabular",
     "RunTable": "sentikit.runs.table",
     "SentimentModel": "sentikit.classifier.model",
@@ -109,13 +131,16 @@ _LAZY: dict[str, str] = {
     "TorchPredictor": "sentikit.classifier.predictor",
     "TrackedRun": "sentikit.tracking",
     "Tracker": "sentikit.tracking",
+    "Usage": "sentikit.prompting.backend",
     "autocast": "sentikit.classifier.prediction",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
     "disk_errors": "sentikit.files",
     "export_model": "sentikit.classifier.exporting",
+    "find_key": "sentikit.keys",
     "flat_numbers": "sentikit.tracking",
     "hub_splits": "sentikit.data.hub",
+    "key_source": "sentikit.keys",
     "load": "sentikit.classifier.loading",
     "load_from_hub": "sentikit.data.hub",
     "open_dataset": "sentikit.data.opening",
@@ -123,10 +148,11 @@ _LAZY: dict[str, str] = {
     "read_rows": "sentikit.data.tabular",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
-    "write_weights": "sentikit.weights",
     "scheme_for_classes": "sentikit.data.labels",
     "set_weights": "sentikit.classifier.loading",
+    "without_secrets": "sentikit.keys",
     "write_json": "sentikit.files",
+    "write_weights": "sentikit.weights",
 }
 
 __all__ = [

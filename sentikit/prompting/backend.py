@@ -25,6 +25,7 @@ class ChatRequest:
         probabilities: whether log-probabilities over the labels are wanted.
         example_id: id of the example asked about; never sent.
         text: text of the example asked about; never sent by itself.
+        occurrence: how often the same text was asked about before in this split; never sent.
     """
 
     messages: tuple[Message, ...]
@@ -34,6 +35,7 @@ class ChatRequest:
     probabilities: bool = True
     example_id: str = ""
     text: str = ""
+    occurrence: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,20 @@ class FatalError(BackendError):
 
 
 class BackendSession(Protocol):
-    """What the core lends a backend while it is open."""
+    """What the core lends a backend while it opens."""
 
     def say(self, message: str) -> None:
         """Tell the user, once."""
+
+    async def reserve(self, most: Usage) -> None:
+        """Set money aside for a call of the backend's own; follow it with `settle`.
+
+        Raises:
+            SentikitError: the user's budget has no room for it.
+        """
+
+    def settle(self, used: Usage) -> None:
+        """Book what that call used."""
 
     def recall(self, key: str) -> Any:
         """Return what was remembered under `key` (JSON), or None."""
@@ -163,11 +175,9 @@ class LLMBackend(Part, ABC):
 
     Attributes:
         most_in_flight: how many calls may run at once at most; None lets the core find out.
-        opening_usage: the most tokens `open` may use, for budgets.
     """
 
     most_in_flight: ClassVar[int | None] = None
-    opening_usage: ClassVar[Usage] = Usage()
 
     @property
     @abstractmethod
@@ -184,13 +194,14 @@ class LLMBackend(Part, ABC):
         """The service tier asked for, for reservations; None is the standard one."""
         return None
 
-    async def open(self, session: BackendSession) -> Usage:
-        """Connect and find out what the server can do; called once, before the first `ask`.
+    async def open(self, session: BackendSession) -> None:
+        """Connect and find out what the server can do; called before the first `ask`.
 
-        Returns:
-            The tokens this used.
+        Raises:
+            RetryableError: it may succeed later; called again after a while.
+            FatalError: it never will.
         """
-        return Usage()
+        return
 
     async def close(self) -> None:
         """Let go of connections and memory."""

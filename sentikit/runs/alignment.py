@@ -64,6 +64,11 @@ def align_all(
     )
 
 
+def text_occurrences(examples: Examples) -> Rows:
+    """Return how often each example's text occurred before it."""
+    return _occurrences(_codes(_chunks(_texts(examples))))
+
+
 def _match_in_turn(wanted: Examples, recorded: Examples, keys: list[Key]) -> Rows:
     """Match by each key what the keys before it left over."""
     rows = np.full(len(wanted), -1, np.int64)
@@ -80,8 +85,7 @@ def _match_in_turn(wanted: Examples, recorded: Examples, keys: list[Key]) -> Row
 
 def _match(wanted: pa.Array, recorded: pa.Array) -> Rows:
     """Pair equal keys, the n-th occurrence with the n-th."""
-    together = pa.chunked_array([*_chunks(wanted), *_chunks(recorded)], pa.large_string())
-    codes = together.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    codes = _codes([*_chunks(wanted), *_chunks(recorded)])
     numbered = codes * (len(codes) + 1)
     here = numbered[: len(wanted)] + _occurrences(codes[: len(wanted)])
     there = numbered[len(wanted) :] + _occurrences(codes[len(wanted) :])
@@ -89,6 +93,12 @@ def _match(wanted: pa.Array, recorded: pa.Array) -> Rows:
     places = np.minimum(np.searchsorted(there[order], here), len(there) - 1)
     candidates = order[places]
     return np.where(there[candidates] == here, candidates, -1)
+
+
+def _codes(chunks: list[pa.Array]) -> Rows:
+    """Number equal texts alike."""
+    together = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
+    return np.asarray(together.dictionary_encode().indices.to_numpy(), np.int64)
 
 
 def _occurrences(codes: Rows) -> Rows:

@@ -1,0 +1,86 @@
+"""Turns a split into the questions that the request loop puts to an LLM, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sentikit.errors import InputError, SentikitError
+from sentikit.prompting.backend import ChatRequest
+from sentikit.prompting.briefing import Briefing
+from sentikit.prompting.messages import Message
+from sentikit.prompting.requesting.questions import Question
+from sentikit.prompting.split import Split
+from sentikit.prompting.strategy import Opinion, PromptInput
+from sentikit.runs.alignment import text_occurrences
+
+if TYPE_CHECKING:
+    from sentikit.recipe.prompt_parts import PromptParts
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """The example behind a question.
+
+    Attributes:
+        id: of the example.
+        text: as it is.
+        gold: gold class, or None.
+        source: as the data spell it, or None.
+        opinion: what the LLM was told that the encoder says, or None.
+    """
+
+    id: str
+    text: str
+    gold: str | None
+    source: str | None
+    opinion: Opinion | None
+
+
+def questions(
+    parts: PromptParts, split: Split, briefing: Briefing
+) -> Iterator[Question[PromptRow]]:
+    """Yield a question for each example, in order, made when it is asked for.
+
+    Raises:
+        SentikitError: the strategy fails, or returns no messages; names the row.
+    """
+    options = parts.llm_options
+    occurrences = text_occurrences(split.examples)
+    row = 0
+    for batch in split.examples.batches():
+        columns = (batch["id"], batch["text"], batch["label"], batch["source"])
+        for identifier, text, gold, source in zip(*columns, strict=True):
+            given = briefing.of(row, text)
+            request = ChatRequest(
+                messages=_messages(parts, given, row),
+                labels=split.classes,
+                temperature=options.temperature,
+                max_tokens=options.max_tokens,
+                probabilities=options.probabilities,
+                example_id=identifier,
+                text=text,
+                occurrence=int(occurrences[row]),
+            )
+            yield Question(PromptRow(identifier, text, gold, source, given.opinion), request)
+            row += 1
+
+
+def _messages(parts: PromptParts, given: PromptInput, row: int) -> tuple[Message, ...]:
+    name = parts.recipe.values.get("strategy", {}).get("name", "zero-shot")
+    try:
+        messages = tuple(parts.strategy.messages(given))
+    except SentikitError:
+        raise
+    except Exception as error:
+        raise SentikitError(
+            f"The strategy {name!r} failed at row {row + 1}: {type(error).__name__}: {error}. "
+            "Repair its plugin."
+        ) from error
+    if not messages or not all(isinstance(message, Message) for message in messages):
+        raise InputError(
+            f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "
+            "sentikit.Message is needed. Repair its plugin."
+        )
+    return messages
