@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sentikit.parts import PartSettings
+from sentikit.prompting.requesting.settings import RequestOptions
 
 
-class LLMOptions(PartSettings):
+class LLMOptions(RequestOptions):
     """Keys of the ``llm`` section that work with every backend."""
 
     temperature: float | None = Field(

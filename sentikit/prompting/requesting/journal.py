@@ -31,8 +31,8 @@ CREATE TABLE IF NOT EXISTS batches (
     requests INTEGER NOT NULL, cost INTEGER, PRIMARY KEY (run, part)
 ) WITHOUT ROWID;
 """
-#: The row number of what a run paid before its first row.
-OPENING_ROW = -1
+# The row number of what a run paid before its first row.
+_OPENING_ROW = -1
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,21 @@ class AnswerJournal:
         with self._errors():
             return int(self._connection.execute(query, {"run": run}).fetchone()[0])
 
+    def add_opening(self, run: str, cost: int | None) -> None:
+        """Book a call a run made before its first row."""
+        key = f"opening:{run}".encode()
+        with self._errors():
+            self._connection.execute(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, '') "
+                "ON CONFLICT (key) DO UPDATE SET cost = cost + excluded.cost",
+                (key, run, _OPENING_ROW, cost),
+            )
+
     def opening_cost(self, run: str) -> int | None:
         """Return what a run paid before its first row."""
         query = "SELECT cost FROM answers WHERE run = ? AND row = ?"
         with self._errors():
-            found = self._connection.execute(query, (run, OPENING_ROW)).fetchone()
+            found = self._connection.execute(query, (run, _OPENING_ROW)).fetchone()
         return 0 if found is None else found[0]
 
     def reserve(self, key: bytes, run: str, cost: int) -> None:

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from sentikit.errors import InputError, SentikitError
-from sentikit.prompting.backend import Answer, LLMBackend, RetryableError
+from sentikit.prompting.backend import LLMBackend, RetryableError, Usage
 from sentikit.prompting.counting import TokenCounter
 from sentikit.prompting.prices import (
     ModelFacts,
@@ -21,7 +20,7 @@ from sentikit.prompting.prices import (
 )
 from sentikit.prompting.requesting.calls import Caller, CallReport
 from sentikit.prompting.requesting.failures import FailureLimit
-from sentikit.prompting.requesting.journal import OPENING_ROW, AnswerJournal, Record
+from sentikit.prompting.requesting.journal import AnswerJournal
 from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger
 from sentikit.prompting.requesting.loop import RequestLoop
 from sentikit.prompting.requesting.pacing import MOST, START, Pacer
@@ -77,17 +76,30 @@ class RequestOutcome:
 
 
 class _Session:
-    """What a backend may use while it is open."""
+    """What a backend may use while it opens: its calls are budgeted and booked like all others."""
 
-    def __init__(self, journal: AnswerJournal, reporter: RequestReporter) -> None:
-        self._journal = journal
+    def __init__(self, caller: Caller, reporter: RequestReporter) -> None:
+        self._caller = caller
+        self._reserved = 0
         self.say = reporter.say
+        self.recall = caller.journal.recall
+        self.remember = caller.journal.remember
 
-    def recall(self, key: str) -> Any:
-        return self._journal.recall(key)
+    async def reserve(self, most: Usage) -> None:
+        caller = self._caller
+        if caller.prices is not None:
+            worst = caller.prices.worst(most.prompt, most.completion, caller.backend.service_tier)
+            self._reserved = await caller.ledger.reserve(worst or 0)
 
-    def remember(self, key: str, value: Any) -> None:
-        self._journal.remember(key, value)
+    def settle(self, used: Usage) -> None:
+        caller = self._caller
+        cost = None
+        if caller.prices is not None:
+            cost = caller.prices.cost(used, caller.backend.service_tier)
+        caller.ledger.release(self._reserved)
+        caller.ledger.spent += cost or 0
+        self._reserved = 0
+        caller.journal.add_opening(caller.run, cost)
 
 
 def answer_questions(
@@ -127,7 +139,7 @@ async def _answer(
     with AnswerJournal(job.cache) as journal:
         caller = _caller(backend, journal, job, prices, facts, tally)
         try:
-            await _open(caller, reporter)
+            await _open(backend, _Session(caller, reporter))
             loop = RequestLoop(
                 caller=caller,
                 read_label=read_label,
@@ -175,35 +187,18 @@ def _caller(
     )
 
 
-async def _open(caller: Caller, reporter: RequestReporter) -> None:
-    """Open the backend within the budget, and book what that cost."""
-    backend, journal = caller.backend, caller.journal
-    most = backend.opening_usage
-    worst = 0
-    if caller.prices is not None and (most.prompt or most.completion):
-        worst = caller.prices.worst(most.prompt, most.completion, backend.service_tier) or 0
-    reserved = await caller.ledger.reserve(worst)
-    usage = await _opened(backend, _Session(journal, reporter))
-    cost = None if caller.prices is None else caller.prices.cost(usage, backend.service_tier)
-    caller.ledger.release(reserved)
-    caller.ledger.spent += cost or 0
-    if usage.prompt or usage.completion:
-        key = f"opening:{caller.run}".encode()
-        journal.keep(key, Record(caller.run, OPENING_ROW, cost, Answer("", usage)))
-
-
-async def _opened(backend: LLMBackend, session: _Session) -> Any:
+async def _open(backend: LLMBackend, session: _Session) -> None:
     import random
 
     for failures in range(1, _OPENING_TRIES + 1):
         try:
-            return await backend.open(session)
+            await backend.open(session)
+            return
         except RetryableError as error:
             if failures == _OPENING_TRIES:
                 raise SentikitError(error.message) from error
             pause = backoff(failures, random.Random())  # noqa: S311 - jitter
             await asyncio.sleep((error.retry_after or 0) + pause)
-    raise AssertionError
 
 
 def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:

@@ -1,0 +1,15 @@
+"""The LLM backend ``openai``: OpenAI, and any server that speaks its chat protocol."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_llm_backends(register: Any) -> None:
+    """Offer ``openai``."""
+    register(
+        "openai",
+        f"{__name__}.backend:OpenAIBackend",
+        summary="OpenAI, or by base_url vLLM, llama.cpp, Ollama, Azure, gateways",
+    )

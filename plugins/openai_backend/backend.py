@@ -1,0 +1,195 @@
+"""The backend ``openai``: chat completions of any server that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sentikit import (
+    Answer,
+    BackendSession,
+    ChatRequest,
+    InputError,
+    LLMBackend,
+    PartSettings,
+    RejectedError,
+    RetryableError,
+    Usage,
+)
+
+from .guarantees import BY_NAME, Guarantee
+from .label_probabilities import label_log_probabilities
+from .rate_limits import rate_limit
+from .settings import OpenAISettings
+
+if TYPE_CHECKING:
+    from .abilities import Abilities
+    from .client import Connection
+
+PATH = "/chat/completions"
+_SECRET_WORDS = ("key", "token", "secret", "password", "signature")
+# Keys of a body that change its price or its speed, never the answer.
+_ROUTING = frozenset({"prompt_cache_key", "service_tier"})
+
+
+class OpenAIBackend(LLMBackend):
+    """Chat completions (https://platform.openai.com/docs/api-reference/chat/create)."""
+
+    Settings = OpenAISettings
+    settings: OpenAISettings
+
+    def __init__(self, settings: PartSettings) -> None:
+        super().__init__(settings)
+        _refuse_secrets(self.settings)
+        self._connection: Connection | None = None
+        self._abilities: Abilities | None = None
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.settings.model
+
+    @property
+    def service_tier(self) -> str | None:
+        """The tier asked for."""
+        return self.settings.service_tier
+
+    @property
+    def connection(self) -> Connection:
+        """The server, connected to at the first use."""
+        if self._connection is None:
+            from .client import Connection
+
+            self._connection = Connection(self.settings)
+        return self._connection
+
+    async def open(self, session: BackendSession) -> None:
+        """Find out, once for each server and model, what it can do."""
+        from .probing import find_abilities
+
+        self._abilities = await find_abilities(self.connection, session)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
+        """Return the address and what is sent to it, less what only changes price and speed."""
+        body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
+        return {"url": self.settings.address, "query": dict(self.settings.query), "body": body}
+
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the body that is sent."""
+        settings, abilities = self.settings, self.abilities
+        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        body: dict[str, Any] = {"model": settings.model, "messages": messages}
+        body[abilities.limit_key] = request.max_tokens
+        if request.temperature is not None and abilities.temperature:
+            body["temperature"] = request.temperature
+        if request.probabilities and abilities.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": abilities.top_logprobs}
+        if settings.reasoning_effort is not None:
+            body["reasoning_effort"] = settings.reasoning_effort
+        if settings.service_tier is not None:
+            body["service_tier"] = settings.service_tier
+        cache_key = self._cache_key(request)
+        if cache_key is not None:
+            body["prompt_cache_key"] = cache_key
+        return body | self._guarantee.body(request.labels) | settings.extra_body
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the server can do, or most likely can, as long as it has not been asked."""
+        if self._abilities is None:
+            from .abilities import Abilities
+
+            return Abilities.expected(self.settings)
+        return self._abilities
+
+    @property
+    def _guarantee(self) -> Guarantee:
+        return BY_NAME[self.abilities.guarantee]
+
+    def _cache_key(self, request: ChatRequest) -> str | None:
+        """Return what tells prompts with one beginning from others; only OpenAI knows the field."""
+        if self.settings.prompt_cache_key is not None:
+            return self.settings.prompt_cache_key
+        if not self.settings.is_openai or not request.messages:
+            return None
+        start = "".join(message.content for message in request.messages)[:256]
+        return "sentikit-" + hashlib.sha256(start.encode("utf-8", "replace")).hexdigest()[:16]
+
+    async def ask(self, request: ChatRequest) -> Answer:
+        """Make one call."""
+        value, headers = await self.connection.post(PATH, self.body(request))
+        return self.read_answer(value, request, headers)
+
+    def read_answer(
+        self, value: Mapping[str, Any], request: ChatRequest, headers: Mapping[str, str]
+    ) -> Answer:
+        """Turn a chat completion into an answer.
+
+        Raises:
+            RejectedError: it holds no answer, and says why not.
+            RetryableError: it holds no answer.
+        """
+        choices = value.get("choices")
+        if not isinstance(choices, list) or not choices or "message" not in choices[0]:
+            error = value.get("error")
+            if error:
+                raise RejectedError(f"The server answers: {self.connection.safe(str(error))}")
+            raise RetryableError("The server's answer holds no message.", "server")
+        choice = choices[0]
+        message = choice["message"] or {}
+        logs = (choice.get("logprobs") or {}).get("content")
+        return Answer(
+            text=self._guarantee.read(message),
+            usage=read_usage(value.get("usage") or {}),
+            log_probabilities=label_log_probabilities(logs, request.labels),
+            finish_reason=str(choice.get("finish_reason") or ""),
+            model=str(value.get("model") or ""),
+            service_tier=value.get("service_tier"),
+            raw=self._guarantee.raw(message),
+            rate_limit=rate_limit(headers),
+        )
+
+    async def examine(self) -> Mapping[str, Any]:
+        """Return what the server can do, for ``sentikit doctor``."""
+        from .examining import examine
+
+        return await examine(self.connection)
+
+
+def read_usage(values: Mapping[str, Any]) -> Usage:
+    """Read the usage of a chat completion; what a server leaves out is 0."""
+    details = values.get("prompt_tokens_details") or {}
+    return Usage(
+        prompt=int(values.get("prompt_tokens") or 0),
+        cached=int(details.get("cached_tokens") or 0),
+        completion=int(values.get("completion_tokens") or 0),
+        cache_writes=int(details.get("cache_write_tokens") or 0),
+    )
+
+
+def _refuse_secrets(settings: OpenAISettings) -> None:
+    """Keep keys out of what a run writes down, and out of this message.
+
+    Raises:
+        InputError: the address or a query parameter seems to hold one.
+    """
+    parts = urlsplit(settings.address)
+    if parts.username or parts.password or parts.query:
+        raise InputError(
+            "llm.base_url holds a user, a password or a query. It is written into the run, so give "
+            "keys by llm.key_variable or llm.header_variables, and other parameters by llm.query."
+        )
+    held = [name for name in settings.query if name.lower().endswith(_SECRET_WORDS)]
+    if held:
+        raise InputError(
+            f"llm.query.{held[0]} seems to hold a key, and recipes are written into the run. Give "
+            "it by llm.header_variables."
+        )

@@ -1,0 +1,117 @@
+"""The connection to a server: the openai SDK underneath, its errors turned into the core's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+import httpx2
+import openai
+from openai import AsyncOpenAI
+
+from sentikit import FatalError, InputError, find_key, without_secrets
+
+from .failures import failed_status, not_a_server, unreachable
+from .settings import OpenAISettings
+
+_CONNECT_SECONDS = 15.0
+#: Calls have a time limit in the core; this one only keeps a forgotten connection from living on.
+_LONGEST_CALL = 3600.0
+_MOST_CONNECTIONS = 4096
+
+Result = TypeVar("Result")
+
+
+class Connection:
+    """One server and one key.
+
+    Args:
+        settings: of the backend.
+
+    Raises:
+        FatalError: OpenAI is asked and there is no key.
+        InputError: a header's variable is not set.
+    """
+
+    def __init__(self, settings: OpenAISettings) -> None:
+        self.settings = settings
+        self._secrets = _secrets(settings)
+        key = self._secrets.get(settings.key_variable)
+        if key is None and settings.is_openai:
+            raise FatalError(
+                f"There is no key for OpenAI. Set {settings.key_variable} in the environment or in "
+                "a file .env, or name another server with --set llm.base_url=…"
+            )
+        headers = {name: self._secrets[name] for name in settings.header_variables}
+        self.client = AsyncOpenAI(
+            # Local servers want none, but the SDK insists on one.
+            api_key=key or "none",
+            base_url=settings.address,
+            default_headers=headers,
+            default_query=dict(settings.query),
+            max_retries=0,
+            http_client=_transport(),
+        )
+
+    async def post(
+        self, path: str, body: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Send a body and return the answer's JSON and headers.
+
+        Raises:
+            RetryableError: it may succeed later.
+            RejectedError: this body never will.
+            FatalError: no call will.
+        """
+        sent = self.client.post(path, body=dict(body), cast_to=httpx2.Response)
+        response = await self.guard(sent)
+        try:
+            value = json.loads(response.content)
+        except ValueError as error:
+            raise not_a_server(self.settings, response.headers, response.content) from error
+        if not isinstance(value, dict):
+            raise not_a_server(self.settings, response.headers, response.content)
+        return value, response.headers
+
+    async def guard(self, call: Awaitable[Result]) -> Result:
+        """Await a call of the SDK and turn its errors into the core's, without keys in them."""
+        try:
+            return await call
+        except openai.APIStatusError as error:
+            raise failed_status(self.settings, error, self.safe) from None
+        except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
+            raise unreachable(self.settings, error) from None
+
+    def safe(self, text: str) -> str:
+        """Return what a server said without any key it may quote, on one line."""
+        return " ".join(without_secrets(text, self._secrets).split())[:500]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.close()
+        # The transport closes its sockets in the loop's next round.
+        await asyncio.sleep(0)
+
+
+def _secrets(settings: OpenAISettings) -> dict[str, str]:
+    found = {}
+    key = find_key(settings.key_variable)
+    if key:
+        found[settings.key_variable] = key
+    for name, variable in settings.header_variables.items():
+        value = find_key(variable)
+        if not value:
+            raise InputError(f"llm.header_variables: {variable} is not set, for header {name!r}.")
+        found[name] = value
+    return found
+
+
+def _transport() -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=None)
+    timeout = httpx2.Timeout(_LONGEST_CALL, connect=_CONNECT_SECONDS)
+    if os.environ.get("SENTIKIT_HTTP") == "httpx":
+        return openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits)
+    return openai.DefaultAioHttpClient(timeout=timeout, limits=limits)

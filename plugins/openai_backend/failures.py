@@ -1,0 +1,131 @@
+"""What a failed call means: try again, give up this row, or stop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import openai
+
+from sentikit import BackendError, FatalError, RejectedError, RetryableError
+
+from .rate_limits import rate_limit, retry_after
+from .settings import OpenAISettings
+
+_NO_CREDIT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
+)
+_BUSY = frozenset({408, 409, 425, 429, 529})
+_TAG = re.compile(r"<[^>]*>")
+
+
+def failed_status(
+    settings: OpenAISettings, error: openai.APIStatusError, safe: Callable[[str], str]
+) -> BackendError:
+    """Turn an HTTP status into the error that says what to do about it."""
+    status, headers = error.status_code, error.response.headers
+    said = safe(_said(error))
+    if status in (401, 403):
+        return FatalError(_refused_key(settings, status, said))
+    if status == 402 or _codes(error) & _NO_CREDIT:
+        return FatalError(
+            f"{settings.address} refuses for lack of credit or quota ({said}). Mend the account's "
+            "billing, then go on with --resume."
+        )
+    if status in (404, 405):
+        return _not_found(settings, error, said)
+    if status == 429:
+        return RetryableError(f"Too many calls (429): {said}", "rate_limit", _wait(headers))
+    if status in _BUSY or status >= 500:
+        return RetryableError(f"The server failed ({status}): {said}", "server", _wait(headers))
+    return RejectedError(f"The server refused the request ({status}): {said}")
+
+
+def unreachable(settings: OpenAISettings, error: Exception) -> RetryableError:
+    """Describe a connection that failed or broke."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    return RetryableError(
+        f"{settings.address} cannot be reached ({reason}). Is the server running? "
+        "Check llm.base_url.",
+        "network",
+    )
+
+
+def not_a_server(
+    settings: OpenAISettings, headers: Mapping[str, str], content: bytes
+) -> BackendError:
+    """Describe an answer that is no JSON object: half of one, or another kind of server."""
+    if content.lstrip()[:1] == b"{":
+        return RetryableError("The answer broke off half-way.", "network")
+    kind = headers.get("content-type", "no type").split(";")[0]
+    return FatalError(
+        f"{settings.address} answers with {kind}, not as an OpenAI-compatible server does. Check "
+        "llm.base_url; it usually ends in /v1."
+    )
+
+
+def _refused_key(settings: OpenAISettings, status: int, said: str) -> str:
+    return (
+        f"{settings.address} refused the key in {settings.key_variable} ({status}: {said}). Check "
+        "the key, or name another variable with --set llm.key_variable=NAME."
+    )
+
+
+def _not_found(settings: OpenAISettings, error: openai.APIStatusError, said: str) -> FatalError:
+    if isinstance(error.body, Mapping) and "model" in said.lower():
+        return FatalError(
+            f"{settings.address} has no model {settings.model!r} ({said}). See what it has with "
+            f"sentikit doctor{_doctor_option(settings)}."
+        )
+    return FatalError(
+        f"{settings.address} has no chat completions ({error.status_code}). Check llm.base_url; "
+        "it usually ends in /v1."
+    )
+
+
+def _doctor_option(settings: OpenAISettings) -> str:
+    return "" if settings.is_openai else f" --base-url {settings.address}"
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """Return the wait a server asks for, by Retry-After or by the limit that is used up."""
+    asked = retry_after(headers)
+    if asked is not None:
+        return asked
+    left = rate_limit(headers)
+    if left is None:
+        return None
+    waits = [
+        reset
+        for count, reset in (
+            (left.requests, left.requests_reset),
+            (left.tokens, left.tokens_reset),
+        )
+        if count == 0 and reset
+    ]
+    return max(waits) if waits else None
+
+
+def _body(error: openai.APIStatusError) -> Mapping[str, Any]:
+    """Return the error object of the body, as the SDK unwraps it or as some servers leave it."""
+    body = error.body
+    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
+        body = body["error"]
+    return body if isinstance(body, Mapping) else {}
+
+
+def _codes(error: openai.APIStatusError) -> set[str]:
+    body = _body(error)
+    return {str(body.get("code") or ""), str(body.get("type") or "")}
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """Return the server's own words, a page's tags taken out."""
+    body = _body(error)
+    words = body.get("message") or body.get("detail") or body.get("error") or error.body
+    text = str(words) if words else error.response.reason_phrase
+    return _TAG.sub(" ", text).strip() or "no reason given"

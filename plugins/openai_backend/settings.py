@@ -1,0 +1,64 @@
+"""Settings of the backend ``openai``."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from sentikit import PartSettings
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+def _address(url: str | None) -> str | None:
+    """Refuse what is no address, and keys inside one."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address such as http://localhost:8000/v1")
+    return url.rstrip("/")
+
+
+class OpenAISettings(PartSettings):
+    """Where the server is, and how it is asked."""
+
+    model: str = Field(min_length=1, description="the model's name, as the server knows it")
+    base_url: Annotated[str | None, AfterValidator(_address)] = Field(
+        None, description="another server's address, usually ending in /v1; null: OpenAI's"
+    )
+    key_variable: str = Field(
+        "OPENAI_API_KEY", description="environment variable (or line of .env) that holds the key"
+    )
+    header_variables: dict[str, str] = Field(
+        default_factory=dict, description="more headers, each from an environment variable"
+    )
+    query: dict[str, str] = Field(
+        default_factory=dict, description="query parameters, as Azure's api-version"
+    )
+    guarantee: Literal["auto", "json_schema", "choice", "grammar", "tool", "text"] = Field(
+        "auto", description="how a label is guaranteed; auto: the strongest way the server has"
+    )
+    reasoning_effort: str | None = Field(
+        None, description="none, low, medium, high…; null leaves it to the server"
+    )
+    service_tier: str | None = Field(None, description="auto, default, flex, priority or fast")
+    prompt_cache_key: str | None = Field(
+        None, description="groups requests for the provider's prompt cache; null: by prompt"
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="more keys of every request, as this server wants them"
+    )
+
+    @property
+    def address(self) -> str:
+        """The server's address, from the recipe, OPENAI_BASE_URL or OpenAI's own."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL", "").rstrip("/") or OPENAI_URL
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether this is OpenAI itself."""
+        return (urlsplit(self.address).hostname or "").endswith("api.openai.com")
