@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,13 +53,9 @@ def _check_examples(where: str, examples: object) -> None:
     require(len(examples), f"{where} is empty; leave an empty split out of splits().")
     ids, texts = examples.ids, examples.texts
     require(all(ids), f"{where} has an empty id.")
-    require(len(set(ids)) == len(ids), f"{where} has an id twice: {_first_repeated(ids)!r}.")
+    repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
+    require(repeated is None, f"{where} has an id twice: {repeated!r}.")
     blank = next((row for row, text in enumerate(texts) if not text or text.isspace()), None)
     require(blank is None, f"{where} has an empty text, at row {blank}.")
     for column in ("label", "source"):
         require("" not in examples.column(column), f"{where} has an empty {column}; give None.")
-
-
-def _first_repeated(ids: list[str]) -> str:
-    seen: set[str] = set()
-    return next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]

@@ -74,7 +74,7 @@ def _check_training(
     engine.prepare(training.model, training.groups, training.plan)
     before = engine.weights()
     first = copy.deepcopy(before)
-    for rates, batch in zip(_RATES[:2], training.batches, strict=False):
+    for number, (rates, batch) in enumerate(zip(_RATES[:2], training.batches, strict=False), 1):
         norm = run_step(engine, training, batch, rates)
         expected_norm = reference.step(batch, rates)
         require(
@@ -82,7 +82,8 @@ def _check_training(
             f"step() must return the gradients' norm before clipping: {optimizer}, "
             f"{float(norm):.6g} instead of {expected_norm:.6g}.",
         )
-    _same(engine, engine.weights(), reference.weights(), f"two steps of {optimizer}", 1e-4)
+        what = f"weights after step {number} of {optimizer}"
+        _same(engine, engine.weights(), reference.weights(), what, 1e-4)
     _same(engine, before, first, "weights() taken earlier, which later steps must not touch", 0.0)
     _check_carried_over(engine_class, engine, training, device)
 

@@ -1,0 +1,547 @@
+"""``sentikit.testing``: sound parts pass, and each rule broken is named."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import torch
+from plugin_writing import PART_MODULE, SitePackages, site_packages
+from tiny_models import make_encoder
+from torch import nn
+
+from sentikit import (
+    DatasetLoader,
+    Encoder,
+    Examples,
+    Head,
+    InputError,
+    PartSettings,
+    PromptStrategy,
+    ResultColumns,
+    ResultFormat,
+    Tracker,
+)
+from sentikit.hookspecs import INTERFACES, KINDS
+from sentikit.prompting.backend import Answer, LLMBackend, RejectedError
+from sentikit.prompting.messages import Message
+from sentikit.registry import default_registry
+from sentikit.testing import (
+    check_command,
+    check_dataset,
+    check_encoder,
+    check_engine,
+    check_format,
+    check_head,
+    check_llm_backend,
+    check_part,
+    check_plugin,
+    check_prompt_strategy,
+    check_recipe,
+    check_result_format,
+    check_tracker,
+)
+from sentikit.testing.kinds import PART_CHECKS
+
+
+def bundled(hook: str, name: str) -> Any:
+    return default_registry().load(hook, name)
+
+
+def test_there_is_a_check_for_every_hook() -> None:
+    assert {*PART_CHECKS, "register_recipes", "register_commands"} == set(KINDS)
+    assert set(INTERFACES) == set(PART_CHECKS)
+
+
+class TestSettings:
+    def test_what_is_made_has_its_settings(self) -> None:
+        part = check_part(bundled("register_heads", "mlp"), {"width": "8"})
+        assert part.settings.width == 8
+
+    def test_refused_settings_are_named(self) -> None:
+        with pytest.raises(AssertionError, match="LinearHead refuses the settings: drop: unknown"):
+            check_part(bundled("register_heads", "linear"), {"drop": 0.1})
+
+    @pytest.mark.parametrize("key", ["name", "pooling"])
+    def test_keys_of_the_core_are_taken(self, key: str) -> None:
+        class Taken(Head):
+            Settings = type("Settings", (PartSettings,), {"__annotations__": {key: str}, key: "x"})
+
+            def build(self, hidden_size: int, classes: int) -> nn.Module:
+                return nn.Linear(hidden_size, classes)
+
+        with pytest.raises(AssertionError, match=f"Taken.Settings uses {key}, which the core"):
+            check_head(Taken, {})
+
+    def test_settings_must_refuse_typos(self) -> None:
+        class Lax(Tracker):
+            class Settings(PartSettings, extra="allow"):
+                pass
+
+        with pytest.raises(AssertionError, match=r"Lax\.Settings must refuse other keys"):
+            check_tracker(Lax, {})
+
+    def test_settings_must_survive_being_written_down(self) -> None:
+        class Fleeting(Tracker):
+            class Settings(PartSettings, arbitrary_types_allowed=True):
+                opened: object = object()
+
+        with pytest.raises(AssertionError, match="cannot be written to YAML"):
+            check_tracker(Fleeting, {})
+
+    def test_unwritten_methods_are_named(self) -> None:
+        class Unfinished(DatasetLoader):
+            def splits(self) -> tuple[str, ...]:
+                return ("test",)
+
+        with pytest.raises(AssertionError, match="Unfinished leaves out load"):
+            check_dataset(Unfinished, {})
+
+
+class Texts(DatasetLoader):
+    """Serves what a test puts in."""
+
+    columns: Mapping[str, Any]
+    names: Any = ("test",)
+
+    def splits(self) -> tuple[str, ...]:
+        return self.names  # type: ignore[no-any-return]
+
+    def load(self, split: str) -> Examples:
+        return Examples.from_columns(**self.columns)
+
+
+class TestDatasets:
+    def test_the_demo_passes(self) -> None:
+        check_dataset(bundled("register_datasets", "demo"), {})
+
+    def test_a_file_passes(self) -> None:
+        Path("a.csv").write_text("text,label\nfine,positive\nbad,\n")
+        check_dataset(bundled("register_datasets", "files"), {"test": "a.csv"})
+
+    @pytest.mark.parametrize(
+        ("names", "columns", "reason"),
+        [
+            (
+                ["test"],
+                {"texts": ["a"]},
+                r"must return a tuple of names, not \['test'\]",
+            ),
+            ((), {"texts": ["a"]}, "must return a tuple of names"),
+            (("test", "test"), {"texts": ["a"]}, "names one twice"),
+            (("test",), {"texts": []}, "is empty; leave an empty split out"),
+            (("test",), {"texts": ["a", "b"], "ids": ["1", "1"]}, "has an id twice: '1'"),
+            (("test",), {"texts": ["a"], "ids": [""]}, "has an empty id"),
+            (("test",), {"texts": ["a", " "]}, "has an empty text, at row 1"),
+            (("test",), {"texts": ["a"], "labels": [""]}, "has an empty label; give None"),
+        ],
+    )
+    def test_what_is_wrong_is_named(
+        self, names: Any, columns: Mapping[str, Any], reason: str
+    ) -> None:
+        loader = type("Wrong", (Texts,), {"names": names, "columns": columns})
+        with pytest.raises(AssertionError, match=reason):
+            check_dataset(loader, {})
+
+    def test_other_examples_the_second_time(self) -> None:
+        class Random(Texts):
+            def load(self, split: str) -> Examples:
+                return Examples.from_columns([str(np.random.default_rng().integers(10**9))])
+
+        with pytest.raises(AssertionError, match="gives other examples the second time"):
+            check_dataset(Random, {})
+
+    def test_something_else_than_examples(self) -> None:
+        class Rows(Texts):
+            def load(self, split: str) -> Any:
+                return [{"text": "a"}]
+
+        with pytest.raises(AssertionError, match=r"must return sentikit\.Examples, not list"):
+            check_dataset(Rows, {})
+
+
+def head_of(build: Any) -> type[Head]:
+    return type("Wrong", (Head,), {"build": lambda self, hidden, classes: build(hidden, classes)})
+
+
+class Detached(nn.Linear):
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        return super().forward(pooled.detach())
+
+
+class Relative(nn.Linear):
+    """Logits relative to the batch's mean."""
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(pooled)
+        return logits - logits.mean(0)
+
+
+class Idle(nn.Linear):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.spare = nn.Linear(2, 2)
+
+
+class Tied(nn.Linear):
+    """Two names of one tensor, which safetensors refuses."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.same = self.weight
+
+
+class Unseeded(nn.Linear):
+    def reset_parameters(self) -> None:
+        values = np.random.default_rng().normal(size=self.weight.shape)
+        with torch.no_grad():
+            if not self.weight.is_meta:
+                self.weight.copy_(torch.from_numpy(values))
+            self.bias.zero_()
+
+
+class TestHeads:
+    @pytest.mark.parametrize("name", ["linear", "mlp"])
+    def test_bundled_heads_pass(self, name: str) -> None:
+        check_head(bundled("register_heads", name), {})
+
+    @pytest.mark.parametrize(
+        ("build", "reason"),
+        [
+            (lambda hidden, classes: None, "must return a torch.nn.Module"),
+            (lambda hidden, classes: nn.Linear(hidden, 4), r"into \(4, 2\), not \(4, 4\)"),
+            (Unseeded, "must draw its weights from torch's seeded generator"),
+            (Relative, "must not depend on the other texts"),
+            (Detached, "passes no gradient on to the encoder"),
+            (Idle, r"parameters without a gradient: spare\.weight, spare\.bias"),
+            (Tied, "shares tensors"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, build: Any, reason: str) -> None:
+        with pytest.raises(AssertionError, match=reason):
+            check_head(head_of(build), {})
+
+
+class TestEncoders:
+    @pytest.mark.parametrize("architecture", ["electra", "modernbert"])
+    def test_tiny_encoders_pass(self, tmp_path: Path, architecture: str) -> None:
+        folder = make_encoder(tmp_path / "model", architecture)
+        check_encoder(bundled("register_encoders", "transformers"), {"model": str(folder)})
+
+    @pytest.fixture
+    def base(self, tmp_path: Path) -> Any:
+        folder = str(make_encoder(tmp_path / "model"))
+
+        class Base(bundled("register_encoders", "transformers")):  # type: ignore[misc]
+            class Settings(PartSettings):
+                model: str = folder
+                revision: str | None = None
+                trust_remote_code: bool = False
+
+        return Base
+
+    @pytest.mark.parametrize(
+        ("method", "change", "reason"),
+        [
+            ("load_backbone", lambda model: model.half(), "must be in float32"),
+            ("load_config", lambda config: _with(config, hidden_size=64), "has other parameters"),
+            ("load_tokenizer", lambda t: _with(t, pad_token=None), "has no padding token"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, base: Any, method: str, change: Any, reason: str) -> None:
+        wrong = type("Wrong", (base,), {method: lambda self: change(getattr(base, method)(self))})
+        with pytest.raises(AssertionError, match=reason):
+            check_encoder(wrong, {})
+
+    def test_states_must_not_change_with_padding(self, base: Any) -> None:
+        def unmasked(self: Encoder) -> Any:
+            backbone = base.load_backbone(self)
+            forward = backbone.forward
+            backbone.forward = lambda input_ids, attention_mask: forward(input_ids=input_ids)
+            return backbone
+
+        with pytest.raises(AssertionError, match="change with the padding"):
+            check_encoder(type("Unmasked", (base,), {"load_backbone": unmasked}), {})
+
+
+def _with(thing: Any, **values: Any) -> Any:
+    for key, value in values.items():
+        setattr(thing, key, value)
+    return thing
+
+
+class TestEngines:
+    @pytest.fixture
+    def torch_engine(self) -> Any:
+        return bundled("register_engines", "torch")
+
+    def test_the_torch_engine_passes(self, torch_engine: Any) -> None:
+        check_engine(torch_engine, {})
+
+    @pytest.mark.parametrize(
+        ("method", "wrong", "reason"),
+        [
+            ("suits", classmethod(lambda cls, hardware: -1), "must return 0 or more"),
+            ("sum", lambda self, values: [0.0 for _ in values], r"sum\(\) of all processes"),
+            ("gather", lambda self, array: [array, array], r"gather\(\) must return each"),
+            ("broadcast", lambda self, value: None, r"broadcast\(\) must return what process 0"),
+            ("training_mode", lambda self, on: None, "must switch dropout off"),
+        ],
+    )
+    def test_what_is_wrong_is_named(
+        self, torch_engine: Any, method: str, wrong: Any, reason: str
+    ) -> None:
+        with pytest.raises(AssertionError, match=reason):
+            check_engine(type("Wrong", (torch_engine,), {method: wrong}), {})
+
+    def test_clipping_is_compared(self, torch_engine: Any) -> None:
+        def unclipped(self: Any, model: Any, groups: Any, plan: Any) -> None:
+            from dataclasses import replace
+
+            torch_engine.prepare(self, model, groups, replace(plan, clip_norm=None))
+
+        with pytest.raises(AssertionError, match=r"after step 1 of sgd: .* is off by"):
+            check_engine(type("Unclipped", (torch_engine,), {"prepare": unclipped}), {})
+
+    def test_rates_are_compared(self, torch_engine: Any) -> None:
+        def constant(self: Any, rates: Sequence[float]) -> Any:
+            return torch_engine.step(self, [0.05 for _ in rates])
+
+        with pytest.raises(AssertionError, match="after step 1 of sgd: head"):
+            check_engine(type("Constant", (torch_engine,), {"step": constant}), {})
+
+    def test_the_norm_is_compared(self, torch_engine: Any) -> None:
+        def normless(self: Any, rates: Sequence[float]) -> float:
+            torch_engine.step(self, rates)
+            return 0.0
+
+        with pytest.raises(AssertionError, match="norm before clipping"):
+            check_engine(type("Normless", (torch_engine,), {"step": normless}), {})
+
+    def test_weights_must_be_a_copy(self, torch_engine: Any) -> None:
+        def aliased(self: Any) -> Any:
+            return dict(self._model.state_dict())
+
+        with pytest.raises(AssertionError, match="which later steps must not touch"):
+            check_engine(type("Aliased", (torch_engine,), {"weights": aliased}), {})
+
+    def test_the_optimizers_state_must_move_over(self, torch_engine: Any) -> None:
+        forgetful = type(
+            "Forgetful", (torch_engine,), {"load_optimizer_state": lambda self, state: None}
+        )
+        with pytest.raises(AssertionError, match=r"load_optimizer_state\(optimizer_state\(\)\)"):
+            check_engine(forgetful, {})
+
+
+class TestStrategies:
+    def test_the_study_passes(self) -> None:
+        for name in default_registry().names("register_prompt_strategies"):
+            check_prompt_strategy(bundled("register_prompt_strategies", name), {})
+
+    @pytest.mark.parametrize(
+        ("messages", "reason"),
+        [
+            (lambda self, given: [], "must return a list of sentikit.Message"),
+            (lambda self, given: [given.text], "must return a list of sentikit.Message"),
+            (lambda self, given: [Message("user", "Label it.")], "must hold the text as it is"),
+            (lambda self, given: [Message("user", f"{object()} {given.text}")], "differ for the"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, messages: Any, reason: str) -> None:
+        wrong = type("Wrong", (PromptStrategy,), {"messages": messages})
+        with pytest.raises(AssertionError, match=reason):
+            check_prompt_strategy(wrong, {})
+
+    def test_an_answer_is_a_class_or_none(self) -> None:
+        class Eager(PromptStrategy):
+            def messages(self, given: Any) -> list[Message]:
+                return [Message("user", given.text)]
+
+            def parse(self, answer: str, classes: Sequence[str]) -> str | None:
+                return answer.upper()
+
+        with pytest.raises(AssertionError, match="must return one of the classes or None"):
+            check_prompt_strategy(Eager, {})
+
+
+class Echo(LLMBackend):
+    """Answers with the first label."""
+
+    model = "echo"
+
+    def canonical(self, request: Any) -> Mapping[str, Any]:
+        return {"messages": [message.to_json() for message in request.messages]}
+
+    async def ask(self, request: Any) -> Answer:
+        await asyncio.sleep(0)
+        return Answer(request.labels[0])
+
+
+class TestBackends:
+    def test_an_echo_passes(self) -> None:
+        check_llm_backend(Echo, {})
+
+    def test_a_failing_call(self) -> None:
+        class Refusing(Echo):
+            async def ask(self, request: Any) -> Answer:
+                raise RejectedError("too long")
+
+        with pytest.raises(AssertionError, match=r"Refusing.ask\(\) failed: too long"):
+            check_llm_backend(Refusing, {})
+
+    def test_a_key_that_is_always_the_same(self) -> None:
+        class Forgetful(Echo):
+            def canonical(self, request: Any) -> Mapping[str, Any]:
+                return {"model": "echo"}
+
+        with pytest.raises(AssertionError, match="must differ for another question"):
+            check_llm_backend(Forgetful, {})
+
+    def test_a_secret_in_the_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ACME_API_KEY", "sk-not-a-real-one")
+
+        class Leaky(Echo):
+            def canonical(self, request: Any) -> Mapping[str, Any]:
+                return {"key": "sk-not-a-real-one", **super().canonical(request)}
+
+        with pytest.raises(AssertionError, match="holds the secret in ACME_API_KEY"):
+            check_llm_backend(Leaky, {})
+
+
+class TestFormatsAndTrackers:
+    def test_bundled_formats_pass(self) -> None:
+        check_format(bundled("register_formats", "electra-classifier"), {})
+        for name in default_registry().names("register_result_formats"):
+            check_result_format(bundled("register_result_formats", name), {})
+
+    def test_a_format_that_claims_everything(self) -> None:
+        electra = bundled("register_formats", "electra-classifier")
+        greedy = type("Greedy", (electra,), {"recognises": lambda self, folder: True})
+        with pytest.raises(AssertionError, match="Greedy recognises an empty folder"):
+            check_format(greedy, {})
+
+    def test_a_result_format_that_names_absent_columns(self) -> None:
+        class Greedy(ResultFormat):
+            def columns(self, columns: Sequence[str]) -> ResultColumns:
+                return ResultColumns(label="verdict")
+
+        with pytest.raises(
+            AssertionError, match=r"columns that are not there: \['verdict'\]"
+        ):
+            check_result_format(Greedy, {})
+
+    def test_a_tracker_that_trips_over_an_unknown_number(self) -> None:
+        class Careless(Tracker):
+            def log(self, record: Mapping[str, Any]) -> None:
+                round(record.get("gradient_norm", 0.0))
+
+        check_tracker(Tracker, {})
+        with pytest.raises(TypeError):
+            check_tracker(Careless, {})
+
+
+class TestRecipes:
+    @pytest.mark.parametrize("name", ["quickstart", "electra-base"])
+    def test_bundled_recipes_pass(self, name: str) -> None:
+        check_recipe(default_registry().find("register_recipes", name).target)
+
+    def test_what_is_wrong_is_named_with_its_line(self) -> None:
+        Path("a.yaml").write_text("description: x\nextends: quickstart\ntraining:\n  epochz: 3\n")
+        with pytest.raises(AssertionError, match=r"a\.yaml, line 4: training\.epochz: unknown key"):
+            check_recipe("a.yaml")
+
+    def test_a_description_is_needed(self) -> None:
+        Path("a.yaml").write_text("extends: quickstart\n")
+        with pytest.raises(AssertionError, match="give it a description"):
+            check_recipe("a.yaml")
+
+    def test_a_missing_file(self) -> None:
+        with pytest.raises(InputError, match="does not exist"):
+            check_recipe("gone.yaml")
+
+
+class TestCommands:
+    def test_help_is_needed_at_every_level(self) -> None:
+        group = click.Group("film", help="Films.")
+        group.add_command(click.Command("rate", help="Rate one."))
+        check_command(group)
+        group.add_command(click.Command("bare"))
+        with pytest.raises(AssertionError, match="The command 'film bare' has no help"):
+            check_command(group)
+
+    def test_help_must_print(self) -> None:
+        class Broken(click.Command):
+            def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+                raise ValueError("no")
+
+        with pytest.raises(AssertionError, match="--help ends with 1: ValueError"):
+            check_command(Broken("film", help="Films."))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[SitePackages]:
+    with site_packages(tmp_path / "site-packages") as site:
+        yield site
+
+
+REVIEWS = """
+from sentikit import hookimpl
+
+@hookimpl
+def register_datasets(register):
+    register("film-reviews", f"{__name__}_parts:Reviews")
+"""
+
+
+class TestPlugins:
+    def test_an_installed_plugin_by_name(self, site: SitePackages) -> None:
+        site.add_plugin("film", REVIEWS)
+        site.add_module("film_parts", PART_MODULE)
+        check_plugin("film")
+        check_plugin("film", settings={"film-reviews": {}})
+
+    def test_a_module_that_is_not_installed(self, site: SitePackages) -> None:
+        site.add_module("film", REVIEWS)
+        site.add_module("film_parts", PART_MODULE)
+        import film
+
+        check_plugin(film)
+
+    def test_settings_put_a_part_to_work(self, site: SitePackages) -> None:
+        site.add_plugin("film", REVIEWS)
+        site.add_module("film_parts", PART_MODULE.replace('"fine", "bad"', '"fine", ""'))
+        check_plugin("film")
+        with pytest.raises(AssertionError, match=r"dataset film-reviews: .* has an empty text"):
+            check_plugin("film", settings={"film-reviews": {}})
+
+    def test_all_problems_at_once(self, site: SitePackages) -> None:
+        heads = REVIEWS.replace("datasets", "heads").replace("from sentikit import hookimpl", "")
+        site.add_plugin("film", REVIEWS + heads + "import pydantic\n")
+        with pytest.raises(AssertionError) as caught:
+            check_plugin("film")
+        message = str(caught.value)
+        assert "loading it imports pydantic. Register 'module:Class' texts" in message
+        assert "dataset film-reviews: The dataset 'film-reviews' of plugin 'film' cannot" in message
+        assert "head film-reviews: The head 'film-reviews'" in message
+
+    def test_a_plugin_that_registers_nothing(self, site: SitePackages) -> None:
+        site.add_plugin("film", REVIEWS.replace("    register(", "    print("))
+        with pytest.raises(AssertionError, match="it registers nothing"):
+            check_plugin("film")
+
+    def test_a_plugin_that_fails(self, site: SitePackages) -> None:
+        site.add_plugin("film", "import no_such_module")
+        with pytest.raises(AssertionError, match="ModuleNotFoundError"):
+            check_plugin("film")
+
+    def test_no_such_plugin(self) -> None:
+        with pytest.raises(AssertionError, match="There is no plugin named 'headz'"):
+            check_plugin("headz")
+        with pytest.raises(AssertionError):
+            check_plugin(types.ModuleType("never_installed"))
