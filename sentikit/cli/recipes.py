@@ -106,15 +106,15 @@ def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> N
 
 
 def _problems(name: str, settings: tuple[str, ...], registry: Any) -> list[str]:
-    from sentikit.errors import InputError
-    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.errors import SentikitError
     from sentikit.recipe.checks import check_recipe
+    from sentikit.recipe.resolving import resolve_recipe
 
     try:
         recipe = resolve_recipe(name, settings, registry)
-    except InputError as error:
+        return [recipe.describe(problem) for problem in check_recipe(recipe, registry)]
+    except SentikitError as error:
         return [error.message]
-    return [recipe.describe(problem) for problem in check_recipe(recipe, registry)]
 
 
 def _with_origins(recipe: ResolvedRecipe) -> str:
