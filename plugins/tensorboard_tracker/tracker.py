@@ -37,7 +37,7 @@ class TensorboardTracker(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         self._step = run.step
-        self._writer = SummaryWriter(  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(
             run.path / _FOLDER, purge_step=run.step + 1 if run.step else None
         )
         self._add_text("recipe", f"```json\n{json.dumps(dict(run.recipe), indent=2)}\n```")
@@ -58,13 +58,13 @@ class TensorboardTracker(Tracker):
         self._add_numbers({k: v for k, v in scores.items() if "/confusion/" not in k})
         self._add_text("status", status)
         if self._writer is not None:
-            self._writer.close()  # type: ignore[no-untyped-call]
+            self._writer.close()
 
     def _add_numbers(self, numbers: Mapping[str, float]) -> None:
         if self._writer is not None:
             for name, value in numbers.items():
-                self._writer.add_scalar(name, value, self._step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, self._step)
 
     def _add_text(self, name: str, text: str) -> None:
         if self._writer is not None:
-            self._writer.add_text(name, text, self._step)  # type: ignore[no-untyped-call]
+            self._writer.add_text(name, text, self._step)

@@ -75,7 +75,8 @@ class WandbTracker(Tracker):
             resume="allow",
             job_type=run.kind,
             config=dict(run.recipe),
-            dir=run.path,
+            # The service that writes may have been started in another working folder.
+            dir=run.path.resolve(),
             mode=self.settings.mode,
             settings=quiet,
         )

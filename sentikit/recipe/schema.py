@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from sentikit.parts import PartSettings
+from sentikit.recipe.trackers import as_list
 from sentikit.training.settings import TrainingSettings
 
 Section = dict[str, Any]
@@ -27,7 +28,7 @@ class TrainRecipe(PartSettings):
     engine: Section = Field(
         default_factory=lambda: {"name": "auto"}, description="an engine's name and settings"
     )
-    trackers: list[Any] = Field(
+    trackers: Annotated[list[Any], BeforeValidator(as_list)] = Field(
         default_factory=list, description="trackers by name, or with name and settings"
     )
 

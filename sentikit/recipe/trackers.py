@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from sentikit.tracking import Tracker
 
 
+def as_list(raw: Any) -> Any:
+    """Let a single tracker stand for a list of one, as in ``--set trackers=wandb``."""
+    return [raw] if isinstance(raw, str | Mapping) else raw
+
+
 def check_trackers(
     registry: Registry, raw: Any, prefix: Path = ("trackers",)
 ) -> tuple[dict[str, Tracker], list[Problem]]:
@@ -23,7 +28,8 @@ def check_trackers(
     made: dict[str, Tracker] = {}
     problems: list[Problem] = []
     # Anything but a list is refused by the recipe's own schema.
-    for number, entry in enumerate(raw if isinstance(raw, list) else []):
+    entries = as_list(raw)
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
         path = (*prefix, number)
         section = {"name": entry} if isinstance(entry, str) else entry
         if not isinstance(section, Mapping):
