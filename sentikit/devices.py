@@ -42,7 +42,9 @@ def choose_device(wanted: str = "auto") -> torch.device:
 
     if wanted == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            # Slurm may show each process its own GPU alone: the rank is then beyond their number.
+            local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+            return torch.device("cuda", local_rank % torch.cuda.device_count())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(wanted)
@@ -58,6 +60,21 @@ def choose_device(wanted: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("--device mps: there is none here. Use --device cpu.")
     return device
+
+
+def check_gpus(wanted: str, processes: int) -> None:
+    """Refuse more processes than GPUs, where GPUs are to be used.
+
+    Raises:
+        InputError: there are more, or the device is not here.
+    """
+    import torch
+
+    if choose_device(wanted).type == "cuda" and processes > torch.cuda.device_count():
+        raise InputError(
+            f"{processes} processes need a GPU each, and there are {torch.cuda.device_count()} "
+            "here. Start fewer, or use --device cpu."
+        )
 
 
 def half_precision_pays(device: torch.device) -> bool:

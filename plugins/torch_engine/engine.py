@@ -2,63 +2,61 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as distributed
-from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sentikit import (
-    Engine,
+    DistributedEngine,
     Hardware,
+    InputError,
     ParameterGroup,
     PartSettings,
     StepPlan,
     autocast,
-    choose_device,
 )
 
+_SCALE, _GROWTH = "loss/scale", "loss/growth"
 
-class TorchEngine(Engine):
+
+class TorchEngine(DistributedEngine):
     """Plain PyTorch: fused optimizers, autocast, gradients exchanged once a step."""
 
     class Settings(PartSettings):
-        """No settings of its own."""
+        """How several processes work together; one alone needs nothing set."""
 
+        find_unused_parameters: bool = Field(
+            False, description="for an encoder with parameters the loss does not depend on; slower"
+        )
+
+    settings: Settings
     _model: nn.Module
     _forward: nn.Module
     _groups: Sequence[ParameterGroup]
     _plan: StepPlan
     _optimizer: torch.optim.Optimizer
     _scaler: torch.amp.GradScaler
+    _checked: bool = False
 
     @classmethod
     def suits(cls, hardware: Hardware) -> int:
         """Fit any machine."""
         return 1
 
-    def start(self, device: str) -> None:
-        """Join the process group that torchrun, the deepspeed launcher or Slurm described."""
-        self.device = choose_device(device)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            backend = "nccl" if self.device.type == "cuda" else "gloo"
-            if not distributed.is_initialized():
-                distributed.init_process_group(backend)
-            self.rank = distributed.get_rank()
-            self.processes = distributed.get_world_size()
-
     def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
         """Move the model to the device, wrap it for several processes, build the optimizer."""
         self._model = self._forward = model.to(self.device)
         self._groups, self._plan = groups, plan
         if self.processes > 1:
-            self._forward = DistributedDataParallel(model, gradient_as_bucket_view=True)
+            self._forward = DistributedDataParallel(
+                model,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=self.settings.find_unused_parameters,
+            )
         self._optimizer = plan.optimizer.build(
             [
                 {
@@ -95,7 +93,12 @@ class TorchEngine(Engine):
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, rates: Sequence[float]) -> Tensor | float:
-        """Clip, step, clear."""
+        """Clip, step, clear.
+
+        Raises:
+            InputError: parameters without a gradient, which several processes would wait for.
+        """
+        self._check_all_used()
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self._scaler.unscale_(self._optimizer)
@@ -108,7 +111,9 @@ class TorchEngine(Engine):
         return norm
 
     def weights(self) -> dict[str, Tensor]:
-        """Return all weights on the CPU."""
+        """Return all weights on the CPU, on the process that speaks."""
+        if not self.speaks:
+            return {}
         # A clone, since on a CPU these would be the tensors that training goes on changing.
         return {name: t.detach().cpu().clone() for name, t in self._model.state_dict().items()}
 
@@ -117,7 +122,9 @@ class TorchEngine(Engine):
         self._model.load_state_dict(weights)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the optimizer's tensors, and the loss scale under fp16."""
+        """Return the optimizer's tensors, and the loss scale under fp16, where `weights` does."""
+        if not self.speaks:
+            return {}
         state = {
             f"{name}/{key}": torch.as_tensor(value).detach().cpu().clone()
             for name, parameter in self._named_parameters()
@@ -125,53 +132,37 @@ class TorchEngine(Engine):
             if value is not None
         }
         if self._scaler.is_enabled():
-            state["loss/scale"] = torch.tensor(self._scaler.get_scale())
+            scaler = self._scaler.state_dict()
+            state[_SCALE] = torch.tensor(float(scaler["scale"]))
+            state[_GROWTH] = torch.tensor(int(scaler["_growth_tracker"]))
         return state
 
     def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
         """Set the optimizer's tensors."""
-        if self._scaler.is_enabled() and "loss/scale" in state:
-            self._scaler.load_state_dict(
-                {**self._scaler.state_dict(), "scale": float(state["loss/scale"])}
+        if self._scaler.is_enabled() and _SCALE in state:
+            scaler = {"scale": float(state[_SCALE]), "_growth_tracker": int(state[_GROWTH])}
+            self._scaler.load_state_dict({**self._scaler.state_dict(), **scaler})
+        numbers = {name: number for number, (name, _) in enumerate(self._named_parameters())}
+        by_number: dict[int, dict[str, Tensor]] = {}
+        for entry, value in state.items():
+            name, _, key = entry.rpartition("/")
+            if name in numbers:
+                by_number.setdefault(numbers[name], {})[key] = value.clone()
+        # torch's own loading knows which of the tensors belong on the device.
+        own = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({**own, "state": by_number})
+
+    def _check_all_used(self) -> None:
+        if self._checked or self.processes == 1 or self.settings.find_unused_parameters:
+            return
+        self._checked = True
+        unused = [name for name, parameter in self._named_parameters() if parameter.grad is None]
+        if unused:
+            raise InputError(
+                f"{len(unused)} parameters of the encoder take no part in the loss ({unused[0]}, "
+                "…), and several processes would wait for their gradients for ever. "
+                "Set engine.find_unused_parameters=true."
             )
-        for name, parameter in self._named_parameters():
-            own = {
-                key.rpartition("/")[2]: v
-                for key, v in state.items()
-                if key.rpartition("/")[0] == name
-            }
-            self._optimizer.state[parameter] = {
-                key: value.clone() if value.ndim == 0 else value.to(self.device, copy=True)
-                for key, value in own.items()
-            }
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """Sum over the processes."""
-        total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
-        if self.processes > 1:
-            distributed.all_reduce(total)
-        return [float(value) for value in total.tolist()]
-
-    def gather(self, array: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Collect every process's array."""
-        if self.processes == 1:
-            return [array]
-        gathered: list[Any] = [None] * self.processes
-        distributed.all_gather_object(gathered, array)
-        return gathered
-
-    def broadcast(self, value: Any) -> Any:
-        """Return what process 0 has."""
-        if self.processes == 1:
-            return value
-        boxed = [value]
-        distributed.broadcast_object_list(boxed, src=0)
-        return boxed[0]
-
-    def finish(self) -> None:
-        """Leave the process group."""
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
 
     def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [item for group in self._groups for item in group.parameters.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import click
 from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS, needed_recipe
 
 if TYPE_CHECKING:
+    from sentikit.recipe.train_parts import TrainParts
+    from sentikit.training.failing_together import Together
     from sentikit.training.job import FinishedTraining
 
 
@@ -24,42 +27,72 @@ if TYPE_CHECKING:
 @OUTPUT
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option("--nproc", type=click.IntRange(min=1), help="Processes to start on this machine.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")
+@click.pass_context
 def train(
+    context: click.Context,
     recipe: str | None,
     settings: tuple[str, ...],
     output: Path | None,
     resume: bool,
     dry_run: bool,
+    nproc: int | None,
     threads: int | None,
     device: str,
     interactive: bool,
     as_json: bool,
 ) -> None:
-    """Train an encoder on a dataset and leave a run: model, predictions, scores."""
+    """Train an encoder on a dataset and leave a run: model, predictions, scores.
+
+    Under torchrun, the deepspeed launcher or srun it joins the processes there are.
+    """
+    from sentikit.runs.folder import choose_run_folder
+    from sentikit.training.failing_together import failing_together
+    from sentikit.training.launching import join_slurm, speaks
+
+    os.environ.update(join_slurm())
+    with failing_together() as together:
+        parts = _parts(recipe, settings)
+        if dry_run:
+            _print_plan(parts, as_json)
+            return
+        run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
+        if nproc is not None and nproc > 1:
+            _launch(context, parts, nproc, device)
+        with _stop_on_signal(context, run.path, together) as stop_requested:
+            from sentikit.training.job import JobOptions
+            from sentikit.training.job import train as run_training
+
+            options = JobOptions(device, threads, resume, stop_requested, interactive)
+            finished = run_training(parts, run.path, options)
+        if speaks():
+            _print_result(finished, as_json)
+
+
+def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.recipe.train_parts import train_parts
     from sentikit.registry import default_registry
-    from sentikit.runs.folder import choose_run_folder
 
     registry = default_registry()
-    name = needed_recipe(recipe, registry)
-    parts = train_parts(resolve_recipe(name, settings, registry), registry)
-    if dry_run:
-        _print_plan(parts, as_json)
-        return
-    run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
-    with _stop_on_signal(name, settings, run.path) as stop_requested:
-        from sentikit.training.job import JobOptions
-        from sentikit.training.job import train as run_training
+    return train_parts(
+        resolve_recipe(needed_recipe(recipe, registry), settings, registry), registry
+    )
 
-        finished = run_training(
-            parts, run.path, JobOptions(device, threads, resume, stop_requested, interactive)
-        )
-    _print_result(finished, as_json)
+
+def _launch(context: click.Context, parts: TrainParts, processes: int, device: str) -> None:
+    """Do the command in several processes and end with their exit code."""
+    from sentikit.devices import check_gpus
+    from sentikit.training.launching import command_arguments, launch
+    from sentikit.training.preparing import check_processes
+
+    check_processes(parts.training, processes)
+    check_gpus(device, processes)
+    raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
 
 
 def _print_plan(parts: Any, as_json: bool) -> None:
@@ -72,8 +105,9 @@ def _print_plan(parts: Any, as_json: bool) -> None:
 
 
 @contextmanager
-def _stop_on_signal(recipe: str, settings: tuple[str, ...], path: Path) -> Iterator[Any]:
+def _stop_on_signal(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
     """Turn the first Ctrl-C (or SIGTERM) into a saved stop, the second into an immediate one."""
+    from sentikit.training.launching import speaks
     from sentikit.training.trainer import Interrupted
 
     stops: list[int] = []
@@ -82,26 +116,33 @@ def _stop_on_signal(recipe: str, settings: tuple[str, ...], path: Path) -> Itera
         if stops:
             raise KeyboardInterrupt
         stops.append(number)
-        click.echo("Finishing the step and saving; once more stops at once.", err=True)
+        # Where a process has failed, its launcher stops the others by the same signal.
+        if speaks() and not together.failed:
+            click.echo("Finishing the step and saving; once more stops at once.", err=True)
 
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(stops)
     except (Interrupted, KeyboardInterrupt) as error:
-        click.echo(f"Stopped. Go on with: {_resume_command(recipe, settings, path)}", err=True)
+        if speaks():
+            click.echo(f"Stopped. {_resume_advice(context, path)}", err=True)
         raise click.exceptions.Exit(130) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _resume_command(recipe: str, settings: tuple[str, ...], path: Path) -> str:
+def _resume_advice(context: click.Context, path: Path) -> str:
     import shlex
 
-    words = ["sentikit", "train", "--recipe", recipe]
-    for setting in settings:
-        words += ["--set", setting]
-    return shlex.join([*words, "--output", str(path), "--resume"])
+    from sentikit.training.launching import command_arguments, launched_processes, process_count
+
+    words = ["sentikit", *command_arguments(context, ["output", "resume"])]
+    launched = launched_processes()
+    if launched:
+        words += ["--nproc", str(launched)]
+    elsewhere = " by the same launcher" if process_count() > 1 and not launched else ""
+    return f"Go on{elsewhere} with: {shlex.join([*words, '--output', str(path), '--resume'])}"
 
 
 def _print_result(finished: FinishedTraining, as_json: bool) -> None:

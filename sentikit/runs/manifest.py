@@ -34,7 +34,9 @@ def versions() -> dict[str, str]:
 def command_line(arguments: Sequence[str] | None = None) -> list[str]:
     """Return the command as typed, without the program's folder."""
     given = sys.argv if arguments is None else arguments
-    return [Path(given[0]).name, *given[1:]]
+    program = Path(given[0]).name
+    # As `python -m sentikit`, which is how several processes are started.
+    return ["sentikit" if program == "__main__.py" else program, *given[1:]]
 
 
 def describe_split(name: str, split: str, examples: int, fingerprint: str) -> dict[str, Any]:

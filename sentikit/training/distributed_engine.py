@@ -29,7 +29,7 @@ class DistributedEngine(Engine):
     environment (https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization).
 
     Attributes:
-        needs_group: whether a process on its own joins a group too, for a library that asks for one.
+        needs_group: whether a process on its own joins a group too, as some libraries ask.
     """
 
     needs_group: ClassVar[bool] = False
@@ -122,5 +122,5 @@ def _join(device: torch.device, processes: int) -> None:
     if processes > 1:
         distributed.init_process_group(backend, timeout=EXCHANGE_LIMIT)
     else:
-        alone = distributed.HashStore()
+        alone = distributed.HashStore()  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=alone, rank=0, world_size=1)

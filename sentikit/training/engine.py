@@ -97,19 +97,22 @@ class Engine(Part, ABC):
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
-        """Return all weights by name in float32, whole, on the CPU; every process must call it."""
+        """Return all weights by name in float32, whole, on the CPU.
+
+        Every process must call it; only the one that speaks gets them, the others nothing.
+        """
 
     @abstractmethod
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Set all weights; the inverse of `weights`."""
+        """Set all weights, given to every process; the inverse of `weights`."""
 
     @abstractmethod
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the optimizer's tensors as ``parameter/key``, whole, on the CPU; all call it."""
+        """Return the optimizer's tensors as ``parameter/key``, whole, on the CPU; as `weights`."""
 
     @abstractmethod
     def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
-        """Set the optimizer's tensors; the inverse of `optimizer_state`."""
+        """Set the optimizer's tensors, given to every process; after `load_weights`."""
 
     @abstractmethod
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -122,6 +125,10 @@ class Engine(Part, ABC):
     @abstractmethod
     def broadcast(self, value: Any) -> Any:
         """Return the JSON-like value that process 0 has."""
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know of how the steps run; asked once, after `prepare`."""
+        return []
 
     def finish(self) -> None:
         """Leave the other processes."""

@@ -127,7 +127,7 @@ class _Job:
         tokenizer = self.parts.encoder.load_tokenizer()
         model = build_model(self.parts, len(self.classes))
         trainer = self._trainer(model, tokenizer)
-        remarks = [*check_plan(trainer), *precision_remarks(trainer)]
+        remarks = [*check_plan(trainer), *precision_remarks(trainer), *self.engine.remarks()]
         state = self._state(trainer)
         self._begin(trainer, state)
         with self._statuses(), self._journal(state) as trainer.journal:

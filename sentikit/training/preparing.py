@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sentikit.recipe.train_parts import TrainParts
     from sentikit.training.engine import Engine
+    from sentikit.training.settings import TrainingSettings
 
 #: Texts a process passes forward at once where the recipe leaves it open, by device.
 _MICRO_BATCH = {"cpu": 32, "cuda": 256, "mps": 64}
@@ -90,14 +91,23 @@ def step_plan(parts: TrainParts, engine: Engine, precision: str) -> StepPlan:
         InputError: more processes than texts in a batch.
     """
     training = parts.training
-    if engine.processes > training.batch_size:
-        raise InputError(
-            f"training.batch_size is {training.batch_size}, fewer than the {engine.processes} "
-            "processes. Raise it or start fewer processes."
-        )
+    check_processes(training, engine.processes)
     share = -(-training.batch_size // engine.processes)
     micro = training.micro_batch_size or min(share, _MICRO_BATCH[engine.device.type])
     return StepPlan(training.optimizer, training.clip_norm, precision, training.batch_size, micro)
+
+
+def check_processes(training: TrainingSettings, processes: int) -> None:
+    """Refuse more processes than texts in a batch.
+
+    Raises:
+        InputError: there are more.
+    """
+    if processes > training.batch_size:
+        raise InputError(
+            f"training.batch_size is {training.batch_size}, fewer than the {processes} "
+            "processes. Raise it or start fewer processes."
+        )
 
 
 def run_identity(values: Mapping[str, Any], splits: Splits) -> str:

@@ -217,18 +217,20 @@ class Trainer:
     def _between_steps(self, state: TrainingState, pending: list[Tensor]) -> None:
         """Save when minutes are up or the user wants to stop.
 
-        Several processes must decide alike, so they look only where they have just met.
+        Several processes must decide alike; where asking each other makes a GPU wait, they do so
+        only after a log line, when they have just met.
         """
-        if pending and self.engine.processes > 1:
+        if pending and self.engine.processes > 1 and self.engine.device.type != "cpu":
             return
         minutes = self.settings.checkpoints.every_minutes
         due = minutes is not None and time.monotonic() - self._saved_at > 60 * minutes
-        stop, due = self.engine.broadcast([self.stop_requested(), due])
+        stop, due = self._anybody(self.stop_requested(), due)
         if not (stop or due):
             return
         if pending:
             # The losses since the last log line go into the state, lest the epoch's mean lose them.
-            state.epoch_loss += float(sum(float(loss) for loss in pending))
+            (lost,) = self.engine.sum([sum(float(loss) for loss in pending)])
+            state.epoch_loss += lost
             pending.clear()
         self.save(state)
         if stop:
@@ -317,9 +319,13 @@ class Trainer:
         every = self.settings.checkpoints.every_epochs
         if every and state.epoch % every == 0 and not state.stopped:
             self.save(state)
-        if self.engine.broadcast(self.stop_requested()):
+        if self._anybody(self.stop_requested())[0]:
             self.save(state)
             raise Interrupted
+
+    def _anybody(self, *wishes: bool) -> list[bool]:
+        """Say of each wish whether any process has it."""
+        return [count > 0 for count in self.engine.sum([float(wish) for wish in wishes])]
 
     def _steer(self, state: TrainingState) -> None:
         """Let the user change settings between epochs; all processes learn what was decided."""
@@ -341,6 +347,8 @@ class Trainer:
         weights, optimizer = self.engine.weights(), self.engine.optimizer_state()
         if self.engine.speaks:
             self.checkpoints.save(Checkpoint(state, weights, optimizer))
+        # Nobody goes on, least of all home, before the state is on the disk.
+        self.engine.sum([0.0])
         self._saved_at = time.monotonic()
 
     def restore(self, checkpoint: Checkpoint) -> TrainingState:

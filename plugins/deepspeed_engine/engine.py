@@ -1,0 +1,268 @@
+"""Training steps by DeepSpeed ZeRO: optimizer state, gradients and parameters spread out.
+
+Three choices keep it exchangeable with the engine ``torch``. Parameters stay in float32 and half
+precision is autocast's, inside the model DeepSpeed sees, so the master weights are the weights.
+The optimizer is torch's own: one that is named in DeepSpeed's configuration would be compiled at
+first use. Rates are set before each step, so DeepSpeed has no schedule of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentikit import (
+    DistributedEngine,
+    Hardware,
+    InputError,
+    ParameterGroup,
+    StepPlan,
+    autocast,
+)
+
+from .configuration import Configuration, DeepSpeedSettings, configure
+from .lazy_adagrad import LazyAdagrad
+from .loss_scale import LossScale
+
+
+class InPrecision(nn.Module):
+    """A model whose forward pass runs under autocast.
+
+    DeepSpeed switches off an autocast that surrounds it, so this one is inside.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.model = model
+        self._device, self._precision = device, precision
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the model's logits."""
+        with autocast(self._device, self._precision):
+            logits: Tensor = self.model(*inputs)
+        return logits
+
+
+class DeepSpeedEngine(DistributedEngine):
+    """DeepSpeed ZeRO, on any number of processes."""
+
+    Settings = DeepSpeedSettings
+    needs_group = True
+
+    settings: DeepSpeedSettings
+    _configuration: Configuration
+    _model: nn.Module
+    _groups: Sequence[ParameterGroup]
+    _plan: StepPlan
+    _engine: Any = None
+    _scale: LossScale
+
+    @classmethod
+    def suits(cls, hardware: Hardware) -> int:
+        """Fit machines with several GPUs, where DeepSpeed is installed."""
+        installed = importlib.util.find_spec("deepspeed") is not None
+        return 2 if hardware.gpus > 1 and installed else 0
+
+    def start(self, device: str) -> None:
+        """Join the other processes and import DeepSpeed for the device.
+
+        Raises:
+            InputError: DeepSpeed is not installed, or its configuration cannot be used.
+        """
+        if importlib.util.find_spec("deepspeed") is None:
+            raise InputError(
+                "The engine deepspeed needs the package deepspeed: "
+                "pip install 'sentikit[deepspeed]', or set engine.name=torch."
+            )
+        self._configuration = configure(self.settings)
+        super().start(device)
+        if self.device.type == "cpu":
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        # DeepSpeed takes the GPU of this number, and asks MPI where it is not set.
+        os.environ["LOCAL_RANK"] = str(self.device.index or 0)
+        with _quiet():
+            _import_deepspeed()
+
+    def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
+        """Hand the model and an optimizer over its groups to DeepSpeed.
+
+        Raises:
+            InputError: DeepSpeed refuses the user's configuration.
+        """
+        import deepspeed
+
+        self._model, self._groups, self._plan = model, groups, plan
+        self._scale = LossScale.starting(plan.precision == "fp16")
+        try:
+            with _quiet():
+                self._engine, *_ = deepspeed.initialize(
+                    model=InPrecision(model, self.device, plan.precision),
+                    optimizer=self._build_optimizer(),
+                    config=self._configuration.for_steps(plan, self.processes),
+                    dist_init_required=False,
+                )
+        except (ValueError, AssertionError, TypeError) as error:
+            if self._configuration.path is None:
+                raise
+            reason = " ".join(str(error).split())[:400]
+            raise InputError(
+                f"engine.config: DeepSpeed refuses {self._configuration.path}: {reason}"
+            ) from error
+        self._tell_scale()
+
+    def remarks(self) -> list[str]:
+        """Say which keys of the user's file the recipe decides."""
+        overridden = self._configuration.overridden
+        if not overridden:
+            return []
+        keys = ", ".join(f"{key} ({place})" for key, place in overridden.items())
+        return [f"{self._configuration.path}: sentikit sets these keys itself: {keys}."]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the logits."""
+        moved = [tensor.to(self.device, non_blocking=True) for tensor in inputs]
+        logits: Tensor = self._engine(*moved)
+        return logits
+
+    def training_mode(self, on: bool) -> None:
+        """Switch dropout on or off."""
+        self._engine.train(on)
+
+    def micro_step(self, last: bool) -> AbstractContextManager[object]:
+        """Tell DeepSpeed which micro-batch ends the step: not every step has as many."""
+        self._engine.set_gradient_accumulation_boundary(last)
+        return contextlib.nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradients; they are divided among the processes alone."""
+        by_deepspeed = self._configuration.stage > 0
+        scaled = loss if by_deepspeed else loss * self._scale.value
+        self._engine.backward(scaled, scale_wrt_gas=False)
+
+    def step(self, rates: Sequence[float]) -> Tensor | float:
+        """Clip, step, clear."""
+        for group, rate in zip(self._engine.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        if self._configuration.stage == 0:
+            return self._plain_step()
+        self._engine.step()
+        self._scale.update(self._engine.was_step_applied())
+        self._tell_scale()
+        norm: Tensor | float = self._engine.get_global_grad_norm()
+        return norm
+
+    def weights(self) -> dict[str, Tensor]:
+        """Put all weights together, for the process that speaks."""
+        from .partitions import whole_weights
+
+        return whole_weights(self._model, self.speaks)
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Set all weights."""
+        from .partitions import set_whole_weights
+
+        set_whole_weights(self._model, weights)
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Put the optimizer's tensors together, for the process that speaks."""
+        from .partitions import whole_optimizer_state
+
+        optimizer, scale = self._engine.optimizer, self._scale.state() if self.speaks else {}
+        if self._configuration.stage:
+            return scale | whole_optimizer_state(optimizer, self._names(), self.speaks)
+        return scale | {
+            f"{name}/{key}": torch.as_tensor(value).detach().cpu().clone()
+            for parameter, name in self._names().items()
+            for key, value in optimizer.state.get(parameter, {}).items()
+            if self.speaks and value is not None
+        }
+
+    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
+        """Set the optimizer's tensors."""
+        from .partitions import set_whole_optimizer_state
+
+        self._scale.load(state)
+        self._tell_scale()
+        optimizer = self._engine.optimizer
+        if self._configuration.stage:
+            set_whole_optimizer_state(optimizer, self._names(), state)
+            return
+        by_number: dict[int, dict[str, Tensor]] = {}
+        for number, name in enumerate(self._names().values()):
+            own = {k: v.clone() for k, v in state.items() if k.rpartition("/")[0] == name}
+            by_number[number] = {key.rpartition("/")[2]: value for key, value in own.items()}
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": by_number})
+
+    def finish(self) -> None:
+        """Let DeepSpeed go, and leave the process group."""
+        if self._engine is not None:
+            self._engine.destroy()
+        super().finish()
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        groups = [
+            {
+                "params": list(group.parameters.values()),
+                "lr": group.lr,
+                "weight_decay": group.weight_decay,
+            }
+            for group in self._groups
+        ]
+        chosen = self._plan.optimizer
+        if chosen.name == "adagrad" and self._configuration.stage:
+            return LazyAdagrad(groups, **chosen.model_dump(exclude={"name"}))
+        return chosen.build(groups)
+
+    def _plain_step(self) -> Tensor:
+        """Unscale, clip and step without ZeRO."""
+        parameters = list(self._names())
+        if self._scale.enabled:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(1.0 / self._scale.value)
+        limit = self._plan.clip_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        applied = not self._scale.enabled or bool(norm.isfinite())
+        if applied:
+            self._engine.step()
+        else:
+            self._engine.zero_grad()
+        self._scale.update(applied)
+        return norm
+
+    def _tell_scale(self) -> None:
+        if self._scale.enabled and self._configuration.stage:
+            self._engine.optimizer.override_loss_scale(self._scale.value)
+
+    def _names(self) -> dict[nn.Parameter, str]:
+        return {p: name for group in self._groups for name, p in group.parameters.items()}
+
+
+def _import_deepspeed() -> None:
+    import logging
+
+    # Nothing a user of ours can act on: deprecations of torch that DeepSpeed has yet to follow.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+    import deepspeed.ops
+
+    if not os.environ.get("SENTIKIT_DEBUG"):
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # An extension for CPUs that would be compiled now, for half a minute; and a process killed
+    # meanwhile leaves a lock for which all later ones wait.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep DeepSpeed's prints, and the log it opens when imported, away from standard output."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield

@@ -1,0 +1,195 @@
+"""Starts a command in several processes, or finds out that another launcher has.
+
+`--nproc` starts torchrun's agent in place (https://docs.pytorch.org/docs/stable/elastic/run.html).
+Under torchrun, the deepspeed launcher or srun, a command joins the processes there are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from sentikit.errors import InputError, SentikitError
+
+#: Seconds a stopped process has for its last step and its checkpoint, before it is killed.
+SHUTDOWN_SECONDS = 600
+#: Set, to their number, for the processes that `launch` starts.
+_LAUNCHED = "SENTIKIT_LAUNCHED"
+_STOPPED = 130
+
+
+def process_count() -> int:
+    """Return how many processes a launcher has started, this one counted."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_processes() -> int | None:
+    """Return how many processes `launch` has started, or None where another launcher has."""
+    number = os.environ.get(_LAUNCHED)
+    return None if number is None else int(number)
+
+
+def speaks() -> bool:
+    """Say whether this process is the one that writes and talks to the user."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def join_slurm(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what torch.distributed wants to know where srun started several tasks, else nothing.
+
+    See https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES. A batch script has
+    most of these variables too, but it is one process: only srun numbers a step, or its tasks.
+    """
+    given = os.environ if environment is None else environment
+    if "WORLD_SIZE" in given or "SLURM_PROCID" not in given:
+        return {}
+    tasks = int(given.get("SLURM_STEP_NUM_TASKS", given.get("SLURM_NTASKS", "1")))
+    in_batch_script = "SLURM_JOB_ID" in given and "SLURM_STEP_ID" not in given
+    if tasks < 2 or in_batch_script:
+        return {}
+    nodes = given.get("SLURM_STEP_NODELIST", given.get("SLURM_NODELIST", "127.0.0.1"))
+    # Jobs that share a machine must not share a port; their numbers differ.
+    port = 20000 + int(given.get("SLURM_JOB_ID", "0")) % 20000
+    return {
+        "RANK": given["SLURM_PROCID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_RANK": given.get("SLURM_LOCALID", "0"),
+        "MASTER_ADDR": given.get("MASTER_ADDR", first_host(nodes)),
+        "MASTER_PORT": given.get("MASTER_PORT", str(port)),
+    }
+
+
+def first_host(nodes: str) -> str:
+    """Return the first host of Slurm's short list, as ``node07`` of ``node[07-09,12],gpu1``."""
+    match = re.match(r"([^,\[]*)(?:\[([^\],-]+)[^\]]*\])?([^,]*)", nodes)
+    assert match is not None
+    return "".join(part or "" for part in match.groups())
+
+
+def command_arguments(context: click.Context, leave_out: Sequence[str] = ()) -> list[str]:
+    """Write a command as it would be typed, from what click has understood of it.
+
+    Args:
+        context: of the command.
+        leave_out: names of options that must not appear.
+    """
+    words = context.command_path.split()[1:]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if isinstance(parameter, click.Option) and parameter.name not in leave_out:
+            words += _option(parameter, value)
+    return words
+
+
+def _option(option: click.Option, value: Any) -> list[str]:
+    if value is None or value is False or value == option.default:
+        return []
+    if option.is_flag:
+        return [option.opts[0]]
+    values = value if option.multiple else [value]
+    return [word for item in values for word in (option.opts[0], str(item))]
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run ``sentikit ARGUMENTS`` in several processes on this machine; return the exit code.
+
+    Ctrl-C and SIGTERM are passed on to the processes, which then have time to save.
+
+    Raises:
+        InputError: this process was itself started by a launcher.
+        SentikitError: a process was killed.
+    """
+    if "WORLD_SIZE" in os.environ or join_slurm():
+        raise InputError(
+            "--nproc starts the processes itself, and a launcher (torchrun, deepspeed or srun) "
+            "has done so already. Leave --nproc out."
+        )
+    environment = {**worker_environment(processes), _LAUNCHED: str(processes)}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sentikit-") as logs:
+            return _run_agent(processes, arguments, logs)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def worker_environment(processes: int, cores: int | None = None) -> dict[str, str]:
+    """Return variables that divide the machine among the processes, less what the user has set.
+
+    Waiting threads sleep instead of spinning: with spinning ones, two processes on busy cores
+    were measured to run several times slower than one.
+    """
+    if cores is None:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    share = str(max(1, cores // processes))
+    wanted = {
+        "OMP_NUM_THREADS": share,
+        "RAYON_NUM_THREADS": share,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def _run_agent(processes: int, arguments: Sequence[str], logs: str) -> int:
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    # The agent's log tells what the processes have said already, and at greater length.
+    logging.disable(logging.CRITICAL)
+    try:
+        agent = elastic_launch(_agent_config(processes, logs), sys.executable)
+        agent("-m", "sentikit", *arguments)
+    except ChildFailedError as error:
+        return _exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
+    except SignalException:
+        return _STOPPED
+    finally:
+        logging.disable(logging.NOTSET)
+    return 0
+
+
+def _agent_config(processes: int, logs: str) -> Any:
+    """Return what ``torchrun --standalone`` would use."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        # The name of this machine may not resolve; all processes are here.
+        local_addr="localhost",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=logs),
+    )
+    if hasattr(config, "shutdown_timeout"):
+        config.shutdown_timeout = SHUTDOWN_SECONDS
+    return config
+
+
+def _exit_code(codes: Mapping[int, int]) -> int:
+    """Return the code of the process that failed by itself; the others were stopped for it."""
+    for code in codes.values():
+        if code > 0:
+            return code
+    rank, code = min(codes.items(), key=lambda item: item[1] in (-15, -2))
+    raise SentikitError(
+        f"Process {rank} was killed by signal {-code}"
+        + (", perhaps for want of memory" if code == -9 else "")
+        + ". Go on with the same command and --resume."
+    )
