@@ -82,6 +82,12 @@ def site_packages(folder: Path) -> Iterator[SitePackages]:
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:
             module = sys.modules[name]
-            places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
-            if any(place.startswith(str(folder)) for place in places):
+            # A module with an __init__.py has a file; one without has places, and may have many.
+            places = [getattr(module, "__file__", None), *_places(module)]
+            if any(str(place).startswith(str(folder)) for place in places):
                 del sys.modules[name]
+
+
+def _places(module: object) -> list[str]:
+    spec = getattr(module, "__spec__", None)
+    return list(getattr(spec, "submodule_search_locations", None) or [])

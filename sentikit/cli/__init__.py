@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from sentikit import __version__
 from sentikit.errors import did_you_mean
 from sentikit.registry import Registry, default_registry
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: Core commands in the order of a user's day, with their line in ``--help``.
 CORE_COMMANDS: dict[str, str] = {
@@ -62,6 +66,18 @@ class LazyGroup(click.Group):
             known = self.list_commands(ctx)
             raise click.UsageError(f"No such command {name!r}. {did_you_mean(name, known)}", ctx)
         return super().resolve_command(ctx, args) if command is None else (name, command, args[1:])
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command; what its function returns is no exit code."""
+        super().invoke(ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands from their summaries, without importing any, and options."""
+        from click.shell_completion import CompletionItem
+
+        known = {**CORE_COMMANDS, **plugin_commands(default_registry())}
+        items = [CompletionItem(n, help=s) for n, s in known.items() if n.startswith(incomplete)]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from their summaries, without importing any."""
@@ -115,7 +131,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output went away (as `| head` does); there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
+        sys.exit(1)
+    except OSError as error:
+        _debug_traceback()
+        _give_up_output()
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {place}{error.strerror or error}.", err=True)
         sys.exit(1)
     except Exception as error:
         _debug_traceback()
@@ -126,6 +148,14 @@ def main(arguments: list[str] | None = None) -> None:
             err=True,
         )
         sys.exit(1)
+
+
+def _give_up_output() -> None:
+    """Drop output that could not be written, lest Python try again at exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _debug_traceback() -> None:

@@ -96,10 +96,11 @@ def _full_hook_name(hook: str) -> str:
     from sentikit.errors import unknown_name
     from sentikit.hookspecs import KINDS
 
-    for name in (hook, f"register_{hook}"):
-        if name in KINDS:
-            return name
-    raise unknown_name("hook", hook, KINDS)
+    short = hook.removeprefix("register_")
+    known = [name.removeprefix("register_") for name in KINDS]
+    if short not in known:
+        raise unknown_name("hook", hook, known)
+    return f"register_{short}"
 
 
 def _offering(reports: Sequence[PluginReport], hook: str) -> list[PluginReport]:

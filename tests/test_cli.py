@@ -1,0 +1,272 @@
+"""The command line as a whole: lazy, forgiving, and never a traceback unless asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from plugin_writing import SitePackages, site_packages
+
+from sentikit.cli import CORE_COMMANDS, sentikit
+
+HEAVY = ("torch", "transformers", "datasets", "numpy", "pandas", "openai")
+COMMAND_PLUGIN = """
+from sentikit import hookimpl
+
+@hookimpl
+def register_commands(register):
+    register({name!r}, f"{{__name__}}_command:run", summary={summary!r})
+"""
+COMMAND = """
+import click
+
+@click.command()
+def run():
+    {body}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SitePackages]:
+    """A folder of distributions that the commands run below can import from."""
+    with site_packages(tmp_path / "site-packages") as site:
+        monkeypatch.setenv("PYTHONPATH", str(site.folder))
+        yield site
+
+
+def add_command(
+    site: SitePackages, plugin: str, command: str, body: str, summary: str = ""
+) -> None:
+    site.add_plugin(plugin, COMMAND_PLUGIN.format(name=command, summary=summary))
+    site.add_module(f"{plugin}_command", COMMAND.format(body=body))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "sentikit", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+class TestHelp:
+    def test_lists_core_and_plugin_commands(self, site: SitePackages) -> None:
+        add_command(site, "film", "rate-films", "pass", summary="Rate films.")
+        result = run("--help")
+        assert (result.returncode, result.stderr) == (0, "")
+        for name, summary in {**CORE_COMMANDS, "rate-films": "Rate films."}.items():
+            assert re.search(rf"^  {name} +{re.escape(summary)}$", result.stdout, re.MULTILINE)
+
+    def test_imports_nothing_heavy(self, site: SitePackages) -> None:
+        add_command(site, "film", "rate-films", "pass")
+        code = (
+            "import sys, json\n"
+            "from sentikit.cli import main\n"
+            "try:\n"
+            "    main(['--help'])\n"
+            "except SystemExit:\n"
+            "    print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        loaded = json.loads(result.stderr)
+        assert "film" in loaded
+        assert "film_command" not in loaded
+        assert not {*HEAVY, "pydantic", "pyarrow", "rich", "yaml", "sklearn"} & set(loaded)
+        assert not [name for name in loaded if name.startswith("sentikit.cli.")]
+
+    def test_a_core_command_looks_at_no_plugin(self, site: SitePackages) -> None:
+        site.add_plugin("film", "open('imported', 'w')")
+        assert run("train", "--help").returncode == 0
+        assert not Path("imported").exists()
+        run("--help")
+        assert Path("imported").exists()
+
+    def test_switched_off_plugins_are_gone(
+        self, site: SitePackages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add_command(site, "film", "rate-films", "pass")
+        monkeypatch.setenv("SENTIKIT_DISABLE_PLUGINS", "film")
+        assert "rate-films" not in run("--help").stdout
+        assert run("rate-films").returncode == 2
+
+    def test_a_broken_plugin_is_no_obstacle(self, site: SitePackages) -> None:
+        site.add_plugin("film", "raise SystemExit('mine')")
+        result = run("--help")
+        assert (result.returncode, result.stderr) == (0, "")
+
+    def test_every_command_gives_an_example_with_options_it_has(self) -> None:
+        for name, command in leaf_commands(sentikit, "sentikit"):
+            text = f"{command.help}\n{command.epilog}"
+            examples = [line for line in text.splitlines() if f"{name} " in f"{line} "]
+            assert examples, f"{name} --help shows no example"
+            known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+            for example in examples:
+                used = re.findall(r"(?<=\s)--?[a-z][\w-]*", example.partition(name)[2])
+                assert set(used) <= known, f"{name}: {example}"
+
+    def test_the_list_of_commands_says_what_their_help_says(self) -> None:
+        context = click.Context(sentikit)
+        for name, summary in CORE_COMMANDS.items():
+            command = sentikit.get_command(context, name)
+            assert command is not None
+            first = (command.help or "").split("\n\n")[0].replace("\n", " ")
+            words = summary.rstrip(".").split()
+            assert [word for word in words if word not in first] == [], (name, summary, first)
+
+
+def leaf_commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield the commands that do something, with all the words that call them."""
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    context = click.Context(command)
+    for inner in command.list_commands(context):
+        below = command.get_command(context, inner)
+        assert below is not None
+        yield from leaf_commands(below, f"{name} {inner}")
+
+
+class TestNames:
+    def test_an_unknown_command(self) -> None:
+        result = run("trian")
+        assert result.returncode == 2
+        assert "No such command 'trian'. Did you mean 'train'?" in result.stderr
+        assert "Traceback" not in result.stderr
+
+    def test_plugin_commands_are_suggested_too(self, site: SitePackages) -> None:
+        add_command(site, "film", "rate-films", "pass")
+        assert "Did you mean 'rate-films'?" in run("rate-film").stderr
+
+    def test_a_plugin_command_runs(self, site: SitePackages) -> None:
+        add_command(site, "film", "rate-films", "click.echo('rated')")
+        for name in ("rate-films", "film/rate-films"):
+            result = run(name)
+            assert (result.returncode, result.stdout, result.stderr) == (0, "rated\n", "")
+
+    def test_a_core_command_cannot_be_replaced(self, site: SitePackages) -> None:
+        add_command(site, "film", "train", "click.echo('mine')", summary="Mine.")
+        assert "--recipe" in run("train", "--help").stdout
+        assert run("film/train").stdout == "mine\n"
+        listed = run("--help").stdout
+        assert "film/train" in listed
+        assert len(re.findall(r"^  train ", listed, re.MULTILINE)) == 1
+
+    def test_a_command_claimed_twice_names_both_owners(self, site: SitePackages) -> None:
+        add_command(site, "film", "rate", "click.echo('films')")
+        add_command(site, "food", "rate", "click.echo('food')")
+        result = run("rate")
+        assert result.returncode == 2
+        assert "claimed by the plugins 'film' (film) and 'food' (food)" in result.stderr
+        assert run("food/rate").stdout == "food\n"
+        assert "food/rate" in run("--help").stdout
+
+    def test_a_command_that_cannot_be_imported(self, site: SitePackages) -> None:
+        site.add_plugin("film", COMMAND_PLUGIN.format(name="rate", summary=""))
+        result = run("rate")
+        assert result.returncode == 1
+        assert "The command 'rate' of plugin 'film' cannot be loaded" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("body", "code", "message"),
+        [
+            ("import sentikit; raise sentikit.InputError('Wrong key.')", 2, "Error: Wrong key.\n"),
+            ("import sentikit; raise sentikit.SentikitError('No net.')", 1, "Error: No net.\n"),
+            ("raise click.UsageError('Wrong use.')", 2, "Error: Wrong use.\n"),
+            ("raise ValueError('odd')", 1, "Error: ValueError: odd\nThis is not a mistake"),
+            ("open('/no/such/file')", 1, "Error: /no/such/file: No such file or directory.\n"),
+            ("raise KeyboardInterrupt", 130, "Stopped.\n"),
+            ("raise click.Abort", 130, "Stopped.\n"),
+            ("raise SystemExit(3)", 3, ""),
+            ("raise click.exceptions.Exit(4)", 4, ""),
+            ("return 5", 0, ""),
+            ("return 'text'", 0, ""),
+        ],
+    )
+    def test_exit_codes_and_messages(
+        self, site: SitePackages, body: str, code: int, message: str
+    ) -> None:
+        add_command(site, "film", "rate", body)
+        result = run("rate")
+        assert result.returncode == code
+        assert message in result.stderr
+        assert bool(result.stderr) == bool(message)
+        assert "Traceback" not in result.stderr
+
+    def test_debug_shows_where(self, site: SitePackages) -> None:
+        add_command(site, "film", "rate", "raise ValueError('odd')")
+        result = run("--debug", "rate")
+        assert result.returncode == 1
+        assert "Traceback" in result.stderr
+        assert "film_command.py" in result.stderr
+        assert result.stderr.endswith("ValueError: odd\n")
+
+    def test_a_wrong_option(self) -> None:
+        result = run("train", "--recip", "x")
+        assert result.returncode == 2
+        assert "No such option '--recip'" in result.stderr
+        assert "'--recipe'" in result.stderr
+
+    def test_a_reader_that_goes_away(self, site: SitePackages) -> None:
+        body = "[click.echo('x' * 1000) for _ in range(10_000)]"
+        add_command(site, "film", "rate", body)
+        command = f"{sys.executable} -m sentikit rate | head -c 10"
+        result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+        assert result.stdout == "x" * 10
+        assert result.stderr == ""
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+    def test_an_output_that_is_full(self, site: SitePackages) -> None:
+        add_command(site, "film", "rate", "click.echo('rated')")
+        with Path("/dev/full").open("w") as full:
+            result = subprocess.run(
+                [sys.executable, "-m", "sentikit", "rate"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+            )
+        assert result.returncode == 1
+        assert result.stderr == "Error: No space left on device.\n"
+
+
+class TestCompletion:
+    def complete(self, words: str) -> list[str]:
+        environment = {**os.environ, "_SENTIKIT_COMPLETE": "bash_complete"}
+        environment |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+        result = subprocess.run(
+            [sys.executable, "-c", "from sentikit.cli import main; main()"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return [line.partition(",")[2] for line in result.stdout.splitlines()]
+
+    def test_commands_of_core_and_plugins(self, site: SitePackages) -> None:
+        site.add_plugin("film", COMMAND_PLUGIN.format(name="plug", summary="Its module is gone."))
+        assert self.complete("sentikit pl") == ["plugins", "plug"]
+
+    def test_subcommands_and_options(self) -> None:
+        assert self.complete("sentikit plugins l") == ["list"]
+        assert self.complete("sentikit plugins list --js") == ["--json"]
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_there_is_a_script_for_each_shell(self, shell: str) -> None:
+        environment = {**os.environ, "_SENTIKIT_COMPLETE": f"{shell}_source"}
+        command = [sys.executable, "-c", "from sentikit.cli import main; main()"]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert (result.returncode, "sentikit" in result.stdout) == (0, True)
+
+
+def test_the_version() -> None:
+    assert re.fullmatch(r"sentikit, version \d+\.\d+\.\d+\S*\n", run("--version").stdout)
