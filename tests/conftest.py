@@ -48,6 +48,29 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_reviews(tmp_path_factory.mktemp("reviews"))
 
 
+@pytest.fixture(scope="session")
+def trained_run(
+    tiny_encoder: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run that trained the tiny encoder on the reviews and predicted their test split."""
+    from sentikit.recipe.resolving import resolve_values
+    from sentikit.recipe.train_parts import train_parts
+    from sentikit.registry import default_registry
+    from sentikit.training.job import JobOptions, train
+
+    splits = {split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")}
+    recipe = {
+        "dataset": {"name": "files", **splits},
+        "encoder": {"name": "transformers", "model": str(tiny_encoder), "max_length": 64},
+        "head": {"name": "linear", "pooling": "mean"},
+        "training": {"epochs": 2, "batch_size": 16, "lr": 1e-3},
+    }
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    parts = train_parts(resolve_values(recipe, "tiny", "the test"), default_registry())
+    train(parts, folder, JobOptions(device="cpu"))
+    return folder
+
+
 @pytest.fixture
 def tiny_recipe(tiny_encoder: Path, reviews: Path, tmp_path: Path) -> Path:
     """A recipe that trains the tiny encoder on the reviews in a second or two."""

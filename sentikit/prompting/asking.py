@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import SentikitError
 from sentikit.prompting.backend import ChatRequest
 from sentikit.prompting.briefing import Briefing
 from sentikit.prompting.messages import Message
@@ -70,7 +70,7 @@ def questions(
 def _messages(parts: PromptParts, given: PromptInput, row: int) -> tuple[Message, ...]:
     name = parts.recipe.values.get("strategy", {}).get("name", "zero-shot")
     try:
-        messages = tuple(parts.strategy.messages(given))
+        messages: Any = parts.strategy.messages(given)
     except SentikitError:
         raise
     except Exception as error:
@@ -78,9 +78,10 @@ def _messages(parts: PromptParts, given: PromptInput, row: int) -> tuple[Message
             f"The strategy {name!r} failed at row {row + 1}: {type(error).__name__}: {error}. "
             "Repair its plugin."
         ) from error
-    if not messages or not all(isinstance(message, Message) for message in messages):
-        raise InputError(
-            f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "
-            "sentikit.Message is needed. Repair its plugin."
-        )
-    return messages
+    some = isinstance(messages, list | tuple) and messages
+    if some and all(isinstance(message, Message) for message in messages):
+        return tuple(messages)
+    raise SentikitError(
+        f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "
+        "sentikit.Message is needed. Repair its plugin."
+    )

@@ -150,12 +150,13 @@ def load_findings(path: Path, key: str) -> Findings | None:
     if not path.is_file():
         return None
     try:
-        with disk_errors(path), np.load(path, allow_pickle=False) as arrays:
-            if str(arrays["identity"]) != key:
-                return None
-            opinion = None
-            if "labels" in arrays:
-                opinion = Labelling(arrays["labels"], arrays["probabilities"])
-            return Findings(opinion, arrays.get("shown"))
+        with disk_errors(path), path.open("rb") as stream:
+            arrays = dict(np.load(stream, allow_pickle=False))
+        if str(arrays["identity"]) != key:
+            return None
+        opinion = None
+        if "labels" in arrays:
+            opinion = Labelling(arrays["labels"], arrays["probabilities"])
+        return Findings(opinion, arrays.get("shown"))
     except (BadZipFile, EOFError, ValueError, KeyError):
         return None

@@ -1,0 +1,233 @@
+"""The encoder's opinion comes from a model, a run or a file, and belongs to the texts or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prompt_runs import make_parts
+
+import sentikit
+from sentikit import InputError
+from sentikit.prompting.asking import questions
+from sentikit.prompting.briefing import Briefing, brief
+from sentikit.prompting.split import split_to_label
+from sentikit.registry import default_registry
+
+LLM = {"backend": "replay", "run": "unused.csv"}
+ROWS = ["text,label", "Good,positive", "Bad,negative", "Good,positive"]
+
+
+def briefing(dataset: dict[str, Any], keep: Path | None = None, **more: Any) -> Briefing:
+    sections = {"dataset": dataset, "llm": LLM, **more}
+    parts = make_parts(**sections)
+    return brief(parts, split_to_label(parts), default_registry(), keep)
+
+
+def files(path: str, rows: list[str] | None = None) -> dict[str, Any]:
+    Path(path).write_text("\n".join(rows or ROWS) + "\n", encoding="utf-8")
+    return {"name": "files", "test": path}
+
+
+def shown_labels(found: Briefing) -> list[str]:
+    return [found.of(row, "").opinion.label for row in range(len(found.opinion.labels))]  # type: ignore[union-attr]
+
+
+def test_columns_of_a_file_in_another_order() -> None:
+    Path("said.csv").write_text(
+        "text,base,base_p\n"
+        'Bad,neutral,"[0.2, 0.5, 0.3]"\n'
+        'Good,positive,"[0.1, 0.2, 0.7]"\n'
+        'Good,negative,"[0.6, 0.2, 0.2]"\n'
+    )
+    strategy = {
+        "name": "label-probabilities",
+        "encoder": "said.csv",
+        "label_column": "base",
+        "probabilities_column": "base_p",
+    }
+    found = briefing(files("test.csv"), strategy=strategy)
+    assert shown_labels(found) == ["positive", "neutral", "negative"]
+    assert found.of(0, "Good").opinion == sentikit.Opinion(
+        "positive", {"negative": 0.1, "neutral": 0.2, "positive": 0.7}
+    )
+
+
+def test_records_that_do_not_match_are_refused_with_count_and_first_difference() -> None:
+    Path("said.csv").write_text("text,prediction\nGood,neutral\nOther,neutral\nMore,neutral\n")
+    with pytest.raises(InputError) as caught:
+        briefing(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
+    assert caught.value.message == (
+        "said.csv does not belong to files/test: 2 of 3 examples are not in it. "
+        "The first is row 2, 'Bad', where it has 'Other'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rows", "message"),
+    [
+        ("label", ["Good,", "Bad,negative", "Good,"], "no valid label for 2 of 3 .* row 1"),
+        ("probabilities", ["Good,positive", "Bad,negative", "Good,positive"], "labels without"),
+    ],
+)
+def test_gaps_in_what_the_strategy_shows_are_refused(
+    strategy: str, rows: list[str], message: str
+) -> None:
+    Path("said.csv").write_text("\n".join(["text,prediction", *rows]) + "\n")
+    with pytest.raises(InputError, match=message):
+        briefing(files("test.csv"), strategy={"name": strategy, "encoder": "said.csv"})
+
+
+def test_probabilities_missing_in_some_rows_are_refused() -> None:
+    Path("said.csv").write_text(
+        'text,prediction,probabilities\nGood,positive,"[0.1, 0.2, 0.7]"\nBad,negative,\n'
+        'Good,positive,"[0.1, 0.2, 0.7]"\n'
+    )
+    strategy = {"name": "probabilities", "encoder": "said.csv"}
+    with pytest.raises(InputError, match=r"no probabilities for 1 of 3 examples, .* row 2"):
+        briefing(files("test.csv"), strategy=strategy)
+
+
+def test_an_encoder_of_other_classes_is_refused() -> None:
+    Path("said.csv").write_text("text,gold,prediction\nGood,spam,spam\nBad,ham,ham\nGood,ham,ham\n")
+    with pytest.raises(InputError, match="knows the classes ham, spam; the dataset has negative"):
+        briefing(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
+
+
+def test_the_opinion_inside_an_augmented_file() -> None:
+    Path("e3.csv").write_text(
+        "review,classification,prediction,match,classifier_decision,source\n"
+        "Good,positive,positive,True,neutral,a\nBad,negative,positive,True,negative,a\n"
+        "Good,positive,positive,True,positive,a\n"
+    )
+    found = briefing(files("test.csv"), strategy={"name": "label", "encoder": "e3.csv#encoder"})
+    assert shown_labels(found) == ["neutral", "negative", "positive"]
+
+
+def test_a_strategy_that_needs_an_encoder_and_has_none() -> None:
+    for name in ("label", "probabilities", "examples", "all"):
+        with pytest.raises(InputError, match=r"strategy\.encoder: the strategy '.*' shows an enc"):
+            make_parts(dataset={"name": "demo"}, llm=LLM, strategy={"name": name})
+
+
+def test_no_such_encoder() -> None:
+    strategy = {"name": "label", "encoder": "runs/none"}
+    with pytest.raises(InputError, match="runs/none does not exist"):
+        briefing(files("test.csv"), strategy=strategy)
+
+
+def test_a_run_gives_what_it_recorded_of_the_split(trained_run: Path, reviews: Path) -> None:
+    recorded = sentikit.read_run(trained_run)
+    dataset = {"name": "files", "test": f"{reviews}/test.csv"}
+    strategy = {"name": "probabilities", "encoder": str(trained_run)}
+    found = briefing(dataset, strategy=strategy)
+    assert found.opinion is not None
+    assert (found.opinion.labels == recorded.answers.labels).all()
+    np.testing.assert_array_equal(found.opinion.probabilities, recorded.answers.probabilities)
+
+
+def test_a_runs_model_is_asked_about_other_texts(trained_run: Path, reviews: Path) -> None:
+    dataset = {"name": "files", "test": f"{reviews}/validation.csv"}
+    found = briefing(dataset, strategy={"name": "probabilities", "encoder": str(trained_run)})
+    texts = sentikit.open_dataset(dataset).split("test").texts
+    classifier = sentikit.load(trained_run, device="cpu")
+    assert found.opinion is not None
+    expected = classifier.predict_proba(texts)
+    np.testing.assert_allclose(found.opinion.probabilities, expected, atol=1e-6)
+    assert shown_labels(found) == classifier.predict(texts)
+    by_folder = briefing(
+        dataset, strategy={"name": "probabilities", "encoder": str(trained_run / "model")}
+    )
+    np.testing.assert_allclose(by_folder.opinion.probabilities, expected, atol=1e-6)  # type: ignore[union-attr]
+
+
+def test_what_a_model_said_is_kept_for_a_resumed_run(trained_run: Path, reviews: Path) -> None:
+    dataset = {"name": "files", "test": f"{reviews}/validation.csv"}
+    strategy = {"name": "label-probabilities", "encoder": str(trained_run / "model")}
+    keep = Path("encoder.npz")
+    first = briefing(dataset, keep, strategy=strategy)
+    written = keep.read_bytes()
+    again = briefing(dataset, keep, strategy=strategy)
+    assert first.of(5, "x") == again.of(5, "x")
+    assert keep.read_bytes() == written
+    other = {"name": "files", "test": f"{reviews}/train.csv"}
+    assert len(briefing(other, keep, strategy=strategy).opinion.labels) == 96  # type: ignore[union-attr]
+    keep.write_bytes(written[: len(written) // 2])
+    assert briefing(dataset, keep, strategy=strategy).of(5, "x") == first.of(5, "x")
+
+
+def test_the_questions_of_a_split(trained_run: Path, reviews: Path) -> None:
+    parts = make_parts(
+        dataset={"name": "files", "test": f"{reviews}/test.csv"},
+        llm=LLM,
+        strategy={"name": "label", "encoder": str(trained_run)},
+    )
+    split = split_to_label(parts, limit=20)
+    asked = list(questions(parts, split, brief(parts, split, default_registry())))
+    assert len(asked) == 20
+    first = asked[0]
+    assert first.request.labels == ("negative", "neutral", "positive")
+    assert first.request.text == first.row.text == split.examples.texts[0]
+    assert f"Review: {first.row.text}\n" in first.request.messages[0].content
+    assert first.row.opinion is not None
+    assert f"Classifier Decision: {first.row.opinion.label}\n" in first.request.messages[0].content
+    texts = [question.row.text for question in asked]
+    for number, question in enumerate(asked):
+        assert question.request.occurrence == texts[:number].count(question.row.text)
+
+
+def test_a_broken_strategy_is_named() -> None:
+    parts = make_parts(dataset=files("test.csv"), llm=LLM)
+    split = split_to_label(parts)
+
+    class Broken(sentikit.PromptStrategy):
+        def messages(self, given: sentikit.PromptInput) -> list[sentikit.Message]:
+            raise KeyError("oops")
+
+    class Wordy(sentikit.PromptStrategy):
+        def messages(self, given: sentikit.PromptInput) -> Any:
+            return given.text
+
+    for strategy, message in ((Broken, "failed at row 1: KeyError"), (Wordy, "returned 'Good'")):
+        own = parts.__class__(**{**parts.__dict__, "strategy": strategy(strategy.Settings())})
+        with pytest.raises(sentikit.SentikitError, match=message):
+            next(questions(own, split, Briefing(split.classes)))
+
+
+def test_the_studys_opinions_belong_to_the_validation_split(shared_data: Path) -> None:
+    parts = make_parts(
+        dataset={"name": "merged", "path": str(shared_data / "merged")},
+        split="validation",
+        llm=LLM,
+        strategy={
+            "name": "label-probabilities",
+            "encoder": str(shared_data / "recorded" / "validation-with-electra-predictions.csv"),
+            "label_column": "electra_large_prediction",
+            "probabilities_column": "electra_large_probabilities",
+        },
+    )
+    split = split_to_label(parts)
+    found = brief(parts, split, default_registry())
+    assert found.opinion is not None
+    assert len(found.opinion.labels) == 5421
+    assert found.of(0, "x").opinion == sentikit.Opinion(
+        "neutral",
+        {
+            "negative": 0.0002572769590187818,
+            "neutral": 0.9571502208709717,
+            "positive": 0.04259249195456505,
+        },
+    )
+    wrong = make_parts(
+        dataset={"name": "merged", "path": str(shared_data / "merged")},
+        llm=LLM,
+        strategy={
+            "name": "label",
+            "encoder": str(shared_data / "recorded" / "validation-with-electra-predictions.csv"),
+            "label_column": "electra_large_prediction",
+        },
+    )
+    with pytest.raises(InputError, match="6,530 of 6,530 examples are not in it"):
+        brief(wrong, split_to_label(wrong), default_registry())

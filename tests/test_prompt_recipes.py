@@ -1,0 +1,160 @@
+"""Recipes of the kinds prompt, cascade and vote are checked like those of training."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentikit import InputError
+from sentikit.recipe.checks import check_recipe
+from sentikit.recipe.prompt_parts import prompt_parts
+from sentikit.recipe.resolving import resolve_recipe, resolve_values
+from sentikit.recipe.train_parts import train_parts
+from sentikit.registry import default_registry
+
+REGISTRY = default_registry()
+OPENAI = {"backend": "openai", "model": "some-model"}
+FAMILIES = {"gpt-4o-mini": "gpt-4o-mini-2024-07-18", "gpt-4o": "gpt-4o-2024-08-06"}
+
+
+def problems(**sections: Any) -> list[str]:
+    recipe = resolve_values(sections, "own", "the test")
+    return [str(problem) for problem in check_recipe(recipe, REGISTRY)]
+
+
+def prompt_problems(**sections: Any) -> list[str]:
+    return problems(**{"kind": "prompt", "dataset": {"name": "demo"}, "llm": OPENAI, **sections})
+
+
+def test_the_shortest_prompt_recipe() -> None:
+    assert prompt_problems() == []
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    found = prompt_problems(
+        llm={"backend": "opnai", "model": "m", "temprature": 1, "max_tokens": 0},
+        strategy={"name": "labels", "encoder": "runs/e1"},
+        splitt="test",
+    )
+    assert any("llm.backend: There is no LLM backend named 'opnai'" in line for line in found)
+    assert any("llm.max_tokens" in line for line in found)
+    assert any(
+        "strategy.name: There is no prompt strategy named 'labels'" in line for line in found
+    )
+    assert any("splitt: unknown key. Did you mean 'split'?" in line for line in found)
+
+
+def test_unknown_keys_are_met_with_the_nearest_of_both_schemas() -> None:
+    (line,) = prompt_problems(llm={**OPENAI, "temprature": 0.1})
+    assert line == "llm.temprature: unknown key. Did you mean 'temperature'?"
+    (line,) = prompt_problems(strategy={"name": "zero-shot", "finetuned": True})
+    assert line == "strategy.finetuned: unknown key. Did you mean 'fine_tuned'?"
+    (line,) = prompt_problems(llm={"model": "m"})
+    assert line.startswith("llm.backend: a name is needed. Known: ")
+
+
+def test_a_train_recipe_is_refused_with_the_right_command() -> None:
+    with pytest.raises(InputError, match=r"kind prompt, not train\. Run it with sentikit train"):
+        prompt_parts(resolve_recipe("minilm"), REGISTRY)
+    with pytest.raises(InputError, match=r"kind train, not prompt\. Run it with sentikit prompt"):
+        train_parts(resolve_recipe("b3-gpt-4o-mini-zero-shot"), REGISTRY)
+
+
+def test_another_backend_drops_the_settings_of_the_first() -> None:
+    recipe = resolve_recipe(
+        "b3-gpt-4o-mini-zero-shot", ["llm.backend=replay", "llm.run=old.csv"], REGISTRY
+    )
+    assert recipe.values["llm"] == {"backend": "replay", "run": "old.csv"}
+    assert check_recipe(recipe, REGISTRY) == []
+
+
+def test_model_and_address_are_set_from_outside() -> None:
+    settings = ["llm.model=qwen", "llm.base_url=http://localhost:8000/v1", "llm.temperature=1e-1"]
+    recipe = resolve_recipe("current-zero-shot", settings, REGISTRY)
+    parts = prompt_parts(recipe, REGISTRY)
+    assert parts.llm.model == "qwen"
+    assert parts.llm_options.temperature == 0.1
+
+
+def test_every_bundled_recipe_is_right() -> None:
+    for name in REGISTRY.names("register_recipes"):
+        assert check_recipe(resolve_recipe(name, registry=REGISTRY), REGISTRY) == [], name
+
+
+def rows_of_the_study(path: Path) -> list[dict[str, str]]:
+    ids = {"B3", "B4", *(f"E{n}" for n in range(3, 10)), *(f"E{n}" for n in range(19, 25))}
+    with path.open(encoding="utf-8") as stream:
+        return [row for row in csv.DictReader(stream) if row["id"] in ids]
+
+
+STRATEGIES = {
+    "Baseline (Zero shot)": "zero-shot",
+    "Prompt, Label": "label",
+    "Prompt, Label, Examples (Few shot)": "examples",
+    "Prompt, Label, Balanced Ex. (Few shot)": "balanced-examples",
+    "Prompt, Probs": "probabilities",
+    "Prompt, Label, Probs": "label-probabilities",
+    "Prompt, Label, Probs, Examples": "all",
+}
+
+
+def test_the_studys_rows_have_their_recipes(shared_data: Path) -> None:
+    rows = rows_of_the_study(shared_data / "recorded" / "published-round1.csv")
+    assert len(rows) == 15
+    names = REGISTRY.names("register_recipes")
+    for row in rows:
+        (name,) = (name for name in names if name.startswith(f"{row['id'].lower()}-"))
+        values = resolve_recipe(name, registry=REGISTRY).values
+        assert values["llm"]["model"] == FAMILIES[row["gpt"]]
+        assert values["llm"]["temperature"] == 0.0
+        assert values["strategy"]["name"] == STRATEGIES[row["description"]]
+        size = row["electra"].removeprefix("ELECTRA ").removesuffix(" FT").lower()
+        if size:
+            assert values["strategy"]["encoder"] == f"runs/electra-{size}"
+
+
+def test_the_current_models_name_stands_in_one_place() -> None:
+    recipes = Path(REGISTRY.find("register_recipes", "current-zero-shot").target).parent
+    model = resolve_recipe("current-zero-shot").values["llm"]["model"]
+    holders = [path.name for path in recipes.glob("*.yaml") if model in path.read_text()]
+    assert holders == ["current-zero-shot.yaml"]
+
+
+def cascade(**settings: Any) -> list[str]:
+    defaults = {"encoder": "minilm", "llm": "current-zero-shot", "threshold": 0.8}
+    chosen = {key: value for key, value in {**defaults, **settings}.items() if value is not None}
+    return problems(kind="cascade", cascade=chosen)
+
+
+def test_cascades() -> None:
+    assert cascade() == []
+    assert cascade(threshold=None, tune={"goal": "calls", "target": 0.2}) == []
+    assert cascade(encoder="runs/anything", llm="results.csv#encoder") == []
+    (line,) = cascade(threshold=None)
+    assert "give either a threshold or tune" in line
+    (line,) = cascade(tune={"goal": "f1"})
+    assert "give either a threshold or tune" in line
+    (line,) = cascade(threshold=None, tune={"goal": "cost"})
+    assert "goal 'cost' needs a target" in line
+    (line,) = cascade(threshold=None, tune={"goal": "calls", "target": 20})
+    assert "a share of calls is at most 1" in line
+    (line,) = cascade(threshold=1.5)
+    assert line.startswith("cascade.threshold")
+    (line,) = cascade(encoder="minilmm")
+    assert line.startswith("cascade.encoder: There is no recipe named 'minilmm'. Did you mean")
+    (line,) = cascade(llm="cascade-minilm-local")
+    assert "is of kind cascade; a member must be one classifier" in line
+
+
+def test_votes() -> None:
+    members = ["minilm", "b3-gpt-4o-mini-zero-shot", "runs/x"]
+    assert problems(kind="vote", vote={"members": members, "ties": "probability"}) == []
+    (line,) = problems(kind="vote", vote={"members": ["minilm"]})
+    assert line.startswith("vote.members")
+    (line,) = problems(kind="vote", vote={"members": [*members, "nobody"]})
+    assert line.startswith("vote.members.3: There is no recipe named 'nobody'")
+    (line,) = problems(kind="vote", vote={"members": members, "ties": "coin"})
+    assert line.startswith("vote.ties")

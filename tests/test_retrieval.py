@@ -1,0 +1,189 @@
+"""Examples are the labelled texts most alike, and never give a label away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prompt_runs import make_parts
+
+import sentikit
+from sentikit import Examples, ExamplesNeeded, InputError
+from sentikit.prompting.briefing import Briefing, brief
+from sentikit.prompting.encoding import read_texts
+from sentikit.prompting.retrieval import Pool, choose_examples
+from sentikit.prompting.split import split_to_label
+from sentikit.registry import default_registry
+
+CLASSES = ("negative", "neutral", "positive")
+DEMO = {"dataset": {"name": "demo"}, "split": "train"}
+LLM = {"backend": "replay", "run": "unused.csv"}
+
+
+def unit(rows: Any) -> Any:
+    vectors = np.asarray(rows, np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def random_pool(size: int, seed: int = 0) -> Pool:
+    generator = np.random.default_rng(seed)
+    labels = [CLASSES[number] for number in generator.integers(0, 3, size)]
+    texts = [f"text {number}" for number in range(size)]
+    return Pool(texts, labels, unit(generator.normal(size=(size, 8))))
+
+
+def test_the_most_alike_come_first() -> None:
+    pool = random_pool(200)
+    queries = unit(np.random.default_rng(1).normal(size=(50, 8)))
+    asked = [f"query {number}" for number in range(50)]
+    found = pool.nearest(queries, asked, ExamplesNeeded(5), CLASSES)
+    expected = np.argsort(-(queries @ pool.embeddings.T), axis=1)[:, :5]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_balanced_examples_come_class_by_class() -> None:
+    pool = random_pool(200)
+    queries = unit(np.random.default_rng(1).normal(size=(20, 8)))
+    found = pool.nearest(queries, ["?"] * 20, ExamplesNeeded(2, balanced=True), CLASSES)
+    assert found.shape == (20, 6)
+    similarities = queries @ pool.embeddings.T
+    for row, shown in enumerate(found):
+        labels = [pool.labels[number] for number in shown]
+        assert labels == ["negative"] * 2 + ["neutral"] * 2 + ["positive"] * 2
+        for name, start in zip(CLASSES, (0, 2, 4), strict=True):
+            group = [n for n, label in enumerate(pool.labels) if label == name]
+            best = sorted(group, key=lambda n: -similarities[row, n])[:2]
+            assert shown[start : start + 2].tolist() == best
+
+
+def test_a_text_never_finds_itself() -> None:
+    pool = random_pool(30)
+    asked = [" Text  0", "text 1"]
+    found = pool.nearest(pool.embeddings[:2], asked, ExamplesNeeded(3), CLASSES)
+    assert 0 not in found[0]
+    assert 1 not in found[1]
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = random_pool(100)
+    queries, asked = pool.embeddings[::-1].copy(), pool.texts[::-1]
+    whole = pool.nearest(queries, asked, ExamplesNeeded(4), CLASSES)
+    monkeypatch.setattr("sentikit.prompting.retrieval._BLOCK", 700)
+    np.testing.assert_array_equal(pool.nearest(queries, asked, ExamplesNeeded(4), CLASSES), whole)
+
+
+def test_equally_alike_texts_keep_their_order() -> None:
+    pool = Pool(["a", "b", "c"], ["neutral"] * 3, unit([[1, 0], [1, 0], [1, 0]]))
+    found = pool.nearest(unit([[1, 0]]), ["?"], ExamplesNeeded(2), CLASSES)
+    assert found.tolist() == [[0, 1]]
+
+
+def test_a_pool_too_small_is_refused() -> None:
+    pool = Pool(["a", "b"], ["neutral", "positive"], unit([[1, 0], [0, 1]]))
+    with pytest.raises(InputError, match="shows 2 examples, and there are 2 to choose from"):
+        pool.check(ExamplesNeeded(2), CLASSES)
+    with pytest.raises(InputError, match="1 examples of negative, and there are 0"):
+        pool.check(ExamplesNeeded(1, balanced=True), CLASSES)
+
+
+def test_nothing_of_the_evaluated_split_and_nothing_twice() -> None:
+    candidates = Examples.from_columns(
+        ["fine", "Evaluated", "new", "NEW ", "unlabelled"],
+        ["neutral", "positive", "negative", "negative", None],
+    )
+    evaluated = Examples.from_columns(["evaluated "])
+    chosen = choose_examples(candidates, evaluated, "all", 0, "demo/validation")
+    assert chosen.texts == ["fine", "new"]
+    with pytest.raises(InputError, match="asks for 3; demo/validation has 2 labelled texts"):
+        choose_examples(candidates, evaluated, 3, 0, "demo/validation")
+
+
+def test_a_drawn_pool_follows_from_its_seed() -> None:
+    candidates = Examples.from_columns([f"t{n}" for n in range(100)], ["neutral"] * 100)
+    nothing = Examples.from_columns([])
+    first = choose_examples(candidates, nothing, 30, 42, "x").texts
+    assert len(set(first)) == 30
+    assert choose_examples(candidates, nothing, 30, 42, "x").texts == first
+    assert choose_examples(candidates, nothing, 30, 43, "x").texts != first
+
+
+def dataset(reviews: Path) -> dict[str, Any]:
+    paths = {split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")}
+    return {"name": "files", **paths}
+
+
+def briefing(reviews: Path, **strategy: Any) -> Briefing:
+    parts = make_parts(dataset=dataset(reviews), llm=LLM, strategy=strategy)
+    return brief(parts, split_to_label(parts), default_registry())
+
+
+def test_a_model_finds_examples_and_says_its_opinion_in_one_go(
+    trained_run: Path, reviews: Path
+) -> None:
+    found = briefing(reviews, name="all", encoder=str(trained_run), k=3, examples=DEMO)
+    given = found.of(0, "x")
+    assert len(given.examples) == 3
+    assert given.opinion is not None
+    assert given.opinion.probabilities is not None
+    drawn = briefing(
+        reviews, name="all", encoder=str(trained_run), examples={**DEMO, "pool": 50, "seed": 7}
+    )
+    assert len(drawn.pool) == 50
+    assert {example.text for example in drawn.pool} < {example.text for example in found.pool}
+
+
+def test_embeddings_are_means_of_the_last_states(trained_run: Path) -> None:
+    import torch
+
+    classifier = sentikit.load(trained_run, device="cpu")
+    texts = ["the film was great", "the food was very bad and again and again", "it is here"]
+    reading = read_texts(classifier, texts, embed=True)
+    for text, embedding in zip(texts, reading.embeddings, strict=True):
+        inputs = classifier.tokenizer(text, return_tensors="pt")
+        with torch.inference_mode():
+            states = classifier.predictor.model.encoder(  # type: ignore[attr-defined]
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+            ).last_hidden_state
+        mean = states[0].mean(0).numpy()
+        np.testing.assert_allclose(embedding, mean / np.linalg.norm(mean), atol=1e-5)
+    plain = read_texts(classifier, texts, embed=False)
+    np.testing.assert_allclose(reading.probabilities, plain.probabilities, atol=1e-6)
+
+
+def test_examples_from_elsewhere_with_a_recorded_opinion(trained_run: Path, reviews: Path) -> None:
+    test = sentikit.open_dataset(dataset(reviews)).split("test")
+    lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
+    Path("said.csv").write_text("\n".join(lines) + "\n")
+    found = briefing(
+        reviews,
+        name="balanced-examples",
+        encoder="said.csv",
+        k=1,
+        examples={"encoder": str(trained_run), **DEMO},
+    )
+    given = found.of(0, "x")
+    assert given.opinion == sentikit.Opinion("neutral")
+    assert [example.label for example in given.examples] == list(CLASSES)
+    demo = sentikit.open_dataset("demo").split("train").texts
+    assert {example.text for example in given.examples} <= set(demo)
+
+
+def test_recorded_answers_cannot_find_examples(reviews: Path) -> None:
+    test = sentikit.open_dataset(dataset(reviews)).split("test")
+    lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
+    Path("said.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"said\.csv is recorded answers, not a model"):
+        briefing(reviews, name="examples", encoder="said.csv", examples=DEMO)
+
+
+def test_the_split_to_label_is_no_source_of_examples(reviews: Path) -> None:
+    with pytest.raises(InputError, match=r"strategy\.examples\.split: the split 'test' is the one"):
+        briefing(reviews, name="examples", encoder="x", examples={"split": "test"})
+
+
+def test_the_same_split_by_another_name_yields_nothing(trained_run: Path, reviews: Path) -> None:
+    same = {"name": "files", "validation": f"{reviews}/test.csv"}
+    with pytest.raises(InputError, match="has 0 labelled texts that are not in the split"):
+        briefing(reviews, name="examples", encoder=str(trained_run), examples={"dataset": same})
