@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 
 from sentikit import FatalError, InputError, find_key, without_secrets
 
-from .failures import failed_status, not_a_server, unreachable
+from .failures import FailedResponse, failed_status, not_a_server, unreachable
 from .settings import OpenAISettings
 
 _CONNECT_SECONDS = 15.0
@@ -45,33 +45,45 @@ class Connection:
                 f"There is no key for OpenAI. Set {settings.key_variable} in the environment or in "
                 "a file .env, or name another server with --set llm.base_url=…"
             )
-        headers = {name: self._secrets[name] for name in settings.header_variables}
+        self._http = _transport()
         self.client = AsyncOpenAI(
             # Local servers want none, but the SDK insists on one.
             api_key=key or "none",
             base_url=settings.address,
-            default_headers=headers,
+            default_headers={name: self._secrets[name] for name in settings.header_variables},
             default_query=dict(settings.query),
             max_retries=0,
-            http_client=_transport(),
+            http_client=self._http,
         )
+        given = {**self.client.default_headers, **self.client.auth_headers}
+        self._headers = {name: value for name, value in given.items() if isinstance(value, str)}
+        self._query = dict(settings.query) or None
 
     async def post(
         self, path: str, body: Mapping[str, Any]
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Send a body and return the answer's JSON and headers.
 
+        The SDK's transport and headers, without its request and response models: they take more
+        time than everything else together (benchmarks/request_loop.py).
+
         Raises:
             RetryableError: it may succeed later.
             RejectedError: this body never will.
             FatalError: no call will.
         """
-        sent = self.client.post(path, body=dict(body), cast_to=httpx2.Response)
-        response = await self.guard(sent)
+        content = json.dumps(body, separators=(",", ":")).encode("ascii")
+        address = self.settings.address + path
         try:
-            value = json.loads(response.content)
-        except ValueError as error:
-            raise not_a_server(self.settings, response.headers, response.content) from error
+            response = await self._http.post(
+                address, content=content, headers=self._headers, params=self._query
+            )
+        except (httpx2.HTTPError, OSError) as error:
+            raise unreachable(self.settings, error) from None
+        value = _parsed(response.content)
+        if response.status_code >= 400:
+            failed = FailedResponse(response.status_code, response.headers, value, response.text)
+            raise failed_status(self.settings, failed, self.safe)
         if not isinstance(value, dict):
             raise not_a_server(self.settings, response.headers, response.content)
         return value, response.headers
@@ -81,7 +93,11 @@ class Connection:
         try:
             return await call
         except openai.APIStatusError as error:
-            raise failed_status(self.settings, error, self.safe) from None
+            response = error.response
+            failed = FailedResponse(
+                error.status_code, response.headers, _parsed(response.content), response.text
+            )
+            raise failed_status(self.settings, failed, self.safe) from None
         except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
             raise unreachable(self.settings, error) from None
 
@@ -94,6 +110,14 @@ class Connection:
         await self.client.close()
         # The transport closes its sockets in the loop's next round.
         await asyncio.sleep(0)
+
+
+def _parsed(content: bytes) -> Any:
+    """Return the JSON value, or None where there is none."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def _secrets(settings: OpenAISettings) -> dict[str, str]:

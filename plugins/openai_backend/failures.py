@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-import openai
 
 from sentikit import BackendError, FatalError, RejectedError, RetryableError
 
@@ -20,21 +19,38 @@ _BUSY = frozenset({408, 409, 425, 429, 529})
 _TAG = re.compile(r"<[^>]*>")
 
 
+@dataclass(frozen=True)
+class FailedResponse:
+    """A response with a status of 400 or more.
+
+    Attributes:
+        status: the HTTP status.
+        headers: its headers, names in any case.
+        value: its body as JSON, or None.
+        text: its body as text.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    value: Any
+    text: str
+
+
 def failed_status(
-    settings: OpenAISettings, error: openai.APIStatusError, safe: Callable[[str], str]
+    settings: OpenAISettings, failed: FailedResponse, safe: Callable[[str], str]
 ) -> BackendError:
     """Turn an HTTP status into the error that says what to do about it."""
-    status, headers = error.status_code, error.response.headers
-    said = safe(_said(error))
+    status, headers = failed.status, failed.headers
+    said = safe(_said(failed))
     if status in (401, 403):
         return FatalError(_refused_key(settings, status, said))
-    if status == 402 or _codes(error) & _NO_CREDIT:
+    if status == 402 or _codes(failed) & _NO_CREDIT:
         return FatalError(
             f"{settings.address} refuses for lack of credit or quota ({said}). Mend the account's "
             "billing, then go on with --resume."
         )
     if status in (404, 405):
-        return _not_found(settings, error, said)
+        return _not_found(settings, failed, said)
     if status == 429:
         return RetryableError(f"Too many calls (429): {said}", "rate_limit", _wait(headers))
     if status in _BUSY or status >= 500:
@@ -75,15 +91,15 @@ def _refused_key(settings: OpenAISettings, status: int, said: str) -> str:
     )
 
 
-def _not_found(settings: OpenAISettings, error: openai.APIStatusError, said: str) -> FatalError:
-    if isinstance(error.body, Mapping) and "model" in said.lower():
+def _not_found(settings: OpenAISettings, failed: FailedResponse, said: str) -> FatalError:
+    if isinstance(failed.value, Mapping) and "model" in said.lower():
         return FatalError(
             f"{settings.address} has no model {settings.model!r} ({said}). See what it has with "
             f"sentikit doctor{_doctor_option(settings)}."
         )
     return FatalError(
-        f"{settings.address} has no chat completions ({error.status_code}). Check llm.base_url; "
-        "it usually ends in /v1."
+        f"{settings.address} has no chat completions ({failed.status}). Check llm.base_url; it "
+        "usually ends in /v1."
     )
 
 
@@ -110,22 +126,21 @@ def _wait(headers: Mapping[str, str]) -> float | None:
     return max(waits) if waits else None
 
 
-def _body(error: openai.APIStatusError) -> Mapping[str, Any]:
-    """Return the error object of the body, as the SDK unwraps it or as some servers leave it."""
-    body = error.body
-    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
-        body = body["error"]
-    return body if isinstance(body, Mapping) else {}
+def _error(failed: FailedResponse) -> Mapping[str, Any]:
+    """Return the body's error object; some servers leave its wrapping out."""
+    value = failed.value
+    if isinstance(value, Mapping) and isinstance(value.get("error"), Mapping):
+        value = value["error"]
+    return value if isinstance(value, Mapping) else {}
 
 
-def _codes(error: openai.APIStatusError) -> set[str]:
-    body = _body(error)
-    return {str(body.get("code") or ""), str(body.get("type") or "")}
+def _codes(failed: FailedResponse) -> set[str]:
+    error = _error(failed)
+    return {str(error.get("code") or ""), str(error.get("type") or "")}
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _said(failed: FailedResponse) -> str:
     """Return the server's own words, a page's tags taken out."""
-    body = _body(error)
-    words = body.get("message") or body.get("detail") or body.get("error") or error.body
-    text = str(words) if words else error.response.reason_phrase
-    return _TAG.sub(" ", text).strip() or "no reason given"
+    error = _error(failed)
+    words = error.get("message") or error.get("detail") or error.get("error") or failed.text
+    return _TAG.sub(" ", str(words)).strip() or "no reason given"

@@ -40,14 +40,19 @@ class TokenCounter:
     """
 
     def __init__(self, tokenizer: str) -> None:
-        self._encode = _o200k()
-        self.exact = tokenizer == "o200k_base" and self._encode is not None
+        self._known = tokenizer == "o200k_base"
+
+    @property
+    def exact(self) -> bool:
+        """Whether counts are exact for the model."""
+        return self._known and _o200k() is not None
 
     def count(self, text: str) -> int:
         """Return the tokens of a text."""
-        if self._encode is None:
+        encode = _o200k()
+        if encode is None:
             return -(-len(text.encode("utf-8", "replace")) // 4)
-        return len(self._encode(text))
+        return len(encode(text))
 
     def request(self, request: ChatRequest, sent: Mapping[str, Any] | None = None) -> TokenCount:
         """Count a request's prompt.
@@ -77,7 +82,7 @@ def _without_messages(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _o200k() -> Any:
-    """Return the encoder, or None where its package has no build for this machine."""
+    """Return the encoder, loaded at first use, or None where its package has no build here."""
     try:
         import bpe_openai
     except ImportError:
