@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentikit.checking import Problem, check_part, refuse, split_options, validate
 from sentikit.data.opening import OpenedDataset, check_dataset
@@ -14,7 +14,11 @@ from sentikit.prompting.strategy import PromptStrategy
 from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.recipe.schema import PromptRecipe
+from sentikit.recipe.trackers import check_trackers
 from sentikit.registry import Registry
+
+if TYPE_CHECKING:
+    from sentikit.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class PromptParts:
         llm_options: the core's keys of the section.
         strategy: turns a text into messages.
         strategy_options: the core's keys of the section.
+        trackers: where the run is shown besides, by name.
     """
 
     recipe: ResolvedRecipe
@@ -40,6 +45,7 @@ class PromptParts:
     llm_options: LLMOptions
     strategy: PromptStrategy
     strategy_options: StrategyOptions
+    trackers: Mapping[str, Tracker]
 
 
 def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
@@ -65,6 +71,8 @@ def check_prompt(
         found, more = check(registry, recipe.values.get(section))
         made |= found
         problems += more
+    made["trackers"], more = check_trackers(registry, recipe.values.get("trackers", []))
+    problems += more
     options = made.get("strategy_options")
     if options:
         made["examples_dataset"], more = _examples_dataset(registry, options, made.get("dataset"))

@@ -45,6 +45,9 @@ class PromptRecipe(PartSettings):
         default_factory=lambda: {"name": "zero-shot"},
         description="a prompt strategy's name and settings, and the encoder it listens to",
     )
+    trackers: Annotated[list[Any], BeforeValidator(as_list)] = Field(
+        default_factory=list, description="trackers by name, or with name and settings"
+    )
 
 
 class Tuning(PartSettings):
