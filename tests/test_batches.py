@@ -47,10 +47,12 @@ def test_buckets_leave_little_padding_where_random_order_leaves_much() -> None:
 
 
 @settings(max_examples=200)
-@given(st.integers(1, 70), st.integers(1, 5), st.integers(1, 9))
-def test_processes_share_a_batch_in_step(rows: int, processes: int, micro: int) -> None:
-    batch = np.arange(100, 100 + rows)
-    shares = [share(batch, rank, processes, micro) for rank in range(processes)]
+@given(lengths_of, st.integers(1, 5), st.integers(1, 9), st.integers(1, 400))
+def test_processes_share_a_batch_in_step(
+    lengths: np.ndarray, processes: int, micro: int, tokens: int
+) -> None:
+    batch = np.arange(len(lengths))
+    shares = [share(batch, lengths, rank, processes, micro, tokens) for rank in range(processes)]
     assert len({len(pieces) for pieces in shares}) == 1
     counted = [
         row
@@ -60,7 +62,9 @@ def test_processes_share_a_batch_in_step(rows: int, processes: int, micro: int) 
         if weight
     ]
     assert sorted(counted) == batch.tolist()
-    assert all(0 < len(piece.rows) <= micro for pieces in shares for piece in pieces)
+    for piece in (piece for pieces in shares for piece in pieces):
+        assert 0 < len(piece.rows) <= micro
+        assert len(piece.rows) == 1 or len(piece.rows) * lengths[piece.rows].max() <= tokens
 
 
 @given(lengths_of, st.integers(1, 500), st.integers(1, 64))

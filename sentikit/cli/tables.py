@@ -24,12 +24,15 @@ def print_table(
 
     table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left")
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    # A file or a pipe has no width: nothing is wrapped or cut there.
-    width = None if sys.stdout.isatty() else 1000
-    Console(file=sys.stdout, width=width).print(table)
+    # A file or a pipe has no width: lines may be long there; nothing is ever cut.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
+    with console.capture() as captured:
+        console.print(table)
+    text = captured.get()
+    sys.stdout.write("\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n")
 
 
 def print_scores(title: str, overall: Scores, by_source: Mapping[str, Scores]) -> None:

@@ -51,22 +51,46 @@ def plan_epoch(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: in
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def share(batch: Rows, rank: int, processes: int, micro_batch_size: int) -> list[MicroBatch]:
+def share(
+    batch: Rows,
+    lengths: NDArray[np.int64],
+    rank: int,
+    processes: int,
+    most_rows: int,
+    most_tokens: int,
+) -> list[MicroBatch]:
     """Return one process's part of a batch, cut into micro-batches.
 
     Every process gets as many micro-batches, since engines synchronise in each; a process with
     nothing left repeats a row with weight 0.
+
+    Args:
+        batch: row numbers.
+        lengths: word pieces of every row of the split.
+        rank: of the process, from 0.
+        processes: how many share the batch.
+        most_rows: texts in a micro-batch.
+        most_tokens: word pieces in a micro-batch, padding counted; one text may be more.
     """
-    largest = -(-len(batch) // processes)
-    pieces = -(-largest // micro_batch_size)
-    own = batch[rank::processes]
-    return [_micro_batch(piece, batch) for piece in np.array_split(own, pieces)]
+    parts = [batch[number::processes] for number in range(processes)]
+    cuts = [_cut(part, lengths, most_rows, most_tokens) for part in parts]
+    pieces = max(map(len, cuts))
+    idle = MicroBatch(batch[:1], np.zeros(1, np.float32))
+    own = [MicroBatch(rows, np.ones(len(rows), np.float32)) for rows in cuts[rank]]
+    return own + [idle] * (pieces - len(own))
 
 
-def _micro_batch(rows: Rows, batch: Rows) -> MicroBatch:
-    if len(rows):
-        return MicroBatch(rows, np.ones(len(rows), np.float32))
-    return MicroBatch(batch[:1], np.zeros(1, np.float32))
+def _cut(rows: Rows, lengths: NDArray[np.int64], most_rows: int, most_tokens: int) -> list[Rows]:
+    """Cut rows into pieces of like length, longest first, as few as the limits allow."""
+    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
+    pieces: list[Rows] = []
+    start = 0
+    while start < len(ordered):
+        longest = max(1, int(lengths[ordered[start]]))
+        count = max(1, min(most_rows, most_tokens // longest))
+        pieces.append(ordered[start : start + count])
+        start += count
+    return pieces
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

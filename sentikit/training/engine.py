@@ -37,6 +37,7 @@ class StepPlan:
         precision: fp32, bf16 or fp16.
         batch_size: texts per optimizer step, over all processes.
         micro_batch_size: most texts in one forward pass of one process.
+        micro_batch_tokens: most word pieces in it, padding counted.
     """
 
     optimizer: Optimizer
@@ -44,6 +45,7 @@ class StepPlan:
     precision: str
     batch_size: int
     micro_batch_size: int
+    micro_batch_tokens: int = 16_384
 
 
 class Engine(Part, ABC):

@@ -177,7 +177,7 @@ class _Job:
             for name, tokens in self.inputs.items()
             if isinstance(tokens, TokenizedTexts)
         }
-        encoder = model.encoder.to("cpu").state_dict()
+        encoder = model.cpu().encoder.state_dict()
         self.frozen_weights = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
         return HeadOnly(model.head)
 

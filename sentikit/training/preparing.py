@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sentikit.training.engine import Engine
     from sentikit.training.settings import TrainingSettings
 
-#: Texts a process passes forward at once where the recipe leaves it open, by device.
-_MICRO_BATCH = {"cpu": 32, "cuda": 256, "mps": 64}
+#: Texts and word pieces a process passes forward at once where the recipe leaves it open.
+_MICRO_BATCH = {"cpu": (32, 4096), "cuda": (1024, 16_384), "mps": (64, 4096)}
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,15 @@ def step_plan(parts: TrainParts, engine: Engine, precision: str) -> StepPlan:
     training = parts.training
     check_processes(training, engine.processes)
     share = -(-training.batch_size // engine.processes)
-    micro = training.micro_batch_size or min(share, _MICRO_BATCH[engine.device.type])
-    return StepPlan(training.optimizer, training.clip_norm, precision, training.batch_size, micro)
+    rows, tokens = _MICRO_BATCH[engine.device.type]
+    return StepPlan(
+        training.optimizer,
+        training.clip_norm,
+        precision,
+        training.batch_size,
+        training.micro_batch_size or min(share, rows),
+        training.micro_batch_tokens or tokens,
+    )
 
 
 def check_processes(training: TrainingSettings, processes: int) -> None:
@@ -116,7 +123,13 @@ def run_identity(values: Mapping[str, Any], splits: Splits) -> str:
     How often to save, how steps run and when to stop may change.
     """
     fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
-    changeable = ("checkpoints", "early_stopping", "micro_batch_size", "log_every")
+    changeable = (
+        "checkpoints",
+        "early_stopping",
+        "micro_batch_size",
+        "micro_batch_tokens",
+        "log_every",
+    )
     training = {k: v for k, v in values.get("training", {}).items() if k not in changeable}
     prints = {name: examples.fingerprint() for name, examples in splits.items()}
     text = json.dumps([fixed, training, prints], sort_keys=True, default=str)

@@ -59,6 +59,9 @@ class TrainingSettings(PartSettings):
     micro_batch_size: int | None = Field(
         None, ge=1, description="texts per forward pass and process; null: as many as sensible"
     )
+    micro_batch_tokens: int | None = Field(
+        None, ge=8, description="word pieces per forward pass and process; null: what fits easily"
+    )
     lr: float = Field(5e-5, gt=0, description="learning rate of the encoder's top layer")
     head_lr: float | None = Field(None, gt=0, description="learning rate of the head; null: lr")
     layer_decay: float = Field(

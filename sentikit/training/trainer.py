@@ -159,7 +159,12 @@ class Trainer:
 
         weight = self.objective.total_weight(batch)
         micro_batches = share(
-            batch, self.engine.rank, self.engine.processes, self.plan.micro_batch_size
+            batch,
+            self.train.inputs.lengths,
+            self.engine.rank,
+            self.engine.processes,
+            self.plan.micro_batch_size,
+            self.plan.micro_batch_tokens,
         )
         losses = []
         for number, micro_batch in enumerate(micro_batches, 1):
