@@ -1,0 +1,104 @@
+"""The format ``hub``: the model folder as it is, with a card; uploaded when told to."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from sentikit import (
+    Classifier,
+    ExportSource,
+    InputError,
+    ModelFormat,
+    PartSettings,
+    read_json,
+    write_json,
+)
+
+from .card import CardFacts, without_local_folders, write_card
+
+CONFIG = "config.json"
+#: What a model folder may hold; anything else stays at home, pickled weights above all.
+_PUBLISHED = (".json", ".safetensors", ".onnx", ".txt", ".model")
+
+
+class HubFormat(ModelFormat):
+    """The format ``hub``."""
+
+    class Settings(PartSettings):
+        """Options of ``sentikit export --format hub``."""
+
+        push: str | None = Field(
+            None, description="also upload to this repository of the hub, as owner/name"
+        )
+        private: bool = Field(False, description="with --push: a new repository is private")
+
+        @model_validator(mode="after")
+        def _private_needs_push(self) -> HubFormat.Settings:
+            if self.private and not self.push:
+                raise ValueError("--private belongs to --push owner/name")
+            return self
+
+    settings: Settings
+
+    def recognises(self, folder: Path) -> bool:
+        """Never: what `export` writes is a folder of the model's own format."""
+        return False
+
+    def load(self, folder: Path, device: str, precision: str) -> Classifier:
+        """Never called, since nothing is recognised."""
+        raise InputError(f"{folder} is loaded in the format that the model in it has.")
+
+    def export(self, source: ExportSource, folder: Path) -> list[str]:
+        """Copy the model folder, write ``README.md``, and push where asked to.
+
+        Raises:
+            InputError: the repository's name is malformed, or there is no token.
+            SentikitError: the hub cannot be reached or refuses.
+        """
+        from .pushing import check_push, push
+
+        repository = self.settings.push
+        if repository:
+            check_push(repository)
+        _copy_model(source.folder, folder)
+        write_card(_facts(source, repository), folder / "README.md")
+        if not repository:
+            return ["Read README.md through before publishing it, and name a licence there."]
+        return [f"Uploaded to {push(folder, repository, self.settings.private)}."]
+
+
+def _copy_model(source: Path, folder: Path) -> None:
+    for path in sorted(source.rglob("*")):
+        place = path.relative_to(source)
+        hidden = any(part.startswith(".") for part in place.parts)
+        if path.is_file() and path.suffix in _PUBLISHED and not hidden:
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / place)
+    write_json(folder / CONFIG, without_local_folders(read_json(source / CONFIG)))
+
+
+def _facts(source: ExportSource, repository: str | None) -> CardFacts:
+    manifest = source.run_file("manifest.json") or {}
+    own_metrics = manifest.get("status") == "finished"
+    name = (source.run or source.path).resolve().name
+    return CardFacts(
+        title=repository.partition("/")[2] if repository else name,
+        repository=repository,
+        labels=source.classifier.labels,
+        encoder=_encoder(source),
+        manifest=manifest,
+        metrics=(source.run_file("metrics.json") or {}) if own_metrics else {},
+    )
+
+
+def _encoder(source: ExportSource) -> str:
+    description = source.description
+    if description is None:
+        config: dict[str, Any] = read_json(source.folder / CONFIG)
+        return str(config.get("model_type") or "unknown")
+    section = without_local_folders(description.encoder)
+    return str(section.get("model") or section.get("name"))

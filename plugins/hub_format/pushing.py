@@ -1,0 +1,80 @@
+"""Uploads a folder to the Hugging Face hub, with the library's many errors made clear."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sentikit import InputError, SentikitError
+
+_FORBIDDEN = (401, 403)
+
+
+def check_push(repository: str) -> None:
+    """Refuse, before anything is done, what cannot be pushed.
+
+    Raises:
+        InputError: the repository's name is malformed, or there is no token.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise InputError(
+            f"--push {repository!r} is no repository name. Write owner/name, as jane/reviews."
+        ) from error
+    if "/" not in repository:
+        raise InputError(f"--push {repository!r} lacks the owner. Write owner/name.")
+    if not get_token():
+        raise InputError(
+            "Pushing needs a Hugging Face token with write access: set HF_TOKEN "
+            "(https://huggingface.co/settings/tokens) or run: hf auth login"
+        )
+
+
+def push(folder: Path, repository: str, private: bool) -> str:
+    """Upload `folder` in one commit; return the repository's address.
+
+    Raises:
+        InputError: the token may not write there.
+        SentikitError: the hub cannot be reached or fails.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    hub = HfApi(library_name="sentikit")
+    try:
+        address = hub.create_repo(repository, private=private or None, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message="Upload a model with sentikit"
+        )
+    except HfHubHTTPError as error:
+        raise _explain(error.response.status_code, repository) from error
+    # What the library's HTTP client raises where there is no network has no common ancestor.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SentikitError(
+            f"Uploading to {repository!r} failed: the Hugging Face hub cannot be reached "
+            f"({reason}). Try again later, or export without --push and then: "
+            f"hf upload {repository} DIR"
+        ) from error
+    return str(address)
+
+
+def _explain(status: int, repository: str) -> SentikitError:
+    if status in _FORBIDDEN:
+        return InputError(
+            f"The Hugging Face hub refuses {repository!r} (HTTP {status}): the token in HF_TOKEN "
+            "is wrong, or may not write there. Make one with write access at "
+            "https://huggingface.co/settings/tokens"
+        )
+    return SentikitError(
+        f"The Hugging Face hub failed on {repository!r} (HTTP {status}). Nothing was uploaded; "
+        "try again in a while."
+    )

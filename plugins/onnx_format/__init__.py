@@ -1,0 +1,15 @@
+"""ONNX folders, in and out: run by ONNX Runtime, without torch's weights."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_formats(register: Any) -> None:
+    """Offer ``onnx``."""
+    register(
+        "onnx",
+        f"{__name__}.format:OnnxFormat",
+        summary="a graph for ONNX Runtime, in fp32 and, with --int8, quantised per channel",
+    )

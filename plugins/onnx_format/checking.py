@@ -1,0 +1,74 @@
+"""Compares a graph with the torch model that it was made from."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit import SentikitError
+
+if TYPE_CHECKING:
+    from sentikit import Classifier, ExportSource
+
+#: Texts compared: enough to see a share of a few percent, few enough for a large encoder.
+MOST_TEXTS = 256
+#: Logits closer than this to a tie may fall either way.
+TOLERANCE = 1e-3
+_SENTENCES = (
+    "I love it.",
+    "The food was cold, the waiter rude, and we shall not go back.",
+    "They open at nine on weekdays.",
+    "Not bad at all, though the second half of the film drags on and on before it ends well.",
+    "",
+    "?!",
+    "café — délicieux",
+)
+
+
+def sample_texts(source: ExportSource) -> list[str]:
+    """Return texts of the run's own test split, or a few sentences where there is no run."""
+    path = source.run / "predictions.jsonl" if source.run else None
+    if path is None or not path.is_file():
+        return list(_SENTENCES)
+    with path.open(encoding="utf-8") as lines:
+        return [*_SENTENCES, *(json.loads(line)["text"] for line in islice(lines, MOST_TEXTS))]
+
+
+def check_graph(torch_classifier: Classifier, graph: Classifier, texts: list[str]) -> str:
+    """Return a remark that the graph gives the same labels.
+
+    Raises:
+        SentikitError: it does not.
+    """
+    expected, found = _logits(torch_classifier, texts), _logits(graph, texts)
+    top_two = np.sort(expected, axis=1)[:, -2:]
+    clear = top_two[:, 1] - top_two[:, 0] > TOLERANCE
+    changed = clear & (expected.argmax(1) != found.argmax(1))
+    if changed.any():
+        raise SentikitError(
+            f"The ONNX graph gives another label than the torch model for {int(changed.sum())} of "
+            f"{len(texts)} texts: this encoder cannot be exported faithfully."
+        )
+    largest = float(np.abs(expected - found).max())
+    return (
+        f"model.onnx gives the same label for all {len(texts)} texts compared "
+        f"(largest difference of a logit: {largest:.1e})."
+    )
+
+
+def count_changes(torch_classifier: Classifier, graph: Classifier, texts: list[str]) -> str:
+    """Return a remark on how many labels quantisation changes."""
+    expected, found = _logits(torch_classifier, texts), _logits(graph, texts)
+    changed = int((expected.argmax(1) != found.argmax(1)).sum())
+    return (
+        f"model.int8.onnx changes {changed} of {len(texts)} labels; "
+        "it is used where --precision int8 is given."
+    )
+
+
+def _logits(classifier: Classifier, texts: list[str]) -> NDArray[np.float32]:
+    return np.concatenate(list(classifier.logits(texts)))

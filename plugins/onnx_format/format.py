@@ -1,0 +1,128 @@
+"""The format ``onnx``: a folder that ONNX Runtime runs, without torch weights.
+
+::
+
+    config.json        classes, max_length, threshold, temperature
+    model.onnx         fp32: ids and mask to logits
+    model.int8.onnx    with --int8: dynamic quantisation, per channel
+    tokenizer.json …   the tokenizer
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from sentikit import (
+    Classifier,
+    ExportSource,
+    InputError,
+    ModelFormat,
+    PartSettings,
+    scheme_for_classes,
+    write_json,
+)
+
+from .config import (
+    CONFIG,
+    GRAPH,
+    QUANTISED_GRAPH,
+    OnnxConfig,
+    is_of_format,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class OnnxFormat(ModelFormat):
+    """The format ``onnx``."""
+
+    class Settings(PartSettings):
+        """Options of ``sentikit export --format onnx``."""
+
+        int8: bool = Field(
+            False, description="add model.int8.onnx: a quarter of the size, and faster"
+        )
+
+    settings: Settings
+
+    def recognises(self, folder: Path) -> bool:
+        """Say whether there is a graph, and a ``config.json`` that names the classes."""
+        return is_of_format(folder)
+
+    def load(self, folder: Path, device: str, precision: str) -> Classifier:
+        """Load a folder that `export` wrote, or a text classifier exported by others."""
+        from .runtime import OnnxPredictor
+
+        config = read_config(folder)
+        path, precision = _graph_for(folder, precision)
+        predictor = OnnxPredictor(path, device, precision)
+        tokenizer = _tokenizer(folder)
+        longest = min(tokenizer.model_max_length, config.max_position_embeddings or 512)
+        return Classifier(
+            predictor,
+            tokenizer,
+            scheme_for_classes(config.classes, config.threshold),
+            config.max_length or longest,
+            config.temperature,
+        )
+
+    def export(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write the graphs, and compare their labels with the torch model's.
+
+        Raises:
+            SentikitError: the exporter does not know the encoder, or the graph gives other labels.
+        """
+        from .checking import check_graph, count_changes, sample_texts
+        from .graph import write_graph, write_quantised_graph
+        from .requirement import needed
+
+        needed("onnxruntime")
+        classifier, model = source.classifier, source.model
+        config = OnnxConfig(
+            id2label=dict(enumerate(classifier.labels)),
+            model_type=model.encoder.config.model_type,
+            max_position_embeddings=getattr(model.encoder.config, "max_position_embeddings", None),
+            max_length=classifier.max_length,
+            threshold=classifier.scheme.threshold,
+            temperature=classifier.temperature,
+        )
+        write_json(folder / CONFIG, config.to_json())
+        classifier.tokenizer.save_pretrained(folder)
+        write_graph(model, folder / GRAPH)
+        texts = sample_texts(source)
+        remarks = [check_graph(classifier, self.load(folder, "cpu", "fp32"), texts)]
+        if self.settings.int8:
+            write_quantised_graph(folder / GRAPH, folder / QUANTISED_GRAPH)
+            remarks.append(count_changes(classifier, self.load(folder, "cpu", "int8"), texts))
+        return remarks
+
+
+def _graph_for(folder: Path, precision: str) -> tuple[Path, str]:
+    """Return the graph to run and its precision; ``auto`` is fp32 where there is a choice."""
+    graphs = {"fp32": folder / GRAPH, "int8": folder / QUANTISED_GRAPH}
+    present = {name: path for name, path in graphs.items() if path.is_file()}
+    chosen = next(iter(present)) if precision == "auto" else precision
+    if chosen in present:
+        return present[chosen], chosen
+    raise InputError(
+        f"{folder} has no {precision} graph; it has {' and '.join(present)}. "
+        "An int8 graph is made by: sentikit export MODEL DIR --format onnx --int8"
+    )
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder} has no usable tokenizer: {reason[:300]}") from error
+    return tokenizer

@@ -1,0 +1,72 @@
+"""Turns a torch module into an ONNX graph, and quantises it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sentikit import SentikitError
+
+from .requirement import needed
+
+if TYPE_CHECKING:
+    from sentikit import SentimentModel
+
+OPSET = 17
+
+
+def write_graph(model: SentimentModel, path: Path) -> None:
+    """Write the graph from ids and mask, both (texts, tokens), to logits, (texts, classes).
+
+    The TorchScript exporter (``dynamo=False``) is used because its graphs run about a third faster
+    than those of the newer one.
+
+    Raises:
+        SentikitError: the exporter does not know this encoder's operations.
+    """
+    import torch
+
+    needed("onnx")
+    module = copy.deepcopy(model).eval()
+    ids = torch.ones((2, 8), dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    axes = {0: "texts", 1: "tokens"}
+    try:
+        with warnings.catch_warnings():
+            # Of the exporter's age, and of Python branches that the example inputs decide.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                (ids, mask),
+                path,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["input_ids", "attention_mask"],
+                output_names=["logits"],
+                dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "texts"}},
+            )
+    except Exception as error:
+        kind, reason = module.encoder.config.model_type, " ".join(str(error).split())
+        raise SentikitError(
+            f"An encoder of type {kind!r} cannot be turned into an ONNX graph "
+            f"({type(error).__name__}: {reason[:300]})."
+        ) from error
+
+
+def write_quantised_graph(path: Path, quantised: Path) -> None:
+    """Write an int8 copy of a graph: weights per channel, activations as they come (dynamic).
+
+    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+    """
+    quantization = needed("onnxruntime.quantization")
+    shapes = needed("onnxruntime.quantization.shape_inference")
+    prepared = quantised.with_suffix(".prepared")
+    try:
+        # Symbolic shapes would need sympy and are of no use to a graph without control flow.
+        shapes.quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        quantization.quantize_dynamic(prepared, quantised, per_channel=True)
+    finally:
+        prepared.unlink(missing_ok=True)

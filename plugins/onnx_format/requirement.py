@@ -1,0 +1,23 @@
+"""The packages of the extra ``onnx``, or how to get them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from sentikit import InputError
+
+
+def needed(package: str) -> Any:
+    """Import a package.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise InputError(
+            f"The format 'onnx' needs the package {package.split('.', maxsplit=1)[0]}. "
+            "Install it with: pip install 'sentikit[onnx]'"
+        ) from error

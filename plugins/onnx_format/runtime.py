@@ -1,0 +1,96 @@
+"""Runs a graph with ONNX Runtime (https://onnxruntime.ai/docs/api/python/)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit import InputError
+
+from .requirement import needed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Word pieces and texts in one pass: small batches stay in the cache, int8 ones the more so.
+BATCH_LIMITS = {"fp32": (1024, 32), "int8": (256, 8)}
+_ERRORS_ONLY = 3
+
+
+class OnnxPredictor:
+    """Computes logits with a graph."""
+
+    def __init__(self, path: Path, device: str, precision: str) -> None:
+        """Load the graph at `path`.
+
+        Raises:
+            InputError: onnxruntime is not installed, the graph is damaged, or the device is not
+                there.
+        """
+        runtime = needed("onnxruntime")
+        self._precision = precision
+        providers, self._device = _providers(runtime, device)
+        try:
+            self._session = runtime.InferenceSession(path, _options(runtime), providers=providers)
+        # ONNX Runtime's own exceptions share no public ancestor below Exception.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} cannot be read by ONNX Runtime: {reason[:300]}") from error
+        self._inputs = [value.name for value in self._session.get_inputs()]
+
+    @property
+    def device(self) -> str:
+        """Where the graph runs."""
+        return self._device
+
+    @property
+    def precision(self) -> str:
+        """Of the weights: fp32 or int8."""
+        return self._precision
+
+    @property
+    def batch_limits(self) -> tuple[int, int]:
+        """Word pieces and texts in one pass."""
+        return BATCH_LIMITS[self._precision]
+
+    def logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[NDArray[np.float32]]:
+        """Return the logits, (texts, classes), of each batch of ids and mask."""
+        return [self._run(ids.numpy(), mask.numpy()) for ids, mask in batches]
+
+    def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        offered = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(ids) if "token_type_ids" in self._inputs else None,
+        }
+        outputs = self._session.run(None, {name: offered[name] for name in self._inputs})
+        return np.asarray(outputs[0], np.float32)
+
+
+def _options(runtime: Any) -> Any:
+    import torch
+
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = _ERRORS_ONLY
+    return options
+
+
+def _providers(runtime: Any, device: str) -> tuple[list[Any], str]:
+    """Return what ONNX Runtime should try, and our name for the device."""
+    kind, _, number = device.partition(":")
+    has_cuda = "CUDAExecutionProvider" in runtime.get_available_providers()
+    if kind == "cpu" or (kind == "auto" and not has_cuda):
+        return ["CPUExecutionProvider"], "cpu"
+    if kind in ("auto", "cuda") and has_cuda:
+        number = number or "0"
+        cuda = ("CUDAExecutionProvider", {"device_id": number})
+        return [cuda, "CPUExecutionProvider"], f"cuda:{number}"
+    raise InputError(
+        f"--device {device}: this ONNX Runtime does not offer it. Use cpu, or install "
+        "onnxruntime-gpu for cuda."
+    )

@@ -1,0 +1,80 @@
+"""``sentikit export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentikit.cli.options import MODEL
+from sentikit.errors import InputError, SentikitError
+from sentikit.registry import default_registry
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+
+#: Keeps a format's settings apart from the command's own parameters.
+_PREFIX = "format_setting_"
+
+
+class _ExportCommand(click.Command):
+    """Has, beside its own options, one for every setting of every registered format."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return all options; a format that cannot be loaded offers none."""
+        own = super().get_params(ctx)
+        return [*own[:-1], *_format_options(), own[-1]]
+
+
+@click.command(
+    cls=_ExportCommand,
+    epilog="\b\nExamples:\n"
+    "  sentikit export runs/quickstart exported --format onnx --int8\n"
+    "  sentikit export runs/quickstart published --format hub --push jane/reviews",
+)
+@MODEL
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--format", "format_name", metavar="NAME", help="The format to write.")
+def export(model: Path, folder: Path, format_name: str | None, **options: Any) -> None:
+    """Write a run's model in another format, into a new or empty folder DIR."""
+    from sentikit.classifier.exporting import export_model
+
+    known = default_registry().names("register_formats")
+    if not format_name:
+        raise InputError(f"Which format? Choose one with --format: {', '.join(known)}.")
+    given = {
+        name.removeprefix(_PREFIX): value for name, value in options.items() if value is not None
+    }
+    for remark in export_model(model, folder, format_name, given):
+        click.echo(remark, err=True)
+    click.echo(folder)
+
+
+def _format_options() -> list[click.Parameter]:
+    """Return an option for each setting; formats whose settings share a name share the option."""
+    owners: dict[str, list[str]] = {}
+    fields: dict[str, FieldInfo] = {}
+    registry = default_registry()
+    for name in registry.names("register_formats"):
+        try:
+            settings = registry.load("register_formats", name).Settings
+        except SentikitError:
+            continue
+        for field, information in settings.model_fields.items():
+            owners.setdefault(field, []).append(name)
+            fields.setdefault(field, information)
+    return [_option(field, fields[field], owners[field]) for field in fields]
+
+
+def _option(name: str, field: FieldInfo, formats: list[str]) -> click.Option:
+    flag = field.annotation is bool
+    return click.Option(
+        [f"--{name.replace('_', '-')}", _PREFIX + name],
+        is_flag=flag,
+        flag_value=True if flag else None,
+        default=None,
+        metavar=None if flag else name.upper(),
+        help=f"{', '.join(formats)}: {field.description or name}",
+    )
