@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import DEVICE, MODEL, OUTPUT, PRECISION, SETTINGS, THREADS
+from sentikit.cli.options import DEVICE, MODEL, OUTPUT, PLOTS, PRECISION, SETTINGS, THREADS, draw
 
 if TYPE_CHECKING:
     from sentikit.classifier.prediction import Classifier
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @DEVICE
 @PRECISION
 @THREADS
+@PLOTS
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def evaluate(
     model: Path,
@@ -37,6 +38,7 @@ def evaluate(
     device: str,
     precision: str,
     threads: int | None,
+    plots: bool,
     as_json: bool,
 ) -> None:
     """Score a model or a run's model on a split of a dataset; --output leaves a run."""
@@ -47,6 +49,8 @@ def evaluate(
     from sentikit.devices import set_threads
     from sentikit.runs.results import judge
 
+    if plots:
+        _check_plots(output)
     set_threads(threads)
     classifier = load(model, device=device, precision=precision)
     section = _section(model, dataset, path, settings, classifier)
@@ -58,10 +62,21 @@ def evaluate(
     results = judge(examples, probabilities, classifier.scheme)
     if output:
         _write_run(output, model, section, opened, split, results, classifier)
+        if plots:
+            draw(output)
     if as_json:
         click.echo(json.dumps(results.metrics(split), indent=2))
     else:
         print_scores(f"{model} on {opened.name}, {split}", results.overall, results.by_source)
+
+
+def _check_plots(output: Path | None) -> None:
+    from sentikit.errors import InputError
+    from sentikit.plotting import check_plotting
+
+    check_plotting()
+    if output is None:
+        raise InputError("--plots draws into the run's folder: give --output DIR as well.")
 
 
 def _section(

@@ -31,6 +31,14 @@ OUTPUT = click.option(
 )
 
 
+def draw(run: Path) -> None:
+    """Draw a run's plots and say where they are."""
+    from sentikit.plotting import save_run_plots
+
+    for path in save_run_plots(run):
+        click.echo(f"Drawn: {path}", err=True)
+
+
 def needed_recipe(recipe: str | None, registry: Registry) -> str:
     """Return the recipe, or list the choices where none was given.
 
@@ -54,4 +62,5 @@ PRECISION = click.option(
     show_default=True,
     help="auto: bf16 where it is faster.",
 )
+PLOTS = click.option("--plots", is_flag=True, help="Draw PNG files into the run's folder plots.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads a process uses.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS, needed_recipe
+from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, needed_recipe
 
 if TYPE_CHECKING:
     from sentikit.recipe.train_parts import TrainParts
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
+@PLOTS
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")
 @click.pass_context
 def train(
@@ -44,12 +45,14 @@ def train(
     threads: int | None,
     device: str,
     interactive: bool,
+    plots: bool,
     as_json: bool,
 ) -> None:
     """Train an encoder on a dataset and leave a run: model, predictions, scores.
 
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
+    from sentikit.plotting import check_plotting
     from sentikit.runs.folder import choose_run_folder
     from sentikit.training.failing_together import failing_together
     from sentikit.training.launching import join_slurm, speaks
@@ -57,6 +60,8 @@ def train(
     os.environ.update(join_slurm())
     with failing_together() as together:
         parts = _parts(recipe, settings)
+        if plots:
+            check_plotting()
         if dry_run:
             _print_plan(parts, as_json)
             return
@@ -71,6 +76,8 @@ def train(
             finished = run_training(parts, run.path, options)
         if speaks():
             _print_result(finished, as_json)
+            if plots:
+                draw(finished.path)
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
@@ -155,8 +162,6 @@ def _print_result(finished: FinishedTraining, as_json: bool) -> None:
         head = {"run": str(finished.path), "best_epoch": finished.state.best_epoch}
         click.echo(json.dumps(head | results.metrics(finished.split), indent=2))
         return
-    if finished.state.stopped:
-        click.echo(f"Training ended early: {finished.state.stopped}.", err=True)
     print_scores(
         f"{finished.path}: best epoch {finished.state.best_epoch}, scores on {finished.split}",
         results.overall,
