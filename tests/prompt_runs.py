@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sentikit.prompting.asking import questions
+from sentikit.prompting.asking import label_reader, questions
 from sentikit.prompting.briefing import brief
 from sentikit.prompting.requesting.reporting import RequestReporter
 from sentikit.prompting.requesting.running import RequestJob, answer_questions
@@ -33,5 +33,5 @@ def run_prompts(parts: PromptParts, folder: Path, limit: int | None = None) -> F
     job = RequestJob(folder.name, total, folder / "answers.sqlite", parts.llm_options)
     with RequestReporter(total) as reporter, ResultWriter(run, parts, split) as writer:
         asked = questions(parts, split, briefing)
-        answer_questions(parts.llm, asked, parts.strategy.parse, writer.add, job, reporter)
+        answer_questions(parts.llm, asked, label_reader(parts), writer.add, job, reporter)
     return writer.finish()

@@ -11,7 +11,7 @@ from prompt_runs import make_parts
 
 import sentikit
 from sentikit import InputError
-from sentikit.prompting.asking import questions
+from sentikit.prompting.asking import label_reader, questions
 from sentikit.prompting.briefing import Briefing, brief
 from sentikit.prompting.split import split_to_label
 from sentikit.registry import default_registry
@@ -194,6 +194,22 @@ def test_a_broken_strategy_is_named() -> None:
         own = parts.__class__(**{**parts.__dict__, "strategy": strategy(strategy.Settings())})
         with pytest.raises(sentikit.SentikitError, match=message):
             next(questions(own, split, Briefing(split.classes)))
+
+
+def test_a_strategys_parser_is_trusted_with_labels_alone() -> None:
+    class Odd(sentikit.PromptStrategy):
+        def messages(self, given: sentikit.PromptInput) -> list[sentikit.Message]:
+            return [sentikit.Message("user", given.text)]
+
+        def parse(self, answer: str, classes: Any) -> str | None:
+            return {"yes": "positive", "no": "banana"}[answer]
+
+    parts = make_parts(dataset=files("test.csv"), llm=LLM)
+    read = label_reader(parts.__class__(**{**parts.__dict__, "strategy": Odd(Odd.Settings())}))
+    assert read("yes", ("negative", "positive")) == "positive"
+    assert read("no", ("negative", "positive")) is None
+    with pytest.raises(sentikit.SentikitError, match="failed to read 'maybe': KeyError"):
+        read("maybe", ("negative", "positive"))
 
 
 def test_the_studys_opinions_belong_to_the_validation_split(shared_data: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from sentikit.errors import SentikitError
 from sentikit.prompting.backend import ChatRequest
 from sentikit.prompting.briefing import Briefing
 from sentikit.prompting.messages import Message
-from sentikit.prompting.requesting.questions import Question
+from sentikit.prompting.requesting.questions import LabelReader, Question
 from sentikit.prompting.split import Split
 from sentikit.prompting.strategy import Opinion, PromptInput
 from sentikit.runs.alignment import text_occurrences
@@ -67,8 +67,32 @@ def questions(
             row += 1
 
 
+def label_reader(parts: PromptParts) -> LabelReader:
+    """Return what reads labels out of answers: the strategy's parser, trusted with labels alone.
+
+    Raises:
+        SentikitError: when it is called, and the strategy fails.
+    """
+
+    def read(answer: str, labels: Sequence[str]) -> str | None:
+        try:
+            label = parts.strategy.parse(answer, labels)
+        except Exception as error:
+            raise SentikitError(
+                f"The strategy {_name(parts)!r} failed to read {answer[:60]!r}: "
+                f"{type(error).__name__}: {error}. Repair its plugin."
+            ) from error
+        return label if label in labels else None
+
+    return read
+
+
+def _name(parts: PromptParts) -> str:
+    return str(parts.recipe.values.get("strategy", {}).get("name", "zero-shot"))
+
+
 def _messages(parts: PromptParts, given: PromptInput, row: int) -> tuple[Message, ...]:
-    name = parts.recipe.values.get("strategy", {}).get("name", "zero-shot")
+    name = _name(parts)
     try:
         messages: Any = parts.strategy.messages(given)
     except SentikitError:
