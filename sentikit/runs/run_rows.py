@@ -76,9 +76,8 @@ def _schema(classes: tuple[str, ...]) -> pa.Schema:
 
 def _read(path: Path, classes: tuple[str, ...]) -> pa.Table:
     with disk_errors(path):
-        empty = path.stat().st_size == 0
-    if empty:
-        raise InputError(f"{path} is empty: the run labelled nothing.")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty: the run labelled nothing.")
     try:
         table = pj.read_json(
             path,
@@ -89,6 +88,8 @@ def _read(path: Path, classes: tuple[str, ...]) -> pa.Table:
         )
     except pa.ArrowInvalid as error:
         raise _damaged(path, error) from error
+    if not table.num_rows:
+        raise InputError(f"{path} is empty: the run labelled nothing.")
     for column in ("id", "text"):
         if table.column(column).null_count:
             raise InputError(f"{path}: a row has no {column}; the file is damaged.")

@@ -1,0 +1,119 @@
+"""A run's folder reads back as columns; a damaged or unfinished one says what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sentikit import InputError, read_run
+
+CLASSES = ["negative", "neutral", "positive"]
+ROW: dict[str, Any] = {
+    "id": "a1",
+    "text": "Très 好",
+    "gold": "positive",
+    "label": "neutral",
+    "probabilities": {"positive": 0.3, "negative": 0.1, "neutral": 0.6},
+    "source": "shop",
+}
+LLM_ROW = ROW | {
+    "id": "a2",
+    "label": None,
+    "probabilities": None,
+    "answer": "mixed",
+    "usage": {"prompt": 120, "cached": 20, "completion": 3, "cache_writes": 0},
+    "cost": 0.00002,
+    "encoder": {
+        "label": "positive",
+        "probabilities": {"negative": 0.0, "neutral": 0.2, "positive": 0.8},
+    },
+    "first_answer": "hm",
+}
+
+
+def make_run(*rows: object, classes: list[str] | None = None) -> Path:
+    run = Path("run")
+    run.mkdir(exist_ok=True)
+    manifest = {"status": "finished", "kind": "prompt", "classes": classes or CLASSES}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    (run / "predictions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return run
+
+
+def test_an_encoders_run() -> None:
+    table = read_run(make_run(ROW))
+    assert len(table) == 1
+    assert table.name == "run"
+    assert table.manifest["kind"] == "prompt"
+    assert table.examples.texts == ["Très 好"]
+    assert table.gold.tolist() == [2]
+    assert table.answers.labels.tolist() == [1]
+    np.testing.assert_array_equal(table.answers.probabilities, [[0.1, 0.6, 0.3]])
+    assert (table.opinion, table.raw, table.cost, table.tokens) == (None, None, None, None)
+
+
+def test_an_llms_run_holds_answers_costs_and_the_encoders_opinion() -> None:
+    table = read_run(make_run(ROW, LLM_ROW))
+    assert table.invalid == 1
+    assert table.answers.labels.tolist() == [1, -1]
+    assert table.answers.probabilities is not None
+    assert np.isnan(table.answers.probabilities[1]).all()
+    assert table.raw is not None
+    assert table.raw.to_pylist() == [None, "mixed"]
+    assert table.cost is not None
+    assert np.isnan(table.cost[0])
+    assert table.cost[1] == 0.00002
+    assert table.tokens is not None
+    assert table.tokens.tolist() == [[0, 0, 0], [120, 20, 3]]
+    encoder = read_run("run#encoder")
+    assert encoder.answers.labels.tolist() == [-1, 2]
+    assert encoder.cost is None
+
+
+def test_some_rows_in_another_order() -> None:
+    table = read_run(make_run(ROW, LLM_ROW, ROW | {"id": "a3"}))
+    chosen = table.select(np.array([1, 2]))
+    assert chosen.examples.ids == ["a2", "a3"]
+    assert chosen.answers.labels.tolist() == [-1, 1]
+    assert chosen.raw is not None
+    assert chosen.raw.to_pylist() == ["mixed", None]
+    assert chosen.opinion is not None
+    assert chosen.opinion.labels.tolist() == [2, -1]
+
+
+def test_classes_of_ones_own() -> None:
+    row = ROW | {"gold": "spam", "label": "ham", "probabilities": {"ham": 0.9, "spam": 0.1}}
+    table = read_run(make_run(row, classes=["spam", "ham"]))
+    assert table.answers.labels.tolist() == [1]
+    np.testing.assert_array_equal(table.answers.probabilities, [[0.1, 0.9]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((ROW, '{"id": "a2", "te'), r"predictions\.jsonl, line 2: not valid JSON"),
+        ((ROW, ROW | {"label": "mixed"}), "row 2: the label 'mixed' is none of the run's classes"),
+        ((ROW, {"gold": "positive"}), "a row has no id"),
+        ((ROW, ROW | {"cost": "cheap"}), "holds rows that sentikit does not write"),
+        (("",), "is empty: the run labelled nothing"),
+    ],
+)
+def test_damage_is_said_with_its_place(rows: tuple[object, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_run(make_run(*rows))
+
+
+def test_unfinished_and_no_run() -> None:
+    run = make_run(ROW)
+    (run / "predictions.jsonl").unlink()
+    (run / "manifest.json").write_text('{"status": "interrupted"}')
+    with pytest.raises(InputError, match=r"no predictions yet: it is interrupted.*--resume"):
+        read_run(run)
+    (run / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"run is not a run: it has no manifest\.json"):
+        read_run(run)
