@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import DEVICE, MODEL, OUTPUT, PLOTS, PRECISION, SETTINGS, THREADS, draw
+from sentikit.cli.options import (
+    CALIBRATED,
+    DEVICE,
+    MODEL,
+    OUTPUT,
+    PLOTS,
+    PRECISION,
+    SETTINGS,
+    THREADS,
+    draw,
+)
 
 if TYPE_CHECKING:
     from sentikit.classifier.prediction import Classifier
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
 @OUTPUT
 @DEVICE
 @PRECISION
+@CALIBRATED
 @THREADS
 @PLOTS
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
@@ -37,6 +48,7 @@ def evaluate(
     output: Path | None,
     device: str,
     precision: str,
+    calibrated: bool,
     threads: int | None,
     plots: bool,
     as_json: bool,
@@ -52,7 +64,7 @@ def evaluate(
     if plots:
         _check_plots(output)
     set_threads(threads)
-    classifier = load(model, device=device, precision=precision)
+    classifier = load(model, device=device, precision=precision, calibrated=calibrated)
     section = _section(model, dataset, path, settings, classifier)
     opened = _open(section)
     examples = opened.split(split)
@@ -132,6 +144,7 @@ def _write_run(
             status=FINISHED,
             finished=now(),
             recipe={"kind": "evaluate", "model": str(model), "dataset": section},
+            calibrated=classifier.calibrated,
             command=command_line(),
             dataset=describe_split(opened.name, split, len(examples), examples.fingerprint()),
             classes=list(classifier.labels),

@@ -57,10 +57,15 @@ DEVICE = click.option(
 )
 PRECISION = click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     default="auto",
     show_default=True,
-    help="auto: bf16 where it is faster.",
+    help="auto: bf16 where it is faster, else fp32; int8: ONNX folders that have it.",
+)
+CALIBRATED = click.option(
+    "--calibrated",
+    is_flag=True,
+    help="Give probabilities at the temperature that was fitted on validation.",
 )
 PLOTS = click.option("--plots", is_flag=True, help="Draw PNG files into the run's folder plots.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads a process uses.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sentikit.cli.options import DEVICE, MODEL, PRECISION, THREADS
+from sentikit.cli.options import CALIBRATED, DEVICE, MODEL, PRECISION, THREADS
 
 
 @click.command(
@@ -33,6 +33,7 @@ from sentikit.cli.options import DEVICE, MODEL, PRECISION, THREADS
 )
 @DEVICE
 @PRECISION
+@CALIBRATED
 @THREADS
 def predict(
     model: Path,
@@ -43,6 +44,7 @@ def predict(
     output: Path | None,
     device: str,
     precision: str,
+    calibrated: bool,
     threads: int | None,
 ) -> None:
     """Label a file or a pipe of any length; columns and order stay, labels are added.
@@ -57,7 +59,7 @@ def predict(
     set_threads(threads)
     with open_input(file, input_format) as rows:
         column = rows.find_column("text", text_column, "--text-column")
-        classifier = load(model, device=device, precision=precision)
+        classifier = load(model, device=device, precision=precision, calibrated=calibrated)
         chosen = output_format or _format_like(output, file, input_format)
         with open_output(output, chosen, rows.columns, classifier.labels) as write:
             unlabelled = label_rows(classifier, rows, column, write)

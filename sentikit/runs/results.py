@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifier.prediction import choose_classes
+from sentikit.classifier.prediction import choose_classes, softmax
 from sentikit.data.examples import Examples
 from sentikit.data.labels import LabelScheme
-from sentikit.scoring import Scores, score, score_by_source
+from sentikit.scoring import Calibration, Scores, calibration, score, score_by_source
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Calibration once logits are divided by a temperature.
+
+    Attributes:
+        temperature: what they are divided by.
+        fitted_on: the split it was fitted on.
+        calibration: of the probabilities that result.
+    """
+
+    temperature: float
+    fitted_on: str
+    calibration: Calibration
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``metrics.json``."""
+        fitted = {"temperature": self.temperature, "fitted_on": self.fitted_on}
+        return fitted | asdict(self.calibration)
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,7 @@ class Results:
         scheme: the classes.
         overall: scores of all examples.
         by_source: scores of each source.
+        calibrated: how calibrated probabilities would do, where a temperature was fitted.
     """
 
     examples: Examples
@@ -31,14 +52,24 @@ class Results:
     scheme: LabelScheme
     overall: Scores
     by_source: dict[str, Scores]
+    calibrated: Calibrated | None = None
 
     def metrics(self, split: str) -> dict[str, Any]:
         """Return what ``metrics.json`` holds."""
-        return {
+        found = {
             "split": split,
             "overall": self.overall.to_json(),
             "by_source": {name: scores.to_json() for name, scores in self.by_source.items()},
         }
+        return found | ({"calibrated": self.calibrated.to_json()} if self.calibrated else {})
+
+    def with_temperature(
+        self, logits: NDArray[np.float32], temperature: float, fitted_on: str
+    ) -> Results:
+        """Return these results, and how calibrated the same logits, (examples, classes), can be."""
+        gold = self.scheme.numbers(self.examples.labels)
+        measured = calibration(gold, softmax(logits, temperature))
+        return replace(self, calibrated=Calibrated(temperature, fitted_on, measured))
 
 
 def judge(examples: Examples, probabilities: NDArray[np.float64], scheme: LabelScheme) -> Results:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifier.calibration import fit_temperature
 from sentikit.classifier.prediction import softmax
 from sentikit.classifier.saving import ModelDescription, save_model
 from sentikit.classifier.tokenizing import TokenizedTexts
@@ -241,12 +245,17 @@ class _Job:
         """Save the best model, predict, score; every process takes part in the passes."""
         weights = self.frozen_weights | self.engine.weights()
         split, examples = self.splits.items()[-1]
-        logits = shared_logits(self.engine, self.inputs[split], len(self.classes))
-        results = judge(examples, softmax(logits), self.parts.dataset.scheme)
+        logits = {
+            name: shared_logits(self.engine, self.inputs[name], len(self.classes))
+            for name in dict.fromkeys(["validation", split])  # in the same order everywhere
+        }
+        temperature = self._temperature(logits["validation"])
+        results = judge(examples, softmax(logits[split]), self.parts.dataset.scheme)
+        results = results.with_temperature(logits[split], temperature, "validation")
         if self.engine.speaks:
             save_model(
                 self.folder.path / run_folder.MODEL,
-                self._description(),
+                self._description(temperature),
                 weights,
                 self.parts.encoder,
                 tokenizer,
@@ -260,7 +269,11 @@ class _Job:
         gold = self.parts.dataset.scheme.numbers(examples.labels)
         return Labelled(self.inputs[split], gold)
 
-    def _description(self) -> ModelDescription:
+    def _temperature(self, logits: NDArray[np.float32]) -> float:
+        gold = self.parts.dataset.scheme.numbers(self.splits.validation.labels)
+        return fit_temperature(logits, gold)
+
+    def _description(self, temperature: float) -> ModelDescription:
         values, scheme = self.parts.recipe.values, self.parts.dataset.scheme
         head = {k: v for k, v in values["head"].items() if k != "pooling"}
         return ModelDescription(
@@ -271,6 +284,7 @@ class _Job:
             head=head,
             pooling=self.parts.head_options.pooling,
             max_length=self.parts.encoder_options.max_length,
+            temperature=temperature,
         )
 
     def _end(self, state: TrainingState, split: str, examples: Examples) -> None:
