@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sentikit.files import disk_errors as disk_errors
     from sentikit.files import read_json as read_json
     from sentikit.files import write_json as write_json
+    from sentikit.hookspecs import Register as Register
     from sentikit.keys import find_key as find_key
     from sentikit.keys import key_source as key_source
     from sentikit.keys import without_secrets as without_secrets
@@ -119,6 +120,7 @@ _LAZY: dict[str, str] = {
     "PromptInput": "sentikit.prompting.strategy",
     "PromptStrategy": "sentikit.prompting.strategy",
     "RateLimit": "sentikit.prompting.backend",
+    "Register": "sentikit.hookspecs",
     "RejectedError": "sentikit.prompting.backend",
     "ResultColumns": "sentikit.runs.result_format",
     "ResultFormat": "sentikit.runs.result_format",
