@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sentikit import InputError, RunTable, read_run
+from sentikit import InputError, ResultColumns, ResultFormat, RunTable, hookimpl, read_run
+from sentikit.discovery import PluginSource, installed_plugins
+from sentikit.registry import Registry
 
 TEXTS = ("Lovely.", "It exists.", "Awful, just awful.")
 
@@ -137,6 +141,29 @@ def test_labels_of_ones_own_are_classes() -> None:
     table = read_run(write("own.csv", "text,gold,prediction\na,spam,spam\nb,ham,spam\n"))
     assert table.classes == ("ham", "spam")
     assert table.answers.labels.tolist() == [1, 1]
+
+
+def test_a_layout_of_ones_own_and_a_broken_plugin() -> None:
+    class Acme(ResultFormat):
+        def columns(self, columns: Sequence[str]) -> ResultColumns | None:
+            return ResultColumns(label="verdict", gold="truth") if "verdict" in columns else None
+
+    class Broken(ResultFormat):
+        def columns(self, columns: Sequence[str]) -> ResultColumns | None:
+            raise KeyError("oops")
+
+    class Plugin:
+        @hookimpl
+        def register_result_formats(self, register: Any) -> None:
+            register("acme", Acme)
+            register("broken", Broken)
+
+    sources = [*installed_plugins(), PluginSource("own", "own", "1", "own", Plugin)]
+    registry = Registry(sources)
+    file = write("acme.csv", "text,truth,verdict,label\na,positive,neutral,positive\n")
+    assert labels(read_run(file, registry=registry)) == ["neutral"]
+    (report,) = (report for report in registry.reports() if report.name == "own")
+    assert any("'broken'" in problem for problem in report.problems)
 
 
 def test_ids_are_enough() -> None:

@@ -75,6 +75,11 @@ def test_an_llms_run_holds_answers_costs_and_the_encoders_opinion() -> None:
     assert encoder.cost is None
 
 
+def test_the_file_of_predictions_stands_for_its_run() -> None:
+    make_run(ROW, LLM_ROW)
+    assert read_run("run/predictions.jsonl#encoder").answers.labels.tolist() == [-1, 2]
+
+
 def test_some_rows_in_another_order() -> None:
     table = read_run(make_run(ROW, LLM_ROW, ROW | {"id": "a3"}))
     chosen = table.select(np.array([1, 2]))

@@ -54,6 +54,8 @@ def split_suffix(name: str) -> tuple[str, bool]:
 
 
 def _read(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> RunTable:
+    if path.name == PREDICTIONS and (path.parent / MANIFEST).is_file():
+        path = path.parent
     if path.is_file():
         return read_results(path, name, choice, registry)
     if not path.exists():

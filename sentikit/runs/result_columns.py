@@ -35,7 +35,7 @@ def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> Resu
     """
     found = _recognised(rows, registry)
     if choice.label is not None:
-        label = _named(rows, choice.label, "strategy.label_column")
+        label = _named(rows, choice.label, "label_column")
         # What the format made of the other columns belongs to the label it found.
         gold = found.gold if found and found.gold != label else None
         gold = gold or (found.label if found and found.label != label else None)
@@ -44,10 +44,10 @@ def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> Resu
         listed = ", ".join(repr(column) for column in rows.columns)
         raise InputError(
             f"{rows.name}: which column holds the predicted labels? It has {listed}. Call it "
-            "'prediction', or name it (strategy.label_column)."
+            "'prediction', or name it (label_column)."
         )
     if choice.probabilities is not None:
-        column = _named(rows, choice.probabilities, "strategy.probabilities_column")
+        column = _named(rows, choice.probabilities, "probabilities_column")
         found = dataclasses.replace(found, probabilities=column)
     return _with_usual(found, rows)
 
@@ -56,9 +56,15 @@ def _recognised(rows: Rows, registry: Registry) -> ResultColumns | None:
     """Ask every format; the last resorts only where no other knows the file."""
     claims: dict[str, tuple[ResultFormat, ResultColumns]] = {}
     for registration in registry.registrations(_HOOK):
-        format_class: type[ResultFormat] = registration.load()
-        result_format = format_class(format_class.Settings())
-        columns = result_format.columns(rows.columns)
+        try:
+            format_class: type[ResultFormat] = registration.load()
+            result_format = format_class(format_class.Settings())
+            columns = result_format.columns(rows.columns)
+        # A broken plugin must not keep others from reading their files.
+        except Exception as error:
+            problem = f"result format {registration.name!r}: {type(error).__name__}: {error}"
+            registry.note_problem(registration.plugin, problem)
+            continue
         if columns is not None:
             claims[registration.qualified_name] = (result_format, columns)
     special = {name: claim for name, claim in claims.items() if not claim[0].last_resort}
