@@ -65,6 +65,17 @@ class OpenAIBackend(LLMBackend):
             self._connection = Connection(self.settings)
         return self._connection
 
+    async def check(self, session: BackendSession) -> None:
+        """Find out whether the server answers this key and model, and what it can do."""
+        from .probing import check_key, known_abilities
+
+        try:
+            if known_abilities(self.connection, session) is not None:
+                await check_key(self.connection)
+            await self.open(session)
+        finally:
+            await self.close()
+
     async def open(self, session: BackendSession) -> None:
         """Find out, once for each server and model, what it can do."""
         from .probing import find_abilities

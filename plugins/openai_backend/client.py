@@ -12,7 +12,7 @@ import httpx2
 import openai
 from openai import AsyncOpenAI
 
-from sentikit import FatalError, InputError, find_key, without_secrets
+from sentikit import InputError, find_key, without_secrets
 
 from .failures import FailedResponse, failed_status, not_a_server, unreachable
 from .settings import OpenAISettings
@@ -32,8 +32,7 @@ class Connection:
         settings: of the backend.
 
     Raises:
-        FatalError: OpenAI is asked and there is no key.
-        InputError: a header's variable is not set.
+        InputError: OpenAI is asked and there is no key, or a header's variable is not set.
     """
 
     def __init__(self, settings: OpenAISettings) -> None:
@@ -41,7 +40,7 @@ class Connection:
         self._secrets = _secrets(settings)
         key = self._secrets.get(settings.key_variable)
         if key is None and settings.is_openai:
-            raise FatalError(
+            raise InputError(
                 f"There is no key for OpenAI. Set {settings.key_variable} in the environment or in "
                 "a file .env, or name another server with --set llm.base_url=…"
             )

@@ -33,16 +33,41 @@ async def find_abilities(connection: Connection, session: BackendSession) -> Abi
         FatalError: the server answers no chat request at all.
         RetryableError: it may later.
     """
-    key = _memory_key(connection)
-    known = session.recall(key)
+    known = known_abilities(connection, session)
     if known is not None:
-        return Abilities.from_json(known)
+        return known
     probe = Probe(connection, session)
     abilities = await probe.plain(Abilities.expected(connection.settings))
     if connection.settings.guarantee == "auto":
         abilities = await probe.strongest(abilities)
-    session.remember(key, abilities.to_json())
+    session.remember(_memory_key(connection), abilities.to_json())
     return abilities
+
+
+def known_abilities(connection: Connection, session: BackendSession) -> Abilities | None:
+    """Return what was found out before, or None."""
+    known = session.recall(_memory_key(connection))
+    return None if known is None else Abilities.from_json(known)
+
+
+async def check_key(connection: Connection) -> None:
+    """Ask for the list of models, which costs nothing, to see that server and key are right.
+
+    Raises:
+        FatalError: the key is refused.
+        RetryableError: the server cannot be reached.
+    """
+    try:
+        await connection.guard(connection.client.get("/models", cast_to=object))
+    except RetryableError as error:
+        # Whoever fails at listing models may still answer.
+        if error.reason == "network":
+            raise
+    except FatalError as error:
+        if "(401" in error.message:
+            raise
+    except RejectedError:
+        return
 
 
 def _memory_key(connection: Connection) -> str:

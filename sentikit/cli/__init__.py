@@ -21,6 +21,7 @@ CORE_COMMANDS: dict[str, str] = {
     "train": "Train an encoder on a dataset and leave a run.",
     "evaluate": "Score a model on a dataset.",
     "predict": "Label a file or a pipe.",
+    "prompt": "Label a dataset with an LLM and leave a run.",
     "export": "Write a model in another format.",
     "recipes": "List, show, copy and check recipes.",
     "datasets": "List and describe datasets.",

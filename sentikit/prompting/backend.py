@@ -194,8 +194,20 @@ class LLMBackend(Part, ABC):
         """The service tier asked for, for reservations; None is the standard one."""
         return None
 
+    async def check(self, session: BackendSession) -> None:
+        """Refuse what cannot work before a run begins: no key, no such server, no such model.
+
+        Called in an event loop of its own, so that nothing may stay open; `open` comes later.
+
+        Raises:
+            InputError: something is missing on this side.
+            RetryableError: it may succeed later; called again after a while.
+            FatalError: it never will.
+        """
+        return
+
     async def open(self, session: BackendSession) -> None:
-        """Connect and find out what the server can do; called before the first `ask`.
+        """Connect and get ready; called before the first `ask`.
 
         Raises:
             RetryableError: it may succeed later; called again after a while.

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 from sentikit.errors import InputError, SentikitError
-from sentikit.prompting.backend import LLMBackend, RetryableError, Usage
+from sentikit.prompting.backend import (
+    BackendSession,
+    FatalError,
+    LLMBackend,
+    RetryableError,
+    Usage,
+)
 from sentikit.prompting.counting import TokenCounter
 from sentikit.prompting.prices import (
-    ModelFacts,
-    Prices,
     model_facts,
     picodollars,
     prices_for,
@@ -67,12 +72,10 @@ class RequestOutcome:
     Attributes:
         tally: counts and costs.
         opening_cost: picodollars spent on finding out what the server can do; None if unknown.
-        facts: of the model.
     """
 
     tally: Tally
     opening_cost: int | None
-    facts: ModelFacts
 
 
 class _Session:
@@ -123,6 +126,37 @@ def answer_questions(
     return asyncio.run(_answer(backend, questions, read_label, deliver, job, reporter))
 
 
+def check_backend(backend: LLMBackend, job: RequestJob, reporter: RequestReporter) -> None:
+    """Refuse what cannot work before a run begins, and warn of what ends or has no price.
+
+    Raises:
+        InputError: no key, a wrong one, no such server or model; a ceiling too low for one call or
+            for a model without a price.
+        SentikitError: the server fails.
+    """
+    facts = model_facts(backend.model)
+    warning = facts.lifecycle_warning(date.today())
+    if warning:
+        reporter.say(warning)
+    if backend.billed and prices_for(facts, job.options.prices, backend.billed) is None:
+        reporter.say(
+            f"The price of {backend.model} is not known, so neither is the cost. Give it, in USD "
+            "per million tokens, as llm.prices.prompt and llm.prices.completion."
+        )
+    asyncio.run(_check(backend, job, reporter))
+
+
+async def _check(backend: LLMBackend, job: RequestJob, reporter: RequestReporter) -> None:
+    with AnswerJournal(job.cache) as journal:
+        caller = _caller(backend, journal, job, Tally())
+        try:
+            await _patiently(backend.check, _Session(caller, reporter))
+        except BudgetSpentError as error:
+            raise _explain(error, caller.tally) from error
+        except FatalError as error:
+            raise InputError(error.message) from error
+
+
 async def _answer(
     backend: LLMBackend,
     questions: Iterable[Question[Row]],
@@ -131,15 +165,11 @@ async def _answer(
     job: RequestJob,
     reporter: RequestReporter,
 ) -> RequestOutcome:
-    facts = model_facts(backend.model)
-    prices = prices_for(facts, job.options.prices, backend.billed)
-    if job.max_cost is not None and prices is None:
-        raise unknown_price(backend.model)
     tally = Tally()
     with AnswerJournal(job.cache) as journal:
-        caller = _caller(backend, journal, job, prices, facts, tally)
+        caller = _caller(backend, journal, job, tally)
         try:
-            await _open(backend, _Session(caller, reporter))
+            await _patiently(backend.open, _Session(caller, reporter))
             loop = RequestLoop(
                 caller=caller,
                 read_label=read_label,
@@ -156,18 +186,14 @@ async def _answer(
             raise _explain(error, tally) from error
         finally:
             await backend.close()
-        return RequestOutcome(tally, journal.opening_cost(job.run), facts)
+        return RequestOutcome(tally, journal.opening_cost(job.run))
 
 
-def _caller(
-    backend: LLMBackend,
-    journal: AnswerJournal,
-    job: RequestJob,
-    prices: Prices | None,
-    facts: ModelFacts,
-    tally: Tally,
-) -> Caller:
-    options = job.options
+def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally: Tally) -> Caller:
+    options, facts = job.options, model_facts(backend.model)
+    prices = prices_for(facts, options.prices, backend.billed)
+    if job.max_cost is not None and prices is None:
+        raise unknown_price(backend.model)
     ceiling = None if job.max_cost is None else picodollars(job.max_cost)
     most = backend.most_in_flight or MOST
     fixed = options.in_flight if isinstance(options.in_flight, int) else None
@@ -187,12 +213,15 @@ def _caller(
     )
 
 
-async def _open(backend: LLMBackend, session: _Session) -> None:
+async def _patiently(
+    get_ready: Callable[[BackendSession], Awaitable[None]], session: _Session
+) -> None:
+    """Call `check` or `open`, again after a while where the server fails."""
     import random
 
     for failures in range(1, _OPENING_TRIES + 1):
         try:
-            await backend.open(session)
+            await get_ready(session)
             return
         except RetryableError as error:
             if failures == _OPENING_TRIES:
@@ -209,8 +238,3 @@ def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:
         f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Go on with "
         "--resume and a higher --max-cost."
     )
-
-
-def with_fixed_cache(job: RequestJob, folder: Path) -> RequestJob:
-    """Return the job with its file of answers beside `folder` unless the recipe names one."""
-    return replace(job, cache=job.options.cache or folder.parent / CACHE)

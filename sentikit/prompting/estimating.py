@@ -1,0 +1,162 @@
+"""What a run would cost: tokens counted offline, no call made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentikit.prompting.backend import LLMBackend, Usage
+from sentikit.prompting.counting import TokenCounter
+from sentikit.prompting.prices import describe_cost, model_facts, prices_for, usd
+from sentikit.prompting.requesting.journal import AnswerJournal, request_key
+from sentikit.prompting.requesting.questions import Question
+from sentikit.prompting.requesting.settings import RequestOptions
+
+if TYPE_CHECKING:
+    from sentikit.prompting.asking import PromptRow
+
+#: The tier that stands for the batch service in prices.
+BATCH_TIER = "batch"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was counted; USD, None where the price is unknown.
+
+    Attributes:
+        model: the model's name.
+        requests: how many calls would be made.
+        cached: how many more are in the cache already.
+        prompt_tokens: of all requests.
+        completion_tokens: expected, of all answers.
+        exact: whether the model's own tokenizer counted.
+        longest_prompt: tokens.
+        longest_id: id of the example it is about.
+        context: tokens the model holds, or None.
+        expected_usd: if every answer is a label.
+        most_usd: if every answer is as long as it may be and every one is repaired.
+        prices_as_of: the day the prices were checked, or None.
+    """
+
+    model: str
+    requests: int
+    cached: int
+    prompt_tokens: int
+    completion_tokens: int
+    exact: bool
+    longest_prompt: int
+    longest_id: str
+    context: int | None
+    expected_usd: float | None
+    most_usd: float | None
+    prices_as_of: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """Return the lines that people read."""
+        about = "" if self.exact else "about "
+        lines = [
+            f"Model              {self.model}",
+            f"Requests           {self.requests:,}, and {self.cached:,} in the cache",
+            f"Prompt tokens      {about}{self.prompt_tokens:,}",
+            f"Completion tokens  about {self.completion_tokens:,}",
+            f"Longest prompt     {about}{self.longest_prompt:,} tokens (example {self.longest_id})",
+            f"Cost               {self._cost()}",
+        ]
+        if self.context is not None and self.longest_prompt > self.context:
+            lines.append(f"Too long           the model holds {self.context:,} tokens")
+        return "\n".join(lines)
+
+    def _cost(self) -> str:
+        if self.expected_usd is None or self.most_usd is None:
+            return "unknown: the model has no price; give llm.prices.prompt and .completion"
+        expected, most = (
+            describe_cost(round(v * 10**12)) for v in (self.expected_usd, self.most_usd)
+        )
+        dated = f" (prices of {self.prices_as_of})" if self.prices_as_of else ""
+        return f"about {expected}, at most {most}{dated}"
+
+
+def estimate(
+    backend: LLMBackend,
+    questions: Iterable[Question[PromptRow]],
+    options: RequestOptions,
+    cache: Path,
+    batch: bool = False,
+) -> Estimate:
+    """Count what the questions would cost.
+
+    Args:
+        backend: not opened; nothing is asked.
+        questions: in order.
+        options: of the ``llm`` section.
+        cache: the file of answers, which may not exist yet.
+        batch: whether the batch service's prices count.
+    """
+    facts = model_facts(backend.model)
+    prices = prices_for(facts, options.prices, backend.billed)
+    counter = TokenCounter(facts.tokenizer)
+    tier = BATCH_TIER if batch else backend.service_tier
+    total, most, seen, cached, longest = Usage(), 0, set[bytes](), 0, (0, "")
+    known_most = prices is not None
+    with _Known(cache) as known:
+        for question in questions:
+            request = question.request
+            sent = backend.canonical(request)
+            key = request_key(sent)
+            if key in seen or key in known:
+                cached += 1
+                continue
+            seen.add(key)
+            count = counter.request(request, sent)
+            total += Usage(count.expected, 0, _expected_answer(counter, request.labels))
+            longest = max(longest, (count.expected, question.row.id))
+            worst = prices.worst(count.most, request.max_tokens, tier) if prices else None
+            known_most = known_most and worst is not None
+            # A repair sends the prompt once more with the answer and a question behind it.
+            tries = 2 if options.repair else 1
+            most += (worst or 0) * tries
+    expected = prices.cost(total, tier) if prices else None
+    return Estimate(
+        model=backend.model,
+        requests=len(seen),
+        cached=cached,
+        prompt_tokens=total.prompt,
+        completion_tokens=total.completion,
+        exact=counter.exact,
+        longest_prompt=longest[0],
+        longest_id=longest[1],
+        context=facts.context,
+        expected_usd=None if expected is None else usd(expected),
+        most_usd=usd(most) if known_most else None,
+        prices_as_of=facts.as_of.isoformat() if facts.as_of and options.prices is None else None,
+    )
+
+
+def _expected_answer(counter: TokenCounter, labels: tuple[str, ...]) -> int:
+    return max(counter.count(json.dumps({"label": label})) for label in labels)
+
+
+class _Known:
+    """The keys in a file of answers; none where there is no file, which is not made."""
+
+    def __init__(self, path: Path) -> None:
+        self._journal = AnswerJournal(path) if path.exists() else None
+
+    def __enter__(self) -> _Known:
+        if self._journal is not None:
+            self._journal.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._journal is not None:
+            self._journal.__exit__(None, None, None)
+
+    def __contains__(self, key: bytes) -> bool:
+        return self._journal is not None and self._journal.find(key) is not None

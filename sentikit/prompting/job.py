@@ -1,0 +1,198 @@
+"""A whole LLM run: from a recipe's parts to a finished run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentikit.errors import InputError
+from sentikit.prompting.asking import label_reader, questions
+from sentikit.prompting.briefing import brief
+from sentikit.prompting.prices import usd
+from sentikit.prompting.requesting.failures import FailureLimit
+from sentikit.prompting.requesting.loop import RequestsInterrupted
+from sentikit.prompting.requesting.reporting import RequestReporter
+from sentikit.prompting.requesting.running import (
+    CACHE,
+    RequestJob,
+    answer_questions,
+    check_backend,
+)
+from sentikit.prompting.requesting.settings import RequestOptions
+from sentikit.prompting.results import FinishedPrompting, ResultWriter, begin_run
+from sentikit.prompting.split import Split, split_to_label
+from sentikit.registry import Registry, default_registry
+from sentikit.runs import folder as run_folder
+from sentikit.runs.folder import JsonLinesLog, RunFolder
+
+if TYPE_CHECKING:
+    from sentikit.recipe.prompt_parts import PromptParts
+
+#: What models said of the split, kept so that a resumed run asks the very same questions.
+FINDINGS = "findings.npz"
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """What a user decides at the command line and not in the recipe.
+
+    Attributes:
+        limit: label so many examples at most, or None.
+        max_cost: USD, or None.
+        failure_limit: how many failing rows end the run, or None.
+        batch: send the requests through the provider's batch service.
+        resume: go on with an unfinished run.
+        stop_requested: asked several times a second.
+    """
+
+    limit: int | None = None
+    max_cost: float | None = None
+    failure_limit: FailureLimit | None = None
+    batch: bool = False
+    resume: bool = False
+    stop_requested: Callable[[], bool] = lambda: False
+
+
+def prompt(
+    parts: PromptParts,
+    path: Path,
+    options: PromptOptions,
+    registry: Registry | None = None,
+) -> FinishedPrompting:
+    """Label a split with an LLM and leave a run in `path`.
+
+    Raises:
+        RequestsInterrupted: the user asked to stop; the run can be resumed.
+        InputError: something the user gave cannot be used; nothing is written.
+        SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
+    """
+    split = split_to_label(parts, options.limit)
+    run = RunFolder(path)
+    with run.locked():
+        return _PromptJob(parts, run, split, options, registry or default_registry()).run()
+
+
+class _PromptJob:
+    """The steps of an LLM run, in order."""
+
+    def __init__(
+        self,
+        parts: PromptParts,
+        run: RunFolder,
+        split: Split,
+        options: PromptOptions,
+        registry: Registry,
+    ) -> None:
+        self.parts, self.folder, self.split = parts, run, split
+        self.options, self.registry = options, registry
+        self.identity = self._identity()
+        requests: RequestOptions = parts.llm_options
+        self.job = RequestJob(
+            run=self.identity,
+            total=len(split.examples),
+            cache=requests.cache or run.path.resolve().parent / CACHE,
+            options=requests,
+            max_cost=options.max_cost,
+            failure_limit=options.failure_limit,
+            stop_requested=options.stop_requested,
+        )
+
+    def run(self) -> FinishedPrompting:
+        """Ask everything and write everything."""
+        log = JsonLinesLog(self.folder.path / run_folder.LOG)
+        check_backend(self.parts.llm, self.job, RequestReporter(0))
+        begin_run(self.folder, self.parts, self.split, self.options.resume)
+        self.folder.update_manifest(run_id=self.identity, limit=self.options.limit)
+        with self._statuses():
+            self._remove_halves()
+            keep = self.folder.path / FINDINGS
+            briefing = brief(self.parts, self.split, self.registry, keep)
+            asked = questions(self.parts, self.split, briefing)
+            with RequestReporter(self.job.total, log) as reporter:
+                return self._ask(asked, reporter)
+
+    def _ask(self, asked: Any, reporter: RequestReporter) -> FinishedPrompting:
+        parts = self.parts
+        writer = ResultWriter(self.folder, parts, self.split)
+        with writer:
+            outcome = answer_questions(
+                parts.llm, asked, label_reader(parts), writer.add, self.job, reporter
+            )
+        opening = outcome.opening_cost
+        finished = writer.finish(probing=None if opening is None else usd(opening))
+        self.folder.update_manifest(
+            requests={
+                "retries": outcome.tally.retries,
+                "rate_limit_episodes": outcome.tally.limited,
+                "service_tiers": outcome.tally.tiers,
+            }
+        )
+        return finished
+
+    def _identity(self) -> str:
+        """Return the run's id: a new one, or that of the run to go on with.
+
+        Raises:
+            InputError: the run was begun with other data or other settings.
+        """
+        if not self.options.resume:
+            return uuid.uuid4().hex
+        manifest = self.folder.manifest
+        changed = _differences(manifest.get("recipe", {}), self.parts.recipe.values)
+        if changed:
+            raise InputError(
+                f"{self.folder.path} was begun with other settings: {', '.join(changed)}. Go on "
+                "with the same ones, or start anew with another --output: answers that still fit "
+                "are found in the cache."
+            )
+        begun = manifest.get("dataset", {}).get("fingerprint")
+        if begun != self.split.examples.fingerprint():
+            limit = manifest.get("limit")
+            advice = f" It was begun with --limit {limit}." if limit else ""
+            raise InputError(
+                f"{self.folder.path} was begun with other examples than {self.split.name} has "
+                f"now.{advice} Start anew with another --output."
+            )
+        return str(manifest.get("run_id", ""))
+
+    def _remove_halves(self) -> None:
+        """Remove what a killed process left of the predictions; the journal has all of it."""
+        for half in self.folder.path.glob(f".{run_folder.PREDICTIONS}.*"):
+            half.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _statuses(self) -> Iterator[None]:
+        """Let the manifest say how the run ended, whatever happens."""
+        status = run_folder.FAILED
+        try:
+            yield
+            status = run_folder.FINISHED
+        except (RequestsInterrupted, KeyboardInterrupt):
+            status = run_folder.INTERRUPTED
+            raise
+        finally:
+            if status != run_folder.FINISHED:
+                self.folder.update_manifest(status=status)
+
+
+def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the settings that differ and matter: not those that only say how calls are made."""
+    before, after = _flat(begun), _flat(now)
+    free = tuple(f"llm.{name}" for name in RequestOptions.model_fields if name != "repair")
+    return sorted(
+        key
+        for key in before.keys() | after.keys()
+        if before.get(key) != after.get(key) and key != "description" and not key.startswith(free)
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return flat
