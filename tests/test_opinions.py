@@ -114,7 +114,7 @@ def test_a_strategy_that_needs_an_encoder_and_has_none() -> None:
 
 def test_no_such_encoder() -> None:
     strategy = {"name": "label", "encoder": "runs/none"}
-    with pytest.raises(InputError, match="runs/none does not exist"):
+    with pytest.raises(InputError, match=r"encoder runs/none does not exist\. Train it"):
         briefing(files("test.csv"), strategy=strategy)
 
 

@@ -158,7 +158,13 @@ def load_encoder(name: str, registry: Registry) -> Classifier:
             f"{name} is recorded answers, not a model, and examples are found with a model's "
             "embeddings. Name the model with strategy.examples.encoder."
         )
-    return load(Path(name).expanduser(), registry=registry)
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise InputError(
+            f"The encoder {name} does not exist. Train it (sentikit train leaves runs/RECIPE), or "
+            "name another model, run or results file with strategy.encoder."
+        )
+    return load(path, registry=registry)
 
 
 def encoder_cost(name: str | None) -> float:
