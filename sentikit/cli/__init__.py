@@ -114,6 +114,7 @@ def plugin_commands(registry: Registry) -> dict[str, str]:
 )
 @click.version_option(__version__, prog_name="sentikit")
 @click.option("--debug", is_flag=True, help="Show the traceback when something fails.")
+@click.option("--local_rank", hidden=True, expose_value=False)  # the deepspeed launcher adds it
 def sentikit(debug: bool) -> None:
     """Label sentiment well and cheaply: encoders and LLMs, alone or as a team."""
     if debug:
@@ -126,7 +127,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(sentikit.main(args=arguments, prog_name="sentikit", standalone_mode=False) or 0)
     except click.ClickException as error:
         _debug_traceback()
-        error.show()
+        # All processes of a job were given the same words: one complains.
+        if not isinstance(error, click.UsageError) or os.environ.get("RANK", "0") == "0":
+            error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped.", err=True)

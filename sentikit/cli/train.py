@@ -114,7 +114,7 @@ def _print_plan(parts: Any, as_json: bool) -> None:
 @contextmanager
 def _stop_on_signal(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
     """Turn the first Ctrl-C (or SIGTERM) into a saved stop, the second into an immediate one."""
-    from sentikit.training.launching import speaks
+    from sentikit.training.launching import process_count, speaks
     from sentikit.training.trainer import Interrupted
 
     stops: list[int] = []
@@ -123,8 +123,8 @@ def _stop_on_signal(context: click.Context, path: Path, together: Together) -> I
         if stops:
             raise KeyboardInterrupt
         stops.append(number)
-        # Where a process has failed, its launcher stops the others by the same signal.
-        if speaks() and not together.failed:
+        # By SIGTERM a launcher also stops what a failed process has left behind.
+        if speaks() and not together.failed and (number == signal.SIGINT or process_count() == 1):
             click.echo("Finishing the step and saving; once more stops at once.", err=True)
 
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from sentikit.errors import SentikitError
-from sentikit.training.launching import launched_processes, process_count, speaks
+from sentikit.training.launching import LEFT_ALONE, launched_processes, process_count, speaks
 
 #: How long processes wait for one another to appear.
 MEETING_LIMIT = timedelta(minutes=10)
@@ -75,8 +75,10 @@ def failing_together() -> Iterator[Together]:
 class _Watch:
     """Looks at the store every moment, and ends the process when another has failed."""
 
-    def __init__(self, store: Any, together: Together) -> None:
-        self._store, self._together = store, together
+    def __init__(self, meeting: Any, together: Together) -> None:
+        # The store may live in this process, as long as the first connection does.
+        self._meeting, self._store = meeting, meeting.clone()
+        self._together = together
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -102,7 +104,7 @@ class _Watch:
             raise click.exceptions.Exit(first_code) from error
         if lost_contact and launched_processes():
             # The launcher knows which process was killed, and says so.
-            raise click.exceptions.Exit(1) from error
+            raise click.exceptions.Exit(LEFT_ALONE) from error
         if lost_contact:
             raise SentikitError(
                 "Another process of this run ended without a word, or cannot be reached any more "
@@ -153,14 +155,15 @@ def _is_lost_contact(error: Exception) -> bool:
 
 
 def _meet() -> Any:
+    # Set before torch is loaded: its traces of lost connections tell a user nothing.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed.rendezvous import rendezvous
 
     try:
-        store = next(rendezvous("env://", timeout=MEETING_LIMIT))[0]
+        return next(rendezvous("env://", timeout=MEETING_LIMIT))[0]
     except Exception as error:
         raise SentikitError(
             f"The {process_count()} processes of this job did not find one another at "
             f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} "
             f"({' '.join(str(error).split())[:200]})."
         ) from error
-    return store.clone()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
 import uuid
@@ -24,6 +25,8 @@ SHUTDOWN_SECONDS = 600
 #: Set, to their number, for the processes that `launch` starts.
 _LAUNCHED = "SENTIKIT_LAUNCHED"
 _STOPPED = 130
+#: Exit code of a launched process that was left alone; `launch` finds out by what.
+LEFT_ALONE = 76
 
 
 def process_count() -> int:
@@ -184,12 +187,15 @@ def _agent_config(processes: int, logs: str) -> Any:
 
 def _exit_code(codes: Mapping[int, int]) -> int:
     """Return the code of the process that failed by itself; the others were stopped for it."""
-    for code in codes.values():
-        if code > 0:
-            return code
-    rank, code = min(codes.items(), key=lambda item: item[1] in (-15, -2))
+    said = [code for code in codes.values() if code > 0 and code != LEFT_ALONE]
+    if said:
+        return said[0]
+    # The agent ends the others by SIGTERM.
+    rank, code = min(codes.items(), key=lambda item: (item[1] == -signal.SIGTERM, item[1]))
     raise SentikitError(
         f"Process {rank} was killed by signal {-code}"
-        + (", perhaps for want of memory" if code == -9 else "")
+        + (", perhaps for want of memory" if code == -signal.SIGKILL else "")
         + ". Go on with the same command and --resume."
+        if code < 0
+        else "The processes lost contact with one another. Go on with --resume."
     )
