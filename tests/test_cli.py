@@ -106,7 +106,8 @@ class TestHelp:
             text = f"{command.help}\n{command.epilog}"
             examples = [line for line in text.splitlines() if f"{name} " in f"{line} "]
             assert examples, f"{name} --help shows no example"
-            known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+            parameters = command.get_params(click.Context(command))
+            known = {option for p in parameters for option in (*p.opts, *p.secondary_opts)}
             for example in examples:
                 used = re.findall(r"(?<=\s)--?[a-z][\w-]*", example.partition(name)[2])
                 assert set(used) <= known, f"{name}: {example}"

@@ -1,0 +1,164 @@
+"""Every hook is documented with its signature, and what its page and the guide say works."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from plugin_writing import SitePackages, site_packages
+from tiny_models import make_encoder
+
+import sentikit as toolkit
+from sentikit import hookspecs
+from sentikit.cli import sentikit
+from sentikit.recipe.checks import check_recipe
+from sentikit.recipe.resolving import resolve_recipe
+from sentikit.registry import default_registry
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+GUIDE = DOCS / "writing-plugins.md"
+PLUGIN, PACKAGE = "film-club", "film_club"
+#: Methods of an interface that a page need not name.
+INHERITED = {"settings", "Settings"}
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="this is no checkout")
+
+
+def page_of(hook: str) -> str:
+    return (DOCS / "hooks" / f"{hook}.md").read_text(encoding="utf-8")
+
+
+def files_in(page: str) -> dict[str, str]:
+    """Return the code blocks that begin with a file's name in a comment."""
+    blocks = re.findall(r"^```\w+\n# (\S+\.\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return dict(blocks)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[SitePackages]:
+    default_registry.cache_clear()
+    with site_packages(tmp_path / "site-packages") as site:
+        yield site
+    default_registry.cache_clear()
+
+
+def install(site: SitePackages, files: dict[str, str]) -> None:
+    """Lay the page's files down as a distribution called film-club would."""
+    for name, content in files.items():
+        path = site.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    importlib.invalidate_caches()
+    if not list(site.folder.glob("*.dist-info")):
+        site.add_distribution(PLUGIN, {PLUGIN: PACKAGE})
+
+
+def run_tests(path: Path, tmp_path: Path) -> int:
+    """Run the test functions of a page's test module; the fixture it may ask for is a model."""
+    spec = importlib.util.spec_from_file_location("tests_of_a_page", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    count = 0
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        if name.startswith("test_"):
+            wanted = inspect.signature(function).parameters
+            model = {"small_model": make_encoder(tmp_path / "model")} if wanted else {}
+            function(**model)
+            count += 1
+    return count
+
+
+def test_there_is_a_page_for_each_hook_and_no_other() -> None:
+    pages = {path.stem for path in (DOCS / "hooks").glob("*.md")}
+    assert pages == set(hookspecs.KINDS)
+
+
+@pytest.mark.parametrize("hook", hookspecs.KINDS)
+class TestEachHook:
+    def test_its_specification_is_marked_and_documented(self, hook: str) -> None:
+        specification = getattr(hookspecs, hook)
+        assert specification.__doc__
+        assert getattr(specification, f"{hookspecs.PROJECT}_spec", None) is not None
+
+    def test_its_page_shows_the_exact_signature(self, hook: str) -> None:
+        source = inspect.getsource(getattr(hookspecs, hook))
+        signature = re.search(r"^def .*?(?=:$)", source, re.MULTILINE)
+        assert signature
+        assert f"```python\n{signature[0]}\n```" in page_of(hook)
+
+    def test_its_page_names_all_there_is_to_write(self, hook: str) -> None:
+        if hook not in hookspecs.INTERFACES:
+            return
+        page, interface = page_of(hook), getattr(toolkit, hookspecs.INTERFACES[hook])
+        assert f"`sentikit.{hookspecs.INTERFACES[hook]}`" in page
+        for name in vars(interface):
+            if not name.startswith("_") and name not in INHERITED | {"speaks"}:
+                assert name in page, f"{hook}.md does not mention {name}"
+
+    def test_every_public_name_it_mentions_exists(self, hook: str) -> None:
+        for name in re.findall(r"sentikit\.([A-Za-z_]+)", page_of(hook)):
+            assert name in toolkit.__all__ or name in ("testing", "cli"), name
+
+    def test_its_example_registers_something_and_passes_its_own_tests(
+        self, hook: str, site: SitePackages, tmp_path: Path
+    ) -> None:
+        install(site, files_in(page_of(hook)))
+        registry = default_registry()
+        (found,) = [r for r in registry.registrations(hook) if r.plugin == PLUGIN]
+        assert found.load() is not None
+        assert found.distribution == PLUGIN
+        assert run_tests(site.folder / "tests" / "test_film_club.py", tmp_path) >= 1
+
+    def test_its_recipe_is_one(self, hook: str, site: SitePackages) -> None:
+        files = files_in(page_of(hook))
+        install(site, files)
+        for name in files:
+            if name.endswith(".yaml"):
+                recipe = resolve_recipe(str(site.folder / name), registry=default_registry())
+                problems = check_recipe(recipe, default_registry())
+                assert [str(problem) for problem in problems] == []
+
+
+class TestGuide:
+    def test_its_code_works_on_top_of_a_new_plugin(self, site: SitePackages) -> None:
+        text = GUIDE.read_text(encoding="utf-8")
+        first, *later = re.findall(r"^sentikit .*$", text, re.MULTILINE)
+        assert first == f"sentikit plugins new {PLUGIN}"
+        assert CliRunner().invoke(sentikit, shlex.split(first)[1:]).exit_code == 0
+        files = {
+            str(path.relative_to(PLUGIN)): path.read_text(encoding="utf-8")
+            for path in Path(PLUGIN).rglob("*")
+            if path.is_file()
+        }
+        install(site, files)
+        for line in later:
+            words = shlex.split(line)[1:]
+            words += ["--dry-run"] if words[0] == "train" else []
+            default_registry.cache_clear()
+            result = CliRunner().invoke(sentikit, words)
+            assert result.exit_code == 0, f"{line}: {result.output}"
+
+    def test_its_second_dataset_passes_its_tests(self, site: SitePackages, tmp_path: Path) -> None:
+        assert CliRunner().invoke(sentikit, ["plugins", "new", PLUGIN]).exit_code == 0
+        (Path(PLUGIN) / PACKAGE).rename(site.folder / PACKAGE)
+        install(site, files_in(GUIDE.read_text(encoding="utf-8")))
+        default_registry.cache_clear()
+        assert run_tests(site.folder / "tests" / "test_stars.py", tmp_path) == 4
+
+    def test_it_links_every_hook(self) -> None:
+        linked = set(re.findall(r"\(hooks/(\w+)\.md\)", GUIDE.read_text(encoding="utf-8")))
+        assert linked == set(hookspecs.KINDS)
+
+    def test_the_entry_point_it_shows_is_the_one_that_is_written(self) -> None:
+        CliRunner().invoke(sentikit, ["plugins", "new", PLUGIN])
+        shown = re.search(r"^```toml\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+        assert shown
+        assert shown[1] in Path(PLUGIN, "pyproject.toml").read_text()
