@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="\b\nExample: sentikit prompt --recipe b3-gpt-4o-mini --show 1\n"
-    "         sentikit prompt --recipe b3-gpt-4o-mini --max-cost 2.50 --output runs/b3"
+    epilog="\b\nExample: sentikit prompt --recipe b3-gpt-4o-mini-zero-shot --show 1\n"
+    "         sentikit prompt --recipe b3-gpt-4o-mini-zero-shot --max-cost 2.50 --output runs/b3"
 )
 @RECIPE
 @SETTINGS
