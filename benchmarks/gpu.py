@@ -172,7 +172,7 @@ def main() -> None:
         used = factor * parameters * tokens / seconds
         share_of_peak = f", {used / peak:.1%} of the peak" if peak else ""
         print(f"{arm:<10} {len(inputs) / seconds:>10,.0f} texts/s{share_of_peak}")
-    print(f"Trainer    {len(inputs) / peer:>10,.0f} texts/s; sentikit is {peer / training:.2f}×")
+    print(f"Trainer    {len(inputs) / peer:>10,.0f} texts/s; sentikit is {peer / training:.2f}x")
     print(f"E1, 14 epochs of 102,097 texts: {E1_TEXTS / (len(inputs) / training) / 60:.1f} minutes")
 
 

@@ -102,6 +102,7 @@ class ForTrainer(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
+        """Return loss and logits."""
         logits = self.model(input_ids, attention_mask)
         return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
 
@@ -193,10 +194,10 @@ def main() -> None:
     print(f"{'arm':<32} texts/CPU-s   to Trainer")
     for name, found in speeds.items():
         middle = statistics.median(found)
-        print(f"{name:<32} {middle:>10.1f}   {middle / base:>9.2f}×")
+        print(f"{name:<32} {middle:>10.1f}   {middle / base:>9.2f}x")
     padded = statistics.median(speeds["padded to 512, the study's way"])
     best = max(statistics.median(found) for found in speeds.values())
-    print(f"fastest against padding to 512: {best / padded:.0f}×")
+    print(f"fastest against padding to 512: {best / padded:.0f}x")
     if "sentikit, bf16" not in arms:
         print("bf16 was not run: this CPU has no AMX, bf16 would be slower than fp32.")
 

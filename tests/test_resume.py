@@ -23,6 +23,7 @@ SETTINGS = (
     "training.lr=2e-3",
     "training.schedule={name: reduce_on_plateau, patience: 0}",
     "training.checkpoints.every_minutes=0.003",
+    "training.log_every=3",
 )
 
 
@@ -58,7 +59,7 @@ def uninterrupted(tiny_recipe: Path) -> Path:
 
 def test_killed_again_and_again_it_comes_to_the_same_end(uninterrupted: Path) -> None:
     kills, resume = 0, False
-    steps_seen = 0
+    lines_seen = 0
     for _ in range(40):
         process = subprocess.Popen(
             command(uninterrupted, "killed", resume), stderr=subprocess.PIPE, text=True
@@ -67,18 +68,18 @@ def test_killed_again_and_again_it_comes_to_the_same_end(uninterrupted: Path) ->
             _, error = process.communicate(timeout=300)
             assert process.returncode == 0, error
             break
-        _wait_for_steps(process, Path("killed/log.jsonl"), steps_seen + 20)
+        _wait_for_lines(process, Path("killed/log.jsonl"), lines_seen + 9)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
-        steps_seen = len(Path("killed/log.jsonl").read_text().splitlines())
+        lines_seen = len(Path("killed/log.jsonl").read_text().splitlines())
         # An unfinished run is resumed; before its first checkpoint that means from the start.
         resume = True
     assert kills == 4
     assert_same_run("whole", "killed")
 
 
-def _wait_for_steps(process: subprocess.Popen[str], log: Path, lines: int) -> None:
+def _wait_for_lines(process: subprocess.Popen[str], log: Path, lines: int) -> None:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if log.exists() and log.read_text().count("\n") >= lines:
@@ -95,7 +96,7 @@ def test_asked_to_stop_it_saves_says_how_to_go_on_and_does(
     uninterrupted: Path, number: signal.Signals
 ) -> None:
     process = subprocess.Popen(command(uninterrupted, "stopped"), stderr=subprocess.PIPE, text=True)
-    _wait_for_steps(process, Path("stopped/log.jsonl"), 30)
+    _wait_for_lines(process, Path("stopped/log.jsonl"), 12)
     process.send_signal(number)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
@@ -109,7 +110,7 @@ def test_asked_to_stop_it_saves_says_how_to_go_on_and_does(
 
 def test_a_checkpoint_of_another_recipe_is_refused(uninterrupted: Path) -> None:
     process = subprocess.Popen(command(uninterrupted, "other"), stderr=subprocess.PIPE, text=True)
-    _wait_for_steps(process, Path("other/log.jsonl"), 40)
+    _wait_for_lines(process, Path("other/log.jsonl"), 20)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     words = [*command(uninterrupted, "other", resume=True), "--set", "training.lr=1e-4"]

@@ -41,7 +41,9 @@ class TrainingState:
         plateau_factor: what reduce_on_plateau has made of the rate.
         plateau_best: the value reduce_on_plateau compares with, or None.
         plateau_stale: evaluations since then.
-        epoch_loss: sum of the batches' losses in the present epoch.
+        epoch_loss: sum of the batches' losses in the present epoch, up to the last log line.
+        interval_loss: the same since the last log line.
+        interval_steps: steps since then.
         seconds: time trained so far.
         stopped: why training ended before its last epoch, or "".
         changes: what the user changed on the way, see `interactive`.
@@ -58,6 +60,8 @@ class TrainingState:
     plateau_best: float | None = None
     plateau_stale: int = 0
     epoch_loss: float = 0.0
+    interval_loss: float = 0.0
+    interval_steps: int = 0
     seconds: float = 0.0
     stopped: str = ""
     changes: dict[str, float] = field(default_factory=dict)

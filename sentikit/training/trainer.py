@@ -23,7 +23,8 @@ from sentikit.training.interactive import (
     changed_settings,
     memory_in_use,
 )
-from sentikit.training.schedules import Moment, ReduceOnPlateau, rate_at
+from sentikit.training.schedules import Moment, rate_at
+from sentikit.training.watching import collapse, reason_to_stop, watch_plateau, watched_value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from sentikit.training.objective import Objective
     from sentikit.training.parameter_groups import ParameterGroup
     from sentikit.training.settings import TrainingSettings
-
-#: A validation score this far below the best, near what guessing gives, is a collapse.
-_COLLAPSE_DROP = 0.2
 
 
 class Journal(Protocol):
@@ -147,8 +145,8 @@ class Trainer:
             state.batch += 1
             state.seconds += time.monotonic() - started
             if state.step % self.settings.log_every == 0 or state.batch == len(batches):
-                self._log(state, pending, rates, norm)
-                pending = []
+                self._settle(state, pending)
+                self._log(state, rates, norm)
                 if state.stopped:
                     return
             self._between_steps(state, pending)
@@ -193,20 +191,30 @@ class Trainer:
     def _steps_per_epoch(self) -> int:
         return steps_per_epoch(len(self.train.inputs), self.plan.batch_size)
 
-    def _log(
-        self, state: TrainingState, pending: list[Tensor], rates: list[float], norm: Any
-    ) -> None:
+    def _settle(self, state: TrainingState, pending: list[Tensor]) -> None:
+        """Add the steps' losses, of all processes, to the state, one by one.
+
+        The sums are the same wherever a checkpoint falls between two log lines.
+        """
         import torch
 
-        local = float(torch.stack(pending).sum())
-        (total,) = self.engine.sum([local])
+        if not pending:
+            return
+        for loss in self.engine.sum(torch.stack(pending).tolist()):
+            state.interval_loss += loss
+            state.interval_steps += 1
+        pending.clear()
+
+    def _log(self, state: TrainingState, rates: list[float], norm: Any) -> None:
+        total, steps = state.interval_loss, state.interval_steps
         state.epoch_loss += total
+        state.interval_loss, state.interval_steps = 0.0, 0
         self.journal.advance(state.step, self.total_steps())
         self.journal.step(
             {
                 "step": state.step,
                 "epoch": state.epoch + 1,
-                "loss": _finite(total / len(pending)),
+                "loss": _finite(total / steps),
                 "gradient_norm": _finite(float(norm)),
                 "lr": max(rates),
                 "seconds": round(state.seconds, 3),
@@ -232,11 +240,7 @@ class Trainer:
         stop, due = self._anybody(self.stop_requested(), due)
         if not (stop or due):
             return
-        if pending:
-            # The losses since the last log line go into the state, lest the epoch's mean lose them.
-            (lost,) = self.engine.sum([sum(float(loss) for loss in pending)])
-            state.epoch_loss += lost
-            pending.clear()
+        self._settle(state, pending)
         self.save(state)
         if stop:
             raise Interrupted
@@ -245,12 +249,11 @@ class Trainer:
         """Score the validation split, keep the weights if they are the best, end the epoch."""
         loss, scores = self.evaluate(self.validation)
         stopping = self.settings.early_stopping
-        value = {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}[
-            stopping.metric
-        ]
+        value = watched_value(stopping, loss, scores)
         training_loss = state.epoch_loss / self._steps_per_epoch()
         state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
-        self._report_collapse(state, scores)
+        if said := collapse(stopping, state, scores):
+            self.journal.alert("Training collapsed", said)
         if stopping.improves(value, state.best_value):
             state.best_value, state.best_epoch, state.stale_epochs = value, state.epoch, 0
             weights = self.engine.weights()
@@ -258,8 +261,8 @@ class Trainer:
                 self.checkpoints.save_best(weights)
         else:
             state.stale_epochs += 1
-        self._watch_plateau(state, value)
-        self._stop_early(state, value)
+        watch_plateau(self.settings, state, value)
+        state.stopped = reason_to_stop(stopping, state, value)
         self.journal.epoch(
             {
                 "epoch": state.epoch,
@@ -282,43 +285,6 @@ class Trainer:
         scores = score(split.gold, probabilities.argmax(1), self.classes, probabilities)
         assert scores.calibration is not None
         return scores.calibration.negative_log_likelihood, scores
-
-    def _stop_early(self, state: TrainingState, value: float) -> None:
-        stopping = self.settings.early_stopping
-        if stopping.reached(value):
-            state.stopped = f"{stopping.metric} reached its target {stopping.target}"
-        elif stopping.patience and state.stale_epochs >= stopping.patience:
-            state.stopped = (
-                f"{stopping.metric} has not improved for {state.stale_epochs} epochs "
-                f"(best in epoch {state.best_epoch})"
-            )
-
-    def _watch_plateau(self, state: TrainingState, value: float) -> None:
-        schedule = self.settings.schedule
-        if not isinstance(schedule, ReduceOnPlateau):
-            return
-        watch = replace_tolerance(self.settings, schedule.threshold)
-        if watch.improves(value, state.plateau_best):
-            state.plateau_best, state.plateau_stale = value, 0
-            return
-        state.plateau_stale += 1
-        if state.plateau_stale > schedule.patience:
-            state.plateau_factor = max(schedule.min_factor, state.plateau_factor * schedule.factor)
-            state.plateau_stale = 0
-
-    def _report_collapse(self, state: TrainingState, scores: Scores) -> None:
-        """Say so when a model that had learnt something now answers one class only."""
-        if self.settings.early_stopping.metric != "macro_f1" or state.best_value is None:
-            return
-        answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
-        if len(answered) == 1 and state.best_value - scores.macro_f1 > _COLLAPSE_DROP:
-            self.journal.alert(
-                "Training collapsed",
-                f"Training collapsed in epoch {state.epoch}: every text is called "
-                f"{answered.pop()!r} (macro-F1 {scores.macro_f1:.3f}, best {state.best_value:.3f} "
-                f"in epoch {state.best_epoch}). The best weights are kept; a lower training.lr, "
-                "more training.warmup or training.clip_norm prevents it.",
-            )
 
     def _save_when_due(self, state: TrainingState) -> None:
         every = self.settings.checkpoints.every_epochs
@@ -366,11 +332,6 @@ class Trainer:
         """Let every process read once the speaker has written; they share the file system."""
         self.engine.sum([0.0])
         return read()
-
-
-def replace_tolerance(settings: TrainingSettings, tolerance: float) -> Any:
-    """Return the early-stopping rule with another tolerance."""
-    return settings.early_stopping.model_copy(update={"tolerance": tolerance})
 
 
 def seed_dropout(seed: int, step: int, rank: int) -> None:

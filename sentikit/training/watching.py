@@ -1,0 +1,62 @@
+"""What an epoch's validation means for the rest: early stopping, plateaus, a collapse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sentikit.training.schedules import ReduceOnPlateau
+
+if TYPE_CHECKING:
+    from sentikit.scoring import Scores
+    from sentikit.training.checkpoints import TrainingState
+    from sentikit.training.settings import EarlyStopping, TrainingSettings
+
+#: A validation score this far below the best, with one class answered throughout, is a collapse.
+_COLLAPSE_DROP = 0.2
+
+
+def watched_value(stopping: EarlyStopping, loss: float, scores: Scores) -> float:
+    """Return the metric that early stopping watches."""
+    return {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}[stopping.metric]
+
+
+def reason_to_stop(stopping: EarlyStopping, state: TrainingState, value: float) -> str:
+    """Say why training should end after this epoch, or return ""."""
+    if stopping.reached(value):
+        return f"{stopping.metric} reached its target {stopping.target}"
+    if stopping.patience and state.stale_epochs >= stopping.patience:
+        return (
+            f"{stopping.metric} has not improved for {state.stale_epochs} epochs "
+            f"(best in epoch {state.best_epoch})"
+        )
+    return ""
+
+
+def watch_plateau(settings: TrainingSettings, state: TrainingState, value: float) -> None:
+    """Lower the rate's factor in `state` after too many evaluations without improvement."""
+    schedule = settings.schedule
+    if not isinstance(schedule, ReduceOnPlateau):
+        return
+    watch = settings.early_stopping.model_copy(update={"tolerance": schedule.threshold})
+    if watch.improves(value, state.plateau_best):
+        state.plateau_best, state.plateau_stale = value, 0
+        return
+    state.plateau_stale += 1
+    if state.plateau_stale > schedule.patience:
+        state.plateau_factor = max(schedule.min_factor, state.plateau_factor * schedule.factor)
+        state.plateau_stale = 0
+
+
+def collapse(stopping: EarlyStopping, state: TrainingState, scores: Scores) -> str:
+    """Say that a model that had learnt something now answers one class only, or return ""."""
+    if stopping.metric != "macro_f1" or state.best_value is None:
+        return ""
+    answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
+    if len(answered) > 1 or state.best_value - scores.macro_f1 <= _COLLAPSE_DROP:
+        return ""
+    return (
+        f"Training collapsed in epoch {state.epoch}: every text is called {answered.pop()!r} "
+        f"(macro-F1 {scores.macro_f1:.3f}, best {state.best_value:.3f} in epoch "
+        f"{state.best_epoch}). The best weights are kept; a lower training.lr, more "
+        "training.warmup or training.clip_norm prevents it."
+    )
