@@ -20,7 +20,14 @@ from sentikit.errors import InputError, SentikitError, did_you_mean, unknown_nam
 from sentikit.hookspecs import DISABLE_VARIABLE
 from sentikit.registration import Registration, one_line
 
-__all__ = ["PluginReport", "Registration", "Registry", "build_registry", "default_registry"]
+__all__ = [
+    "PluginReport",
+    "Registration",
+    "Registry",
+    "build_registry",
+    "default_registry",
+    "disabled_plugins",
+]
 
 
 @dataclass(frozen=True)
@@ -208,8 +215,13 @@ class Registry:
 
 def build_registry(environment: Mapping[str, str] = os.environ) -> Registry:
     """Build a registry of the installed plugins, less those the environment switches off."""
-    disabled = {name.strip() for name in environment.get(DISABLE_VARIABLE, "").split(",")}
-    return Registry(installed_plugins(), disabled - {""})
+    return Registry(installed_plugins(), disabled_plugins(environment))
+
+
+def disabled_plugins(environment: Mapping[str, str] = os.environ) -> set[str]:
+    """Return the names of the plugins that the environment switches off."""
+    names = environment.get(DISABLE_VARIABLE, "").split(",")
+    return {name.strip() for name in names} - {""}
 
 
 @functools.cache

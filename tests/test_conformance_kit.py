@@ -431,9 +431,7 @@ class TestFormatsAndTrackers:
             def columns(self, columns: Sequence[str]) -> ResultColumns:
                 return ResultColumns(label="verdict")
 
-        with pytest.raises(
-            AssertionError, match=r"columns that are not there: \['verdict'\]"
-        ):
+        with pytest.raises(AssertionError, match=r"columns that are not there: \['verdict'\]"):
             check_result_format(Greedy, {})
 
     def test_a_tracker_that_trips_over_an_unknown_number(self) -> None:
@@ -539,6 +537,19 @@ class TestPlugins:
         site.add_plugin("film", "import no_such_module")
         with pytest.raises(AssertionError, match="ModuleNotFoundError"):
             check_plugin("film")
+
+    def test_switched_off_rivals_do_not_count(
+        self, site: SitePackages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("film", "food"):
+            site.add_plugin(name, REVIEWS)
+            site.add_module(f"{name}_parts", PART_MODULE)
+        with pytest.raises(AssertionError, match="is also claimed by plugin 'food'"):
+            check_plugin("film")
+        monkeypatch.setenv("SENTIKIT_DISABLE_PLUGINS", "food")
+        check_plugin("film")
+        with pytest.raises(AssertionError, match="switched off by SENTIKIT_DISABLE_PLUGINS"):
+            check_plugin("food")
 
     def test_no_such_plugin(self) -> None:
         with pytest.raises(AssertionError, match="There is no plugin named 'headz'"):

@@ -15,7 +15,7 @@ from sentikit.devices import find_hardware
 from sentikit.discovery import PluginSource, installed_plugins
 from sentikit.errors import SentikitError, did_you_mean
 from sentikit.registration import Registration
-from sentikit.registry import PluginReport, Registry
+from sentikit.registry import PluginReport, Registry, disabled_plugins
 from sentikit.testing.commands import check_command
 from sentikit.testing.kinds import PART_CHECKS
 from sentikit.testing.parts import check_settings_class, needs_settings, require
@@ -81,7 +81,7 @@ def check_plugin(
         AssertionError: anything breaks a rule; all problems at once.
     """
     name = plugin if isinstance(plugin, str) else plugin.__name__
-    registry = Registry(_sources(plugin))
+    registry = Registry(_sources(plugin), disabled_plugins())
     reports = {report.name: report for report in registry.reports()}
     require(name in reports, f"There is no plugin named {name!r}. {did_you_mean(name, reports)}")
     findings = examine([reports[name]], registry, settings or {})
