@@ -42,7 +42,7 @@ class WandbTracker(Tracker):
 
         project: str = Field("sentikit", min_length=1, description="the W&B project")
         entity: str | None = Field(None, description="user or team; null: your default")
-        name: str | None = Field(None, description="the run's name; null: that of its folder")
+        run_name: str | None = Field(None, description="null: the name of the run's folder")
         mode: Literal["online", "offline"] | None = Field(
             None, description="offline keeps files for `wandb sync`; null: WANDB_MODE, or online"
         )
@@ -70,7 +70,7 @@ class WandbTracker(Tracker):
         self._run = wandb.init(
             project=self.settings.project,
             entity=self.settings.entity,
-            name=self.settings.name or run.name,
+            name=self.settings.run_name or run.name,
             id=_identity(run.path),
             resume="allow",
             job_type=run.kind,
