@@ -174,10 +174,12 @@ class LLMBackend(Part, ABC):
     core's work.
 
     Attributes:
-        most_in_flight: how many calls may run at once at most; None lets the core find out.
+        most_in_flight: how many calls run at once; None lets the core find out.
+        in_process: whether it answers in this process, so that no time limit applies.
     """
 
     most_in_flight: ClassVar[int | None] = None
+    in_process: ClassVar[bool] = False
 
     @property
     @abstractmethod

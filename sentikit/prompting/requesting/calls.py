@@ -86,9 +86,8 @@ class Caller:
         ledger: keeps the ceiling.
         pacer: lends slots.
         patience: ends an outage.
-        timeout: seconds a try may take.
+        timeout: seconds a try may take, or None.
         tries: of a call the server fails at.
-        service_tier: what reservations assume is billed.
         tally: counts retries and episodes.
         watchers: told of every try.
     """
@@ -103,7 +102,7 @@ class Caller:
         ledger: Ledger,
         pacer: Pacer,
         patience: Patience,
-        timeout: float,
+        timeout: float | None,
         tries: int,
         tally: Tally,
         watchers: Sequence[Callable[[CallReport], None]] = (),

@@ -195,8 +195,7 @@ def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally:
     if job.max_cost is not None and prices is None:
         raise unknown_price(backend.model)
     ceiling = None if job.max_cost is None else picodollars(job.max_cost)
-    most = backend.most_in_flight or MOST
-    fixed = options.in_flight if isinstance(options.in_flight, int) else None
+    fixed = options.in_flight if isinstance(options.in_flight, int) else backend.most_in_flight
     return Caller(
         backend=backend,
         journal=journal,
@@ -204,9 +203,9 @@ def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally:
         prices=prices,
         counter=TokenCounter(facts.tokenizer),
         ledger=Ledger(ceiling, journal.spent(job.run)),
-        pacer=Pacer(fixed or min(START, most), min(fixed or most, most)),
+        pacer=Pacer(fixed or START, fixed or MOST),
         patience=Patience(options.patience, options.longest_wait),
-        timeout=options.timeout,
+        timeout=None if backend.in_process else options.timeout,
         tries=options.tries,
         tally=tally,
         watchers=job.watchers,
