@@ -113,15 +113,21 @@ def _backbone(
     from transformers import AutoTokenizer, ElectraConfig, ElectraModel
     from transformers.initialization import no_init_weights
 
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        # transformers would silently make one without words from config.json alone.
+        raise InputError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt.")
     own = {*HeadConfig.model_fields, "label2id", "architectures", "dtype", "torch_dtype"}
     try:
         config = ElectraConfig(**{key: v for key, v in values.items() if key not in own})
         with no_init_weights():
             backbone = ElectraModel(config)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    # A wrong value in a configuration raises whatever transformers stumbles over.
+    except Exception as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{folder} is damaged, or its tokenizer is missing: {reason}") from error
+        raise InputError(
+            f"{folder} is damaged, or its tokenizer cannot be read: {reason}"
+        ) from error
     return tokenizer, backbone
 
 

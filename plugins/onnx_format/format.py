@@ -118,6 +118,9 @@ def _graph_for(folder: Path, precision: str) -> tuple[Path, str]:
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    if not (folder / "tokenizer.json").is_file():
+        # transformers would silently make one without words from config.json alone.
+        raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from sentikit.errors import InputError
 from sentikit.parts import Part, PartSettings
 
 if TYPE_CHECKING:
@@ -61,10 +62,17 @@ class Encoder(Part, ABC):
 
     @classmethod
     def restore(cls, folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-        """Rebuild tokenizer and backbone from `folder`; the weights are random until loaded."""
+        """Rebuild tokenizer and backbone from `folder`; the weights are random until loaded.
+
+        Raises:
+            sentikit.InputError: there is no tokenizer in it.
+        """
         from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.initialization import no_init_weights
 
+        if not (folder / "tokenizer.json").is_file():
+            # transformers would silently make one without words from config.json alone.
+            raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         with no_init_weights():

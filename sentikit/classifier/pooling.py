@@ -25,4 +25,6 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     weights = mask.unsqueeze(-1).to(states.dtype)
     if pooling == "mean":
         return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-    return (states * weights).amax(1)
+    # The study padded every text, so a 0 always took part; without it, a text that happens to need
+    # no padding in its batch would be pooled differently.
+    return (states * weights).amax(1).clamp(min=0)

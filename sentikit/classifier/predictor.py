@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -76,7 +77,10 @@ class TorchPredictor:
         """Return the logits of each batch; the device is waited for once, at the end."""
         import torch
 
-        with torch.inference_mode():
+        from sentikit.classifier.fast_linear import fast_linear
+
+        on_cpu_in_fp32 = self._device.type == "cpu" and self._precision == "fp32"
+        with torch.inference_mode(), fast_linear() if on_cpu_in_fp32 else nullcontext():
             results = [self.model(*self._moved(batch)) for batch in batches]
             return [logits.cpu().numpy() for logits in results]
 

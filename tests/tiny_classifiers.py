@@ -1,0 +1,59 @@
+"""Model folders with random weights, for tests that need no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tiny_models import make_encoder
+
+TEXTS = ["the food was great", "awful", "opens at nine .", "", "never again ! " * 30, "so-so"]
+
+
+def make_classifier(
+    folder: Path,
+    *,
+    architecture: str = "electra",
+    head: dict[str, Any] | None = None,
+    pooling: str = "mean",
+    scheme: str = "neg_neu_pos",
+    threshold: float | None = None,
+    temperature: float | None = None,
+) -> Path:
+    """Write a native model folder and return it; weights are spread, so that texts differ."""
+    import torch
+
+    from sentikit.classifier.model import SentimentModel
+    from sentikit.classifier.saving import ModelDescription, save_model
+    from sentikit.data.labels import SCHEMES
+    from sentikit.registry import default_registry
+
+    registry = default_registry()
+    section = head or {"name": "linear"}
+    source = make_encoder(folder.with_name(f"{folder.name}-encoder"), architecture)
+    encoder_class = registry.load("register_encoders", "transformers")
+    encoder = encoder_class(encoder_class.Settings(model=str(source)))
+    head_class = registry.load("register_heads", section["name"])
+    settings = {key: value for key, value in section.items() if key != "name"}
+    classes = SCHEMES[scheme].classes
+    torch.manual_seed(1)
+    backbone = encoder.load_backbone()
+    layers = head_class(head_class.Settings(**settings)).build(32, len(classes))
+    model = SentimentModel(backbone, layers, pooling)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4)
+    description = ModelDescription(
+        label_scheme=scheme,
+        classes=classes,
+        threshold=threshold,
+        encoder={"name": "transformers", "model": str(source)},
+        head=section,
+        pooling=pooling,
+        max_length=64,
+        temperature=temperature,
+    )
+    tokenizer = encoder.load_tokenizer()
+    save_model(folder, description, model.state_dict(), encoder, tokenizer, backbone)
+    return folder
