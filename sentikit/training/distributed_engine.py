@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from collections.abc import Sequence
@@ -83,11 +84,6 @@ class DistributedEngine(Engine):
         distributed.broadcast(content, src=0)
         return json.loads(content.cpu().numpy().tobytes())
 
-    def finish(self) -> None:
-        """Leave the process group."""
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-
     def _all_gather(self, tensor: Tensor) -> list[Tensor]:
         own = tensor.to(self.device)
         gathered = [torch.empty_like(own) for _ in range(self.processes)]
@@ -116,11 +112,21 @@ def _own_device(wanted: str, processes: int) -> torch.device:
 
 
 def _join(device: torch.device, processes: int) -> None:
+    """Join the process group, once: the next engine of this process finds it there.
+
+    DeepSpeed, too, holds on to the group that it has first seen.
+    """
     if distributed.is_initialized():
         return
+    atexit.register(_leave)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if processes > 1:
         distributed.init_process_group(backend, timeout=EXCHANGE_LIMIT)
     else:
         alone = distributed.HashStore()  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=alone, rank=0, world_size=1)
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -133,7 +133,7 @@ class Engine(Part, ABC):
         return []
 
     def finish(self) -> None:
-        """Leave the other processes."""
+        """Release what the training held; the process may go on and train again."""
 
     @property
     def speaks(self) -> bool:

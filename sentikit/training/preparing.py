@@ -126,9 +126,11 @@ def run_identity(values: Mapping[str, Any], splits: Splits) -> str:
     changeable = (
         "checkpoints",
         "early_stopping",
+        "log_every",
         "micro_batch_size",
         "micro_batch_tokens",
-        "log_every",
+        "prefetch",
+        "workers",
     )
     training = {k: v for k, v in values.get("training", {}).items() if k not in changeable}
     prints = {name: examples.fingerprint() for name, examples in splits.items()}

@@ -87,6 +87,10 @@ class TrainingSettings(PartSettings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where the device is faster with it, else fp32"
     )
+    prefetch: int = Field(
+        2, ge=0, le=64, description="batches made ready ahead of their step; 0: none"
+    )
+    workers: int = Field(1, ge=1, le=64, description="threads that make batches ready")
     log_every: int = Field(
         10, ge=1, description="steps between two log lines; each makes the device wait"
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sentikit.classifier.prediction import softmax
 from sentikit.errors import InputError, SentikitError
 from sentikit.scoring import Scores, score
-from sentikit.training.batches import Rows, plan_epoch, share, steps_per_epoch
+from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share, steps_per_epoch
 from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
 from sentikit.training.evaluation import ModelInputs, shared_logits
 from sentikit.training.interactive import (
@@ -23,6 +23,7 @@ from sentikit.training.interactive import (
     changed_settings,
     memory_in_use,
 )
+from sentikit.training.prefetching import prefetched
 from sentikit.training.schedules import Moment, rate_at
 from sentikit.training.watching import collapse, reason_to_stop, watch_plateau, watched_value
 
@@ -134,11 +135,14 @@ class Trainer:
         )
         self.engine.training_mode(True)
         pending: list[Tensor] = []
-        for batch in batches[state.batch :]:
+        ahead = self.settings.prefetch
+        for batch, pieces in prefetched(
+            batches[state.batch :], self._assemble, self.settings.workers, ahead
+        ):
             started = time.monotonic()
             rates = self.rates(state)
             seed_dropout(self.settings.seed, state.step, self.engine.rank)
-            loss = self._accumulate(batch)
+            loss = self._accumulate(batch, pieces)
             norm = self.engine.step(rates)
             pending.append(loss)
             state.step += 1
@@ -151,11 +155,8 @@ class Trainer:
                     return
             self._between_steps(state, pending)
 
-    def _accumulate(self, batch: Rows) -> Tensor:
-        """Run a batch's micro-batches forward and backward; return this process's loss."""
-        import torch
-
-        weight = self.objective.total_weight(batch)
+    def _assemble(self, batch: Rows) -> list[tuple[MicroBatch, tuple[Tensor, ...]]]:
+        """Return this process's micro-batches with the model's inputs."""
         micro_batches = share(
             batch,
             self.train.inputs.lengths,
@@ -164,10 +165,23 @@ class Trainer:
             self.plan.micro_batch_size,
             self.plan.micro_batch_tokens,
         )
+        inputs = [self.train.inputs.batch(micro_batch.rows) for micro_batch in micro_batches]
+        if self.engine.device.type == "cuda":
+            # Only from pinned memory can a copy run beside the computation.
+            inputs = [tuple(tensor.pin_memory() for tensor in tensors) for tensors in inputs]
+        return list(zip(micro_batches, inputs, strict=True))
+
+    def _accumulate(
+        self, batch: Rows, pieces: list[tuple[MicroBatch, tuple[Tensor, ...]]]
+    ) -> Tensor:
+        """Run a batch's micro-batches forward and backward; return this process's loss."""
+        import torch
+
+        weight = self.objective.total_weight(batch)
         losses = []
-        for number, micro_batch in enumerate(micro_batches, 1):
-            with self.engine.micro_step(last=number == len(micro_batches)):
-                logits = self.engine.forward(*self.train.inputs.batch(micro_batch.rows))
+        for number, (micro_batch, inputs) in enumerate(pieces, 1):
+            with self.engine.micro_step(last=number == len(pieces)):
+                logits = self.engine.forward(*inputs)
                 loss = self.objective.loss(logits, micro_batch, weight)
                 # Engines average gradients over processes; the parts of a batch must add up.
                 self.engine.backward(loss * self.engine.processes)

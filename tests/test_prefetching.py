@@ -1,0 +1,43 @@
+"""Batches made ahead come in order, no more than asked for, with their errors in place."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from sentikit.training.prefetching import prefetched
+
+
+@pytest.mark.parametrize(("workers", "ahead"), [(1, 0), (1, 1), (1, 3), (4, 8)])
+def test_order_is_kept(workers: int, ahead: int) -> None:
+    def make(number: int) -> int:
+        time.sleep(0.002 * (number % 3))
+        return number * number
+
+    made = list(prefetched(range(30), make, workers, ahead))
+    assert made == [(number, number * number) for number in range(30)]
+
+
+def test_no_more_than_asked_for_is_made_ahead() -> None:
+    made: list[int] = []
+    batches = prefetched(range(100), made.append, workers=2, ahead=3)
+    for _ in range(5):
+        next(batches)
+    time.sleep(0.05)
+    assert len(made) <= 5 + 3
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
+
+
+def test_an_error_comes_out_when_its_turn_comes() -> None:
+    def make(number: int) -> int:
+        if number == 3:
+            raise OSError("unreadable")
+        return number
+
+    batches = prefetched(range(9), make, workers=2, ahead=4)
+    assert [next(batches)[0] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="unreadable"):
+        next(batches)
