@@ -1,0 +1,1 @@
+"""Judges runs: which one to use, how sure that is, and what it costs."""
