@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from sentikit.prompting.backend import Answer as Answer
     from sentikit.prompting.backend import BackendError as BackendError
     from sentikit.prompting.backend import BackendSession as BackendSession
+    from sentikit.prompting.backend import BatchBackend as BatchBackend
+    from sentikit.prompting.backend import BatchStatus as BatchStatus
     from sentikit.prompting.backend import ChatRequest as ChatRequest
     from sentikit.prompting.backend import FatalError as FatalError
     from sentikit.prompting.backend import LLMBackend as LLMBackend
@@ -91,6 +93,8 @@ _LAZY: dict[str, str] = {
     "Answer": "sentikit.prompting.backend",
     "BackendError": "sentikit.prompting.backend",
     "BackendSession": "sentikit.prompting.backend",
+    "BatchBackend": "sentikit.prompting.backend",
+    "BatchStatus": "sentikit.prompting.backend",
     "ChatRequest": "sentikit.prompting.backend",
     "Classifier": "sentikit.classifier.prediction",
     "DatasetLoader": "sentikit.data.loader",

@@ -41,6 +41,7 @@ class Behaviour:
         rate_headers: whether answers carry ``x-ratelimit-*``.
         hidden_tokens: billed with every prompt, beside its own.
         tier: the service tier it says it served.
+        batch: "" or what goes wrong with batches: lost, failed, expired, never.
     """
 
     seconds: float = 0.0
@@ -58,6 +59,7 @@ class Behaviour:
     rate_headers: bool = False
     hidden_tokens: int = 0
     tier: str = ""
+    batch: str = ""
 
 
 class LLMServer:
@@ -74,6 +76,7 @@ class LLMServer:
         self.most_in_flight = 0
         self.billed = {"prompt": 0, "completion": 0}
         self._window: list[float] = []
+        self.batches = BatchService(self)
 
     def application(self) -> web.Application:
         """Return the routes."""
@@ -84,9 +87,7 @@ class LLMServer:
         app.router.add_post("/settings", self.change)
         app.router.add_get("/", self.page)
         app.router.add_post("/html/chat/completions", self.page)
-        from_batches = getattr(self, "add_routes", None)
-        if from_batches:
-            from_batches(app)
+        self.batches.add_routes(app)
         return app
 
     async def page(self, request: web.Request) -> web.Response:
@@ -107,6 +108,7 @@ class LLMServer:
                 "most_in_flight": self.most_in_flight,
                 "statuses": dict(self.statuses),
                 "billed": self.billed,
+                "batches": len(self.batches.batches),
             }
         )
 
@@ -253,6 +255,108 @@ class LLMServer:
             "x-ratelimit-remaining-tokens": "100000",
             "x-ratelimit-reset-tokens": "6ms",
         }
+
+
+class BatchService:
+    """Files and batches; a batch is done at the second look, as `Behaviour.batch` says."""
+
+    def __init__(self, server: LLMServer) -> None:
+        self._server = server
+        self._files: dict[str, bytes] = {}
+        self.batches: dict[str, dict[str, Any]] = {}
+        self._looks: Counter[str] = Counter()
+
+    def add_routes(self, app: web.Application) -> None:
+        """Add the routes."""
+        app.router.add_post("/v1/files", self.upload)
+        app.router.add_get("/v1/files/{id}/content", self.content)
+        app.router.add_post("/v1/batches", self.create)
+        app.router.add_get("/v1/batches", self.listed)
+        app.router.add_get("/v1/batches/{id}", self.retrieve)
+
+    async def upload(self, request: web.Request) -> web.Response:
+        """Keep a file."""
+        form = await request.post()
+        content = form["file"].file.read()
+        number = f"file-{len(self._files)}"
+        self._files[number] = content
+        value = {
+            "id": number,
+            "object": "file",
+            "bytes": len(content),
+            "created_at": 0,
+            "filename": "batch.jsonl",
+            "purpose": form["purpose"],
+            "status": "processed",
+        }
+        return web.json_response(value)
+
+    async def content(self, request: web.Request) -> web.Response:
+        """Return a file."""
+        return web.Response(body=self._files[request.match_info["id"]])
+
+    async def create(self, request: web.Request) -> web.Response:
+        """Start a batch."""
+        body = await request.json()
+        name = f"batch_{len(self.batches)}"
+        lines = self._files[body["input_file_id"]].splitlines()
+        self.batches[name] = {
+            "id": name,
+            "object": "batch",
+            "endpoint": body["endpoint"],
+            "input_file_id": body["input_file_id"],
+            "completion_window": body["completion_window"],
+            "status": "in_progress",
+            "created_at": 0,
+            "metadata": body.get("metadata"),
+            "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
+        }
+        if self._server.behaviour.batch == "lost":
+            # The batch exists, but its maker never hears of it.
+            request.transport.close()
+        return web.json_response(self.batches[name])
+
+    async def listed(self, request: web.Request) -> web.Response:
+        """List all batches, the latest first."""
+        data = list(reversed(self.batches.values()))
+        return web.json_response({"object": "list", "data": data, "has_more": False})
+
+    async def retrieve(self, request: web.Request) -> web.Response:
+        """Say how far a batch is; at the second look it is done."""
+        name = request.match_info["id"]
+        batch = self.batches[name]
+        self._looks[name] += 1
+        behaviour = self._server.behaviour
+        if behaviour.batch == "failed":
+            batch["status"] = "failed"
+            batch["errors"] = {"object": "list", "data": [{"message": "too many tokens."}]}
+        elif behaviour.batch != "never" and self._looks[name] > 1:
+            self._finish(batch)
+        return web.json_response(batch)
+
+    def _finish(self, batch: dict[str, Any]) -> None:
+        if batch["status"] != "in_progress":
+            return
+        answered, failed = [], []
+        expired = self._server.behaviour.batch == "expired"
+        for number, text in enumerate(self._files[batch["input_file_id"]].splitlines()):
+            line = json.loads(text)
+            if expired and number % 2:
+                error = {"code": "batch_expired", "message": "This request expired."}
+                failed.append({"custom_id": line["custom_id"], "response": None, "error": error})
+                continue
+            body = json.loads(self._server._answer(line["body"]).body)
+            response = {"status_code": 200, "request_id": "r", "body": body}
+            answered.append({"custom_id": line["custom_id"], "response": response, "error": None})
+        # Results come in any order.
+        for kind, rows in (("output", answered[::-1]), ("error", failed)):
+            if rows:
+                name = f"file-{len(self._files)}"
+                self._files[name] = "\n".join(json.dumps(row) for row in rows).encode()
+                batch[f"{kind}_file_id"] = name
+        batch["status"] = "expired" if expired else "completed"
+        counts = batch["request_counts"]
+        counts["completed"], counts["failed"] = len(answered), len(failed)
 
 
 def _error(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sentikit import (
     Answer,
     BackendSession,
+    BatchBackend,
+    BatchStatus,
     ChatRequest,
     InputError,
-    LLMBackend,
     PartSettings,
     RejectedError,
     RetryableError,
@@ -34,7 +36,7 @@ _SECRET_WORDS = ("key", "token", "secret", "password", "signature")
 _ROUTING = frozenset({"prompt_cache_key", "service_tier"})
 
 
-class OpenAIBackend(LLMBackend):
+class OpenAIBackend(BatchBackend):
     """Chat completions (https://platform.openai.com/docs/api-reference/chat/create)."""
 
     Settings = OpenAISettings
@@ -167,6 +169,44 @@ class OpenAIBackend(LLMBackend):
             raw=self._guarantee.raw(message),
             rate_limit=rate_limit(headers),
         )
+
+    def batch_line(self, name: str, request: ChatRequest) -> bytes:
+        """Return the same body as a line of a batch's file; a batch is a tier of its own."""
+        from .batches import line
+
+        return line(name, {k: v for k, v in self.body(request).items() if k not in _ROUTING})
+
+    async def submit_batch(self, path: Path, tag: str) -> str:
+        """Upload the file and start the batch."""
+        from .batches import submit
+
+        return await submit(self.connection, path, tag)
+
+    async def find_batch(self, tag: str) -> str | None:
+        """Look for a batch among the latest."""
+        from .batches import find
+
+        return await find(self.connection, tag)
+
+    async def batch_status(self, batch: str) -> BatchStatus:
+        """Say how far a batch is."""
+        from .batches import status
+
+        return await status(self.connection, batch)
+
+    async def batch_answers(
+        self, batch: str, labels: tuple[str, ...]
+    ) -> AsyncIterator[tuple[str, Answer | str]]:
+        """Yield a batch's answers."""
+        from .batches import answers
+
+        asked = ChatRequest((), labels)
+
+        def read(value: Mapping[str, Any]) -> Answer:
+            return self.read_answer(value, asked, {})
+
+        async for name, answer in answers(self.connection, batch, read):
+            yield name, answer
 
     async def examine(self) -> Mapping[str, Any]:
         """Return what the server can do, for ``sentikit doctor``."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sentikit.errors import SentikitError
@@ -242,3 +243,58 @@ class LLMBackend(Part, ABC):
     async def examine(self) -> Mapping[str, Any]:
         """Return what the server can do (JSON values), for ``sentikit doctor``."""
         return {"model": self.model}
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """How far a batch is.
+
+    Attributes:
+        state: ``running``; ``done``, with results to fetch, maybe not for all; or ``failed``.
+        answered: requests it is done with.
+        total: requests it holds.
+        message: why it failed, or what became of the rest.
+    """
+
+    state: str
+    answered: int = 0
+    total: int = 0
+    message: str = ""
+
+
+class BatchBackend(LLMBackend):
+    """A backend whose provider also takes many requests at once and answers within a day.
+
+    Attributes:
+        batch_requests: the most a batch may hold.
+        batch_bytes: the largest a batch's file may be.
+    """
+
+    batch_requests: ClassVar[int] = 50_000
+    batch_bytes: ClassVar[int] = 190 * 10**6
+
+    @abstractmethod
+    def batch_line(self, name: str, request: ChatRequest) -> bytes:
+        """Return a request as a line of a batch's file; `name` comes back with its answer."""
+
+    @abstractmethod
+    async def submit_batch(self, path: Path, tag: str) -> str:
+        """Hand in a file of lines and return the batch's id; `tag` finds it again.
+
+        Raises:
+            BackendError: as `ask`.
+        """
+
+    @abstractmethod
+    async def find_batch(self, tag: str) -> str | None:
+        """Return the id of the batch that was handed in with `tag`, or None."""
+
+    @abstractmethod
+    async def batch_status(self, batch: str) -> BatchStatus:
+        """Say how far a batch is."""
+
+    @abstractmethod
+    def batch_answers(
+        self, batch: str, labels: tuple[str, ...]
+    ) -> AsyncIterator[tuple[str, Answer | str]]:
+        """Yield each request's name and its answer, or why it has none."""

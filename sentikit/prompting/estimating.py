@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 from sentikit.prompting.backend import LLMBackend, Usage
 from sentikit.prompting.counting import TokenCounter
 from sentikit.prompting.prices import describe_cost, model_facts, prices_for, usd
+from sentikit.prompting.requesting.batches import BATCH_TIER
 from sentikit.prompting.requesting.journal import AnswerJournal, request_key
 from sentikit.prompting.requesting.questions import Question
 from sentikit.prompting.requesting.settings import RequestOptions
 
 if TYPE_CHECKING:
     from sentikit.prompting.asking import PromptRow
-
-#: The tier that stands for the batch service in prices.
-BATCH_TIER = "batch"
 
 
 @dataclass(frozen=True)

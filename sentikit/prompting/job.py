@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
-from sentikit.prompting.asking import label_reader, questions
-from sentikit.prompting.briefing import brief
+from sentikit.prompting.asking import PromptRow, label_reader, questions
+from sentikit.prompting.briefing import Briefing, brief
 from sentikit.prompting.prices import usd
 from sentikit.prompting.requesting.failures import FailureLimit
 from sentikit.prompting.requesting.loop import RequestsInterrupted
+from sentikit.prompting.requesting.questions import Question
 from sentikit.prompting.requesting.reporting import RequestReporter
 from sentikit.prompting.requesting.running import (
     CACHE,
     RequestJob,
     answer_questions,
     check_backend,
+    needed_batches,
 )
 from sentikit.prompting.requesting.settings import RequestOptions
 from sentikit.prompting.results import FinishedPrompting, ResultWriter, begin_run
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 #: What models said of the split, kept so that a resumed run asks the very same questions.
 FINDINGS = "findings.npz"
+#: Files for the provider's batch service.
+BATCHES = "batches"
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,14 @@ class _PromptJob:
             max_cost=options.max_cost,
             failure_limit=options.failure_limit,
             stop_requested=options.stop_requested,
+            batch_folder=run.path / BATCHES if options.batch else None,
         )
 
     def run(self) -> FinishedPrompting:
         """Ask everything and write everything."""
         log = JsonLinesLog(self.folder.path / run_folder.LOG)
+        if self.options.batch:
+            needed_batches(self.parts.llm)
         check_backend(self.parts.llm, self.job, RequestReporter(0))
         begin_run(self.folder, self.parts, self.split, self.options.resume)
         self.folder.update_manifest(run_id=self.identity, limit=self.options.limit)
@@ -111,11 +118,11 @@ class _PromptJob:
             self._remove_halves()
             keep = self.folder.path / FINDINGS
             briefing = brief(self.parts, self.split, self.registry, keep)
-            asked = questions(self.parts, self.split, briefing)
+            asked = _Asked(self.parts, self.split, briefing)
             with RequestReporter(self.job.total, log) as reporter:
                 return self._ask(asked, reporter)
 
-    def _ask(self, asked: Any, reporter: RequestReporter) -> FinishedPrompting:
+    def _ask(self, asked: _Asked, reporter: RequestReporter) -> FinishedPrompting:
         parts = self.parts
         writer = ResultWriter(self.folder, parts, self.split)
         with writer:
@@ -177,6 +184,18 @@ class _PromptJob:
         finally:
             if status != run_folder.FINISHED:
                 self.folder.update_manifest(status=status)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The questions, from the first one each time they are gone through."""
+
+    parts: PromptParts
+    split: Split
+    briefing: Briefing
+
+    def __iter__(self) -> Iterator[Question[PromptRow]]:
+        return questions(self.parts, self.split, self.briefing)
 
 
 def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -238,14 +238,19 @@ class Caller:
         self.journal.reserve(key, self.run, reserved)
         return reserved
 
-    def worst_cost(self, request: ChatRequest) -> int | None:
-        """Return the most a request can cost, in picodollars; None where prices are unknown."""
+    def worst_cost(self, request: ChatRequest, tier: str | None = None) -> int | None:
+        """Return the most a request can cost, in picodollars; None where prices are unknown.
+
+        Args:
+            request: the request.
+            tier: service tier; without one, what the backend asks for.
+        """
         if self.prices is None:
             return None
         sent = self.backend.canonical(request)
         count = self.counter.request(request, sent)
-        tier = self.backend.service_tier
-        return self.prices.worst(count.most, request.max_tokens, tier)
+        asked = tier or self.backend.service_tier
+        return self.prices.worst(count.most, request.max_tokens, asked)
 
     def _settle(self, key: bytes, reserved: int, answer: Answer) -> int | None:
         cost = None

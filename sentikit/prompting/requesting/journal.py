@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -50,6 +50,27 @@ class Record:
     row: int
     cost: int | None
     answer: Answer
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """One file handed to a batch service.
+
+    Attributes:
+        part: its number in the run.
+        tag: what finds it at the provider.
+        batch: the provider's id, once it is handed in.
+        state: ``prepared``, ``submitted`` or ``fetched``.
+        requests: how many it holds.
+        cost: picodollars at worst, or None.
+    """
+
+    part: int
+    tag: str
+    batch: str | None
+    state: str
+    requests: int
+    cost: int | None
 
 
 def request_key(canonical: Mapping[str, Any]) -> bytes:
@@ -110,9 +131,11 @@ class AnswerJournal:
             self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", values)
 
     def spent(self, run: str) -> int:
-        """Return the picodollars a run has paid, calls lost in flight at their worst."""
+        """Return the picodollars a run has paid; calls and batches in flight at their worst."""
         query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = :run)
-                        + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = :run)"""
+                        + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = :run)
+                        + (SELECT COALESCE(SUM(cost), 0) FROM batches
+                           WHERE run = :run AND state != 'fetched')"""
         with self._errors():
             return int(self._connection.execute(query, {"run": run}).fetchone()[0])
 
@@ -165,10 +188,21 @@ class AnswerJournal:
                 "INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, json.dumps(value))
             )
 
-    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement of a neighbouring module and commit it."""
+    def batches(self, run: str) -> list[BatchPart]:
+        """Return the parts of a run's batches, in order."""
+        query = "SELECT part, tag, batch, state, requests, cost FROM batches WHERE run = ?"
         with self._errors():
-            return self._connection.execute(statement, values).fetchall()
+            found = self._connection.execute(f"{query} ORDER BY part", (run,)).fetchall()
+        return [BatchPart(*values) for values in found]
+
+    def keep_batches(self, run: str, parts: Sequence[BatchPart]) -> None:
+        """Commit parts, all of them or none."""
+        rows = [(run, p.part, p.tag, p.batch, p.state, p.requests, p.cost) for p in parts]
+        with self._errors(), self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+            )
 
     def _check_version(self) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]

@@ -64,6 +64,12 @@ class RequestReporter:
             line = live_line(tally, in_flight, tally.rows / seconds)
             self._progress.update(self._task, completed=tally.rows, line=line)
 
+    def waiting(self, what: str, answered: int, total: int) -> None:
+        """Show how far something at the provider is."""
+        if self._progress is not None:
+            line = f"{what}: {answered:,} of {total:,} answered, waiting for the provider"
+            self._progress.update(self._task, line=line)
+
     def say(self, message: str) -> None:
         """Tell the user something, the same thing once."""
         if message in self._said:

@@ -11,6 +11,7 @@ from pathlib import Path
 from sentikit.errors import InputError, SentikitError
 from sentikit.prompting.backend import (
     BackendSession,
+    BatchBackend,
     FatalError,
     LLMBackend,
     RetryableError,
@@ -53,6 +54,7 @@ class RequestJob:
         failure_limit: how many failing rows end the run, or None.
         stop_requested: asked several times a second.
         watchers: told of every try of a call.
+        batch_folder: where files for the provider's batch service are written; None asks live.
     """
 
     run: str
@@ -63,6 +65,7 @@ class RequestJob:
     failure_limit: FailureLimit | None = None
     stop_requested: Callable[[], bool] = lambda: False
     watchers: Sequence[Callable[[CallReport], None]] = ()
+    batch_folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,8 @@ def answer_questions(
 ) -> RequestOutcome:
     """Ask a backend every question and deliver the answers in order.
 
-    Questions are pulled as they are needed and answers are let go once delivered, so that memory
-    does not grow with their number.
+    With a batch folder the questions are gone through several times. They are pulled
+    as they are needed and answers are let go once delivered, so that memory does not grow.
 
     Raises:
         RequestsInterrupted: the user asked to stop.
@@ -170,6 +173,8 @@ async def _answer(
         caller = _caller(backend, journal, job, tally)
         try:
             await _patiently(backend.open, _Session(caller, reporter))
+            if job.batch_folder is not None:
+                await _answer_in_batches(caller, questions, job, job.batch_folder, reporter)
             loop = RequestLoop(
                 caller=caller,
                 read_label=read_label,
@@ -187,6 +192,35 @@ async def _answer(
         finally:
             await backend.close()
         return RequestOutcome(tally, journal.opening_cost(job.run))
+
+
+async def _answer_in_batches(
+    caller: Caller,
+    questions: Iterable[Question[Row]],
+    job: RequestJob,
+    folder: Path,
+    reporter: RequestReporter,
+) -> None:
+    """Fill the journal by the provider's batch service; the loop asks for what is left."""
+    from sentikit.prompting.requesting.batches import BatchRound
+
+    backend = needed_batches(caller.backend)
+    first = next(iter(questions), None)
+    if first is not None:
+        labels = first.request.labels
+        batches = BatchRound(backend, caller, folder, labels, reporter, job.stop_requested)
+        await batches.run(questions)
+
+
+def needed_batches(backend: LLMBackend) -> BatchBackend:
+    """Return the backend as one with a batch service.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not isinstance(backend, BatchBackend):
+        raise InputError("This LLM backend has no batch service. Leave --batch out.")
+    return backend
 
 
 def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally: Tally) -> Caller:
