@@ -1,0 +1,334 @@
+"""Brings runs into one order of rows and classes, or says how they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.comparing.aligned import AlignedRun, AlignedRuns
+from sentikit.data.examples import Examples
+from sentikit.errors import InputError
+from sentikit.runs.alignment import align, text_occurrences
+from sentikit.runs.reading import ENCODER_SUFFIX
+from sentikit.runs.table import Labelling, RunTable
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Examples with gold labels from a dataset.
+
+    Attributes:
+        name: of the dataset and split, for messages.
+        examples: with gold labels as class names.
+        classes: of its label scheme.
+    """
+
+    name: str
+    examples: Examples
+    classes: tuple[str, ...]
+
+
+def align_runs(
+    tables: Sequence[RunTable], truth: Truth | None = None, intersect: bool = False
+) -> AlignedRuns:
+    """Bring runs into one order.
+
+    Rows belong together as `sentikit.runs.alignment.align` has it. Gold labels and sources come
+    from `truth`, else from the first run that has them; rows without a gold label are left out.
+
+    Args:
+        tables: the runs.
+        truth: a dataset's split.
+        intersect: keep what all runs share instead of refusing runs over different texts.
+
+    Raises:
+        InputError: no runs; different classes, texts or gold labels; no gold labels at all.
+    """
+    if not tables:
+        raise InputError("There is nothing to compare. Give runs or results files.")
+    classes = truth.classes if truth else tables[0].classes
+    base = _reference(tables, truth)
+    placed = [_place(base, table, intersect) for table in tables]
+    kept = np.flatnonzero(np.all([rows >= 0 for rows in placed], axis=0))
+    if not len(kept):
+        raise InputError("The runs have no text in common; there is nothing to compare.")
+    numbered = [_numbered(table, classes, base.name) for table in tables]
+    chosen = [_rows_of(rows, kept) for rows in placed]
+    examples = base.examples if len(kept) == len(base.examples) else base.examples.select(kept)
+    gold = _gold(examples, classes, truth, tables, numbered, chosen)
+    notes = _notes(base, tables, kept, examples, base.by_id)
+    aligned = AlignedRuns(
+        classes,
+        examples,
+        gold,
+        *_sources(examples, tables, chosen),
+        runs=tuple(
+            _aligned_run(table, name, found, rows)
+            for table, name, found, rows in zip(
+                tables, display_names(tables), numbered, chosen, strict=True
+            )
+        ),
+        dataset=truth.name if truth else _dataset_of(tables),
+        notes=notes,
+    )
+    return _with_gold_alone(aligned)
+
+
+def display_names(tables: Sequence[RunTable]) -> list[str]:
+    """Return a short name for each run: the file's or folder's, with folders where needed."""
+    parts = [_parts(table.name) for table in tables]
+    names = []
+    for number, own in enumerate(parts):
+        others = [other for i, other in enumerate(parts) if i != number]
+        depth = 1
+        while depth < len(own) and any(other[-depth:] == own[-depth:] for other in others):
+            depth += 1
+        name = "/".join(own[-depth:])
+        repeated = sum("/".join(earlier[-depth:]) == name for earlier in parts[:number])
+        names.append(f"{name} ({repeated + 1})" if repeated else name)
+    return names
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    plain = name.removesuffix(ENCODER_SUFFIX)
+    path = Path(plain)
+    last = path.stem if path.suffix in _SUFFIXES else path.name
+    return (*path.parts[:-1], (last or plain) + name[len(plain) :])
+
+
+_SUFFIXES = {".csv", ".tsv", ".jsonl", ".json", ".parquet", ".ndjson", ".gz"}
+
+
+@dataclass(frozen=True)
+class _Reference:
+    name: str
+    examples: Examples
+    by_id: bool
+
+
+def _reference(tables: Sequence[RunTable], truth: Truth | None) -> _Reference:
+    if truth:
+        return _Reference(truth.name, truth.examples, False)
+    with_texts = [table for table in tables if table.has_texts]
+    first = (with_texts or list(tables))[0]
+    return _Reference(first.name, first.examples, not with_texts)
+
+
+def _place(base: _Reference, table: RunTable, intersect: bool) -> Rows:
+    """Return the run's row of each of the reference's."""
+    by_id = base.by_id or not table.has_texts
+    if table.examples is base.examples:
+        return np.arange(len(base.examples), dtype=np.int64)
+    rows = align(base.examples, table.examples, by_id)
+    if not intersect and ((rows < 0).any() or len(table) != len(base.examples)):
+        raise _different_texts(base, table, rows, by_id)
+    return rows
+
+
+def _different_texts(base: _Reference, table: RunTable, rows: Rows, by_id: bool) -> InputError:
+    missing = np.flatnonzero(rows < 0)
+    used = np.zeros(len(table), np.bool_)
+    used[rows[rows >= 0]] = True
+    extra = np.flatnonzero(~used)
+    here, row, owner = (
+        (base.examples, int(missing[0]), base.name)
+        if len(missing)
+        else (table.examples, int(extra[0]), table.name)
+    )
+    what = "ids" if by_id else "texts"
+    shown = _shown(here.select([row]).column("id" if by_id else "text")[0])
+    return InputError(
+        f"{table.name} and {base.name} are over different texts: {len(missing):,} of "
+        f"{len(base.examples):,} {what} of {base.name} are not in {table.name}, {len(extra):,} of "
+        f"{len(table):,} the other way round. The first is row {row + 1} of {owner}, {shown}. "
+        "Compare what they share with --intersect."
+    )
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 60 else value[:57] + "…")
+
+
+def _rows_of(rows: Rows, kept: Rows) -> Rows | None:
+    """Return the rows to take from a run; None means all in their order."""
+    taken = rows[kept] if len(kept) != len(rows) else rows
+    same = len(taken) and np.array_equal(taken, np.arange(len(taken)))
+    return None if same else taken
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """A run's gold labels and answers in the common classes."""
+
+    gold: Rows
+    answers: Labelling
+    opinion: Labelling | None
+
+
+def _numbered(table: RunTable, classes: tuple[str, ...], reference: str) -> _Numbered:
+    if table.classes == classes:
+        return _Numbered(table.gold, table.answers, table.opinion)
+    if sorted(table.classes) != sorted(classes):
+        raise InputError(
+            f"{table.name} has the classes {', '.join(table.classes)}; {reference} has "
+            f"{', '.join(classes)}. Runs are compared over the same classes."
+        )
+    numbers = np.array([*(classes.index(label) for label in table.classes), -1], np.int64)
+    order = [table.classes.index(label) for label in classes]
+
+    def renumbered(found: Labelling) -> Labelling:
+        shares = None if found.probabilities is None else found.probabilities[:, order]
+        return Labelling(numbers[found.labels], shares)
+
+    opinion = None if table.opinion is None else renumbered(table.opinion)
+    return _Numbered(numbers[table.gold], renumbered(table.answers), opinion)
+
+
+def _taken(values: Rows, rows: Rows | None) -> Rows:
+    return values[: len(values)] if rows is None else values[rows]
+
+
+def _gold(
+    examples: Examples,
+    classes: tuple[str, ...],
+    truth: Truth | None,
+    tables: Sequence[RunTable],
+    numbered: Sequence[_Numbered],
+    chosen: Sequence[Rows | None],
+) -> Rows:
+    """Return gold labels from whoever has them, -1 where nobody has.
+
+    Raises:
+        InputError: two of them differ; none has any.
+    """
+    owners: list[tuple[str, Rows]] = []
+    if truth:
+        from sentikit.runs.table import class_numbers
+
+        owners.append((truth.name, class_numbers(_arrow(examples, "label"), classes)))
+    for table, found, rows in zip(tables, numbered, chosen, strict=True):
+        owners.append((table.name, _taken(found.gold, rows)))
+    first_name, gold = owners[0]
+    gold = gold.copy()
+    for name, other in owners[1:]:
+        _refuse_conflict(examples, classes, (first_name, gold), (name, other))
+        if (gold < 0).all():
+            first_name = name
+        np.copyto(gold, other, where=gold < 0)
+    if (gold < 0).all():
+        raise InputError(
+            "No run has gold labels, so none can be scored. Name the data they are of, as "
+            "--dataset merged --split test, or add a column of gold labels to a file."
+        )
+    return gold
+
+
+def _refuse_conflict(
+    examples: Examples,
+    classes: tuple[str, ...],
+    first: tuple[str, Rows],
+    other: tuple[str, Rows],
+) -> None:
+    odd = np.flatnonzero((first[1] >= 0) & (other[1] >= 0) & (first[1] != other[1]))
+    if not len(odd):
+        return
+    row = int(odd[0])
+    text = _shown(examples.select([row]).texts[0] or examples.select([row]).ids[0])
+    raise InputError(
+        f"{first[0]} and {other[0]} have different gold labels for {len(odd):,} of "
+        f"{len(examples):,} texts. The first is row {row + 1}, {text}: "
+        f"{classes[int(first[1][row])]} and {classes[int(other[1][row])]}."
+    )
+
+
+def _arrow(examples: Examples, column: str) -> object:
+    values = examples.table.column(column)
+    return values if examples.order is None else values.take(examples.order)
+
+
+def _sources(
+    examples: Examples, tables: Sequence[RunTable], chosen: Sequence[Rows | None]
+) -> tuple[tuple[str, ...], Rows]:
+    """Return the names of sources, and each row's, from whoever knows it first."""
+    names: list[str] = []
+    found = np.full(len(examples), -1, np.int64)
+    for own in [
+        examples,
+        *(
+            t.examples if r is None else t.examples.select(r)
+            for t, r in zip(tables, chosen, strict=True)
+        ),
+    ]:
+        if not (found < 0).any():
+            break
+        codes, known = _source_codes(own)
+        for name in known:
+            if name not in names:
+                names.append(name)
+        lookup = np.array([*(names.index(name) for name in known), -1], np.int64)
+        np.copyto(found, lookup[codes], where=found < 0)
+    ordered = sorted(names)
+    lookup = np.array([*(ordered.index(name) for name in names), -1], np.int64)
+    return tuple(ordered), lookup[found]
+
+
+def _source_codes(examples: Examples) -> tuple[Rows, list[str]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = _arrow(examples, "source")
+    together = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    encoded = together.dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return np.asarray(codes, np.int64), encoded.dictionary.to_pylist()
+
+
+def _aligned_run(table: RunTable, name: str, found: _Numbered, rows: Rows | None) -> AlignedRun:
+    run = AlignedRun(name, table.name, found.answers, found.opinion, table.cost, table.manifest)
+    return run if rows is None else run.select(rows)
+
+
+def _dataset_of(tables: Sequence[RunTable]) -> str:
+    """Return what the first run's manifest calls its data."""
+    for table in tables:
+        described = table.manifest.get("dataset") or {}
+        if described.get("dataset"):
+            return f"{described['dataset']} {described.get('split', '')}".strip()
+    return ""
+
+
+def _notes(
+    base: _Reference, tables: Sequence[RunTable], kept: Rows, examples: Examples, by_id: bool
+) -> tuple[str, ...]:
+    notes = []
+    most = max(len(base.examples), *(len(table) for table in tables))
+    if len(kept) < most:
+        notes.append(f"Compared are the {len(kept):,} texts that all runs share, of {most:,}.")
+    repeated = 0 if by_id else int((text_occurrences(examples) > 0).sum())
+    if repeated:
+        notes.append(
+            f"{repeated:,} {'text repeats' if repeated == 1 else 'texts repeat'} an earlier one; "
+            "they were matched by id where ids are the same, else in their order."
+        )
+    return tuple(notes)
+
+
+def _with_gold_alone(aligned: AlignedRuns) -> AlignedRuns:
+    """Leave out rows without a gold label, and say so."""
+    from dataclasses import replace
+
+    known = np.flatnonzero(aligned.gold >= 0)
+    left_out = len(aligned) - len(known)
+    if not left_out:
+        return aligned
+    note = (
+        f"{left_out:,} of {len(aligned):,} texts have no gold label and are left out; "
+        "--dataset NAME --split SPLIT can supply them."
+    )
+    return replace(aligned.select(known), notes=(*aligned.notes, note))

@@ -1,0 +1,89 @@
+"""Counts of equal rows: macro-F1 and accuracy hang on them alone, whatever the number of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The different rows of one run or of a pair, and how often each occurs.
+
+    Attributes:
+        counts: occurrences, (cells,); none is 0.
+        gold: class number of each cell, (cells,).
+        labels: each run's label in each cell, (runs, cells); -1 is an invalid answer.
+        classes: how many there are.
+    """
+
+    counts: Numbers
+    gold: Numbers
+    labels: Numbers
+    classes: int
+
+    @property
+    def examples(self) -> int:
+        """How many rows were counted."""
+        return int(self.counts.sum())
+
+    def tallies(self, run: int) -> Floats:
+        """Return what one row of each cell adds to a run's tallies, (cells, 2 · classes)."""
+        return tallies(self.gold, self.labels[run], self.classes)
+
+
+def count_cells(gold: Numbers, labels: list[Numbers], classes: int) -> Cells:
+    """Count rows with equal gold class and equal labels; cells come in the order of their classes.
+
+    Args:
+        gold: class numbers, (rows,).
+        labels: of each run, (rows,); -1 is an invalid answer.
+        classes: how many there are.
+    """
+    width = classes + 1
+    codes = gold.astype(np.int64)
+    for answered in labels:
+        codes = codes * width + np.where(answered < 0, classes, answered)
+    counts = np.bincount(codes, minlength=classes * width ** len(labels))
+    present = np.flatnonzero(counts)
+    rest, columns = present, []
+    for _ in labels:
+        rest, column = np.divmod(rest, width)
+        columns.append(np.where(column == classes, -1, column))
+    return Cells(counts[present], rest, np.array(columns[::-1]), classes)
+
+
+def tallies(gold: Numbers, labels: Numbers, classes: int) -> Floats:
+    """Return what each row adds to a run's tallies, (rows, 2 · classes).
+
+    The first half counts right answers by class; the second, gold labels plus answers by class.
+    F1 of a class is twice the former over the latter.
+    """
+    rows = np.arange(len(gold))
+    result = np.zeros((len(gold), 2 * classes))
+    right = labels == gold
+    result[rows[right], gold[right]] = 1
+    result[rows, classes + gold] = 1
+    valid = labels >= 0
+    result[rows[valid], classes + labels[valid]] += 1
+    return result
+
+
+def macro_f1(tallied: Floats) -> Floats:
+    """Return macro-F1 from tallies, (…, 2 · classes); a class that never occurs counts 0."""
+    classes = tallied.shape[-1] // 2
+    right, both = tallied[..., :classes], tallied[..., classes:]
+    scores = np.zeros(right.shape)
+    np.divide(2 * right, both, out=scores, where=both > 0)
+    return np.asarray(scores.mean(-1))
+
+
+def accuracy(tallied: Floats, examples: int) -> Floats:
+    """Return accuracy from tallies, (…, 2 · classes), of so many examples."""
+    classes = tallied.shape[-1] // 2
+    return np.asarray(tallied[..., :classes].sum(-1) / examples)
