@@ -1,0 +1,158 @@
+"""ONNX folders: the labels of the torch model, in the same Classifier."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_classifiers import TEXTS, make_classifier
+from tiny_models import WORDS
+
+import sentikit
+from sentikit import InputError
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+MLP = {"name": "mlp", "layers": 2, "width": 16, "activation": "swishglu", "dropout": 0.3}
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_classifier(
+        tmp_path_factory.mktemp("onnx") / "native", head=MLP, scheme="bin_pos", temperature=1.7
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(native: Path) -> Path:
+    folder = native.with_name("exported")
+    sentikit.export_model(native, folder, "onnx", {"int8": True})
+    return folder
+
+
+def words(count: int) -> list[str]:
+    """Return texts of many lengths made of words that the tiny tokenizer knows."""
+    picks = np.random.default_rng(3)
+    return [" ".join(picks.choice(WORDS, size=picks.integers(0, 60))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("architecture", ["electra", "bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_labels_agree_with_torch_in_fp32(architecture: str, pooling: str, tmp_path: Path) -> None:
+    native = make_classifier(tmp_path / "native", architecture=architecture, pooling=pooling)
+    remarks = sentikit.export_model(native, tmp_path / "out", "onnx")
+    assert "the same label for all" in remarks[0]
+    torch_classifier = sentikit.load(native, device="cpu", precision="fp32")
+    onnx_classifier = sentikit.load(tmp_path / "out")
+    texts = [*TEXTS, *words(300)]
+    assert onnx_classifier.predict(texts) == torch_classifier.predict(texts)
+    expected = torch_classifier.predict_proba(texts)
+    assert onnx_classifier.predict_proba(texts) == pytest.approx(expected, abs=1e-4)
+    assert not (tmp_path / "out" / "model.int8.onnx").exists()
+
+
+def test_the_folder_is_a_classifier_like_any_other(native: Path, exported: Path) -> None:
+    ours, theirs = sentikit.load(native), sentikit.load(exported)
+    assert theirs.labels == ours.labels == ("non-positive", "positive")
+    assert (theirs.precision, theirs.device, theirs.max_length) == ("fp32", "cpu", 64)
+    assert theirs.scheme.class_of("neg") == "non-positive"
+    assert [p.label for p in theirs.classify(TEXTS)] == ours.predict(TEXTS)
+    assert theirs.predict([]) == []
+    assert theirs.predict_proba([]).shape == (0, 2)
+
+
+def test_the_temperature_travels_along(native: Path, exported: Path) -> None:
+    ours, theirs = sentikit.load(native, calibrated=True), sentikit.load(exported, calibrated=True)
+    assert theirs.temperature == 1.7
+    assert theirs.predict_proba(TEXTS) == pytest.approx(ours.predict_proba(TEXTS), abs=1e-5)
+
+
+def test_texts_without_end_are_answered_as_they_come(exported: Path) -> None:
+    endless = sentikit.load(exported).classify(repeat("the food was great"))
+    assert len({prediction.label for prediction in islice(endless, 1000)}) == 1
+
+
+def test_int8_is_smaller_and_used_when_asked_for(exported: Path) -> None:
+    sizes = [(exported / name).stat().st_size for name in ("model.int8.onnx", "model.onnx")]
+    assert sizes[0] < sizes[1]
+    quantised, full = sentikit.load(exported, precision="int8"), sentikit.load(exported)
+    assert quantised.precision == "int8"
+    texts = words(200)
+    difference = np.abs(quantised.predict_proba(texts) - full.predict_proba(texts))
+    assert 0 < difference.mean() < 0.1
+
+
+def test_a_run_says_how_its_own_test_texts_fare(trained_run: Path, tmp_path: Path) -> None:
+    same, changed = sentikit.export_model(trained_run, tmp_path / "out", "onnx", {"int8": True})
+    assert "all 55 texts" in same  # 48 of the test split, and 7 odd ones
+    assert "of 55 labels" in changed
+    with pytest.raises(InputError, match="Export the run"):
+        sentikit.export_model(tmp_path / "out", tmp_path / "again", "onnx")
+
+
+def test_a_folder_that_others_exported_loads(exported: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in ("model.onnx", "tokenizer.json", "tokenizer_config.json"):
+        (foreign / name).write_bytes((exported / name).read_bytes())
+    config = {"model_type": "electra", "id2label": {"0": "POSITIVE", "1": "NEGATIVE"}}
+    (foreign / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 130}))
+    classifier = sentikit.load(foreign)
+    assert classifier.labels == ("POSITIVE", "NEGATIVE")
+    assert classifier.max_length == 130
+    assert len(classifier.predict(TEXTS)) == len(TEXTS)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_precision_that_is_not_there_is_refused(precision: str, exported: Path) -> None:
+    with pytest.raises(InputError, match=f"no {precision} graph; it has fp32 and int8"):
+        sentikit.load(exported, precision=precision)
+
+
+def test_a_device_that_is_not_there_is_refused(exported: Path) -> None:
+    with pytest.raises(InputError, match="--device cuda:7"):
+        sentikit.load(exported, device="cuda:7")
+
+
+def test_a_torch_folder_has_no_int8(native: Path) -> None:
+    with pytest.raises(InputError, match="--format onnx --int8"):
+        sentikit.load(native, precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("model.onnx", "cannot be read by ONNX Runtime"),
+        ("config.json", "not valid JSON"),
+        ("tokenizer.json", "tokenizer"),
+    ],
+)
+def test_a_damaged_folder_is_named(
+    name: str, complaint: str, exported: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for path in exported.iterdir():
+        content = path.read_bytes()
+        (damaged / path.name).write_bytes(content[:50] if path.name == name else content)
+    with pytest.raises(InputError, match=complaint):
+        sentikit.load(damaged)
+
+
+def test_without_the_extra_the_pip_command_is_named(
+    native: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What Python does for a package that is not installed.
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for attempt in (
+        lambda: sentikit.load(exported),
+        lambda: sentikit.export_model(native, tmp_path / "out", "onnx"),
+    ):
+        with pytest.raises(InputError, match=r"pip install 'sentikit\[onnx\]'"):
+            attempt()
+    assert not (tmp_path / "out").exists()
