@@ -211,14 +211,10 @@ class LLMServer:
         b = self.behaviour
         guarantee = _guarantee(body)
         labels = _labels(body, guarantee)
-        enforced = guarantee if guarantee in b.enforces else ""
-        text = _label(body["messages"], labels if enforced else ())
-        if not enforced and said is None:
+        enforced = guarantee if guarantee in b.enforces and said is None else ""
+        if said is None and not enforced:
             said = _greeting(body) or b.text or None
-        if said is not None and (not enforced or said in ("", "…") or guarantee == ""):
-            text = said
-        elif said is not None:
-            text = said if said in labels else said
+        text = _label(body["messages"], labels if enforced else ()) if said is None else said
         message, tokens = _message(text, enforced)
         prompt = sum(len(m["content"].split()) for m in body["messages"]) + 8 + b.hidden_tokens
         completion = 60 if b.ignores_limit else max(1, len(tokens))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,10 @@ def _without_messages(sent: Mapping[str, Any]) -> dict[str, Any]:
 def _o200k() -> Any:
     """Return the encoder, loaded at first use, or None where its package has no build here."""
     try:
-        import bpe_openai
+        with warnings.catch_warnings():
+            # It opens its vocabularies by a function that Python 3.11 and 3.12 call deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import bpe_openai
     except ImportError:
         return None
     # Names of special tokens in a review are ordinary text, hence encode_ordinary.

@@ -1,0 +1,131 @@
+"""Starts the test LLM server in a thread, and asks it through the whole request loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from llm_server import Behaviour, LLMServer
+
+from sentikit import ChatRequest, LLMBackend, Message
+from sentikit.prompting.parsing import parse_label
+from sentikit.prompting.requesting.questions import AnsweredQuestion, Question
+from sentikit.prompting.requesting.reporting import RequestReporter
+from sentikit.prompting.requesting.running import RequestJob, RequestOutcome, answer_questions
+from sentikit.prompting.requesting.settings import RequestOptions
+from sentikit.registry import default_registry
+
+LABELS = ("negative", "neutral", "positive")
+#: USD per million tokens: one token is one microdollar.
+PRICES = {"prompt": 1, "completion": 1}
+
+
+@dataclass
+class RunningServer:
+    """A server and its address."""
+
+    server: LLMServer
+    url: str
+
+
+@contextlib.contextmanager
+def serving(**behaviour: Any) -> Iterator[RunningServer]:
+    """Serve in a thread until the block ends."""
+    server = LLMServer(Behaviour(**behaviour))
+    loop = asyncio.new_event_loop()
+    ready, stop = threading.Event(), asyncio.Event()
+    found: list[int] = []
+
+    async def serve() -> None:
+        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        found.append(site._server.sockets[0].getsockname()[1])  # type: ignore[union-attr]
+        ready.set()
+        await stop.wait()
+        await runner.cleanup()
+
+    def work() -> None:
+        loop.run_until_complete(serve())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    ready.wait()
+    try:
+        yield RunningServer(server, f"http://127.0.0.1:{found[0]}/v1")
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def openai_backend(url: str, **settings: Any) -> LLMBackend:
+    """Make the backend ``openai`` for a server."""
+    backend_class = default_registry().load("register_llm_backends", "openai")
+    backend: LLMBackend = backend_class(
+        backend_class.Settings(**({"model": "any", "base_url": url} | settings))
+    )
+    return backend
+
+
+def ask_about(texts: Iterable[str], **request: Any) -> list[Question[str]]:
+    """Make a question of each text."""
+    return [
+        Question(
+            text,
+            ChatRequest(
+                (Message("user", f"Classify.\nReview: {text}\nClassification:"),), LABELS, **request
+            ),
+        )
+        for text in texts
+    ]
+
+
+@dataclass
+class Asked:
+    """What came of some questions."""
+
+    rows: list[AnsweredQuestion[str]] = field(default_factory=list)
+    outcome: RequestOutcome | None = None
+
+    @property
+    def labels(self) -> list[str | None]:
+        """The labels, in order."""
+        return [row.label for row in self.rows]
+
+
+def ask(
+    backend: LLMBackend,
+    questions: Sequence[Question[str]],
+    folder: Path,
+    run: str = "this run",
+    options: RequestOptions | None = None,
+    into: Asked | None = None,
+    **job: Any,
+) -> Asked:
+    """Put questions through the request loop; `into` keeps what came before an error."""
+    asked = into or Asked()
+    with RequestReporter(len(questions)) as reporter:
+        asked.outcome = answer_questions(
+            backend,
+            questions,
+            parse_label,
+            asked.rows.append,
+            RequestJob(
+                run=run,
+                total=len(questions),
+                cache=folder / "answers.sqlite",
+                options=options or RequestOptions(),
+                **job,
+            ),
+            reporter,
+        )
+    return asked

@@ -1,0 +1,339 @@
+"""The request loop against a real server with faults on demand."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
+
+from sentikit import InputError, SentikitError
+from sentikit.prompting.prices import Prices
+from sentikit.prompting.requesting.failures import FailureLimit
+from sentikit.prompting.requesting.loop import RequestsInterrupted
+from sentikit.prompting.requesting.settings import RequestOptions
+
+TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
+EXPECTED = ["positive", "negative", "neutral"] * 20
+# The two calls that find out what a server can do come before all others.
+FIRST = 2
+
+
+def fast(**options: object) -> RequestOptions:
+    return RequestOptions(**{"in_flight": 8, **options})
+
+
+class TestAnswers:
+    def test_come_in_the_order_of_the_questions_with_probabilities(self, tmp_path: Path) -> None:
+        with serving(faults={"5": "slow:0.3"}) as s:
+            asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path)
+        assert asked.labels == EXPECTED
+        assert [row.question.row for row in asked.rows] == TEXTS
+        probabilities = asked.rows[0].probabilities
+        assert probabilities is not None
+        assert set(probabilities) == set(LABELS)
+        assert probabilities["positive"] == pytest.approx(0.8, abs=1e-3)
+
+    def test_of_an_earlier_run_are_not_paid_again(self, tmp_path: Path) -> None:
+        options = fast(prices=PRICES)
+        with serving() as s:
+            first = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, "one", options)
+            calls = s.server.calls
+            second = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, "two", options)
+            assert s.server.calls == calls
+        assert first.outcome is not None
+        assert second.outcome is not None
+        assert second.labels == first.labels
+        assert all(row.saved and row.paid == 0 for row in second.rows)
+        assert second.outcome.tally.paid.known == 0
+        assert second.outcome.tally.saved.known == first.outcome.tally.paid.known
+        assert [row.cost for row in second.rows] == [row.cost for row in first.rows]
+
+    def test_to_the_same_question_twice_in_a_run_are_paid_once(self, tmp_path: Path) -> None:
+        with serving(seconds=0.05) as s:
+            asked = ask(
+                openai_backend(s.url),
+                ask_about(["I love it"] * 5),
+                tmp_path,
+                options=fast(prices=PRICES),
+            )
+            assert s.server.calls == FIRST + 1
+        assert asked.labels == ["positive"] * 5
+        assert [row.saved for row in asked.rows] == [False, True, True, True, True]
+        assert sum(row.paid or 0 for row in asked.rows) == asked.rows[0].cost
+
+    def test_that_are_no_label_get_one_repair_try(self, tmp_path: Path) -> None:
+        with serving(faults={str(FIRST): "say:I think it is rather nice"}) as s:
+            asked = ask(openai_backend(s.url), ask_about(["I love it"]), tmp_path)
+            assert s.server.calls == FIRST + 2
+            repair = s.server.bodies[-1]["messages"]
+        assert asked.labels == ["positive"]
+        assert [m["role"] for m in repair] == ["user", "assistant", "user"]
+        assert repair[1]["content"] == "I think it is rather nice"
+        assert "'negative', 'neutral' or 'positive'" in repair[2]["content"]
+        assert asked.outcome is not None
+        assert asked.outcome.tally.repaired == 1
+
+    @pytest.mark.parametrize("said", ["非常好", "", "mixed", "positive or negative"])
+    def test_that_stay_no_label_are_recorded_as_invalid(self, said: str, tmp_path: Path) -> None:
+        with serving(
+            enforces=(), text=said or " ", fault_words={"odd": f"say:{said}", "one": f"say:{said}"}
+        ) as s:
+            asked = ask(openai_backend(s.url), ask_about(["odd"]), tmp_path)
+        row = asked.rows[0]
+        assert row.label is None
+        assert row.error is None
+        assert row.probabilities is None
+        assert [answer.raw for answer in row.answers] == [said, said]
+        assert asked.outcome is not None
+        assert asked.outcome.tally.invalid == 1
+
+    def test_can_do_without_repair(self, tmp_path: Path) -> None:
+        with serving(fault_words={"odd": "say:Hm."}) as s:
+            asked = ask(
+                openai_backend(s.url), ask_about(["odd"]), tmp_path, options=fast(repair=False)
+            )
+            assert s.server.calls == FIRST + 1
+        assert asked.labels == [None]
+
+
+class TestFaults:
+    @pytest.mark.parametrize("fault", ["500", "503:overloaded", "truncate", "drop", "408"])
+    def test_a_call_that_may_succeed_later_is_tried_again(self, fault: str, tmp_path: Path) -> None:
+        with serving(faults={str(FIRST + 3): fault}) as s:
+            asked = ask(openai_backend(s.url), ask_about(TEXTS[:6]), tmp_path, options=fast())
+            assert s.server.calls == FIRST + 7
+        assert asked.labels == EXPECTED[:6]
+
+    def test_a_slow_call_times_out_and_is_tried_again(self, tmp_path: Path) -> None:
+        with serving(faults={str(FIRST): "slow:5"}) as s:
+            began = time.monotonic()
+            options = fast(timeout=0.3)
+            asked = ask(openai_backend(s.url), ask_about(TEXTS[:1]), tmp_path, options=options)
+        assert asked.labels == EXPECTED[:1]
+        assert time.monotonic() - began < 4
+
+    def test_a_429_holds_all_calls_back_for_as_long_as_asked(self, tmp_path: Path) -> None:
+        with serving(seconds=0.02, faults={str(FIRST + 4): "429:1"}) as s:
+            asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
+            arrivals = s.server.arrivals
+        assert asked.labels == EXPECTED
+        gaps = [b - a for a, b in pairwise(arrivals)]
+        assert max(gaps) >= 0.98
+        assert asked.outcome is not None
+        assert asked.outcome.tally.limited == 1
+
+    def test_a_server_with_a_rate_limit_gets_what_it_allows(self, tmp_path: Path) -> None:
+        with serving(requests_a_second=30, rate_headers=True) as s:
+            asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path)
+            refused = s.server.statuses["429"]
+        assert asked.labels == EXPECTED
+        assert refused <= 25
+
+    def test_a_rejected_row_fails_alone(self, tmp_path: Path) -> None:
+        with serving(fault_words={"number 3": "400:too long for the model"}) as s:
+            asked = ask(openai_backend(s.url), ask_about(TEXTS[:15]), tmp_path, options=fast())
+            assert s.server.calls == FIRST + 15
+        failed = [row for row in asked.rows if row.error]
+        assert [row.question.row for row in failed] == TEXTS[9:12]
+        assert all("too long for the model" in str(row.error) for row in failed)
+        assert all(row.label is None and row.cost is None for row in failed)
+
+    def test_a_row_the_server_always_fails_at_fails_alone(self, tmp_path: Path) -> None:
+        with serving(fault_words={"broken": "500"}) as s:
+            texts = ["I love a broken thing", *TEXTS[:20]]
+            options = fast(tries=2, in_flight=2)
+            asked = ask(openai_backend(s.url), ask_about(texts), tmp_path, options=options)
+        assert [bool(row.error) for row in asked.rows] == [True] + [False] * 20
+
+    def test_too_many_failing_rows_end_the_run(self, tmp_path: Path) -> None:
+        limit = FailureLimit.parse("3")
+        kept = Asked()
+        with serving(fault_words={"hate": "400"}) as s:
+            with pytest.raises(SentikitError, match="3 rows have failed, as many as --fail-on-err"):
+                ask(
+                    openai_backend(s.url),
+                    ask_about(TEXTS),
+                    tmp_path,
+                    options=fast(in_flight=1),
+                    into=kept,
+                    failure_limit=limit,
+                )
+            assert s.server.calls < FIRST + 20
+
+    def test_failed_rows_are_asked_again_when_resumed(self, tmp_path: Path) -> None:
+        with serving(fault_words={"hate": "400"}) as s:
+            first = ask(openai_backend(s.url), ask_about(TEXTS[:3]), tmp_path)
+            s.server.behaviour = type(s.server.behaviour)()
+            second = ask(openai_backend(s.url), ask_about(TEXTS[:3]), tmp_path)
+            assert s.server.calls == FIRST + 4
+        assert first.labels == ["positive", None, "neutral"]
+        assert second.labels == EXPECTED[:3]
+        assert [row.saved for row in second.rows] == [False, False, False]
+
+    @pytest.mark.parametrize(
+        ("fault", "message"),
+        [
+            ("quota", "lack of credit or quota .You exceeded your current quota"),
+            ("401:no", r"refused the key in OPENAI_API_KEY \(401"),
+            ("404:The model is gone", "has no model 'any'"),
+        ],
+    )
+    def test_what_no_call_survives_ends_the_run_at_once(
+        self, fault: str, message: str, tmp_path: Path
+    ) -> None:
+        with serving(seconds=0.02, fault_words={"number 3": fault}) as s:
+            with pytest.raises(SentikitError, match=message):
+                ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
+            assert s.server.calls < FIRST + 25
+
+    def test_an_outage_ends_the_run_and_loses_nothing(self, tmp_path: Path) -> None:
+        options = fast(patience=1, in_flight=2)
+        with serving() as s:
+            ask(openai_backend(s.url), ask_about(TEXTS[:5]), tmp_path, options=options)
+            s.server.behaviour = type(s.server.behaviour)(fault_words={"text": "503:down"})
+            with pytest.raises(SentikitError, match=r"answered nothing for .* --resume"):
+                ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=options)
+            s.server.behaviour = type(s.server.behaviour)()
+            before = s.server.calls
+            asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=options)
+            assert s.server.calls == before + len(TEXTS) - 5
+        assert asked.labels == EXPECTED
+
+    def test_a_wait_that_is_too_long_ends_the_run(self, tmp_path: Path) -> None:
+        too_long = pytest.raises(SentikitError, match="asks to wait 7,200 s")
+        with serving(faults={str(FIRST): "429:7200"}) as s, too_long:
+            ask(openai_backend(s.url), ask_about(TEXTS), tmp_path)
+
+    def test_twenty_rejections_and_no_answer_end_the_run(self, tmp_path: Path) -> None:
+        with serving(fault_words={"text": "400:bad request"}) as s:
+            with pytest.raises(SentikitError, match=r"rejected the first 20 calls.*bad request"):
+                ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
+            assert s.server.calls < FIRST + 40
+
+    def test_stopping_keeps_what_was_answered(self, tmp_path: Path) -> None:
+        kept = Asked()
+        with serving(seconds=0.05) as s:
+            with pytest.raises(RequestsInterrupted):
+                ask(
+                    openai_backend(s.url),
+                    ask_about(TEXTS),
+                    tmp_path,
+                    options=fast(in_flight=4),
+                    into=kept,
+                    stop_requested=lambda: len(kept.rows) > 10,
+                )
+            paid = s.server.calls
+            assert paid < FIRST + len(TEXTS)
+            asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
+            assert s.server.calls == FIRST + len(TEXTS)
+        assert asked.labels == EXPECTED
+        assert not any(row.saved for row in asked.rows)
+
+
+class TestMoney:
+    def spend(
+        self, folder: Path, ceiling: float, **behaviour: object
+    ) -> tuple[Asked, dict[str, int]]:
+        """Ask 60 questions of about 40 tokens at a dollar a million tokens."""
+        kept = Asked()
+        with serving(seconds=0.01, **behaviour) as s:
+            try:
+                ask(
+                    openai_backend(s.url),
+                    ask_about(TEXTS, max_tokens=20),
+                    folder,
+                    options=fast(prices=PRICES),
+                    into=kept,
+                    max_cost=ceiling,
+                )
+            except SentikitError as error:
+                assert "--max-cost" in error.message  # noqa: PT017
+            return kept, s.server.billed
+
+    @pytest.mark.parametrize("hidden", [0, 5, 3000])
+    def test_the_ceiling_is_never_exceeded(self, hidden: int, tmp_path: Path) -> None:
+        ceiling = 0.0013
+        asked, billed = self.spend(tmp_path, ceiling, hidden_tokens=hidden)
+        spent = (billed["prompt"] + billed["completion"]) / 1e6
+        first_call = (hidden + 60) / 1e6
+        assert spent <= max(ceiling, FIRST * first_call + first_call)
+        if hidden < 100:
+            assert spent <= ceiling
+            assert 0 < len(asked.rows) < 60
+
+    def test_a_ceiling_high_enough_changes_nothing(self, tmp_path: Path) -> None:
+        asked, billed = self.spend(tmp_path, 1.0)
+        assert asked.labels == EXPECTED
+        assert asked.outcome is not None
+        tally, opening = asked.outcome.tally, asked.outcome.opening_cost
+        assert opening is not None
+        assert tally.paid.picodollars + opening == sum(billed.values()) * 10**6
+
+    def test_a_resumed_run_keeps_to_the_same_ceiling(self, tmp_path: Path) -> None:
+        ceiling = 0.0013
+        kept = Asked()
+        with serving() as s:
+            for _ in range(3):
+                with pytest.raises(SentikitError, match="--max-cost"):
+                    ask(
+                        openai_backend(s.url),
+                        ask_about(TEXTS, max_tokens=20),
+                        tmp_path,
+                        options=fast(prices=PRICES),
+                        into=kept,
+                        max_cost=ceiling,
+                    )
+            assert sum(s.server.billed.values()) / 1e6 <= ceiling
+
+    def test_a_budget_too_small_for_one_call_asks_nothing(self, tmp_path: Path) -> None:
+        with serving() as s:
+            with pytest.raises(InputError, match="Nothing was asked"):
+                ask(
+                    openai_backend(s.url, guarantee="json_schema"),
+                    ask_about(TEXTS),
+                    tmp_path,
+                    options=fast(prices=PRICES),
+                    max_cost=0.00001,
+                )
+            assert s.server.calls == 0
+
+    def test_a_model_without_a_price_takes_no_ceiling(self, tmp_path: Path) -> None:
+        with serving() as s:
+            with pytest.raises(InputError, match=r"prices, and those of 'any' are not known"):
+                ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, max_cost=1.0)
+            assert s.server.calls == 0
+
+    def test_a_model_without_a_price_has_unknown_cost(self, tmp_path: Path) -> None:
+        with serving() as s:
+            asked = ask(openai_backend(s.url), ask_about(TEXTS[:3]), tmp_path)
+        assert [row.cost for row in asked.rows] == [None] * 3
+        assert asked.outcome is not None
+        assert asked.outcome.tally.paid.known is None
+
+    def test_the_tier_that_served_is_billed(self, tmp_path: Path) -> None:
+        prices = Prices(prompt=1, completion=1, tiers={"flex": 0.5})
+        options = fast(prices=prices)
+        with serving(tier="flex") as s:
+            flex = ask(openai_backend(s.url), ask_about(TEXTS[:1]), tmp_path / "a", options=options)
+            s.server.behaviour = type(s.server.behaviour)(tier="default")
+            full = ask(openai_backend(s.url), ask_about(TEXTS[:1]), tmp_path / "b", options=options)
+        assert flex.rows[0].cost is not None
+        assert full.rows[0].cost == pytest.approx(2 * flex.rows[0].cost)
+
+    def test_a_lost_answer_counts_as_spent_at_its_worst(self, tmp_path: Path) -> None:
+        """The provider may have billed what never arrived."""
+        kept = Asked()
+        with serving(fault_words={"number 0": "truncate"}) as s:
+            with pytest.raises(SentikitError, match="--max-cost"):
+                ask(
+                    openai_backend(s.url, guarantee="json_schema"),
+                    ask_about(TEXTS[:1], max_tokens=20),
+                    tmp_path,
+                    options=fast(prices=PRICES, patience=60),
+                    into=kept,
+                    max_cost=0.0015,
+                )
+            assert sum(s.server.billed.values()) / 1e6 <= 0.0015
