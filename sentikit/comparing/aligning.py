@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,7 +248,7 @@ def _refuse_conflict(
     )
 
 
-def _arrow(examples: Examples, column: str) -> object:
+def _arrow(examples: Examples, column: str) -> Any:
     values = examples.table.column(column)
     return values if examples.order is None else values.take(examples.order)
 

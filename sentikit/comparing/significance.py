@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from sentikit.comparing.cells import Cells, macro_f1, tallies
 from sentikit.comparing.results import CochranQ
 
 _PERMUTATION = 4
+# What a p-value too small for a double is given as: none is 0.
+_SMALLEST = sys.float_info.min
 
 Contingency = tuple[tuple[int, int], tuple[int, int]]
 
@@ -36,7 +39,7 @@ def mcnemar(table: Contingency) -> float:
     one, other = table[0][1], table[1][0]
     if one + other == 0:
         return 1.0
-    return min(1.0, 2 * float(bdtr(min(one, other), one + other, 0.5)))
+    return max(_SMALLEST, min(1.0, 2 * float(bdtr(min(one, other), one + other, 0.5))))
 
 
 def permutation_test(cells: Cells, resampling: Resampling) -> float:
@@ -122,7 +125,8 @@ def cochrans_q(gold: NDArray[np.int64], labels: Sequence[NDArray[np.int64]]) -> 
     if below == 0:
         return CochranQ(0.0, runs - 1, 1.0)
     statistic = (runs - 1) * (runs * float((by_run**2).sum()) - total**2) / below
-    return CochranQ(statistic, runs - 1, float(chdtrc(runs - 1, statistic)))
+    p = max(_SMALLEST, float(chdtrc(runs - 1, statistic)))
+    return CochranQ(statistic, runs - 1, p)
 
 
 def cohens_kappa(cells: Cells) -> tuple[float, float]:

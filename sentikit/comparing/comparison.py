@@ -1,0 +1,347 @@
+"""The judgement itself: aligned runs and options in, findings out; no file is touched."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.comparing.advice import advise, best_run
+from sentikit.comparing.aligned import AlignedRun, AlignedRuns
+from sentikit.comparing.bootstrap import (
+    JointSamples,
+    PairedEstimates,
+    Resampling,
+    estimate_pair,
+    estimate_run,
+    joint_samples,
+    paired_estimates,
+)
+from sentikit.comparing.cells import count_cells
+from sentikit.comparing.grouping import group_runs
+from sentikit.comparing.money import Rates, break_even, pareto_front, run_cost
+from sentikit.comparing.partnership import partnership
+from sentikit.comparing.results import (
+    CochranQ,
+    Comparison,
+    Difference,
+    Estimates,
+    RunFindings,
+    SampleSizes,
+    Test,
+)
+from sentikit.comparing.sample_size import ALPHA, POWER, check_delta, sample_size
+from sentikit.comparing.significance import (
+    benjamini_hochberg,
+    cochrans_q,
+    cohens_kappa,
+    contingency,
+    holm,
+    mcnemar,
+    permutation_test,
+)
+from sentikit.errors import InputError, did_you_mean
+from sentikit.scoring import Scores, calibration, score
+
+#: With more runs than this, each is compared to the best instead of to all others.
+MOST_FOR_ALL_PAIRS = 40
+#: So many pairs or more draw rows for all runs at once, where that is the faster way.
+_PAIRS_FOR_JOINT = 20
+_ROWS_FOR_JOINT = 40_000
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """How to compare.
+
+    Attributes:
+        baseline: a run's name or path; None compares all pairs.
+        resampling: resamples, seed and confidence.
+        rates: what the user says of money.
+        delta: difference for which sample sizes are wanted, a fraction, or None.
+    """
+
+    baseline: str | None = None
+    resampling: Resampling = field(default_factory=Resampling)
+    rates: Rates = field(default_factory=Rates)
+    delta: float | None = None
+
+
+def compare_aligned(
+    aligned: AlignedRuns, options: CompareOptions, progress: Progress = lambda *_: None
+) -> Comparison:
+    """Judge aligned runs.
+
+    Args:
+        aligned: the runs.
+        options: how.
+        progress: told what is being done, how many of it are done, and of how many.
+
+    Raises:
+        InputError: the baseline is none of the runs, or another option is out of range.
+    """
+    baseline = find_baseline(aligned.runs, options.baseline)
+    if options.delta is not None:
+        check_delta(options.delta)
+    findings = []
+    for number, run in enumerate(aligned.runs):
+        progress("runs", number, len(aligned.runs))
+        findings.append(_judge(aligned, run, baseline, options))
+    front = pareto_front(findings)
+    findings = [replace(found, on_front=front[found.name]) for found in findings]
+    notes = [*aligned.notes, *_remarks(aligned)]
+    pairs, note = _pairs(findings, baseline)
+    judged = _Pairs(aligned, options.resampling, len(pairs))
+    raw = []
+    for number, pair in enumerate(pairs):
+        progress("pairs", number, len(pairs))
+        raw.append(judged.difference(*pair))
+    differences = _adjusted([found for found, _ in raw])
+    errors = [estimates.standard_error for _, estimates in raw]
+    return Comparison(
+        dataset=aligned.dataset,
+        examples=len(aligned),
+        classes=aligned.classes,
+        sources=_source_sizes(aligned),
+        runs=tuple(findings),
+        baseline=baseline,
+        differences=differences,
+        cochran_q=_cochran(aligned),
+        groups=group_runs(aligned.runs, findings),
+        break_even=break_even(findings),
+        sample_sizes=_sample_sizes(differences, errors, len(aligned), options.delta),
+        advice=advise(findings, _p_to_best(findings, differences, judged)),
+        resamples=options.resampling.resamples,
+        seed=options.resampling.seed,
+        confidence=options.resampling.confidence,
+        notes=(*notes, *note),
+        aligned=aligned,
+    )
+
+
+def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
+    """Return the name of the run that the user calls by name or path.
+
+    Raises:
+        InputError: it is none of the runs.
+    """
+    if wanted is None:
+        return None
+    for run in runs:
+        if wanted in (run.name, run.path):
+            return run.name
+    names = [run.name for run in runs]
+    raise InputError(f"The baseline {wanted!r} is none of the runs. {did_you_mean(wanted, names)}")
+
+
+def _judge(
+    aligned: AlignedRuns, run: AlignedRun, baseline: str | None, options: CompareOptions
+) -> RunFindings:
+    everything = np.arange(len(aligned))
+    rows = {name: aligned.rows_of_source(name) for name in aligned.sources}
+    scores = _scores(aligned, run, None)
+    return RunFindings(
+        name=run.name,
+        path=run.path,
+        kind=_kind(run),
+        scores=scores,
+        by_source={name: _scores(aligned, run, own) for name, own in rows.items()},
+        estimates=_estimates(aligned, run, everything, options.resampling),
+        estimates_by_source={
+            name: _estimates(aligned, run, own, options.resampling) for name, own in rows.items()
+        },
+        partnership=partnership(aligned, run, baseline),
+        cost=run_cost(run, scores.macro_f1, len(aligned), options.rates),
+    )
+
+
+def _kind(run: AlignedRun) -> str:
+    if run.path.endswith("#encoder"):
+        return "encoder"
+    return str(run.manifest.get("kind") or "file")
+
+
+def _scores(aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64] | None) -> Scores:
+    """Score a run on some rows, or on all; calibration counts rows with probabilities alone."""
+    answers = run.answers if rows is None else run.answers.select(rows)
+    gold = aligned.gold if rows is None else aligned.gold[rows]
+    scores = score(gold, answers.labels, aligned.classes)
+    if answers.probabilities is None:
+        return scores
+    known = np.flatnonzero(~np.isnan(answers.probabilities).any(1))
+    if not len(known):
+        return scores
+    return replace(scores, calibration=calibration(gold[known], answers.probabilities[known]))
+
+
+def _estimates(
+    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], resampling: Resampling
+) -> Estimates:
+    labels = run.answers.labels[rows]
+    return estimate_run(count_cells(aligned.gold[rows], [labels], len(aligned.classes)), resampling)
+
+
+def _pairs(
+    findings: Sequence[RunFindings], baseline: str | None
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the pairs to compare, and a note where they are fewer than asked for."""
+    names = [found.name for found in findings]
+    if baseline is None and len(names) <= MOST_FOR_ALL_PAIRS:
+        return list(itertools.combinations(names, 2)), []
+    notes = []
+    if baseline is None:
+        baseline = best_run(findings).name
+        pairs = len(names) * (len(names) - 1) // 2
+        notes.append(
+            f"{len(names)} runs make {pairs:,} pairs; each run is compared to the best, "
+            f"{baseline}. Choose another with --baseline."
+        )
+    return [(baseline, name) for name in names if name != baseline], notes
+
+
+class _Pairs:
+    """Compares pairs of runs; where there are many, on rows drawn once for all of them."""
+
+    def __init__(self, aligned: AlignedRuns, resampling: Resampling, pairs: int) -> None:
+        self._aligned, self._resampling = aligned, resampling
+        self._places = {run.name: place for place, run in enumerate(aligned.runs)}
+        together = pairs >= _PAIRS_FOR_JOINT and len(aligned) <= _ROWS_FOR_JOINT
+        self._joint = _joint(aligned, resampling) if together else None
+
+    def difference(self, first: str, second: str) -> tuple[Difference, PairedEstimates]:
+        """Return the difference between two runs, p-values not yet adjusted."""
+        places = self._places[first], self._places[second]
+        labels = [self._aligned.runs[place].answers.labels for place in places]
+        cells = count_cells(self._aligned.gold, labels, len(self._aligned.classes))
+        if self._joint is None:
+            found = estimate_pair(cells, self._resampling)
+        else:
+            f1, accuracies = self._joint.macro_f1, self._joint.accuracy
+            found = paired_estimates(
+                cells,
+                f1[places[1]] - f1[places[0]],
+                accuracies[places[1]] - accuracies[places[0]],
+                self._resampling,
+            )
+        table = contingency(cells)
+        kappa, agreement = cohens_kappa(cells)
+        difference = Difference(
+            first,
+            second,
+            macro_f1=found.macro_f1,
+            accuracy=found.accuracy,
+            contingency=table,
+            mcnemar=_alone(mcnemar(table)),
+            permutation=_alone(permutation_test(cells, self._resampling)),
+            bootstrap=_alone(found.p),
+            kappa=kappa,
+            agreement=agreement,
+        )
+        return difference, found
+
+    def permutation_p(self, first: str, second: str) -> float:
+        """Return the p-value of the permutation test alone."""
+        places = self._places[first], self._places[second]
+        labels = [self._aligned.runs[place].answers.labels for place in places]
+        cells = count_cells(self._aligned.gold, labels, len(self._aligned.classes))
+        return permutation_test(cells, self._resampling)
+
+
+def _joint(aligned: AlignedRuns, resampling: Resampling) -> JointSamples:
+    """Resample rows in an order that hangs on the texts alone, whatever the order of the runs."""
+    order = canonical_order(aligned)
+    labels = [run.answers.labels[order] for run in aligned.runs]
+    return joint_samples(aligned.gold[order], labels, len(aligned.classes), resampling)
+
+
+def canonical_order(aligned: AlignedRuns) -> NDArray[np.int64]:
+    """Return the rows ordered by text, then id, then gold label."""
+    keys = list(
+        zip(aligned.examples.texts, aligned.examples.ids, aligned.gold.tolist(), strict=True)
+    )
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+
+
+def _alone(p: float) -> Test:
+    return Test(p, p, p)
+
+
+def _adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
+    """Adjust each test's p-values over the family of all differences."""
+    mcnemars = _family([found.mcnemar for found in differences])
+    permutations = _family([found.permutation for found in differences])
+    bootstraps = _family([found.bootstrap for found in differences])
+    tests = zip(differences, mcnemars, permutations, bootstraps, strict=True)
+    return tuple(
+        replace(found, mcnemar=exact, permutation=permuted, bootstrap=resampled)
+        for found, exact, permuted, resampled in tests
+    )
+
+
+def _family(tests: Sequence[Test]) -> list[Test]:
+    values = [test.p for test in tests]
+    return list(map(Test, values, holm(values), benjamini_hochberg(values)))
+
+
+def _p_to_best(
+    findings: Sequence[RunFindings], differences: Sequence[Difference], judged: _Pairs
+) -> dict[str, float]:
+    """Return each other run's p-value against the best, adjusted over these comparisons alone."""
+    best = best_run(findings).name
+    known = {frozenset((d.first, d.second)): d.permutation.p for d in differences}
+    names = [found.name for found in findings if found.name != best]
+    values = []
+    for name in names:
+        p = known.get(frozenset((best, name)))
+        values.append(judged.permutation_p(best, name) if p is None else p)
+    return dict(zip(names, holm(values), strict=True))
+
+
+def _cochran(aligned: AlignedRuns) -> CochranQ | None:
+    if len(aligned.runs) < 3:
+        return None
+    return cochrans_q(aligned.gold, [run.answers.labels for run in aligned.runs])
+
+
+def _sample_sizes(
+    differences: Sequence[Difference], errors: Sequence[float], examples: int, delta: float | None
+) -> SampleSizes | None:
+    if delta is None:
+        return None
+    sizes = (
+        sample_size(found, error, examples, delta)
+        for found, error in zip(differences, errors, strict=True)
+    )
+    return SampleSizes(delta, ALPHA, POWER, tuple(sizes))
+
+
+def _source_sizes(aligned: AlignedRuns) -> dict[str, int]:
+    counts = np.bincount(aligned.source_of[aligned.source_of >= 0], minlength=len(aligned.sources))
+    return dict(zip(aligned.sources, map(int, counts), strict=True))
+
+
+def _remarks(aligned: AlignedRuns) -> list[str]:
+    """Return what weakens the judgement."""
+    remarks = []
+    if len(aligned) < 100:
+        remarks.append(f"{len(aligned)} texts are few: intervals are wide and rough.")
+    support = np.bincount(aligned.gold, minlength=len(aligned.classes))
+    absent = [name for name, n in zip(aligned.classes, support, strict=True) if not n]
+    if absent:
+        remarks.append(
+            f"No text is {' or '.join(absent)}: such a class counts 0 in macro-F1, which is "
+            "therefore low; compare accuracies."
+        )
+    for run in aligned.runs:
+        invalid = int((run.answers.labels < 0).sum())
+        if invalid:
+            share = invalid / len(aligned)
+            remarks.append(f"{run.name} has {invalid:,} invalid answers ({share:.1%}), all wrong.")
+    if len(aligned.runs) == 1:
+        remarks.append("There is one run alone: give another to compare it with.")
+    return remarks
