@@ -22,6 +22,8 @@ CORE_COMMANDS: dict[str, str] = {
     "evaluate": "Score a model on a dataset.",
     "predict": "Label a file or a pipe.",
     "prompt": "Label a dataset with an LLM and leave a run.",
+    "cascade": "Put an LLM behind an encoder, from recorded runs.",
+    "vote": "Let recorded runs vote.",
     "export": "Write a model in another format.",
     "recipes": "List, show, copy and check recipes.",
     "datasets": "List and describe datasets.",

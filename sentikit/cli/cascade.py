@@ -1,0 +1,184 @@
+"""``sentikit cascade``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sentikit.teams.judging import JudgedCascade
+
+
+@click.command(
+    epilog="\b\nExample: sentikit cascade runs/electra-base runs/b3 --threshold 0.8\n"
+    "         sentikit cascade runs/base-test runs/b3-test --tune runs/base-val runs/b3-val\n"
+    "         sentikit cascade augmented.csv#encoder zero-shot.csv --goal calls --target 0.2"
+)
+@click.argument("encoder_run", metavar="ENCODER_RUN")
+@click.argument("llm_run", metavar="LLM_RUN")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="T",
+    help="The encoder answers from this top probability on.",
+)
+@click.option(
+    "--tune",
+    nargs=2,
+    metavar="ENCODER_RUN LLM_RUN",
+    help="Choose the threshold on these runs, as of the validation split.",
+)
+@click.option(
+    "--goal",
+    type=click.Choice(["f1", "calls", "cost"]),
+    default="f1",
+    show_default=True,
+    help="Choose the best macro-F1, or the best within --target.",
+)
+@click.option(
+    "--target",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="calls: largest share of texts sent to the LLM; cost: USD for 1,000 texts.",
+)
+@click.option(
+    "--llm-cost",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="What the LLM takes for 1,000 texts, where its run does not say.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result, curve included, as JSON.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a report that opens in any browser.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
+)
+def cascade(
+    encoder_run: str,
+    llm_run: str,
+    threshold: float | None,
+    tune: tuple[str, str] | None,
+    goal: str,
+    target: float | None,
+    llm_cost: float | None,
+    as_json: bool,
+    report: Path | None,
+    output: Path | None,
+) -> None:
+    """Let the encoder answer where it is sure, and the LLM elsewhere; from recorded runs.
+
+    Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's opinion recorded
+    inside an augmented run or file. With neither --threshold nor --tune the threshold is
+    cross-fitted on these runs.
+    """
+    import json
+
+    from sentikit.cli.options import RUNS
+    from sentikit.errors import InputError
+    from sentikit.runs.folder import choose_run_folder
+    from sentikit.runs.reading import read_run
+    from sentikit.teams.cascade import Aim
+    from sentikit.teams.judging import CascadeChoice, judge_cascade
+    from sentikit.teams.members import gather
+    from sentikit.teams.writing import write_cascade
+
+    if threshold is not None and (tune or goal != "f1" or target is not None):
+        raise InputError("Give either --threshold, or --tune, --goal and --target to choose one.")
+    _check_aim(goal, target)
+    aim = Aim("calls" if goal == "calls" else "cost" if goal == "cost" else "f1", target)
+    run = choose_run_folder(output, output.name, False, RUNS) if output else None
+    team = gather([read_run(encoder_run), read_run(llm_run)])
+    tuning = gather([read_run(tune[0]), read_run(tune[1])]) if tune else None
+    judged = judge_cascade(team, CascadeChoice(threshold, tuning, aim, llm_cost))
+    if run is not None:
+        with run.locked():
+            write_cascade(run, team, judged)
+    if as_json:
+        click.echo(json.dumps(judged.to_json(), indent=2))
+    else:
+        _print(judged)
+    for note in judged.notes:
+        click.echo(f"Note: {note}", err=True)
+    if run is not None:
+        click.echo(f"Run: {run.path}", err=True)
+
+
+def _check_aim(goal: str, target: float | None) -> None:
+    from sentikit.errors import InputError
+
+    if goal != "f1" and target is None:
+        wanted = "a share of texts, as 0.2" if goal == "calls" else "USD for 1,000 texts"
+        raise InputError(f"--goal {goal} needs --target: {wanted}.")
+    if goal == "f1" and target is not None:
+        raise InputError("--target needs --goal calls or --goal cost.")
+    if goal == "calls" and target is not None and target > 1:
+        raise InputError("A share of calls is at most 1, as --target 0.2.")
+
+
+def _print(judged: JudgedCascade) -> None:
+    from sentikit.cli.tables import print_table
+
+    title = f"{judged.encoder} → {judged.llm}"
+    if judged.worth.macro_f1 is None:
+        click.echo(f"{title}: {judged.calls:,} of {judged.rows:,} texts go to the LLM")
+        return
+    columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", "USD / 1,000"]
+    rows = [["cascade", *_interval(judged.worth.macro_f1), "", _share(judged), _usd(judged.cost)]]
+    shares, costs = ["0.0%", "100.0%"], [_usd(0.0), _usd(judged.llm_cost)]
+    for place, (name, single) in enumerate(judged.worth.members.items()):
+        gain = judged.worth.gains[name]
+        gained = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+        rows.append([name, *_interval(single), gained, shares[place], costs[place]])
+    print_table(title, columns, rows, columns[1:])
+    click.echo(f"\nThreshold {_threshold(judged.threshold)}. {judged.explanation}")
+    _print_curve(judged)
+
+
+def _print_curve(judged: JudgedCascade) -> None:
+    from sentikit.cli.tables import print_table
+
+    wanted = [i / 10 for i in range(11)]
+    shown = [min(judged.curve, key=lambda p: abs(p.share - share)) for share in wanted]
+    columns = ["calls", "threshold", "macro-F1", "95 % interval", "USD / 1,000"]
+    rows = [
+        [
+            f"{point.share:.1%}",
+            _threshold(point.threshold),
+            f"{point.macro_f1:.4f}",
+            f"[{point.low:.4f}, {point.high:.4f}]",
+            _usd(point.cost),
+        ]
+        for point in dict.fromkeys(shown)
+    ]
+    print_table("At other thresholds, on these same texts", columns, rows, columns)
+    if judged.best is not None:
+        best = judged.best
+        click.echo(
+            f"Best in hindsight: {best.macro_f1:.4f} at {_threshold(best.threshold)} with "
+            f"{best.share:.1%} of the calls; new texts will do a little worse."
+        )
+
+
+def _interval(found: object) -> tuple[str, str]:
+    from sentikit.teams.resampling import Interval
+
+    assert isinstance(found, Interval)
+    return f"{found.value:.4f}", f"[{found.low:.4f}, {found.high:.4f}]"
+
+
+def _share(judged: JudgedCascade) -> str:
+    return f"{judged.share:.1%}"
+
+
+def _threshold(value: float) -> str:
+    return "above 1" if value > 1 else f"{value:.4g}"
+
+
+def _usd(cost: float | None) -> str:
+    return "unknown" if cost is None else f"{cost:.4f}"

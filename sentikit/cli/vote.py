@@ -1,0 +1,79 @@
+"""``sentikit vote``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sentikit.teams.judging import JudgedVote
+
+
+@click.command(
+    epilog="\b\nExample: sentikit vote runs/e12 runs/e11 runs/electra-large --output runs/vote"
+)
+@click.argument("runs", metavar="RUN RUN [RUN...]", nargs=-1, required=True)
+@click.option(
+    "--ties",
+    type=click.Choice(["first", "probability"]),
+    default="first",
+    show_default=True,
+    help="Among tied labels: the first named run's, or the one with the highest mean probability.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
+)
+def vote(runs: tuple[str, ...], ties: str, as_json: bool, output: Path | None) -> None:
+    """Let recorded runs vote on every text, the most trusted named first.
+
+    Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's opinion recorded
+    inside an augmented run or file. An invalid answer is no vote.
+    """
+    import json
+
+    from sentikit.cli.options import RUNS
+    from sentikit.errors import InputError
+    from sentikit.runs.folder import choose_run_folder
+    from sentikit.runs.reading import read_run
+    from sentikit.teams.judging import judge_vote
+    from sentikit.teams.members import gather
+    from sentikit.teams.writing import write_vote
+
+    if len(runs) < 2:
+        raise InputError("A vote needs two runs at least, and three to be of use.")
+    run = choose_run_folder(output, output.name, False, RUNS) if output else None
+    team = gather([read_run(name) for name in runs])
+    judged = judge_vote(team, "first" if ties == "first" else "probability")
+    if run is not None:
+        with run.locked():
+            write_vote(run, team, judged)
+    if as_json:
+        click.echo(json.dumps(judged.to_json(), indent=2))
+    else:
+        _print(judged)
+    if run is not None:
+        click.echo(f"Run: {run.path}", err=True)
+
+
+def _print(judged: JudgedVote) -> None:
+    from sentikit.cli.tables import print_table
+
+    counted = (
+        f"{judged.unanimous / judged.rows:.1%} of {judged.rows:,} texts unanimous, "
+        f"{judged.tied:,} tied."
+    )
+    own = judged.worth.macro_f1
+    if own is None:
+        click.echo(f"No text has a gold label. {counted}")
+        return
+    columns = ["", "macro-F1", "95 % interval", "vote gains"]
+    rows = [["vote", f"{own.value:.4f}", f"[{own.low:.4f}, {own.high:.4f}]", ""]]
+    for name, single in judged.worth.members.items():
+        gain = judged.worth.gains[name]
+        gained = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+        rows.append([name, f"{single.value:.4f}", f"[{single.low:.4f}, {single.high:.4f}]", gained])
+    print_table("", columns, rows, columns[1:])
+    click.echo(counted)

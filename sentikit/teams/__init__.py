@@ -1,0 +1,1 @@
+"""Classifiers that answer together: an encoder with an LLM behind it, and votes."""

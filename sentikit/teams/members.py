@@ -1,0 +1,125 @@
+"""Puts the rows of several runs side by side: the same texts, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sentikit.data.examples import Examples
+from sentikit.errors import InputError
+from sentikit.prompting.opinions import in_classes
+from sentikit.runs.alignment import align_all
+from sentikit.runs.table import RunTable
+
+
+@dataclass(frozen=True)
+class Team:
+    """Runs over the same texts.
+
+    Attributes:
+        examples: the texts, with gold labels and sources from whichever run has them.
+        classes: what class numbers stand for.
+        gold: class numbers, (rows,); -1 where no run knows.
+        members: the runs, rows and classes in the order of `examples` and `classes`.
+    """
+
+    examples: Examples
+    classes: tuple[str, ...]
+    gold: NDArray[np.int64]
+    members: tuple[RunTable, ...]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def scored(self) -> NDArray[np.int64]:
+        """The rows with a gold label."""
+        return np.flatnonzero(self.gold >= 0)
+
+
+def gather(tables: Sequence[RunTable]) -> Team:
+    """Put runs side by side.
+
+    Args:
+        tables: at least one; the first run that has texts decides the order of rows.
+
+    Raises:
+        InputError: the runs are over different texts, classes or gold labels; says how many
+            differ, and shows the first.
+    """
+    first = next((table for table in tables if table.has_texts), tables[0])
+    members = tuple(_beside(first, table) for table in tables)
+    gold = _common_gold(first, members)
+    names = pa.array([*first.classes, None], pa.string())
+    labels = names.take(pa.array(np.where(gold < 0, len(first.classes), gold)))
+    examples = _in_own_order(first.examples).replace_column("label", labels)
+    sources = next((m for m in members if any(m.examples.sources)), None)
+    if sources is not None:
+        known = pa.array(sources.examples.sources, pa.string())
+        examples = examples.replace_column("source", known)
+    return Team(examples, first.classes, gold, members)
+
+
+def short_names(tables: Sequence[RunTable]) -> list[str]:
+    """Return the runs' names without what all of them share: folders and suffixes."""
+    from pathlib import Path
+
+    short = [Path(table.name).name.replace(".csv", "") for table in tables]
+    return short if len(set(short)) == len(short) else [table.name for table in tables]
+
+
+def _beside(first: RunTable, table: RunTable) -> RunTable:
+    """Return a run with its rows and classes as the first run has them."""
+    by_id = not (table.has_texts and first.has_texts)
+    rows = align_all(first.examples, table.examples, (first.name, table.name), by_id)
+    if len(table) != len(first):
+        align_all(table.examples, first.examples, (table.name, first.name), by_id)
+    return _renumbered(table.select(rows), first.classes)
+
+
+def _renumbered(table: RunTable, classes: tuple[str, ...]) -> RunTable:
+    if table.classes == classes:
+        return table
+    from dataclasses import replace
+
+    answers = in_classes(table.answers, table.classes, classes, table.name)
+    opinion = table.opinion
+    if opinion is not None:
+        opinion = in_classes(opinion, table.classes, classes, table.name)
+    numbers = np.array([*(classes.index(label) for label in table.classes), -1], np.int64)
+    gold = numbers[table.gold]
+    return replace(table, classes=classes, gold=gold, answers=answers, opinion=opinion)
+
+
+def _common_gold(first: RunTable, members: Sequence[RunTable]) -> NDArray[np.int64]:
+    """Return the gold labels that any run knows.
+
+    Raises:
+        InputError: two runs know different ones.
+    """
+    gold = np.full(len(first), -1, np.int64)
+    known_by = first
+    for table in members:
+        differing = np.flatnonzero((gold >= 0) & (table.gold >= 0) & (gold != table.gold))
+        if len(differing):
+            row = int(differing[0])
+            here, there = first.classes[gold[row]], first.classes[table.gold[row]]
+            raise InputError(
+                f"{table.name} and {known_by.name} have different gold labels in "
+                f"{len(differing):,} of {len(first):,} rows. The first is row {row + 1}: "
+                f"{there!r} there, {here!r} here. They were not made on the same data."
+            )
+        known_by = table if (gold < 0).all() and (table.gold >= 0).any() else known_by
+        gold = np.where(gold < 0, table.gold, gold)
+    return gold
+
+
+def _in_own_order(examples: Examples) -> Examples:
+    """Return examples whose table has their own order, so that columns can be replaced."""
+    if examples.order is None:
+        return examples
+    return Examples(examples.table.take(pa.array(examples.order)))

@@ -1,0 +1,326 @@
+"""``sentikit cascade``: the encoder answers where it is sure, the LLM elsewhere."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+from team_runs import LABELS, encoder_and_llm, sure, write_results
+
+from sentikit import read_run
+from sentikit.cli.cascade import cascade
+from sentikit.errors import InputError
+from sentikit.scoring import confusion_counts, macro_f1
+from sentikit.teams.cascade import (
+    EVERYTHING,
+    UNSURE,
+    Aim,
+    Routed,
+    cascade_labels,
+    choose,
+    cross_fit,
+    curve,
+    operation_at,
+    operations,
+)
+from sentikit.teams.judging import CascadeChoice, JudgedCascade, judge_cascade
+from sentikit.teams.members import gather
+
+
+def routed(rows: int, seed: int = 0, cost: bool = False) -> Routed:
+    """An encoder right as often as it says, and an LLM right three times in four."""
+    random_ = np.random.default_rng(seed)
+    gold = random_.integers(0, 3, rows)
+    confidence = np.round(random_.uniform(0.34, 1, rows), 2)
+
+    def right_by(chance: Any) -> Any:
+        return np.where(random_.random(rows) < chance, gold, (gold + 1) % 3)
+
+    costs = random_.uniform(0.001, 0.01, rows) if cost else None
+    return Routed(gold, right_by(confidence), confidence, right_by(0.75), 3, costs)
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(cascade, [*arguments, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(InputError) as caught:
+        CliRunner().invoke(cascade, arguments, catch_exceptions=False, standalone_mode=False)
+    return caught.value.message
+
+
+class TestRecordedStudy:
+    """Section 7 of the study's findings, none of which its authors ran."""
+
+    @pytest.mark.parametrize(
+        ("encoder", "llm", "threshold", "share", "f1"),
+        [
+            ("E3-G4OM-EBFT.csv#encoder", "B3-G4OM.csv", 0.80, 21.9, 82.34),
+            ("E13-G4OM-ELFT.csv#encoder", "E4-G4OMFT.csv", 0.95, 40.7, 86.73),
+        ],
+    )
+    def test_shares_and_scores(
+        self, shared_data: Path, encoder: str, llm: str, threshold: float, share: float, f1: float
+    ) -> None:
+        recorded = shared_data / "recorded"
+        found = run(str(recorded / encoder), str(recorded / llm), "--threshold", str(threshold))
+        assert round(100 * found["share_of_calls"], 1) == share
+        assert round(100 * found["overall"]["macro_f1"], 2) == f1
+        assert found["macro_f1"]["low"] < found["macro_f1"]["value"] < found["macro_f1"]["high"]
+
+    def test_a_threshold_that_was_cross_fitted_scores_below_the_best_in_hindsight(
+        self, shared_data: Path
+    ) -> None:
+        recorded = shared_data / "recorded"
+        found = run(str(recorded / "E3-G4OM-EBFT.csv#encoder"), str(recorded / "B3-G4OM.csv"))
+        best = found["best_in_hindsight"]["macro_f1"]
+        assert 0.815 < found["overall"]["macro_f1"] < best
+        assert found["gains"]["B3-G4OM"]["low"] > 0
+
+
+class TestOperations:
+    @settings(max_examples=8, deadline=None)
+    @given(rows=st.integers(1, 40), seed=st.integers(0, 1000))
+    def test_every_point_is_what_routing_at_its_threshold_gives(self, rows: int, seed: int) -> None:
+        made = routed(rows, seed, cost=True)
+        for point in operations(made):
+            again = operation_at(made, point.threshold)
+            assert again.calls == point.calls
+            assert again.macro_f1 == pytest.approx(point.macro_f1)
+            assert again.cost == pytest.approx(point.cost)
+            labels = cascade_labels(made, point.threshold)
+            expected = f1_score(
+                made.gold, labels, labels=[0, 1, 2], average="macro", zero_division=0
+            )
+            assert point.macro_f1 == pytest.approx(expected)
+
+    def test_begin_with_the_encoder_alone_and_end_with_the_llm_alone(self) -> None:
+        made = routed(100)
+        points = operations(made)
+        assert (points[0].calls, points[0].threshold) == (0, 0.0)
+        assert (points[-1].calls, points[-1].threshold) == (100, EVERYTHING)
+        np.testing.assert_array_equal(cascade_labels(made, 0.0), made.encoder)
+        np.testing.assert_array_equal(cascade_labels(made, EVERYTHING), made.llm)
+
+    def test_equally_sure_texts_are_never_parted(self) -> None:
+        made = routed(200)
+        assert len(operations(made)) == len(set(made.confidence)) + 1
+
+    def test_the_encoder_answers_at_the_threshold_itself(self) -> None:
+        one = np.array([0])
+        assert cascade_labels(Routed(one, one, np.array([0.8]), one + 1, 3), 0.8) == [0]
+
+    def test_an_encoder_without_an_answer_is_never_sure(self) -> None:
+        gold = np.array([0, 1, 2])
+        made = Routed(gold, np.array([-1, 1, 2]), np.array([UNSURE, 0.9, 0.9]), gold, 3)
+        assert [point.calls for point in operations(made)] == [1, 3]
+        assert operations(made)[0].threshold == 0.0
+
+    def test_an_invalid_answer_of_the_llm_is_wrong(self) -> None:
+        gold = np.array([0, 0, 1, 1, 2, 2])
+        made = Routed(gold, gold, np.full(6, 0.5), np.full(6, -1), 3)
+        assert [point.macro_f1 for point in operations(made)] == [1.0, 0.0]
+
+
+class TestChoosing:
+    def test_the_best_macro_f1(self) -> None:
+        made = routed(500)
+        assert choose(made, Aim()).macro_f1 == max(p.macro_f1 for p in operations(made))
+
+    def test_the_best_within_a_share_of_calls(self) -> None:
+        made = routed(500)
+        chosen = choose(made, Aim("calls", 0.2))
+        within = [p.macro_f1 for p in operations(made) if p.share <= 0.2]
+        assert chosen.share <= 0.2
+        assert chosen.macro_f1 == max(within)
+
+    def test_the_best_within_a_cost(self) -> None:
+        made = routed(500, cost=True)
+        chosen = choose(made, Aim("cost", 1.5))
+        assert chosen.cost is not None
+        assert chosen.cost <= 1.5
+
+    def test_a_cost_needs_costs(self) -> None:
+        with pytest.raises(InputError, match="--llm-cost"):
+            choose(routed(500), Aim("cost", 1.5))
+
+    def test_says_when_nothing_is_within_the_target(self) -> None:
+        gold = np.arange(20) % 3
+        made = Routed(gold, gold, np.full(20, UNSURE), gold, 3)
+        with pytest.raises(InputError, match=r"No threshold keeps the calls within 0\.5"):
+            choose(made, Aim("calls", 0.5))
+
+    def test_cross_fitting_does_not_hang_on_the_order_of_rows(self) -> None:
+        made, keys = routed(300), [f"text {i}" for i in range(300)]
+        order = np.array(random.Random(1).sample(range(300), 300))
+        labels, thresholds = cross_fit(made, keys, Aim())
+        turned, turned_thresholds = cross_fit(made.select(order), [keys[i] for i in order], Aim())
+        np.testing.assert_array_equal(labels[order], turned)
+        np.testing.assert_array_equal(thresholds[order], turned_thresholds)
+
+    def test_cross_fitting_keeps_equal_texts_together(self) -> None:
+        keys = [f"text {i // 10}" for i in range(300)]
+        _, thresholds = cross_fit(routed(300), keys, Aim())
+        assert all(len(set(thresholds[i : i + 10])) == 1 for i in range(0, 300, 10))
+
+    def test_ten_texts_are_the_least(self) -> None:
+        with pytest.raises(InputError, match="9 labelled texts are too few"):
+            cross_fit(routed(9), list("abcdefghi"), Aim())
+
+
+class TestCurve:
+    def test_intervals_agree_with_drawing_rows(self) -> None:
+        made = routed(400)
+        points = curve(made, resamples=4000)
+        middle = points[len(points) // 2]
+        random_ = np.random.default_rng(5)
+        labels = cascade_labels(made, middle.threshold)
+        drawn = []
+        for _ in range(2000):
+            rows = random_.integers(0, 400, 400)
+            drawn.append(macro_f1(confusion_counts(made.gold[rows], labels[rows], 3)))
+        expected = np.quantile(drawn, [0.025, 0.975])
+        np.testing.assert_allclose([middle.low, middle.high], expected, atol=0.006)
+
+    def test_covers_all_shares(self) -> None:
+        shares = [point.share for point in curve(routed(2000), resamples=50)]
+        assert shares[0] == 0
+        assert shares[-1] == 1
+        assert shares == sorted(shares)
+        assert max(np.diff(shares)) < 0.05
+
+
+class TestCommand:
+    @pytest.fixture
+    def runs(self, tmp_path: Path) -> tuple[str, str]:
+        return encoder_and_llm(tmp_path)
+
+    def test_a_given_threshold(self, runs: tuple[str, str]) -> None:
+        found = run(*runs, "--threshold", "0.55")
+        assert (found["how"], found["calls"], found["overall"]["macro_f1"]) == ("given", 20, 1.0)
+        assert found["cost_per_1000"] == pytest.approx(20 * 0.01 / 60 * 1000)
+        assert found["llm_cost_per_1000"] == pytest.approx(10)
+
+    def test_tuned_on_other_runs(self, runs: tuple[str, str], tmp_path: Path) -> None:
+        (tmp_path / "validation").mkdir()
+        other = encoder_and_llm(tmp_path / "validation", rows=30)
+        found = run(*runs, "--tune", *other)
+        assert found["how"] == "tuned"
+        assert found["threshold"] == pytest.approx(0.55)
+        assert "30 texts that the threshold was chosen on" in found["notes"][0]
+
+    def test_cross_fitted_where_there_is_one_split(self, runs: tuple[str, str]) -> None:
+        found = run(*runs)
+        assert found["how"] == "cross-fitted"
+        assert "there is one split alone" in found["explanation"]
+        assert found["overall"]["macro_f1"] == 1.0
+
+    def test_a_share_of_calls_is_kept(self, runs: tuple[str, str]) -> None:
+        assert run(*runs, "--goal", "calls", "--target", "0.1")["share_of_calls"] <= 0.1
+
+    def test_table(self, runs: tuple[str, str]) -> None:
+        result = CliRunner().invoke(cascade, [*runs, "--threshold", "0.55"])
+        assert result.exit_code == 0
+        assert "33.3%" in result.stdout
+        assert "1.0000" in result.stdout
+
+    def test_leaves_a_run_like_every_other(self, runs: tuple[str, str], tmp_path: Path) -> None:
+        run(*runs, "--threshold", "0.55", "--output", str(tmp_path / "run"))
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+        assert manifest["status"] == "finished"
+        assert manifest["kind"] == "cascade"
+        assert manifest["cost_usd"] == {"llm": pytest.approx(0.2)}
+        assert metrics["overall"]["macro_f1"] == 1.0
+        assert set(metrics["by_source"]) == {"s0", "s1"}
+        table = read_run(tmp_path / "run")
+        assert (table.answers.labels == table.gold).all()
+        assert table.cost is not None
+        assert np.isnan(table.cost).sum() == 40
+        encoder = read_run(f"{tmp_path / 'run'}#encoder")
+        assert (encoder.answers.labels == read_run(runs[0]).answers.labels).all()
+        recorded = json.loads((tmp_path / "run" / "cascade.json").read_text())
+        assert recorded["curve"][-1]["share"] == 1.0
+
+    def test_without_gold_labels_it_still_answers(self, tmp_path: Path) -> None:
+        rows = [(f"text {i}", None, LABELS[i % 3]) for i in range(12)]
+        encoder = write_results(tmp_path / "e.jsonl", rows, [sure(r[2], 0.7) for r in rows])
+        llm = write_results(tmp_path / "l.jsonl", rows)
+        found = run(encoder, llm, "--threshold", "0.8", "--output", str(tmp_path / "run"))
+        assert found["calls"] == 12
+        assert found["overall"] is None
+        assert not (tmp_path / "run" / "metrics.json").exists()
+
+    def test_the_encoder_that_gave_no_answer_is_noted(self, tmp_path: Path) -> None:
+        rows = [(f"text {i}", LABELS[i % 3], LABELS[i % 3]) for i in range(12)]
+        given = [None, *(sure(r[2], 0.9) for r in rows[1:])]
+        found = run(
+            write_results(tmp_path / "e.jsonl", rows, given),
+            write_results(tmp_path / "l.jsonl", rows),
+            "--threshold",
+            "0",
+        )
+        assert found["calls"] == 1
+        assert "for 1 texts" in found["notes"][0]
+
+
+class TestBadInput:
+    @pytest.fixture
+    def runs(self, tmp_path: Path) -> tuple[str, str]:
+        return encoder_and_llm(tmp_path)
+
+    def test_an_encoder_without_probabilities(self, runs: tuple[str, str]) -> None:
+        assert "records no probabilities" in refused(runs[1], runs[0], "--threshold", "0.5")
+
+    def test_other_texts(self, runs: tuple[str, str], tmp_path: Path) -> None:
+        rows = [(f"another {i}", "neutral", "neutral") for i in range(60)]
+        message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
+        assert "60 of 60 examples" in message
+
+    def test_fewer_texts(self, runs: tuple[str, str], tmp_path: Path) -> None:
+        rows = [(f"text number {i}", LABELS[i % 3], "neutral") for i in range(50)]
+        message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
+        assert "10 of 60 examples" in message
+
+    def test_more_texts(self, runs: tuple[str, str], tmp_path: Path) -> None:
+        rows = [(f"text number {i}", LABELS[i % 3], "neutral") for i in range(61)]
+        message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
+        assert "1 of 61 examples" in message
+
+    def test_other_gold_labels(self, runs: tuple[str, str], tmp_path: Path) -> None:
+        rows = [(f"text number {i}", LABELS[(i + (i == 7)) % 3], "neutral") for i in range(60)]
+        message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
+        assert "different gold labels in 1 of 60 rows" in message
+        assert "row 8" in message
+
+    def test_a_threshold_and_tuning(self, runs: tuple[str, str]) -> None:
+        assert "either" in refused(*runs, "--threshold", "0.5", "--tune", *runs)
+
+    def test_a_goal_without_a_target(self, runs: tuple[str, str]) -> None:
+        assert "--target" in refused(*runs, "--goal", "calls")
+
+    def test_nothing_to_choose_a_threshold_on(self, tmp_path: Path) -> None:
+        rows = [(f"text {i}", None, LABELS[i % 3]) for i in range(12)]
+        encoder = write_results(tmp_path / "e.jsonl", rows, [sure(r[2], 0.7) for r in rows])
+        assert "No text has a gold label" in refused(encoder, encoder)
+
+
+def test_from_python(tmp_path: Path) -> None:
+    encoder, llm = encoder_and_llm(tmp_path)
+    judged = judge_cascade(
+        gather([read_run(encoder), read_run(llm)]), CascadeChoice(threshold=0.55, resamples=100)
+    )
+    assert isinstance(judged, JudgedCascade)
+    assert judged.worth.scores is not None
+    assert judged.worth.scores.macro_f1 == 1.0

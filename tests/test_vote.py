@@ -1,0 +1,128 @@
+"""``sentikit vote``: the label most runs give, ties to the first."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from team_runs import LABELS, sure, write_results
+
+from sentikit import Labelling, read_run
+from sentikit.cli.vote import vote as vote_command
+from sentikit.errors import InputError
+from sentikit.teams.vote import vote
+
+NEGATIVE, NEUTRAL, POSITIVE = range(3)
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(vote_command, [*arguments, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(InputError) as caught:
+        CliRunner().invoke(vote_command, arguments, catch_exceptions=False, standalone_mode=False)
+    return caught.value.message
+
+
+def voted(*ballots: list[int], **options: Any) -> list[int]:
+    held = vote([Labelling(np.array(ballot)) for ballot in ballots], 3, **options)
+    return held.labels.tolist()
+
+
+def test_the_recorded_study(shared_data: Path) -> None:
+    names = ("E12-G4OFT-M", "E11-G4OMFT-M", "E2-ELFT")
+    found = run(*(str(shared_data / "recorded" / f"{name}.csv") for name in names))
+    assert round(100 * found["overall"]["macro_f1"], 2) == 87.07
+    assert found["tied"] == 27
+    # The ELECTRA file has no sources; those of the others are taken.
+    assert set(found["by_source"]) == {"dynasent_r1", "dynasent_r2", "sst_local"}
+
+
+class TestRule:
+    def test_the_majority_wins(self) -> None:
+        assert voted([NEGATIVE], [POSITIVE], [POSITIVE]) == [POSITIVE]
+
+    def test_ties_go_to_the_first_named(self) -> None:
+        assert voted([NEUTRAL], [POSITIVE], [NEGATIVE]) == [NEUTRAL]
+        assert voted([POSITIVE], [NEUTRAL]) == [POSITIVE]
+
+    def test_a_tie_is_among_the_leading_labels_alone(self) -> None:
+        ballots = [NEGATIVE], [POSITIVE], [NEUTRAL], [NEUTRAL], [POSITIVE]
+        assert voted(*ballots) == [POSITIVE]
+
+    def test_an_invalid_answer_is_no_vote(self) -> None:
+        assert voted([-1], [NEUTRAL], [POSITIVE]) == [NEUTRAL]
+        assert voted([-1], [-1], [POSITIVE]) == [POSITIVE]
+
+    def test_no_valid_answer_at_all_is_invalid(self) -> None:
+        assert voted([-1], [-1]) == [-1]
+
+    def test_ties_by_probability(self) -> None:
+        members = [
+            Labelling(np.array([NEGATIVE]), np.array([[0.5, 0.4, 0.1]])),
+            Labelling(np.array([NEUTRAL]), np.array([[0.1, 0.9, 0.0]])),
+            Labelling(np.array([POSITIVE])),
+        ]
+        assert vote(members, 3, "probability").labels.tolist() == [NEUTRAL]
+        assert vote(members, 3, "first").labels.tolist() == [NEGATIVE]
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(st.lists(st.integers(-1, 2), min_size=4, max_size=4), min_size=2, max_size=6))
+    def test_agrees_with_counting(self, ballots: list[list[int]]) -> None:
+        expected = []
+        for row in zip(*ballots, strict=True):
+            counts = Counter(label for label in row if label >= 0)
+            most = max(counts.values(), default=0)
+            expected.append(next((n for n in row if n >= 0 and counts[n] == most), -1))
+        assert voted(*ballots) == expected
+
+
+class TestCommand:
+    @pytest.fixture
+    def runs(self, tmp_path: Path) -> list[str]:
+        paths = []
+        for wrong in range(3):
+            rows = [
+                (f"text {i}", LABELS[i % 3], LABELS[(i + (i % 3 == wrong)) % 3]) for i in range(30)
+            ]
+            path = tmp_path / f"run{wrong}.jsonl"
+            paths.append(write_results(path, rows, [sure(r[2], 0.8) for r in rows], [0.001] * 30))
+        return paths
+
+    def test_three_that_err_elsewhere_are_right_together(self, runs: list[str]) -> None:
+        found = run(*runs)
+        assert found["overall"]["macro_f1"] == 1.0
+        assert found["unanimous"] == 0
+        assert found["cost_per_1000"] == pytest.approx(3)
+        assert all(gain["low"] > 0 for gain in found["gains"].values())
+
+    def test_leaves_a_run_like_every_other(self, runs: list[str], tmp_path: Path) -> None:
+        run(*runs, "--output", str(tmp_path / "run"))
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        assert (manifest["kind"], manifest["status"]) == ("vote", "finished")
+        assert manifest["recipe"]["vote"]["members"] == runs
+        table = read_run(tmp_path / "run")
+        assert (table.answers.labels == table.gold).all()
+        first = json.loads((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()[0])
+        assert first["votes"] == ["neutral", "negative", "negative"]
+
+    def test_table(self, runs: list[str]) -> None:
+        result = CliRunner().invoke(vote_command, runs)
+        assert result.exit_code == 0
+        assert "1.0000" in result.stdout
+
+    def test_one_run_is_no_vote(self, runs: list[str]) -> None:
+        assert "two runs at least" in refused(runs[0])
+
+    def test_a_run_that_is_not_there(self, runs: list[str]) -> None:
+        assert "does not exist" in refused(runs[0], "nowhere.csv")
