@@ -75,6 +75,8 @@ class LLMServer:
         self.in_flight = 0
         self.most_in_flight = 0
         self.billed = {"prompt": 0, "completion": 0}
+        self.headers: dict[str, str] = {}
+        self.query: dict[str, str] = {}
         self._window: list[float] = []
         self.batches = BatchService(self)
 
@@ -125,6 +127,7 @@ class LLMServer:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             body = await request.json()
+            self.headers, self.query = dict(request.headers), dict(request.query)
             if len(self.bodies) < 10_000:
                 self.bodies.append(body)
             response = await self._respond(number, body, request)

@@ -1,0 +1,70 @@
+"""Label probabilities out of token log-probabilities, whatever the tokens' borders."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sentikit.plugins.openai_backend.label_probabilities import label_log_probabilities
+
+LABELS = ("negative", "neutral", "positive")
+
+
+def token(text: str, **others: float) -> dict[str, Any]:
+    """A token with its alternatives' probabilities; its own is what they leave."""
+    own = 1 - sum(others.values())
+    listed = {text: own} | {name.replace("_", " "): p for name, p in others.items()}
+    top = [{"token": t, "logprob": math.log(p)} for t, p in listed.items()]
+    return {"token": text, "logprob": math.log(own), "top_logprobs": top}
+
+
+def found(*tokens: dict[str, Any]) -> dict[str, float] | None:
+    logs = label_log_probabilities(tokens, LABELS)
+    return None if logs is None else {k: round(math.exp(v), 6) for k, v in logs.items()}
+
+
+def test_whole_words() -> None:
+    assert found(token("positive", negative=0.2, neutral=0.1)) == {
+        "positive": 0.7,
+        "negative": 0.2,
+        "neutral": 0.1,
+    }
+
+
+def test_a_beginning_that_two_labels_share_is_followed() -> None:
+    """`ne` may still become either: its probability is split by what comes next."""
+    tokens = [token("ne", pos=0.5), token("utral", gative=0.2)]
+    assert found(*tokens) == {"positive": 0.5, "neutral": 0.4, "negative": 0.1}
+
+
+def test_spellings_of_one_label_are_added() -> None:
+    tokens = [token("positive", Positive=0.2, _positive=0.1, neg=0.3)]
+    assert found(*tokens) == {"positive": 0.7, "negative": 0.3}
+
+
+def test_the_label_inside_json() -> None:
+    """What leads to the label is certain, whatever its own probability was."""
+    start = [token('{"'), token("label"), token('":"', other=0.1)]
+    assert found(*start, token("pos", neg=0.25), token('itive"}')) == {
+        "positive": 0.75,
+        "negative": 0.25,
+    }
+
+
+def test_a_token_that_begins_before_the_label() -> None:
+    alternatives = {'"positive': 0.6, '"neg': 0.3, '"neutral"': 0.1}
+    top = [{"token": t, "logprob": math.log(p)} for t, p in alternatives.items()]
+    second = {**top[0], "top_logprobs": top}
+    tokens = [token('{"label":'), second, token('"}')]
+    assert found(*tokens) == {"positive": 0.6, "negative": 0.3, "neutral": 0.1}
+
+
+def test_other_words_say_nothing() -> None:
+    assert found(token("Well", Hm=0.3), token(",")) is None
+    assert label_log_probabilities([], LABELS) is None
+    assert label_log_probabilities(None, LABELS) is None
+
+
+def test_no_logarithm_of_nothing() -> None:
+    entry = {"token": "neutral", "logprob": float("-inf"), "top_logprobs": None}
+    assert label_log_probabilities([entry], LABELS) is None
