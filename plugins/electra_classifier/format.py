@@ -22,6 +22,7 @@ from sentikit import (
     scheme_for_classes,
     set_weights,
     write_json,
+    write_weights,
 )
 
 from .config import (
@@ -85,8 +86,6 @@ class ElectraClassifierFormat(ModelFormat):
         Raises:
             InputError: another encoder or head; the format cannot hold it.
         """
-        from safetensors.torch import save_file
-
         from .layers import ClassifierLayers
 
         model = source.model
@@ -95,8 +94,7 @@ class ElectraClassifierFormat(ModelFormat):
         encoder = {f"electra.{name}": t for name, t in model.encoder.state_dict().items()}
         again = {name for names in layers.shared_names() for name in names[1:]}
         head = {f"classifier.{n}": t for n, t in layers.state_dict().items() if n not in again}
-        weights = {name: tensor.contiguous() for name, tensor in (encoder | head).items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        write_weights(folder / WEIGHTS, encoder | head)
         if is_of_format(source.folder):
             write_json(folder / CONFIG, read_config(source.folder)[1])
             _copy_tokenizer(source.folder, folder)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
 FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
 #: Word pieces (padding included) and texts in one forward pass, by device.
-BATCH_LIMITS = {"cpu": (2048, 64), "cuda": (32768, 1024), "mps": (8192, 256)}
+BATCH_LIMITS = {"cpu": (1024, 32), "cuda": (32768, 1024), "mps": (8192, 256)}
 
 
 @dataclass(frozen=True)
