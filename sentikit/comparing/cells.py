@@ -78,9 +78,8 @@ def macro_f1(tallied: Floats) -> Floats:
     """Return macro-F1 from tallies, (…, 2 · classes); a class that never occurs counts 0."""
     classes = tallied.shape[-1] // 2
     right, both = tallied[..., :classes], tallied[..., classes:]
-    scores = np.zeros(right.shape)
-    np.divide(2 * right, both, out=scores, where=both > 0)
-    return np.asarray(scores.mean(-1))
+    # Where the denominator is 0, so is the numerator.
+    return np.asarray((right / np.maximum(both, 1)).sum(-1) * (2 / classes))
 
 
 def accuracy(tallied: Floats, examples: int) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import sys
 from collections.abc import Sequence
 
@@ -58,12 +60,39 @@ def permutation_test(cells: Cells, resampling: Resampling) -> float:
     # Where every low label is the second run's; each swap brings one to the first.
     as_first = _fixed(cells) + members @ tallies(gold, high, classes)
     as_second = _fixed(cells) + members @ tallies(gold, low, classes)
-    generator = resampling.generator(_PERMUTATION)
-    swapped = np.stack([generator.binomial(m, 0.5, resampling.resamples) for m in members], 1)
-    moved = swapped @ forth
+    moved = _swaps(members, resampling) @ forth
     differences = macro_f1(as_second - moved) - macro_f1(as_first + moved)
     as_extreme = int((np.abs(differences) >= observed - 1e-12).sum())
     return (as_extreme + 1) / (resampling.resamples + 1)
+
+
+def _swaps(members: NDArray[np.int64], resampling: Resampling) -> NDArray[np.float64]:
+    """Draw how many of each cell's examples are swapped, (resamples, cells): binomial with 1/2.
+
+    Uniform numbers are turned into binomial ones by the inverse of their distribution. The uniform
+    numbers are the same for every pair of runs, so they are sorted once.
+    """
+    from scipy.special import bdtr
+
+    swaps = np.empty((len(members), resampling.resamples))
+    for cell, count in enumerate(members.tolist()):
+        order, ordered = _uniform(resampling.seed, resampling.resamples, cell)
+        # Beyond 40 standard deviations nothing is drawn.
+        reach = 20 * math.sqrt(count) + 1
+        low, high = max(0, math.floor(count / 2 - reach)), min(count, math.ceil(count / 2 + reach))
+        drawn = np.arange(low, high + 1)
+        ends = np.searchsorted(ordered, bdtr(drawn, count, 0.5))
+        ends[-1] = len(ordered)
+        swaps[cell, order] = np.repeat(drawn, np.diff(ends, prepend=0))
+    return swaps.T
+
+
+@functools.lru_cache(maxsize=256)
+def _uniform(seed: int, resamples: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return uniform numbers, sorted, and the place of each before that."""
+    numbers = np.random.default_rng([seed, _PERMUTATION, cell]).random(resamples)
+    order = np.argsort(numbers)
+    return order, numbers[order]
 
 
 def _fixed(cells: Cells) -> NDArray[np.float64]:
