@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sentikit.classifier.predictor import Predictor as Predictor
     from sentikit.classifier.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifier.pretrained import PretrainedSource as PretrainedSource
+    from sentikit.comparing.compare import compare as compare
+    from sentikit.comparing.results import Comparison as Comparison
     from sentikit.data.examples import Examples as Examples
     from sentikit.data.examples import ExamplesBuilder as ExamplesBuilder
     from sentikit.data.hub import hub_splits as hub_splits
@@ -97,6 +99,7 @@ _LAZY: dict[str, str] = {
     "BatchStatus": "sentikit.prompting.backend",
     "ChatRequest": "sentikit.prompting.backend",
     "Classifier": "sentikit.classifier.prediction",
+    "Comparison": "sentikit.comparing.results",
     "DatasetLoader": "sentikit.data.loader",
     "DistributedEngine": "sentikit.training.distributed_engine",
     "Encoder": "sentikit.classifier.encoder",
@@ -141,6 +144,7 @@ _LAZY: dict[str, str] = {
     "autocast": "sentikit.classifier.prediction",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
+    "compare": "sentikit.comparing.compare",
     "disk_errors": "sentikit.files",
     "export_model": "sentikit.classifier.exporting",
     "find_key": "sentikit.keys",

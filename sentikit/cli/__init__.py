@@ -24,11 +24,13 @@ CORE_COMMANDS: dict[str, str] = {
     "prompt": "Label a dataset with an LLM and leave a run.",
     "cascade": "Put an LLM behind an encoder, from recorded runs.",
     "vote": "Let recorded runs vote.",
+    "compare": "Judge runs: scores, significance, cost, and which to use.",
     "export": "Write a model in another format.",
     "recipes": "List, show, copy and check recipes.",
     "datasets": "List and describe datasets.",
     "runs": "List and show runs.",
     "plugins": "List, check and start plugins.",
+    "doctor": "Say what the machine, the keys and a server can do.",
 }
 
 

@@ -55,7 +55,7 @@ def _best(
     ahead = best.scores.macro_f1 - runner_up.scores.macro_f1
     evidence = f"it is {ahead:.4f} above {runner_up.name}, p = {_p(p_to_best[runner_up.name])}"
     if len(level) == 1:
-        whom = "the other run" if len(others) == 1 else f"all {len(others)} other runs"
+        whom = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
         return f"Use {_scored(best)}: it is significantly better than {whom} ({evidence})."
     equals = [run.name for run in level if run is not best]
     listed = ", ".join(equals[:3]) + (f" and {len(equals) - 3} more" if len(equals) > 3 else "")

@@ -1,0 +1,205 @@
+"""``sentikit compare``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sentikit.comparing.comparison import Progress
+    from sentikit.comparing.results import Comparison
+
+_FORMATS = ("table", "json", "csv", "markdown", "latex")
+_STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing pairs"}
+
+
+@click.command(epilog="Example: sentikit compare runs/e1 runs/b3 runs/e3 --baseline runs/b3")
+@click.argument("runs", metavar="[RUN|FILE]...", nargs=-1)
+@click.option("--baseline", metavar="RUN", help="Compare each run to this one, not all pairs.")
+@click.option("--dataset", metavar="NAME", help="Take gold labels and sources from this dataset.")
+@click.option("--split", metavar="S", help="Its split; default: test.")
+@click.option("--path", metavar="DIR", help="The folder of the dataset's files.")
+@click.option("--intersect", is_flag=True, help="Compare the texts that all runs share.")
+@click.option(
+    "--sample-size",
+    type=float,
+    metavar="DELTA",
+    help="Say how many test texts show this difference, as 0.01 for one point.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Resamples of each bootstrap and permutation test.",
+)
+@click.option("--seed", type=int, default=42, show_default=True, help="Of the random numbers.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
+@click.option(
+    "--gpu-rate",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="What an hour of each device costs; prices measured training.",
+)
+@click.option(
+    "--training-cost",
+    multiple=True,
+    metavar="RUN=USD",
+    help="What training a run cost, where its manifest does not say; repeatable.",
+)
+@click.option(
+    "--inference-cost",
+    multiple=True,
+    metavar="RUN=USD",
+    help="What 1,000 of a run's answers cost, where none are recorded; repeatable.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+@click.option(
+    "--rows",
+    type=click.Choice(["runs", "pairs"]),
+    default="runs",
+    show_default=True,
+    help="What a row of CSV is.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a report in one self-contained page.",
+)
+def compare(
+    runs: tuple[str, ...],
+    baseline: str | None,
+    dataset: str | None,
+    split: str | None,
+    path: str | None,
+    intersect: bool,
+    sample_size: float | None,
+    resamples: int,
+    seed: int,
+    confidence: float,
+    gpu_rate: float | None,
+    training_cost: tuple[str, ...],
+    inference_cost: tuple[str, ...],
+    form: str,
+    rows: str,
+    as_json: bool,
+    report: Path | None,
+) -> None:
+    """Judge runs and results files: scores, significance, cost, and which one to use.
+
+    RUN is a run's folder; FILE a CSV, TSV, JSON Lines or Parquet file of answers; PATH#encoder the
+    encoder's opinion recorded in either. Without any, all finished runs under runs/ are compared.
+    """
+    from sentikit.comparing.compare import compare as judge
+
+    with _progress() as progress:
+        comparison = judge(
+            runs,
+            baseline=baseline,
+            dataset=dataset,
+            split=split,
+            path=path,
+            intersect=intersect,
+            sample_size=sample_size,
+            resamples=resamples,
+            seed=seed,
+            confidence=confidence,
+            gpu_rate=gpu_rate,
+            training_cost=_amounts("--training-cost", training_cost),
+            inference_cost=_amounts("--inference-cost", inference_cost),
+            progress=progress,
+        )
+    _writer("json" if as_json else form, rows)(comparison)
+    if report:
+        from sentikit.reporting import write_report
+
+        write_report(comparison, report)
+        click.echo(f"Report: {report}", err=True)
+
+
+def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
+    """Return what prints a comparison in a format."""
+    from sentikit.comparing.output.comma_separated import differences_to_csv, runs_to_csv
+    from sentikit.comparing.output.latex import to_latex
+    from sentikit.comparing.output.markdown import to_markdown
+
+    if form == "table":
+        return _print_tables
+    texts: dict[str, Callable[[Comparison], str]] = {
+        "json": lambda found: json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n",
+        "csv": runs_to_csv if rows == "runs" else differences_to_csv,
+        "markdown": to_markdown,
+        "latex": to_latex,
+    }
+    return lambda comparison: click.echo(texts[form](comparison), nl=False)
+
+
+def _print_tables(comparison: Comparison) -> None:
+    from sentikit.cli.tables import print_table
+    from sentikit.comparing.output.sections import remarks, sections
+
+    for section in sections(comparison):
+        numbers = [column for column in section.columns if column not in section.texts]
+        print_table(section.title, section.columns, section.rows, numbers)
+        click.echo()
+    for sentence in remarks(comparison):
+        click.echo(sentence)
+
+
+def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
+    """Read RUN=USD; the last = parts them, since paths may hold others.
+
+    Raises:
+        click.BadParameter: one is no run and amount.
+    """
+    amounts = {}
+    for item in given:
+        name, _, amount = item.rpartition("=")
+        try:
+            value = float(amount)
+        except ValueError:
+            value = -1.0
+        if not name or not 0 <= value < float("inf"):
+            raise click.BadParameter(
+                f"{item!r} is not RUN=USD, as runs/e1=9.73.", param_hint=option
+            )
+        amounts[name] = value
+    return amounts
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show a bar on standard error, where that is a terminal."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            bar.update(task, description=_STEPS[what], completed=done, total=of)
+
+        yield tell
