@@ -8,12 +8,13 @@ from typing import Any
 
 import openai
 
-from sentikit import BackendError, RetryableError, Usage
+from sentikit import BackendError, FatalError, LLMBackend, RetryableError, Usage
 
 from .abilities import Abilities
 from .client import Connection
 from .guarantees import FOREIGN, LADDER
 from .probing import Probe
+from .settings import OpenAISettings
 
 _MOST_LISTED = 100
 
@@ -41,10 +42,25 @@ class _Memory:
 
 
 async def examine(connection: Connection) -> Mapping[str, Any]:
-    """Return the server's models and, for the model asked about, what holds."""
-    settings = connection.settings
-    report: dict[str, Any] = {"address": settings.address, "model": settings.model}
-    report["models"] = await _models(connection)
+    """Return the server's models and, for the model asked about, what holds.
+
+    Raises:
+        FatalError: there is no such server or model.
+        RetryableError: it cannot be reached.
+    """
+    models = await _models(connection)
+    report: dict[str, Any] = {"address": connection.settings.address, "models": models}
+    settings = _of_only_model(connection.settings, models)
+    if settings is None and models is None:
+        raise FatalError(
+            f"{connection.settings.address} lists no models. Is it an OpenAI-compatible server? "
+            "The address usually ends in /v1; or name a model with --model."
+        )
+    if settings is None:
+        report["remarks"] = ["Name one of its models with --model to see what it can do."]
+        return report
+    connection.settings = settings
+    report["model"] = settings.model
     memory = _Memory()
     probe = Probe(connection, memory)
     began = time.monotonic()
@@ -56,6 +72,17 @@ async def examine(connection: Connection) -> Mapping[str, Any]:
     report["limit_key"] = abilities.limit_key
     report["remarks"] = memory.said
     return report
+
+
+def _of_only_model(
+    settings: OpenAISettings, models: list[dict[str, Any]] | None
+) -> OpenAISettings | None:
+    """Return the settings with a model: the one asked for, or the only one there is."""
+    if settings.model != LLMBackend.any_model:
+        return settings
+    if models is not None and len(models) == 1:
+        return settings.model_copy(update={"model": models[0]["id"]})
+    return None
 
 
 async def _guarantees(

@@ -177,10 +177,12 @@ class LLMBackend(Part, ABC):
     Attributes:
         most_in_flight: how many calls run at once; None lets the core find out.
         in_process: whether it answers in this process, so that no time limit applies.
+        any_model: stands for the only model a server has, where `examine` is asked for that.
     """
 
     most_in_flight: ClassVar[int | None] = None
     in_process: ClassVar[bool] = False
+    any_model: ClassVar[str] = "?"
 
     @property
     @abstractmethod

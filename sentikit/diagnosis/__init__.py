@@ -1,0 +1,1 @@
+"""What `sentikit doctor` finds out."""

@@ -1,0 +1,59 @@
+"""What an LLM server can do."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date
+from typing import Any
+
+from sentikit.checking import Problem, refuse, validate
+from sentikit.errors import InputError, SentikitError
+from sentikit.prompting.backend import LLMBackend
+from sentikit.prompting.prices import model_facts
+from sentikit.registry import default_registry
+
+_SETTING = "base_url"
+
+
+def server_report(base_url: str | None, model: str | None) -> dict[str, Any]:
+    """Return JSON values about a server, or ``error`` where it cannot be used.
+
+    Args:
+        base_url: its address, or None for the backend's own provider.
+        model: the model to try, or None for the only one the server has.
+
+    Raises:
+        InputError: the address is none.
+    """
+    backend = _backend(base_url, model)
+    try:
+        report = dict(asyncio.run(_examine(backend)))
+    except SentikitError as error:
+        return {"address": base_url, "error": error.message}
+    facts = model_facts(str(report.get("model") or ""))
+    report["price_known"] = facts.prices is not None
+    warning = facts.lifecycle_warning(date.today())
+    if warning:
+        report["remarks"] = [*report.get("remarks", []), warning]
+    return report
+
+
+async def _examine(backend: LLMBackend) -> Any:
+    try:
+        return await backend.examine()
+    finally:
+        await backend.close()
+
+
+def _backend(base_url: str | None, model: str | None) -> LLMBackend:
+    """Make the first backend that takes an address."""
+    registry = default_registry()
+    for registration in registry.registrations("register_llm_backends"):
+        backend_class = registration.load()
+        if _SETTING in backend_class.Settings.model_fields:
+            raw = {_SETTING: base_url, "model": model or backend_class.any_model}
+            settings, problems = validate(backend_class.Settings, raw)
+            refuse(Problem(("--base-url",), p.message) for p in problems)
+            backend: LLMBackend = backend_class(settings)
+            return backend
+    raise InputError("No LLM backend that takes an address is installed.")
