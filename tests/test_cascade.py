@@ -182,7 +182,7 @@ class TestChoosing:
 class TestCurve:
     def test_intervals_agree_with_drawing_rows(self) -> None:
         made = routed(400)
-        points = curve(made, resamples=4000)
+        points = curve(made, resamples=4000, steps=4)
         middle = points[len(points) // 2]
         random_ = np.random.default_rng(5)
         labels = cascade_labels(made, middle.threshold)

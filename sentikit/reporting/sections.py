@@ -1,0 +1,306 @@
+"""The sections of a report, each a pure function of what a comparison found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sentikit.comparing.results import Comparison, Difference, Estimate, RunFindings
+from sentikit.reporting import charts
+from sentikit.reporting.disagreements import Disagreements
+from sentikit.reporting.markup import Markup, element, joined
+from sentikit.teams.judging import JudgedCascade
+
+#: With more runs, charts that take a panel each show the best ones alone.
+MOST_PANELS = 12
+_MOST_DIFFERENCES = 24
+
+
+def by_score(comparison: Comparison) -> list[RunFindings]:
+    """Return the runs, best macro-F1 first."""
+    return sorted(comparison.runs, key=lambda run: -run.scores.macro_f1)
+
+
+def runs_table(comparison: Comparison) -> Markup:
+    """Return the table of all runs."""
+    classes = comparison.classes
+    heads = ["run", "macro-F1", "95 % interval", "accuracy", *(f"F1 {name}" for name in classes)]
+    heads += ["invalid", "training", "1,000 answers", "USD per F1 point"]
+    rows = [_run_row(run, comparison) for run in by_score(comparison)]
+    return _table(heads, rows, "Scores and costs of all runs")
+
+
+def _run_row(run: RunFindings, comparison: Comparison) -> Markup:
+    scores, cost, marks = run.scores, run.cost, []
+    if run.name == comparison.advice.run:
+        marks.append(element("span", "advised", class_="badge"))
+    if run.name == comparison.baseline:
+        marks.append(element("span", "baseline", class_="badge quiet"))
+    interval = run.estimates.macro_f1.percentile
+    cells = [
+        element("strong", f"{scores.macro_f1:.4f}"),
+        f"[{interval.low:.4f}, {interval.high:.4f}]",
+        f"{scores.accuracy:.4f}",
+        *(f"{scores.per_class[name].f1:.4f}" for name in comparison.classes),
+        f"{scores.invalid:,}" if scores.invalid else "—",
+        element("span", _usd(cost.training), title=cost.training_basis),
+        element("span", _usd(cost.per_1000), title=cost.per_1000_basis),
+        _usd(cost.per_f1_point),
+    ]
+    name = element("th", run.name, *marks, scope="row")
+    return element("tr", name, *(element("td", cell) for cell in cells))
+
+
+def differences_table(comparison: Comparison) -> Markup:
+    """Return the table of differences between runs, folded where it is long."""
+    heads = ["", "macro-F1 difference", "95 % interval", "McNemar p", "permutation p", "κ", "agree"]
+    rows = [_difference_row(found) for found in comparison.differences]
+    table = _table(heads, rows, "Differences between runs")
+    note = element(
+        "p",
+        "The second run less the first. p-values are adjusted by Holm over all "
+        f"{len(rows):,} differences; resampled ones come from {comparison.resamples:,} resamples.",
+        class_="caption",
+    )
+    if len(rows) <= _MOST_DIFFERENCES:
+        return joined(table, note)
+    summary = element("summary", f"Show all {len(rows):,} differences")
+    return element("details", summary, table, note)
+
+
+def _difference_row(found: Difference) -> Markup:
+    interval = found.macro_f1.percentile
+    cells = [
+        element("strong", f"{found.macro_f1.value:+.4f}"),
+        f"[{interval.low:+.4f}, {interval.high:+.4f}]",
+        _p(found.mcnemar.holm),
+        _p(found.permutation.holm),
+        f"{found.kappa:.3f}",
+        f"{found.agreement:.1%}",
+    ]
+    name = element("th", found.first, element("span", " → ", class_="muted"), found.second)
+    return element("tr", name, *(element("td", cell) for cell in cells))
+
+
+def forest_plots(comparison: Comparison) -> Markup:
+    """Return intervals of all scores, and of the differences to the baseline or between few."""
+    bars = [
+        _bar(run.name, run.estimates.macro_f1, run.name == comparison.advice.run)
+        for run in by_score(comparison)
+    ]
+    figures = [_figure(charts.forest("Macro-F1 of all runs", bars), "Macro-F1")]
+    if 0 < len(comparison.differences) <= _MOST_DIFFERENCES:
+        differences = [
+            _bar(_pair(found, comparison.baseline), found.macro_f1, _is_clear(found))
+            for found in comparison.differences
+        ]
+        caption = "Differences of macro-F1"
+        if comparison.baseline:
+            caption += f" to {comparison.baseline}"
+        drawn = charts.forest(caption, differences, zero=True)
+        figures.append(_figure(drawn, f"{caption}; coloured where the interval is clear of 0"))
+    return _panels(figures)
+
+
+def cost_front(comparison: Comparison) -> Markup:
+    """Return macro-F1 against cost, or what is missing for it."""
+    priced = [
+        charts.Priced(run.name, run.cost.total, run.scores.macro_f1, bool(run.on_front))
+        for run in comparison.runs
+        if run.cost.total is not None
+    ]
+    missing = len(comparison.runs) - len(priced)
+    if not priced:
+        return element("p", "What the runs cost is not known, so there is no front to draw.")
+    caption = "Filled in colour: no other run is both cheaper and better."
+    if missing:
+        caption += f" {missing} of the runs have no known cost and are left out."
+    drawn = charts.cost_front("Macro-F1 against cost", priced)
+    items = [
+        element(
+            "li",
+            f"Up to {found.texts:,.0f} texts {found.cheaper_before} is cheaper than "
+            f"{found.cheaper_after}, beyond that it is the other way round.",
+        )
+        for found in comparison.break_even[:8]
+    ]
+    return _panels([_figure(drawn, caption), element("ul", *items) if items else ""])
+
+
+def confusion_matrices(comparison: Comparison) -> Markup:
+    """Return a confusion matrix for each of the best runs."""
+    figures = [
+        _figure(charts.confusion(f"Confusion matrix of {run.name}", run.scores.confusion), run.name)
+        for run in by_score(comparison)[:MOST_PANELS]
+    ]
+    return joined(_panels(figures, "small"), _left_out(comparison))
+
+
+def source_bars(comparison: Comparison) -> Markup:
+    """Return the scores by source, a panel each."""
+    best = by_score(comparison)[:MOST_PANELS]
+    figures = []
+    for source, examples in comparison.sources.items():
+        bars = [
+            _bar(run.name, run.estimates_by_source[source].macro_f1, run.name == best[0].name)
+            for run in best
+        ]
+        drawn = charts.source_bars(f"Macro-F1 on {source}", bars)
+        figures.append(_figure(drawn, f"{source}, {examples:,} texts"))
+    return joined(_panels(figures), _left_out(comparison))
+
+
+def reliability_diagrams(comparison: Comparison) -> Markup:
+    """Return how confidence and accuracy agree, for runs with probabilities."""
+    figures: list[Markup] = []
+    for run in by_score(comparison):
+        known = run.scores.calibration
+        if known is not None and len(figures) < MOST_PANELS:
+            drawn = charts.reliability(f"Reliability of {run.name}", known.bins)
+            figures.append(_figure(drawn, f"{run.name}, ECE {known.ece:.3f}"))
+    return _panels(figures, "small") if figures else Markup()
+
+
+def cascade_curve(cascade: JudgedCascade) -> Markup:
+    """Return the curve of a cascade with the threshold in use."""
+    points = [charts.Point(p.share, p.macro_f1, p.low, p.high) for p in cascade.curve]
+    marks = []
+    if cascade.worth.macro_f1 is not None:
+        value = cascade.worth.macro_f1.value
+        marks.append(charts.Mark(f"at {_threshold(cascade.threshold)}", cascade.share, value))
+    drawn = charts.cascade_curve(
+        "Macro-F1 against the share of texts sent to the LLM", points, marks, cascade.llm_cost
+    )
+    names = list(cascade.worth.members)
+    caption = f"Left: {names[0]} alone. Right: {names[1]} alone. Band: 95 % intervals."
+    facts = [
+        element(
+            "p",
+            f"The encoder answers where its top probability is at least "
+            f"{_threshold(cascade.threshold)}; the LLM answers the other ",
+            element("strong", f"{cascade.share:.1%}"),
+            f" of {cascade.rows:,} texts. {cascade.explanation}",
+        ),
+        element("ul", *(_gain(name, cascade) for name in names)),
+    ]
+    if cascade.best is not None:
+        best = cascade.best
+        facts.append(
+            element(
+                "p",
+                f"Best in hindsight: {best.macro_f1:.4f} at {_threshold(best.threshold)} with "
+                f"{best.share:.1%} of the calls. New texts will do a little worse.",
+                class_="caption",
+            )
+        )
+    facts += [element("p", note, class_="caption") for note in cascade.notes]
+    return _panels([_figure(drawn, caption), element("div", *facts)])
+
+
+def _gain(name: str, cascade: JudgedCascade) -> Markup:
+    gain = cascade.worth.gains[name]
+    return element(
+        "li",
+        element("strong", f"{gain.value:+.4f}"),
+        f" [{gain.low:+.4f}, {gain.high:+.4f}] against {name}",
+    )
+
+
+def browser(comparison: Comparison, found: Disagreements) -> Markup:
+    """Return the controls of the texts' browser; the page's script fills it."""
+    aligned = comparison.aligned
+    outcomes = [("right", "right"), ("wrong", "wrong"), ("alone", "the only one that is right")]
+    outcomes += [(f"={name}", f"answered {name}") for name in comparison.classes]
+    outcomes += [("=", "invalid")]
+    controls = element(
+        "form",
+        _select("source", "Source", [(name, name) for name in aligned.sources]),
+        _select("label", "Gold label", [(name, name) for name in comparison.classes]),
+        _select("run", "Run", [(run.name, run.name) for run in aligned.runs]),
+        _select("outcome", "is", outcomes),
+        element("label", "Text contains", element("input", type="search", name="text")),
+        id="filters",
+        class_="controls",
+    )
+    return joined(
+        element("p", found.note),
+        controls,
+        element("p", id="count", class_="caption", aria_live="polite"),
+        element("ol", id="texts"),
+        element("button", "Show more", type="button", id="more", hidden=""),
+        element("noscript", element("p", "The texts are shown where JavaScript is switched on.")),
+    )
+
+
+def _select(name: str, title: str, options: Sequence[tuple[str, str]]) -> Markup:
+    every = element("option", "any", value="")
+    choices = [element("option", shown, value=value) for value, shown in options]
+    return element("label", title, element("select", every, *choices, name=name))
+
+
+def notes(comparison: Comparison) -> Markup:
+    """Return what a reader should know."""
+    lines = list(comparison.notes)
+    lines.append(
+        f"Intervals: {comparison.confidence:.0%} percentile bootstrap over the texts, "
+        f"{comparison.resamples:,} resamples, seed {comparison.seed}."
+    )
+    if comparison.cochran_q is not None:
+        q = comparison.cochran_q
+        lines.append(
+            f"Cochran's Q over all runs: {q.statistic:.1f} with {q.degrees_of_freedom} degrees of "
+            f"freedom, p {_p(q.p)}."
+        )
+    for group in comparison.groups:
+        lines.append(
+            f"{group.name}: macro-F1 {group.macro_f1.mean:.4f} ± {group.macro_f1.sd:.4f} over "
+            f"{len(group.runs)} runs ({', '.join(group.runs)})."
+        )
+    return element("ul", *(element("li", line) for line in lines))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Markup], title: str) -> Markup:
+    head = element("tr", *(element("th", name, scope="col") for name in heads))
+    table = element("table", element("thead", head), element("tbody", *rows))
+    return element("div", table, class_="scroll", role="region", aria_label=title, tabindex="0")
+
+
+def _panels(figures: Sequence[object], size: str = "") -> Markup:
+    return element("div", *figures, class_=f"panels {size}".strip())
+
+
+def _figure(drawn: Markup, caption: str) -> Markup:
+    return element("figure", element("figcaption", caption), drawn)
+
+
+def _left_out(comparison: Comparison) -> Markup:
+    if len(comparison.runs) <= MOST_PANELS:
+        return Markup()
+    shown = f"The {MOST_PANELS} best of {len(comparison.runs)} runs."
+    return element("p", shown, class_="caption")
+
+
+def _bar(name: str, estimate: Estimate, stands_out: bool) -> charts.Bar:
+    bounds = estimate.percentile
+    return charts.Bar(name, estimate.value, bounds.low, bounds.high, stands_out)
+
+
+def _pair(found: Difference, baseline: str | None) -> str:
+    return found.second if found.first == baseline else f"{found.first} → {found.second}"
+
+
+def _is_clear(found: Difference) -> bool:
+    return found.macro_f1.percentile.low > 0 or found.macro_f1.percentile.high < 0
+
+
+def _threshold(value: float) -> str:
+    return "above 1" if value > 1 else f"{value:.3g}"
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _usd(amount: float | None) -> str:
+    if amount is None:
+        return "—"
+    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
