@@ -148,6 +148,14 @@ class TestFaults:
             asked = ask(openai_backend(s.url), ask_about(texts), tmp_path, options=options)
         assert [bool(row.error) for row in asked.rows] == [True] + [False] * 20
 
+    def test_the_only_row_left_fails_by_itself_too(self, tmp_path: Path) -> None:
+        options = fast(tries=2, patience=2)
+        with serving(fault_words={"broken": "503"}) as s:
+            ask(openai_backend(s.url), ask_about(TEXTS[:3]), tmp_path, options=options)
+            texts = [*TEXTS[:3], "I love a broken thing"]
+            asked = ask(openai_backend(s.url), ask_about(texts), tmp_path, options=options)
+        assert [bool(row.error) for row in asked.rows] == [False, False, False, True]
+
     def test_too_many_failing_rows_end_the_run(self, tmp_path: Path) -> None:
         limit = FailureLimit.parse("3")
         kept = Asked()

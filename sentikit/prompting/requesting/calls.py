@@ -90,6 +90,12 @@ class Caller:
         tries: of a call the server fails at.
         tally: counts retries and episodes.
         watchers: told of every try.
+
+    Attributes:
+        stopping: set when the run ends: nothing new is tried.
+        last_rows: set when no more rows will come, so that a row that alone cannot be answered is
+            no outage.
+        calling: the tasks that wait for an answer.
     """
 
     def __init__(
@@ -112,6 +118,7 @@ class Caller:
         self.pacer, self.patience, self.tally = pacer, patience, tally
         self.timeout, self.tries, self.watchers = timeout, tries, watchers
         self.stopping = False
+        self.last_rows = False
         self.calling: set[asyncio.Task[Any]] = set()
         self._asking: dict[bytes, asyncio.Future[None]] = {}
         self._jitter = random.Random()  # noqa: S311 - jitter
@@ -176,7 +183,12 @@ class Caller:
                 await asyncio.sleep((error.retry_after or 0.0) + backoff(failures, self._jitter))
 
     def _check_hope(self, error: RetryableError) -> None:
-        self.patience.check(error)
+        """End the run in an outage; the last rows of one that was answered fail by themselves."""
+        self.patience.check_wait(error)
+        if self.patience.exhausted:
+            if self.last_rows and self.tally.rows:
+                raise FailedCallError(error.message) from error
+            raise self.patience.outage(error)
         if error.retry_after is not None:
             self.patience.waited(error.retry_after)
         if self.stopping:

@@ -70,6 +70,7 @@ class RequestLoop(Generic[Row]):
         ticker = asyncio.create_task(self._ticks())
         try:
             await self._dispatch(iter(questions))
+            self._caller.last_rows = True
             while self._open and self._ending is None:
                 await self._someone_done()
             if self._ending is not None:

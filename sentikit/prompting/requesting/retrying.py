@@ -41,20 +41,27 @@ class Patience:
         """Note that nothing was asked for some time because the server wanted that."""
         self.last_answer = max(self.last_answer, min(self._clock(), self.last_answer + seconds))
 
-    def check(self, error: RetryableError) -> None:
-        """Stop the run where waiting is pointless.
+    def check_wait(self, error: RetryableError) -> None:
+        """Stop the run where the server asks to wait for too long.
 
         Raises:
-            SentikitError: nothing was answered for too long, or the wait asked for is too long.
+            SentikitError: it does.
         """
         if error.retry_after is not None and error.retry_after > self._longest_wait:
             raise SentikitError(
                 f"The server asks to wait {error.retry_after:,.0f} s ({error.message}). Nothing "
                 "is lost; go on later with --resume, or allow the wait: --set llm.longest_wait=…"
             )
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing was answered for too long."""
+        return self._clock() - self.last_answer > self._seconds
+
+    def outage(self, error: RetryableError) -> SentikitError:
+        """Build the error that ends the run."""
         silent = self._clock() - self.last_answer
-        if silent > self._seconds:
-            raise SentikitError(
-                f"The server has answered nothing for {silent:.0f} s; its last word: "
-                f"{error.message} Nothing is lost; go on with --resume when it works again."
-            )
+        return SentikitError(
+            f"The server has answered nothing for {silent:.0f} s; its last word: "
+            f"{error.message} Nothing is lost; go on with --resume when it works again."
+        )
