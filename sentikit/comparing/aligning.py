@@ -60,7 +60,7 @@ def align_runs(
     if not len(kept):
         raise InputError("The runs have no text in common; there is nothing to compare.")
     numbered = [_numbered(table, classes, base.name) for table in tables]
-    chosen = [_rows_of(rows, kept) for rows in placed]
+    chosen = [_rows_of(rows, kept, len(table)) for rows, table in zip(placed, tables, strict=True)]
     examples = base.examples if len(kept) == len(base.examples) else base.examples.select(kept)
     gold = _gold(examples, classes, truth, tables, numbered, chosen)
     notes = _notes(base, tables, kept, examples, base.by_id)
@@ -156,10 +156,10 @@ def _shown(value: str) -> str:
     return repr(value if len(value) <= 60 else value[:57] + "…")
 
 
-def _rows_of(rows: Rows, kept: Rows) -> Rows | None:
+def _rows_of(rows: Rows, kept: Rows, length: int) -> Rows | None:
     """Return the rows to take from a run; None means all in their order."""
     taken = rows[kept] if len(kept) != len(rows) else rows
-    same = len(taken) and np.array_equal(taken, np.arange(len(taken)))
+    same = len(taken) == length and np.array_equal(taken, np.arange(length))
     return None if same else taken
 
 
@@ -192,7 +192,7 @@ def _numbered(table: RunTable, classes: tuple[str, ...], reference: str) -> _Num
 
 
 def _taken(values: Rows, rows: Rows | None) -> Rows:
-    return values[: len(values)] if rows is None else values[rows]
+    return values if rows is None else values[rows]
 
 
 def _gold(

@@ -1,0 +1,403 @@
+"""What `sentikit compare` accepts, refuses, prints and advises."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import sentikit
+from sentikit import InputError
+from sentikit.cli import sentikit as command
+
+CLASSES = ("negative", "neutral", "positive")
+SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "compare.schema.json"
+
+
+def gold_labels(rows: int = 120) -> list[str]:
+    return [CLASSES[i % 3] for i in range(rows)]
+
+
+def spoil(gold: Sequence[str], share: float, seed: int = 0) -> list[str]:
+    """Return labels of which about `share` are wrong."""
+    random = np.random.default_rng(seed)
+    wrong = random.random(len(gold)) < share
+    return [
+        CLASSES[(CLASSES.index(own) + 1) % 3] if odd else own
+        for own, odd in zip(gold, wrong, strict=True)
+    ]
+
+
+def write(
+    path: str,
+    labels: Sequence[str],
+    gold: Sequence[str] | None,
+    texts: Sequence[str] | None = None,
+    **columns: Sequence[Any],
+) -> str:
+    """Write a results file."""
+    held: dict[str, Sequence[Any]] = {"text": texts or [f"text {i}" for i in range(len(labels))]}
+    held |= ({"gold": gold} if gold else {}) | {"prediction": labels} | columns
+    with Path(path).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(held)
+        writer.writerows(zip(*held.values(), strict=True))
+    return path
+
+
+def write_run(
+    path: str,
+    labels: Sequence[str | None],
+    gold: Sequence[str],
+    encoder: Sequence[str] | None = None,
+    cost: float | None = None,
+    **manifest: Any,
+) -> str:
+    """Write a run's folder."""
+    folder = Path(path)
+    folder.mkdir(parents=True)
+    described = {"dataset": "demo", "split": "test", "examples": len(gold), "fingerprint": "f"}
+    values = {"kind": "train", "status": "finished", "dataset": described, "started": path}
+    (folder / "manifest.json").write_text(
+        json.dumps(values | {"classes": list(CLASSES)} | manifest)
+    )
+    rows = []
+    for i, (label, right) in enumerate(zip(labels, gold, strict=True)):
+        row: dict[str, Any] = {"id": str(i), "text": f"text {i}", "gold": right, "label": label}
+        row |= {"probabilities": None, "source": "ab"[i % 2], "cost": cost}
+        row["encoder"] = {"label": encoder[i], "probabilities": None} if encoder else None
+        rows.append(json.dumps(row))
+    (folder / "predictions.jsonl").write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture
+def files() -> list[str]:
+    gold = gold_labels()
+    return [
+        write("good.csv", spoil(gold, 0.1, 1), gold),
+        write("fair.csv", spoil(gold, 0.3, 2), gold),
+        write("poor.csv", spoil(gold, 0.6, 3), gold),
+    ]
+
+
+def invoke(*words: str) -> Result:
+    return CliRunner().invoke(command, ["compare", "--resamples", "50", *words])
+
+
+def judged(*words: str) -> dict[str, Any]:
+    result = invoke(*words, "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def refused(*words: str) -> str:
+    result = invoke(*words)
+    assert result.exit_code == 2, result.output
+    return result.stderr
+
+
+def test_the_table_scores_compares_and_advises(files: list[str]) -> None:
+    result = invoke(*files)
+    assert result.exit_code == 0, result.output
+    for word in ("macro-F1", "BCa", "McNemar", "Holm", "kappa", "Cochran's Q", "Use good"):
+        assert word in result.stdout
+
+
+def test_json_is_as_the_published_schema_says(files: list[str]) -> None:
+    probabilities = [json.dumps([0.7, 0.2, 0.1])] * 120
+    write("sure.csv", ["negative"] * 120, gold_labels(), probabilities=probabilities)
+    write_run("runs/a", spoil(gold_labels(), 0.2), gold_labels(), gold_labels(), 0.001)
+    found = judged(*files, "sure.csv", "runs/a", "--sample-size", "0.05", "--gpu-rate", "1")
+    jsonschema.validate(found, json.loads(SCHEMA.read_text()))
+    assert found["examples"] == 120
+    assert found["sample_sizes"]["delta"] == 0.05
+    assert found["runs"][3]["scores"]["calibration"]["ece"] > 0
+
+
+def test_the_published_schema_is_that_of_the_result_types() -> None:
+    import runpy
+
+    made = runpy.run_path(str(SCHEMA.parent / "generate_compare_schema.py"))["text"]()
+    assert SCHEMA.read_text() == made, "run: make docs"
+
+
+def test_csv_markdown_and_latex(files: list[str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(invoke(*files, "--format", "csv").stdout)))
+    assert [row["run"] for row in rows] == ["good", "fair", "poor"]
+    assert float(rows[0]["macro_f1_low"]) < float(rows[0]["macro_f1"]) < 1
+    pairs = invoke(*files, "--format", "csv", "--rows", "pairs").stdout
+    assert len(list(csv.DictReader(io.StringIO(pairs)))) == 3
+    assert "| good | " in invoke(*files, "--format", "markdown").stdout
+    latex = invoke(*files, "--format", "latex").stdout
+    assert r"\toprule" in latex
+    assert r"{95\% BCa}" in latex
+
+
+def test_names_are_escaped_in_markdown_and_latex() -> None:
+    name = write("a_b|c&d.csv", gold_labels(), gold_labels())
+    assert r"a\_b\|c&d" in invoke(name, "--format", "markdown").stdout
+    assert r"a\_b|c\&d" in invoke(name, "--format", "latex").stdout
+
+
+def test_a_baseline_is_compared_to_each_other_run(files: list[str]) -> None:
+    found = judged(*files, "--baseline", "fair")
+    assert [(d["first"], d["second"]) for d in found["differences"]] == [
+        ("fair", "good"),
+        ("fair", "poor"),
+    ]
+    added = judged(files[0], "--baseline", files[2])
+    assert [run["name"] for run in added["runs"]] == ["poor", "good"]
+    assert "Did you mean 'fair'" in refused(*files, "--baseline", "fare")
+
+
+def test_renaming_and_reordering_runs_changes_signs_alone(files: list[str]) -> None:
+    before = judged(*files[:2])["differences"][0]
+    Path(files[0]).rename("zzz.csv")
+    after = judged(files[1], "zzz.csv")["differences"][0]
+    assert (after["first"], after["second"]) == ("fair", "zzz")
+    assert after["macro_f1"]["percentile"]["low"] == pytest.approx(
+        -before["macro_f1"]["percentile"]["high"]
+    )
+    assert after["mcnemar"] == before["mcnemar"]
+    assert after["permutation"] == before["permutation"]
+
+
+def test_without_runs_all_finished_ones_are_compared() -> None:
+    gold = gold_labels()
+    write_run("runs/one", spoil(gold, 0.1), gold)
+    write_run("runs/two", spoil(gold, 0.2), gold)
+    write_run("runs/open", spoil(gold, 0.2), gold, status="interrupted")
+    assert [run["name"] for run in judged()["runs"]] == ["one", "two"]
+    other = {"dataset": "sst", "split": "test", "fingerprint": "g"}
+    write_run("runs/three", spoil(gold, 0.2), gold, dataset=other)
+    message = refused()
+    assert "different data: 2 on demo test" in message
+    assert "1 on sst test" in message
+    assert [run["name"] for run in judged("--dataset", "demo")["runs"]] == ["one", "two"]
+
+
+def test_no_runs_at_all() -> None:
+    assert "There are no finished runs under runs/" in refused()
+
+
+def test_an_unfinished_run_is_refused() -> None:
+    write_run("runs/open", gold_labels(), gold_labels(), status="interrupted")
+    assert "not finished: it is interrupted" in refused("runs/open")
+    Path("runs/open/predictions.jsonl").unlink()
+    assert "--resume" in refused("runs/open")
+
+
+def test_a_file_without_recognisable_columns_is_refused() -> None:
+    Path("odd.csv").write_text("a,b\n1,2\n")
+    assert "which column holds the predicted labels? It has 'a', 'b'" in refused("odd.csv")
+
+
+def test_different_texts_are_refused_or_intersected(files: list[str]) -> None:
+    texts = [f"text {i}" for i in range(2, 122)]
+    moved = write("moved.csv", gold_labels(), None, texts)
+    message = refused(files[0], moved)
+    assert "2 of 120 texts of good.csv are not in moved.csv, 2 of 120 the other way" in message
+    assert "row 1 of good.csv, 'text 0'" in message
+    assert "--intersect" in message
+    found = judged(files[0], moved, "--intersect")
+    assert found["examples"] == 118
+    assert "Compared are the 118 texts that all runs share, of 120." in found["notes"]
+    alien = write("alien.csv", ["neutral"], ["neutral"], ["another"])
+    assert "no text in common" in refused(files[0], alien, "--intersect")
+
+
+def test_different_gold_labels_are_refused(files: list[str]) -> None:
+    other = write("other.csv", gold_labels(), ["positive", *gold_labels()[1:]])
+    message = refused(files[0], other)
+    assert "different gold labels for 1 of 120 texts" in message
+    assert "row 1, 'text 0': negative and positive" in message
+
+
+def test_missing_gold_labels_are_left_out_and_counted() -> None:
+    gold = ["", "", *gold_labels()[2:]]
+    found = judged(write("gaps.csv", gold_labels(), gold))
+    assert found["examples"] == 118
+    assert any("2 of 120 texts have no gold label" in note for note in found["notes"])
+    assert "--dataset" in refused(write("none.csv", gold_labels(), None))
+
+
+def test_gold_labels_come_from_whichever_run_has_them(files: list[str]) -> None:
+    bare = write("bare.csv", gold_labels(), None)
+    found = judged(bare, files[0])
+    assert found["runs"][0]["scores"]["accuracy"] == 1
+    run = write_run("runs/with-sources", gold_labels(), gold_labels())
+    assert judged(bare, run)["sources"] == {"a": 60, "b": 60}
+
+
+def test_a_gold_label_outside_the_set_is_refused() -> None:
+    message = refused(write("odd.csv", ["positive"] * 3, ["positive", "negative", "banana"]))
+    assert "line 4" in message
+    assert "banana" in message
+
+
+def test_invalid_answers_are_counted_as_wrong() -> None:
+    labels = ["banana", "", *gold_labels()[2:]]
+    found = judged(write("odd.csv", labels, gold_labels()))
+    assert found["runs"][0]["scores"]["invalid"] == 2
+    assert found["runs"][0]["scores"]["accuracy"] == pytest.approx(118 / 120)
+    assert any("2 invalid answers" in note for note in found["notes"])
+
+
+def test_duplicate_texts_are_matched_by_occurrence_and_told() -> None:
+    gold = gold_labels(6)
+    texts = ["same", "same", "a", "b", "c", "d"]
+    found = judged(write("x.csv", gold, gold, texts), write("y.csv", gold, gold, texts))
+    assert found["differences"][0]["agreement"] == 1
+    assert any("1 text repeats an earlier one" in note for note in found["notes"])
+
+
+def test_runs_are_aligned_by_id_where_there_are_no_texts() -> None:
+    gold = gold_labels(9)
+    for name, order in (("x.csv", range(9)), ("y.csv", range(8, -1, -1))):
+        lines = [f"{i},{gold[i]},{gold[i]}" for i in order]
+        Path(name).write_text("\n".join(["id,gold,prediction", *lines]) + "\n")
+    assert judged("x.csv", "y.csv")["differences"][0]["agreement"] == 1
+
+
+def test_a_single_run_ten_rows_and_one_class_are_answered(files: list[str]) -> None:
+    found = judged(files[0])
+    assert found["differences"] == []
+    assert any("one run alone" in note for note in found["notes"])
+    few = judged(write("few.csv", gold_labels(10), gold_labels(10)))
+    assert any("10 texts are few" in note for note in few["notes"])
+    one = judged(write("one.csv", ["positive"] * 200, ["positive"] * 200))
+    assert one["runs"][0]["scores"]["accuracy"] == 1
+    assert any("No text is negative or neutral" in note for note in one["notes"])
+
+
+def test_a_hundred_runs_are_compared_to_the_best(files: list[str]) -> None:
+    gold = gold_labels(30)
+    names = [write(f"n{i}.csv", spoil(gold, 0.2 + i / 200, i), gold) for i in range(100)]
+    found = judged(*names)
+    assert len(found["differences"]) == 99
+    assert any("100 runs make 4,950 pairs" in note for note in found["notes"])
+
+
+def test_other_classes_are_refused(files: list[str]) -> None:
+    other = write("cats.csv", ["cat", "dog"] * 60, ["cat", "dog"] * 60)
+    assert "has the classes cat, dog" in refused(files[0], other)
+
+
+def test_how_an_llm_uses_its_encoder() -> None:
+    gold = ["positive"] * 4
+    encoder = ["positive", "positive", "negative", "negative"]
+    alone = write_run("runs/alone", ["neutral"] * 4, gold, kind="prompt", model="m")
+    labels = ["positive", "neutral", "negative", "positive"]
+    shown = write_run("runs/shown", labels, gold, encoder, kind="prompt", model="m")
+    partner = judged(alone, shown)["runs"][1]["partnership"]
+    assert partner["follow_rate"] == 0.5
+    assert partner["follow_rate_right"] == 0.5
+    assert partner["discrimination_gap"] == 0
+    assert partner["changed"] == [{"against": "alone", "right": 1, "wrong": 1}]
+
+
+def test_money_from_manifests_rates_and_the_user() -> None:
+    gold = gold_labels()
+    encoder = write_run(
+        "runs/encoder", spoil(gold, 0.2, 1), gold, training_seconds=7200.0, processes=2
+    )
+    llm = write_run(
+        "runs/llm",
+        spoil(gold, 0.05, 2),
+        gold,
+        spoil(gold, 0.2, 1),
+        cost=0.0005,
+        kind="prompt",
+        cost_usd={"llm": 0.06},
+        recipe={"strategy": {"name": "label", "encoder": "runs/encoder"}},
+    )
+    zero_shot = write_run(
+        "runs/zero", spoil(gold, 0.3, 3), gold, cost=0.002, kind="prompt", cost_usd={"llm": 0.24}
+    )
+    found = judged(encoder, llm, zero_shot, "--gpu-rate", "1.5")
+    costs = {run["name"]: run["cost"] for run in found["runs"]}
+    assert costs["encoder"]["training"] == pytest.approx(6)
+    assert costs["encoder"]["per_1000"] == 0
+    assert costs["llm"]["training"] == pytest.approx(6)
+    assert costs["llm"]["per_1000"] == pytest.approx(0.5)
+    assert costs["llm"]["total"] == pytest.approx(6.06)
+    assert costs["zero"]["training"] == 0
+    points = 100 * found["runs"][1]["scores"]["macro_f1"]
+    assert costs["llm"]["per_f1_point"] == pytest.approx(6 / points)
+    assert costs["llm"]["per_f1_point_with_inference"] == pytest.approx(6.06 / points)
+    overtaken = [(b["cheaper_before"], b["cheaper_after"], b["texts"]) for b in found["break_even"]]
+    assert ("zero", "llm", pytest.approx(4000)) in overtaken
+    assert ("zero", "encoder", pytest.approx(3000)) in overtaken
+    front = {run["name"]: run["on_front"] for run in found["runs"]}
+    assert front == {"encoder": True, "llm": True, "zero": True}
+    unknown = judged(encoder)["runs"][0]["cost"]
+    assert unknown["training"] is None
+    assert "--gpu-rate" in unknown["training_basis"]
+    given = judged(encoder, "--training-cost", "encoder=9.73")["runs"][0]["cost"]
+    assert given["training"] == 9.73
+
+
+def test_advice_takes_the_cheapest_of_equals(files: list[str]) -> None:
+    gold = gold_labels()
+    near = write("near.csv", spoil(gold, 0.12, 1), gold)
+    prices = ["--training-cost", "good=50", "--training-cost", "near=1"]
+    prices += ["--inference-cost", "good=0", "--inference-cost", "near=0"]
+    advice = judged(files[0], near, *prices)["advice"]
+    assert advice["run"] == "near"
+    assert "$49.00 more" in advice["sentence"]
+
+
+def test_seeds_and_rounds_are_grouped() -> None:
+    gold = gold_labels()
+    for seed in (1, 2, 3):
+        recipe = {"kind": "train", "training": {"lr": 1, "seed": seed}}
+        write_run(f"runs/e1-{seed}", spoil(gold, 0.2, seed), gold, recipe=recipe)
+    rounds = [write(f"llm-round{i}.csv", spoil(gold, 0.1, i), gold) for i in (1, 2)]
+    found = judged("runs/e1-1", "runs/e1-2", "runs/e1-3", *rounds)
+    groups = {tuple(group["runs"]): group for group in found["groups"]}
+    assert set(groups) == {("e1-1", "e1-2", "e1-3"), ("llm-round1", "llm-round2")}
+    scores = [run["scores"]["macro_f1"] for run in found["runs"][:3]]
+    seeds = groups["e1-1", "e1-2", "e1-3"]
+    assert seeds["macro_f1"]["mean"] == pytest.approx(np.mean(scores))
+    assert seeds["macro_f1"]["sd"] == pytest.approx(np.std(scores, ddof=1))
+    assert groups["llm-round1", "llm-round2"]["name"] == "llm"
+
+
+def test_equal_names_are_told_apart_by_their_folders() -> None:
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        write(f"{folder}/a.csv", gold_labels(), gold_labels())
+    assert [run["name"] for run in judged("x/a.csv", "y/a.csv")["runs"]] == ["x/a", "y/a"]
+    assert [r["name"] for r in judged("x/a.csv", "x/a.csv")["runs"]] == ["x/a", "x/a (2)"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sample-size", "5"], "fraction between 0 and 1"),
+        (["--training-cost", "good"], "RUN=USD"),
+        (["--inference-cost", "good=-1"], "RUN=USD"),
+        (["--dataset", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_options_are_explained(files: list[str], words: list[str], said: str) -> None:
+    assert said in refused(*files, *words)
+
+
+def test_the_python_api_says_the_same_as_the_command(files: list[str]) -> None:
+    comparison = sentikit.compare(files, resamples=50)
+    assert isinstance(comparison, sentikit.Comparison)
+    assert json.loads(json.dumps(comparison.to_json())) == judged(*files)
+    assert len(comparison.aligned.examples) == 120
+    with pytest.raises(InputError, match="resamples"):
+        sentikit.compare(files, resamples=0)
