@@ -91,6 +91,8 @@ class DeepSpeedEngine(DistributedEngine):
         os.environ["LOCAL_RANK"] = str(self.device.index or 0)
         with _quiet():
             _import_deepspeed()
+        # Deprecations in torch that DeepSpeed has yet to follow tell a user nothing.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
     def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
         """Hand the model and an optimizer over its groups to DeepSpeed.
@@ -203,10 +205,9 @@ class DeepSpeedEngine(DistributedEngine):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": by_number})
 
     def finish(self) -> None:
-        """Let DeepSpeed go, and leave the process group."""
+        """Let DeepSpeed go."""
         if self._engine is not None:
             self._engine.destroy()
-        super().finish()
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         groups = [
@@ -250,8 +251,6 @@ class DeepSpeedEngine(DistributedEngine):
 def _import_deepspeed() -> None:
     import logging
 
-    # Nothing a user of ours can act on: deprecations of torch that DeepSpeed has yet to follow.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     import deepspeed.ops
 
     if not os.environ.get("SENTIKIT_DEBUG"):
@@ -264,5 +263,6 @@ def _import_deepspeed() -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep DeepSpeed's prints, and the log it opens when imported, away from standard output."""
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield

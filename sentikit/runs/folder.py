@@ -165,12 +165,24 @@ class JsonLinesLog:
             self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
             self._stream.flush()
 
-    def keep(self, step: int) -> None:
-        """Forget records after `step`, and half a line left by a kill: they will come again."""
+    def keep(self, step: int, epochs: int) -> None:
+        """Forget what will come again: what is after `step`, and half a line left by a kill.
+
+        An epoch's record bears the number of its last step, but comes after its validation.
+
+        Args:
+            step: optimizer steps done.
+            epochs: epochs done, validation included.
+        """
         if not self._path.exists():
             return
         lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        whole = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+        kept = [
+            line
+            for line, record in whole
+            if record["step"] <= step and (record["kind"] != "epoch" or record["epoch"] <= epochs)
+        ]
         write_text(self._path, "".join(kept))
 
     def close(self) -> None:

@@ -19,8 +19,9 @@ from sentikit.devices import choose_device
 from sentikit.errors import InputError
 from sentikit.training.engine import Engine
 
-#: How long a process waits for the others in one exchange; writing a checkpoint falls into it.
-EXCHANGE_LIMIT = timedelta(minutes=30)
+#: How long a process waits for the others in one exchange: the first may be writing a checkpoint,
+#: or asking the user what to do next.
+EXCHANGE_LIMIT = timedelta(hours=1)
 
 
 class DistributedEngine(Engine):

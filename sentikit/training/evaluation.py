@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -48,7 +49,27 @@ def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[
             if position < len(batches):
                 own[rows] = logits
     engine.training_mode(True)
+    exchange_rows(engine, batches, own)
+    return own
+
+
+def exchange_rows(
+    engine: Engine, batches: Sequence[NDArray[np.int64]], rows: NDArray[np.float32]
+) -> None:
+    """Fill in the rows that other processes have worked out; each sends its own and no more.
+
+    Args:
+        engine: who takes part.
+        batches: row numbers; batch b was worked out by process b mod processes.
+        rows: (rows, …), the own ones filled in.
+    """
     if engine.processes == 1:
-        return own
-    # Each row was computed by one process and is zero on the others.
-    return np.asarray(np.sum(engine.gather(own), axis=0, dtype=np.float32))
+        return
+    nothing = np.empty(0, np.int64)
+    shares = [
+        np.concatenate([nothing, *batches[rank :: engine.processes]])
+        for rank in range(engine.processes)
+    ]
+    pieces = engine.gather(rows[shares[engine.rank]])
+    for share, piece in zip(shares, pieces, strict=True):
+        rows[share] = piece

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentikit.classifier.prediction import BATCH_LIMITS, autocast, batches_by_length
+from sentikit.training.evaluation import exchange_rows
 
 if TYPE_CHECKING:
     from sentikit.classifier.model import SentimentModel
@@ -80,7 +81,5 @@ def embed(
             ids, mask = inputs.batch(rows)
             pooled = model.embed(ids.to(device), mask.to(device))
             vectors[rows] = pooled.float().cpu().numpy()
-    if engine.processes > 1:
-        # Each row was embedded by one process and is zero on the others.
-        vectors[:] = np.sum(engine.gather(vectors), axis=0, dtype=np.float32)
+    exchange_rows(engine, batches, vectors)
     return EmbeddedTexts(vectors)

@@ -194,7 +194,7 @@ class _Job:
         """Write what is known before the first step."""
         if not self.engine.speaks:
             return
-        self.log.keep(state.step)
+        self.log.keep(state.step, state.epoch)
         if not self.options.resume:
             self.folder.write_recipe(self.parts.recipe.to_yaml())
             self.folder.update_manifest(kind="train", started=now())

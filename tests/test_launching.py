@@ -1,0 +1,297 @@
+"""Several processes: started by us or by a launcher, they speak, stop and fail as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from several_processes import (
+    SENTIKIT,
+    children,
+    complaints,
+    end,
+    environment,
+    free_port,
+    is_alive,
+    log,
+    run,
+    run_ranks,
+    start,
+    wait_for_steps,
+)
+
+from sentikit.cli import sentikit
+from sentikit.training.launching import (
+    command_arguments,
+    first_host,
+    join_slurm,
+    worker_environment,
+)
+
+#: Long enough to be stopped on the way, wherever this runs.
+LONG = ("--set", "training.epochs=3000", "--set", "training.checkpoints.every_minutes=0.01")
+
+
+def words(recipe: Path, output: str, *more: str) -> list[str]:
+    return ["train", "--recipe", str(recipe), "--output", output, *more]
+
+
+def status(run_folder: str) -> str:
+    return str(json.loads(Path(run_folder, "manifest.json").read_text())["status"])
+
+
+SLURM = {
+    "SLURM_JOB_ID": "70123",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NTASKS": "8",
+    "SLURM_NODELIST": "gpu[007-009,012],login1",
+}
+
+
+def test_srun_is_understood() -> None:
+    assert join_slurm(SLURM) == {
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "gpu007",
+        "MASTER_PORT": "30123",
+    }
+    assert join_slurm({**SLURM, "MASTER_ADDR": "head", "MASTER_PORT": "1"})["MASTER_ADDR"] == "head"
+    # A step may have fewer tasks than its job.
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "gpu009"}
+    assert join_slurm({**SLURM, **step})["WORLD_SIZE"] == "2"
+    assert join_slurm({**SLURM, **step})["MASTER_ADDR"] == "gpu009"
+
+
+def test_a_batch_script_a_single_task_and_a_launcher_within_slurm_are_not_srun() -> None:
+    batch_script = {key: value for key, value in SLURM.items() if key != "SLURM_STEP_ID"}
+    assert join_slurm(batch_script) == {}
+    assert join_slurm({**SLURM, "SLURM_NTASKS": "1"}) == {}
+    assert join_slurm({**SLURM, "WORLD_SIZE": "2"}) == {}
+    assert join_slurm({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("node1", "node1"),
+        ("node1,node2", "node1"),
+        ("node[3-5]", "node3"),
+        ("node[08,10-12]", "node08"),
+        ("rack[2-3]-a,rack7", "rack2-a"),
+    ],
+)
+def test_the_first_host_of_slurms_list(nodes: str, host: str) -> None:
+    assert first_host(nodes) == host
+
+
+def test_processes_share_the_cores_unless_the_user_has_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    assert worker_environment(3, cores=8)["OMP_NUM_THREADS"] == "2"
+    assert worker_environment(8, cores=2)["OMP_NUM_THREADS"] == "1"
+    assert worker_environment(2, cores=8)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert "OMP_NUM_THREADS" not in worker_environment(2, cores=8)
+
+
+def test_a_command_is_written_as_it_was_typed() -> None:
+    written: list[list[str]] = []
+
+    @click.group()
+    def program() -> None: ...
+
+    @program.command()
+    @click.option("--set", "settings", multiple=True)
+    @click.option("--output", type=click.Path(path_type=Path))
+    @click.option("--threads", type=int)
+    @click.option("--device", default="auto")
+    @click.option("--resume", is_flag=True)
+    @click.option("--nproc", type=int)
+    @click.pass_context
+    def train(context: click.Context, **options: object) -> None:
+        written.append(command_arguments(context, ["nproc"]))
+
+    typed = ["train", "--set", "a.b=c d", "--set", "e=1", "--output", "runs/x", "--resume"]
+    CliRunner().invoke(program, [*typed, "--nproc", "4"])
+    CliRunner().invoke(program, ["train", "--threads", "2", "--device", "cpu"])
+    assert written == [typed, ["train", "--threads", "2", "--device", "cpu"]]
+
+
+def test_more_processes_than_texts_in_a_batch_are_refused(tiny_recipe: Path) -> None:
+    result = CliRunner().invoke(sentikit, words(tiny_recipe, "run", "--nproc", "17"))
+    assert result.exit_code == 2
+    assert "training.batch_size is 16, fewer than the 17 processes" in result.output
+
+
+def test_nproc_under_another_launcher_is_refused(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    result = CliRunner().invoke(sentikit, words(tiny_recipe, "run", "--nproc", "2"))
+    assert result.exit_code == 2
+    assert "Leave --nproc out" in result.output
+
+
+def test_the_deepspeed_launchers_own_option_is_tolerated() -> None:
+    result = CliRunner().invoke(sentikit, ["--local_rank=1", "train", "--help"])
+    assert result.exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_wrong_recipe_is_complained_of_once(tiny_recipe: Path) -> None:
+    outcomes = run_ranks(words(tiny_recipe, "run", "--set", "training.lrr=1"))
+    assert [outcome.code for outcome in outcomes] == [2, 2]
+    (said,) = [line for outcome in outcomes for line in complaints(outcome.error)]
+    assert "Did you mean 'lr'?" in said
+    usage = run_ranks(words(tiny_recipe, "run", "--treads", "1"))
+    assert [outcome.code for outcome in usage] == [2, 2]
+    assert len([line for outcome in usage for line in complaints(outcome.error)]) == 1
+
+
+@pytest.mark.slow
+def test_a_process_without_the_data_ends_all_with_its_own_message(
+    tiny_recipe: Path, reviews: Path, tmp_path: Path
+) -> None:
+    # Two machines, of which the second lacks the folder that the recipe names.
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    (tmp_path / "first/reviews").symlink_to(reviews)
+    relative = tiny_recipe.read_text().replace(str(reviews), "reviews")
+    tiny_recipe.write_text(relative)
+    first, second = run_ranks(
+        words(tiny_recipe, str(tmp_path / "run")), folders=[tmp_path / "first", tmp_path / "second"]
+    )
+    assert (first.code, second.code) == (2, 2)
+    assert complaints(second.error) == ["Error: reviews/train.csv does not exist. Check the path."]
+    assert not complaints(first.error)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_all_processes_with_one_message(tiny_recipe: Path) -> None:
+    # No file may grow beyond 40 blocks of 1,024 bytes; the model's weights need more.
+    shell = f"ulimit -f 40; exec {shlex.join([*SENTIKIT, *words(tiny_recipe, 'run')])} --nproc 2"
+    outcome = end(start(["bash", "-c", shell]))
+    assert outcome.code == 1
+    (said,) = complaints(outcome.error)
+    assert "checkpoints" in said
+    assert "File too large" in said
+    assert "Traceback" not in outcome.error
+    assert status("run") == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_takes_the_others_down_within_seconds(
+    tiny_recipe: Path, victim: int
+) -> None:
+    process = start([*SENTIKIT, *words(tiny_recipe, "run", *LONG), "--nproc", "2"])
+    wait_for_steps(process, Path("run"), 10)
+    workers = children(process)
+    os.kill(workers[victim], signal.SIGKILL)
+    outcome = end(process, limit=40)
+    assert outcome.code == 1
+    assert f"Process {victim} was killed by signal 9" in outcome.error
+    assert len(complaints(outcome.error)) == 1
+    assert not any(is_alive(worker) for worker in workers)
+
+
+@pytest.mark.slow
+def test_without_their_launcher_the_processes_end(tiny_recipe: Path) -> None:
+    process = start([*SENTIKIT, *words(tiny_recipe, "run", *LONG), "--nproc", "2"])
+    wait_for_steps(process, Path("run"), 10)
+    workers = children(process)
+    process.kill()
+    end(process)
+    deadline = time.monotonic() + 40
+    while any(is_alive(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(is_alive(worker) for worker in workers)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_once_and_the_command_it_prints_goes_on(tiny_recipe: Path) -> None:
+    process = start([*SENTIKIT, *words(tiny_recipe, "run", *LONG), "--nproc", "2"])
+    wait_for_steps(process, Path("run"), 10)
+    process.send_signal(signal.SIGINT)
+    outcome = end(process)
+    assert outcome.code == 130, outcome.error
+    assert status("run") == "interrupted"
+    (advice,) = [line for line in outcome.error.splitlines() if "--resume" in line]
+    assert "--nproc 2" in advice
+    steps = len(log(Path("run"), "step"))
+    (checkpoint,) = Path("run/checkpoints").glob("step-*")
+    assert int(checkpoint.name.removeprefix("step-")) == steps
+    epochs = len(log(Path("run"), "epoch"))
+    # One more epoch and the run is complete.
+    patience = f"--set training.early_stopping.patience={epochs + 1}"
+    command = advice.partition("Go on with: ")[2].removeprefix("sentikit ")
+    target = "--set training.early_stopping.target=0"
+    resumed = run(*shlex.split(f"{command} {patience} {target}"))
+    assert resumed.code == 0, resumed.error
+    assert f"Going on after step {steps:,}" in resumed.error
+    assert [record["step"] for record in log(Path("run"), "step")][: steps + 1] == [
+        *range(1, steps + 2)
+    ]
+    assert status("run") == "finished"
+
+
+@pytest.mark.slow
+def test_under_torchrun_a_run_is_stopped_by_sigterm_and_saved(tiny_recipe: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = start([*launcher, "-m", "sentikit", *words(tiny_recipe, "run", *LONG)])
+    wait_for_steps(process, Path("run"), 10)
+    process.send_signal(signal.SIGTERM)
+    outcome = end(process)
+    assert status("run") == "interrupted"
+    (advice,) = [line for line in outcome.error.splitlines() if "Go on" in line]
+    assert "Go on by the same launcher with: sentikit train" in advice
+    assert "--nproc" not in advice
+    assert list(Path("run/checkpoints").glob("step-*"))
+
+
+@pytest.mark.slow
+def test_two_tasks_of_srun_make_one_run(tiny_recipe: Path) -> None:
+    port = str(free_port())
+
+    def variables(rank: int) -> dict[str, str]:
+        own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": "2"}
+        return {**own, "SLURM_NODELIST": "localhost", "MASTER_PORT": port}
+
+    first, second = run_ranks(words(tiny_recipe, "run", "--json"), variables)
+    assert (first.code, second.code) == (0, 0), first.error + second.error
+    assert json.loads(first.output)["run"] == "run"
+    assert (second.output, second.error) == ("", "")
+    assert json.loads(Path("run/manifest.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_the_deepspeed_launcher_starts_us(tiny_recipe: Path) -> None:
+    pytest.importorskip("deepspeed")
+    launcher = Path(sys.executable).with_name("deepspeed")
+    port = f"--master_port={free_port()}"
+    command = [str(launcher), "--num_accelerators=2", port, "--module", "sentikit"]
+    process = subprocess.Popen(
+        [*command, *words(tiny_recipe, "run", "--set", "engine.name=deepspeed")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(DS_ACCELERATOR="cpu"),
+    )
+    outcome = end(process)
+    assert outcome.code == 0, outcome.error
+    manifest = json.loads(Path("run/manifest.json").read_text())
+    assert (manifest["processes"], manifest["status"]) == (2, "finished")
