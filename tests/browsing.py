@@ -35,7 +35,9 @@ def needed_browser() -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def browser(folder: Path, width: int = 1200, height: int = 900, dark: bool = False) -> Iterator[Any]:
+def browser(
+    folder: Path, width: int = 1200, height: int = 900, dark: bool = False
+) -> Iterator[Any]:
     """Start a browser with a profile of its own in `folder`, and stop it.
 
     Args:

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from sentikit.teams.judging import JudgedCascade
+    from sentikit.teams.members import Team
 
 
 @click.command(
@@ -99,6 +100,8 @@ def cascade(
     if run is not None:
         with run.locked():
             write_cascade(run, team, judged)
+    if report is not None:
+        _report(report, team, judged, llm_cost)
     if as_json:
         click.echo(json.dumps(judged.to_json(), indent=2))
     else:
@@ -107,6 +110,24 @@ def cascade(
         click.echo(f"Note: {note}", err=True)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
+    if report is not None:
+        click.echo(f"Report: {report}", err=True)
+
+
+def _report(path: Path, team: Team, judged: JudgedCascade, llm_cost: float | None) -> None:
+    """Write a report of the cascade beside its two members."""
+    from sentikit import InputError
+    from sentikit.comparing.compare import compare
+    from sentikit.reporting import write_report
+    from sentikit.teams.writing import cascade_table
+
+    if not len(team.scored):
+        raise InputError("No text has a gold label; there is nothing a report could show.")
+    costs = {}
+    if llm_cost is not None and judged.cost is not None:
+        costs = {judged.llm: llm_cost, "cascade": judged.cost}
+    runs = [cascade_table(team, judged), *team.members]
+    write_report(compare(runs, inference_cost=costs), path, judged)
 
 
 def _check_aim(goal: str, target: float | None) -> None:

@@ -1,6 +1,6 @@
 """Charts of a comparison as SVG: pure functions from figures to markup.
 
-Every chart is drawn 400 units wide, a phone's width, and scales from there; colours are the
+Every chart is drawn 360 units wide, a phone's width, and scales from there; colours are the
 page's, so that light, dark and print need no second drawing.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sentikit.reporting.markup import Markup, element, svg
 from sentikit.reporting.scales import Scale, around, decimals
 
-WIDTH = 400.0
-_LEFT, _RIGHT = 4.0, 396.0
+WIDTH = 360.0
+_LEFT, _RIGHT = 2.0, 358.0
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,11 @@ def _forest_row(bar: Bar, scale: Scale, top: float, signed: bool) -> Markup:
     value = shape.format(bar.value)
     bounds = f"{shape.format(bar.low)} to {shape.format(bar.high)}"
     middle, tone = top + 23, "accent" if bar.stands_out else "plain"
+    weight = "strong" if bar.stands_out and not signed else ""
     return element(
         "g",
         element("title", f"{bar.name}: {value}, {bounds}"),
-        _text(_LEFT, top + 12, _short(bar.name, 34), "name strong" if bar.stands_out else "name"),
+        _text(_LEFT, top + 12, _short(bar.name, 34), f"name {weight}"),
         _text(_RIGHT, top + 12, value, "figure end"),
         _line(scale(bar.low), middle, scale(bar.high), middle, f"interval {tone}"),
         _line(scale(bar.low), middle - 4, scale(bar.low), middle + 4, f"cap {tone}"),
@@ -251,7 +252,7 @@ def cascade_curve(
         whole_cost: USD of 1,000 texts if the LLM answered all, to write costs below; or None.
     """
     left, top, bottom = 44.0, 16.0, 252.0
-    across = Scale(0.0, 1.0, left, _RIGHT - 8)
+    across = Scale(0.0, 1.0, left, _RIGHT - 2)
     values = [v for p in points for v in (p.low, p.high)] + [mark.value for mark in marks]
     up = Scale(*around(values, 0.12), bottom, top)
     upper = [f"{across(p.share):.1f},{up(p.high):.1f}" for p in points]
@@ -276,7 +277,7 @@ def _curve_axes(
         *(_line(left, up(tick), _RIGHT, up(tick), "grid") for tick in scores),
         *(_text(left - 6, up(tick) + 4, f"{tick:.{digits}f}", "tick end") for tick in scores),
         *(_line(across(s), bottom, across(s), bottom + 4, "axis") for s in shares),
-        *(_text(across(s), bottom + 16, f"{s:.0%}", "tick middle") for s in shares),
+        *(_text(across(s), bottom + 16, f"{s:.0%}", _place(across(s))) for s in shares),
         _line(left, bottom, _RIGHT, bottom, "axis"),
         _text(_LEFT, top - 5, "macro-F1", "tick"),
     ]
@@ -285,7 +286,7 @@ def _curve_axes(
         caption += ", and USD for 1,000 texts"
         for share in shares:
             cost = _usd(share * whole_cost)
-            parts.append(_text(across(share), bottom + 30, cost, "tick middle"))
+            parts.append(_text(across(share), bottom + 30, cost, _place(across(share))))
     below = 34 if whole_cost is None else 48
     return element("g", *parts, _text(_RIGHT, bottom + below, caption, "tick end"))
 
@@ -343,9 +344,13 @@ def _grid(scale: Scale, top: float, bottom: float) -> Markup:
     names = []
     for tick in ticks:
         x = scale(tick)
-        place = "end" if x > WIDTH - 16 else "" if x < 16 else "middle"
-        names.append(_text(x, bottom + 15, f"{tick:.{digits}f}", f"tick {place}"))
+        names.append(_text(x, bottom + 15, f"{tick:.{digits}f}", _place(x)))
     return element("g", *lines, *names)
+
+
+def _place(x: float) -> str:
+    """Return how a tick's text lies to its tick: never beyond the drawing."""
+    return "tick end" if x > WIDTH - 20 else "tick" if x < 16 else "tick middle"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:

@@ -13,6 +13,7 @@ from sentikit.teams.judging import JudgedCascade
 #: With more runs, charts that take a panel each show the best ones alone.
 MOST_PANELS = 12
 _MOST_DIFFERENCES = 24
+_MOST_BREAK_EVENS = 5
 
 
 def by_score(comparison: Comparison) -> list[RunFindings]:
@@ -24,7 +25,7 @@ def runs_table(comparison: Comparison) -> Markup:
     """Return the table of all runs."""
     classes = comparison.classes
     heads = ["run", "macro-F1", "95 % interval", "accuracy", *(f"F1 {name}" for name in classes)]
-    heads += ["invalid", "training", "1,000 answers", "USD per F1 point"]
+    heads += ["invalid", "training", "1,000 texts", "per F1 point"]
     rows = [_run_row(run, comparison) for run in by_score(comparison)]
     return _table(heads, rows, "Scores and costs of all runs")
 
@@ -121,8 +122,10 @@ def cost_front(comparison: Comparison) -> Markup:
             f"Up to {found.texts:,.0f} texts {found.cheaper_before} is cheaper than "
             f"{found.cheaper_after}, beyond that it is the other way round.",
         )
-        for found in comparison.break_even[:8]
-    ]
+        for found in comparison.break_even
+        if comparison.run(found.cheaper_before).on_front
+        and comparison.run(found.cheaper_after).on_front
+    ][:_MOST_BREAK_EVENS]
     return _panels([_figure(drawn, caption), element("ul", *items) if items else ""])
 
 
@@ -225,7 +228,7 @@ def browser(comparison: Comparison, found: Disagreements) -> Markup:
         element("p", found.note),
         controls,
         element("p", id="count", class_="caption", aria_live="polite"),
-        element("ol", id="texts"),
+        element("ol", id="found"),
         element("button", "Show more", type="button", id="more", hidden=""),
         element("noscript", element("p", "The texts are shown where JavaScript is switched on.")),
     )

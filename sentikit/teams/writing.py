@@ -91,6 +91,23 @@ def write_vote(
     write_json(run.path / VOTE, judged.to_json())
 
 
+def cascade_table(team: Team, judged: JudgedCascade, name: str = "cascade") -> RunTable:
+    """Return a cascade's answers as a run of that name, to compare it with others."""
+    encoder, llm = team.members
+    cost = None if llm.cost is None else np.where(judged.asked, llm.cost, 0.0)
+    return RunTable(
+        name=name,
+        classes=team.classes,
+        examples=team.examples,
+        gold=team.gold,
+        answers=Labelling(judged.labels, _chosen_probabilities(encoder, llm, judged.asked)),
+        opinion=encoder.answers,
+        cost=cost,
+        has_texts=encoder.has_texts or llm.has_texts,
+        manifest={"kind": "cascade"},
+    )
+
+
 def _write(
     run: RunFolder,
     team: Team,

@@ -4,7 +4,7 @@
   const page = 25;
   const data = JSON.parse(document.getElementById("data").textContent);
   const form = document.getElementById("filters");
-  const list = document.getElementById("texts");
+  const list = document.getElementById("found");
   const more = document.getElementById("more");
   const count = document.getElementById("count");
   let found = [];
@@ -69,7 +69,9 @@
       if (!runs.length) continue;
       const right = label === gold;
       said.append(node("dt", (right ? "✓ " : "✗ ") + className(label), right ? "right" : ""));
-      said.append(node("dd", runs.join(", ")));
+      const names = node("dd");
+      for (const name of runs) names.append(node("span", name), " ");
+      said.append(names);
     }
     made.append(said);
     return made;
