@@ -13,11 +13,16 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.files import atomic_writer, read_json, write_json, write_text
 
 
-def test_a_failure_in_between_leaves_the_old_file_and_no_other() -> None:
-    write_text(Path("a.txt"), "old")
-    with pytest.raises(ZeroDivisionError), atomic_writer(Path("a.txt")) as stream:
+def write_and_fail(path: Path) -> None:
+    with atomic_writer(path) as stream:
         stream.write("new")
         raise ZeroDivisionError
+
+
+def test_a_failure_in_between_leaves_the_old_file_and_no_other() -> None:
+    write_text(Path("a.txt"), "old")
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail(Path("a.txt"))
     assert Path("a.txt").read_text() == "old"
     assert os.listdir() == ["a.txt"]
 

@@ -210,7 +210,8 @@ def test_a_long_pipe_is_labelled_in_flat_memory(model: Path) -> None:
             "import resource, sys; sys.argv = ['sentikit', 'predict', sys.argv[1]]\n"
             "from sentikit.cli import main\n"
             "try:\n    main()\n"
-            "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+            "finally:\n    used = resource.getrusage(resource.RUSAGE_SELF)\n"
+            "    print(used.ru_maxrss, file=sys.stderr)"
         )
         words = [sys.executable, "-c", program, str(model)]
         done = subprocess.run(

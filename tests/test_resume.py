@@ -36,8 +36,7 @@ def command(recipe: Path, output: str, resume: bool = False) -> list[str]:
 
 def records(run: str) -> list[dict[str, Any]]:
     lines = Path(run, "log.jsonl").read_text().splitlines()
-    timeless = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-    return timeless
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
 def assert_same_run(first: str, second: str) -> None:

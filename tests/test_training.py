@@ -176,18 +176,10 @@ def test_a_frozen_encoder_learns_from_texts_embedded_once(tiny_recipe: Path) -> 
 
 
 def test_layer_decay_gives_each_layer_its_rate(tiny_recipe: Path) -> None:
-    result = CliRunner().invoke(
-        sentikit,
-        ["train", "--recipe", str(tiny_recipe), "--dry-run", "--json"]
-        + [
-            "--set",
-            "training.layer_decay=0.5",
-            "--set",
-            "training.lr=1",
-            "--set",
-            "training.head_lr=4",
-        ],
-    )
+    words = ["train", "--recipe", str(tiny_recipe), "--dry-run", "--json"]
+    for setting in ("training.layer_decay=0.5", "training.lr=1", "training.head_lr=4"):
+        words += ["--set", setting]
+    result = CliRunner().invoke(sentikit, words)
     groups = json.loads(result.stdout)["groups"]
     rates = {group["name"].removesuffix(", no decay"): group["lr"] for group in groups}
     assert rates == {"embeddings": 0.25, "layer 0": 0.5, "layer 1": 1, "head": 4}

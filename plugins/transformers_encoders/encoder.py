@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TransformersEncoder(Encoder):
-    """Any encoder transformers knows: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA, …"""
+    """Any encoder transformers knows: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA and more."""
 
     class Settings(PartSettings):
         """Settings of ``transformers``."""
