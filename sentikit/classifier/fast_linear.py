@@ -50,11 +50,13 @@ class _OneDnnLinear(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
-        if (
-            func is functional.linear
-            and args[0].dtype == torch.float32
-            and len(args) + len(given) == 3
-        ):
+        if func is functional.linear and _suits(args, given):
             bias = args[2] if len(args) == 3 else given["bias"]
             return torch.ops.mkldnn._linear_pointwise(args[0], args[1], bias, "none", [], "")
         return func(*args, **given)
+
+
+def _suits(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
+    """Say whether it is float32 rows, weights and bias, as layers call it."""
+    complete = len(args) == 3 or (len(args) == 2 and "bias" in given)
+    return complete and args[0].dtype == torch.float32 and args[0].ndim > 1 and args[0].numel() > 0
