@@ -9,13 +9,13 @@ from typing import Any, get_args
 import pytest
 import torch
 from click.testing import CliRunner
+from tiny_models import make_encoder
 from torch import nn
 
 import sentikit as toolkit
 from sentikit.classifier.pooling import pool
 from sentikit.cli import sentikit
 from sentikit.registry import default_registry
-from tiny_models import make_encoder
 
 ARCHITECTURES = ("electra", "bert", "roberta", "deberta-v2", "modernbert", "distilbert", "mpnet")
 

@@ -39,9 +39,7 @@ def torch_rates(make: Callable[[Any], Any], step_size: float) -> list[float]:
     for step in range(EPOCHS * PER_EPOCH):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        if step_size == 1:
-            schedule.step()
-        elif (step + 1) % PER_EPOCH == 0:
+        if step_size == 1 or (step + 1) % PER_EPOCH == 0:
             schedule.step()
     return rates
 
