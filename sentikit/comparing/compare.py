@@ -63,27 +63,32 @@ def compare(
     """
     told = progress or _untold
     _check(resamples, confidence)
-    chosen = list(runs) or _all_runs(dataset, split, path)
+    chosen = list(runs) or _all_runs(dataset, split)
     if baseline is not None and not _is_among(str(baseline), chosen):
         chosen = [baseline, *chosen]
+    tables = _read(chosen, registry, told)
+    wanted = dataset is not None and (bool(runs) or path is not None)
+    truth = load_truth(str(dataset), split or "test", path, registry) if wanted else None
+    options = CompareOptions(
+        None if baseline is None else str(baseline),
+        Resampling(resamples, seed, confidence),
+        Rates(gpu_rate, training_cost or {}, inference_cost or {}),
+        sample_size,
+    )
+    return compare_aligned(align_runs(tables, truth, intersect), options, told)
+
+
+def _read(
+    chosen: Sequence[Comparable], registry: Registry | None, told: Progress
+) -> list[RunTable]:
     tables = []
     for number, item in enumerate(chosen):
         told("reading", number, len(chosen))
         tables.append(item if isinstance(item, RunTable) else read_finished(item, registry))
-    wanted = dataset is not None and (bool(runs) or path is not None)
-    truth = load_truth(str(dataset), split or "test", path, registry) if wanted else None
-    aligned = align_runs(tables, truth, intersect)
-    rates = Rates(gpu_rate, training_cost or {}, inference_cost or {})
-    options = CompareOptions(
-        None if baseline is None else str(baseline),
-        Resampling(resamples, seed, confidence),
-        rates,
-        sample_size,
-    )
-    return compare_aligned(aligned, options, told)
+    return tables
 
 
-def _all_runs(dataset: str | None, split: str | None, path: str | None) -> list[Comparable]:
+def _all_runs(dataset: str | None, split: str | None) -> list[Comparable]:
     wanted = split or ("test" if dataset else None)
     return [*finished_runs(dataset=dataset, split=wanted)]
 

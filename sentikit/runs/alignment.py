@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sentikit.data.examples import Examples, canonical_text
 from sentikit.errors import InputError
 
 Rows = NDArray[np.int64]
-#: What two rows must share, for whole columns at once.
-Key = Callable[[Examples], pa.Array]
+#: What two rows must share, as a 64-bit hash of each row: whole texts would be held again.
+Key = Callable[[Examples], Rows]
 
 
 def align(wanted: Examples, recorded: Examples, by_id_alone: bool = False) -> Rows:
@@ -30,10 +30,10 @@ def align(wanted: Examples, recorded: Examples, by_id_alone: bool = False) -> Ro
         by_id_alone: `recorded` has no texts.
     """
     if by_id_alone:
-        return _match_in_turn(wanted, recorded, [_ids])
+        return _match_in_turn(wanted, recorded, [_id_hashes])
     if len(wanted) == len(recorded) and _texts(wanted).equals(_texts(recorded)):
         return np.arange(len(wanted), dtype=np.int64)
-    return _match_in_turn(wanted, recorded, [_ids_and_texts, _texts, _canonical_texts])
+    return _match_in_turn(wanted, recorded, [_hashes, _text_hashes, _canonical_hashes])
 
 
 def align_all(
@@ -66,7 +66,7 @@ def align_all(
 
 def text_occurrences(examples: Examples) -> Rows:
     """Return how often each example's text occurred before it."""
-    return _occurrences(_codes(_chunks(_texts(examples))))
+    return _occurrences(_text_hashes(examples))
 
 
 def _match_in_turn(wanted: Examples, recorded: Examples, keys: list[Key]) -> Rows:
@@ -83,9 +83,10 @@ def _match_in_turn(wanted: Examples, recorded: Examples, keys: list[Key]) -> Row
     return rows
 
 
-def _match(wanted: pa.Array, recorded: pa.Array) -> Rows:
+def _match(wanted: Rows, recorded: Rows) -> Rows:
     """Pair equal keys, the n-th occurrence with the n-th."""
-    codes = _codes([*_chunks(wanted), *_chunks(recorded)])
+    together = np.concatenate([wanted, recorded])
+    codes = np.unique(together, return_inverse=True)[1].ravel()
     numbered = codes * (len(codes) + 1)
     here = numbered[: len(wanted)] + _occurrences(codes[: len(wanted)])
     there = numbered[len(wanted) :] + _occurrences(codes[len(wanted) :])
@@ -93,12 +94,6 @@ def _match(wanted: pa.Array, recorded: pa.Array) -> Rows:
     places = np.minimum(np.searchsorted(there[order], here), len(there) - 1)
     candidates = order[places]
     return np.where(there[candidates] == here, candidates, -1)
-
-
-def _codes(chunks: list[pa.Array]) -> Rows:
-    """Number equal texts alike."""
-    together = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
-    return np.asarray(together.dictionary_encode().indices.to_numpy(), np.int64)
 
 
 def _occurrences(codes: Rows) -> Rows:
@@ -112,31 +107,35 @@ def _occurrences(codes: Rows) -> Rows:
     return occurrences
 
 
-def _chunks(column: pa.Array) -> list[pa.Array]:
-    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+def _texts(examples: Examples) -> pa.ChunkedArray:
+    column = examples.table.column("text")
+    return column if examples.order is None else column.take(pa.array(examples.order))
 
 
-def _column(examples: Examples, name: str) -> pa.Array:
-    column = examples.table.column(name)
-    taken = column if examples.order is None else column.take(pa.array(examples.order))
-    return taken.cast(pa.large_string())
+def _hashed(examples: Examples, key: Callable[[dict[str, list[Any]]], Iterable[Hashable]]) -> Rows:
+    hashes = np.empty(len(examples), np.int64)
+    done = 0
+    for batch in examples.batches():
+        found = [hash(value) for value in key(batch)]
+        hashes[done : done + len(found)] = found
+        done += len(found)
+    return hashes
 
 
-def _ids(examples: Examples) -> pa.Array:
-    return _column(examples, "id")
+def _id_hashes(examples: Examples) -> Rows:
+    return _hashed(examples, lambda batch: batch["id"])
 
 
-def _texts(examples: Examples) -> pa.Array:
-    return _column(examples, "text")
+def _text_hashes(examples: Examples) -> Rows:
+    return _hashed(examples, lambda batch: batch["text"])
 
 
-def _ids_and_texts(examples: Examples) -> pa.Array:
-    separator = pa.scalar("\x1f", pa.large_string())
-    return pc.binary_join_element_wise(_ids(examples), _texts(examples), separator)
+def _hashes(examples: Examples) -> Rows:
+    return _hashed(examples, lambda batch: zip(batch["id"], batch["text"], strict=True))
 
 
-def _canonical_texts(examples: Examples) -> pa.Array:
-    return pa.array([canonical_text(text) for text in examples.texts], pa.large_string())
+def _canonical_hashes(examples: Examples) -> Rows:
+    return _hashed(examples, lambda batch: map(canonical_text, batch["text"]))
 
 
 def _shown(examples: Examples, row: int, column: str) -> str:
