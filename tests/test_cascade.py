@@ -324,3 +324,100 @@ def test_from_python(tmp_path: Path) -> None:
     assert isinstance(judged, JudgedCascade)
     assert judged.worth.scores is not None
     assert judged.worth.scores.macro_f1 == 1.0
+
+
+class TestRecipe:
+    """A recipe of kind cascade asks the LLM now, about the texts that need it and no others."""
+
+    @pytest.fixture
+    def recipe(self, tmp_path: Path) -> Path:
+        """An encoder recorded on both splits, and an LLM that replays recorded answers."""
+        encoder, llm = encoder_and_llm(tmp_path)
+        (tmp_path / "other").mkdir()
+        rows = [(f"other {i}", LABELS[i % 3], LABELS[(i + (i < 10)) % 3]) for i in range(30)]
+        sureness = [sure(row[2], 0.4 if i < 10 else 0.7) for i, row in enumerate(rows)]
+        both = [json.loads(line) for line in Path(encoder).read_text().splitlines()]
+        both += [
+            {
+                "text": text,
+                "gold": gold,
+                "label": said,
+                "probabilities": dict(zip(LABELS, p, strict=True)),
+            }
+            for (text, gold, said), p in zip(rows, sureness, strict=True)
+        ]
+        answers = [json.loads(line) for line in Path(llm).read_text().splitlines()]
+        answers += [{"text": text, "gold": gold, "label": gold} for text, gold, _ in rows]
+        for name, records in (("both", both), ("answers", answers)):
+            lines = [
+                json.dumps({key: record.get(key) for key in records[-1]}) for record in records
+            ]
+            (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        for name, records in (("test", both[:60]), ("validation", both[60:])):
+            lines = ["text,label", *(f"{r['text']},{r['gold']}" for r in records)]
+            (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        (tmp_path / "replayed.yaml").write_text(
+            f"kind: prompt\ndataset: {{name: files, test: {tmp_path}/test.csv, "
+            f"validation: {tmp_path}/validation.csv}}\n"
+            f"llm: {{backend: replay, run: {tmp_path}/answers.jsonl}}\n"
+        )
+        path = tmp_path / "team.yaml"
+        path.write_text(
+            f"kind: cascade\ncascade:\n  encoder: {tmp_path}/both.jsonl\n"
+            "  llm: replayed.yaml\n  threshold: 0.55\n"
+        )
+        return path
+
+    def test_only_what_the_encoder_is_unsure_of_is_asked(
+        self, recipe: Path, tmp_path: Path
+    ) -> None:
+        found = run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
+        assert (found["calls"], found["how"]) == (20, "given")
+        assert found["overall"]["macro_f1"] == 1.0
+        asked = (tmp_path / "run" / "llm" / "predictions.jsonl").read_text().splitlines()
+        assert len(asked) == 20
+        table = read_run(tmp_path / "run")
+        assert len(table) == 60
+        assert (table.answers.labels == table.gold).all()
+
+    def test_the_threshold_is_tuned_on_the_validation_split(
+        self, recipe: Path, tmp_path: Path
+    ) -> None:
+        recipe.write_text(recipe.read_text().replace("threshold: 0.55", "tune: {goal: f1}"))
+        found = run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
+        assert found["how"] == "tuned"
+        assert found["threshold"] == pytest.approx(0.55)
+        assert "30 validation texts" in found["explanation"]
+
+    def test_its_parts_are_no_runs_of_their_own(self, recipe: Path, tmp_path: Path) -> None:
+        from sentikit.runs.listing import find_runs
+
+        run("--recipe", str(recipe), "--output", str(tmp_path / "runs" / "team"))
+        (only,) = find_runs(tmp_path / "runs")
+        assert (only.kind, only.status) == ("cascade", "finished")
+
+    def test_a_recipe_of_another_kind(self, tmp_path: Path, recipe: Path) -> None:
+        assert "kind cascade" in refused("--recipe", str(tmp_path / "replayed.yaml"))
+
+    def test_an_encoder_that_is_not_trained_yet(self) -> None:
+        message = refused("--recipe", "cascade-electra-base-gpt-4o-mini")
+        assert "sentikit train --recipe electra-base --output runs/electra-base" in message
+
+    def test_goes_on_where_it_was_stopped(self, recipe: Path, tmp_path: Path) -> None:
+        arguments = ["--recipe", str(recipe), "--output", str(tmp_path / "run")]
+        run(*arguments)
+        before = (tmp_path / "run" / "predictions.jsonl").read_text()
+        answered = (tmp_path / "run" / "llm" / "manifest.json").read_text()
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        (tmp_path / "run" / "manifest.json").write_text(
+            json.dumps(manifest | {"status": "interrupted"})
+        )
+        (tmp_path / "run" / "predictions.jsonl").unlink()
+        run(*arguments, "--resume")
+        assert (tmp_path / "run" / "predictions.jsonl").read_text() == before
+        assert (tmp_path / "run" / "llm" / "manifest.json").read_text() == answered
+
+    def test_it_is_not_mixed_with_recorded_runs(self, recipe: Path) -> None:
+        assert "--set cascade.threshold" in refused("--recipe", str(recipe), "--threshold", "0.5")
+        assert "--recipe alone" in refused("a.csv", "b.csv", "--max-cost", "1")
+        assert "two runs" in refused("a.csv")

@@ -126,3 +126,15 @@ class TestCommand:
 
     def test_a_run_that_is_not_there(self, runs: list[str]) -> None:
         assert "does not exist" in refused(runs[0], "nowhere.csv")
+
+    def test_a_recipe(self, runs: list[str], tmp_path: Path) -> None:
+        members = "".join(f"\n    - {name}" for name in runs)
+        recipe = tmp_path / "team.yaml"
+        recipe.write_text(f"kind: vote\nvote:\n  members: {members}\n  ties: probability\n")
+        found = run("--recipe", str(recipe))
+        assert found["overall"]["macro_f1"] == 1.0
+        assert found["ties"] == "probability"
+
+    def test_a_recipe_whose_members_have_not_run(self) -> None:
+        message = refused("--recipe", "vote-electra-large-gpt-4o-mini-gpt-4o")
+        assert "sentikit train --recipe electra-large --output runs/electra-large" in message

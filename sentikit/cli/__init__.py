@@ -22,7 +22,7 @@ CORE_COMMANDS: dict[str, str] = {
     "evaluate": "Score a model on a dataset.",
     "predict": "Label a file or a pipe.",
     "prompt": "Label a dataset with an LLM and leave a run.",
-    "cascade": "Put an LLM behind an encoder, from recorded runs.",
+    "cascade": "Put an LLM behind an encoder, from recorded runs or now.",
     "vote": "Let recorded runs vote.",
     "compare": "Judge runs: scores, significance, cost, and which to use.",
     "export": "Write a model in another format.",

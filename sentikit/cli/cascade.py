@@ -7,18 +7,27 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentikit.cli.options import RUNS, SETTINGS
+from sentikit.errors import InputError
+
 if TYPE_CHECKING:
-    from sentikit.teams.judging import JudgedCascade
+    from sentikit.teams.judging import CascadeChoice, JudgedCascade
     from sentikit.teams.members import Team
 
 
 @click.command(
     epilog="\b\nExample: sentikit cascade runs/electra-base runs/b3 --threshold 0.8\n"
     "         sentikit cascade runs/base-test runs/b3-test --tune runs/base-val runs/b3-val\n"
-    "         sentikit cascade augmented.csv#encoder zero-shot.csv --goal calls --target 0.2"
+    "         sentikit cascade augmented.csv#encoder zero-shot.csv --goal calls --target 0.2\n"
+    "         sentikit cascade --recipe cascade-minilm-local --max-cost 1"
 )
-@click.argument("encoder_run", metavar="ENCODER_RUN")
-@click.argument("llm_run", metavar="LLM_RUN")
+@click.argument("runs", metavar="[ENCODER_RUN LLM_RUN]", nargs=-1)
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="Run a recipe of kind cascade; what is not recorded yet is asked now.",
+)
+@SETTINGS
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
@@ -58,11 +67,22 @@ if TYPE_CHECKING:
     help="Write a report that opens in any browser.",
 )
 @click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="USD",
+    help="With --recipe: never spend more on the LLM.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="With --recipe: N texts.")
+@click.option("--resume", is_flag=True, help="With --recipe: go on with a run that was stopped.")
+@click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )
+@click.pass_context
 def cascade(
-    encoder_run: str,
-    llm_run: str,
+    context: click.Context,
+    runs: tuple[str, ...],
+    recipe: str | None,
+    settings: tuple[str, ...],
     threshold: float | None,
     tune: tuple[str, str] | None,
     goal: str,
@@ -70,53 +90,120 @@ def cascade(
     llm_cost: float | None,
     as_json: bool,
     report: Path | None,
+    max_cost: float | None,
+    limit: int | None,
+    resume: bool,
     output: Path | None,
 ) -> None:
-    """Let the encoder answer where it is sure, and the LLM elsewhere; from recorded runs.
+    """Let the encoder answer where it is sure, and the LLM elsewhere.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's opinion recorded
     inside an augmented run or file. With neither --threshold nor --tune the threshold is
-    cross-fitted on these runs.
+    cross-fitted on these runs. With --recipe the LLM is asked about the texts that the encoder is
+    not sure of, and about no others.
     """
-    import json
-
-    from sentikit.cli.options import RUNS
-    from sentikit.errors import InputError
-    from sentikit.runs.folder import choose_run_folder
-    from sentikit.runs.reading import read_run
     from sentikit.teams.cascade import Aim
-    from sentikit.teams.judging import CascadeChoice, judge_cascade
-    from sentikit.teams.members import gather
-    from sentikit.teams.writing import write_cascade
+    from sentikit.teams.judging import CascadeChoice
 
     if threshold is not None and (tune or goal != "f1" or target is not None):
         raise InputError("Give either --threshold, or --tune, --goal and --target to choose one.")
     _check_aim(goal, target)
     aim = Aim("calls" if goal == "calls" else "cost" if goal == "cost" else "f1", target)
+    if recipe is None:
+        if settings or max_cost or limit or resume:
+            raise InputError("--set, --max-cost, --limit and --resume go with --recipe alone.")
+        _recorded(
+            runs, tune, CascadeChoice(threshold, None, aim, llm_cost), output, report, as_json
+        )
+        return
+    if runs or tune or threshold is not None or target is not None or report or llm_cost:
+        raise InputError(
+            "A recipe says all that a cascade needs: change it with --set, as "
+            "--set cascade.threshold=0.9."
+        )
+    _live(context, recipe, settings, (max_cost, limit, resume), output, as_json)
+
+
+def _recorded(
+    runs: tuple[str, ...],
+    tune: tuple[str, str] | None,
+    choice: CascadeChoice,
+    output: Path | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Judge a cascade of two recorded runs."""
+    import dataclasses
+
+    from sentikit.runs.folder import choose_run_folder
+    from sentikit.runs.reading import read_run
+    from sentikit.teams.judging import judge_cascade
+    from sentikit.teams.members import gather
+    from sentikit.teams.writing import write_cascade
+
+    if len(runs) != 2:
+        raise InputError(
+            "A cascade needs two runs, the encoder's and the LLM's: sentikit cascade ENCODER_RUN "
+            "LLM_RUN; or a recipe: sentikit cascade --recipe NAME."
+        )
     run = choose_run_folder(output, output.name, False, RUNS) if output else None
-    team = gather([read_run(encoder_run), read_run(llm_run)])
-    tuning = gather([read_run(tune[0]), read_run(tune[1])]) if tune else None
-    judged = judge_cascade(team, CascadeChoice(threshold, tuning, aim, llm_cost))
+    team = gather([read_run(name) for name in runs])
+    if tune:
+        tuning = gather([read_run(name) for name in tune])
+        choice = dataclasses.replace(choice, tune=tuning)
+    judged = judge_cascade(team, choice)
     if run is not None:
         with run.locked():
             write_cascade(run, team, judged)
     if report is not None:
-        _report(report, team, judged, llm_cost)
-    if as_json:
-        click.echo(json.dumps(judged.to_json(), indent=2))
-    else:
-        _print(judged)
-    for note in judged.notes:
-        click.echo(f"Note: {note}", err=True)
+        _report(report, team, judged, choice.llm_cost)
+    _show(judged, as_json)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
     if report is not None:
         click.echo(f"Report: {report}", err=True)
 
 
+def _live(
+    context: click.Context,
+    recipe: str,
+    settings: tuple[str, ...],
+    limits: tuple[float | None, int | None, bool],
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Run a recipe."""
+    from sentikit.cli.prompt import stop_on_signal
+    from sentikit.prompting.job import PromptOptions
+    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.registry import default_registry
+    from sentikit.runs.folder import choose_run_folder
+    from sentikit.teams.live import run_cascade
+
+    registry = default_registry()
+    resolved = resolve_recipe(recipe, settings, registry)
+    max_cost, limit, resume = limits
+    run = choose_run_folder(output, resolved.name, resume, RUNS)
+    with stop_on_signal(context, run.path) as stop_requested:
+        options = PromptOptions(limit, max_cost, stop_requested=stop_requested)
+        judged = run_cascade(resolved, run, options, registry, RUNS)
+    _show(judged, as_json)
+    click.echo(f"Run: {run.path}", err=True)
+
+
+def _show(judged: JudgedCascade, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        click.echo(json.dumps(judged.to_json(), indent=2))
+    else:
+        _print(judged)
+    for note in judged.notes:
+        click.echo(f"Note: {note}", err=True)
+
+
 def _report(path: Path, team: Team, judged: JudgedCascade, llm_cost: float | None) -> None:
     """Write a report of the cascade beside its two members."""
-    from sentikit import InputError
     from sentikit.comparing.compare import compare
     from sentikit.reporting import write_report
     from sentikit.teams.writing import cascade_table
@@ -131,8 +218,6 @@ def _report(path: Path, team: Team, judged: JudgedCascade, llm_cost: float | Non
 
 
 def _check_aim(goal: str, target: float | None) -> None:
-    from sentikit.errors import InputError
-
     if goal != "f1" and target is None:
         wanted = "a share of texts, as 0.2" if goal == "calls" else "USD for 1,000 texts"
         raise InputError(f"--goal {goal} needs --target: {wanted}.")
@@ -158,7 +243,8 @@ def _print(judged: JudgedCascade) -> None:
         rows.append([name, *_interval(single), gained, shares[place], costs[place]])
     print_table(title, columns, rows, columns[1:])
     click.echo(f"\nThreshold {_threshold(judged.threshold)}. {judged.explanation}")
-    _print_curve(judged)
+    if judged.curve:
+        _print_curve(judged)
 
 
 def _print_curve(judged: JudgedCascade) -> None:

@@ -72,7 +72,7 @@ def prompt(
         return
     failure_limit = FailureLimit.parse(fail_on_error) if fail_on_error else None
     run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
-    with _stop_on_signal(context, run.path) as stop_requested:
+    with stop_on_signal(context, run.path) as stop_requested:
         options = PromptOptions(limit, max_cost, failure_limit, batch, resume, stop_requested)
         finished = run_prompt(parts, run.path, options)
     _print_result(finished, as_json)
@@ -128,7 +128,7 @@ def _estimate(
 
 
 @contextmanager
-def _stop_on_signal(context: click.Context, path: Path) -> Iterator[Any]:
+def stop_on_signal(context: click.Context, path: Path) -> Iterator[Any]:
     """Turn the first Ctrl-C (or SIGTERM) into a saved stop, the second into an immediate one."""
     from sentikit.prompting.requesting.loop import RequestsInterrupted
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentikit.cli.options import RUNS, SETTINGS
+from sentikit.errors import InputError
+
 if TYPE_CHECKING:
     from sentikit.teams.judging import JudgedVote
 
@@ -14,7 +17,13 @@ if TYPE_CHECKING:
 @click.command(
     epilog="\b\nExample: sentikit vote runs/e12 runs/e11 runs/electra-large --output runs/vote"
 )
-@click.argument("runs", metavar="RUN RUN [RUN...]", nargs=-1, required=True)
+@click.argument("runs", metavar="[RUN RUN...]", nargs=-1)
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="Let the members of a recipe of kind vote vote; a recipe's run is the one under runs/.",
+)
+@SETTINGS
 @click.option(
     "--ties",
     type=click.Choice(["first", "probability"]),
@@ -26,7 +35,14 @@ if TYPE_CHECKING:
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )
-def vote(runs: tuple[str, ...], ties: str, as_json: bool, output: Path | None) -> None:
+def vote(
+    runs: tuple[str, ...],
+    recipe: str | None,
+    settings: tuple[str, ...],
+    ties: str,
+    as_json: bool,
+    output: Path | None,
+) -> None:
     """Let recorded runs vote on every text, the most trusted named first.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's opinion recorded
@@ -34,14 +50,18 @@ def vote(runs: tuple[str, ...], ties: str, as_json: bool, output: Path | None) -
     """
     import json
 
-    from sentikit.cli.options import RUNS
-    from sentikit.errors import InputError
     from sentikit.runs.folder import choose_run_folder
     from sentikit.runs.reading import read_run
     from sentikit.teams.judging import judge_vote
     from sentikit.teams.members import gather
     from sentikit.teams.writing import write_vote
 
+    if recipe is not None:
+        if runs:
+            raise InputError("Give either runs or --recipe, not both.")
+        runs, ties = _members(recipe, settings)
+    elif settings:
+        raise InputError("--set changes a recipe: it goes with --recipe alone.")
     if len(runs) < 2:
         raise InputError("A vote needs two runs at least, and three to be of use.")
     run = choose_run_folder(output, output.name, False, RUNS) if output else None
@@ -56,6 +76,17 @@ def vote(runs: tuple[str, ...], ties: str, as_json: bool, output: Path | None) -
         _print(judged)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
+
+
+def _members(recipe: str, settings: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return the runs that a recipe names, and how it breaks ties."""
+    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.registry import default_registry
+    from sentikit.teams.live import member_path, vote_settings
+
+    registry = default_registry()
+    found = vote_settings(resolve_recipe(recipe, settings, registry), registry).vote
+    return tuple(member_path(member, RUNS, registry) for member in found.members), found.ties
 
 
 def _print(judged: JudgedVote) -> None:

@@ -66,15 +66,23 @@ def prompt(
     path: Path,
     options: PromptOptions,
     registry: Registry | None = None,
+    split: Split | None = None,
 ) -> FinishedPrompting:
     """Label a split with an LLM and leave a run in `path`.
+
+    Args:
+        parts: of the recipe.
+        path: of the run.
+        options: what the user decides beside it.
+        registry: where to look for parts.
+        split: the examples to label, where they are not all of the recipe's split.
 
     Raises:
         RequestsInterrupted: the user asked to stop; the run can be resumed.
         InputError: something the user gave cannot be used; nothing is written.
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
-    split = split_to_label(parts, options.limit)
+    split = split or split_to_label(parts, options.limit)
     run = RunFolder(path)
     with run.locked():
         return _PromptJob(parts, run, split, options, registry or default_registry()).run()

@@ -29,7 +29,7 @@ class RunSummary:
 
 
 def find_runs(folder: Path) -> list[RunSummary]:
-    """Return the runs under `folder`, at any depth, by the time they were started.
+    """Return the runs under `folder`, at any depth but inside each other, by their start.
 
     Raises:
         InputError: `folder` is not there.
@@ -38,7 +38,10 @@ def find_runs(folder: Path) -> list[RunSummary]:
         if folder == Path("runs"):
             return []
         raise InputError(f"{folder} is not a folder. Give the folder that holds your runs.")
-    found = [read_summary(path.parent)[0] for path in sorted(folder.rglob(MANIFEST))]
+    folders = {path.parent for path in folder.rglob(MANIFEST)}
+    # What lies inside a run is a part of it, as the LLM's answers in a cascade.
+    own = [path for path in folders if not folders & set(path.parents)]
+    found = [read_summary(path)[0] for path in sorted(own)]
     return sorted(found, key=lambda run: (run.started, run.path))
 
 

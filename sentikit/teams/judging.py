@@ -185,6 +185,48 @@ def judge_cascade(team: Team, choice: CascadeChoice) -> JudgedCascade:
     )
 
 
+def judge_answers(
+    team: Team,
+    asked: NDArray[np.bool_],
+    choice: CascadeChoice,
+    explanation: str,
+    tuned: bool = False,
+) -> JudgedCascade:
+    """Judge a cascade whose LLM answered nothing but the texts sent to it.
+
+    There is no curve, and nothing to say of the LLM alone.
+
+    Args:
+        team: the encoder's run, and the LLM's with the rows that it was not asked unanswered.
+        asked: whether the LLM was, (rows,).
+        choice: the threshold in use, and what it was chosen for.
+        explanation: one sentence on where it comes from.
+        tuned: whether it was chosen, not given.
+    """
+    assert choice.threshold is not None
+    encoder, llm = team.members
+    labels = np.where(asked, llm.answers.labels, encoder.answers.labels)
+    spent = None if llm.cost is None else np.nan_to_num(llm.cost)
+    return JudgedCascade(
+        encoder=encoder.name,
+        llm=llm.name,
+        threshold=choice.threshold,
+        how="tuned" if tuned else "given",
+        aim=choice.aim,
+        explanation=explanation,
+        rows=len(team),
+        calls=int(asked.sum()),
+        cost=_per_thousand(spent, asked),
+        llm_cost=None,
+        worth=_worth(team, labels, [encoder.answers.labels], [encoder.name], choice),
+        curve=(),
+        best=None,
+        notes=(),
+        labels=labels,
+        asked=asked,
+    )
+
+
 def routed(team: Team, llm_cost: float | None = None) -> Routed:
     """Return what a cascade of a team's first two runs is made of, all rows.
 

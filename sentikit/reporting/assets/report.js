@@ -53,7 +53,7 @@
   // A run chosen without an outcome: where it stands against most of the others.
   function differs(row, run) {
     const others = row[3].filter((label, i) => i !== run);
-    return others.length === 0 || others.filter((label) => label !== row[3][run]).length * 2 >= others.length;
+    return others.length === 0 || others.filter((label) => label !== row[3][run]).length * 2 > others.length;
   }
 
   function card(row) {
@@ -82,7 +82,9 @@
     list.append(...next.map(card));
     shown += next.length;
     more.hidden = shown >= found.length;
-    count.textContent = found.length.toLocaleString("en") + (found.length === 1 ? " text" : " texts");
+    const run = form.elements.run.value;
+    const apart = run && !form.elements.outcome.value ? " on which " + run + " stands apart from most others" : "";
+    count.textContent = found.length.toLocaleString("en") + (found.length === 1 ? " text" : " texts") + apart;
   }
 
   function refresh() {

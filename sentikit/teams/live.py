@@ -1,0 +1,249 @@
+"""Cascades that answer now: the encoder reads every text, the LLM those it is not sure of."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sentikit.checking import refuse
+from sentikit.errors import InputError
+from sentikit.prompting.findings import find_out
+from sentikit.prompting.job import PromptOptions, prompt
+from sentikit.prompting.opinions import recorded_opinion
+from sentikit.prompting.section import StrategyOptions
+from sentikit.prompting.split import Split, split_to_label
+from sentikit.prompting.strategy import Needs
+from sentikit.recipe.kinds import kind_of, refuse_other_kind
+from sentikit.recipe.prompt_parts import PromptParts, prompt_parts
+from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe, resolve_values
+from sentikit.recipe.schema import CascadeRecipe, Tuning, VoteRecipe
+from sentikit.recipe.team_parts import check_team, is_recorded
+from sentikit.registry import Registry
+from sentikit.runs import folder as run_folder
+from sentikit.runs.folder import RunFolder
+from sentikit.runs.manifest import command_line, now
+from sentikit.runs.reading import read_run
+from sentikit.runs.table import Labelling, RunTable, class_numbers
+from sentikit.teams.cascade import Aim, Routed, choose, confidence, sent
+from sentikit.teams.judging import CascadeChoice, JudgedCascade, judge_answers
+from sentikit.teams.members import gather
+from sentikit.teams.writing import write_cascade
+
+#: The LLM's own runs inside a cascade's folder.
+LLM, TUNING = "llm", "tuning"
+
+
+def cascade_settings(recipe: ResolvedRecipe, registry: Registry) -> CascadeRecipe:
+    """Return the settings of a cascade's recipe.
+
+    Raises:
+        InputError: anything wrong with it; all problems at once, each with its place.
+    """
+    refuse_other_kind(recipe, "cascade")
+    refuse(check_team(recipe, registry), recipe.describe)
+    return CascadeRecipe.model_validate(recipe.values)
+
+
+def vote_settings(recipe: ResolvedRecipe, registry: Registry) -> VoteRecipe:
+    """Return the settings of a vote's recipe.
+
+    Raises:
+        InputError: anything wrong with it; all problems at once, each with its place.
+    """
+    refuse_other_kind(recipe, "vote")
+    refuse(check_team(recipe, registry), recipe.describe)
+    return VoteRecipe.model_validate(recipe.values)
+
+
+def run_cascade(
+    recipe: ResolvedRecipe,
+    run: RunFolder,
+    options: PromptOptions,
+    registry: Registry,
+    runs: Path,
+) -> JudgedCascade:
+    """Label a split with a cascade and leave a run; only texts that need it go to the LLM.
+
+    Args:
+        recipe: of kind cascade; its LLM is a recipe.
+        run: the folder. The LLM's own run lies inside, and may be resumed.
+        options: limit, budget and failures of the LLM's part.
+        registry: where to look for parts.
+        runs: where a recipe's run is looked for.
+
+    Raises:
+        RequestsInterrupted: the user asked to stop; the run can be resumed.
+        InputError: something the user gave cannot be used.
+        SentikitError: the LLM's part failed; the run can be resumed.
+    """
+    settings = cascade_settings(recipe, registry)
+    encoder = member_path(settings.cascade.encoder, runs, registry)
+    parts = _llm_parts(settings, registry)
+    split = split_to_label(parts, options.limit)
+    with run.locked():
+        begun = run.manifest.get("started") if run.status else None
+        run.update_manifest(kind="cascade", started=begun or now(), status=run_folder.RUNNING)
+        run.update_manifest(recipe=recipe.values, command=command_line())
+        run.write_recipe(recipe.to_yaml())
+        job = _LiveCascade(run, parts, encoder, options, registry)
+        try:
+            return job.run_all(split, settings, recipe)
+        except BaseException:
+            run.update_manifest(status=run_folder.INTERRUPTED)
+            raise
+
+
+def member_path(member: str, runs: Path, registry: Registry) -> str:
+    """Return the run or file that a member means; a recipe means its run.
+
+    Raises:
+        InputError: the recipe has no finished run; says how to make one.
+    """
+    if is_recorded(member):
+        return member
+    path = runs / member
+    if RunFolder(path).status == run_folder.FINISHED:
+        return str(path)
+    kind = kind_of(resolve_recipe(member, registry=registry))
+    raise InputError(
+        f"The recipe {member!r} has no finished run at {path}. Make it first: sentikit {kind} "
+        f"--recipe {member} --output {path}; or name another run in its place."
+    )
+
+
+def _llm_parts(settings: CascadeRecipe, registry: Registry) -> PromptParts:
+    """Make the parts of the LLM's recipe, on the cascade's own dataset where it names one."""
+    resolved = resolve_recipe(settings.cascade.llm, registry=registry)
+    values = resolved.values | {"split": settings.split}
+    if settings.dataset is not None:
+        values |= {"dataset": settings.dataset}
+    return prompt_parts(resolve_values(values, resolved.name, settings.cascade.llm), registry)
+
+
+class _LiveCascade:
+    """The steps of a live cascade."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        parts: PromptParts,
+        encoder: str,
+        options: PromptOptions,
+        registry: Registry,
+    ) -> None:
+        self.run, self.parts, self.encoder = run, parts, encoder
+        self.options, self.registry = options, registry
+        self.paid = 0.0
+        self.tuning_cost: float | None = 0.0
+
+    def run_all(
+        self, split: Split, settings: CascadeRecipe, recipe: ResolvedRecipe
+    ) -> JudgedCascade:
+        """Choose the threshold where it is not given, label the split, write the run."""
+        tune = settings.cascade.tune
+        threshold = settings.cascade.threshold
+        explanation = "The threshold was given."
+        if tune is not None:
+            threshold, explanation = self._tune(tune)
+        assert threshold is not None
+        opinion = self._opinion(split)
+        sure = confidence(opinion, self.encoder)
+        asked = sent(sure, threshold)
+        llm = self._answers(self.parts, split, np.flatnonzero(asked), LLM)
+        encoder = self._table(split, self.encoder, opinion)
+        team = gather([encoder, llm])
+        aim = Aim(tune.goal, tune.target) if tune else Aim()
+        choice = CascadeChoice(threshold=threshold, aim=aim)
+        judged = judge_answers(team, asked, choice, explanation, tuned=tune is not None)
+        write_cascade(self.run, team, judged, recipe.values)
+        if self.tuning_cost != 0:
+            costs = self.run.manifest["cost_usd"] | {"tuning": self.tuning_cost}
+            self.run.update_manifest(cost_usd=costs)
+        return judged
+
+    def _tune(self, tune: Tuning) -> tuple[float, str]:
+        """Choose the threshold on recorded runs, or by asking both about the validation split."""
+        aim = Aim(tune.goal, tune.target)
+        if tune.encoder is not None and tune.llm is not None:
+            team = gather([read_run(tune.encoder), read_run(tune.llm)])
+            encoder, llm = (member.answers for member in team.members)
+            gold, cost = team.gold, team.members[1].cost
+        else:
+            parts = dataclasses.replace(self.parts, split="validation")
+            split = split_to_label(parts, self.options.limit)
+            table = self._answers(parts, split, np.arange(len(split.examples)), TUNING)
+            encoder, llm, gold, cost = self._opinion(split), table.answers, table.gold, table.cost
+            self.tuning_cost = None if cost is None else float(np.nansum(cost))
+        sure = confidence(encoder, self.encoder)
+        classes = len(self.parts.dataset.scheme.classes)
+        rows = Routed(gold, encoder.labels, sure, llm.labels, classes, cost)
+        known = rows.select(np.flatnonzero(gold >= 0))
+        if not len(known):
+            raise InputError("No text of the validation split has a gold label to tune on.")
+        point = choose(known, aim)
+        return point.threshold, (
+            f"Chosen on {len(known):,} validation texts, where it sends {point.share:.1%} to the "
+            f"LLM and macro-F1 is {point.macro_f1:.4f}."
+        )
+
+    def _opinion(self, split: Split) -> Labelling:
+        """Return what the encoder says of every text: recorded, or by asking its model."""
+        needs = Needs(label=True, probabilities=True)
+        options = StrategyOptions(encoder=self.encoder)
+        recorded = recorded_opinion(options, split, needs, self.registry)
+        if recorded is not None:
+            return recorded
+        found = find_out(split, self.encoder, None, self.registry, lambda _: None).opinion
+        assert found is not None
+        return found
+
+    def _answers(
+        self, parts: PromptParts, split: Split, rows: NDArray[np.int64], name: str
+    ) -> RunTable:
+        """Ask the LLM about some rows; return all rows, those not asked without an answer."""
+        table = self._table(split, f"{self.run.path}/{name}", None)
+        if not len(rows):
+            return table
+        path = self.run.path / name
+        status = RunFolder(path).status
+        if status != run_folder.FINISHED:
+            budget = self.options.max_cost
+            options = dataclasses.replace(
+                self.options,
+                resume=bool(status),
+                max_cost=None if budget is None else max(1e-9, budget - self.paid),
+            )
+            chosen = dataclasses.replace(split, examples=split.examples.select(rows))
+            finished = prompt(parts, path, options, self.registry, chosen)
+            self.paid += finished.totals.paid or 0.0
+        return _spread(read_run(path), table, rows)
+
+    def _table(self, split: Split, name: str, answers: Labelling | None) -> RunTable:
+        examples = split.examples
+        nothing = Labelling(np.full(len(examples), -1, np.int64))
+        gold = class_numbers(pa.array(examples.labels, pa.string()), split.classes)
+        return RunTable(name, split.classes, examples, gold, answers or nothing)
+
+
+def _spread(answered: RunTable, table: RunTable, rows: NDArray[np.int64]) -> RunTable:
+    """Put the answers to some rows into a table of all."""
+    place = np.full(len(table), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    there = place >= 0
+    own = answered.answers.probabilities
+    known = None if own is None else np.where(there[:, None], own[place], np.nan)
+    taken = pa.array(place, mask=~there)
+    return dataclasses.replace(
+        table,
+        answers=Labelling(np.where(there, answered.answers.labels[place], -1), known),
+        raw=None if answered.raw is None else answered.raw.take(taken),
+        cost=None if answered.cost is None else np.where(there, answered.cost[place], np.nan),
+        tokens=None
+        if answered.tokens is None
+        else np.where(there[:, None], answered.tokens[place], 0),
+        manifest=answered.manifest,
+    )
