@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,22 +175,42 @@ def measure_memory(rows: int, shuffled: bool) -> None:
             write_large(Path(path), 1000, seed, False)
         base, large = (weighed(files) for files in (small, paths))
     title = f"two files of {rows:,} rows" + (", one in another order" if shuffled else "")
-    print(f"{title:66} {(large - base) / rows:8.0f} bytes a row at most")
+    own, resident = (large - base) / rows
+    print(f"{title:66} {own:8.0f} bytes a row at most")
+    print(f"    with the texts mapped from temporary files, which may go any time {resident:8.0f}")
 
 
-def weighed(paths: list[str]) -> int:
-    """Return the peak memory of a process that compares files."""
+def weighed(paths: list[str]) -> NDArray[np.int64]:
+    """Return the peak memory of a process that compares files: its own, and all resident."""
     words = [sys.executable, __file__, "--weigh", *paths]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return int(done.stdout)
+    return np.array(done.stdout.split(), np.int64)
 
 
 def weigh(paths: list[str]) -> None:
-    """Compare files and print this process's peak memory in bytes."""
+    """Compare files and print this process's peak memory in bytes: its own, and all resident."""
     import sentikit
 
+    finished, peaks = threading.Event(), [0]
+
+    def watch() -> None:
+        while not finished.wait(0.02):
+            peaks.append(own_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     sentikit.compare(paths)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    finished.set()
+    watcher.join()
+    print(max(peaks), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def own_memory() -> int:
+    """Return the memory that is this process's own, without the files it has mapped, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def write_large(path: Path, rows: int, seed: int, shuffled: bool) -> None:

@@ -77,10 +77,15 @@ def _match_in_turn(wanted: Examples, recorded: Examples, keys: list[Key]) -> Row
         open_rows = np.flatnonzero(rows < 0)
         if not len(open_rows) or not len(free):
             break
-        found = _match(key(wanted.select(open_rows)), key(recorded.select(free)))
+        found = _match(key(_some(wanted, open_rows)), key(_some(recorded, free)))
         rows[open_rows] = np.where(found >= 0, free[found], -1)
         free = np.delete(free, found[found >= 0])
     return rows
+
+
+def _some(examples: Examples, rows: Rows) -> Examples:
+    # All rows in their own order are read piece by piece; chosen ones are gathered.
+    return examples if len(rows) == len(examples) else examples.select(rows)
 
 
 def _match(wanted: Rows, recorded: Rows) -> Rows:
