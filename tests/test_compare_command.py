@@ -288,6 +288,12 @@ def test_a_hundred_runs_are_compared_to_the_best(files: list[str]) -> None:
     assert any("100 runs make 4,950 pairs" in note for note in found["notes"])
 
 
+def test_too_few_resamples_for_many_differences_are_told(files: list[str]) -> None:
+    notes = judged(*files)["notes"]
+    assert any("50 resamples are too few for 3 differences" in note for note in notes)
+    assert not any("too few" in note for note in judged(*files[:2])["notes"])
+
+
 def test_other_classes_are_refused(files: list[str]) -> None:
     other = write("cats.csv", ["cat", "dog"] * 60, ["cat", "dog"] * 60)
     assert "has the classes cat, dog" in refused(files[0], other)

@@ -97,6 +97,7 @@ def compare_aligned(
     notes = [*aligned.notes, *_remarks(aligned)]
     pairs, note = _pairs(findings, baseline)
     judged = _Pairs(aligned, options.resampling, len(pairs))
+    note += _resolution(len(pairs), options.resampling)
     raw = []
     for number, pair in enumerate(pairs):
         progress("pairs", number, len(pairs))
@@ -202,6 +203,18 @@ def _pairs(
             f"{baseline}. Choose another with --baseline."
         )
     return [(baseline, name) for name in names if name != baseline], notes
+
+
+def _resolution(pairs: int, resampling: Resampling) -> list[str]:
+    """Say so where a resampled p-value cannot become significant once it is adjusted."""
+    smallest = pairs / (resampling.resamples + 1)
+    if smallest < ALPHA:
+        return []
+    return [
+        f"{resampling.resamples:,} resamples are too few for {pairs:,} differences: no permutation "
+        f"test can fall below {min(1.0, smallest):.2g} after Holm's correction. Raise --resamples "
+        "or give a --baseline."
+    ]
 
 
 class _Pairs:
