@@ -172,6 +172,23 @@ def test_renaming_and_reordering_runs_changes_signs_alone(files: list[str]) -> N
     assert after["permutation"] == before["permutation"]
 
 
+def test_the_order_of_many_runs_changes_signs_alone() -> None:
+    gold = gold_labels()
+    names = [write(f"m{i}.csv", spoil(gold, 0.1 + i / 20, i), gold) for i in range(7)]
+    before, after = judged(*names), judged(*reversed(names))
+    turned = {(d["second"], d["first"]): d for d in after["differences"]}
+    assert len(turned) == 21
+    for found in before["differences"]:
+        other = turned[found["first"], found["second"]]
+        assert other["macro_f1"]["percentile"]["low"] == pytest.approx(
+            -found["macro_f1"]["percentile"]["high"]
+        )
+        assert other["bootstrap"]["p"] == found["bootstrap"]["p"]
+        assert other["permutation"]["p"] == found["permutation"]["p"]
+    for run in before["runs"]:
+        assert run in after["runs"]
+
+
 def test_without_runs_all_finished_ones_are_compared() -> None:
     gold = gold_labels()
     write_run("runs/one", spoil(gold, 0.1), gold)
@@ -229,6 +246,11 @@ def test_missing_gold_labels_are_left_out_and_counted() -> None:
     assert found["examples"] == 118
     assert any("2 of 120 texts have no gold label" in note for note in found["notes"])
     assert "--dataset" in refused(write("none.csv", gold_labels(), None))
+    sources = ["c", "c", *["a", "b"] * 59]
+    assert judged(write("gone.csv", gold_labels(), gold, source=sources))["sources"] == {
+        "a": 59,
+        "b": 59,
+    }
 
 
 def test_gold_labels_come_from_whichever_run_has_them(files: list[str]) -> None:

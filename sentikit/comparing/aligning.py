@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -322,8 +322,6 @@ def _notes(
 
 def _with_gold_alone(aligned: AlignedRuns) -> AlignedRuns:
     """Leave out rows without a gold label, and say so."""
-    from dataclasses import replace
-
     known = np.flatnonzero(aligned.gold >= 0)
     left_out = len(aligned) - len(known)
     if not left_out:
@@ -332,4 +330,12 @@ def _with_gold_alone(aligned: AlignedRuns) -> AlignedRuns:
         f"{left_out:,} of {len(aligned):,} texts have no gold label and are left out; "
         "--dataset NAME --split SPLIT can supply them."
     )
-    return replace(aligned.select(known), notes=(*aligned.notes, note))
+    return _without_empty_sources(replace(aligned.select(known), notes=(*aligned.notes, note)))
+
+
+def _without_empty_sources(aligned: AlignedRuns) -> AlignedRuns:
+    present = np.unique(aligned.source_of[aligned.source_of >= 0])
+    numbers = np.full(len(aligned.sources) + 1, -1, np.int64)
+    numbers[present] = np.arange(len(present))
+    sources = tuple(aligned.sources[number] for number in present)
+    return replace(aligned, sources=sources, source_of=numbers[aligned.source_of])

@@ -19,7 +19,8 @@ def partnership(aligned: AlignedRuns, run: AlignedRun, baseline: str | None) -> 
         run: one of them.
         baseline: the run all others are compared to, if there is one.
     """
-    if run.opinion is None:
+    # A cascade's LLM was not shown what the encoder said: it stood in for it.
+    if run.opinion is None or run.manifest.get("kind") == "cascade":
         return None
     rows = np.flatnonzero(run.opinion.labels >= 0)
     if not len(rows):
