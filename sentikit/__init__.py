@@ -74,11 +74,14 @@ if TYPE_CHECKING:
     from sentikit.prompting.strategy import PromptInput as PromptInput
     from sentikit.prompting.strategy import PromptStrategy as PromptStrategy
     from sentikit.prompting.strategy import RetrievedExample as RetrievedExample
+    from sentikit.reporting.page import write_report as write_report
     from sentikit.runs.reading import read_run as read_run
     from sentikit.runs.result_format import ResultColumns as ResultColumns
     from sentikit.runs.result_format import ResultFormat as ResultFormat
     from sentikit.runs.table import Labelling as Labelling
     from sentikit.runs.table import RunTable as RunTable
+    from sentikit.teams.recorded import cascade as cascade
+    from sentikit.teams.recorded import vote as vote
     from sentikit.tracking import TrackedRun as TrackedRun
     from sentikit.tracking import Tracker as Tracker
     from sentikit.tracking import flat_numbers as flat_numbers
@@ -142,6 +145,7 @@ _LAZY: dict[str, str] = {
     "Tracker": "sentikit.tracking",
     "Usage": "sentikit.prompting.backend",
     "autocast": "sentikit.classifier.prediction",
+    "cascade": "sentikit.teams.recorded",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
     "compare": "sentikit.comparing.compare",
@@ -160,8 +164,10 @@ _LAZY: dict[str, str] = {
     "read_weights": "sentikit.weights",
     "scheme_for_classes": "sentikit.data.labels",
     "set_weights": "sentikit.classifier.loading",
+    "vote": "sentikit.teams.recorded",
     "without_secrets": "sentikit.keys",
     "write_json": "sentikit.files",
+    "write_report": "sentikit.reporting.page",
     "write_weights": "sentikit.weights",
 }
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from team_runs import LABELS, encoder_and_llm, sure, write_results
 
+import sentikit
 from sentikit import read_run
 from sentikit.cli.cascade import cascade
 from sentikit.errors import InputError
@@ -31,8 +32,6 @@ from sentikit.teams.cascade import (
     operation_at,
     operations,
 )
-from sentikit.teams.judging import CascadeChoice, JudgedCascade, judge_cascade
-from sentikit.teams.members import gather
 
 
 def routed(rows: int, seed: int = 0, cost: bool = False) -> Routed:
@@ -318,10 +317,8 @@ class TestBadInput:
 
 def test_from_python(tmp_path: Path) -> None:
     encoder, llm = encoder_and_llm(tmp_path)
-    judged = judge_cascade(
-        gather([read_run(encoder), read_run(llm)]), CascadeChoice(threshold=0.55, resamples=100)
-    )
-    assert isinstance(judged, JudgedCascade)
+    judged = sentikit.cascade(encoder, llm, threshold=0.55)
+    assert judged.share == pytest.approx(1 / 3)
     assert judged.worth.scores is not None
     assert judged.worth.scores.macro_f1 == 1.0
 

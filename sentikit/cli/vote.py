@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="\b\nExample: sentikit vote runs/e12 runs/e11 runs/electra-large --output runs/vote"
+    epilog="Example: sentikit vote runs/e12 runs/e11 runs/electra-large --output runs/vote"
 )
 @click.argument("runs", metavar="[RUN RUN...]", nargs=-1)
 @click.option(

@@ -101,7 +101,6 @@ def cascade_table(team: Team, judged: JudgedCascade, name: str = "cascade") -> R
         examples=team.examples,
         gold=team.gold,
         answers=Labelling(judged.labels, _chosen_probabilities(encoder, llm, judged.asked)),
-        opinion=encoder.answers,
         cost=cost,
         has_texts=encoder.has_texts or llm.has_texts,
         manifest={"kind": "cascade"},

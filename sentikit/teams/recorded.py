@@ -1,0 +1,71 @@
+"""`sentikit.cascade` and `sentikit.vote`: teams of recorded runs, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sentikit.runs.reading import read_run
+from sentikit.runs.table import RunTable
+from sentikit.teams.cascade import Aim, Goal
+from sentikit.teams.judging import (
+    CascadeChoice,
+    JudgedCascade,
+    JudgedVote,
+    judge_cascade,
+    judge_vote,
+)
+from sentikit.teams.members import Team, gather
+from sentikit.teams.vote import Ties
+
+#: A run's folder, a results file, PATH#encoder, or rows read already.
+Recorded = str | Path | RunTable
+
+
+def cascade(
+    encoder: Recorded,
+    llm: Recorded,
+    *,
+    threshold: float | None = None,
+    tune: tuple[Recorded, Recorded] | None = None,
+    goal: Goal = "f1",
+    target: float | None = None,
+    llm_cost: float | None = None,
+) -> JudgedCascade:
+    """Put an LLM's recorded run behind an encoder's.
+
+    Args:
+        encoder: answers where its top probability is at least the threshold.
+        llm: answers elsewhere.
+        threshold: without one, it is chosen.
+        tune: the encoder's and the LLM's runs on other texts, to choose it on; without them it is
+            cross-fitted on these.
+        goal: the best macro-F1, or the best within a share of calls or a cost.
+        target: that share, or USD for 1,000 texts.
+        llm_cost: USD for 1,000 texts, where the LLM's run does not say.
+
+    Raises:
+        InputError: a run cannot be read, they are over different texts, the encoder has no
+            probabilities, or no threshold can be chosen.
+    """
+    tuning = _team(tune) if tune else None
+    choice = CascadeChoice(threshold, tuning, Aim(goal, target), llm_cost)
+    return judge_cascade(_team([encoder, llm]), choice)
+
+
+def vote(runs: Sequence[Recorded], ties: Ties = "first") -> JudgedVote:
+    """Let recorded runs vote on every text.
+
+    Args:
+        runs: most trusted first.
+        ties: among labels with equally many votes: the one of the first named run that gave one
+            of them, or the one with the highest mean probability.
+
+    Raises:
+        InputError: a run cannot be read, or they are over different texts.
+    """
+    return judge_vote(_team(runs), ties)
+
+
+def _team(runs: Sequence[Recorded]) -> Team:
+    return gather([run if isinstance(run, RunTable) else read_run(run) for run in runs])
