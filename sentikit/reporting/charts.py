@@ -183,7 +183,7 @@ def _confusion_row(
                 height=size - 3,
                 rx=5,
                 class_=f"cell {tone}",
-                fill_opacity=f"{0.05 + 0.95 * share:.3f}",
+                fill_opacity=f"{0.05 + 0.95 * share**0.75:.3f}",
             ),
             _text(x + size / 2, y + size / 2 - 1, f"{share:.0%}", f"{ink} middle strong"),
             _text(x + size / 2, y + size / 2 + 14, f"{count:,}", f"{ink} middle small"),

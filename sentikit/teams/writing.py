@@ -103,7 +103,13 @@ def cascade_table(team: Team, judged: JudgedCascade, name: str = "cascade") -> R
         answers=Labelling(judged.labels, _chosen_probabilities(encoder, llm, judged.asked)),
         cost=cost,
         has_texts=encoder.has_texts or llm.has_texts,
-        manifest={"kind": "cascade"},
+        manifest={
+            "kind": "cascade",
+            "recipe": {
+                "kind": "cascade",
+                "cascade": {"encoder": judged.encoder, "llm": judged.llm},
+            },
+        },
     )
 
 
