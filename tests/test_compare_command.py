@@ -375,6 +375,40 @@ def test_money_from_manifests_rates_and_the_user() -> None:
     assert given["training"] == 9.73
 
 
+def test_money_of_a_cascade_and_a_vote_counts_each_member_once() -> None:
+    gold = gold_labels()
+    write_run("runs/encoder", gold, gold, training_seconds=3600.0)
+    write_run(
+        "runs/llm",
+        gold,
+        gold,
+        gold,
+        cost=0.001,
+        kind="prompt",
+        cost_usd={"llm": 0.12},
+        recipe={"strategy": {"encoder": "runs/encoder"}},
+    )
+    cascade = write_run(
+        "runs/cascade",
+        gold,
+        gold,
+        kind="cascade",
+        cost_usd={"llm": 0.03},
+        recipe={"cascade": {"encoder": "runs/encoder", "llm": "runs/llm"}},
+    )
+    vote = write_run(
+        "runs/vote",
+        gold,
+        gold,
+        kind="vote",
+        cost_usd={"llm 1": 0.12, "training 1": 5.0, "llm 3": 0.06},
+        recipe={"vote": {"members": ["runs/llm", "runs/encoder", "runs/llm"]}},
+    )
+    costs = [run["cost"] for run in judged(cascade, vote, "--gpu-rate", "2")["runs"]]
+    assert [own["training"] for own in costs] == [pytest.approx(2), pytest.approx(7)]
+    assert [own["per_1000"] for own in costs] == [pytest.approx(0.25), pytest.approx(1.5)]
+
+
 def test_advice_takes_the_cheapest_of_equals(files: list[str]) -> None:
     gold = gold_labels()
     near = write("near.csv", spoil(gold, 0.12, 1), gold)

@@ -14,7 +14,8 @@ from sentikit.comparing.aligned import AlignedRun
 from sentikit.comparing.results import BreakEven, RunCost, RunFindings
 
 #: What a manifest's cost_usd calls the answers, and what is paid once before them.
-_ANSWERS, _PROBING = "llm", "probing"
+_ANSWERS, _PROBING, _ENCODER = "llm", "probing", "encoder"
+_TEAMS = ("cascade", "vote")
 
 
 @dataclass(frozen=True)
@@ -96,30 +97,62 @@ def _measured(manifest: Mapping[str, Any], rates: Rates) -> _Known | None:
     return _Known(hours * devices * rates.gpu_hour, f"{basis} at ${rates.gpu_hour:g} an hour")
 
 
+def _items(manifest: Mapping[str, Any], *kinds: str) -> dict[str, float | None]:
+    """Return a manifest's costs of these kinds; a vote numbers its members' items."""
+    costs = manifest.get("cost_usd") or {}
+    return {item: usd for item, usd in costs.items() if item.split(" ")[0] in kinds}
+
+
 def _billed(manifest: Mapping[str, Any]) -> list[_Known]:
     """Return what a provider took for training, by item; the encoder is counted elsewhere."""
+    apart = _items(manifest, _ANSWERS, _PROBING, _ENCODER)
     costs = manifest.get("cost_usd") or {}
-    apart = {_ANSWERS, _PROBING, "encoder"}
     return [_Known(usd, f"{item}, as billed") for item, usd in costs.items() if item not in apart]
 
 
 def _of_encoder(manifest: Mapping[str, Any], rates: Rates) -> list[_Known]:
-    """Return what training the encoder cost that a prompt shows: the study adds it."""
-    strategy = (manifest.get("recipe") or {}).get("strategy") or {}
-    billed = (manifest.get("cost_usd") or {}).get("encoder")
-    if billed is not None:
-        return [_Known(billed, "its encoder, as its run says")]
-    name = strategy.get("encoder") if isinstance(strategy, Mapping) else None
-    if not isinstance(name, str):
-        return []
+    """Return what the encoders cost that a prompt shows or a team has: the study adds it."""
+    billed = _items(manifest, _ENCODER)
+    if billed:
+        return [_Known(usd, "its encoder, as its run says") for usd in billed.values()]
+    return [_of_part(name, own, rates) for name, own in _trained_parts(manifest).items()]
+
+
+def _of_part(name: str, manifest: Mapping[str, Any] | None, rates: Rates) -> _Known:
     for key in (name, Path(name).name):
         if key in rates.training:
-            return [_Known(rates.training[key], "its encoder, given by the user")]
-    own = _manifest_of(name)
-    measured = _measured(own, rates) if own else None
+            return _Known(rates.training[key], f"{Path(name).name}, given by the user")
+    measured = _measured(manifest, rates) if manifest else None
     if measured is None:
-        return [_Known(None, f"unknown: what training {name} cost")]
-    return [_Known(measured.usd, f"its encoder, {measured.basis}")]
+        return _Known(None, f"unknown: what training {name} cost")
+    return _Known(measured.usd, f"its encoder, {measured.basis}")
+
+
+def _trained_parts(
+    manifest: Mapping[str, Any], above: frozenset[str] = frozenset()
+) -> dict[str, Mapping[str, Any] | None]:
+    """Return the runs that trained what a run is made of, each once; None for no run's folder.
+
+    Args:
+        manifest: of the run.
+        above: the runs it is part of: a folder written anew may come to name itself.
+    """
+    found: dict[str, Mapping[str, Any] | None] = {}
+    for name in _members(manifest.get("recipe") or {}):
+        plain = name.removesuffix("#encoder")
+        own = _manifest_of(plain)
+        if own is None or own.get("kind") == "train":
+            found[plain] = own
+        elif plain not in above:
+            found |= _trained_parts(own, above | {plain})
+    return found
+
+
+def _members(recipe: Mapping[str, Any]) -> list[str]:
+    """Return the runs and models that a recipe puts together."""
+    strategy, cascade, vote = (recipe.get(key) or {} for key in ("strategy", "cascade", "vote"))
+    named = [strategy.get("encoder"), cascade.get("encoder"), cascade.get("llm")]
+    return [name for name in [*named, *(vote.get("members") or [])] if isinstance(name, str)]
 
 
 def _manifest_of(name: str) -> Mapping[str, Any] | None:
@@ -135,11 +168,18 @@ def _per_1000(run: AlignedRun, rates: Rates) -> _Known:
     given = _given(run, rates.per_1000)
     if given is not None:
         return _Known(given, "given by the user")
-    if run.cost is not None and np.isfinite(run.cost).any():
+    kind = run.manifest.get("kind")
+    answers = _items(run.manifest, _ANSWERS)
+    rows = (run.manifest.get("dataset") or {}).get("examples")
+    if answers and rows and None not in answers.values():
+        total = sum(usd or 0.0 for usd in answers.values())
+        return _Known(total / rows * 1000, f"${total:.4f} for {rows:,} texts, as its run says")
+    # A team's rows record the cost of those that an LLM was asked for alone.
+    if kind not in _TEAMS and run.cost is not None and np.isfinite(run.cost).any():
         known = int(np.isfinite(run.cost).sum())
         mean = float(np.nanmean(run.cost)) * 1000
         return _Known(mean, f"mean of {known:,} recorded answers")
-    if run.manifest.get("kind") in ("train", "evaluate"):
+    if kind in ("train", "evaluate"):
         return _Known(0.0, "own hardware; its time was not measured")
     return _Known(None, "unknown: no costs are recorded")
 
