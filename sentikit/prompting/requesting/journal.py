@@ -96,13 +96,18 @@ class AnswerJournal:
     def __enter__(self) -> Self:
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_dir():
+                raise IsADirectoryError(str(self.path))
         with self._errors():
             self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            # NORMAL: safe against a kill at any moment; a power cut may cost the last few answers.
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._check_version()
-            self._connection.executescript(_SCHEMA)
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(self._connection.close)
+                self._check_version()
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                # NORMAL survives a kill at any moment; a power cut may cost the last few answers.
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._connection.executescript(_SCHEMA)
+                on_failure.pop_all()
         return self
 
     def __exit__(
@@ -242,7 +247,8 @@ def _write_answer(answer: Answer) -> str:
         "model": answer.model,
         "tier": answer.service_tier,
     }
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    # In ASCII: an answer may hold half a surrogate pair, which SQLite cannot.
+    return json.dumps(values, separators=(",", ":"))
 
 
 def _read_answer(text: str) -> Answer:

@@ -16,8 +16,10 @@ MOST = 256
 #: What a rate-limit episode leaves of the limit, and seconds without growth after one (the values
 #: of inspect_ai's adaptive concurrency).
 SHRINK, COOL_DOWN = 0.8, 15.0
-#: Growing must raise the rate by this factor, else the limit goes back and stays for a while.
-_WORTHWHILE, _SETTLED = 1.1, 60.0
+# Growing must raise the rate by this share of the growth, else the limit goes back and stays.
+_WORTHWHILE, _SETTLED = 0.25, 60.0
+#: Seconds between steps up once a server has refused calls.
+_SLOWLY = 2.0
 _SHORTEST_PHASE, _FEWEST_ANSWERS = 0.25, 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
@@ -192,10 +194,13 @@ class Pacer:
             self._begin_phase()
             return
         rate = phase.answers / lasted
-        if rate > self._rate_before * _WORTHWHILE:
+        growth = self.limit / self._limit_before - 1
+        if rate > self._rate_before * (1 + _WORTHWHILE * growth):
             self._limit_before, self._rate_before = self.limit, rate
             step = self.limit if not self.episodes else max(1, self.limit // 10)
             self.limit = min(self._most, self.limit + step)
+            if self.episodes:
+                self._no_growth_until = now + _SLOWLY
         else:
             self.limit = min(self.limit, self._limit_before)
             self._rate_before = 0.0

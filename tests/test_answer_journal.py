@@ -1,0 +1,81 @@
+"""The file that keeps every answer."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sentikit import Answer, InputError, Usage
+from sentikit.prompting.requesting.journal import AnswerJournal, BatchPart, Record, request_key
+
+ANSWER = Answer(
+    text="positive",
+    usage=Usage(10, 4, 2, 1),
+    log_probabilities={"positive": -0.1, "negative": -math.inf},
+    finish_reason="stop",
+    model="m-2026",
+    service_tier="flex",
+    raw='{"label": "positive \ud800 很好"}',
+)
+
+
+def key(text: str) -> bytes:
+    return request_key({"body": text})
+
+
+def test_gives_back_what_was_kept(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path / "deep" / "answers.sqlite") as journal:
+        journal.keep(key("a"), Record("run", 3, 17, ANSWER))
+        assert journal.find(key("a")) == Record("run", 3, 17, ANSWER)
+        assert journal.find(key("b")) is None
+
+
+def test_the_first_answer_stays(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path / "a") as one, AnswerJournal(tmp_path / "a") as two:
+        one.keep(key("a"), Record("one", 0, 5, ANSWER))
+        two.keep(key("a"), Record("two", 0, 7, ANSWER))
+        found = two.find(key("a"))
+    assert found is not None
+    assert (found.run, found.cost) == ("one", 5)
+
+
+def test_sums_what_a_run_has_spent(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path / "a") as journal:
+        journal.keep(key("a"), Record("one", 0, 5, ANSWER))
+        journal.keep(key("b"), Record("one", 1, None, ANSWER))
+        journal.keep(key("c"), Record("two", 0, 50, ANSWER))
+        journal.add_opening("one", 3)
+        journal.add_opening("one", 4)
+        assert journal.opening_cost("one") == 7
+        journal.reserve(key("d"), "one", 100)
+        journal.reserve(key("d"), "one", 100)
+        assert journal.spent("one") == 212
+        journal.release(key("d"), 100)
+        part = BatchPart(0, "one-0", None, "prepared", 9, 1000)
+        journal.keep_batches("one", [part])
+        assert journal.spent("one") == 1112
+        assert journal.batches("one") == [part]
+        assert journal.spent("three") == 0
+
+
+def test_a_key_hangs_on_all_that_is_sent() -> None:
+    assert request_key({"a": 1, "b": [2]}) == request_key({"b": [2], "a": 1})
+    assert request_key({"a": 1, "b": [2]}) != request_key({"a": 1, "b": [3]})
+
+
+def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("some notes " * 500)
+    with pytest.raises(InputError, match="not a file of answers"):
+        AnswerJournal(text).__enter__()
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+    connection.close()
+    with pytest.raises(InputError, match="not a file of answers this version"):
+        AnswerJournal(other).__enter__()
+    with pytest.raises(InputError, match="folder"):
+        AnswerJournal(tmp_path).__enter__()

@@ -1,0 +1,246 @@
+"""How many calls run at a time, by a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from sentikit import RateLimit, SentikitError
+from sentikit.prompting.backend import RetryableError
+from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger
+from sentikit.prompting.requesting.ordering import OrderedDelivery
+from sentikit.prompting.requesting.pacing import Pacer
+from sentikit.prompting.requesting.retrying import Patience, backoff
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+async def work(pacer: Pacer, clock: Clock, seconds: float, rate: float | None = None) -> None:
+    """Keep all slots busy; a server answers at its rate, or a call in 50 ms."""
+    until = clock.now + seconds
+    while clock.now < until:
+        running = pacer.idle
+        for _ in range(running):
+            await pacer.acquire()
+        took = 0.05 if rate is None else max(0.05, running / rate)
+        clock.now += took
+        for _ in range(running):
+            pacer.release()
+            pacer.answered()
+
+
+class TestPacer:
+    def test_grows_while_that_raises_the_rate(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(20, 256, clock)
+            await work(pacer, clock, 5)
+            assert pacer.limit == 256
+
+        run(test())
+
+    def test_does_not_crowd_a_server_that_gets_no_faster(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(20, 256, clock)
+            await work(pacer, clock, 60, rate=100)
+            assert pacer.limit <= 40
+
+        run(test())
+
+    def test_a_fixed_number_stays(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(8, 8, clock)
+            await work(pacer, clock, 5)
+            assert pacer.limit == 8
+
+        run(test())
+
+    def test_shrinks_once_an_episode_and_grows_after_a_cool_down(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(100, 200, clock)
+            episodes = [await pacer.acquire() for _ in range(100)]
+            news = [pacer.refused(episode, retry_after=1.0) for episode in episodes]
+            assert news == [True] + [False] * 99
+            assert pacer.limit == 80
+            for _ in range(100):
+                pacer.release()
+            clock.now += 2
+            await work(pacer, clock, 12)
+            assert pacer.limit == 80
+            await work(pacer, clock, 5)
+            assert 80 < pacer.limit < 120
+
+        run(test())
+
+    def test_starts_nothing_while_the_server_asks_to_wait_then_one_two_four(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(16, 16, clock)
+            episode = await pacer.acquire()
+            pacer.refused(episode, retry_after=10.0)
+            pacer.release()
+            clock.now += 9.9
+            assert pacer.idle == 0
+            clock.now += 1.1
+            widths = []
+            for _ in range(4):
+                widths.append(pacer.idle)
+                await pacer.acquire()
+                pacer.release()
+                pacer.answered()
+            assert widths == [1, 2, 4, 8]
+            assert pacer.idle == pacer.limit == 12
+
+        run(test())
+
+    def test_heeds_what_the_server_says_is_left(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(16, 16, clock)
+            pacer.answered(RateLimit(requests=3, requests_reset=5.0))
+            assert pacer.idle == 16
+            pacer.answered(RateLimit(requests=0, requests_reset=5.0))
+            assert pacer.idle == 0
+            clock.now += 6
+            assert pacer.idle == 16
+            pacer.answered(RateLimit(tokens=100, tokens_reset=5.0), tokens=200)
+            assert pacer.idle == 0
+
+        run(test())
+
+    def test_first_come_first_served(self) -> None:
+        async def test() -> None:
+            pacer = Pacer(1, 1)
+            order: list[int] = []
+
+            async def one(number: int) -> None:
+                await pacer.acquire()
+                order.append(number)
+                await asyncio.sleep(0)
+                pacer.release()
+
+            await asyncio.gather(*(one(number) for number in range(5)))
+            assert order == [0, 1, 2, 3, 4]
+            assert pacer.in_flight == 0
+
+        run(test())
+
+    def test_a_cancelled_wait_leaves_no_slot_taken(self) -> None:
+        async def test() -> None:
+            pacer = Pacer(1, 1)
+            await pacer.acquire()
+            waiting = asyncio.create_task(pacer.acquire())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            pacer.release()
+            await asyncio.sleep(0)
+            assert (pacer.in_flight, pacer.idle) == (0, 1)
+
+        run(test())
+
+
+class TestLedger:
+    def test_waits_for_others_to_settle_before_it_refuses(self) -> None:
+        async def test() -> None:
+            ledger = Ledger(100)
+            ledger.settle(await ledger.reserve(10), 5)
+            first = await ledger.reserve(60)
+            second = asyncio.create_task(ledger.reserve(60))
+            await asyncio.sleep(0)
+            assert not second.done()
+            ledger.settle(first, 20)
+            assert await second == 60
+            assert ledger.spent == 25
+
+        run(test())
+
+    def test_refuses_what_can_never_fit(self) -> None:
+        async def test() -> None:
+            ledger = Ledger(100, spent=50)
+            with pytest.raises(BudgetSpentError):
+                await ledger.reserve(51)
+            ledger.release(await ledger.reserve(50))
+            assert ledger.spent == 50
+
+        run(test())
+
+    def test_learns_from_the_first_call_what_the_server_bills(self) -> None:
+        async def test() -> None:
+            ledger = Ledger(1000)
+            first = await ledger.reserve(10)
+            alone = asyncio.create_task(ledger.reserve(10))
+            await asyncio.sleep(0)
+            assert not alone.done()
+            ledger.settle(first, 30)
+            assert await alone == 30
+
+        run(test())
+
+    def test_a_lost_answer_is_spent(self) -> None:
+        async def test() -> None:
+            ledger = Ledger(100)
+            ledger.lose(await ledger.reserve(40))
+            assert ledger.spent == 40
+
+        run(test())
+
+
+class TestPatience:
+    def test_back_off_doubles_with_jitter(self) -> None:
+        source = random.Random(0)
+        waits = [backoff(failures, source) for failures in range(1, 8)]
+        assert all(b > a for a, b in pairwise(waits))
+        assert 0.375 <= waits[0] <= 0.625
+        assert max(backoff(99, source) for _ in range(99)) <= 37.5
+        assert len({backoff(1, source) for _ in range(9)}) == 9
+
+    def test_ends_an_outage_but_not_a_wait_the_server_asked_for(self) -> None:
+        clock = Clock()
+        patience = Patience(60, 600, clock)
+        clock.now += 59
+        assert not patience.exhausted
+        clock.now += 300
+        patience.waited(300)
+        assert not patience.exhausted
+        clock.now += 5
+        assert patience.exhausted
+        with pytest.raises(SentikitError, match="asks to wait 601 s"):
+            patience.check_wait(RetryableError("busy.", "rate_limit", 601))
+
+
+class TestOrder:
+    def test_is_that_of_the_questions_within_a_window(self) -> None:
+        async def test() -> None:
+            delivered: list[str] = []
+            delivery = OrderedDelivery(delivered.append, window=3)
+            delivery.put(2, "c")
+            delivery.put(1, "b")
+            assert delivered == []
+            room = asyncio.create_task(delivery.room(3))
+            await asyncio.sleep(0)
+            assert not room.done()
+            delivery.put(0, "a")
+            await room
+            assert delivered == ["a", "b", "c"]
+
+        run(test())

@@ -1,0 +1,141 @@
+"""What tokens cost, what is known of models, and counting offline."""
+
+from __future__ import annotations
+
+import csv
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from sentikit import ChatRequest, InputError, Message, Usage
+from sentikit.prompting.counting import TokenCounter
+from sentikit.prompting.prices import Prices, model_facts, picodollars, usd
+
+MILLION = 1_000_000
+
+
+def cost(prices: Prices, usage: Usage, tier: str | None = None) -> float:
+    found = prices.cost(usage, tier)
+    assert found is not None
+    return usd(found)
+
+
+class TestCost:
+    def test_counts_prompt_and_completion_by_the_million(self) -> None:
+        prices = Prices(prompt=0.15, completion=0.60)
+        assert cost(prices, Usage(prompt=2 * MILLION, completion=MILLION)) == 0.90
+
+    def test_cached_and_written_tokens_have_prices_of_their_own(self) -> None:
+        prices = Prices(prompt=0.10, cached=0.01, cache_writes=0.125, completion=0.50)
+        usage = Usage(prompt=MILLION, cached=400_000, completion=0, cache_writes=100_000)
+        assert cost(prices, usage) == pytest.approx(0.5 * 0.10 + 0.4 * 0.01 + 0.1 * 0.125)
+
+    def test_a_tier_is_a_factor_or_prices(self) -> None:
+        own = {"prompt": 0.25, "completion": 1.0}
+        prices = Prices(prompt=0.15, completion=0.60, tiers={"batch": 0.5, "priority": own})
+        usage = Usage(prompt=MILLION, completion=MILLION)
+        assert cost(prices, usage, "batch") == 0.375
+        assert cost(prices, usage, "priority") == 1.25
+        assert cost(prices, usage, "default") == cost(prices, usage) == 0.75
+        assert prices.cost(usage, "unheard-of") is None
+
+    def test_sums_do_not_depend_on_their_order(self) -> None:
+        prices = Prices(prompt=0.1, completion=0.7)
+        parts = [prices.cost(Usage(prompt=n, completion=n % 7)) or 0 for n in range(1, 500)]
+        assert sum(parts) == sum(reversed(parts)) == sum(sorted(parts, key=lambda c: c % 13))
+        assert picodollars(usd(sum(parts))) == sum(parts)
+
+    def test_the_worst_reckons_with_cache_writes(self) -> None:
+        prices = Prices(prompt=0.10, cached=0.01, cache_writes=0.125, completion=0.50)
+        assert prices.worst(MILLION, 0) == picodollars(0.125)
+
+
+class TestModels:
+    @pytest.mark.parametrize(
+        ("name", "prompt", "completion"),
+        [
+            ("gpt-4o-mini-2024-07-18", 0.15, 0.60),
+            ("gpt-4o-2024-08-06", 2.50, 10.00),
+            ("ft:gpt-4o-mini-2024-07-18:personal::AbC123", 0.30, 1.20),
+            ("ft:gpt-4o-2024-08-06:org:name:AbC123", 3.75, 15.00),
+        ],
+    )
+    def test_of_the_study_have_their_published_prices(
+        self, name: str, prompt: float, completion: float
+    ) -> None:
+        prices = model_facts(name).prices
+        assert prices is not None
+        assert (prices.prompt, prices.completion) == (prompt, completion)
+        assert cost(prices, Usage(prompt=MILLION), "batch") == prompt / 2
+
+    def test_of_the_study_train_at_the_papers_prices(self) -> None:
+        assert model_facts("gpt-4o-mini-2024-07-18").training == 3.0
+        assert model_facts("gpt-4o-2024-08-06").training == 25.0
+
+    @pytest.mark.parametrize("name", ["llama-3.3-70b", "gpt-4o-audio-preview", "gpt-4o-minimal"])
+    def test_that_are_not_listed_are_unknown(self, name: str) -> None:
+        facts = model_facts(name)
+        assert (facts.prices, facts.ends, facts.as_of) == (None, None, None)
+
+    def test_warn_near_their_end(self) -> None:
+        facts = model_facts("gpt-4o-2024-08-06")
+        assert facts.lifecycle_warning(date(2026, 9, 1)) == ""
+        assert "end on 2027-01-14, in 52 days" in facts.lifecycle_warning(date(2026, 11, 23))
+        assert "gpt-6-luna" in facts.lifecycle_warning(date(2026, 11, 23))
+        assert "was switched off" in facts.lifecycle_warning(date(2027, 1, 14))
+
+    def test_of_a_users_own_file_come_first(self) -> None:
+        Path("mine.yaml").write_text(
+            "as_of: 2026-12-01\nmodels:\n"
+            "  llama: {prompt: 0.2, completion: 0.3, ends: 2028-01-01}\n"
+            "  gpt-4o: {prompt: 9, completion: 9}\n"
+        )
+        environment = {"SENTIKIT_MODELS": "mine.yaml"}
+        for name, price in [("llama", 0.2), ("gpt-4o-2024-08-06", 9), ("gpt-4o-mini", 0.15)]:
+            prices = model_facts(name, environment).prices
+            assert prices is not None
+            assert prices.prompt == price
+        assert model_facts("llama", environment).ends == date(2028, 1, 1)
+
+    def test_a_malformed_file_says_where(self) -> None:
+        Path("mine.yaml").write_text(
+            "as_of: 2026-12-01\nmodels:\n  llama:\n    prompt: cheap\n    ends: soon\n    pr: 1\n"
+        )
+        with pytest.raises(InputError) as caught:
+            model_facts("llama", {"SENTIKIT_MODELS": "mine.yaml"})
+        said = caught.value.message
+        assert "mine.yaml, line 4: models.llama.prompt" in said
+        assert "line 5: models.llama.ends" in said
+        assert "line 6: models.llama.pr: unknown key" in said
+        with pytest.raises(InputError, match=r"nowhere.yaml does not exist"):
+            model_facts("llama", {"SENTIKIT_MODELS": "nowhere.yaml"})
+
+
+class TestCounting:
+    def test_is_exact_for_openais_models(self) -> None:
+        counter = TokenCounter("o200k_base")
+        assert counter.exact
+        # Counted by tiktoken 0.9 with o200k_base.
+        assert counter.count("hello world") == 2
+        assert counter.count("Classification:") == 2
+
+    def test_takes_special_tokens_for_text(self) -> None:
+        assert TokenCounter("o200k_base").count("<|endoftext|>") > 1
+
+    def test_counts_the_studys_reviews(self, shared_data: Path) -> None:
+        with (shared_data / "merged" / "test.csv").open(newline="") as stream:
+            reviews = [row["sentence"] for row in csv.DictReader(stream)]
+        assert len(reviews) == 6530
+        counter = TokenCounter("o200k_base")
+        assert sum(counter.count(review) for review in reviews) == 119_598
+
+    @pytest.mark.parametrize("tokenizer", ["o200k_base", ""])
+    def test_bounds_what_is_sent(self, tokenizer: str) -> None:
+        request = ChatRequest((Message("user", "很好 🎉 naïve " * 50),), ("a", "b"))
+        plain = TokenCounter(tokenizer).request(request)
+        schema = {"body": {"messages": ["left out" * 999], "response_format": {"x": "y" * 100}}}
+        held = TokenCounter(tokenizer).request(request, schema)
+        assert plain.expected == held.expected < plain.most < held.most < plain.most + 500
+        if not tokenizer:
+            assert plain.most >= len(request.messages[0].content.encode())
