@@ -122,8 +122,37 @@ def cascade_labels(rows: Routed, threshold: float) -> NDArray[np.int64]:
     return np.where(sent(rows.confidence, threshold), rows.llm, rows.encoder)
 
 
+@dataclass(frozen=True)
+class _Cuts:
+    """The cascade at every threshold that makes a difference, fewest calls first; as columns."""
+
+    thresholds: NDArray[np.float64]
+    calls: NDArray[np.int64]
+    macro_f1: NDArray[np.float64]
+    cost: NDArray[np.float64] | None
+    rows: int
+
+    def at(self, place: int) -> Operation:
+        """Return one of them."""
+        calls = int(self.calls[place])
+        cost = None if self.cost is None else float(self.cost[place])
+        f1, threshold = float(self.macro_f1[place]), float(self.thresholds[place])
+        return Operation(threshold, calls, calls / self.rows, f1, cost)
+
+    def spent(self, aim: Aim) -> NDArray[np.float64]:
+        """Return what an aim limits: share of calls, or cost."""
+        if aim.goal == "cost" and self.cost is not None:
+            return self.cost
+        return self.calls / self.rows if aim.goal == "calls" else np.zeros(len(self.calls))
+
+
 def operations(rows: Routed) -> list[Operation]:
     """Return the cascade at every threshold that makes a difference, fewest calls first."""
+    cuts = _all_cuts(rows)
+    return [cuts.at(place) for place in range(len(cuts.calls))]
+
+
+def _all_cuts(rows: Routed) -> _Cuts:
     order, ends, thresholds = _cuts(rows.confidence)
     width = rows.classes + 1
     moved = np.zeros((len(rows) + 1, rows.classes * width), np.int32)
@@ -131,15 +160,10 @@ def operations(rows: Routed) -> list[Operation]:
     gold = rows.gold[order]
     moved[place, gold * width + _column(rows.llm[order], rows.classes)] += 1
     moved[place, gold * width + _column(rows.encoder[order], rows.classes)] -= 1
+    np.cumsum(moved, axis=0, out=moved)
     encoder_alone = confusion_counts(rows.gold, rows.encoder, rows.classes)
-    counts = np.cumsum(moved, axis=0)[ends].reshape(-1, rows.classes, width) + encoder_alone
-    scores = macro_f1(counts)
-    costs = _costs(rows, order, ends)
-    total = len(rows)
-    return [
-        Operation(float(t), int(n), int(n) / total, float(f1), cost)
-        for t, n, f1, cost in zip(thresholds, ends, scores, costs, strict=True)
-    ]
+    counts = moved[ends].reshape(-1, rows.classes, width) + encoder_alone
+    return _Cuts(thresholds, ends, macro_f1(counts), _costs(rows, order, ends), len(rows))
 
 
 def operation_at(rows: Routed, threshold: float) -> Operation:
@@ -159,11 +183,13 @@ def curve(
     The first point is the encoder alone (as far as it answers), the last the LLM alone. All
     points are drawn on the same resamples of the texts.
     """
-    every = operations(rows)
-    shares = np.array([point.share for point in every])
+    every = _all_cuts(rows)
+    shares = every.calls / every.rows
     wanted = np.linspace(shares[0], 1.0, steps + 1)
-    chosen = np.unique(np.abs(shares[None, :] - wanted[:, None]).argmin(1))
-    points = [every[i] for i in chosen]
+    right = np.clip(np.searchsorted(shares, wanted), 1, max(1, len(shares) - 1))
+    nearer = wanted - shares[right - 1] <= shares[np.minimum(right, len(shares) - 1)] - wanted
+    chosen = np.unique(np.where(nearer, right - 1, np.minimum(right, len(shares) - 1)))
+    points = [every.at(int(place)) for place in chosen]
     drawn = _resampled_curve(rows, [point.threshold for point in points], resamples, seed)
     intervals = [interval(p.macro_f1, drawn[:, i]) for i, p in enumerate(points)]
     return [
@@ -178,20 +204,21 @@ def choose(rows: Routed, aim: Aim) -> Operation:
     Raises:
         InputError: no threshold is within the target, or the LLM's cost is unknown.
     """
-    possible = operations(rows)
-    if aim.goal == "cost" and possible[0].cost is None:
+    possible = _all_cuts(rows)
+    if aim.goal == "cost" and possible.cost is None:
         raise InputError(
             "What the LLM costs is not known, so no threshold can be chosen for a cost. Give its "
             "price with --llm-cost (USD for 1,000 texts), or aim at a share of calls."
         )
-    within = [point for point in possible if _spent(point, aim) <= (aim.target or 0) + 1e-12]
-    if not within:
-        least = _spent(possible[0], aim)
+    spent = possible.spent(aim)
+    within = spent <= (aim.target or 0) + 1e-12
+    if not within.any():
         raise InputError(
             f"No threshold keeps the {aim.goal} within {aim.target:g}: the encoder leaves at least "
-            f"{least:g} to the LLM. Aim higher."
+            f"{spent[0]:g} to the LLM. Aim higher."
         )
-    return max(within, key=lambda point: (point.macro_f1, -point.calls))
+    # The first of equals: fewest calls.
+    return possible.at(int(np.where(within, possible.macro_f1, -1.0).argmax()))
 
 
 def cross_fit(
@@ -241,12 +268,6 @@ def _folds(keys: Sequence[str], folds: int) -> NDArray[np.int64]:
     return np.array([rank[key] % folds for key in keys], np.int64)
 
 
-def _spent(point: Operation, aim: Aim) -> float:
-    if aim.goal == "calls":
-        return point.share
-    return (point.cost or 0.0) if aim.goal == "cost" else 0.0
-
-
 def _cuts(
     confidences: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -272,12 +293,14 @@ def _column(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     return np.where(labels < 0, classes, labels)
 
 
-def _costs(rows: Routed, order: NDArray[np.int64], ends: NDArray[np.int64]) -> list[float | None]:
+def _costs(
+    rows: Routed, order: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
     """Return USD for 1,000 texts at each cut."""
     if rows.cost is None:
-        return [None] * len(ends)
+        return None
     spent = np.concatenate([[0.0], np.cumsum(rows.cost[order])])[ends]
-    return [float(value) for value in spent / len(rows) * 1000]
+    return np.asarray(spent / len(rows) * 1000)
 
 
 def _resampled_curve(
