@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sentikit.classifier.loading import load as load
     from sentikit.classifier.loading import set_weights as set_weights
     from sentikit.classifier.model import SentimentModel as SentimentModel
+    from sentikit.classifier.prediction import BatchLimits as BatchLimits
     from sentikit.classifier.prediction import Classifier as Classifier
     from sentikit.classifier.prediction import Prediction as Prediction
     from sentikit.classifier.prediction import autocast as autocast
@@ -99,6 +100,7 @@ _LAZY: dict[str, str] = {
     "BackendError": "sentikit.prompting.backend",
     "BackendSession": "sentikit.prompting.backend",
     "BatchBackend": "sentikit.prompting.backend",
+    "BatchLimits": "sentikit.classifier.prediction",
     "BatchStatus": "sentikit.prompting.backend",
     "ChatRequest": "sentikit.prompting.backend",
     "Classifier": "sentikit.classifier.prediction",

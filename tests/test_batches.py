@@ -76,3 +76,14 @@ def test_inference_batches_respect_both_limits(
     for batch in batches:
         assert len(batch) <= most_rows
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= most_tokens
+
+
+@given(lengths_of, st.sampled_from([0.0, 0.1, 0.5]))
+def test_inference_batches_fill_texts_up_no_further_than_asked(
+    lengths: np.ndarray, most_padding: float
+) -> None:
+    batches = list(batches_by_length(lengths, 2048, 64, most_padding))
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    for batch in batches:
+        shortest, longest = lengths[batch].min(), lengths[batch].max()
+        assert shortest >= longest * (1 - most_padding) - 1e-9

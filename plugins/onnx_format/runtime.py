@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit import InputError
+from sentikit import BatchLimits, InputError
 
 from .requirement import needed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Word pieces and texts in one pass: small batches stay in the cache, int8 ones the more so.
-BATCH_LIMITS = {"fp32": (1024, 32), "int8": (256, 8)}
+#: By precision: small batches stay in the cache, int8 ones the more so.
+BATCH_LIMITS = {"fp32": BatchLimits(1024, 32, 0.1), "int8": BatchLimits(256, 8, 0.1)}
 _ERRORS_ONLY = 3
 
 
@@ -53,8 +53,8 @@ class OnnxPredictor:
         return self._precision
 
     @property
-    def batch_limits(self) -> tuple[int, int]:
-        """Word pieces and texts in one pass."""
+    def batch_limits(self) -> BatchLimits:
+        """The size of one pass."""
         return BATCH_LIMITS[self._precision]
 
     def logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[NDArray[np.float32]]:

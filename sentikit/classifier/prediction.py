@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,28 @@ if TYPE_CHECKING:
 #: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
 #: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
 FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
-#: Word pieces (padding included) and texts in one forward pass, by device.
-BATCH_LIMITS = {"cpu": (1024, 32), "cuda": (32768, 1024), "mps": (8192, 256)}
+
+
+class BatchLimits(NamedTuple):
+    """The size of one forward pass.
+
+    Attributes:
+        tokens: most word pieces, padding included.
+        texts: most texts.
+        padding: the most, as a share of the longest text, that a text may be filled up.
+    """
+
+    tokens: int
+    texts: int
+    padding: float = 1.0
+
+
+#: By device. A CPU pays for every word piece of padding and little for one more pass.
+BATCH_LIMITS = {
+    "cpu": BatchLimits(2048, 64, 0.1),
+    "cuda": BatchLimits(32768, 1024),
+    "mps": BatchLimits(8192, 256),
+}
 
 
 @dataclass(frozen=True)
@@ -128,18 +148,21 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def batches_by_length(
-    lengths: NDArray[np.int64], most_tokens: int, most_rows: int
+    lengths: NDArray[np.int64], most_tokens: int, most_rows: int, most_padding: float = 1.0
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield row numbers of batches of like length, longest first.
+    """Yield row numbers of batches of like length, longest first; see `BatchLimits`.
 
     Longest first, so that memory is at its highest in the first batch and not in the last.
     """
     order = np.argsort(-lengths, kind="stable")
+    falling = -lengths[order]
     start = 0
     while start < len(order):
-        rows = min(most_rows, max(1, most_tokens // max(1, int(lengths[order[start]]))))
-        yield order[start : start + rows]
-        start += rows
+        longest = max(1, -int(falling[start]))
+        rows = min(most_rows, max(1, most_tokens // longest))
+        alike = int(np.searchsorted(falling, -longest * (1 - most_padding), side="right")) - start
+        yield order[start : start + max(1, min(rows, alike))]
+        start += max(1, min(rows, alike))
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifier.prediction import BATCH_LIMITS
+from sentikit.classifier.prediction import BATCH_LIMITS, BatchLimits
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,8 @@ class Predictor(Protocol):
         """In fp32, bf16, fp16 or int8."""
 
     @property
-    def batch_limits(self) -> tuple[int, int]:
-        """Word pieces (padding included) and texts in one pass."""
+    def batch_limits(self) -> BatchLimits:
+        """The size of one pass."""
 
     def logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[NDArray[np.float32]]:
         """Return the logits, (texts, classes), of each batch.
@@ -69,8 +69,8 @@ class TorchPredictor:
         return self._precision
 
     @property
-    def batch_limits(self) -> tuple[int, int]:
-        """Word pieces and texts in one pass."""
+    def batch_limits(self) -> BatchLimits:
+        """The size of one pass."""
         return BATCH_LIMITS[self._device.type]
 
     def logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[NDArray[np.float32]]:
