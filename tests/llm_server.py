@@ -265,6 +265,16 @@ class BatchService:
         self.batches: dict[str, dict[str, Any]] = {}
         self._looks: Counter[str] = Counter()
 
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """The requests of all batches."""
+        return [body for size in self.sizes() for body in size]
+
+    def sizes(self) -> list[list[dict[str, Any]]]:
+        """Return the requests of each batch."""
+        inputs = [self._files[batch["input_file_id"]] for batch in self.batches.values()]
+        return [[json.loads(line)["body"] for line in text.splitlines()] for text in inputs]
+
     def add_routes(self, app: web.Application) -> None:
         """Add the routes."""
         app.router.add_post("/v1/files", self.upload)

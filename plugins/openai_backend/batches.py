@@ -70,7 +70,8 @@ async def status(connection: Connection, batch_id: str) -> BatchStatus:
         )
         message = connection.safe(said)
     elif state == "done" and batch.status != "completed":
-        message = f"{batch.status} with {answered:,} of {total:,} requests answered."
+        completed = counts.completed if counts else 0
+        message = f"{batch.status} with {completed:,} of {total:,} requests answered."
     return BatchStatus(state, answered, total, message)
 
 

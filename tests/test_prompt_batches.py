@@ -1,0 +1,142 @@
+"""``--batch``: the same requests through the provider's batch service."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llm_fixtures import Asked, RunningServer, ask, ask_about, openai_backend, serving
+
+from sentikit import InputError, SentikitError
+from sentikit.prompting.requesting.loop import RequestsInterrupted
+from sentikit.prompting.requesting.settings import RequestOptions
+
+PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5}}
+TEXTS = [f"I {verb} text number {n}" for n in range(10) for verb in ("love", "hate", "read")]
+EXPECTED = ["positive", "negative", "neutral"] * 10
+FIRST = 2
+
+
+def batch(s: RunningServer, folder: Path, texts: list[str] = TEXTS, **job: Any) -> Asked:
+    return ask(
+        openai_backend(s.url),
+        ask_about(texts),
+        folder,
+        options=RequestOptions(prices=PRICES),
+        batch_folder=folder / "batches",
+        **job,
+    )
+
+
+def test_gives_the_same_answers_at_its_own_price(tmp_path: Path) -> None:
+    with serving() as s:
+        asked = batch(s, tmp_path / "batch")
+        live_calls, bodies = s.server.calls, list(s.server.batches.bodies)
+        s.server.bodies.clear()
+        live = ask(
+            openai_backend(s.url),
+            ask_about(TEXTS),
+            tmp_path / "live",
+            options=RequestOptions(prices=PRICES),
+        )
+        sent_live = [body for body in s.server.bodies if "Review:" in str(body)]
+    assert live_calls == FIRST
+    assert asked.labels == EXPECTED == live.labels
+    assert asked.rows[0].probabilities == live.rows[0].probabilities
+    assert [row.cost for row in asked.rows] == [(row.cost or 0) / 2 for row in live.rows]
+    assert not any(row.saved for row in asked.rows)
+    assert sorted(map(json.dumps, bodies)) == sorted(map(json.dumps, sent_live))
+    assert not (tmp_path / "batch" / "batches").exists()
+
+
+def test_repeated_questions_are_sent_once(tmp_path: Path) -> None:
+    with serving() as s:
+        asked = batch(s, tmp_path, ["I love it"] * 4)
+        assert len(s.server.batches.bodies) == 1
+    assert asked.labels == ["positive"] * 4
+    assert [row.saved for row in asked.rows] == [False, True, True, True]
+
+
+def test_what_is_in_the_cache_is_not_sent(tmp_path: Path) -> None:
+    with serving() as s:
+        ask(openai_backend(s.url), ask_about(TEXTS[:10]), tmp_path, run="earlier")
+        batch(s, tmp_path)
+        assert len(s.server.batches.bodies) == 20
+        batch(s, tmp_path, run="later")
+        assert len(s.server.batches.batches) == 1
+
+
+def test_large_ones_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as s:
+        backend = openai_backend(s.url)
+        monkeypatch.setattr(type(backend), "batch_requests", 12)
+        asked = batch(s, tmp_path)
+        assert [len(b) for b in s.server.batches.sizes()] == [12, 12, 6]
+    assert asked.labels == EXPECTED
+
+
+def test_an_invalid_answer_is_repaired_live(tmp_path: Path) -> None:
+    with serving(enforces=(), text="Hm.") as s:
+        ask(openai_backend(s.url), ask_about(["warm up"]), tmp_path, run="finds out what it can")
+        calls = s.server.calls
+        s.server.behaviour = type(s.server.behaviour)(
+            enforces=(), text="Hm.", fault_words={"exactly one word": "say:neutral"}
+        )
+        asked = batch(s, tmp_path, ["I love it"])
+        assert s.server.calls == calls + 1
+    assert asked.labels == ["neutral"]
+    assert [answer.text for answer in asked.rows[0].answers] == ["Hm.", "neutral"]
+
+
+def test_stopping_and_going_on_submits_nothing_twice(tmp_path: Path) -> None:
+    with serving(batch="never") as s:
+        with pytest.raises(RequestsInterrupted):
+            batch(s, tmp_path, stop_requested=lambda: bool(s.server.batches.batches))
+        assert len(s.server.batches.batches) == 1
+        s.server.behaviour = type(s.server.behaviour)()
+        asked = batch(s, tmp_path)
+        assert len(s.server.batches.batches) == 1
+    assert asked.labels == EXPECTED
+
+
+def test_a_batch_whose_beginning_was_never_heard_of_is_found(tmp_path: Path) -> None:
+    """The connection breaks after the provider has made the batch."""
+    with serving(batch="lost") as s:
+        asked = batch(s, tmp_path)
+        assert len(s.server.batches.batches) == 1
+    assert asked.labels == EXPECTED
+
+
+def test_expired_requests_are_asked_for_live(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(batch="expired") as s:
+        asked = batch(s, tmp_path)
+        assert s.server.calls == FIRST + 15
+    assert asked.labels == EXPECTED
+    said = capsys.readouterr().err
+    assert "expired with 15 of 30 requests answered" in " ".join(said.split())
+    assert "15 requests of the batch have no answer" in said
+
+
+def test_a_failed_batch_ends_the_run_and_says_why(tmp_path: Path) -> None:
+    with serving(batch="failed") as s:
+        with pytest.raises(SentikitError, match=r"batch_0 failed: too many tokens\."):
+            batch(s, tmp_path)
+        s.server.behaviour = type(s.server.behaviour)()
+        assert batch(s, tmp_path).labels == EXPECTED
+
+
+def test_a_ceiling_below_the_worst_submits_nothing(tmp_path: Path) -> None:
+    with serving() as s:
+        with pytest.raises(InputError, match=r"may cost .* Nothing was submitted"):
+            batch(s, tmp_path, max_cost=0.004)
+        assert not s.server.batches.batches
+        asked = batch(s, tmp_path, max_cost=1.0)
+        assert asked.outcome is not None
+        opening, paid = asked.outcome.opening_cost, asked.outcome.tally.paid.known
+    assert opening is not None
+    assert paid is not None
+    assert paid > 0
