@@ -105,7 +105,7 @@ def compare(
     as_json: bool,
     report: Path | None,
 ) -> None:
-    """Judge runs and results files: scores, significance, cost, and which one to use.
+    """Judge runs: scores, significance, cost, and which one to use.
 
     RUN is a run's folder; FILE a CSV, TSV, JSON Lines or Parquet file of answers; PATH#encoder the
     encoder's opinion recorded in either. Without any, all finished runs under runs/ are compared.
