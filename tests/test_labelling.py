@@ -221,7 +221,7 @@ def test_a_long_pipe_is_labelled_in_flat_memory(model: Path) -> None:
         return int(done.stderr.splitlines()[-1])
 
     assert resource.getpagesize()
-    small, large = peak(20_000), peak(120_000)
+    small, large = peak(20_000), peak(60_000)
     assert large < small * 1.1
 
 
