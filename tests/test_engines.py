@@ -310,6 +310,19 @@ def test_without_deepspeed_the_command_to_install_it_is_named(
 
 
 @needs_deepspeed
+def test_a_deepspeed_too_old_to_be_right_is_refused(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "old/deepspeed-0.18.0.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: deepspeed\nVersion: 0.18.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "old"))
+    result = train(recipe, "run", "engine.name=deepspeed")
+    assert result.exit_code == 2
+    assert "needs deepspeed 0.19.8 or newer, here is 0.18.0" in result.output
+
+
+@needs_deepspeed
 def test_deepspeed_is_chosen_where_there_are_several_gpus() -> None:
     registry = default_registry()
     engines = {name: registry.load("register_engines", name) for name in ("torch", "deepspeed")}

@@ -33,6 +33,10 @@ from .configuration import Configuration, DeepSpeedSettings, configure
 from .lazy_adagrad import LazyAdagrad
 from .loss_scale import LossScale
 
+#: Earlier ones were tried: they apply fp16 steps that overflowed (0.18.9, 0.19.0, 0.19.5, 0.19.7)
+#: or lose gradients of all but the last micro-batch (0.18.0).
+OLDEST = "0.19.8"
+
 
 class InPrecision(nn.Module):
     """A model whose forward pass runs under autocast.
@@ -78,11 +82,7 @@ class DeepSpeedEngine(DistributedEngine):
         Raises:
             InputError: DeepSpeed is not installed, or its configuration cannot be used.
         """
-        if importlib.util.find_spec("deepspeed") is None:
-            raise InputError(
-                "The engine deepspeed needs the package deepspeed: "
-                "pip install 'sentikit[deepspeed]', or set engine.name=torch."
-            )
+        _check_installed()
         self._configuration = configure(self.settings)
         super().start(device)
         if self.device.type == "cpu":
@@ -102,7 +102,7 @@ class DeepSpeedEngine(DistributedEngine):
         """
         import deepspeed
 
-        self._model, self._groups, self._plan = model, groups, plan
+        self._model, self._groups, self._plan = model.to(self.device), groups, plan
         self._scale = LossScale.starting(plan.precision == "fp16")
         try:
             with _quiet():
@@ -246,6 +246,23 @@ class DeepSpeedEngine(DistributedEngine):
 
     def _names(self) -> dict[nn.Parameter, str]:
         return {p: name for group in self._groups for name, p in group.parameters.items()}
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("deepspeed") is None:
+        raise InputError(
+            "The engine deepspeed needs the package deepspeed: "
+            "pip install 'sentikit[deepspeed]', or set engine.name=torch."
+        )
+    from importlib.metadata import version
+
+    from packaging.version import Version
+
+    if Version(version("deepspeed")) < Version(OLDEST):
+        raise InputError(
+            f"The engine deepspeed needs deepspeed {OLDEST} or newer, here is "
+            f"{version('deepspeed')}: pip install --upgrade 'sentikit[deepspeed]'."
+        )
 
 
 def _import_deepspeed() -> None:

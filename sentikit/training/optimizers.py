@@ -30,7 +30,9 @@ class _OptimizerSettings(PartSettings):
 
         optimizer_class = getattr(torch.optim, type(self).__name__)
         arguments = self.model_dump(exclude={"name"})
-        if type(self).__name__ != "RMSprop":
+        on_cpu = all(p.device.type == "cpu" for group in groups for p in group["params"])
+        # torch has no fused RMSprop, and a fused Adagrad for the CPU alone.
+        if type(self).__name__ != "RMSprop" and (type(self).__name__ != "Adagrad" or on_cpu):
             arguments["fused"] = True
         built: torch.optim.Optimizer = optimizer_class(list(groups), **arguments)
         return built
