@@ -116,8 +116,9 @@ def push(run: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_pushing_uploads_the_folder(trained_run: Path) -> None:
+    Path(".env").write_text(f"HF_TOKEN={TOKEN}\n")
     with upload_server() as uploads:
-        done = push(trained_run, HF_ENDPOINT=uploads.address, HF_TOKEN=TOKEN)
+        done = push(trained_run, HF_ENDPOINT=uploads.address)
         assert done.returncode == 0, done.stderr
         assert f"Uploaded to {uploads.address}/jane/reviews" in done.stderr
     (created,) = uploads.created

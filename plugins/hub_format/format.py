@@ -59,16 +59,15 @@ class HubFormat(ModelFormat):
             InputError: the repository's name is malformed, or there is no token.
             SentikitError: the hub cannot be reached or refuses.
         """
-        from .pushing import check_push, push
+        from .pushing import needed_token, push
 
         repository = self.settings.push
-        if repository:
-            check_push(repository)
+        token = needed_token(repository) if repository else ""
         _copy_model(source.folder, folder)
         write_card(_facts(source, repository), folder / "README.md")
         if not repository:
             return ["Read README.md through before publishing it, and name a licence there."]
-        return [f"Uploaded to {push(folder, repository, self.settings.private)}."]
+        return [f"Uploaded to {push(folder, repository, token, self.settings.private)}."]
 
 
 def _copy_model(source: Path, folder: Path) -> None:

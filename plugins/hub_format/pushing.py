@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sentikit import InputError, SentikitError
+from sentikit import InputError, SentikitError, find_key, without_secrets
 
 _FORBIDDEN = (401, 403)
 
 
-def check_push(repository: str) -> None:
-    """Refuse, before anything is done, what cannot be pushed.
+def needed_token(repository: str) -> str:
+    """Return the token to push with, refusing before anything is done what cannot be pushed.
+
+    It comes from HF_TOKEN, in the environment or in ``.env``, or from ``hf auth login``.
 
     Raises:
         InputError: the repository's name is malformed, or there is no token.
@@ -28,14 +30,16 @@ def check_push(repository: str) -> None:
         ) from error
     if "/" not in repository:
         raise InputError(f"--push {repository!r} lacks the owner. Write owner/name.")
-    if not get_token():
+    token = find_key("HF_TOKEN") or get_token()
+    if not token:
         raise InputError(
             "Pushing needs a Hugging Face token with write access: set HF_TOKEN "
             "(https://huggingface.co/settings/tokens) or run: hf auth login"
         )
+    return token
 
 
-def push(folder: Path, repository: str, private: bool) -> str:
+def push(folder: Path, repository: str, token: str, private: bool) -> str:
     """Upload `folder` in one commit; return the repository's address.
 
     Raises:
@@ -48,7 +52,7 @@ def push(folder: Path, repository: str, private: bool) -> str:
 
     if not sys.stderr.isatty():
         disable_progress_bars()
-    hub = HfApi(library_name="sentikit")
+    hub = HfApi(token=token, library_name="sentikit")
     try:
         address = hub.create_repo(repository, private=private or None, exist_ok=True)
         hub.upload_folder(
@@ -58,7 +62,8 @@ def push(folder: Path, repository: str, private: bool) -> str:
         raise _explain(error.response.status_code, repository) from error
     # What the library's HTTP client raises where there is no network has no common ancestor.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = without_secrets(first_line, {"HF_TOKEN": token})
         raise SentikitError(
             f"Uploading to {repository!r} failed: the Hugging Face hub cannot be reached "
             f"({reason}). Try again later, or export without --push and then: "
