@@ -51,6 +51,10 @@ def serving(**behaviour: Any) -> Iterator[RunningServer]:
         ready.set()
         await stop.wait()
         await runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def work() -> None:
         loop.run_until_complete(serve())

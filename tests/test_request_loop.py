@@ -130,7 +130,8 @@ class TestFaults:
             asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path)
             refused = s.server.statuses["429"]
         assert asked.labels == EXPECTED
-        assert refused <= 25
+        # Twenty may be on their way when the first is refused; after that hardly any are.
+        assert refused <= 50
 
     def test_a_rejected_row_fails_alone(self, tmp_path: Path) -> None:
         with serving(fault_words={"number 3": "400:too long for the model"}) as s:

@@ -23,7 +23,7 @@ from sentikit.prompting.prices import Prices
 from sentikit.prompting.requesting.journal import AnswerJournal, Record, request_key
 from sentikit.prompting.requesting.ledger import Ledger
 from sentikit.prompting.requesting.pacing import Pacer
-from sentikit.prompting.requesting.retrying import Patience, backoff
+from sentikit.prompting.requesting.retrying import Patience, Tries
 from sentikit.prompting.requesting.tally import Tally
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
@@ -47,22 +47,22 @@ class CallReport:
     Attributes:
         request: what was asked.
         model: the backend's model.
+        began: seconds since the epoch.
+        attempt: from 1.
+        seconds: how long it took.
         answer: what came back, or None.
         error: why nothing came back, or None.
         cost: picodollars, or None.
-        began: seconds since the epoch.
-        seconds: how long it took.
-        attempt: from 1.
     """
 
     request: ChatRequest
     model: str
-    answer: Answer | None
-    error: str | None
-    cost: int | None
     began: float
-    seconds: float
     attempt: int
+    seconds: float = 0.0
+    answer: Answer | None = None
+    error: str | None = None
+    cost: int | None = None
 
 
 @dataclass(frozen=True)
@@ -161,26 +161,20 @@ class Caller:
 
     async def _ask(self, key: bytes, request: ChatRequest, row: int) -> Answered:
         """Try until there is an answer or no hope of one."""
-        failures = refusals = 0
-        first_failure = float("inf")
+        tries = Tries(self._jitter)
         while True:
             try:
-                return await self._try(key, request, row, 1 + failures + refusals)
+                return await self._try(key, request, row, tries)
             except RetryableError as error:
                 self._check_hope(error)
                 self.tally.retries += 1
-                if error.reason == "rate_limit":
-                    refusals += 1
-                    if refusals >= _MOST_REFUSALS:
-                        raise FailedCallError(error.message) from error
-                    continue
-                failures += 1
-                first_failure = min(first_failure, time.monotonic())
+                tries.fail(error)
                 # During an outage all rows fail; only where others succeed is this row to blame.
-                alone = self.patience.last_answer > first_failure
-                if failures >= self.tries and alone:
-                    raise FailedCallError(f"{error.message} ({failures} tries)") from error
-                await asyncio.sleep((error.retry_after or 0.0) + backoff(failures, self._jitter))
+                alone = self.patience.last_answer > tries.first_failure
+                if tries.refusals >= _MOST_REFUSALS or (tries.failures >= self.tries and alone):
+                    number = tries.number - 1
+                    raise FailedCallError(f"{error.message} ({number} tries)") from error
+                await asyncio.sleep(tries.wait(error))
 
     def _check_hope(self, error: RetryableError) -> None:
         """End the run in an outage; the last rows of one that was answered fail by themselves."""
@@ -194,12 +188,13 @@ class Caller:
         if self.stopping:
             raise StoppedError
 
-    async def _try(self, key: bytes, request: ChatRequest, row: int, attempt: int) -> Answered:
+    async def _try(self, key: bytes, request: ChatRequest, row: int, tries: Tries) -> Answered:
         """Make one try, with a slot and a reservation held."""
         reserved = await self._reserve(key, request)
         episode = await self._slot(key, reserved)
-        began, moment = time.time(), time.monotonic()
-        report = CallReport(request, self.backend.model, None, None, None, began, 0.0, attempt)
+        tries.begin()
+        moment = time.monotonic()
+        report = CallReport(request, self.backend.model, time.time(), tries.number)
         try:
             answer = await self._within_time(request)
         except BaseException as error:

@@ -18,6 +18,48 @@ def backoff(failures: int, source: random.Random) -> float:
     return wait * source.uniform(0.75, 1.25)
 
 
+class Tries:
+    """The tries of one call, each wait longer than the one before.
+
+    Args:
+        source: of jitter.
+    """
+
+    def __init__(self, source: random.Random) -> None:
+        self._source = source
+        self._failed_at: float | None = None
+        self._last_wait = 0.0
+        self.failures = 0
+        self.refusals = 0
+        self.first_failure = float("inf")
+
+    @property
+    def number(self) -> int:
+        """The number of the next try, from 1."""
+        return 1 + self.failures + self.refusals
+
+    def begin(self) -> None:
+        """Note that a try starts now."""
+        if self._failed_at is not None:
+            self._last_wait = time.monotonic() - self._failed_at
+
+    def fail(self, error: RetryableError) -> None:
+        """Count a failure."""
+        self._failed_at = time.monotonic()
+        if error.reason == "rate_limit":
+            self.refusals += 1
+        else:
+            self.failures += 1
+            self.first_failure = min(self.first_failure, self._failed_at)
+
+    def wait(self, error: RetryableError) -> float:
+        """Return the seconds until the next try: what the server asks for, or a back-off."""
+        if error.retry_after is not None:
+            return error.retry_after + self._source.uniform(0.01, 0.25)
+        longer = self._last_wait * self._source.uniform(1.25, 1.5)
+        return min(_LONGEST_WAIT, max(longer, backoff(self.number - 1, self._source)))
+
+
 class Patience:
     """Knows when the server last answered anything, so that an outage stops the run.
 
