@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
@@ -17,9 +16,8 @@ from sentikit import InputError, find_key, without_secrets
 from .failures import FailedResponse, failed_status, not_a_server, unreachable
 from .settings import OpenAISettings
 
-_CONNECT_SECONDS = 15.0
-#: Calls have a time limit in the core; this one only keeps a forgotten connection from living on.
-_LONGEST_CALL = 3600.0
+# Calls have a time limit in the core; this one only keeps a forgotten connection from living on.
+_TIMEOUT = httpx2.Timeout(3600.0, connect=15.0)
 _MOST_CONNECTIONS = 4096
 
 Result = TypeVar("Result")
@@ -55,8 +53,10 @@ class Connection:
             http_client=self._http,
         )
         given = {**self.client.default_headers, **self.client.auth_headers}
-        self._headers = {name: value for name, value in given.items() if isinstance(value, str)}
-        self._query = dict(settings.query) or None
+        headers = {name: value for name, value in given.items() if isinstance(value, str)}
+        self._headers = httpx2.Headers(headers)
+        self._addresses: dict[str, httpx2.URL] = {}
+        self._extensions = {"timeout": _TIMEOUT.as_dict()}
 
     async def post(
         self, path: str, body: Mapping[str, Any]
@@ -72,11 +72,15 @@ class Connection:
             FatalError: no call will.
         """
         content = json.dumps(body, separators=(",", ":")).encode("ascii")
-        address = self.settings.address + path
+        request = httpx2.Request(
+            "POST",
+            self._address(path),
+            headers=self._headers,
+            content=content,
+            extensions=self._extensions,
+        )
         try:
-            response = await self._http.post(
-                address, content=content, headers=self._headers, params=self._query
-            )
+            response = await self._http.send(request)
         except (httpx2.HTTPError, OSError) as error:
             raise unreachable(self.settings, error) from None
         value = _parsed(response.content)
@@ -86,6 +90,13 @@ class Connection:
         if not isinstance(value, dict):
             raise not_a_server(self.settings, response.headers, response.content)
         return value, response.headers
+
+    def _address(self, path: str) -> httpx2.URL:
+        """Return a path's whole address, parsed once."""
+        if path not in self._addresses:
+            query = dict(self.settings.query) or None
+            self._addresses[path] = httpx2.URL(self.settings.address + path, params=query)
+        return self._addresses[path]
 
     async def guard(self, call: Awaitable[Result]) -> Result:
         """Await a call of the SDK and turn its errors into the core's, without keys in them."""
@@ -134,7 +145,4 @@ def _secrets(settings: OpenAISettings) -> dict[str, str]:
 
 def _transport() -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=None)
-    timeout = httpx2.Timeout(_LONGEST_CALL, connect=_CONNECT_SECONDS)
-    if os.environ.get("SENTIKIT_HTTP") == "httpx":
-        return openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits)
-    return openai.DefaultAioHttpClient(timeout=timeout, limits=limits)
+    return openai.DefaultAioHttpClient(timeout=_TIMEOUT, limits=limits)
