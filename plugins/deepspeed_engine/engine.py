@@ -34,7 +34,7 @@ from .lazy_adagrad import LazyAdagrad
 from .loss_scale import LossScale
 
 #: Earlier ones were tried: they apply fp16 steps that overflowed (0.18.9, 0.19.0, 0.19.5, 0.19.7)
-#: or lose gradients of all but the last micro-batch (0.18.0).
+#: or come to another gradient when it is accumulated (0.18.0).
 OLDEST = "0.19.8"
 
 

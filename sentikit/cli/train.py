@@ -63,7 +63,8 @@ def train(
         if plots:
             check_plotting()
         if dry_run:
-            _print_plan(parts, as_json)
+            if speaks():
+                _print_plan(parts, as_json)
             return
         run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
         if nproc is not None and nproc > 1:

@@ -25,7 +25,7 @@ from sentikit.training.launching import LEFT_ALONE, launched_processes, process_
 MEETING_LIMIT = timedelta(minutes=10)
 #: Seconds between two looks at the store.
 _LOOK_EVERY = 0.5
-#: Seconds a process has to end by itself after another has failed.
+#: Seconds a process has to end by itself after another has failed, and its watch to stop looking.
 _GRACE = 5.0
 _FAILURES, _CODE, _STOPPED = "sentikit/failures", "sentikit/code", "sentikit/stopped"
 _LOST_CONTACT = ("gloo", "NCCL", "TCPStore", "Connection", "connect()")
@@ -86,7 +86,9 @@ class _Watch:
         self._thread.start()
 
     def end(self) -> None:
+        # A thread that still talks to the store while the interpreter ends aborts the process.
         self._done.set()
+        self._thread.join(_GRACE)
 
     def report(self, error: Exception) -> None:
         """Tell the others of a failure here.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
 import click
 
-from sentikit.prompting.prices import describe_cost
+from sentikit.prompting.prices import describe_cost, plain_usd
 from sentikit.prompting.requesting.tally import Tally
 from sentikit.runs.folder import JsonLinesLog
 
@@ -27,6 +28,7 @@ class RequestReporter:
         self._task: Any = None
         self._began = time.monotonic()
         self._said: set[str] = set()
+        self._tally = Tally()
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -55,10 +57,32 @@ class RequestReporter:
         if self._progress is not None:
             self._progress.stop()
         if self._log is not None:
+            self._log.write(self._summary())
             self._log.close()
+
+    def _summary(self) -> dict[str, Any]:
+        """Return what the log says of this sitting; a resumed run has several."""
+        tally = self._tally
+        return {
+            "kind": "requests",
+            "seconds": round(time.monotonic() - self._began, 3),
+            "rows": tally.rows,
+            "calls": tally.calls,
+            "saved_calls": tally.saved_calls,
+            "invalid": tally.invalid,
+            "failed": tally.failed,
+            "repaired": tally.repaired,
+            "retries": tally.retries,
+            "rate_limit_episodes": tally.limited,
+            "service_tiers": tally.tiers,
+            "usage": asdict(tally.usage),
+            "paid_usd": plain_usd(tally.paid.known),
+            "saved_usd": plain_usd(tally.saved.known),
+        }
 
     def update(self, tally: Tally, in_flight: int) -> None:
         """Renew the live line."""
+        self._tally = tally
         if self._progress is not None:
             seconds = max(1e-9, time.monotonic() - self._began)
             line = live_line(tally, in_flight, tally.rows / seconds)

@@ -190,6 +190,7 @@ async def _answer(
         except BudgetSpentError as error:
             raise _explain(error, tally) from error
         finally:
+            reporter.update(tally, 0)
             await backend.close()
         return RequestOutcome(tally, journal.opening_cost(job.run))
 
