@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from sentikit.keys import without_secrets as without_secrets
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
+    from sentikit.plotting.comparison import save_plots as save_plots
     from sentikit.prompting.backend import Answer as Answer
     from sentikit.prompting.backend import BackendError as BackendError
     from sentikit.prompting.backend import BackendSession as BackendSession
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from sentikit.runs.table import Labelling as Labelling
     from sentikit.runs.table import RunTable as RunTable
     from sentikit.teams.recorded import cascade as cascade
+    from sentikit.teams.recorded import compare_cascade as compare_cascade
     from sentikit.teams.recorded import vote as vote
     from sentikit.tracking import TrackedRun as TrackedRun
     from sentikit.tracking import Tracker as Tracker
@@ -151,6 +153,7 @@ _LAZY: dict[str, str] = {
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
     "compare": "sentikit.comparing.compare",
+    "compare_cascade": "sentikit.teams.recorded",
     "disk_errors": "sentikit.files",
     "export_model": "sentikit.classifier.exporting",
     "find_key": "sentikit.keys",
@@ -165,6 +168,7 @@ _LAZY: dict[str, str] = {
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
     "scheme_for_classes": "sentikit.data.labels",
+    "save_plots": "sentikit.plotting.comparison",
     "set_weights": "sentikit.classifier.loading",
     "vote": "sentikit.teams.recorded",
     "without_secrets": "sentikit.keys",

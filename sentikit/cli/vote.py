@@ -90,7 +90,7 @@ def _members(recipe: str, settings: tuple[str, ...]) -> tuple[tuple[str, ...], s
 
 
 def _print(judged: JudgedVote) -> None:
-    from sentikit.cli.tables import gained, print_table, scored
+    from sentikit.cli.tables import gained, print_sentence, print_table, scored
 
     counted = (
         f"{judged.unanimous / judged.rows:.1%} of {judged.rows:,} texts unanimous, "
@@ -105,4 +105,5 @@ def _print(judged: JudgedVote) -> None:
     for name, single in judged.worth.members.items():
         rows.append([name, *scored(single), gained(judged.worth.gains[name])])
     print_table("", columns, rows, columns[1:])
-    click.echo(counted)
+    click.echo()
+    print_sentence(counted)

@@ -58,7 +58,9 @@ def confusion_matrices(scores: Mapping[str, Scores]) -> Figure:
     predicted = [*gold, "invalid"] if invalid else gold
     cell = 0.62 if len(gold) <= _MOST_CLASSES_WITH_COUNTS else 0.4
     figure, panels = grid_of_panels(
-        len(scores), (0.35 + cell * len(predicted), 1.15 + cell * len(gold)), left=1.0
+        len(scores),
+        (0.35 + cell * len(predicted), 1.3 + cell * len(gold) + 0.06 * max(map(len, predicted))),
+        left=1.0,
     )
     for number, (axes, (name, own)) in enumerate(zip(panels, scores.items(), strict=True)):
         _draw(axes, own.confusion, predicted, cell / 1.05)
@@ -100,9 +102,8 @@ def _label_cells(
 
 
 def _label_classes(axes: Axes, rows: Sequence[str], columns: Sequence[str], scale: float) -> None:
-    crowded = (
-        max(len(name) for name in columns) > 11 * scale or len(columns) > _MOST_CLASSES_WITH_COUNTS
-    )
+    longest = max(len(name) for name in columns)
+    crowded = longest > _longest_upright(scale) or len(columns) > _MOST_CLASSES_WITH_COUNTS
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     for label in axes.get_xticklabels():
@@ -120,3 +121,8 @@ def _label_classes(axes: Axes, rows: Sequence[str], columns: Sequence[str], scal
     axes.set_yticks([number - 0.5 for number in range(1, len(rows))], minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="minor", length=0)
+
+
+def _longest_upright(scale: float) -> float:
+    """Return how many letters of a class fit below a cell."""
+    return 12 * scale / max(0.85, scale)
