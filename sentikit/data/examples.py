@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,12 @@ class Examples:
             ``source`` (or null).
         order: row numbers into `table`, or None for the table's own order. Choosing and shuffling
             change this alone, so that texts stay where they are, on disk if they came from there.
+        mapped: the files that `table` lies in, where it is on disk.
     """
 
     table: pa.Table
     order: NDArray[np.int64] | None = None
+    mapped: tuple[mmap.mmap, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def from_columns(
@@ -61,11 +64,12 @@ class Examples:
     def concatenate(cls, parts: Sequence[Examples]) -> Examples:
         """Put splits one after the other; nothing is copied."""
         table = pa.concat_tables([part.table for part in parts]) if parts else SCHEMA.empty_table()
+        mapped = tuple(file for part in parts for file in part.mapped)
         if all(part.order is None for part in parts):
-            return cls(table)
+            return cls(table, mapped=mapped)
         starts = np.cumsum([0] + [part.table.num_rows for part in parts])
         orders = [part.row_numbers() + start for part, start in zip(parts, starts, strict=False)]
-        return cls(table, np.concatenate(orders))
+        return cls(table, np.concatenate(orders), mapped)
 
     def __len__(self) -> int:
         return self.table.num_rows if self.order is None else len(self.order)
@@ -79,7 +83,8 @@ class Examples:
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Examples:
         """Return the examples at `rows`, in that order."""
         chosen = np.asarray(rows, dtype=np.int64)
-        return Examples(self.table, chosen if self.order is None else self.order[chosen])
+        order = chosen if self.order is None else self.order[chosen]
+        return replace(self, order=order)
 
     def column(self, name: str) -> list[Any]:
         """Return a whole column as Python values."""
@@ -109,16 +114,22 @@ class Examples:
     def replace_column(self, name: str, values: pa.Array) -> Examples:
         """Return examples with one column changed; `values` are in the table's own order."""
         position = SCHEMA.get_field_index(name)
-        return Examples(self.table.set_column(position, SCHEMA.field(position), values), self.order)
+        return replace(self, table=self.table.set_column(position, SCHEMA.field(position), values))
 
     def batches(self, rows: int = ROWS_PER_BATCH) -> Iterator[dict[str, list[Any]]]:
         """Yield the columns of up to `rows` examples at a time."""
+        for piece in self.pieces(rows):
+            yield piece.to_pydict()
+
+    def pieces(self, rows: int = ROWS_PER_BATCH) -> Iterator[pa.Table]:
+        """Yield tables of up to `rows` examples; what was read does not stay in memory."""
         for start in range(0, len(self), rows):
             if self.order is None:
-                piece = self.table.slice(start, rows)
+                yield self.table.slice(start, rows)
             else:
-                piece = self.table.take(self.order[start : start + rows])
-            yield piece.to_pydict()
+                yield self.table.take(self.order[start : start + rows])
+            for file in self.mapped:
+                _let_go(file)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over ids, texts, labels and sources in order: equal means same data."""
@@ -164,10 +175,10 @@ class ExamplesBuilder:
         self._flush()
         self._spool.close()
         self._file.flush()
-        with pa.memory_map(self._file.name) as mapped:
-            table = pa.ipc.open_file(mapped).read_all()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         self._file.close()
-        return Examples(table)
+        return Examples(table, mapped=(mapped,))
 
     def _flush(self) -> None:
         if not self._rows:
@@ -177,6 +188,12 @@ class ExamplesBuilder:
             self._spool = pa.ipc.new_file(self._file, SCHEMA)
         self._spool.write_batch(_batch(self._rows))
         self._rows = []
+
+
+def _let_go(file: mmap.mmap) -> None:
+    """Give back the memory that pages of a file take; they are read again when needed."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def canonical_text(text: str) -> str:
