@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import resource
 import statistics
 import subprocess
 import sys
@@ -189,7 +188,9 @@ def weigh(paths: list[str]) -> None:
     import sentikit
 
     sentikit.compare(paths)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    # Unlike getrusage's, this peak does not begin with that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
 
 def write_large(path: Path, rows: int, seed: int, shuffled: bool) -> None:
