@@ -15,8 +15,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = [command for page in PAGES for command in commands_of(page, ROOT)]
 
 
-def test_the_cli_reference_is_what_the_commands_say() -> None:
-    words = [sys.executable, str(ROOT / "docs" / "generate_cli_reference.py"), "--check"]
+@pytest.mark.parametrize("what", ["cli_reference", "architecture"])
+def test_what_is_made_from_the_code_is_up_to_date(what: str) -> None:
+    words = [sys.executable, str(ROOT / "docs" / f"generate_{what}.py"), "--check"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
