@@ -154,7 +154,7 @@ def stop_on_signal(context: click.Context, path: Path) -> Iterator[Any]:
 def _resume_command(context: click.Context, path: Path) -> str:
     import shlex
 
-    from sentikit.training.launching import command_arguments
+    from sentikit.processes.launching import command_arguments
 
     words = ["sentikit", *command_arguments(context, ["output", "resume"])]
     return shlex.join([*words, "--output", str(path), "--resume"])
