@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.errors import InputError
-
 if TYPE_CHECKING:
     from sentikit.comparing.results import Comparison
-    from sentikit.registry import Registry
     from sentikit.teams.judged import JudgedCascade
 
 #: Where runs go unless --output says otherwise.
@@ -84,18 +81,6 @@ def write_charts(
 
         for path in save_plots(comparison, plots, cascade):
             click.echo(f"Drawn: {path}", err=True)
-
-
-def needed_recipe(recipe: str | None, registry: Registry) -> str:
-    """Return the recipe, or list the choices where none was given.
-
-    Raises:
-        InputError: no recipe was given.
-    """
-    if recipe:
-        return recipe
-    names = ", ".join(registry.names("register_recipes"))
-    raise InputError(f"Which recipe? Choose one with --recipe: {names}; or give a YAML file.")
 
 
 MODEL = click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
