@@ -50,6 +50,11 @@ if TYPE_CHECKING:
     from sentikit.files import disk_errors as disk_errors
     from sentikit.files import read_json as read_json
     from sentikit.files import write_json as write_json
+    from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
+    from sentikit.finetuning.fine_tuner import FineTuner as FineTuner
+    from sentikit.finetuning.fine_tuner import FineTuningJob as FineTuningJob
+    from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
+    from sentikit.finetuning.fine_tuner import FineTuningSession as FineTuningSession
     from sentikit.hookspecs import Register as Register
     from sentikit.keys import find_key as find_key
     from sentikit.keys import key_source as key_source
@@ -114,6 +119,11 @@ _LAZY: dict[str, str] = {
     "ExamplesNeeded": "sentikit.prompting.strategy",
     "ExportSource": "sentikit.classifier.format",
     "FatalError": "sentikit.prompting.backend",
+    "FineTunedModel": "sentikit.finetuning.fine_tuner",
+    "FineTuner": "sentikit.finetuning.fine_tuner",
+    "FineTuningJob": "sentikit.finetuning.fine_tuner",
+    "FineTuningLimits": "sentikit.finetuning.fine_tuner",
+    "FineTuningSession": "sentikit.finetuning.fine_tuner",
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifier.head",
     "LLMBackend": "sentikit.prompting.backend",
