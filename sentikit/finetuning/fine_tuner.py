@@ -28,13 +28,11 @@ class FineTuningLimits:
         most_bytes: a file may have, or None.
         context: tokens one example may have, its answer included; None leaves it to the table of
             models.
-        most_epochs: the most times the examples may be gone through, or None.
     """
 
     fewest_examples: int = 1
     most_bytes: int | None = None
     context: int | None = None
-    most_epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +69,14 @@ class FineTunedModel:
         tokens: tokens that are billed, all epochs together; None where nothing is billed or the
             provider does not say.
         metrics: losses and the like, for ``metrics.json``; intermediate models as ``checkpoints``.
+        seconds: of training, all sittings together, where it was done here; else None.
     """
 
     model: str | Path
     llm: Mapping[str, Any] = field(default_factory=dict)
     tokens: int | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 class FineTuningSession(Protocol):
@@ -91,6 +91,9 @@ class FineTuningSession(Protocol):
         Known kinds: ``step`` (``step``, ``steps`` in all, ``loss``, ``validation_loss``…),
         ``epoch`` and ``event`` (``message``).
         """
+
+    def rewind(self, step: int, epochs: int = 0) -> None:
+        """Forget what was logged after a step, and after an epoch: it comes again."""
 
     def recall(self, key: str) -> Any:
         """Return what was remembered in this run under `key` (JSON), or None."""
