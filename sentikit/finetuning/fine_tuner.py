@@ -85,6 +85,9 @@ class FineTuningSession(Protocol):
     def say(self, message: str) -> None:
         """Tell the user, once."""
 
+    def alert(self, title: str, text: str) -> None:
+        """Say a text, and pass it to the run's trackers: what deserves a look at once."""
+
     def record(self, record: Mapping[str, Any]) -> None:
         """Take a line of the log, shown live: JSON values with ``kind`` and, mostly, ``step``.
 

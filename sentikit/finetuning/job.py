@@ -24,6 +24,7 @@ from sentikit.finetuning.estimating import (
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuningJob
 from sentikit.finetuning.preparing import FILES, Preparation, PreparedReport
 from sentikit.finetuning.recording import RunSession
+from sentikit.prompting.backend import FatalError, RejectedError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder, choose_run_folder
@@ -210,7 +211,10 @@ class FineTuning:
             refuse_cost(self.estimate, options.max_cost)
         if options.resume:
             self._refuse_other(run)
-        self.parts.fine_tuner.check(session)
+        try:
+            self.parts.fine_tuner.check(session)
+        except (FatalError, RejectedError) as error:
+            raise InputError(error.message) from error
         self._write(run, options.resume, run_folder.RUNNING)
         return self.fingerprint
 

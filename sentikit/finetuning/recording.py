@@ -66,6 +66,11 @@ class RunSession:
             self._said.add(message)
             self._line.say(message)
 
+    def alert(self, title: str, text: str) -> None:
+        """Tell the user and the trackers something."""
+        self.say(text)
+        self._trackers.alert(title, text)
+
     def record(self, record: Mapping[str, Any]) -> None:
         """Write a line of the log and show it."""
         if not self._speaks:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sentikit.checking import Problem, check_part, refuse, split_options, validate
+from sentikit.errors import InputError
+from sentikit.finetuning.using import FineTunedRun, check_taught, find_fine_tuned
 from sentikit.prompting.backend import LLMBackend
 from sentikit.prompting.section import LLMOptions
 from sentikit.recipe.kinds import refuse_other_kind
@@ -28,11 +30,13 @@ class PromptParts(StrategyParts):
         llm: answers the messages.
         llm_options: the core's keys of the section.
         trackers: where the run is shown besides, by name.
+        fine_tuned: the run that made the model, where one here did.
     """
 
     llm: LLMBackend
     llm_options: LLMOptions
     trackers: Mapping[str, Tracker]
+    fine_tuned: FineTunedRun | None = None
 
 
 def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
@@ -60,6 +64,9 @@ def check_prompt(
     made, problems = made | found, problems + more
     made["trackers"], more = check_trackers(registry, recipe.values.get("trackers", []))
     problems += more
+    if not problems and made["fine_tuned"]:
+        options, classes = made["strategy_options"], made["dataset"].scheme.classes
+        problems += check_taught(made["fine_tuned"], made["strategy"], options, classes, registry)
     if problems or settings is None:
         return None, problems
     return PromptParts(recipe=recipe, split=settings.split, **made), []
@@ -68,11 +75,15 @@ def check_prompt(
 def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
     if not isinstance(raw, Mapping):
         return {}, []
-    core, own = split_options(LLMOptions, raw)
+    try:
+        run = find_fine_tuned(raw)
+    except InputError as error:
+        return {}, [Problem(("llm", "model"), error.message)]
+    core, own = split_options(LLMOptions, run.section(raw) if run else raw)
     options, problems = validate(LLMOptions, core, ("llm",))
     known = ["backend", *LLMOptions.model_fields]
     part, more = check_part(registry, "register_llm_backends", own, ("llm",), known, "backend")
     problems += more
     if part is not None and not isinstance(part, LLMBackend):
         problems.append(Problem(("llm", "backend"), f"{raw['backend']!r} is not an LLMBackend."))
-    return {"llm": part, "llm_options": options}, problems
+    return {"llm": part, "llm_options": options, "fine_tuned": run}, problems
