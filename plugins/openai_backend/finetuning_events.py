@@ -36,8 +36,11 @@ class EventStream:
         """Losses and accuracies by step, in order, so far."""
         return [self._steps[step] for step in sorted(self._steps)]
 
-    async def fresh(self) -> list[dict[str, Any]]:
+    async def fresh(self, complete: bool = False) -> list[dict[str, Any]]:
         """Return the log's records of events not seen before, the oldest first.
+
+        Args:
+            complete: look through all of them, for those that were listed out of order.
 
         Raises:
             BackendError: the server fails.
@@ -49,7 +52,8 @@ class EventStream:
             page = await self._page(after)
             new = [event for event in page.data if event.id not in self._seen]
             found |= {event.id: event for event in new}
-            if not new or not page.has_more or page.data[-1].id == after:
+            known = not new and not complete
+            if known or not page.data or not page.has_more or page.data[-1].id == after:
                 break
             after = page.data[-1].id
         # Only now: a page that fails half-way leaves them to the next look.

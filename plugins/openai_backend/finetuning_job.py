@@ -202,7 +202,7 @@ class RemoteJob:
         while not self._session.stop_requested():
             try:
                 job = await self._calls.once(self._jobs.retrieve(identifier))
-                for record in await events.fresh():
+                for record in await events.fresh(complete=job.status in _ENDED):
                     self._session.record(record)
                 answered, failures = time.monotonic(), 0
             except RetryableError as error:
