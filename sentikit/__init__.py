@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     from sentikit.keys import without_secrets as without_secrets
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
+    from sentikit.processes.commands import joined_processes as joined_processes
+    from sentikit.processes.commands import launch_processes as launch_processes
+    from sentikit.processes.commands import typed_command as typed_command
     from sentikit.prompting.backend import Answer as Answer
     from sentikit.prompting.backend import BackendError as BackendError
     from sentikit.prompting.backend import BackendSession as BackendSession
@@ -105,9 +108,6 @@ if TYPE_CHECKING:
     from sentikit.training.fitting import Lesson as Lesson
     from sentikit.training.fitting import fit as fit
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
-    from sentikit.training.processes import joined_processes as joined_processes
-    from sentikit.training.processes import launch_processes as launch_processes
-    from sentikit.training.processes import typed_command as typed_command
     from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.trainer import Interrupted as Interrupted
     from sentikit.training.trainer import Labelled as Labelled
@@ -194,9 +194,9 @@ _LAZY: dict[str, str] = {
     "flat_numbers": "sentikit.tracking",
     "folder_writer": "sentikit.files",
     "hub_splits": "sentikit.data.hub",
-    "joined_processes": "sentikit.training.processes",
+    "joined_processes": "sentikit.processes.commands",
     "key_source": "sentikit.keys",
-    "launch_processes": "sentikit.training.processes",
+    "launch_processes": "sentikit.processes.commands",
     "load": "sentikit.classifier.loading",
     "load_from_hub": "sentikit.data.hub",
     "open_dataset": "sentikit.data.opening",
@@ -207,7 +207,7 @@ _LAZY: dict[str, str] = {
     "read_weights": "sentikit.weights",
     "scheme_for_classes": "sentikit.data.labels",
     "set_weights": "sentikit.classifier.loading",
-    "typed_command": "sentikit.training.processes",
+    "typed_command": "sentikit.processes.commands",
     "vote": "sentikit.teams.recorded",
     "without_secrets": "sentikit.keys",
     "write_json": "sentikit.files",

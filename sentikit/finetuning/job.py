@@ -337,20 +337,9 @@ def open_fine_tuning(
         InputError: no such recipe, or anything wrong with it; all problems at once.
     """
     from sentikit.recipe.finetune_parts import finetune_parts
+    from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
 
     known = registry or default_registry()
-    if recipe is None:
-        names = ", ".join(_recipes(known))
-        raise InputError(f"Which recipe? Choose one with --recipe: {names}; or give a YAML file.")
-    return FineTuning(finetune_parts(resolve_recipe(recipe, settings, known), known), known)
-
-
-def _recipes(registry: Registry) -> Iterator[str]:
-    from sentikit.recipe.kinds import kind_of
-    from sentikit.recipe.resolving import resolve_recipe
-
-    for name in registry.names("register_recipes"):
-        with contextlib.suppress(InputError):
-            if kind_of(resolve_recipe(name, registry=registry)) == KIND:
-                yield name
+    name = needed_recipe(recipe, KIND, known)
+    return FineTuning(finetune_parts(resolve_recipe(name, settings, known), known), known)

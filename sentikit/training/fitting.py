@@ -93,8 +93,8 @@ def fit(
     """
     trainer = _trainer(lesson, settings, place, session)
     notes = list(remarks(trainer))
-    checkpoint = trainer.checkpoints.latest(place.identity)
-    state = trainer.restore(checkpoint) if checkpoint else TrainingState(place.identity)
+    checkpoint = trainer.checkpoints.latest(place.identity) if place.engine.speaks else None
+    state = trainer.restore(checkpoint) or TrainingState(place.identity)
     if place.engine.speaks:
         session.rewind(state.step, state.epoch)
         trainer.journal = _SessionJournal(session, trainer.total_steps())

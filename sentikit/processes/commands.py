@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import click
 
 from sentikit.devices import check_gpus
-from sentikit.training.failing_together import failing_together
-from sentikit.training.launching import (
+from sentikit.processes.failing_together import failing_together
+from sentikit.processes.launching import (
     command_arguments,
     join_slurm,
     launch,
