@@ -14,7 +14,7 @@ class LoraSettings(PartSettings):
 
     rank: int = Field(16, ge=1, description="columns of each low-rank matrix")
     alpha: float = Field(32, gt=0, description="what is added is multiplied by alpha / rank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="of the adapter's inputs, in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapter's inputs, in training")
     targets: str | list[str] = Field(
         "all-linear", description="all-linear, or names of layers, as [q_proj, v_proj]"
     )

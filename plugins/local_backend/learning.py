@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sentikit import Labelled, Message, MicroBatch
 
-from .answer_scores import left_padded, positions, score_answers
+from .answer_scores import TokenBatch, score_answers
 from .conversation import Conversation, Tokens
 
 
@@ -42,11 +42,14 @@ class AnswerModel(nn.Module):
             lambda module, keys: _keep(keys.missing_keys, trained)
         )
 
-    def forward(self, ids: Tensor, mask: Tensor, answers: Tensor | None = None) -> Tensor:
+    def forward(
+        self, shared: Tensor, ids: Tensor, mask: Tensor, answers: Tensor | None = None
+    ) -> Tensor:
         """Return log-probabilities.
 
         Args:
-            ids: of the prompts, each with its answer where `answers` is given; (rows, tokens).
+            shared: see `TokenBatch`.
+            ids: of the prompts; where `answers` is given, each goes on with its answer.
             mask: 1 for a token, 0 for padding.
             answers: the ids of the last tokens, (rows, longest answer), -100 before a shorter one.
 
@@ -54,16 +57,10 @@ class AnswerModel(nn.Module):
             Of the answer given, (rows,), or of each label, (rows, labels).
         """
         if answers is None:
-            return score_answers(self.model, ids, mask, self._answers)
+            return score_answers(self.model, TokenBatch(shared, ids, mask), self._answers)
         # Each token is predicted by the one before; the last predicts nothing that is learnt.
-        read = mask[:, :-1]
-        output = self.model(
-            input_ids=ids[:, :-1],
-            attention_mask=read,
-            position_ids=positions(read),
-            use_cache=False,
-            logits_to_keep=answers.shape[1],
-        )
+        batch = TokenBatch(shared, ids[:, :-1], mask[:, :-1])
+        output, _ = batch.read(self.model, keep=answers.shape[1])
         losses = nn.functional.cross_entropy(
             output.logits.float().flatten(0, 1), answers.flatten(), reduction="none"
         )
@@ -128,14 +125,14 @@ class LearntConversations:
         """Return the inputs of `AnswerModel` for some rows."""
         starts, lengths = np.concatenate([[0], self.ends[:-1]]), self.lengths
         texts = [self.tokens[starts[row] : starts[row] + lengths[row]] for row in rows]
-        ids, mask = left_padded(texts)
         if not self.shown:
-            return ids, mask
+            return TokenBatch.of(texts, apart=1)
         longest = int(self.answers[rows].max())
-        answers = ids[:, -longest:].clone()
+        batch = TokenBatch.of(texts, apart=longest + 1)
+        answers = batch.ids[:, -longest:].clone()
         for number, row in enumerate(rows):
             answers[number, : longest - self.answers[row]] = -100
-        return ids, mask, answers
+        return *batch, answers
 
 
 def read_conversations(

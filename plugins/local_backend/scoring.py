@@ -11,7 +11,7 @@ import torch
 from sentikit import ChatRequest, choose_device, choose_precision
 
 from .adapters import load_answering_model
-from .answer_scores import left_padded, score_answers
+from .answer_scores import TokenBatch, score_answers
 from .conversation import Conversation
 from .loading import DTYPES, context_of
 from .settings import LocalSettings
@@ -83,10 +83,9 @@ class LabelScorer:
     @torch.inference_mode()
     def score(self, tasks: Sequence[ScoringTask]) -> list[dict[str, float]]:
         """Return label to log-probability for tasks with the same answers."""
-        ids, mask = left_padded([task.prompt for task in tasks])
-        scores = score_answers(
-            self._model, ids.to(self._device), mask.to(self._device), tasks[0].answers
-        )
+        batch = TokenBatch.of([task.prompt for task in tasks], apart=1)
+        batch = TokenBatch(*(tensor.to(self._device) for tensor in batch))
+        scores = score_answers(self._model, batch, tasks[0].answers)
         return [
             dict(zip(task.labels, row, strict=True))
             for task, row in zip(tasks, scores.double().tolist(), strict=True)
