@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,8 @@ from typing import Any
 from sentikit.checking import check_part, refuse
 from sentikit.classifier.format import ExportSource, ModelFormat
 from sentikit.classifier.loading import find_model_folder
-from sentikit.classifier.saving import replace_folder
 from sentikit.errors import InputError
-from sentikit.files import disk_errors
+from sentikit.files import folder_writer
 from sentikit.registry import Registry, default_registry
 
 
@@ -49,15 +46,8 @@ def export_model(
     target = Path(folder)
     _check_free(target)
     source = ExportSource(Path(path), find_model_folder(Path(path), registry), registry)
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            remarks = model_format.export(source, temporary)
-            replace_folder(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return remarks
+    with folder_writer(target) as temporary:
+        return model_format.export(source, temporary)
 
 
 def _check_free(folder: Path) -> None:

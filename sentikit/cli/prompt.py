@@ -121,8 +121,10 @@ def _estimate(
     import json
 
     from sentikit.prompting.estimating import estimate
+    from sentikit.prompting.job import refuse_missing
     from sentikit.prompting.requesting.running import CACHE
 
+    refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
     found = estimate(parts.llm, _questions(parts, limit), parts.llm_options, cache, batch)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.to_text())

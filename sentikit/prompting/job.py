@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
+from sentikit.finetuning.using import missing_run
 from sentikit.prompting.asking import PromptRow, label_reader, questions
 from sentikit.prompting.briefing import Briefing, brief
 from sentikit.prompting.prices import usd
@@ -88,6 +89,17 @@ def prompt(
         return _PromptJob(parts, run, split, options, registry or default_registry()).run()
 
 
+def refuse_missing(parts: PromptParts) -> None:
+    """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet.
+
+    Raises:
+        InputError: it is not there; says how to make it.
+    """
+    missing = missing_run(parts.llm.model)
+    if missing:
+        raise InputError(missing)
+
+
 class _PromptJob:
     """The steps of an LLM run, in order."""
 
@@ -117,6 +129,7 @@ class _PromptJob:
     def run(self) -> FinishedPrompting:
         """Ask everything and write everything."""
         log = JsonLinesLog(self.folder.path / run_folder.LOG)
+        refuse_missing(self.parts)
         if self.options.batch:
             needed_batches(self.parts.llm)
         check_backend(self.parts.llm, self.job, RequestReporter(0))
