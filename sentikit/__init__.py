@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from sentikit.runs.table import RunTable as RunTable
     from sentikit.teams.recorded import cascade as cascade
     from sentikit.teams.recorded import vote as vote
+    from sentikit.tracking import LLMCall as LLMCall
     from sentikit.tracking import TrackedRun as TrackedRun
     from sentikit.tracking import Tracker as Tracker
     from sentikit.tracking import flat_numbers as flat_numbers
@@ -117,6 +118,7 @@ _LAZY: dict[str, str] = {
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifier.head",
     "LLMBackend": "sentikit.prompting.backend",
+    "LLMCall": "sentikit.tracking",
     "Labelling": "sentikit.runs.table",
     "Message": "sentikit.prompting.messages",
     "ModelFormat": "sentikit.classifier.format",
