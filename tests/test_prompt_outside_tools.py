@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from llm_fixtures import LABELS, ask, ask_about, openai_backend, serving
 from openai_contract import Recorder, judged_by
-from outside_tools import llama_server, llmock, small_llm
+from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
 from sentikit.prompting.job import PromptOptions, prompt
@@ -130,7 +131,8 @@ def test_a_real_server_is_held_to_the_labels(guarantee: str, llama: str, tmp_pat
 
 
 def test_the_small_llm_runs_in_this_process_too(tmp_path: Path) -> None:
-    pytest.importorskip("gguf")
+    if importlib.util.find_spec("gguf") is None:
+        missing("gguf")
     backend_class = default_registry().load("register_llm_backends", "local")
     settings = backend_class.Settings(model=str(small_llm()), precision="fp32", device="cpu")
     texts = ["I love it, it is great!", "I hate it, it is awful and bad."]

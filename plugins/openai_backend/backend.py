@@ -92,6 +92,10 @@ class OpenAIBackend(BatchBackend):
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
         return {"url": self.settings.address, "query": dict(self.settings.query), "body": body}
 
+    def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
+        """Return the body that is sent, less model and messages."""
+        return {k: v for k, v in self.body(request).items() if k not in ("model", "messages")}
+
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """Return the body that is sent."""
         settings, abilities = self.settings, self.abilities

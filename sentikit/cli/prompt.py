@@ -131,7 +131,7 @@ def _estimate(
 
 
 @contextmanager
-def stop_on_signal(context: click.Context, path: Path) -> Iterator[Any]:
+def stop_on_signal(context: click.Context, path: Path | None) -> Iterator[Any]:
     """Turn the first Ctrl-C (or SIGTERM) into a saved stop, the second into an immediate one."""
     from sentikit.prompting.requesting.loop import RequestsInterrupted
 
@@ -154,13 +154,15 @@ def stop_on_signal(context: click.Context, path: Path) -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def _resume_command(context: click.Context, path: Path) -> str:
+def _resume_command(context: click.Context, path: Path | None) -> str:
     import shlex
 
     from sentikit.processes.launching import command_arguments
 
     words = ["sentikit", *command_arguments(context, ["output", "resume"])]
-    return shlex.join([*words, "--output", str(path), "--resume"])
+    if path is not None:
+        words += ["--output", str(path)]
+    return shlex.join([*words, "--resume"])
 
 
 def _print_result(finished: FinishedPrompting, as_json: bool) -> None:

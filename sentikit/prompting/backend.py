@@ -238,6 +238,10 @@ class LLMBackend(Part, ABC):
         of it.
         """
 
+    def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
+        """Return what is sent beside the messages (JSON values), for trackers; no key or secret."""
+        return {"temperature": request.temperature, "max_tokens": request.max_tokens}
+
     @abstractmethod
     async def ask(self, request: ChatRequest) -> Answer:
         """Make one call.

@@ -107,10 +107,11 @@ def member_path(member: str, runs: Path, registry: Registry) -> str:
     """
     if is_recorded(member):
         return member
-    path = runs / member
+    recipe = resolve_recipe(member, registry=registry)
+    path = runs / recipe.name
     if RunFolder(path).status == run_folder.FINISHED:
         return str(path)
-    kind = kind_of(resolve_recipe(member, registry=registry))
+    kind = kind_of(recipe)
     raise InputError(
         f"The recipe {member!r} has no finished run at {path}. Make it first: sentikit {kind} "
         f"--recipe {member} --output {path}; or name another run in its place."
