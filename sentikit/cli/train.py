@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, needed_recipe
+from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
     from sentikit.processes.failing_together import Together
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @OUTPUT
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option("--nproc", type=click.IntRange(min=1), help="Processes to start on this machine.")
+@NPROC
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
@@ -67,8 +68,11 @@ def train(
                 _print_plan(parts, as_json)
             return
         run = _run_folder(output, parts.recipe.name, resume)
-        if nproc is not None and nproc > 1:
-            _launch(context, parts, nproc, device)
+        if nproc:
+            from sentikit.training.preparing import check_processes
+
+            check_processes(parts.training, nproc)
+            start_processes(context, nproc, device)
         with _stop_on_signal(context, run.path, together) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
@@ -100,17 +104,6 @@ def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     if not speaks():
         return RunFolder(output or RUNS / name)
     return choose_run_folder(output, name, resume, RUNS, job_id())
-
-
-def _launch(context: click.Context, parts: TrainParts, processes: int, device: str) -> None:
-    """Do the command in several processes and end with their exit code."""
-    from sentikit.devices import check_gpus
-    from sentikit.processes.launching import command_arguments, launch
-    from sentikit.training.preparing import check_processes
-
-    check_processes(parts.training, processes)
-    check_gpus(device, processes)
-    raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
 
 
 def _print_plan(parts: Any, as_json: bool) -> None:
