@@ -89,6 +89,9 @@ if TYPE_CHECKING:
     from sentikit.training.distributed_engine import DistributedEngine as DistributedEngine
     from sentikit.training.engine import Engine as Engine
     from sentikit.training.engine import StepPlan as StepPlan
+    from sentikit.training.memory import MemoryNeed as MemoryNeed
+    from sentikit.training.memory import ModelSize as ModelSize
+    from sentikit.training.memory import replicated as replicated
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
     from sentikit.weights import read_weights as read_weights
     from sentikit.weights import write_weights as write_weights
@@ -119,7 +122,9 @@ _LAZY: dict[str, str] = {
     "LLMBackend": "sentikit.prompting.backend",
     "Labelling": "sentikit.runs.table",
     "Message": "sentikit.prompting.messages",
+    "MemoryNeed": "sentikit.training.memory",
     "ModelFormat": "sentikit.classifier.format",
+    "ModelSize": "sentikit.training.memory",
     "Needs": "sentikit.prompting.strategy",
     "OpenedDataset": "sentikit.data.opening",
     "Opinion": "sentikit.prompting.strategy",
@@ -164,6 +169,7 @@ _LAZY: dict[str, str] = {
     "read_rows": "sentikit.data.tabular",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
+    "replicated": "sentikit.training.memory",
     "scheme_for_classes": "sentikit.data.labels",
     "set_weights": "sentikit.classifier.loading",
     "vote": "sentikit.teams.recorded",

@@ -56,7 +56,7 @@ def train(
     """
     from sentikit.plotting import check_plotting
     from sentikit.processes.failing_together import failing_together
-    from sentikit.processes.launching import join_slurm, speaks
+    from sentikit.processes.launching import join_slurm, process_count, speaks
 
     os.environ.update(join_slurm())
     with failing_together() as together:
@@ -65,7 +65,7 @@ def train(
             check_plotting()
         if dry_run:
             if speaks():
-                _print_plan(parts, as_json)
+                _print_plan(parts, nproc or process_count(), as_json)
             return
         run = _run_folder(output, parts.recipe.name, resume)
         if nproc:
@@ -106,12 +106,12 @@ def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     return choose_run_folder(output, name, resume, RUNS, job_id())
 
 
-def _print_plan(parts: Any, as_json: bool) -> None:
+def _print_plan(parts: TrainParts, processes: int, as_json: bool) -> None:
     import json
 
     from sentikit.training.planning import plan_training
 
-    plan = plan_training(parts)
+    plan = plan_training(parts, processes)
     click.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.to_text())
 
 
