@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentikit.data.examples import Examples, canonical_text
+from sentikit.data.examples import Examples
+from sentikit.data.made_ids import canonical_text
 from sentikit.errors import InputError
 
 Rows = NDArray[np.int64]
