@@ -72,6 +72,8 @@ def work(name: str, processes: int) -> None:
     settings = {"stage": int(stage)} if stage else {}
     engine = engine_class(engine_class.Settings(**settings))
     engine.start("cpu")
+    with torch.device("meta"):
+        encoder()  # imports what any model needs
     before = own_memory()
     peak = Peak()
     model = encoder()

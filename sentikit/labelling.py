@@ -24,19 +24,28 @@ Row = Mapping[str, Any]
 Write = Callable[[Row, Prediction | None], None]
 
 
+def check_shareable(file: str, processes: int) -> None:
+    """Refuse several processes on standard input.
+
+    Raises:
+        InputError: there are several, and each would have to read it all.
+    """
+    if file == "-" and processes > 1:
+        raise InputError(
+            f"{processes} processes cannot share standard input: each reads all texts. "
+            "Save them in a file and name it."
+        )
+
+
 def open_input(file: str, kind: str | None, processes: int = 1) -> Rows:
     """Open a file, or standard input for ``-``.
 
     Raises:
-        InputError: it cannot be read, is a terminal, or a pipe that several processes would share.
+        InputError: it cannot be read, is a terminal, or is to be shared by several processes.
     """
+    check_shareable(file, processes)
     if file != "-":
         return read_rows(file, kind)
-    if processes > 1:
-        raise InputError(
-            f"{processes} processes cannot share standard input: each reads the texts from the "
-            "beginning. Save them in a file and name it."
-        )
     if sys.stdin.isatty():
         raise InputError(
             "There is nothing to label: name a file, or pipe texts in, one a line "

@@ -59,8 +59,9 @@ def predict(
     """
     from sentikit import load
     from sentikit.devices import set_threads
-    from sentikit.labelling import help_label, label_rows, open_input, open_output
+    from sentikit.labelling import check_shareable, help_label, label_rows, open_input, open_output
 
+    check_shareable(file, nproc or 1)
     start_processes(context, nproc, device)
     with joined_processes(device) as group, open_input(file, input_format, group.processes) as rows:
         set_threads(threads)

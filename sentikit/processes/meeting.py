@@ -33,7 +33,7 @@ def meeting_store() -> Any:
     """
     # Set before torch is loaded: its traces of lost connections tell a user nothing.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from torch.distributed import PrefixStore
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     try:
