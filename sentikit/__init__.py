@@ -110,6 +110,9 @@ if TYPE_CHECKING:
     from sentikit.training.fitting import FittingPlace as FittingPlace
     from sentikit.training.fitting import Lesson as Lesson
     from sentikit.training.fitting import fit as fit
+    from sentikit.training.memory import MemoryNeed as MemoryNeed
+    from sentikit.training.memory import ModelSize as ModelSize
+    from sentikit.training.memory import replicated as replicated
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
     from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.trainer import Interrupted as Interrupted
@@ -158,7 +161,9 @@ _LAZY: dict[str, str] = {
     "LoopSettings": "sentikit.training.settings",
     "Message": "sentikit.prompting.messages",
     "MicroBatch": "sentikit.training.batches",
+    "MemoryNeed": "sentikit.training.memory",
     "ModelFormat": "sentikit.classifier.format",
+    "ModelSize": "sentikit.training.memory",
     "Needs": "sentikit.prompting.strategy",
     "OpenedDataset": "sentikit.data.opening",
     "Opinion": "sentikit.prompting.strategy",
@@ -210,6 +215,7 @@ _LAZY: dict[str, str] = {
     "read_rows": "sentikit.data.tabular",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
+    "replicated": "sentikit.training.memory",
     "scheme_for_classes": "sentikit.data.labels",
     "save_plots": "sentikit.plotting.comparison",
     "set_weights": "sentikit.classifier.loading",

@@ -24,12 +24,14 @@ from sentikit import (
     DistributedEngine,
     Hardware,
     InputError,
+    MemoryNeed,
+    ModelSize,
     ParameterGroup,
     StepPlan,
     autocast,
 )
 
-from .configuration import Configuration, DeepSpeedSettings, configure
+from .configuration import BUCKET, Configuration, DeepSpeedSettings, configure
 from .lazy_adagrad import LazyAdagrad
 from .loss_scale import LossScale
 
@@ -120,6 +122,12 @@ class DeepSpeedEngine(DistributedEngine):
                 f"engine.config: DeepSpeed refuses {self._configuration.path}: {reason}"
             ) from error
         self._tell_scale()
+
+    def memory(self, size: ModelSize, processes: int) -> dict[str, MemoryNeed]:
+        """Return what a process needs at each stage; offloads are not counted."""
+        from .memory import need
+
+        return {f"stage {stage}": need(size, stage, processes, BUCKET) for stage in range(4)}
 
     def remarks(self) -> list[str]:
         """Say which keys of the user's file the recipe decides."""

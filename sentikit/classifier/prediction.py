@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -118,10 +118,12 @@ class Classifier:
 
     def logits(self, texts: Iterable[str]) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes)."""
-        iterator, size = iter(texts), FIRST_WINDOW
-        while window := list(islice(iterator, size)):
-            size = min(2 * size, LARGEST_WINDOW)
-            yield self.logits_of(tokenize([window], self.tokenizer, self.max_length))
+        for window in windows(texts):
+            yield self.logits_of_texts(window)
+
+    def logits_of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the logits of some thousands of texts, (texts, classes)."""
+        return self.logits_of(tokenize([texts], self.tokenizer, self.max_length))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
         """Return the logits of tokenised texts, (texts, classes)."""
@@ -135,6 +137,14 @@ class Classifier:
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probabilities that logits mean, both (texts, classes)."""
         return softmax(logits, (self.temperature or 1.0) if self.calibrated else 1.0)
+
+
+def windows(texts: Iterable[str], processes: int = 1) -> Iterator[list[str]]:
+    """Yield texts some thousands at a time for each of the processes that share them."""
+    iterator, size = iter(texts), FIRST_WINDOW
+    while window := list(islice(iterator, size * processes)):
+        size = min(2 * size, LARGEST_WINDOW)
+        yield window
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

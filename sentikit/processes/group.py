@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sentikit.devices import choose_device
 from sentikit.errors import InputError
+from sentikit.processes.meeting import meeting_store
 from sentikit.processes.network import name_interface
 
 #: How long a process waits for the others in one exchange: the first may be writing a checkpoint,
@@ -147,7 +148,13 @@ def _join(device: torch.device, processes: int) -> None:
     name_interface()
     backend = "nccl" if device.type == "cuda" else "gloo"
     if processes > 1:
-        distributed.init_process_group(backend, timeout=EXCHANGE_LIMIT)
+        distributed.init_process_group(
+            backend,
+            store=meeting_store(),
+            rank=int(os.environ["RANK"]),
+            world_size=processes,
+            timeout=EXCHANGE_LIMIT,
+        )
     else:
         alone = distributed.HashStore()  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=alone, rank=0, world_size=1)

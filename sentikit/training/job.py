@@ -280,7 +280,7 @@ class _Job:
         return FinishedTraining(self.folder.path, state, results, split)
 
     def _labelled(self, split: str, examples: Examples) -> Labelled:
-        gold = self.parts.dataset.scheme.numbers(examples.labels)
+        gold = self.parts.dataset.scheme.numbers(examples.values("label"))
         return Labelled(self.inputs[split], gold)
 
     def _temperature(self, logits: NDArray[np.float32]) -> float:

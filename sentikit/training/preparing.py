@@ -53,7 +53,7 @@ def load_splits(parts: TrainParts) -> Splits:
             "choose the best epoch by. Set dataset.validation_holdout, as 10% or 500."
         )
     train = parts.dataset.split("train")
-    present = set(train.labels)
+    present = set(train.values("label"))
     if len(present) < 2:
         raise InputError(
             f"The training split of {parts.dataset.name!r} has only the class "
