@@ -25,10 +25,12 @@ def recipes() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_recipes(study: bool, as_json: bool) -> None:
     """List the recipes that plugins offer."""
+    from dataclasses import asdict
+
+    from sentikit.recipe.listing import list_recipes as offered
     from sentikit.registry import default_registry
 
-    registry = default_registry()
-    found = [_listed(name, registry) for name in registry.names("register_recipes")]
+    found = [asdict(recipe) for recipe in offered(default_registry())]
     if study:
         found = _study(found)
     if as_json:
@@ -37,19 +39,6 @@ def list_recipes(study: bool, as_json: bool) -> None:
         _print_study(found)
     else:
         _print_recipes(found)
-
-
-def _listed(name: str, registry: Registry) -> dict[str, Any]:
-    from sentikit.recipe.kinds import kind_of
-    from sentikit.recipe.resolving import resolve_recipe
-
-    recipe = resolve_recipe(name, registry=registry)
-    return {
-        "name": name,
-        "kind": kind_of(recipe),
-        "description": recipe.values.get("description", ""),
-        "plugin": registry.find("register_recipes", name).plugin,
-    }
 
 
 def _print_recipes(found: list[dict[str, Any]]) -> None:
