@@ -32,7 +32,7 @@ def print_table(
     with console.capture() as captured:
         console.print(table)
     text = captured.get()
-    sys.stdout.write("\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n")
+    sys.stdout.write("\n".join(line.rstrip() for line in text.strip("\n").splitlines()) + "\n")
 
 
 def print_scores(title: str, overall: Scores, by_source: Mapping[str, Scores]) -> None:

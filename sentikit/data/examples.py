@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sentikit.files import disk_errors
+
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -111,6 +113,16 @@ class Examples:
         position = SCHEMA.get_field_index(name)
         return Examples(self.table.set_column(position, SCHEMA.field(position), values), self.order)
 
+    def in_order(self) -> Examples:
+        """Return examples whose table is in this split's order; a copy, unless it is already."""
+        return self if self.order is None else Examples(self.table.take(self.order))
+
+    def identified_by_text(self) -> Examples:
+        """Return examples in order, with the ids their texts would get without any of their own."""
+        examples, identify = self.in_order(), Identifier()
+        ids = (identify(text.as_py()) for text in examples.table.column("text"))
+        return examples.replace_column("id", pa.array(ids, pa.string()))
+
     def batches(self, rows: int = ROWS_PER_BATCH) -> Iterator[dict[str, list[Any]]]:
         """Yield the columns of up to `rows` examples at a time."""
         for start in range(0, len(self), rows):
@@ -175,7 +187,8 @@ class ExamplesBuilder:
         if self._spool is None:
             self._file = tempfile.NamedTemporaryFile(prefix="sentikit-", suffix=".arrow")  # noqa: SIM115
             self._spool = pa.ipc.new_file(self._file, SCHEMA)
-        self._spool.write_batch(_batch(self._rows))
+        with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
+            self._spool.write_batch(_batch(self._rows))
         self._rows = []
 
 
