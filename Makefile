@@ -28,6 +28,7 @@ lint: $(VENV)/dev.installed
 docs: $(VENV)/dev.installed
 	$(BIN)/python docs/generate_cli_reference.py
 	$(BIN)/python docs/generate_compare_schema.py
+	$(BIN)/python docs/generate_architecture.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info runs

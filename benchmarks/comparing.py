@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 from sentikit import Examples, Labelling, RunTable, read_run
 from sentikit.comparing.aligned import AlignedRuns
 from sentikit.comparing.aligning import align_runs
-from sentikit.comparing.bootstrap import Resampling, estimate_pair
+from sentikit.comparing.bootstrap import estimate_pair
 from sentikit.comparing.cells import count_cells
 from sentikit.comparing.comparison import CompareOptions, compare_aligned
+from sentikit.comparing.resampling import Resampling
 
 CLASSES = ("negative", "neutral", "positive")
 ROWS, RUNS, RESAMPLES = 6_530, 24, 10_000

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,20 @@ class TestArrows:
                 if dots > len(found.file.relative_to(plugin).parts):
                     wrong.append(str(found))
         assert wrong == []
+
+    def test_a_plugins_modules_form_no_circle(self) -> None:
+        for plugin in packages(PLUGINS)[1:]:
+            imported = {
+                file.stem: {
+                    module
+                    for found in imports_of(file)
+                    if found.module.startswith(".")
+                    for module in ([found.module[1:]] if found.module[1:] else found.names)
+                }
+                for file in python_files(plugin)
+            }
+            # Raises CycleError, which names the circle.
+            TopologicalSorter(imported).prepare()
 
     def test_the_core_knows_no_plugin(self) -> None:
         named = [str(f) for f in all_imports(CORE) if f.module.startswith("sentikit.plugins")]

@@ -30,7 +30,7 @@ from several_processes import (
 )
 
 from sentikit.cli import sentikit
-from sentikit.training.launching import (
+from sentikit.processes.launching import (
     command_arguments,
     first_host,
     join_slurm,

@@ -18,9 +18,9 @@ from sentikit import (
     PartSettings,
     RejectedError,
     RetryableError,
-    Usage,
 )
 
+from .completions import PATH, first_choice, read_usage
 from .guarantees import BY_NAME, Guarantee
 from .label_probabilities import label_log_probabilities
 from .rate_limits import rate_limit
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .abilities import Abilities
     from .client import Connection
 
-PATH = "/chat/completions"
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature")
 # Keys of a body that change its price or its speed, never the answer.
 _ROUTING = frozenset({"prompt_cache_key", "service_tier"})
@@ -150,18 +149,17 @@ class OpenAIBackend(BatchBackend):
             RejectedError: it holds no answer, and says why not.
             RetryableError: it holds no answer.
         """
-        choices = value.get("choices")
-        if not isinstance(choices, list) or not choices or "message" not in choices[0]:
+        choice = first_choice(value)
+        if not choice:
             error = value.get("error")
             if error:
                 raise RejectedError(f"The server answers: {self.connection.safe(str(error))}")
             raise RetryableError("The server's answer holds no message.", "server")
-        choice = choices[0]
         message = choice["message"] or {}
         logs = (choice.get("logprobs") or {}).get("content")
         return Answer(
             text=self._guarantee.read(message),
-            usage=read_usage(value.get("usage") or {}),
+            usage=read_usage(value),
             log_probabilities=label_log_probabilities(logs, request.labels),
             finish_reason=str(choice.get("finish_reason") or ""),
             model=str(value.get("model") or ""),
@@ -213,17 +211,6 @@ class OpenAIBackend(BatchBackend):
         from .examining import examine
 
         return await examine(self.connection)
-
-
-def read_usage(values: Mapping[str, Any]) -> Usage:
-    """Read the usage of a chat completion; what a server leaves out is 0."""
-    details = values.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt=int(values.get("prompt_tokens") or 0),
-        cached=int(details.get("cached_tokens") or 0),
-        completion=int(values.get("completion_tokens") or 0),
-        cache_writes=int(details.get("cache_write_tokens") or 0),
-    )
 
 
 def _refuse_secrets(settings: OpenAISettings) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS, needed_recipe
+from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
 
 if TYPE_CHECKING:
     from sentikit.prompting.results import FinishedPrompting
@@ -79,12 +79,13 @@ def prompt(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
+    from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.prompt_parts import prompt_parts
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    name = needed_recipe(recipe, registry)
+    name = needed_recipe(recipe, "prompt", registry)
     return prompt_parts(resolve_recipe(name, settings, registry), registry)
 
 
@@ -154,7 +155,7 @@ def stop_on_signal(context: click.Context, path: Path) -> Iterator[Any]:
 def _resume_command(context: click.Context, path: Path) -> str:
     import shlex
 
-    from sentikit.training.launching import command_arguments
+    from sentikit.processes.launching import command_arguments
 
     words = ["sentikit", *command_arguments(context, ["output", "resume"])]
     return shlex.join([*words, "--output", str(path), "--resume"])

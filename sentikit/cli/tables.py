@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sentikit.comparing.results import Estimate
     from sentikit.scoring import Scores
 
 
@@ -48,3 +49,14 @@ def _row(name: str, scores: Scores) -> list[str]:
     shown = [f"{scores.macro_f1:.4f}", f"{scores.accuracy:.4f}"]
     shown += [f"{c.f1:.4f}" for c in scores.per_class.values()]
     return [name, f"{scores.examples:,}", *shown]
+
+
+def scored(found: Estimate) -> tuple[str, str]:
+    """Return a score and its interval, as cells of a table."""
+    return f"{found.value:.4f}", f"[{found.percentile.low:.4f}, {found.percentile.high:.4f}]"
+
+
+def gained(found: Estimate) -> str:
+    """Return a difference with its interval, signs written out."""
+    bounds = found.percentile
+    return f"{found.value:+.4f} [{bounds.low:+.4f}, {bounds.high:+.4f}]"

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, needed_recipe
+from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw
 
 if TYPE_CHECKING:
+    from sentikit.processes.failing_together import Together
     from sentikit.recipe.train_parts import TrainParts
-    from sentikit.training.failing_together import Together
+    from sentikit.runs.folder import RunFolder
     from sentikit.training.job import FinishedTraining
 
 
@@ -53,9 +54,8 @@ def train(
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
     from sentikit.plotting import check_plotting
-    from sentikit.runs.folder import choose_run_folder
-    from sentikit.training.failing_together import failing_together
-    from sentikit.training.launching import join_slurm, speaks
+    from sentikit.processes.failing_together import failing_together
+    from sentikit.processes.launching import join_slurm, speaks
 
     os.environ.update(join_slurm())
     with failing_together() as together:
@@ -66,14 +66,14 @@ def train(
             if speaks():
                 _print_plan(parts, as_json)
             return
-        run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
+        run = _run_folder(output, parts.recipe.name, resume)
         if nproc is not None and nproc > 1:
             _launch(context, parts, nproc, device)
         with _stop_on_signal(context, run.path, together) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
 
-            options = JobOptions(device, threads, resume, stop_requested, interactive)
+            options = JobOptions(device, threads, bool(run.status), stop_requested, interactive)
             finished = run_training(parts, run.path, options)
         if speaks():
             _print_result(finished, as_json)
@@ -82,20 +82,30 @@ def train(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
+    from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.recipe.train_parts import train_parts
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    return train_parts(
-        resolve_recipe(needed_recipe(recipe, registry), settings, registry), registry
-    )
+    name = needed_recipe(recipe, "train", registry)
+    return train_parts(resolve_recipe(name, settings, registry), registry)
+
+
+def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
+    """Choose the run's folder; only the process that writes has it before its eyes."""
+    from sentikit.processes.launching import job_id, speaks
+    from sentikit.runs.folder import RunFolder, choose_run_folder
+
+    if not speaks():
+        return RunFolder(output or RUNS / name)
+    return choose_run_folder(output, name, resume, RUNS, job_id())
 
 
 def _launch(context: click.Context, parts: TrainParts, processes: int, device: str) -> None:
     """Do the command in several processes and end with their exit code."""
     from sentikit.devices import check_gpus
-    from sentikit.training.launching import command_arguments, launch
+    from sentikit.processes.launching import command_arguments, launch
     from sentikit.training.preparing import check_processes
 
     check_processes(parts.training, processes)
@@ -115,7 +125,7 @@ def _print_plan(parts: Any, as_json: bool) -> None:
 @contextmanager
 def _stop_on_signal(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
     """Turn the first Ctrl-C (or SIGTERM) into a saved stop, the second into an immediate one."""
-    from sentikit.training.launching import process_count, speaks
+    from sentikit.processes.launching import process_count, speaks
     from sentikit.training.trainer import Interrupted
 
     stops: list[int] = []
@@ -143,7 +153,7 @@ def _stop_on_signal(context: click.Context, path: Path, together: Together) -> I
 def _resume_advice(context: click.Context, path: Path) -> str:
     import shlex
 
-    from sentikit.training.launching import command_arguments, launched_processes, process_count
+    from sentikit.processes.launching import command_arguments, launched_processes, process_count
 
     words = ["sentikit", *command_arguments(context, ["output", "resume"])]
     launched = launched_processes()

@@ -7,6 +7,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,10 @@ class Examples:
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over ids, texts, labels and sources in order: equal means same data."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for batch in self.batches():
             for row in zip(

@@ -29,8 +29,10 @@ from sentikit.runs.manifest import command_line, now
 from sentikit.runs.reading import read_run
 from sentikit.runs.table import Labelling, RunTable, class_numbers
 from sentikit.teams.cascade import Aim, Routed, choose, confidence, sent
-from sentikit.teams.judging import CascadeChoice, JudgedCascade, judge_answers
+from sentikit.teams.judged import JudgedCascade
+from sentikit.teams.judging import judge_answers
 from sentikit.teams.members import gather
+from sentikit.teams.thresholds import CascadeChoice
 from sentikit.teams.writing import write_cascade
 
 #: The LLM's own runs inside a cascade's folder.

@@ -8,7 +8,7 @@ a checkpoint fits any engine, any ZeRO stage and any number of processes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,13 @@ class Engine(Part, ABC):
     @abstractmethod
     def broadcast(self, value: Any) -> Any:
         """Return the JSON-like value that process 0 has."""
+
+    @abstractmethod
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return, on the CPU, the tensors by name that process 0 has; what others give is ignored.
+
+        Only process 0 reads checkpoints: the machines of a job may share no disk.
+        """
 
     def remarks(self) -> list[str]:
         """Return what the user should know of how the steps run; asked once, after `prepare`."""

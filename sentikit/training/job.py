@@ -17,6 +17,7 @@ from sentikit.classifier.saving import ModelDescription, save_model
 from sentikit.classifier.tokenizing import TokenizedTexts
 from sentikit.data.examples import Examples
 from sentikit.devices import choose_precision, half_precision_pays, set_threads
+from sentikit.processes.launching import job_id
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
 from sentikit.runs.manifest import command_line, describe_split, now, versions
@@ -31,6 +32,7 @@ from sentikit.training.parameter_groups import freeze, parameter_groups
 from sentikit.training.preparing import (
     Splits,
     build_model,
+    check_alike,
     load_splits,
     run_identity,
     step_plan,
@@ -102,10 +104,12 @@ def train(parts: TrainParts, path: Path, options: JobOptions) -> FinishedTrainin
     parts.engine.start(options.device)
     try:
         splits = load_splits(parts)
+        identity = run_identity(parts.recipe.values, splits)
+        check_alike(parts.engine, identity)
         run = RunFolder(path)
         lock = run.locked() if parts.engine.speaks else contextlib.nullcontext()
         with lock:
-            return _Job(parts, run, splits, options).run()
+            return _Job(parts, run, splits, identity, options).run()
     finally:
         parts.engine.finish()
 
@@ -114,9 +118,15 @@ class _Job:
     """The steps of a training run, in order."""
 
     def __init__(
-        self, parts: TrainParts, run: RunFolder, splits: Splits, options: JobOptions
+        self,
+        parts: TrainParts,
+        run: RunFolder,
+        splits: Splits,
+        identity: str,
+        options: JobOptions,
     ) -> None:
         self.parts, self.folder, self.splits, self.options = parts, run, splits, options
+        self.identity = identity
         self.engine = parts.engine
         self.classes = parts.dataset.scheme.classes
         self.checkpoints = CheckpointFolder(
@@ -186,9 +196,9 @@ class _Job:
         return HeadOnly(model.head)
 
     def _state(self, trainer: Trainer) -> TrainingState:
-        identity = run_identity(self.parts.recipe.values, self.splits)
-        checkpoint = self.checkpoints.latest(identity) if self.options.resume else None
-        return trainer.restore(checkpoint) if checkpoint else TrainingState(identity)
+        wanted = self.options.resume and self.engine.speaks
+        checkpoint = self.checkpoints.latest(self.identity) if wanted else None
+        return trainer.restore(checkpoint) or TrainingState(self.identity)
 
     def _begin(self, trainer: Trainer, state: TrainingState) -> None:
         """Write what is known before the first step."""
@@ -196,8 +206,10 @@ class _Job:
             return
         self.log.keep(state.step, state.epoch)
         if not self.options.resume:
-            self.folder.write_recipe(self.parts.recipe.to_yaml())
-            self.folder.update_manifest(kind="train", started=now())
+            self.folder.update_manifest(
+                kind="train", started=now(), status=run_folder.RUNNING, job=job_id()
+            )
+        self.folder.write_recipe(self.parts.recipe.to_yaml())
         prints = {
             name: describe_split(
                 self.parts.dataset_for(name).name, name, len(examples), examples.fingerprint()
@@ -206,6 +218,7 @@ class _Job:
         }
         self.folder.update_manifest(
             status=run_folder.RUNNING,
+            job=job_id(),
             recipe=self.parts.recipe.values,
             command=command_line(),
             seed=self.parts.training.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,19 @@ def load_splits(parts: TrainParts) -> Splits:
     judged = parts.dataset_for("test")
     test = judged.split("test") if "test" in judged.splits else None
     return Splits(train, parts.dataset_for("validation").split("validation"), test)
+
+
+def check_alike(engine: Engine, identity: str) -> None:
+    """Refuse processes that would train on other data than the first: machines may differ.
+
+    Raises:
+        InputError: this process is one of them.
+    """
+    if engine.broadcast(identity) != identity:
+        raise InputError(
+            f"{socket.gethostname()}: the data or the recipe of process {engine.rank} are not "
+            "those of process 0. Give every machine the same files and start the same command."
+        )
 
 
 def tokenize_examples(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -122,7 +122,8 @@ class Trainer:
                 f"{state.stopped}, before an epoch was finished: nothing was learnt. "
                 "Lower training.lr, raise training.warmup or set training.precision=fp32."
             )
-        self.engine.load_weights(self._from_speaker(self.checkpoints.best))
+        best = self.checkpoints.best() if self.engine.speaks else {}
+        self.engine.load_weights(self.engine.broadcast_tensors(best))
         return state
 
     def total_steps(self) -> int:
@@ -336,16 +337,20 @@ class Trainer:
         self.engine.sum([0.0])
         self._saved_at = time.monotonic()
 
-    def restore(self, checkpoint: Checkpoint) -> TrainingState:
-        """Put a checkpoint into the engine and return its state."""
-        self.engine.load_weights(checkpoint.weights)
-        self.engine.load_optimizer_state(checkpoint.optimizer)
-        return replace(checkpoint.state)
+    def restore(self, checkpoint: Checkpoint | None) -> TrainingState | None:
+        """Put a checkpoint into the engine and return its state; None where there is none.
 
-    def _from_speaker(self, read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Let every process read once the speaker has written; they share the file system."""
-        self.engine.sum([0.0])
-        return read()
+        Args:
+            checkpoint: what the process that speaks has found; the others have nothing.
+        """
+        found = self.engine.broadcast(asdict(checkpoint.state) if checkpoint else None)
+        if found is None:
+            return None
+        weights = checkpoint.weights if checkpoint else {}
+        self.engine.load_weights(self.engine.broadcast_tensors(weights))
+        optimizer = checkpoint.optimizer if checkpoint else {}
+        self.engine.load_optimizer_state(self.engine.broadcast_tensors(optimizer))
+        return TrainingState(**found)
 
 
 def seed_dropout(seed: int, step: int, rank: int) -> None:

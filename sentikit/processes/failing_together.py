@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from sentikit.errors import SentikitError
-from sentikit.training.launching import LEFT_ALONE, launched_processes, process_count, speaks
+from sentikit.processes.launching import LEFT_ALONE, launched_processes, process_count, speaks
 
 #: How long processes wait for one another to appear.
 MEETING_LIMIT = timedelta(minutes=10)

@@ -45,6 +45,19 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def job_id(environment: Mapping[str, str] | None = None) -> str | None:
+    """Return what all attempts of one launcher's job share, or None without such a launcher.
+
+    torchrun starts its processes again when one has failed or a machine has come or gone, Slurm
+    a whole job that it has requeued; they know nothing of what was done before.
+    """
+    given = os.environ if environment is None else environment
+    for launcher, variable in (("slurm", "SLURM_JOB_ID"), ("torchrun", "TORCHELASTIC_RUN_ID")):
+        if variable in given and _LAUNCHED not in given:
+            return f"{launcher} {given[variable]}"
+    return None
+
+
 def join_slurm(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return what torch.distributed wants to know where srun started several tasks, else nothing.
 
