@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentikit.data.made_ids import MadeIds
+from sentikit.files import disk_errors
 
 SCHEMA = pa.schema(
     [
@@ -118,6 +119,17 @@ class Examples:
         position = SCHEMA.get_field_index(name)
         return replace(self, table=self.table.set_column(position, SCHEMA.field(position), values))
 
+    def in_order(self) -> Examples:
+        """Return examples whose table is in this split's order; a copy, unless it is already."""
+        return self if self.order is None else Examples(self.table.take(self.order))
+
+    def identified_by_text(self) -> Examples:
+        """Return examples in order, with the ids their texts would get without any of their own."""
+        examples, made = self.in_order(), MadeIds()
+        ids = (made.make(row, text) for row, text in enumerate(examples.values("text")))
+        column = pa.chunked_array([pa.array(ids, pa.string())])
+        return examples.replace_column("id", made.told_apart(column))
+
     def batches(self, rows: int = ROWS_PER_BATCH) -> Iterator[dict[str, list[Any]]]:
         """Yield the columns of up to `rows` examples at a time."""
         for piece in self.pieces(rows):
@@ -211,7 +223,8 @@ class ExamplesBuilder:
         if self._spool is None:
             self._file = tempfile.NamedTemporaryFile(prefix="sentikit-", suffix=".arrow")  # noqa: SIM115
             self._spool = pa.ipc.new_file(self._file, SCHEMA)
-        self._spool.write_batch(_batch(self._rows))
+        with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
+            self._spool.write_batch(_batch(self._rows))
         self._rows = []
 
 
