@@ -20,7 +20,7 @@ from sentikit.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sentikit.classifier.prediction import Classifier
+    from sentikit.classifier.classifier import Classifier
     from sentikit.data.opening import OpenedDataset
 
 

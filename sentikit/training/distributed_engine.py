@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -119,6 +121,8 @@ def _join(device: torch.device, processes: int) -> None:
     """
     if distributed.is_initialized():
         return
+    # Its functions hold on to the group that is there when it is first imported, as it later is.
+    importlib.import_module("torch.distributed.nn.functional")
     atexit.register(_leave)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if processes > 1:
@@ -129,5 +133,12 @@ def _join(device: torch.device, processes: int) -> None:
 
 
 def _leave() -> None:
+    """Destroy the group with its threads.
+
+    One that lets go of a tensor while the interpreter ends aborts the process
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    # The threads end with the last object that refers to the group, as models and optimizers do.
+    gc.collect()
     if distributed.is_initialized():
         distributed.destroy_process_group()
