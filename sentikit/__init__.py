@@ -17,18 +17,17 @@ from sentikit.errors import InputError, SentikitError, did_you_mean, unknown_nam
 from sentikit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from sentikit.classifier.batching import BatchLimits as BatchLimits
+    from sentikit.classifier.classifier import Classifier as Classifier
     from sentikit.classifier.encoder import Encoder as Encoder
+    from sentikit.classifier.export_source import ExportSource as ExportSource
     from sentikit.classifier.exporting import export_model as export_model
-    from sentikit.classifier.format import ExportSource as ExportSource
     from sentikit.classifier.format import ModelFormat as ModelFormat
     from sentikit.classifier.head import Head as Head
     from sentikit.classifier.loading import load as load
     from sentikit.classifier.loading import set_weights as set_weights
     from sentikit.classifier.model import SentimentModel as SentimentModel
-    from sentikit.classifier.prediction import BatchLimits as BatchLimits
-    from sentikit.classifier.prediction import Classifier as Classifier
     from sentikit.classifier.prediction import Prediction as Prediction
-    from sentikit.classifier.prediction import autocast as autocast
     from sentikit.classifier.predictor import Predictor as Predictor
     from sentikit.classifier.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifier.pretrained import PretrainedSource as PretrainedSource
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from sentikit.data.tabular import Rows as Rows
     from sentikit.data.tabular import read_rows as read_rows
     from sentikit.devices import Hardware as Hardware
+    from sentikit.devices import autocast as autocast
     from sentikit.devices import choose_device as choose_device
     from sentikit.devices import choose_precision as choose_precision
     from sentikit.files import disk_errors as disk_errors
@@ -127,10 +127,10 @@ _LAZY: dict[str, str] = {
     "BackendError": "sentikit.prompting.backend",
     "BackendSession": "sentikit.prompting.backend",
     "BatchBackend": "sentikit.prompting.backend",
-    "BatchLimits": "sentikit.classifier.prediction",
+    "BatchLimits": "sentikit.classifier.batching",
     "BatchStatus": "sentikit.prompting.backend",
     "ChatRequest": "sentikit.prompting.backend",
-    "Classifier": "sentikit.classifier.prediction",
+    "Classifier": "sentikit.classifier.classifier",
     "Comparison": "sentikit.comparing.results",
     "DatasetLoader": "sentikit.data.loader",
     "DistributedEngine": "sentikit.training.distributed_engine",
@@ -139,7 +139,7 @@ _LAZY: dict[str, str] = {
     "Examples": "sentikit.data.examples",
     "ExamplesBuilder": "sentikit.data.examples",
     "ExamplesNeeded": "sentikit.prompting.strategy",
-    "ExportSource": "sentikit.classifier.format",
+    "ExportSource": "sentikit.classifier.export_source",
     "FatalError": "sentikit.prompting.backend",
     "FineTunedModel": "sentikit.finetuning.fine_tuner",
     "FineTuner": "sentikit.finetuning.fine_tuner",
@@ -191,7 +191,7 @@ _LAZY: dict[str, str] = {
     "TrackedRun": "sentikit.tracking",
     "Tracker": "sentikit.tracking",
     "Usage": "sentikit.prompting.backend",
-    "autocast": "sentikit.classifier.prediction",
+    "autocast": "sentikit.devices",
     "cascade": "sentikit.teams.recorded",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",

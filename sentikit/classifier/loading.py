@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentikit.classifier.classifier import Classifier
 from sentikit.classifier.encoder import Encoder
 from sentikit.classifier.format import ModelFormat
 from sentikit.classifier.model import SentimentModel
-from sentikit.classifier.prediction import Classifier
 from sentikit.classifier.predictor import TorchPredictor
 from sentikit.classifier.saving import FORMAT, VERSION, WEIGHTS, ModelDescription
 from sentikit.data.labels import LabelScheme, label_scheme
