@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from marked_part import write_or_check
 
 import sentikit
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "sentikit"
 TARGET = ROOT / "docs" / "architecture.md"
-BEGIN, END = "<!-- drawn from the code: begin -->\n", "<!-- drawn from the code: end -->\n"
 API, FOUNDATIONS, PLUGINS = "api", "foundations", "plugins"
 Arrows = dict[str, set[str]]
 
@@ -105,16 +105,5 @@ def _purpose(room: str) -> str:
     return text.strip().splitlines()[0].replace("``", "`")
 
 
-def page() -> str:
-    """Return the page with the drawing that the code has now."""
-    text = TARGET.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{drawing()}\n{END}{rest.split(END)[1]}"
-
-
 if __name__ == "__main__":
-    made = page()
-    if "--check" in sys.argv:
-        same = TARGET.read_text(encoding="utf-8") == made
-        sys.exit(0 if same else "docs/architecture.md: run `make docs`")
-    TARGET.write_text(made, encoding="utf-8")
+    write_or_check(TARGET, drawing())

@@ -15,7 +15,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = [command for page in PAGES for command in commands_of(page, ROOT)]
 
 
-@pytest.mark.parametrize("what", ["cli_reference", "architecture"])
+@pytest.mark.parametrize(
+    "what", ["cli_reference", "architecture", "python_reference", "study_table"]
+)
 def test_what_is_made_from_the_code_is_up_to_date(what: str) -> None:
     words = [sys.executable, str(ROOT / "docs" / f"generate_{what}.py"), "--check"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

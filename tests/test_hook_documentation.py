@@ -101,7 +101,7 @@ class TestEachHook:
         assert f"`sentikit.{hookspecs.INTERFACES[hook]}`" in page
         for name in vars(interface):
             if not name.startswith("_") and name not in INHERITED | {"speaks"}:
-                assert name in page, f"{hook}.md does not mention {name}"
+                assert re.search(rf"`{name}\b", page), f"{hook}.md does not mention `{name}`"
 
     def test_every_public_name_it_mentions_exists(self, hook: str) -> None:
         for name in re.findall(r"sentikit\.([A-Za-z_]+)", page_of(hook)):

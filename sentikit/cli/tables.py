@@ -42,7 +42,7 @@ def print_table(
     with console.capture() as captured:
         for part, shown in zip(parts, itertools.chain([title], itertools.repeat("")), strict=False):
             console.print(_table(shown, columns, held, part, numbers, most))
-    lines = captured.get().rstrip().splitlines()
+    lines = captured.get().strip("\n").splitlines()
     sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n")
 
 
