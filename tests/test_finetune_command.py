@@ -116,7 +116,7 @@ class TestEstimating:
         assert (found["exact"], found["price"]) == (True, 3.0)
 
     def test_expects_what_auto_becomes(self) -> None:
-        assert self.estimate()["epochs"] == 9
+        assert self.estimate()["epochs"] == 8
         assert self.estimate(splits={"train": rows(60), "validation": rows(3)})["epochs"] == 3
 
     def test_an_unknown_price_is_not_made_up(self) -> None:
