@@ -188,7 +188,6 @@ class TestRuns:
         assert [point["step"] for point in metrics["checkpoints"]] == [STEPS // 2, STEPS]
         (table,) = Path("runs/own/results").iterdir()
         assert table.read_text().startswith("step,train_loss")
-        assert sentikit("runs", "list").returncode == 0
 
     def test_what_is_uploaded_is_what_was_written(self) -> None:
         with teaching() as teacher:
@@ -379,6 +378,20 @@ def test_a_kill_at_any_request_leaves_one_job(request_number: int, done_before: 
         assert done.returncode == 0, done.stderr
         assert len(teacher.server.jobs) == 1
     assert [record["step"] for record in log("step")] == list(range(1, STEPS + 1))
+
+
+class TestRunAmongOthers:
+    def test_is_listed_and_shown_and_not_compared(self) -> None:
+        with teaching() as teacher:
+            teach(teacher)
+        assert "finetune" in sentikit("runs", "list").stdout
+        shown = sentikit("runs", "show", "runs/own")
+        assert shown.returncode == 0, shown.stderr
+        assert "ft:gpt-4o-mini:us::0" in shown.stdout
+        assert "There are no finished runs" in sentikit("compare").stderr
+        named = sentikit("compare", "runs/own")
+        assert named.returncode == 2
+        assert "is a fine-tuned model and labelled no text" in named.stderr
 
 
 class TestUsing:
