@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 from sentikit.cli import sentikit
 from sentikit.recipe.checks import check_recipe
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.schema import KINDS
 from sentikit.recipe.study import StudyRow, recipes_of, study_rows
 from sentikit.registry import default_registry
 
@@ -46,8 +45,6 @@ def test_all_rows_are_listed_in_the_papers_order() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_every_row_has_a_recipe(row: StudyRow) -> None:
-    if " FT" in row.llm and "finetune" not in KINDS:
-        pytest.skip("recipes of kind finetune do not exist yet")
     names = recipes_of(row, NAMES)
     kinds = {resolve_recipe(name).values.get("kind", "train") for name in names}
     # The recipe that labels the test split; a fine-tuned LLM may need one more to be taught.
