@@ -46,8 +46,8 @@ class TestCost:
             (0, "$0.00"),
             (12.5, "$12.50"),
             (0.25, "$0.2500"),
-            (0.0004, "$0.0004"),
-            (1e-6, "$0.0000010"),
+            (4e-4, "$0.0004"),
+            (1e-6, "$0.000001"),
         ],
     )
     def test_is_never_written_as_nothing(self, dollars: float, written: str) -> None:
