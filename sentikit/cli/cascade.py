@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,30 +219,32 @@ def _check_aim(goal: str, target: float | None) -> None:
 
 
 def _print(judged: JudgedCascade) -> None:
-    from sentikit.cli.tables import gained, print_table, scored
+    from sentikit.cli.tables import gained, print_sentence, print_table, scored
+    from sentikit.teams.members import short_names
 
-    title = f"{judged.encoder} → {judged.llm}"
+    title = " → ".join(short_names(judged.team.members))
     if judged.worth.macro_f1 is None:
         click.echo(f"{title}: {judged.calls:,} of {judged.rows:,} texts go to the LLM")
         return
-    columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", "USD / 1,000"]
+    columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", *_usd_column(judged)]
     rows = [["cascade", *scored(judged.worth.macro_f1), "", _share(judged), _usd(judged.cost)]]
     shares, costs = ["0.0%", "100.0%"], [_usd(0.0), _usd(judged.llm_cost)]
     for place, (name, single) in enumerate(judged.worth.members.items()):
         gain = gained(judged.worth.gains[name])
         rows.append([name, *scored(single), gain, shares[place], costs[place]])
-    print_table(title, columns, rows, columns[1:])
-    click.echo(f"\nThreshold {_threshold(judged.threshold)}. {judged.explanation}")
+    print_table(title, columns, _cut(rows, columns), columns[1:])
+    click.echo()
+    print_sentence(f"Threshold {_threshold(judged.threshold)}. {judged.explanation}")
     if judged.curve:
         _print_curve(judged)
 
 
 def _print_curve(judged: JudgedCascade) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.cli.tables import print_sentence, print_table
 
     wanted = [i / 10 for i in range(11)]
     shown = [min(judged.curve, key=lambda p: abs(p.share - share)) for share in wanted]
-    columns = ["calls", "threshold", "macro-F1", "95 % interval", "USD / 1,000"]
+    columns = ["calls", "threshold", "macro-F1", "95 % interval", *_usd_column(judged)]
     rows = [
         [
             f"{point.share:.1%}",
@@ -252,13 +255,23 @@ def _print_curve(judged: JudgedCascade) -> None:
         ]
         for point in dict.fromkeys(shown)
     ]
-    print_table("At other thresholds, on these same texts", columns, rows, columns)
+    title = "At other thresholds, on these same texts"
+    print_table(title, columns, _cut(rows, columns), columns)
     if judged.best is not None:
         best = judged.best
-        click.echo(
+        print_sentence(
             f"Best in hindsight: {best.macro_f1:.4f} at {_threshold(best.threshold)} with "
             f"{best.share:.1%} of the calls; new texts will do a little worse."
         )
+
+
+def _usd_column(judged: JudgedCascade) -> list[str]:
+    return [] if judged.cost is None else ["USD / 1,000"]
+
+
+def _cut(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> list[Sequence[str]]:
+    """Leave costs, which come last, out of rows where there is no column for them."""
+    return [row[: len(columns)] for row in rows]
 
 
 def _share(judged: JudgedCascade) -> str:

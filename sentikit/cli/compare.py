@@ -151,7 +151,7 @@ def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
 
 
 def _print_tables(comparison: Comparison) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.cli.tables import print_sentence, print_table
     from sentikit.comparing.output.sections import remarks, sections
 
     for section in sections(comparison):
@@ -159,7 +159,7 @@ def _print_tables(comparison: Comparison) -> None:
         print_table(section.title, section.columns, section.rows, numbers)
         click.echo()
     for sentence in remarks(comparison):
-        click.echo(sentence)
+        print_sentence(sentence)
 
 
 def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw
+from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
     from sentikit.processes.failing_together import Together
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @OUTPUT
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option("--nproc", type=click.IntRange(min=1), help="Processes to start on this machine.")
+@NPROC
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
@@ -55,7 +56,7 @@ def train(
     """
     from sentikit.plotting import check_plotting
     from sentikit.processes.failing_together import failing_together
-    from sentikit.processes.launching import join_slurm, speaks
+    from sentikit.processes.launching import join_slurm, process_count, speaks
 
     os.environ.update(join_slurm())
     with failing_together() as together:
@@ -64,11 +65,14 @@ def train(
             check_plotting()
         if dry_run:
             if speaks():
-                _print_plan(parts, as_json)
+                _print_plan(parts, nproc or process_count(), as_json)
             return
         run = _run_folder(output, parts.recipe.name, resume)
-        if nproc is not None and nproc > 1:
-            _launch(context, parts, nproc, device)
+        if nproc:
+            from sentikit.training.preparing import check_processes
+
+            check_processes(parts.training, nproc)
+            start_processes(context, nproc, device)
         with _stop_on_signal(context, run.path, together) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
@@ -102,23 +106,12 @@ def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     return choose_run_folder(output, name, resume, RUNS, job_id())
 
 
-def _launch(context: click.Context, parts: TrainParts, processes: int, device: str) -> None:
-    """Do the command in several processes and end with their exit code."""
-    from sentikit.devices import check_gpus
-    from sentikit.processes.launching import command_arguments, launch
-    from sentikit.training.preparing import check_processes
-
-    check_processes(parts.training, processes)
-    check_gpus(device, processes)
-    raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
-
-
-def _print_plan(parts: Any, as_json: bool) -> None:
+def _print_plan(parts: TrainParts, processes: int, as_json: bool) -> None:
     import json
 
     from sentikit.training.planning import plan_training
 
-    plan = plan_training(parts)
+    plan = plan_training(parts, processes)
     click.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.to_text())
 
 

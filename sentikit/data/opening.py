@@ -79,6 +79,8 @@ class OpenedDataset:
     @cached_property
     def _train_and_holdout(self) -> tuple[Examples, Examples]:
         train = self._folded("train", labelled=True)
+        if not self.options.validation_holdout and self.options.sample == 1:
+            return train, train.select([])
         generator = np.random.default_rng(self.options.seed)
         held = self._held_out(train, generator)
         kept = generator.permutation(np.flatnonzero(~held))

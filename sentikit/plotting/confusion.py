@@ -57,9 +57,9 @@ def confusion_matrices(scores: Mapping[str, Scores]) -> Figure:
     gold = list(next(iter(scores.values())).confusion)
     predicted = [*gold, "invalid"] if invalid else gold
     cell = 0.62 if len(gold) <= _MOST_CLASSES_WITH_COUNTS else 0.4
-    figure, panels = grid_of_panels(
-        len(scores), (0.35 + cell * len(predicted), 1.15 + cell * len(gold)), left=1.0
-    )
+    slanted = 0.05 * max(map(len, predicted)) if _is_crowded(predicted, cell / 1.05) else 0.0
+    size = (0.35 + cell * len(predicted), 1.15 + cell * len(gold) + slanted)
+    figure, panels = grid_of_panels(len(scores), size, left=1.0)
     for number, (axes, (name, own)) in enumerate(zip(panels, scores.items(), strict=True)):
         _draw(axes, own.confusion, predicted, cell / 1.05)
         if number % PANELS_IN_A_ROW:
@@ -100,9 +100,7 @@ def _label_cells(
 
 
 def _label_classes(axes: Axes, rows: Sequence[str], columns: Sequence[str], scale: float) -> None:
-    crowded = (
-        max(len(name) for name in columns) > 11 * scale or len(columns) > _MOST_CLASSES_WITH_COUNTS
-    )
+    crowded = _is_crowded(columns, scale)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     for label in axes.get_xticklabels():
@@ -111,8 +109,8 @@ def _label_classes(axes: Axes, rows: Sequence[str], columns: Sequence[str], scal
     for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
         # A class may be called "$", which would begin a formula.
         label.set(parse_math=False, fontsize=9 * max(0.85, scale), color=TEXT)
-    axes.set_xlabel("predicted", color=TEXT)
-    axes.set_ylabel("gold", color=TEXT)
+    axes.set_xlabel("predicted", color=TEXT, fontsize=10 * max(0.85, scale))
+    axes.set_ylabel("gold", color=TEXT, fontsize=10 * max(0.85, scale))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     # White lines between the cells.
@@ -120,3 +118,9 @@ def _label_classes(axes: Axes, rows: Sequence[str], columns: Sequence[str], scal
     axes.set_yticks([number - 0.5 for number in range(1, len(rows))], minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="minor", length=0)
+
+
+def _is_crowded(columns: Sequence[str], scale: float) -> bool:
+    """Say whether the names of classes are too long to stand upright below the cells."""
+    longest = max(len(name) for name in columns)
+    return longest * max(0.85, scale) > 12 * scale or len(columns) > _MOST_CLASSES_WITH_COUNTS

@@ -29,8 +29,8 @@ _SIDES = {"start": "left", "middle": "center", "end": "right"}
 def cost_front(runs: Sequence[Priced]) -> Figure:
     """Draw macro-F1 against cost; costs are logarithmic."""
     least = min((run.cost for run in runs if run.cost > 0), default=1.0)
-    # Names on the front are placed first; a logarithm knows no 0: what is free stands at the left.
-    ordered = sorted(runs, key=lambda run: (not run.on_front, run.cost))
+    # The best on the front are named first; a logarithm knows no 0: what is free is at the left.
+    ordered = sorted(runs, key=lambda run: (not run.on_front, -run.value))
     dots = [(max(run.cost, least / 3), run.value) for run in ordered]
     figure = new_figure(5.4, 3.6, FINE_DOTS_PER_INCH)
     axes = figure.subplots()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from sentikit.devices import choose_device
 from sentikit.errors import InputError
+from sentikit.processes.meeting import meeting_store
 from sentikit.processes.network import name_interface
 
 #: How long a process waits for the others in one exchange: the first may be writing a checkpoint,
@@ -143,16 +146,31 @@ def _join(device: torch.device, processes: int) -> None:
     """
     if distributed.is_initialized():
         return
+    # Its functions hold on to the group that is there when it is first imported, as it later is.
+    importlib.import_module("torch.distributed.nn.functional")
     atexit.register(_leave)
     name_interface()
     backend = "nccl" if device.type == "cuda" else "gloo"
     if processes > 1:
-        distributed.init_process_group(backend, timeout=EXCHANGE_LIMIT)
+        distributed.init_process_group(
+            backend,
+            store=meeting_store(),
+            rank=int(os.environ["RANK"]),
+            world_size=processes,
+            timeout=EXCHANGE_LIMIT,
+        )
     else:
         alone = distributed.HashStore()  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=alone, rank=0, world_size=1)
 
 
 def _leave() -> None:
+    """Destroy the group with its threads.
+
+    One that lets go of a tensor while the interpreter ends aborts the process
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    # The threads end with the last object that refers to the group, as models and optimizers do.
+    gc.collect()
     if distributed.is_initialized():
         distributed.destroy_process_group()

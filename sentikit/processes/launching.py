@@ -97,12 +97,14 @@ def command_arguments(context: click.Context, leave_out: Sequence[str] = ()) -> 
         context: of the command.
         leave_out: names of options that must not appear.
     """
-    words = context.command_path.split()[1:]
+    words, positions = context.command_path.split()[1:], []
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
         if isinstance(parameter, click.Option) and parameter.name not in leave_out:
             words += _option(parameter, value)
-    return words
+        elif isinstance(parameter, click.Argument):
+            positions.append(str(value))
+    return [*words, "--", *positions] if positions else words
 
 
 def _option(option: click.Option, value: Any) -> list[str]:

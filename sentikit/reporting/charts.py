@@ -32,10 +32,12 @@ def forest(title: str, bars: Sequence[Bar], zero: bool = False) -> Markup:
     scale = Scale(*around(ends), _LEFT + 4, _RIGHT - 4)
     bottom = top + row * len(bars)
     parts = [_grid(scale, top, bottom)]
-    if zero:
-        parts.append(_line(scale(0), top, scale(0), bottom, "axis"))
     for number, bar in enumerate(bars):
-        parts.append(_forest_row(bar, scale, top + row * number, zero))
+        own = top + row * number
+        if zero:
+            # Not through the names.
+            parts.append(_line(scale(0), own + 15, scale(0), own + 31, "axis"))
+        parts.append(_forest_row(bar, scale, own, zero))
     return svg(WIDTH, bottom + 22, title, *parts)
 
 
@@ -60,8 +62,8 @@ def _forest_row(bar: Bar, scale: Scale, top: float, signed: bool) -> Markup:
 def cost_front(title: str, runs: Sequence[Priced]) -> Markup:
     """Draw macro-F1 against cost, and the front that no run is beyond; costs logarithmic."""
     height, bottom, top, left = 300.0, 262.0, 14.0, 44.0
-    # Names of runs on the front come first: there may not be room for all.
-    runs = sorted(runs, key=lambda run: (not run.on_front, run.cost))
+    # The best on the front are named first: there may not be room for all.
+    runs = sorted(runs, key=lambda run: (not run.on_front, -run.value))
     least = min((run.cost for run in runs if run.cost > 0), default=1.0)
     # A logarithm knows no 0: what is free stands at the left, a third of the cheapest.
     shown = [max(run.cost, least / 3) for run in runs]

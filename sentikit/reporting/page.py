@@ -60,6 +60,8 @@ def _blocks(comparison: Comparison, cascade: JudgedCascade | None) -> list[tuple
     blocks.append(("intervals", "How sure", sections.forest_plots(comparison)))
     if comparison.differences:
         blocks.append(("differences", "Differences", sections.differences_table(comparison)))
+    if partners := sections.partnerships(comparison):
+        blocks.append(("partners", "LLM and encoder", partners))
     blocks.append(("cost", "Cost", sections.cost_front(comparison)))
     if cascade is not None and cascade.curve:
         blocks.append(("cascade", "Cascade", sections.cascade_curve(cascade)))

@@ -87,7 +87,7 @@ def _around(x: float, y: float, height: float) -> Iterator[Spot]:
     beyond = _GAP + height / 2
     yield Spot(x + _GAP, y, "start")
     yield Spot(x - _GAP, y, "end")
-    for shift in (-beyond, beyond):
+    for shift in (-beyond, beyond, -2 * beyond, 2 * beyond):
         yield Spot(x - _GAP / 2, y + shift, "end")
         yield Spot(x + _GAP / 2, y + shift, "start")
         yield Spot(x, y + shift, "middle")

@@ -104,7 +104,7 @@ def cost_front(comparison: Comparison) -> Markup:
     priced = priced_runs(comparison)
     missing = len(comparison.runs) - len(priced)
     if not priced:
-        return element("p", "What the runs cost is not known, so there is no front to draw.")
+        return element("p", _unknown_costs(comparison))
     caption = "Filled in colour: no other run is both cheaper and better."
     if missing:
         caption += f" {missing} of the runs have no known cost and are left out."
@@ -120,6 +120,46 @@ def cost_front(comparison: Comparison) -> Markup:
         and comparison.run(found.cheaper_after).on_front
     ][:_MOST_BREAK_EVENS]
     return _panels([_figure(drawn, caption), element("ul", *items) if items else ""])
+
+
+def _unknown_costs(comparison: Comparison) -> str:
+    if all(run.cost.per_1000 is None for run in comparison.runs):
+        return (
+            "What the runs cost is not known, so there is no front to draw. --training-cost and "
+            "--inference-cost of sentikit compare say it."
+        )
+    return (
+        "What answers cost is known, but of no run what its training cost as well, so there is no "
+        "front to draw. --training-cost of sentikit compare says it."
+    )
+
+
+def partnerships(comparison: Comparison) -> Markup:
+    """Return how LLMs use the encoder's opinion that they were shown; nothing where none was."""
+    heads = ["", "follows", "where it is right", "where it is wrong", "gap", "changed to right"]
+    heads.append("changed to wrong")
+    rows = []
+    for run in comparison.runs:
+        own = run.partnership
+        if own is None:
+            continue
+        follows = [own.follow_rate, own.follow_rate_right, own.follow_rate_wrong]
+        cells = [*follows, own.discrimination_gap]
+        for changed in own.changed or (None,):
+            name = element("th", run.name)
+            if changed:
+                against = element("span", f" against {changed.against}", class_="muted")
+                name = element("th", run.name, against)
+            counts = (changed.right, changed.wrong) if changed else (None, None)
+            shown = [*map(_share, cells), *("—" if n is None else f"{n:,}" for n in counts)]
+            rows.append(element("tr", name, *(element("td", cell) for cell in shown)))
+    note = "How often the LLM answers the label that the encoder proposed, and what that changed."
+    table = _table(heads, rows, "How LLMs use their encoder")
+    return joined(table, element("p", note, class_="caption")) if rows else Markup()
+
+
+def _share(value: float | None) -> str:
+    return "—" if value is None else f"{value:.1%}"
 
 
 def confusion_matrices(comparison: Comparison) -> Markup:

@@ -118,7 +118,7 @@ def curve_marks(cascade: JudgedCascade) -> list[Mark]:
     found = cascade.worth.macro_f1
     if found is None:
         return []
-    name = f"{found.value:.4f} at {shown_threshold(cascade.threshold)}"
+    name = f"{found.value:.4f} at threshold {shown_threshold(cascade.threshold)}"
     return [Mark(name, cascade.share, found.value)]
 
 

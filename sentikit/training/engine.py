@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sentikit.parts import Part
+from sentikit.training.memory import MemoryNeed, ModelSize, replicated
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +135,13 @@ class Engine(Part, ABC):
 
         Only process 0 reads checkpoints: the machines of a job may share no disk.
         """
+
+    def memory(self, size: ModelSize, processes: int) -> dict[str, MemoryNeed]:
+        """Return what one of the processes would need, by the engine's ways to spread the state.
+
+        Asked by ``--dry-run``, before `start`.
+        """
+        return {"every process": replicated(size)}
 
     def remarks(self) -> list[str]:
         """Return what the user should know of how the steps run; asked once, after `prepare`."""
