@@ -138,10 +138,10 @@ class TeachingServer(LLMServer):
     async def upload(self, request: web.Request) -> web.StreamResponse:
         """Keep a file."""
         form = await request.post()
+        name, content = _received(form["file"])
         if self._happens("upload_cut"):
             return _drop(request)
-        field = form["file"]
-        return web.json_response(self._keep(field.filename, form["purpose"], field.file.read()))
+        return web.json_response(self._keep(name, str(form["purpose"]), content))
 
     def _keep(self, name: str, purpose: str, content: bytes) -> dict[str, Any]:
         identifier = f"file-{len(self.files)}"
@@ -175,11 +175,11 @@ class TeachingServer(LLMServer):
 
     async def upload_part(self, request: web.Request) -> web.StreamResponse:
         """Keep a part."""
-        form = await request.post()
+        _, content = _received((await request.post())["data"])
         if self._happens("part_500"):
             return _error(500, "the disk is full", "server_error")
         identifier = f"part_{len(self._parts)}"
-        self._parts[identifier] = form["data"].file.read()
+        self._parts[identifier] = content
         upload = request.match_info["id"]
         part = {"id": identifier, "object": "upload.part", "created_at": 0, "upload_id": upload}
         return web.json_response(part)
@@ -296,6 +296,12 @@ class TeachingServer(LLMServer):
             for step in (STEPS, STEPS // 2)
         ]
         return web.json_response(_page(found, request))
+
+
+def _received(field: Any) -> tuple[str, bytes]:
+    """Return a file's name and content, and let go of it."""
+    with field.file as stream:
+        return field.filename, stream.read()
 
 
 def _page(entries: list[dict[str, Any]], request: web.Request, most: int = 100) -> dict[str, Any]:

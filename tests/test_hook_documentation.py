@@ -127,6 +127,18 @@ class TestEachHook:
                 assert [str(problem) for problem in problems] == []
 
 
+def test_what_a_fine_tuner_of_ones_own_has_taught_is_prompted(site: SitePackages) -> None:
+    install(site, files_in(page_of("register_llm_backends")))
+
+    def run(command: str) -> int:
+        return CliRunner().invoke(sentikit, shlex.split(command)).exit_code
+
+    assert run(f"gpt-finetune --recipe {site.folder}/finetune.yaml --output runs/taught") == 0
+    prompt = f"prompt --recipe {site.folder}/recipe.yaml --set llm.model=runs/taught"
+    assert run(prompt) == 2, "it learnt other messages"
+    assert run(f"{prompt} --set strategy.name=minimal --output runs/asked") == 0
+
+
 class TestGuide:
     def test_its_code_works_on_top_of_a_new_plugin(self, site: SitePackages) -> None:
         text = GUIDE.read_text(encoding="utf-8")

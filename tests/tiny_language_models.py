@@ -12,9 +12,21 @@ SPECIAL = ["<pad>", "<|end|>", "<|user|>", "<|system|>", "<|assistant|>"]
 
 
 def make_language_model(
-    folder: Path, template: str | None = TEMPLATE, positions: int = 512
+    folder: Path,
+    template: str | None = TEMPLATE,
+    positions: int = 512,
+    spread: float = 0.02,
+    seed: int = 0,
 ) -> Path:
-    """Write a random Llama of some thousand parameters with a byte-level tokenizer."""
+    """Write a random Llama of some thousand parameters with a byte-level tokenizer.
+
+    Args:
+        folder: where to.
+        template: of chats.
+        positions: tokens it holds.
+        spread: standard deviation of the weights; an adapter learns only on what has some.
+        seed: of the weights.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -33,7 +45,7 @@ def make_language_model(
     )
     wrapped.chat_template = template
     wrapped.save_pretrained(folder)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(wrapped),
         hidden_size=32,
@@ -42,6 +54,7 @@ def make_language_model(
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=positions,
+        initializer_range=spread,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder

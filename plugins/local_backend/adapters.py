@@ -14,6 +14,7 @@ is (https://huggingface.co/docs/peft, https://docs.vllm.ai/en/latest/features/lo
 from __future__ import annotations
 
 import importlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +69,13 @@ def new_adapter(model: Any, source: ModelSource, settings: LoraSettings, seed: i
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
             target_modules=settings.targets,
-            base_model_name_or_path=name,
             revision=source.revision,
         )
-        adapted = peft().get_peft_model(model, config)
+        adapted = _adapted(model, config)
     except ValueError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"finetune.lora: {reason}") from error
-    # peft notes the name that transformers knows, which for a GGUF file is its folder's.
+    # transformers knows a GGUF file by its folder's name alone.
     adapted.peft_config["default"].base_model_name_or_path = name
     return adapted
 
@@ -151,7 +151,7 @@ def base_of(folder: Path, instead: str | None) -> ModelSource:
 
 def _with_weights(model: Any, folder: Path, learnt: dict[str, torch.Tensor]) -> Any:
     config = peft().LoraConfig.from_pretrained(str(folder))
-    adapted = peft().get_peft_model(model, config)
+    adapted = _adapted(model, config)
     try:
         result = peft().set_peft_model_state_dict(adapted, learnt)
     except RuntimeError as error:
@@ -159,6 +159,14 @@ def _with_weights(model: Any, folder: Path, learnt: dict[str, torch.Tensor]) -> 
     if result.unexpected_keys or [name for name in result.missing_keys if "lora_" in name]:
         raise _another_base(folder)
     return adapted
+
+
+def _adapted(model: Any, config: Any) -> Any:
+    config.base_model_name_or_path = None  # peft takes it for another's, and warns
+    with warnings.catch_warnings():
+        # peft still calls what transformers has renamed.
+        warnings.simplefilter("ignore", FutureWarning)
+        return peft().get_peft_model(model, config)
 
 
 def _check_base(folder: Path, model: Any) -> None:
