@@ -13,8 +13,7 @@ from click.testing import CliRunner, Result
 from sentikit.cli import sentikit
 from sentikit.recipe.checks import check_recipe
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.schema import KINDS
-from sentikit.recipe.study import StudyRow, recipes_of, study_rows
+from sentikit.recipe.study import StudyRow, recipes_before, recipes_of, study_rows
 from sentikit.registry import default_registry
 
 NAMES = default_registry().names("register_recipes")
@@ -46,12 +45,20 @@ def test_all_rows_are_listed_in_the_papers_order() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_every_row_has_a_recipe(row: StudyRow) -> None:
-    if " FT" in row.llm and "finetune" not in KINDS:
-        pytest.skip("recipes of kind finetune do not exist yet")
-    names = recipes_of(row, NAMES)
-    kinds = {resolve_recipe(name).values.get("kind", "train") for name in names}
-    # The recipe that labels the test split; a fine-tuned LLM may need one more to be taught.
-    assert ("prompt" if row.llm else "train") in kinds
+    (name,) = recipes_of(row, NAMES)
+    values = resolve_recipe(name).values
+    assert values.get("kind", "train") == ("prompt" if row.llm else "train")
+    before = recipes_before(values, NAMES)
+    kinds = {resolve_recipe(needed).values.get("kind", "train") for needed in before}
+    advised = {"train"} if row.llm and row.encoder else set()
+    assert kinds == advised | ({"finetune"} if " FT" in row.llm else set())
+
+
+def test_what_has_to_run_before_is_said() -> None:
+    after = {row["id"]: row["recipes"][0]["after"] for row in listed()}
+    assert after["B3"] == []
+    assert after["E3"] == ["electra-base"]
+    assert after["E17"] == ["electra-large", "finetune-gpt-4o-mini-electra-large-label"]
 
 
 def test_a_row_is_not_taken_for_a_longer_number() -> None:
