@@ -78,8 +78,11 @@ def test_each_is_right(name: str) -> None:
 @pytest.mark.parametrize("name", PROMPTS)
 def test_each_prompt_can_be_shown_without_a_key(name: str, trained_run: Path) -> None:
     words = ["prompt", "--recipe", name, "--set", "dataset.name=demo", "--show", "1", "--json"]
-    if "encoder" in resolve_recipe(name).values["strategy"]:
+    values = resolve_recipe(name).values
+    if "encoder" in values["strategy"]:
         words += ["--set", f"strategy.encoder={trained_run}"]
+    if values["llm"]["model"].startswith("runs/"):  # what gpt-finetune would leave
+        words += ["--set", "llm.model=ft:gpt-4o-mini-2024-07-18:film-club::1"]
     result = run(*words)
     assert result.exit_code == 0, result.output
     (shown,) = json.loads(result.stdout)
