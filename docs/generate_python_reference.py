@@ -11,6 +11,7 @@ from typing import Any
 from marked_part import write_or_check
 
 import sentikit
+from sentikit import testing
 from sentikit.hookspecs import INTERFACES
 
 _WIDTH = 80
@@ -24,12 +25,15 @@ def reference() -> str:
     interfaces = [name for name in values if name in INTERFACES.values()]
     functions = [name for name in values if not inspect.isclass(values[name])]
     others = [name for name in values if name not in (*interfaces, *functions)]
+    checks = {name: getattr(testing, name) for name in testing.__all__}
     groups = {"Functions": functions, "Interfaces of plugins": interfaces, "Types": others}
-    return "\n".join(
+    lines = [
         line
         for title, names in groups.items()
         for line in [f"## {title}\n", *(_entry(name, values[name]) for name in names)]
-    )
+    ]
+    lines += ["## For the tests of plugins: sentikit.testing\n"]
+    return "\n".join([*lines, *(_entry(name, check) for name, check in checks.items())])
 
 
 def _entry(name: str, value: Any) -> str:

@@ -44,17 +44,19 @@ class DocumentedCommand:
     Attributes:
         page: where.
         words: what stands behind ``sentikit``.
+        mentioned: whether it stands within a sentence, where arguments may be left out.
     """
 
     page: str
     words: tuple[str, ...]
+    mentioned: bool = False
 
     def __str__(self) -> str:
         return f"{self.page}: sentikit {shlex.join(self.words)}"
 
 
 def commands_of(page: Path, root: Path) -> list[DocumentedCommand]:
-    """Return the commands in shell blocks, and those that blocks without a language exemplify."""
+    """Return the commands in shell blocks, in examples of other blocks, and within sentences."""
     text, name = page.read_text(encoding="utf-8"), str(page.relative_to(root))
     found = []
     for language, body in _FENCE.findall(text):
@@ -64,6 +66,11 @@ def commands_of(page: Path, root: Path) -> list[DocumentedCommand]:
             examples = re.findall(r"^\s*(?:Examples?: )?((?:\S.* \| )?sentikit .*)$", body, re.M)
             for line in examples:
                 found += [DocumentedCommand(name, words) for words in _sentikit_commands(line)]
+    for mention in re.findall(r"`(sentikit [^`]+)`", _FENCE.sub("", text)):
+        # Capitals stand for what the reader puts there.
+        if "…" not in mention and not re.search(r"\b[A-Z]{3,}\b", mention):
+            words = tuple(shlex.split(mention)[1:])
+            found.append(DocumentedCommand(name, words, mentioned=True))
     return found
 
 
@@ -98,6 +105,8 @@ def problems_of(command: DocumentedCommand, root: Path, own: Sequence[str] = ())
         path, context = _parsed(list(command.words))
     except click.exceptions.Exit:
         return []  # --help, --version
+    except click.MissingParameter as error:
+        return [] if command.mentioned else [error.format_message()]
     except click.ClickException as error:
         made = command.words[:1] and command.words[0].startswith(tuple(own) or ("\0",))
         return [] if made else [error.format_message()]

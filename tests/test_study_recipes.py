@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from sentikit.cli import sentikit
 from sentikit.recipe.checks import check_recipe
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.study import StudyRow, recipes_of, study_rows
+from sentikit.recipe.study import StudyRow, recipes_before, recipes_of, study_rows
 from sentikit.registry import default_registry
 
 NAMES = default_registry().names("register_recipes")
@@ -45,10 +45,20 @@ def test_all_rows_are_listed_in_the_papers_order() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_every_row_has_a_recipe(row: StudyRow) -> None:
-    names = recipes_of(row, NAMES)
-    kinds = {resolve_recipe(name).values.get("kind", "train") for name in names}
-    # The recipe that labels the test split; a fine-tuned LLM may need one more to be taught.
-    assert ("prompt" if row.llm else "train") in kinds
+    (name,) = recipes_of(row, NAMES)
+    values = resolve_recipe(name).values
+    assert values.get("kind", "train") == ("prompt" if row.llm else "train")
+    before = recipes_before(values, NAMES)
+    kinds = {resolve_recipe(needed).values.get("kind", "train") for needed in before}
+    advised = {"train"} if row.llm and row.encoder else set()
+    assert kinds == advised | ({"finetune"} if " FT" in row.llm else set())
+
+
+def test_what_has_to_run_before_is_said() -> None:
+    after = {row["id"]: row["recipes"][0]["after"] for row in listed()}
+    assert after["B3"] == []
+    assert after["E3"] == ["electra-base"]
+    assert after["E17"] == ["electra-large", "finetune-gpt-4o-mini-electra-large-label"]
 
 
 def test_a_row_is_not_taken_for_a_longer_number() -> None:
@@ -68,8 +78,11 @@ def test_each_is_right(name: str) -> None:
 @pytest.mark.parametrize("name", PROMPTS)
 def test_each_prompt_can_be_shown_without_a_key(name: str, trained_run: Path) -> None:
     words = ["prompt", "--recipe", name, "--set", "dataset.name=demo", "--show", "1", "--json"]
-    if "encoder" in resolve_recipe(name).values["strategy"]:
+    values = resolve_recipe(name).values
+    if "encoder" in values["strategy"]:
         words += ["--set", f"strategy.encoder={trained_run}"]
+    if values["llm"]["model"].startswith("runs/"):  # what gpt-finetune would leave
+        words += ["--set", "llm.model=ft:gpt-4o-mini-2024-07-18:film-club::1"]
     result = run(*words)
     assert result.exit_code == 0, result.output
     (shown,) = json.loads(result.stdout)

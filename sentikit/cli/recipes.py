@@ -30,9 +30,10 @@ def list_recipes(study: bool, as_json: bool) -> None:
     from sentikit.recipe.listing import list_recipes as offered
     from sentikit.registry import default_registry
 
-    found = [asdict(recipe) for recipe in offered(default_registry())]
+    registry = default_registry()
+    found = [asdict(recipe) for recipe in offered(registry)]
     if study:
-        found = _study(found)
+        found = _study([recipe["name"] for recipe in found], registry)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif study:
@@ -49,21 +50,19 @@ def _print_recipes(found: list[dict[str, Any]]) -> None:
     print_table("", ["recipe", *columns[1:]], rows)
 
 
-def _study(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put the recipes behind the study's rows; what is trained comes before what is asked."""
+def _study(names: list[str], registry: Registry) -> list[dict[str, Any]]:
+    """Return the study's rows with their recipes, and with the recipes to run before those."""
     from dataclasses import asdict
 
-    from sentikit.recipe.study import recipes_of, study_rows
+    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.recipe.study import recipes_before, recipes_of, study_rows
 
-    kinds = {recipe["name"]: recipe["kind"] for recipe in found}
+    def described(name: str) -> dict[str, Any]:
+        values = resolve_recipe(name, registry=registry).values
+        return {"name": name, "after": recipes_before(values, names)}
+
     return [
-        {
-            **asdict(row),
-            "recipes": [
-                {"name": name, "kind": kinds[name]}
-                for name in sorted(recipes_of(row, kinds), key=lambda name: (kinds[name], name))
-            ],
-        }
+        {**asdict(row), "recipes": [described(name) for name in recipes_of(row, names)]}
         for row in study_rows()
     ]
 

@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 CITATION = 'Beno, "ELECTRA and GPT-4o: Cost-Effective Partners for Sentiment Analysis" (2025)'
 #: The merged test split's sources, as its data spell them.
@@ -62,6 +63,18 @@ def study_rows() -> list[StudyRow]:
 def recipes_of(row: StudyRow, names: Iterable[str]) -> list[str]:
     """Return the recipes among `names` that repeat a row: those whose names begin with its id."""
     return [name for name in names if name.startswith(f"{row.id.lower()}-")]
+
+
+def recipes_before(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return the recipes among `names` whose runs a recipe listens to, or has answer.
+
+    Args:
+        values: the recipe, resolved.
+        names: all recipes; one leaves its run under ``runs/`` and its name.
+    """
+    sections = (("strategy", "encoder"), ("llm", "model"))
+    places = {(values.get(section) or {}).get(key) for section, key in sections}
+    return [name for name in names if f"runs/{name}" in places]
 
 
 def _row(fields: Mapping[str, str]) -> StudyRow:
