@@ -30,7 +30,7 @@ from sentikit.registry import default_registry
 from sentikit.training.batches import plan_epoch, share
 from sentikit.training.engine import StepPlan
 from sentikit.training.evaluation import shared_logits
-from sentikit.training.objective import Objective
+from sentikit.training.objective import CrossEntropy
 from sentikit.training.optimizers import AdamW
 from sentikit.training.parameter_groups import parameter_groups
 from sentikit.training.settings import TrainingSettings
@@ -84,7 +84,7 @@ def sentikit_arms(size: str, inputs: TokenizedTexts, rounds: int) -> tuple[float
     groups = parameter_groups(model, TrainingSettings(lr=1e-5, layer_decay=0.95))
     plan = StepPlan(AdamW(), 1.0, "bf16", BATCH, BATCH)
     engine.prepare(model, groups, plan)
-    objective = Objective(np.zeros(len(inputs), np.int64), np.ones(3, np.float32), 0.0)
+    objective = CrossEntropy(np.zeros(len(inputs), np.int64), np.ones(3, np.float32), 0.0)
     rates = [group.lr for group in groups]
 
     def epoch() -> None:

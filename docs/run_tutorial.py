@@ -1,10 +1,10 @@
-"""Runs the commands of docs/tutorial.md and writes what they print into the page.
+"""Runs the commands of docs/tutorial.md, or of another page, and writes what they print into it.
 
 Each block marked `sh` is run in one shell, from top to bottom, and the block marked `text` behind
 it is replaced by the output. `sh fails` is a block whose last command must fail; a fence such as
 `python plugin.py` writes that file. The folder `data` that the page speaks of is given::
 
-    python docs/run_tutorial.py FOLDER_WITH_THE_DATA [FOLDER_TO_WORK_IN]
+    python docs/run_tutorial.py FOLDER_WITH_THE_DATA [FOLDER_TO_WORK_IN [PAGE]]
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _report(commands: str) -> None:
     sys.stdout.flush()
 
 
-def main(data: Path, folder: Path) -> None:
+def main(data: Path, folder: Path, page: Path) -> None:
     """Rewrite the page."""
     folder.mkdir(parents=True, exist_ok=True)
     link = folder / "data"
@@ -109,8 +109,8 @@ def main(data: Path, folder: Path) -> None:
         link.symlink_to(data.resolve(), target_is_directory=True)
     shell = Shell(folder)
     try:
-        text = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(follow(text, folder, shell, _report), encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        page.write_text(follow(text, folder, shell, _report), encoding="utf-8")
     finally:
         shell.close()
 
@@ -119,4 +119,4 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     place = sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="sentikit-tutorial-")
-    main(Path(sys.argv[1]), Path(place))
+    main(Path(sys.argv[1]), Path(place), Path(sys.argv[3]) if len(sys.argv) > 3 else PAGE)

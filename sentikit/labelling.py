@@ -11,7 +11,8 @@ from itertools import tee
 from pathlib import Path
 from typing import IO, Any
 
-from sentikit.classifier.prediction import Classifier, Prediction
+from sentikit.classifier.classifier import Classifier
+from sentikit.classifier.prediction import Prediction
 from sentikit.data.tabular import Rows, read_rows
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer

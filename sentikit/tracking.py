@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentikit.parts import Part
 from sentikit.redaction import redacted
+
+if TYPE_CHECKING:
+    from sentikit.prompting.backend import Answer, ChatRequest
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,40 @@ class TrackedRun:
         return self.path.resolve().name
 
 
+@dataclass(frozen=True)
+class LLMCall:
+    """One try of a call to an LLM; or an answer that was there before, and cost nothing now.
+
+    Attributes:
+        request: what was asked.
+        model: the backend's model.
+        parameters: what was sent beside the messages, as JSON values; no keys are among them.
+        began: seconds since the epoch.
+        seconds: how long it took.
+        attempt: from 1.
+        cached: whether the answer was found in the file of answers; `cost` is then what it saved.
+        answer: what came back, or None.
+        label: the label read out of the answer; None where there is none.
+        cost: USD, or None where the price is unknown or nothing came back.
+        reason: why nothing came back, in a word: ``rate_limit``, ``server``, ``network``,
+            ``rejected``, ``fatal``, ``cancelled``; or None.
+        error: the same as a sentence, which may quote the prompt.
+    """
+
+    request: ChatRequest
+    model: str
+    parameters: Mapping[str, Any]
+    began: float
+    seconds: float = 0.0
+    attempt: int = 1
+    cached: bool = False
+    answer: Answer | None = None
+    label: str | None = None
+    cost: float | None = None
+    reason: str | None = None
+    error: str | None = None
+
+
 class Tracker(Part):
     """Shows runs elsewhere: in a web service, in another program's files.
 
@@ -49,8 +86,12 @@ class Tracker(Part):
         """Take a record of JSON values; an unknown number is None.
 
         ``record["kind"]`` says of what: ``step`` (a few optimizer steps) or ``epoch`` (with its
-        validation) of a training run, whose ``record["step"]`` counts optimizer steps.
+        validation) of a training run, whose ``record["step"]`` counts optimizer steps;
+        ``requests``, what the calls of an LLM's run came to.
         """
+
+    def call(self, call: LLMCall) -> None:
+        """Take one call to an LLM; it waits for this method, so that sending is for later."""
 
     def alert(self, title: str, text: str) -> None:
         """Pass on what deserves a look at once: a collapse, NaN, an early stop, the end."""
@@ -76,6 +117,17 @@ def flat_numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float
     return found
 
 
+def scores_line(metrics: Mapping[str, Any]) -> str:
+    """Return the scores of ``metrics.json`` in a line."""
+    if "overall" not in metrics:
+        return "no text has a gold label"
+    overall = metrics["overall"]
+    return (
+        f"macro-F1 {overall['macro_f1']:.4f}, accuracy {overall['accuracy']:.4f} "
+        f"on {metrics['split']}"
+    )
+
+
 class TrackerGroup:
     """The trackers of one run, by name; a failing one is dropped with one message."""
 
@@ -90,6 +142,10 @@ class TrackerGroup:
     def log(self, record: Mapping[str, Any]) -> None:
         """Hand all a record."""
         self._tell(lambda tracker: tracker.log(record))
+
+    def call(self, call: LLMCall) -> None:
+        """Hand all a call."""
+        self._tell(lambda tracker: tracker.call(call))
 
     def alert(self, title: str, text: str) -> None:
         """Hand all an alert."""

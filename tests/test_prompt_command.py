@@ -213,7 +213,13 @@ class TestBadInput:
         return done.stderr
 
     def test_no_recipe_lists_the_choices(self) -> None:
-        assert "Which recipe? Choose one with --recipe" in self.refused()
+        said = self.refused()
+        assert "Which recipe? Choose one with --recipe" in said
+        names = [line.split()[0] for line in said.splitlines()[1:] if line.strip()]
+        assert names.index("e3-gpt-4o-mini-electra-base-label") < names.index(
+            "e19-gpt-4o-electra-large-label"
+        )
+        assert "electra-base" not in names
 
     def test_no_key(self) -> None:
         recipe = write_recipe("https://api.openai.com/v1", texts(1))
@@ -249,6 +255,19 @@ class TestBadInput:
             said = self.refused("--recipe", recipe, "--max-cost", "0.00001")
             assert "Nothing was asked" in said
             assert s.server.calls == 0
+
+    def test_recorded_opinions_of_other_texts(self) -> None:
+        with serving() as s:
+            recipe = write_recipe(s.url, texts(3))
+            write_reviews(Path("recorded.csv"), texts(2))
+            said = self.refused(
+                "--recipe",
+                recipe,
+                "--set",
+                "strategy={name: label, encoder: recorded.csv, label_column: label}",
+            )
+        assert "1 of 3 examples are not in it" in said
+        assert not Path("runs/own").exists()
 
     def test_a_ceiling_without_a_price(self) -> None:
         with serving() as s:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentikit import (
     Answer,
@@ -14,13 +13,12 @@ from sentikit import (
     BatchBackend,
     BatchStatus,
     ChatRequest,
-    InputError,
     PartSettings,
     RejectedError,
     RetryableError,
-    Usage,
 )
 
+from .completions import PATH, first_choice, read_usage
 from .guarantees import BY_NAME, Guarantee
 from .label_probabilities import label_log_probabilities
 from .rate_limits import rate_limit
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from .abilities import Abilities
     from .client import Connection
 
-PATH = "/chat/completions"
-_SECRET_WORDS = ("key", "token", "secret", "password", "signature")
 # Keys of a body that change its price or its speed, never the answer.
 _ROUTING = frozenset({"prompt_cache_key", "service_tier"})
 
@@ -41,10 +37,11 @@ class OpenAIBackend(BatchBackend):
 
     Settings = OpenAISettings
     settings: OpenAISettings
+    fine_tuner: ClassVar[str] = f"{__package__}.finetuning:OpenAIFineTuner"
 
     def __init__(self, settings: PartSettings) -> None:
         super().__init__(settings)
-        _refuse_secrets(self.settings)
+        self.settings.refuse_secrets()
         self._connection: Connection | None = None
         self._abilities: Abilities | None = None
 
@@ -94,6 +91,10 @@ class OpenAIBackend(BatchBackend):
         """Return the address and what is sent to it, less what only changes price and speed."""
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
         return {"url": self.settings.address, "query": dict(self.settings.query), "body": body}
+
+    def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
+        """Return the body that is sent, less model and messages."""
+        return {k: v for k, v in self.body(request).items() if k not in ("model", "messages")}
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """Return the body that is sent."""
@@ -150,18 +151,17 @@ class OpenAIBackend(BatchBackend):
             RejectedError: it holds no answer, and says why not.
             RetryableError: it holds no answer.
         """
-        choices = value.get("choices")
-        if not isinstance(choices, list) or not choices or "message" not in choices[0]:
+        choice = first_choice(value)
+        if not choice:
             error = value.get("error")
             if error:
                 raise RejectedError(f"The server answers: {self.connection.safe(str(error))}")
             raise RetryableError("The server's answer holds no message.", "server")
-        choice = choices[0]
         message = choice["message"] or {}
         logs = (choice.get("logprobs") or {}).get("content")
         return Answer(
             text=self._guarantee.read(message),
-            usage=read_usage(value.get("usage") or {}),
+            usage=read_usage(value),
             log_probabilities=label_log_probabilities(logs, request.labels),
             finish_reason=str(choice.get("finish_reason") or ""),
             model=str(value.get("model") or ""),
@@ -213,34 +213,3 @@ class OpenAIBackend(BatchBackend):
         from .examining import examine
 
         return await examine(self.connection)
-
-
-def read_usage(values: Mapping[str, Any]) -> Usage:
-    """Read the usage of a chat completion; what a server leaves out is 0."""
-    details = values.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt=int(values.get("prompt_tokens") or 0),
-        cached=int(details.get("cached_tokens") or 0),
-        completion=int(values.get("completion_tokens") or 0),
-        cache_writes=int(details.get("cache_write_tokens") or 0),
-    )
-
-
-def _refuse_secrets(settings: OpenAISettings) -> None:
-    """Keep keys out of what a run writes down, and out of this message.
-
-    Raises:
-        InputError: the address or a query parameter seems to hold one.
-    """
-    parts = urlsplit(settings.address)
-    if parts.username or parts.password or parts.query:
-        raise InputError(
-            "llm.base_url holds a user, a password or a query. It is written into the run, so give "
-            "keys by llm.key_variable or llm.header_variables, and other parameters by llm.query."
-        )
-    held = [name for name in settings.query if name.lower().endswith(_SECRET_WORDS)]
-    if held:
-        raise InputError(
-            f"llm.query.{held[0]} seems to hold a key, and recipes are written into the run. Give "
-            "it by llm.header_variables."
-        )

@@ -11,8 +11,8 @@ from typing import Any
 from sentikit import BackendSession, FatalError, RejectedError, RetryableError, Usage
 
 from .abilities import Abilities
-from .backend import PATH, read_usage
 from .client import Connection
+from .completions import PATH, first_choice, read_usage
 from .guarantees import FOREIGN, LADDER, Guarantee
 
 # An answer that is not held to the labels is a greeting, never one of these.
@@ -135,7 +135,7 @@ class Probe:
                 if self._too_short(error):
                     continue
                 return False
-            choice = _choice(value)
+            choice = first_choice(value)
             if guarantee.read(choice.get("message") or {}) in _LABELS:
                 return True
             if choice.get("finish_reason") != "length" or self.limit >= _WITH_REASONING:
@@ -162,10 +162,10 @@ class Probe:
         used = Usage()
         try:
             value, _ = await self.connection.post(PATH, body)
-            used = read_usage(value.get("usage") or {})
+            used = read_usage(value)
         finally:
             self.session.settle(used)
-        if not _choice(value):
+        if not first_choice(value):
             raise FatalError(
                 f"{self.connection.settings.address} answers JSON, but no chat completion. Check "
                 "llm.base_url; it usually ends in /v1."
@@ -221,16 +221,10 @@ class Probe:
 
     def _seen(self, abilities: Abilities, value: Mapping[str, Any]) -> Abilities:
         """Correct what the server accepted and then ignored."""
-        choice, usage = _choice(value), read_usage(value.get("usage") or {})
+        choice, usage = first_choice(value), read_usage(value)
         if usage.completion > self.limit + 1 and abilities.limit_key != "max_tokens":
             abilities = replace(abilities, limit_key="max_tokens")
         content = (choice.get("message") or {}).get("content")
         if content and not (choice.get("logprobs") or {}).get("content"):
             abilities = replace(abilities, top_logprobs=0)
         return abilities
-
-
-def _choice(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    choices = value.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, Mapping) and "message" in first else {}

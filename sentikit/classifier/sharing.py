@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifier.prediction import Classifier, windows
+from sentikit.classifier.classifier import Classifier, windows
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:

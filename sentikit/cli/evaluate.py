@@ -21,7 +21,7 @@ from sentikit.cli.options import (
 from sentikit.cli.processes import NPROC, joined_processes, shared, start_processes
 
 if TYPE_CHECKING:
-    from sentikit.classifier.prediction import Classifier
+    from sentikit.classifier.classifier import Classifier
     from sentikit.data.opening import OpenedDataset
 
 

@@ -75,7 +75,8 @@ def predict(
         with open_output(output, chosen, rows.columns, classifier.labels) as write:
             unlabelled = label_rows(classifier, rows, column, write)
     if unlabelled:
-        click.echo(f"{unlabelled} rows have no text and got no label.", err=True)
+        rows_have = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
+        click.echo(f"{rows_have} no text and got no label.", err=True)
 
 
 def _format_like(output: Path | None, file: str, input_format: str | None) -> str:

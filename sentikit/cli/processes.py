@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sentikit.classifier.prediction import Classifier
+    from sentikit.classifier.classifier import Classifier
     from sentikit.processes.group import ProcessGroup
 
 NPROC = click.option(

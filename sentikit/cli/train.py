@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, needed_recipe
+from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw
 from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ def train(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
+    from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.recipe.train_parts import train_parts
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    return train_parts(
-        resolve_recipe(needed_recipe(recipe, registry), settings, registry), registry
-    )
+    name = needed_recipe(recipe, "train", registry)
+    return train_parts(resolve_recipe(name, settings, registry), registry)
 
 
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:

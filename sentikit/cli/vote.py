@@ -11,7 +11,7 @@ from sentikit.cli.options import RUNS, SETTINGS
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.teams.judging import JudgedVote
+    from sentikit.teams.judged import JudgedVote
 
 
 @click.command(
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="Let the members of a recipe of kind vote vote; a recipe's run is the one under runs/.",
+    help="Hold a recipe's vote. A member that is a recipe has its run under runs/; an LLM that has "
+    "none is asked now.",
 )
 @SETTINGS
 @click.option(
@@ -31,19 +32,30 @@ if TYPE_CHECKING:
     show_default=True,
     help="Among tied labels: the first named run's, or the one with the highest mean probability.",
 )
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="USD",
+    help="With --recipe: never spend more on all LLMs together.",
+)
+@click.option("--resume", is_flag=True, help="With --recipe: go on with a vote that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )
+@click.pass_context
 def vote(
+    context: click.Context,
     runs: tuple[str, ...],
     recipe: str | None,
     settings: tuple[str, ...],
     ties: str,
+    max_cost: float | None,
+    resume: bool,
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Let recorded runs vote on every text, the most trusted named first.
+    """Let runs vote on every text, the most trusted named first.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's opinion recorded
     inside an augmented run or file. An invalid answer is no vote.
@@ -59,9 +71,9 @@ def vote(
     if recipe is not None:
         if runs:
             raise InputError("Give either runs or --recipe, not both.")
-        runs, ties = _members(recipe, settings)
-    elif settings:
-        raise InputError("--set changes a recipe: it goes with --recipe alone.")
+        runs, ties = _members(context, recipe, settings, max_cost, resume, output)
+    elif settings or max_cost or resume:
+        raise InputError("--set, --max-cost and --resume go with --recipe alone.")
     if len(runs) < 2:
         raise InputError("A vote needs two runs at least, and three to be of use.")
     run = choose_run_folder(output, output.name, False, RUNS) if output else None
@@ -78,19 +90,31 @@ def vote(
         click.echo(f"Run: {run.path}", err=True)
 
 
-def _members(recipe: str, settings: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """Return the runs that a recipe names, and how it breaks ties."""
+def _members(
+    context: click.Context,
+    recipe: str,
+    settings: tuple[str, ...],
+    max_cost: float | None,
+    resume: bool,
+    output: Path | None,
+) -> tuple[tuple[str, ...], str]:
+    """Return the runs that a recipe names, made now where need be, and how it breaks ties."""
+    from sentikit.cli.prompt import stop_on_signal
+    from sentikit.prompting.job import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
-    from sentikit.teams.live import member_path, vote_settings
+    from sentikit.teams.live import vote_settings
+    from sentikit.teams.live_vote import member_runs
 
     registry = default_registry()
-    found = vote_settings(resolve_recipe(recipe, settings, registry), registry).vote
-    return tuple(member_path(member, RUNS, registry) for member in found.members), found.ties
+    found = vote_settings(resolve_recipe(recipe, settings, registry), registry)
+    with stop_on_signal(context, output) as stop_requested:
+        options = PromptOptions(max_cost=max_cost, resume=resume, stop_requested=stop_requested)
+        return member_runs(found, RUNS, options, registry), found.vote.ties
 
 
 def _print(judged: JudgedVote) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.cli.tables import gained, print_sentence, print_table, scored
 
     counted = (
         f"{judged.unanimous / judged.rows:.1%} of {judged.rows:,} texts unanimous, "
@@ -101,10 +125,9 @@ def _print(judged: JudgedVote) -> None:
         click.echo(f"No text has a gold label. {counted}")
         return
     columns = ["", "macro-F1", "95 % interval", "vote gains"]
-    rows = [["vote", f"{own.value:.4f}", f"[{own.low:.4f}, {own.high:.4f}]", ""]]
+    rows = [["vote", *scored(own), ""]]
     for name, single in judged.worth.members.items():
-        gain = judged.worth.gains[name]
-        gained = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-        rows.append([name, f"{single.value:.4f}", f"[{single.low:.4f}, {single.high:.4f}]", gained])
+        rows.append([name, *scored(single), gained(judged.worth.gains[name])])
     print_table("", columns, rows, columns[1:])
-    click.echo(counted)
+    click.echo()
+    print_sentence(counted)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentikit.data.made_ids import MadeIds
+from sentikit.files import disk_errors
 
 SCHEMA = pa.schema(
     [
@@ -35,10 +37,12 @@ class Examples:
             ``source`` (or null).
         order: row numbers into `table`, or None for the table's own order. Choosing and shuffling
             change this alone, so that texts stay where they are, on disk if they came from there.
+        mapped: the files that `table` lies in, where it is on disk.
     """
 
     table: pa.Table
     order: NDArray[np.int64] | None = None
+    mapped: tuple[mmap.mmap, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def from_columns(
@@ -63,11 +67,12 @@ class Examples:
     def concatenate(cls, parts: Sequence[Examples]) -> Examples:
         """Put splits one after the other; nothing is copied."""
         table = pa.concat_tables([part.table for part in parts]) if parts else SCHEMA.empty_table()
+        mapped = tuple(file for part in parts for file in part.mapped)
         if all(part.order is None for part in parts):
-            return cls(table)
+            return cls(table, mapped=mapped)
         starts = np.cumsum([0] + [part.table.num_rows for part in parts])
         orders = [part.row_numbers() + start for part, start in zip(parts, starts, strict=False)]
-        return cls(table, np.concatenate(orders))
+        return cls(table, np.concatenate(orders), mapped)
 
     def __len__(self) -> int:
         return self.table.num_rows if self.order is None else len(self.order)
@@ -81,7 +86,8 @@ class Examples:
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Examples:
         """Return the examples at `rows`, in that order."""
         chosen = np.asarray(rows, dtype=np.int64)
-        return Examples(self.table, chosen if self.order is None else self.order[chosen])
+        order = chosen if self.order is None else self.order[chosen]
+        return replace(self, order=order)
 
     def column(self, name: str) -> list[Any]:
         """Return a whole column as Python values."""
@@ -111,18 +117,38 @@ class Examples:
     def replace_column(self, name: str, values: pa.Array) -> Examples:
         """Return examples with one column changed; `values` are in the table's own order."""
         position = SCHEMA.get_field_index(name)
-        return Examples(self.table.set_column(position, SCHEMA.field(position), values), self.order)
+        return replace(self, table=self.table.set_column(position, SCHEMA.field(position), values))
+
+    def in_order(self) -> Examples:
+        """Return examples whose table is in this split's order; a copy, unless it is already."""
+        return self if self.order is None else Examples(self.table.take(self.order))
+
+    def identified_by_text(self) -> Examples:
+        """Return examples in order, with the ids their texts would get without any of their own."""
+        examples, made = self.in_order(), MadeIds()
+        ids = (made.make(row, text) for row, text in enumerate(examples.values("text")))
+        column = pa.chunked_array([pa.array(ids, pa.string())])
+        return examples.replace_column("id", made.told_apart(column))
 
     def batches(self, rows: int = ROWS_PER_BATCH) -> Iterator[dict[str, list[Any]]]:
         """Yield the columns of up to `rows` examples at a time."""
-        for start in range(0, len(self), rows):
-            yield self._piece(self.table, start, rows).to_pydict()
+        for piece in self.pieces(rows):
+            yield piece.to_pydict()
 
     def values(self, name: str) -> Iterator[Any]:
         """Yield a column's values, without a list of them all."""
-        column = self.table.select([name])
-        for start in range(0, len(self), ROWS_PER_BATCH):
-            yield from self._piece(column, start, ROWS_PER_BATCH).column(0).to_pylist()
+        for piece in self.pieces(columns=[name]):
+            yield from piece.column(0).to_pylist()
+
+    def pieces(
+        self, rows: int = ROWS_PER_BATCH, columns: Sequence[str] = SCHEMA.names
+    ) -> Iterator[pa.Table]:
+        """Yield tables of up to `rows` examples; what was read does not stay in memory."""
+        table = self.table.select(columns)
+        for start in range(0, len(self), rows):
+            yield self._piece(table, start, rows)
+            for file in self.mapped:
+                _let_go(file)
 
     def _piece(self, table: pa.Table, start: int, rows: int) -> pa.Table:
         if self.order is None:
@@ -182,14 +208,14 @@ class ExamplesBuilder:
         self._flush()
         self._spool.close()
         self._file.flush()
-        with pa.memory_map(self._file.name) as mapped:
-            table = pa.ipc.open_file(mapped).read_all()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         self._file.close()
-        return self._examples(table)
+        return self._examples(table, mapped)
 
-    def _examples(self, table: pa.Table) -> Examples:
+    def _examples(self, table: pa.Table, *mapped: mmap.mmap) -> Examples:
         ids = self._made_ids.told_apart(table.column("id"))
-        return Examples(table.set_column(0, SCHEMA.field("id"), ids))
+        return Examples(table.set_column(0, SCHEMA.field("id"), ids), mapped=mapped)
 
     def _flush(self) -> None:
         if not self._rows:
@@ -197,8 +223,15 @@ class ExamplesBuilder:
         if self._spool is None:
             self._file = tempfile.NamedTemporaryFile(prefix="sentikit-", suffix=".arrow")  # noqa: SIM115
             self._spool = pa.ipc.new_file(self._file, SCHEMA)
-        self._spool.write_batch(_batch(self._rows))
+        with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
+            self._spool.write_batch(_batch(self._rows))
         self._rows = []
+
+
+def _let_go(file: mmap.mmap) -> None:
+    """Give back the memory that pages of a file take; they are read again when needed."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def _batch(rows: Iterable[tuple[str, str, str | None, str | None]]) -> pa.RecordBatch:

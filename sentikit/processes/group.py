@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -144,6 +146,8 @@ def _join(device: torch.device, processes: int) -> None:
     """
     if distributed.is_initialized():
         return
+    # Its functions hold on to the group that is there when it is first imported, as it later is.
+    importlib.import_module("torch.distributed.nn.functional")
     atexit.register(_leave)
     name_interface()
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -161,5 +165,12 @@ def _join(device: torch.device, processes: int) -> None:
 
 
 def _leave() -> None:
+    """Destroy the group with its threads.
+
+    One that lets go of a tensor while the interpreter ends aborts the process
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    # The threads end with the last object that refers to the group, as models and optimizers do.
+    gc.collect()
     if distributed.is_initialized():
         distributed.destroy_process_group()

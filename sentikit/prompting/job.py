@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
 from sentikit.prompting.asking import PromptRow, label_reader, questions
 from sentikit.prompting.briefing import Briefing, brief
+from sentikit.prompting.fine_tuned import missing_run
 from sentikit.prompting.prices import usd
 from sentikit.prompting.requesting.failures import FailureLimit
 from sentikit.prompting.requesting.loop import RequestsInterrupted
-from sentikit.prompting.requesting.questions import Question
+from sentikit.prompting.requesting.questions import LabelReader, Question
 from sentikit.prompting.requesting.reporting import RequestReporter
 from sentikit.prompting.requesting.running import (
     CACHE,
@@ -27,9 +28,11 @@ from sentikit.prompting.requesting.running import (
 from sentikit.prompting.requesting.settings import RequestOptions
 from sentikit.prompting.results import FinishedPrompting, ResultWriter, begin_run
 from sentikit.prompting.split import Split, split_to_label
+from sentikit.prompting.tracked import TrackedPrompting
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
+from sentikit.tracking import TrackedRun
 
 if TYPE_CHECKING:
     from sentikit.recipe.prompt_parts import PromptParts
@@ -88,6 +91,17 @@ def prompt(
         return _PromptJob(parts, run, split, options, registry or default_registry()).run()
 
 
+def refuse_missing(parts: PromptParts) -> None:
+    """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet.
+
+    Raises:
+        InputError: it is not there; says how to make it.
+    """
+    missing = missing_run(parts.llm.model)
+    if missing:
+        raise InputError(missing)
+
+
 class _PromptJob:
     """The steps of an LLM run, in order."""
 
@@ -117,6 +131,7 @@ class _PromptJob:
     def run(self) -> FinishedPrompting:
         """Ask everything and write everything."""
         log = JsonLinesLog(self.folder.path / run_folder.LOG)
+        refuse_missing(self.parts)
         if self.options.batch:
             needed_batches(self.parts.llm)
         check_backend(self.parts.llm, self.job, RequestReporter(0))
@@ -124,19 +139,23 @@ class _PromptJob:
         self.folder.update_manifest(run_id=self.identity, limit=self.options.limit)
         with self._statuses():
             self._remove_halves()
-            keep = self.folder.path / FINDINGS
-            briefing = brief(self.parts, self.split, self.registry, keep)
-            asked = _Asked(self.parts, self.split, briefing)
+            asked = _Asked(self.parts, self.split, self._brief())
+            read_label = label_reader(self.parts)
             with RequestReporter(self.job.total, log) as reporter:
-                return self._ask(asked, reporter)
+                if not self.parts.trackers:
+                    return self._ask(asked, read_label, self.job, reporter)
+                run = TrackedRun("prompt", self.folder.path, self.parts.recipe.values)
+                with TrackedPrompting(self.parts.trackers, run, read_label, reporter) as tracked:
+                    job = replace(self.job, watch=tracked.call)
+                    return self._ask(asked, read_label, job, reporter)
 
-    def _ask(self, asked: _Asked, reporter: RequestReporter) -> FinishedPrompting:
+    def _ask(
+        self, asked: _Asked, read_label: LabelReader, job: RequestJob, reporter: RequestReporter
+    ) -> FinishedPrompting:
         parts = self.parts
         writer = ResultWriter(self.folder, parts, self.split)
         with writer:
-            outcome = answer_questions(
-                parts.llm, asked, label_reader(parts), writer.add, self.job, reporter
-            )
+            outcome = answer_questions(parts.llm, asked, read_label, writer.add, job, reporter)
         opening = outcome.opening_cost
         finished = writer.finish(probing=None if opening is None else usd(opening))
         self.folder.update_manifest(
@@ -147,6 +166,20 @@ class _PromptJob:
             }
         )
         return finished
+
+    def _brief(self) -> Briefing:
+        """Gather what the strategy needs; where that is refused, a new run leaves nothing behind.
+
+        Raises:
+            InputError: no such encoder, records that do not fit, or too few examples.
+        """
+        try:
+            return brief(self.parts, self.split, self.registry, self.folder.path / FINDINGS)
+        except InputError:
+            if not self.options.resume:
+                for name in (run_folder.MANIFEST, run_folder.RECIPE):
+                    (self.folder.path / name).unlink(missing_ok=True)
+            raise
 
     def _identity(self) -> str:
         """Return the run's id: a new one, or that of the run to go on with.
@@ -190,7 +223,7 @@ class _PromptJob:
             status = run_folder.INTERRUPTED
             raise
         finally:
-            if status != run_folder.FINISHED:
+            if status != run_folder.FINISHED and self.folder.status:
                 self.folder.update_manifest(status=status)
 
 
@@ -209,11 +242,12 @@ class _Asked:
 def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the settings that differ and matter: not those that only say how calls are made."""
     before, after = _flat(begun), _flat(now)
-    free = tuple(f"llm.{name}" for name in RequestOptions.model_fields if name != "repair")
+    free = [f"llm.{name}" for name in RequestOptions.model_fields if name != "repair"]
+    ignored = ("description", "trackers", *free)
     return sorted(
         key
         for key in before.keys() | after.keys()
-        if before.get(key) != after.get(key) and key != "description" and not key.startswith(free)
+        if before.get(key) != after.get(key) and not key.startswith(ignored)
     )
 
 

@@ -27,8 +27,10 @@ def check_team(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
 
 
 def is_recorded(member: str) -> bool:
-    """Say whether a member means a run or a file, not a recipe: it is a path, or lies there."""
+    """Say whether a member means a run or its file, not a recipe: it is a path, or lies there."""
     plain = member.removesuffix("#encoder")
+    if plain.endswith((".yaml", ".yml")):
+        return False
     return plain != member or "/" in plain or FilePath(plain).exists()
 
 

@@ -195,7 +195,8 @@ class JsonLinesLog:
         kept = [
             line
             for line, record in whole
-            if record["step"] <= step and (record["kind"] != "epoch" or record["epoch"] <= epochs)
+            if record.get("step", 0) <= step
+            and (record["kind"] != "epoch" or record["epoch"] <= epochs)
         ]
         write_text(self._path, "".join(kept))
 

@@ -8,14 +8,12 @@ needs saving, and a checkpoint fits any number of processes.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifier.saving import replace_folder
 from sentikit.errors import InputError
-from sentikit.files import disk_errors, read_json, write_json
+from sentikit.files import disk_errors, folder_writer, read_json, write_json
 from sentikit.weights import read_weights, write_weights
 
 if TYPE_CHECKING:
@@ -90,16 +88,10 @@ class CheckpointFolder:
             SentikitError: the disk is full or refuses; earlier checkpoints stay.
         """
         target = self.folder / f"{_PREFIX}{checkpoint.state.step:09d}"
-        with disk_errors(target):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=self.folder))
-            try:
-                write_weights(temporary / _WEIGHTS, checkpoint.weights)
-                write_weights(temporary / _OPTIMIZER, checkpoint.optimizer)
-                write_json(temporary / _STATE, asdict(checkpoint.state))
-                replace_folder(temporary, target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        with folder_writer(target) as temporary:
+            write_weights(temporary / _WEIGHTS, checkpoint.weights)
+            write_weights(temporary / _OPTIMIZER, checkpoint.optimizer)
+            write_json(temporary / _STATE, asdict(checkpoint.state))
         for old in self._found()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -16,7 +16,7 @@ from sentikit.classifier.prediction import softmax
 from sentikit.classifier.saving import ModelDescription, save_model
 from sentikit.classifier.tokenizing import TokenizedTexts
 from sentikit.data.examples import Examples
-from sentikit.devices import choose_precision, half_precision_pays, set_threads
+from sentikit.devices import choose_precision, set_threads
 from sentikit.processes.launching import job_id
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
@@ -27,7 +27,7 @@ from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.evaluation import shared_logits
 from sentikit.training.frozen import EmbeddedTexts, HeadOnly, embed
 from sentikit.training.interactive import EpochDialogue
-from sentikit.training.objective import Objective, class_weights
+from sentikit.training.objective import CrossEntropy, class_weights
 from sentikit.training.parameter_groups import freeze, parameter_groups
 from sentikit.training.preparing import (
     Splits,
@@ -38,6 +38,7 @@ from sentikit.training.preparing import (
     step_plan,
     tokenize_examples,
 )
+from sentikit.training.remarks import remarks
 from sentikit.training.reporting import (
     ConsoleJournal,
     SilentJournal,
@@ -46,7 +47,7 @@ from sentikit.training.reporting import (
     read_line,
     tell,
 )
-from sentikit.training.trainer import Labelled, Trainer, check_plan
+from sentikit.training.trainer import Labelled, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -141,12 +142,12 @@ class _Job:
         tokenizer = self.parts.encoder.load_tokenizer()
         model = build_model(self.parts, len(self.classes))
         trainer = self._trainer(model, tokenizer)
-        remarks = [*check_plan(trainer), *precision_remarks(trainer), *self.engine.remarks()]
+        notes = list(remarks(trainer))
         state = self._state(trainer)
         self._begin(trainer, state)
         with self._statuses(), self._journal(state) as trainer.journal:
-            for remark in remarks:
-                trainer.journal.say(remark)
+            for note in notes:
+                trainer.journal.say(note)
             if state.step:
                 trainer.journal.say(f"Going on after step {state.step:,}.")
             finished = self._finish(trainer.run(state), tokenizer, model)
@@ -158,7 +159,7 @@ class _Job:
         freeze(model, training.finetune_layers)
         groups = parameter_groups(model, training)
         precision = choose_precision(training.precision, self.engine.device)
-        plan = step_plan(self.parts, self.engine, precision)
+        plan = step_plan(training, self.engine, precision)
         self.inputs = {
             name: tokenize_examples(examples, tokenizer, self.parts.encoder_options.max_length)
             for name, examples in self.splits.items()
@@ -174,7 +175,7 @@ class _Job:
             train=train,
             validation=self._labelled("validation", self.splits.validation),
             classes=self.classes,
-            objective=Objective(train.gold, weights, training.label_smoothing),
+            objective=CrossEntropy(train.gold, weights, training.label_smoothing),
             checkpoints=self.checkpoints,
             journal=SilentJournal(),
             stop_requested=self.options.stop_requested,
@@ -315,13 +316,3 @@ class _Job:
             cost_usd={},
         )
         self.checkpoints.clear()
-
-
-def precision_remarks(trainer: Trainer) -> Iterator[str]:
-    """Yield a warning where half precision was asked for and is slower."""
-    device = trainer.engine.device
-    if trainer.plan.precision == "bf16" and not half_precision_pays(device):
-        yield (
-            "training.precision bf16 is several times slower than fp32 on this device; "
-            "auto chooses fp32 here."
-        )

@@ -1,9 +1,9 @@
-"""The loss: cross-entropy with label smoothing and class weights, the same however it is shared."""
+"""The loss, the same however it is shared: cross-entropy with label smoothing, class weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class Objective(Protocol):
+    """What training minimises."""
+
+    def total_weight(self, batch: Rows) -> float:
+        """Return what a whole batch's loss is divided by."""
+
+    def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
+        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean.
+
+        Args:
+            logits: what the model made of the rows, float32.
+            micro_batch: the rows, and which count.
+            total_weight: of the whole batch, over all processes.
+        """
+
+
 @dataclass(frozen=True)
-class Objective:
-    """What training minimises.
+class CrossEntropy:
+    """Cross-entropy of a classifier's logits.
 
     Attributes:
         gold: class number of every training example.

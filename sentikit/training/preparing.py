@@ -14,13 +14,14 @@ from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError
 from sentikit.training.engine import StepPlan
+from sentikit.training.settings import CHANGEABLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.recipe.train_parts import TrainParts
     from sentikit.training.engine import Engine
-    from sentikit.training.settings import TrainingSettings
+    from sentikit.training.settings import LoopSettings
 
 #: Texts and word pieces a process passes forward at once where the recipe leaves it open.
 _MICRO_BATCH = {"cpu": (32, 4096), "cuda": (1024, 16_384), "mps": (64, 4096)}
@@ -98,14 +99,15 @@ def build_model(parts: TrainParts, classes: int) -> SentimentModel:
     return SentimentModel(backbone, head, parts.head_options.pooling)
 
 
-def step_plan(parts: TrainParts, engine: Engine, precision: str) -> StepPlan:
+def step_plan(
+    training: LoopSettings, engine: Engine, precision: str, section: str = "training"
+) -> StepPlan:
     """Decide how a batch is cut.
 
     Raises:
         InputError: more processes than texts in a batch.
     """
-    training = parts.training
-    check_processes(training, engine.processes)
+    check_processes(training, engine.processes, section)
     share = -(-training.batch_size // engine.processes)
     rows, tokens = _MICRO_BATCH[engine.device.type]
     return StepPlan(
@@ -118,15 +120,20 @@ def step_plan(parts: TrainParts, engine: Engine, precision: str) -> StepPlan:
     )
 
 
-def check_processes(training: TrainingSettings, processes: int) -> None:
+def check_processes(training: LoopSettings, processes: int, section: str = "training") -> None:
     """Refuse more processes than texts in a batch.
+
+    Args:
+        training: the settings.
+        processes: how many there are.
+        section: where the settings stand in the recipe.
 
     Raises:
         InputError: there are more.
     """
     if processes > training.batch_size:
         raise InputError(
-            f"training.batch_size is {training.batch_size}, fewer than the {processes} "
+            f"{section}.batch_size is {training.batch_size}, fewer than the {processes} "
             "processes. Raise it or start fewer processes."
         )
 
@@ -137,16 +144,7 @@ def run_identity(values: Mapping[str, Any], splits: Splits) -> str:
     How often to save, how steps run and when to stop may change.
     """
     fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
-    changeable = (
-        "checkpoints",
-        "early_stopping",
-        "log_every",
-        "micro_batch_size",
-        "micro_batch_tokens",
-        "prefetch",
-        "workers",
-    )
-    training = {k: v for k, v in values.get("training", {}).items() if k not in changeable}
+    training = {k: v for k, v in values.get("training", {}).items() if k not in CHANGEABLE}
     prints = {name: examples.fingerprint() for name, examples in splits.items()}
     text = json.dumps([fixed, training, prints], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

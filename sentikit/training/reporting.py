@@ -12,7 +12,7 @@ import click
 from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog
-from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
+from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 from sentikit.training.trainer import Interrupted
 
 
@@ -141,7 +141,7 @@ class TrackedJournal(ConsoleJournal):
         super().__exit__(kind, error, traceback)
         status = end_status(error)
         if status != run_folder.INTERRUPTED:
-            reason = redacted(str(error)) if error else summary(self._metrics)
+            reason = redacted(str(error)) if error else scores_line(self._metrics)
             self._trackers.alert(f"Run {status}", f"{self._run.path} {status}: {reason}")
         self._trackers.finish(self._metrics, status)
 
@@ -171,15 +171,6 @@ def end_status(error: BaseException | None) -> str:
         return run_folder.FINISHED
     interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
     return run_folder.INTERRUPTED if interrupted else run_folder.FAILED
-
-
-def summary(metrics: Mapping[str, Any]) -> str:
-    """Return the scores of ``metrics.json`` in a line."""
-    overall = metrics["overall"]
-    return (
-        f"macro-F1 {overall['macro_f1']:.4f}, accuracy {overall['accuracy']:.4f} "
-        f"on {metrics['split']}"
-    )
 
 
 def tell(message: str) -> None:

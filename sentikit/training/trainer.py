@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.classifier.prediction import softmax
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import SentikitError
 from sentikit.scoring import Scores, score
 from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share, steps_per_epoch
 from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sentikit.training.engine import Engine, StepPlan
     from sentikit.training.objective import Objective
     from sentikit.training.parameter_groups import ParameterGroup
-    from sentikit.training.settings import TrainingSettings
+    from sentikit.training.settings import LoopSettings
 
 
 class Journal(Protocol):
@@ -87,12 +87,13 @@ class Trainer:
         journal: where reports go.
         stop_requested: asked after every step; True saves and stops.
         dialogue: asked at the end of every epoch, where the user wants to steer.
+        section: of the recipe, where the settings stand.
     """
 
     engine: Engine
     groups: list[ParameterGroup]
     plan: StepPlan
-    settings: TrainingSettings
+    settings: LoopSettings
     train: Labelled
     validation: Labelled
     classes: tuple[str, ...]
@@ -101,6 +102,7 @@ class Trainer:
     journal: Journal
     stop_requested: Callable[[], bool]
     dialogue: EpochDialogue | None = None
+    section: str = "training"
 
     def run(self, state: TrainingState) -> TrainingState:
         """Train from `state` to the end and leave the best weights in the engine.
@@ -120,7 +122,8 @@ class Trainer:
         if not state.best_epoch:
             raise SentikitError(
                 f"{state.stopped}, before an epoch was finished: nothing was learnt. "
-                "Lower training.lr, raise training.warmup or set training.precision=fp32."
+                f"Lower {self.section}.lr, raise {self.section}.warmup or set "
+                f"{self.section}.precision=fp32."
             )
         best = self.checkpoints.best() if self.engine.speaks else {}
         self.engine.load_weights(self.engine.broadcast_tensors(best))
@@ -359,26 +362,6 @@ def seed_dropout(seed: int, step: int, rank: int) -> None:
 
     mixed = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(mixed) & 0x7FFF_FFFF_FFFF_FFFF)
-
-
-def check_plan(trainer: Trainer) -> Iterator[str]:
-    """Yield what is odd about a plan but no mistake for sure.
-
-    Raises:
-        InputError: what cannot work: warm-up as long as training.
-    """
-    total, settings = trainer.total_steps(), trainer.settings
-    if trainer.warmup_steps() >= total:
-        raise InputError(
-            f"training.warmup: {trainer.warmup_steps()} steps of warm-up, training has {total}. "
-            "Give fewer, or a share such as 0.1."
-        )
-    longest = settings.schedule.longest_epochs()
-    if longest > settings.epochs:
-        yield (
-            f"training.schedule {settings.schedule.name} changes only after {longest:g} epochs, "
-            f"training has {settings.epochs}: it will not run its course."
-        )
 
 
 def _finite(value: float) -> float | None:

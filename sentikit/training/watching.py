@@ -9,7 +9,7 @@ from sentikit.training.schedules import ReduceOnPlateau
 if TYPE_CHECKING:
     from sentikit.scoring import Scores
     from sentikit.training.checkpoints import TrainingState
-    from sentikit.training.settings import EarlyStopping, TrainingSettings
+    from sentikit.training.settings import EarlyStopping, LoopSettings
 
 #: A validation score this far below the best, with one class answered throughout, is a collapse.
 _COLLAPSE_DROP = 0.2
@@ -32,7 +32,7 @@ def reason_to_stop(stopping: EarlyStopping, state: TrainingState, value: float) 
     return ""
 
 
-def watch_plateau(settings: TrainingSettings, state: TrainingState, value: float) -> None:
+def watch_plateau(settings: LoopSettings, state: TrainingState, value: float) -> None:
     """Lower the rate's factor in `state` after too many evaluations without improvement."""
     schedule = settings.schedule
     if not isinstance(schedule, ReduceOnPlateau):
@@ -57,6 +57,6 @@ def collapse(stopping: EarlyStopping, state: TrainingState, scores: Scores) -> s
     return (
         f"Training collapsed in epoch {state.epoch}: every text is called {answered.pop()!r} "
         f"(macro-F1 {scores.macro_f1:.3f}, best {state.best_value:.3f} in epoch "
-        f"{state.best_epoch}). The best weights are kept; a lower training.lr, more "
-        "training.warmup or training.clip_norm prevents it."
+        f"{state.best_epoch}). The best weights are kept; a lower lr, more warmup or "
+        "a clip_norm prevents it."
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sentikit.errors import SentikitError
@@ -19,12 +19,13 @@ from sentikit.prompting.backend import (
     RetryableError,
 )
 from sentikit.prompting.counting import TokenCounter
-from sentikit.prompting.prices import Prices
+from sentikit.prompting.prices import Prices, usd
 from sentikit.prompting.requesting.journal import AnswerJournal, Record, request_key
 from sentikit.prompting.requesting.ledger import Ledger
 from sentikit.prompting.requesting.pacing import Pacer
 from sentikit.prompting.requesting.retrying import Patience, Tries
 from sentikit.prompting.requesting.tally import Tally
+from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
 _HOPELESS = 20
@@ -38,31 +39,6 @@ class FailedCallError(Exception):
 
 class StoppedError(Exception):
     """No call is made any more, because the run is ending."""
-
-
-@dataclass(frozen=True)
-class CallReport:
-    """One try of a call, for whoever watches: a tracker, a log.
-
-    Attributes:
-        request: what was asked.
-        model: the backend's model.
-        began: seconds since the epoch.
-        attempt: from 1.
-        seconds: how long it took.
-        answer: what came back, or None.
-        error: why nothing came back, or None.
-        cost: picodollars, or None.
-    """
-
-    request: ChatRequest
-    model: str
-    began: float
-    attempt: int
-    seconds: float = 0.0
-    answer: Answer | None = None
-    error: str | None = None
-    cost: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +65,9 @@ class Caller:
         timeout: seconds a try may take, or None.
         tries: of a call the server fails at.
         tally: counts retries and episodes.
-        watchers: told of every try.
+        watch: told of every try and of every answer that was there before; None where nobody
+            listens.
+        batched: whether answers this run paid for come out of a batch, and were not told yet.
 
     Attributes:
         stopping: set when the run ends: nothing new is tried.
@@ -111,12 +89,14 @@ class Caller:
         timeout: float | None,
         tries: int,
         tally: Tally,
-        watchers: Sequence[Callable[[CallReport], None]] = (),
+        watch: Callable[[LLMCall], None] | None = None,
+        batched: bool = False,
     ) -> None:
         self.backend, self.journal, self.run = backend, journal, run
         self.prices, self.counter, self.ledger = prices, counter, ledger
         self.pacer, self.patience, self.tally = pacer, patience, tally
-        self.timeout, self.tries, self.watchers = timeout, tries, watchers
+        self.timeout, self.tries = timeout, tries
+        self.watch, self.batched = watch, batched
         self.stopping = False
         self.last_rows = False
         self.calling: set[asyncio.Task[Any]] = set()
@@ -142,6 +122,7 @@ class Caller:
         while True:
             found = self._found(key, row)
             if found is not None:
+                self._tell_found(request, found)
                 return found
             if key not in self._asking:
                 break
@@ -194,12 +175,12 @@ class Caller:
         episode = await self._slot(key, reserved)
         tries.begin()
         moment = time.monotonic()
-        report = CallReport(request, self.backend.model, time.time(), tries.number)
         try:
             answer = await self._within_time(request)
         except BaseException as error:
             self._unsettle(key, reserved, error)
-            self._tell(report, moment, error=str(error) or type(error).__name__)
+            reason, said = _reason(error), str(error) or type(error).__name__
+            self._tell(request, moment, attempt=tries.number, reason=reason, error=said)
             self._blame(error, episode)
             raise
         finally:
@@ -207,7 +188,7 @@ class Caller:
         cost = self._settle(key, reserved, answer)
         self.journal.keep(key, Record(self.run, row, cost, answer))
         self._learn(answer)
-        self._tell(report, moment, answer=answer, cost=cost)
+        self._tell(request, moment, attempt=tries.number, answer=answer, cost=_dollars(cost))
         return Answered(answer, cost, own=True)
 
     async def _slot(self, key: bytes, reserved: int) -> int:
@@ -305,8 +286,38 @@ class Caller:
             ) from error
         raise FailedCallError(error.message) from error
 
-    def _tell(self, report: CallReport, began: float, **outcome: Any) -> None:
-        if self.watchers:
-            told = replace(report, seconds=time.monotonic() - began, **outcome)
-            for watch in self.watchers:
-                watch(told)
+    def _tell(self, request: ChatRequest, moment: float, **outcome: Any) -> None:
+        """Tell whoever watches of what began at a `moment` of the monotonic clock."""
+        if self.watch is None:
+            return
+        seconds = time.monotonic() - moment
+        self.watch(
+            LLMCall(
+                request=request,
+                model=self.backend.model,
+                parameters=self.backend.parameters(request),
+                began=time.time() - seconds,
+                seconds=seconds,
+                **outcome,
+            )
+        )
+
+    def _tell_found(self, request: ChatRequest, found: Answered) -> None:
+        """Tell of an answer out of the journal; what an earlier sitting asked was told there."""
+        if self.watch is not None and (self.batched or not found.own):
+            cost = _dollars(found.cost)
+            told = {"answer": found.answer, "cost": cost, "cached": not found.own}
+            self._tell(request, time.monotonic(), **told)
+
+
+def _dollars(cost: int | None) -> float | None:
+    return None if cost is None else usd(cost)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a word why a call failed."""
+    if isinstance(error, RetryableError):
+        return error.reason
+    if isinstance(error, RejectedError):
+        return "rejected"
+    return "fatal" if isinstance(error, SentikitError) else "cancelled"

@@ -57,10 +57,10 @@ class RequestReporter:
         if self._progress is not None:
             self._progress.stop()
         if self._log is not None:
-            self._log.write(self._summary())
+            self._log.write(self.summary())
             self._log.close()
 
-    def _summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return what the log says of this sitting; a resumed run has several."""
         tally = self._tally
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -24,7 +24,7 @@ from sentikit.prompting.prices import (
     prices_for,
     unknown_price,
 )
-from sentikit.prompting.requesting.calls import Caller, CallReport
+from sentikit.prompting.requesting.calls import Caller
 from sentikit.prompting.requesting.failures import FailureLimit
 from sentikit.prompting.requesting.journal import AnswerJournal
 from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger
@@ -35,6 +35,7 @@ from sentikit.prompting.requesting.reporting import RequestReporter
 from sentikit.prompting.requesting.retrying import Patience, backoff
 from sentikit.prompting.requesting.settings import RequestOptions
 from sentikit.prompting.requesting.tally import Tally
+from sentikit.tracking import LLMCall
 
 #: Default name of the file that keeps answers, beside the run's folder.
 CACHE = "answers.sqlite"
@@ -53,7 +54,7 @@ class RequestJob:
         max_cost: USD, or None.
         failure_limit: how many failing rows end the run, or None.
         stop_requested: asked several times a second.
-        watchers: told of every try of a call.
+        watch: told of every call; None where nobody listens.
         batch_folder: where files for the provider's batch service are written; None asks live.
     """
 
@@ -64,7 +65,7 @@ class RequestJob:
     max_cost: float | None = None
     failure_limit: FailureLimit | None = None
     stop_requested: Callable[[], bool] = lambda: False
-    watchers: Sequence[Callable[[CallReport], None]] = ()
+    watch: Callable[[LLMCall], None] | None = None
     batch_folder: Path | None = None
 
 
@@ -243,7 +244,8 @@ def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally:
         timeout=None if backend.in_process else options.timeout,
         tries=options.tries,
         tally=tally,
-        watchers=job.watchers,
+        watch=job.watch,
+        batched=job.batch_folder is not None,
     )
 
 

@@ -1,0 +1,118 @@
+"""Sends spans by OTLP over HTTP, in the background, and notices where none arrive."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from openinference.semconv.resource import ResourceAttributes
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+_SCOPE = "sentikit"
+_NANOSECONDS = 10**9
+
+
+class SpanSender:
+    """Takes finished spans; use `send` from one thread, and `close` at the end.
+
+    Headers, time limits, compression and the queue's size are those of OpenTelemetry's variables
+    (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
+
+    Args:
+        address: where spans go, with its path; None for OpenTelemetry's variables, or the local
+            machine.
+        project: the project that Phoenix and Arize file them under.
+    """
+
+    def __init__(self, address: str | None, project: str) -> None:
+        self._last_word = _LastWord()
+        self._exporter = _WatchedExporter(OTLPSpanExporter(endpoint=address))
+        resource = Resource.create({SERVICE_NAME: _SCOPE, ResourceAttributes.PROJECT_NAME: project})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        self._tracer = self._provider.get_tracer(_SCOPE)
+
+    def send(
+        self, name: str, began: float, seconds: float, attributes: Mapping[str, Any], error: str
+    ) -> None:
+        """Queue a span.
+
+        Args:
+            name: of the span.
+            began: seconds since the epoch.
+            seconds: how long it took.
+            attributes: in OpenInference's terms.
+            error: why it failed, or "".
+
+        Raises:
+            ConnectionError: earlier spans did not arrive; whatever is queued is let go.
+        """
+        self._check()
+        start = round(began * _NANOSECONDS)
+        span = self._tracer.start_span(
+            name, kind=SpanKind.CLIENT, attributes=attributes, start_time=start
+        )
+        span.set_status(Status(StatusCode.ERROR, error) if error else Status(StatusCode.OK))
+        span.end(start + round(seconds * _NANOSECONDS))
+
+    def close(self) -> None:
+        """Send what is queued.
+
+        Raises:
+            ConnectionError: spans did not arrive.
+        """
+        self._provider.shutdown()
+        self._last_word.close()
+        if self._exporter.failed:
+            raise ConnectionError(self._complaint())
+
+    def _check(self) -> None:
+        if self._exporter.failed:
+            self.close()
+
+    def _complaint(self) -> str:
+        said = self._last_word.said or "nothing answers."
+        return f"{self._exporter.failed:,} spans or more did not reach the collector: {said}"
+
+
+class _WatchedExporter(SpanExporter):
+    """Counts spans that did not arrive, and sends no more after the first of them."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self.failed = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = SpanExportResult.FAILURE
+        if not self.failed:
+            result = self._exporter.export(spans)
+        if result is SpanExportResult.FAILURE:
+            self.failed += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
+class _LastWord(logging.Handler):
+    """Keeps the SDK's last message, which would otherwise be printed at any moment."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said = ""
+        self._logger = logging.getLogger("opentelemetry")
+        self._propagated, self._logger.propagate = self._logger.propagate, False
+        self._logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said = record.getMessage()
+
+    def close(self) -> None:
+        self._logger.removeHandler(self)
+        self._logger.propagate = self._propagated
+        super().close()

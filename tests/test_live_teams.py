@@ -1,0 +1,201 @@
+"""Cascades and votes that ask a real server now: about what is needed, once, within a budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from llm_fixtures import RunningServer, serving
+from team_runs import LABELS, sure, write_results
+
+from sentikit import read_run
+from sentikit.cli import sentikit
+
+WORDS = {"negative": "hate", "neutral": "read", "positive": "love"}
+ROWS = 60
+#: The encoder is wrong about these, and unsure of them.
+UNSURE = ROWS // 3
+
+
+def text(number: int) -> str:
+    return f"I {WORDS[LABELS[number % 3]]} thing number {number} of all"
+
+
+def write_team(url: str, rows: int = ROWS) -> None:
+    """Write an encoder's opinions and, for the server, recipes of an LLM and of the two teams."""
+    gold = [LABELS[number % 3] for number in range(rows)]
+    said = [LABELS[(n + (n < UNSURE)) % 3] for n in range(rows)]
+    answers = [(text(n), gold[n], said[n]) for n in range(rows)]
+    opinions = [sure(said[n], 0.5 if n < UNSURE else 0.9) for n in range(rows)]
+    write_results(Path("encoder.jsonl"), answers, opinions)
+    lines = ["text,label", *(f"{said},{label}" for said, label, _ in answers)]
+    Path("test.csv").write_text("\n".join(lines) + "\n")
+    prompt: dict[str, Any] = {
+        "kind": "prompt",
+        "dataset": {"name": "files", "test": "test.csv"},
+        "llm": {
+            "backend": "openai",
+            "model": "any",
+            "base_url": url,
+            "in_flight": 4,
+            "prices": {"prompt": 1, "completion": 1},
+        },
+    }
+    write_recipe("asked", prompt)
+    team = {"encoder": "./encoder.jsonl", "llm": "./asked.yaml", "threshold": 0.7}
+    write_recipe("cascade", {"kind": "cascade", "cascade": team})
+
+
+def write_recipe(name: str, recipe: dict[str, Any]) -> None:
+    Path(f"{name}.yaml").write_text(json.dumps(recipe))
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(sentikit, arguments)
+
+
+def asked_about(s: RunningServer) -> list[int]:
+    """The numbers of the texts that the server was asked about; what it can do is asked first."""
+    said = [body["messages"][-1]["content"] for body in s.server.bodies]
+    return sorted(int(words.split("number ")[1].split()[0]) for words in said if "number" in words)
+
+
+def manifest(path: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(path, "manifest.json").read_text())
+    return found
+
+
+class TestCascade:
+    def test_sends_the_unsure_texts_alone_and_counts_their_cost(self) -> None:
+        with serving() as s:
+            write_team(s.url)
+            done = command("cascade", "--recipe", "cascade.yaml", "--output", "run", "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert asked_about(s) == list(range(UNSURE))
+        assert (found["calls"], found["overall"]["macro_f1"]) == (UNSURE, 1.0)
+        table = read_run("run")
+        assert len(table) == ROWS
+        assert (table.answers.labels == table.gold).all()
+        billed = sum(s.server.billed.values()) / 1e6
+        costs = manifest("run/llm")["cost_usd"]
+        assert sum(costs.values()) == pytest.approx(billed)
+        assert manifest("run")["cost_usd"]["llm"] == pytest.approx(costs["llm"])
+        assert 0 < costs["llm"] < billed
+
+    def test_a_failing_row_is_a_row(self) -> None:
+        faults = {"number 7 ": "400:No.", "number 8 ": "say:Hm.", "exactly one word": "say:Hm."}
+        with serving(fault_words=faults) as s:
+            write_team(s.url)
+            done = command("cascade", "--recipe", "cascade.yaml", "--output", "run")
+        assert done.exit_code == 0, done.output
+        rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
+        assert [n for n, row in enumerate(rows) if row["label"] is None] == [7, 8]
+
+    def test_a_ceiling_stops_it_and_a_higher_one_lets_it_go_on(self) -> None:
+        with serving() as s:
+            write_team(s.url)
+            run = ["cascade", "--recipe", "cascade.yaml", "--output", "run"]
+            stopped = command(*run, "--max-cost", "0.0015")
+            assert stopped.exit_code == 1
+            assert "--max-cost" in stopped.stderr
+            assert sum(s.server.billed.values()) / 1e6 <= 0.0015
+            assert 0 < len(asked_about(s)) < UNSURE
+            done = command(*run, "--max-cost", "1", "--resume")
+        assert done.exit_code == 0, done.output
+        assert asked_about(s) == list(range(UNSURE))
+
+    def test_without_a_server_nothing_is_lost(self) -> None:
+        write_team("http://127.0.0.1:9/v1")
+        done = command("cascade", "--recipe", "cascade.yaml", "--output", "run")
+        assert done.exit_code == 1
+        assert "cannot be reached" in done.stderr
+        with serving() as s:
+            write_team(s.url)
+            again = command("cascade", "--recipe", "cascade.yaml", "--output", "other")
+        assert again.exit_code == 0, again.output
+
+    @pytest.mark.slow
+    def test_a_killed_one_goes_on_and_pays_for_nothing_twice(self) -> None:
+        arguments = ["cascade", "--recipe", "cascade.yaml", "--output", "run"]
+        with serving(seconds=0.2) as s:
+            write_team(s.url)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sentikit", *arguments],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+            while sum(s.server.answered.values()) < 8 and process.poll() is None:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+            while s.server.in_flight:
+                time.sleep(0.01)
+            before = len(asked_about(s))
+            assert 0 < before < UNSURE
+            done = command(*arguments, "--resume")
+            assert done.exit_code == 0, done.output
+            asked = asked_about(s)
+            assert command(*arguments[:-1], "whole").exit_code == 0
+        assert sorted(set(asked)) == list(range(UNSURE))
+        # In flight at the kill were four calls at most.
+        assert len(asked) - UNSURE <= 4
+        for name in ("predictions.jsonl", "metrics.json"):
+            assert Path("run", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+class TestVote:
+    def write(self, url: str) -> None:
+        write_team(url)
+        answers = [(text(n), LABELS[n % 3], "neutral") for n in range(ROWS)]
+        write_results(Path("neutral.jsonl"), answers)
+        Path("asked.yaml").rename("own.yaml")
+        members = ["./encoder.jsonl", "own.yaml", "./neutral.jsonl"]
+        write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
+
+    def test_asks_an_llm_that_has_no_run_yet_and_only_once(self) -> None:
+        with serving() as s:
+            self.write(s.url)
+            run = ["vote", "--recipe", "vote.yaml", "--json", "--output"]
+            first = command(*run, "one")
+            calls = s.server.calls
+            second = command(*run, "two")
+        assert first.exit_code == 0, first.output
+        assert asked_about(s) == list(range(ROWS))
+        assert s.server.calls == calls
+        assert json.loads(second.stdout)["overall"] == json.loads(first.stdout)["overall"]
+        assert manifest("one")["cost_usd"] == manifest("two")["cost_usd"]
+        assert 1e6 * sum(manifest("one")["cost_usd"].values()) == pytest.approx(
+            sum(s.server.billed.values())
+        )
+        assert manifest("runs/own")["status"] == "finished"
+
+    def test_a_ceiling_stops_it_and_a_higher_one_lets_it_go_on(self) -> None:
+        with serving() as s:
+            self.write(s.url)
+            run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
+            assert command(*run, "--max-cost", "0.002").exit_code == 1
+            unfinished = command(*run)
+            assert unfinished.exit_code == 2
+            assert "--resume" in unfinished.stderr
+            assert not Path("one").exists()
+            done = command(*run, "--max-cost", "1", "--resume")
+        assert done.exit_code == 0, done.output
+        assert asked_about(s) == list(range(ROWS))
+
+    def test_what_cannot_be_asked_is_said_before_anything_is(self) -> None:
+        with serving() as s:
+            self.write(s.url)
+            members = ["own.yaml", "electra-large", "./neutral.jsonl"]
+            write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
+            refused = command("vote", "--recipe", "vote.yaml")
+        assert refused.exit_code == 2
+        assert "sentikit train --recipe electra-large" in refused.stderr
+        assert s.server.calls == 0
