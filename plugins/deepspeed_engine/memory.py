@@ -11,7 +11,7 @@ FLOAT32 = 4
 
 
 def need(size: ModelSize, stage: int, processes: int, bucket: int) -> MemoryNeed:
-    """Return what one of several processes needs between two steps.
+    """Return what one of several processes needs for the state and its gradients.
 
     Args:
         size: of the model.

@@ -18,7 +18,7 @@ from sentikit.cli.options import (
     THREADS,
     draw,
 )
-from sentikit.cli.processes import NPROC, joined_processes, shared, start_processes
+from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 
 if TYPE_CHECKING:
     from sentikit.classifier.classifier import Classifier
@@ -72,7 +72,7 @@ def evaluate(
     if plots:
         _check_plots(output)
     start_processes(context, nproc, device)
-    with joined_processes(device) as group:
+    with joined_group(device) as group:
         set_threads(threads)
         own = load(model, device=device, precision=precision, calibrated=calibrated)
         classifier = shared(own, group)

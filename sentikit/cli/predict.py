@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sentikit.cli.options import CALIBRATED, DEVICE, MODEL, PRECISION, THREADS
-from sentikit.cli.processes import NPROC, joined_processes, shared, start_processes
+from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 
 
 @click.command(
@@ -63,7 +63,7 @@ def predict(
 
     check_shareable(file, nproc or 1)
     start_processes(context, nproc, device)
-    with joined_processes(device) as group, open_input(file, input_format, group.processes) as rows:
+    with joined_group(device) as group, open_input(file, input_format, group.processes) as rows:
         set_threads(threads)
         column = rows.find_column("text", text_column, "--text-column")
         own = load(model, device=device, precision=precision, calibrated=calibrated)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -27,21 +26,17 @@ def start_processes(context: click.Context, processes: int | None, device: str) 
     """
     if processes is None or processes == 1:
         return
-    from sentikit.devices import check_gpus
-    from sentikit.processes.launching import command_arguments, launch
+    from sentikit.processes.commands import launch_processes
 
-    check_gpus(device, processes)
-    raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
+    launch_processes(context, processes, device)
 
 
 @contextmanager
-def joined_processes(device: str) -> Iterator[ProcessGroup]:
+def joined_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that a launcher has started, if any, and fail as one with them."""
-    from sentikit.processes.failing_together import failing_together
-    from sentikit.processes.launching import join_slurm
+    from sentikit.processes.commands import joined_processes
 
-    os.environ.update(join_slurm())
-    with failing_together():
+    with joined_processes():
         from sentikit.processes.group import ProcessGroup
 
         group = ProcessGroup()

@@ -24,7 +24,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes of one process, between two steps; everything is kept in float32.
+    """Bytes of one process with its gradients; everything is kept in float32.
 
     Attributes:
         weights: parameters, and copies of them that the optimizer works on.
