@@ -23,7 +23,7 @@ from sentikit.finetuning.estimating import (
 )
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuningJob
 from sentikit.finetuning.preparing import FILES, Preparation, PreparedReport
-from sentikit.finetuning.recording import RunSession
+from sentikit.finetuning.recording import PreparingBar, RunSession
 from sentikit.prompting.backend import FatalError, RejectedError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
@@ -98,14 +98,19 @@ class FineTuning:
     def _preparation(self) -> Preparation:
         return Preparation(self.parts, self._registry, self._keep)
 
-    @property
+    @cached_property
     def report(self) -> PreparedReport:
         """What the examples come to; nothing is written.
 
         Raises:
             InputError: the provider would refuse them.
         """
-        return self._preparation.report
+        bar = PreparingBar(self._preparation.looks)
+        self._preparation.advance = bar.advance
+        try:
+            return self._preparation.report
+        finally:
+            bar.stop()
 
     @property
     def estimate(self) -> FineTuningEstimate:

@@ -27,6 +27,8 @@ from sentikit.registry import Registry
 if TYPE_CHECKING:
     from sentikit.recipe.finetune_parts import FinetuneParts
 
+#: How many examples are looked at between two notes of it.
+_NOTED = 500
 #: The files in a run's folder, by what they are for.
 FILES = {"train": "train.jsonl", "validation": "validation.jsonl"}
 
@@ -81,7 +83,10 @@ class Preparation:
         parts: of the recipe.
         registry: where to look for parts.
         keep: a folder that holds what an encoder said, of a run that is resumed; None asks it.
-        advance: told how many texts an encoder read since the last call.
+
+    Attributes:
+        advance: told how many examples were looked at, an encoder's look counted, since the last
+            call.
     """
 
     def __init__(
@@ -89,10 +94,10 @@ class Preparation:
         parts: FinetuneParts,
         registry: Registry,
         keep: Path | None = None,
-        advance: Callable[[int], object] = lambda texts: None,
     ) -> None:
         self._parts, self._registry = parts, registry
-        self._keep, self._advance = keep or _passing_folder(self), advance
+        self._keep = keep or _passing_folder(self)
+        self.advance: Callable[[int], object] = lambda examples: None
         self._splits = {
             use: Split(
                 parts.dataset.split(split),
@@ -107,6 +112,12 @@ class Preparation:
     def splits(self) -> dict[str, Split]:
         """The examples by what they are for."""
         return self._splits
+
+    @property
+    def looks(self) -> int:
+        """How many examples there are to look at, an encoder's look counted."""
+        encoder = self._parts.strategy.needs().encoder
+        return (1 + encoder) * sum(len(split.examples) for split in self._splits.values())
 
     @cached_property
     def context(self) -> int | None:
@@ -128,8 +139,10 @@ class Preparation:
         examiners = {}
         for use, split in zip(FILES, self._parts.splits, strict=False):
             examiners[use] = SplitExaminer(split, classes, limits, self.context)
-            for example in self.examples(use):
+            for number, example in enumerate(self.examples(use), 1):
                 examiners[use].add(example)
+                if number % _NOTED == 0:
+                    self.advance(_NOTED)
         self._refuse(examiners)
         shared = 0
         if "validation" in examiners:
@@ -178,7 +191,7 @@ class Preparation:
             keep = self._keep / f"findings-{use}.npz"
             try:
                 self._briefings[use] = brief(
-                    parts, self._splits[use], self._registry, keep, self._advance
+                    parts, self._splits[use], self._registry, keep, self.advance
                 )
             except InputError as error:
                 raise InputError(f"{parts.dataset.name}/{parts.split}: {error.message}") from error

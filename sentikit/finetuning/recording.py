@@ -100,6 +100,34 @@ class RunSession:
             write_json(path, {**known, key: value})
 
 
+class PreparingBar:
+    """A bar over the examples that are read; nothing where there is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._progress: Any = None
+        self._task: Any = None
+
+    def advance(self, examples: int) -> None:
+        """Count examples; the first ones show the bar."""
+        if self._progress is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            console = Console(stderr=True)
+            self._progress = Progress(
+                console=console, transient=True, disable=not console.is_terminal
+            )
+            self._task = self._progress.add_task("preparing", total=self._total)
+            self._progress.start()
+        self._progress.advance(self._task, examples)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+
+
 class _LiveLine:
     """A bar with the loss on a terminal; elsewhere a line for each epoch and event."""
 
