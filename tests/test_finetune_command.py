@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -314,6 +315,20 @@ class TestComingBack:
             assert teacher.server.requests == []
             assert teach(teacher, "--resume").returncode == 0
             assert manifest()["status"] == "finished"
+
+    def test_what_the_encoder_said_is_kept(self, trained_run: Path) -> None:
+        encoder = shutil.copytree(trained_run, "encoder", ignore=lambda *_: ["predictions.jsonl"])
+        strategy = {"name": "label", "encoder": "encoder", "fine_tuned": True}
+        with teaching() as teacher:
+            done = teach(teacher, "--no-wait", strategy=strategy)
+            assert done.returncode == 0, done.stderr
+            before = Path("runs/own/train.jsonl").read_bytes()
+            assert b"Classifier Decision: " in before
+            shutil.rmtree(encoder)
+            done = teach(teacher, "--resume", strategy=strategy)
+            assert done.returncode == 0, done.stderr
+            assert len(teacher.server.jobs) == 1
+        assert Path("runs/own/train.jsonl").read_bytes() == before
 
     def test_resume_with_other_settings_is_refused(self) -> None:
         with teaching() as teacher:

@@ -23,7 +23,7 @@ from sentikit.finetuning.estimating import (
 )
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuningJob
 from sentikit.finetuning.preparing import FILES, Preparation, PreparedReport
-from sentikit.finetuning.recording import RunSession
+from sentikit.finetuning.recording import PreparingBar, RunSession
 from sentikit.prompting.backend import FatalError, RejectedError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
@@ -98,14 +98,19 @@ class FineTuning:
     def _preparation(self) -> Preparation:
         return Preparation(self.parts, self._registry, self._keep)
 
-    @property
+    @cached_property
     def report(self) -> PreparedReport:
         """What the examples come to; nothing is written.
 
         Raises:
             InputError: the provider would refuse them.
         """
-        return self._preparation.report
+        bar = PreparingBar(self._preparation.looks)
+        self._preparation.advance = bar.advance
+        try:
+            return self._preparation.report
+        finally:
+            bar.stop()
 
     @property
     def estimate(self) -> FineTuningEstimate:
@@ -197,7 +202,8 @@ class FineTuning:
             model = self.parts.fine_tuner.run(job, session)
             if model is None and self.trains_here:
                 raise Interrupted
-            session.metrics = model.metrics if model else {}
+            if model is not None:
+                session.metrics, session.status = model.metrics, run_folder.FINISHED
             return self._finish(run, model)
 
     def _begin(self, run: RunFolder, options: FineTuningOptions, session: RunSession) -> str:
@@ -235,10 +241,7 @@ class FineTuning:
             )
 
     def _write(self, run: RunFolder, resume: bool, status: str) -> None:
-        self._preparation.write(run.path)
-        if not resume:
-            run.write_recipe(self.parts.recipe.to_yaml())
-            run.update_manifest(kind=KIND, started=now())
+        """Write the manifest, so that a kill leaves what can be resumed, then the files."""
         described = {
             use: describe_split(
                 self.parts.dataset.name,
@@ -248,7 +251,9 @@ class FineTuning:
             )
             for use, split in zip(FILES, self.parts.splits, strict=False)
         }
+        begun = {} if resume else {"kind": KIND, "started": now()}
         run.update_manifest(
+            **begun,
             status=status,
             recipe=self.parts.recipe.values,
             command=command_line(),
@@ -262,6 +267,8 @@ class FineTuning:
             estimate=self.estimate.to_json(),
             versions=versions(),
         )
+        run.write_recipe(self.parts.recipe.to_yaml())
+        self._preparation.write(run.path)
 
     def _job(self, run: RunFolder, fingerprint: str, options: FineTuningOptions) -> FineTuningJob:
         validation = run.path / FILES["validation"]

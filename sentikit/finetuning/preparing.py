@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,6 +27,8 @@ from sentikit.registry import Registry
 if TYPE_CHECKING:
     from sentikit.recipe.finetune_parts import FinetuneParts
 
+#: How many examples are looked at between two notes of it.
+_NOTED = 500
 #: The files in a run's folder, by what they are for.
 FILES = {"train": "train.jsonl", "validation": "validation.jsonl"}
 
@@ -77,8 +82,11 @@ class Preparation:
     Args:
         parts: of the recipe.
         registry: where to look for parts.
-        keep: a folder that keeps what an encoder said, for a resumed run; None keeps nothing.
-        advance: told how many texts an encoder read since the last call.
+        keep: a folder that holds what an encoder said, of a run that is resumed; None asks it.
+
+    Attributes:
+        advance: told how many examples were looked at, an encoder's look counted, since the last
+            call.
     """
 
     def __init__(
@@ -86,10 +94,10 @@ class Preparation:
         parts: FinetuneParts,
         registry: Registry,
         keep: Path | None = None,
-        advance: Callable[[int], object] = lambda texts: None,
     ) -> None:
         self._parts, self._registry = parts, registry
-        self._keep, self._advance = keep, advance
+        self._keep = keep or _passing_folder(self)
+        self.advance: Callable[[int], object] = lambda examples: None
         self._splits = {
             use: Split(
                 parts.dataset.split(split),
@@ -104,6 +112,12 @@ class Preparation:
     def splits(self) -> dict[str, Split]:
         """The examples by what they are for."""
         return self._splits
+
+    @property
+    def looks(self) -> int:
+        """How many examples there are to look at, an encoder's look counted."""
+        encoder = self._parts.strategy.needs().encoder
+        return (1 + encoder) * sum(len(split.examples) for split in self._splits.values())
 
     @cached_property
     def context(self) -> int | None:
@@ -125,8 +139,10 @@ class Preparation:
         examiners = {}
         for use, split in zip(FILES, self._parts.splits, strict=False):
             examiners[use] = SplitExaminer(split, classes, limits, self.context)
-            for example in self.examples(use):
+            for number, example in enumerate(self.examples(use), 1):
                 examiners[use].add(example)
+                if number % _NOTED == 0:
+                    self.advance(_NOTED)
         self._refuse(examiners)
         shared = 0
         if "validation" in examiners:
@@ -172,10 +188,10 @@ class Preparation:
         """Return what the encoder says of a split, asked once."""
         if use not in self._briefings:
             parts = self._parts.of_split(self._parts.splits[list(FILES).index(use)])
-            keep = self._keep / f"findings-{use}.npz" if self._keep else None
+            keep = self._keep / f"findings-{use}.npz"
             try:
                 self._briefings[use] = brief(
-                    parts, self._splits[use], self._registry, keep, self._advance
+                    parts, self._splits[use], self._registry, keep, self.advance
                 )
             except InputError as error:
                 raise InputError(f"{parts.dataset.name}/{parts.split}: {error.message}") from error
@@ -183,6 +199,8 @@ class Preparation:
 
     def write(self, folder: Path) -> dict[str, Path]:
         """Write the files and return them by use; each is there whole or not at all.
+
+        What an encoder said goes with them, so that a resumed run need not ask it again.
 
         Raises:
             InputError: the provider would refuse them; nothing is written.
@@ -194,4 +212,15 @@ class Preparation:
             with atomic_writer(written[use]) as stream:
                 for example in self.examples(use):
                     stream.write(example.line)
+        for said in self._keep.glob("findings-*.npz"):
+            if not (folder / said.name).exists():
+                with atomic_writer(folder / said.name, "wb") as stream:
+                    stream.write(said.read_bytes())
         return written
+
+
+def _passing_folder(owner: object) -> Path:
+    """Return a temporary folder that goes when its owner goes."""
+    folder = Path(tempfile.mkdtemp(prefix="sentikit-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -9,7 +9,7 @@ from typing import Any, Self
 import click
 
 from sentikit.files import read_json, write_json
-from sentikit.runs.folder import LOG, JsonLinesLog, RunFolder
+from sentikit.runs.folder import INTERRUPTED, LOG, JsonLinesLog, RunFolder
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
 from sentikit.training.reporting import end_status
 
@@ -37,7 +37,9 @@ class RunSession:
         speaks: bool = True,
     ) -> None:
         self.stop_requested = stop_requested
+        #: What trackers are told at the end, unless something fails.
         self.metrics: Mapping[str, Any] = {}
+        self.status = INTERRUPTED
         self._run, self._recipe, self._speaks = run, recipe, speaks
         self._log = JsonLinesLog(run.path / LOG)
         self._trackers = TrackerGroup(trackers if speaks else {}, self.say)
@@ -58,7 +60,7 @@ class RunSession:
     ) -> None:
         self._line.stop()
         self._log.close()
-        self._trackers.finish(self.metrics, end_status(error))
+        self._trackers.finish(self.metrics, end_status(error) if error else self.status)
 
     def say(self, message: str) -> None:
         """Tell the user something, the same thing once."""
@@ -96,6 +98,34 @@ class RunSession:
             path = self._run.path / MEMORY
             known = read_json(path) if path.is_file() else {}
             write_json(path, {**known, key: value})
+
+
+class PreparingBar:
+    """A bar over the examples that are read; nothing where there is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._progress: Any = None
+        self._task: Any = None
+
+    def advance(self, examples: int) -> None:
+        """Count examples; the first ones show the bar."""
+        if self._progress is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            console = Console(stderr=True)
+            self._progress = Progress(
+                console=console, transient=True, disable=not console.is_terminal
+            )
+            self._task = self._progress.add_task("preparing", total=self._total)
+            self._progress.start()
+        self._progress.advance(self._task, examples)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
 
 
 class _LiveLine:
