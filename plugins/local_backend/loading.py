@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 _GGUF = ".gguf"
+_FOR_GGUF = ("gguf", "accelerate")
 
 
 def load_language_model(
@@ -58,8 +59,9 @@ def _source(settings: LocalSettings) -> tuple[str, dict[str, Any]]:
     if path.suffix == _GGUF:
         if not path.is_file():
             raise InputError(f"{path} does not exist. Check llm.model.")
-        if importlib.util.find_spec("gguf") is None:
-            raise InputError("A GGUF file needs the package gguf: pip install gguf")
+        missing = [name for name in _FOR_GGUF if importlib.util.find_spec(name) is None]
+        if missing:
+            raise InputError(f"A GGUF file needs more packages: pip install {' '.join(missing)}")
         return str(path.parent), {**options, "gguf_file": path.name}
     if path.is_dir():
         return str(path), options
