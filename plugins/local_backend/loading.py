@@ -17,6 +17,7 @@ from sentikit import InputError, SentikitError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GGUF = ".gguf"
+_FOR_GGUF = ("gguf", "accelerate")
 #: Tokens a model holds that does not say how many.
 _MUCH = 2**20
 
@@ -118,8 +119,9 @@ def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:
     if path.suffix == _GGUF:
         if not path.is_file():
             raise InputError(f"{path} does not exist. Check {source.key}.")
-        if importlib.util.find_spec("gguf") is None:
-            raise InputError("A GGUF file needs the package gguf: pip install gguf")
+        missing = [name for name in _FOR_GGUF if importlib.util.find_spec(name) is None]
+        if missing:
+            raise InputError(f"A GGUF file needs more packages: pip install {' '.join(missing)}")
         return str(path.parent), {**options, "gguf_file": path.name}
     if not path.is_dir():
         raise InputError(f"There is no model folder {source.name}. Check {source.key}.")

@@ -30,7 +30,7 @@ class SpanSender:
     """
 
     def __init__(self, address: str | None, project: str) -> None:
-        self._last_word = _LastWord()
+        self._complaints = _Complaints()
         self._exporter = _WatchedExporter(OTLPSpanExporter(endpoint=address))
         resource = Resource.create({SERVICE_NAME: _SCOPE, ResourceAttributes.PROJECT_NAME: project})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -67,7 +67,7 @@ class SpanSender:
             ConnectionError: spans did not arrive.
         """
         self._provider.shutdown()
-        self._last_word.close()
+        self._complaints.close()
         if self._exporter.failed:
             raise ConnectionError(self._complaint())
 
@@ -76,8 +76,11 @@ class SpanSender:
             self.close()
 
     def _complaint(self) -> str:
-        said = self._last_word.said or "nothing answers."
-        return f"{self._exporter.failed:,} spans or more did not reach the collector: {said}"
+        return (
+            f"{self._exporter.failed:,} spans or more did not reach the collector "
+            f"({self._complaints.first}) Is it running? Check OTEL_EXPORTER_OTLP_ENDPOINT, or the "
+            "tracker's endpoint."
+        )
 
 
 class _WatchedExporter(SpanExporter):
@@ -99,18 +102,18 @@ class _WatchedExporter(SpanExporter):
         self._exporter.shutdown()
 
 
-class _LastWord(logging.Handler):
-    """Keeps the SDK's last message, which would otherwise be printed at any moment."""
+class _Complaints(logging.Handler):
+    """Keeps the SDK's first message, which would otherwise be printed at any moment."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said = ""
+        self.first = ""
         self._logger = logging.getLogger("opentelemetry")
         self._propagated, self._logger.propagate = self._logger.propagate, False
         self._logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said = record.getMessage()
+        self.first = self.first or record.getMessage()
 
     def close(self) -> None:
         self._logger.removeHandler(self)
