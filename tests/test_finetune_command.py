@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,7 +117,7 @@ class TestEstimating:
         assert (found["exact"], found["price"]) == (True, 3.0)
 
     def test_expects_what_auto_becomes(self) -> None:
-        assert self.estimate()["epochs"] == 9
+        assert self.estimate()["epochs"] == 8
         assert self.estimate(splits={"train": rows(60), "validation": rows(3)})["epochs"] == 3
 
     def test_an_unknown_price_is_not_made_up(self) -> None:
@@ -188,7 +189,6 @@ class TestRuns:
         assert [point["step"] for point in metrics["checkpoints"]] == [STEPS // 2, STEPS]
         (table,) = Path("runs/own/results").iterdir()
         assert table.read_text().startswith("step,train_loss")
-        assert sentikit("runs", "list").returncode == 0
 
     def test_what_is_uploaded_is_what_was_written(self) -> None:
         with teaching() as teacher:
@@ -316,6 +316,20 @@ class TestComingBack:
             assert teach(teacher, "--resume").returncode == 0
             assert manifest()["status"] == "finished"
 
+    def test_what_the_encoder_said_is_kept(self, trained_run: Path) -> None:
+        encoder = shutil.copytree(trained_run, "encoder", ignore=lambda *_: ["predictions.jsonl"])
+        strategy = {"name": "label", "encoder": "encoder", "fine_tuned": True}
+        with teaching() as teacher:
+            done = teach(teacher, "--no-wait", strategy=strategy)
+            assert done.returncode == 0, done.stderr
+            before = Path("runs/own/train.jsonl").read_bytes()
+            assert b"Classifier Decision: " in before
+            shutil.rmtree(encoder)
+            done = teach(teacher, "--resume", strategy=strategy)
+            assert done.returncode == 0, done.stderr
+            assert len(teacher.server.jobs) == 1
+        assert Path("runs/own/train.jsonl").read_bytes() == before
+
     def test_resume_with_other_settings_is_refused(self) -> None:
         with teaching() as teacher:
             teach(teacher, "--no-wait")
@@ -379,6 +393,20 @@ def test_a_kill_at_any_request_leaves_one_job(request_number: int, done_before: 
         assert done.returncode == 0, done.stderr
         assert len(teacher.server.jobs) == 1
     assert [record["step"] for record in log("step")] == list(range(1, STEPS + 1))
+
+
+class TestRunAmongOthers:
+    def test_is_listed_and_shown_and_not_compared(self) -> None:
+        with teaching() as teacher:
+            teach(teacher)
+        assert "finetune" in sentikit("runs", "list").stdout
+        shown = sentikit("runs", "show", "runs/own")
+        assert shown.returncode == 0, shown.stderr
+        assert "ft:gpt-4o-mini:us::0" in shown.stdout
+        assert "There are no finished runs" in sentikit("compare").stderr
+        named = sentikit("compare", "runs/own")
+        assert named.returncode == 2
+        assert "is a fine-tuned model and labelled no text" in named.stderr
 
 
 class TestUsing:

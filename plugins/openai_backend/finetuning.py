@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .finetuning_job import RemoteJob
 
 _FEWEST, _MOST_BYTES = 10, 8 * 10**9
-# How "auto" was decided for the study's 102,097 examples and in OpenAI's published recipe: three
-# epochs, more for few examples, fewer for many.
+# What "auto" becomes by OpenAI's cookbook (chat fine-tuning, data preparation): three epochs, more
+# for few examples, fewer for many; one for the study's 102,097.
 _EPOCHS, _FEW, _MANY, _MOST_EPOCHS = 3, 100, 25_000, 25
 
 Result = TypeVar("Result")
@@ -70,7 +70,7 @@ class OpenAIFineTuner(FineTuner):
         if isinstance(asked, int):
             return asked
         if examples * _EPOCHS < _FEW:
-            return min(_MOST_EPOCHS, -(-_FEW // max(1, examples)))
+            return min(_MOST_EPOCHS, _FEW // max(1, examples))
         return max(1, min(_EPOCHS, _MANY // max(1, examples)))
 
     def check(self, session: FineTuningSession) -> None:

@@ -197,7 +197,8 @@ class FineTuning:
             model = self.parts.fine_tuner.run(job, session)
             if model is None and self.trains_here:
                 raise Interrupted
-            session.metrics = model.metrics if model else {}
+            if model is not None:
+                session.metrics, session.status = model.metrics, run_folder.FINISHED
             return self._finish(run, model)
 
     def _begin(self, run: RunFolder, options: FineTuningOptions, session: RunSession) -> str:
@@ -235,10 +236,7 @@ class FineTuning:
             )
 
     def _write(self, run: RunFolder, resume: bool, status: str) -> None:
-        self._preparation.write(run.path)
-        if not resume:
-            run.write_recipe(self.parts.recipe.to_yaml())
-            run.update_manifest(kind=KIND, started=now())
+        """Write the manifest, so that a kill leaves what can be resumed, then the files."""
         described = {
             use: describe_split(
                 self.parts.dataset.name,
@@ -248,7 +246,9 @@ class FineTuning:
             )
             for use, split in zip(FILES, self.parts.splits, strict=False)
         }
+        begun = {} if resume else {"kind": KIND, "started": now()}
         run.update_manifest(
+            **begun,
             status=status,
             recipe=self.parts.recipe.values,
             command=command_line(),
@@ -262,6 +262,8 @@ class FineTuning:
             estimate=self.estimate.to_json(),
             versions=versions(),
         )
+        run.write_recipe(self.parts.recipe.to_yaml())
+        self._preparation.write(run.path)
 
     def _job(self, run: RunFolder, fingerprint: str, options: FineTuningOptions) -> FineTuningJob:
         validation = run.path / FILES["validation"]

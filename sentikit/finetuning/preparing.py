@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -77,7 +80,7 @@ class Preparation:
     Args:
         parts: of the recipe.
         registry: where to look for parts.
-        keep: a folder that keeps what an encoder said, for a resumed run; None keeps nothing.
+        keep: a folder that holds what an encoder said, of a run that is resumed; None asks it.
         advance: told how many texts an encoder read since the last call.
     """
 
@@ -89,7 +92,7 @@ class Preparation:
         advance: Callable[[int], object] = lambda texts: None,
     ) -> None:
         self._parts, self._registry = parts, registry
-        self._keep, self._advance = keep, advance
+        self._keep, self._advance = keep or _passing_folder(self), advance
         self._splits = {
             use: Split(
                 parts.dataset.split(split),
@@ -172,7 +175,7 @@ class Preparation:
         """Return what the encoder says of a split, asked once."""
         if use not in self._briefings:
             parts = self._parts.of_split(self._parts.splits[list(FILES).index(use)])
-            keep = self._keep / f"findings-{use}.npz" if self._keep else None
+            keep = self._keep / f"findings-{use}.npz"
             try:
                 self._briefings[use] = brief(
                     parts, self._splits[use], self._registry, keep, self._advance
@@ -184,6 +187,8 @@ class Preparation:
     def write(self, folder: Path) -> dict[str, Path]:
         """Write the files and return them by use; each is there whole or not at all.
 
+        What an encoder said goes with them, so that a resumed run need not ask it again.
+
         Raises:
             InputError: the provider would refuse them; nothing is written.
         """
@@ -194,4 +199,15 @@ class Preparation:
             with atomic_writer(written[use]) as stream:
                 for example in self.examples(use):
                     stream.write(example.line)
+        for said in self._keep.glob("findings-*.npz"):
+            if not (folder / said.name).exists():
+                with atomic_writer(folder / said.name, "wb") as stream:
+                    stream.write(said.read_bytes())
         return written
+
+
+def _passing_folder(owner: object) -> Path:
+    """Return a temporary folder that goes when its owner goes."""
+    folder = Path(tempfile.mkdtemp(prefix="sentikit-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder

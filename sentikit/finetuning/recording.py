@@ -9,7 +9,7 @@ from typing import Any, Self
 import click
 
 from sentikit.files import read_json, write_json
-from sentikit.runs.folder import LOG, JsonLinesLog, RunFolder
+from sentikit.runs.folder import INTERRUPTED, LOG, JsonLinesLog, RunFolder
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
 from sentikit.training.reporting import end_status
 
@@ -37,7 +37,9 @@ class RunSession:
         speaks: bool = True,
     ) -> None:
         self.stop_requested = stop_requested
+        #: What trackers are told at the end, unless something fails.
         self.metrics: Mapping[str, Any] = {}
+        self.status = INTERRUPTED
         self._run, self._recipe, self._speaks = run, recipe, speaks
         self._log = JsonLinesLog(run.path / LOG)
         self._trackers = TrackerGroup(trackers if speaks else {}, self.say)
@@ -58,7 +60,7 @@ class RunSession:
     ) -> None:
         self._line.stop()
         self._log.close()
-        self._trackers.finish(self.metrics, end_status(error))
+        self._trackers.finish(self.metrics, end_status(error) if error else self.status)
 
     def say(self, message: str) -> None:
         """Tell the user something, the same thing once."""

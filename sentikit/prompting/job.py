@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
-from sentikit.finetuning.using import missing_run
 from sentikit.prompting.asking import PromptRow, label_reader, questions
 from sentikit.prompting.briefing import Briefing, brief
+from sentikit.prompting.fine_tuned import missing_run
 from sentikit.prompting.prices import usd
 from sentikit.prompting.requesting.failures import FailureLimit
 from sentikit.prompting.requesting.loop import RequestsInterrupted

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sentikit.checking import Problem, check_part, refuse, split_options, validate
 from sentikit.errors import InputError
-from sentikit.finetuning.using import FineTunedRun, check_taught, find_fine_tuned
 from sentikit.prompting.backend import LLMBackend
+from sentikit.prompting.fine_tuned import FineTunedRun, check_taught, find_fine_tuned
 from sentikit.prompting.section import LLMOptions
 from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
