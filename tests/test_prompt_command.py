@@ -256,6 +256,19 @@ class TestBadInput:
             assert "Nothing was asked" in said
             assert s.server.calls == 0
 
+    def test_recorded_opinions_of_other_texts(self) -> None:
+        with serving() as s:
+            recipe = write_recipe(s.url, texts(3))
+            write_reviews(Path("recorded.csv"), texts(2))
+            said = self.refused(
+                "--recipe",
+                recipe,
+                "--set",
+                "strategy={name: label, encoder: recorded.csv, label_column: label}",
+            )
+        assert "1 of 3 examples are not in it" in said
+        assert not Path("runs/own").exists()
+
     def test_a_ceiling_without_a_price(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(1))

@@ -52,9 +52,11 @@ def job_id(environment: Mapping[str, str] | None = None) -> str | None:
     a whole job that it has requeued; they know nothing of what was done before.
     """
     given = os.environ if environment is None else environment
-    for launcher, variable in (("slurm", "SLURM_JOB_ID"), ("torchrun", "TORCHELASTIC_RUN_ID")):
-        if variable in given and _LAUNCHED not in given:
-            return f"{launcher} {given[variable]}"
+    if "SLURM_JOB_ID" in given:
+        return f"slurm {given['SLURM_JOB_ID']}"
+    # What `launch` has started is not started again.
+    if "TORCHELASTIC_RUN_ID" in given and _LAUNCHED not in given:
+        return f"torchrun {given['TORCHELASTIC_RUN_ID']}"
     return None
 
 

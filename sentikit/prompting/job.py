@@ -139,9 +139,7 @@ class _PromptJob:
         self.folder.update_manifest(run_id=self.identity, limit=self.options.limit)
         with self._statuses():
             self._remove_halves()
-            keep = self.folder.path / FINDINGS
-            briefing = brief(self.parts, self.split, self.registry, keep)
-            asked = _Asked(self.parts, self.split, briefing)
+            asked = _Asked(self.parts, self.split, self._brief())
             read_label = label_reader(self.parts)
             with RequestReporter(self.job.total, log) as reporter:
                 if not self.parts.trackers:
@@ -168,6 +166,20 @@ class _PromptJob:
             }
         )
         return finished
+
+    def _brief(self) -> Briefing:
+        """Gather what the strategy needs; where that is refused, a new run leaves nothing behind.
+
+        Raises:
+            InputError: no such encoder, records that do not fit, or too few examples.
+        """
+        try:
+            return brief(self.parts, self.split, self.registry, self.folder.path / FINDINGS)
+        except InputError:
+            if not self.options.resume:
+                for name in (run_folder.MANIFEST, run_folder.RECIPE):
+                    (self.folder.path / name).unlink(missing_ok=True)
+            raise
 
     def _identity(self) -> str:
         """Return the run's id: a new one, or that of the run to go on with.
@@ -211,7 +223,7 @@ class _PromptJob:
             status = run_folder.INTERRUPTED
             raise
         finally:
-            if status != run_folder.FINISHED:
+            if status != run_folder.FINISHED and self.folder.status:
                 self.folder.update_manifest(status=status)
 
 

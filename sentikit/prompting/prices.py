@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -290,7 +291,10 @@ def describe_cost(cost: int | None) -> str:
     if cost is None:
         return "unknown cost"
     dollars = usd(cost)
-    return f"${dollars:.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}"
+    if dollars >= 1 or dollars == 0:
+        return f"${dollars:.2f}"
+    # At least one digit that counts, of however little.
+    return f"${dollars:.{max(4, -math.floor(math.log10(dollars)))}f}"
 
 
 def plain_usd(cost: int | None) -> Any:
