@@ -190,7 +190,8 @@ def open_dataset(
     """
     raw = {"name": section} if isinstance(section, str) else section
     dataset, problems = check_dataset(registry or default_registry(), raw)
-    refuse(problems)
+    # Without a recipe around the section, `name:` in front of an unknown name tells nothing.
+    refuse(problems, lambda p: p.message if p.path == ("name",) else str(p))
     assert dataset is not None
     return dataset
 

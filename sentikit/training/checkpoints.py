@@ -35,7 +35,8 @@ class TrainingState:
         step: optimizer steps done.
         best_value: best value of the watched metric, or None.
         best_epoch: the epoch (from 1) it belongs to, or 0.
-        stale_epochs: epochs since then.
+        highest_macro_f1: on validation so far, whichever metric is watched.
+        stale_epochs: epochs since the best one.
         plateau_factor: what reduce_on_plateau has made of the rate.
         plateau_best: the value reduce_on_plateau compares with, or None.
         plateau_stale: evaluations since then.
@@ -53,6 +54,7 @@ class TrainingState:
     step: int = 0
     best_value: float | None = None
     best_epoch: int = 0
+    highest_macro_f1: float = 0.0
     stale_epochs: int = 0
     plateau_factor: float = 1.0
     plateau_best: float | None = None

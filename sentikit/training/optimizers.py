@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sentikit.parts import PartSettings
 
@@ -74,6 +74,12 @@ class SGD(_OptimizerSettings):
     momentum: Share = 0.0
     dampening: float = 0.0
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> SGD:
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError("nesterov needs a momentum above 0 and a dampening of 0")
+        return self
 
 
 class Adagrad(_OptimizerSettings):

@@ -270,8 +270,9 @@ class Trainer:
         value = watched_value(stopping, loss, scores)
         training_loss = state.epoch_loss / self._steps_per_epoch()
         state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
-        if said := collapse(stopping, state, scores):
+        if said := collapse(state, scores):
             self.journal.alert("Training collapsed", said)
+        state.highest_macro_f1 = max(state.highest_macro_f1, scores.macro_f1)
         if stopping.improves(value, state.best_value):
             state.best_value, state.best_epoch, state.stale_epochs = value, state.epoch, 0
             weights = self.engine.weights()
