@@ -55,9 +55,9 @@ def main() -> None:
 def work(folder: Path) -> None:
     """Train until the first step is done, and print what it took."""
     from sentikit.recipe.resolving import resolve_recipe
-    from sentikit.recipe.train_parts import train_parts
     from sentikit.registry import default_registry
     from sentikit.training.job import JobOptions, train
+    from sentikit.training.parts import train_parts
     from sentikit.training.trainer import Interrupted
 
     files = ", ".join(f"{split}: {folder}/{split}.csv" for split in ("train", "validation"))

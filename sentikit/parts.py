@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+
+#: A part as a recipe names it: its registered name, and its settings.
+Section = dict[str, Any]
 
 
 class PartSettings(BaseModel):

@@ -59,9 +59,9 @@ def trained_run(
 ) -> Path:
     """A run that trained the tiny encoder on the reviews and predicted their test split."""
     from sentikit.recipe.resolving import resolve_values
-    from sentikit.recipe.train_parts import train_parts
     from sentikit.registry import default_registry
     from sentikit.training.job import JobOptions, train
+    from sentikit.training.parts import train_parts
 
     splits = {split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")}
     recipe = {

@@ -15,9 +15,9 @@ import click
 from sentikit.checking import Problem
 from sentikit.cli import sentikit
 from sentikit.data.opening import check_dataset
-from sentikit.recipe.checks import check_recipe
 from sentikit.recipe.overrides import parse_overrides
 from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)

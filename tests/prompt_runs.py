@@ -7,11 +7,11 @@ from typing import Any
 
 from sentikit.prompting.asking import label_reader, questions
 from sentikit.prompting.briefing import brief
+from sentikit.prompting.parts import PromptParts, prompt_parts
 from sentikit.prompting.requesting.reporting import RequestReporter
 from sentikit.prompting.requesting.running import RequestJob, answer_questions
 from sentikit.prompting.results import FinishedPrompting, ResultWriter, begin_run
 from sentikit.prompting.split import split_to_label
-from sentikit.recipe.prompt_parts import PromptParts, prompt_parts
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 from sentikit.runs.folder import RunFolder

@@ -17,8 +17,8 @@ from tiny_models import make_encoder
 import sentikit as toolkit
 from sentikit import hookspecs
 from sentikit.cli import sentikit
-from sentikit.recipe.checks import check_recipe
 from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

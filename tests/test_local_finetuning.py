@@ -19,9 +19,9 @@ from sentikit import (
     Interrupted,
     read_weights,
 )
+from sentikit.finetuning.parts import finetune_parts
 from sentikit.prompting.job import PromptOptions, prompt
-from sentikit.recipe.finetune_parts import finetune_parts
-from sentikit.recipe.prompt_parts import prompt_parts
+from sentikit.prompting.parts import prompt_parts
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 

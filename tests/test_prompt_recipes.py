@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sentikit import InputError
-from sentikit.recipe.checks import check_recipe
-from sentikit.recipe.prompt_parts import prompt_parts
+from sentikit.prompting.parts import prompt_parts
 from sentikit.recipe.resolving import resolve_recipe, resolve_values
-from sentikit.recipe.train_parts import train_parts
+from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
+from sentikit.training.parts import train_parts
 
 REGISTRY = default_registry()
 OPENAI = {"backend": "openai", "model": "some-model"}

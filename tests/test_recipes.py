@@ -10,12 +10,12 @@ from click.testing import CliRunner, Result
 
 from sentikit.cli import sentikit
 from sentikit.errors import InputError
-from sentikit.recipe.checks import check_recipe
 from sentikit.recipe.overrides import merge, parse_overrides
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.train_parts import train_parts
-from sentikit.recipe.yaml_reading import parse_yaml
+from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
+from sentikit.training.parts import train_parts
+from sentikit.yaml_reading import parse_yaml
 
 BUNDLED = default_registry().names("register_recipes")
 

@@ -12,8 +12,8 @@ import pytest
 
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.train_parts import train_parts
 from sentikit.registry import default_registry
+from sentikit.training.parts import train_parts
 from sentikit.training.planning import plan_training
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"

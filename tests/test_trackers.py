@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 import sentikit as toolkit
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.train_parts import train_parts
 from sentikit.registry import PluginSource, Registry, installed_plugins
 from sentikit.training.job import JobOptions, train
+from sentikit.training.parts import train_parts
 from sentikit.training.trainer import Interrupted
 
 KEY = "0123456789abcdef0123456789abcdef01234567"

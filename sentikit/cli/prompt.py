@@ -14,8 +14,8 @@ import click
 from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
 
 if TYPE_CHECKING:
+    from sentikit.prompting.parts import PromptParts
     from sentikit.prompting.results import FinishedPrompting
-    from sentikit.recipe.prompt_parts import PromptParts
 
 
 @click.command(
@@ -79,8 +79,8 @@ def prompt(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
+    from sentikit.prompting.parts import prompt_parts
     from sentikit.recipe.listing import needed_recipe
-    from sentikit.recipe.prompt_parts import prompt_parts
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 

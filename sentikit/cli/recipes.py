@@ -145,8 +145,8 @@ def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> N
 
 def _problems(name: str, settings: tuple[str, ...], registry: Registry) -> list[str]:
     from sentikit.errors import SentikitError
-    from sentikit.recipe.checks import check_recipe
     from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.recipe_checks import check_recipe
 
     try:
         recipe = resolve_recipe(name, settings, registry)

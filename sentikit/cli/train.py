@@ -16,9 +16,9 @@ from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
     from sentikit.processes.failing_together import Together
-    from sentikit.recipe.train_parts import TrainParts
     from sentikit.runs.folder import RunFolder
     from sentikit.training.job import FinishedTraining
+    from sentikit.training.parts import TrainParts
 
 
 @click.command(
@@ -88,8 +88,8 @@ def train(
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
     from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
-    from sentikit.recipe.train_parts import train_parts
     from sentikit.registry import default_registry
+    from sentikit.training.parts import train_parts
 
     registry = default_registry()
     name = needed_recipe(recipe, "train", registry)

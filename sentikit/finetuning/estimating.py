@@ -19,7 +19,7 @@ from sentikit.prompting.prices import (
 )
 
 if TYPE_CHECKING:
-    from sentikit.recipe.finetune_parts import FinetuneParts
+    from sentikit.finetuning.parts import FinetuneParts
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from sentikit.training.reporting import end_status
 from sentikit.training.trainer import Interrupted
 
 if TYPE_CHECKING:
-    from sentikit.recipe.finetune_parts import FinetuneParts
+    from sentikit.finetuning.parts import FinetuneParts
 
 KIND = "finetune"
 #: Statuses of a manifest beside those of every run.
@@ -343,7 +343,7 @@ def open_fine_tuning(
     Raises:
         InputError: no such recipe, or anything wrong with it; all problems at once.
     """
-    from sentikit.recipe.finetune_parts import finetune_parts
+    from sentikit.finetuning.parts import finetune_parts
     from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
 

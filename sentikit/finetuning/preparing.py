@@ -25,7 +25,7 @@ from sentikit.prompting.training_lines import training_line
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:
-    from sentikit.recipe.finetune_parts import FinetuneParts
+    from sentikit.finetuning.parts import FinetuneParts
 
 #: How many examples are looked at between two notes of it.
 _NOTED = 500

@@ -16,8 +16,8 @@ from sentikit.prompting.strategy import Opinion, PromptInput
 from sentikit.runs.alignment import text_occurrences
 
 if TYPE_CHECKING:
-    from sentikit.recipe.prompt_parts import PromptParts
-    from sentikit.recipe.strategy_parts import StrategyParts
+    from sentikit.prompting.parts import PromptParts
+    from sentikit.prompting.strategy_parts import StrategyParts
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sentikit.errors import SentikitError
 from sentikit.parts import Part
 from sentikit.prompting.messages import Message
-
-if TYPE_CHECKING:
-    from sentikit.finetuning.fine_tuner import FineTuner
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ class LLMBackend(Part, ABC):
     most_in_flight: ClassVar[int | None] = None
     in_process: ClassVar[bool] = False
     any_model: ClassVar[str] = "?"
-    fine_tuner: ClassVar[str | type[FineTuner] | None] = None
+    fine_tuner: ClassVar[str | type[Part] | None] = None
 
     @property
     @abstractmethod

@@ -28,7 +28,7 @@ from sentikit.registry import Registry
 from sentikit.runs.table import Labelling
 
 if TYPE_CHECKING:
-    from sentikit.recipe.strategy_parts import StrategyParts
+    from sentikit.prompting.strategy_parts import StrategyParts
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from sentikit.runs.folder import JsonLinesLog, RunFolder
 from sentikit.tracking import TrackedRun
 
 if TYPE_CHECKING:
-    from sentikit.recipe.prompt_parts import PromptParts
+    from sentikit.prompting.parts import PromptParts
 
 #: What models said of the split, kept so that a resumed run asks the very same questions.
 FINDINGS = "findings.npz"

@@ -248,7 +248,7 @@ def _bundled() -> _File:
 
 
 def _read(path: Path) -> _File:
-    from sentikit.recipe.yaml_reading import read_yaml_file
+    from sentikit.yaml_reading import read_yaml_file
 
     document = read_yaml_file(path)
     table, problems = validate(_File, document.value)

@@ -21,7 +21,7 @@ from sentikit.runs.manifest import command_line, describe_split, now, versions
 from sentikit.scoring import Scores
 
 if TYPE_CHECKING:
-    from sentikit.recipe.prompt_parts import PromptParts
+    from sentikit.prompting.parts import PromptParts
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from sentikit.data.examples import Examples
 
 if TYPE_CHECKING:
-    from sentikit.recipe.strategy_parts import StrategyParts
+    from sentikit.prompting.strategy_parts import StrategyParts
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""What kind a recipe is of."""
+"""What kind a recipe is of, and which command runs it."""
 
 from __future__ import annotations
 
-from sentikit.checking import Problem, refuse, validate
+from sentikit.checking import Problem, refuse
 from sentikit.errors import did_you_mean
 from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.schema import KINDS
 
 #: The command that runs a recipe of each kind.
 COMMANDS = {
@@ -22,12 +21,9 @@ def kind_of(recipe: ResolvedRecipe) -> str:
     return str(recipe.values.get("kind", "train"))
 
 
-def check_sections(recipe: ResolvedRecipe) -> list[Problem]:
-    """Return what is wrong with a recipe's kind, sections and core keys, parts left aside."""
-    kind = kind_of(recipe)
-    if kind not in KINDS:
-        return [Problem(("kind",), f"unknown kind {kind!r}. {did_you_mean(kind, KINDS)}")]
-    return validate(KINDS[kind], recipe.values)[1]
+def unknown_kind(kind: str) -> Problem:
+    """Return the problem of a kind that there is not."""
+    return Problem(("kind",), f"unknown kind {kind!r}. {did_you_mean(kind, COMMANDS)}")
 
 
 def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
@@ -39,7 +35,8 @@ def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
     kind = kind_of(recipe)
     if kind == wanted:
         return
-    refuse(check_sections(recipe), recipe.describe)
-    other = f" Run it with sentikit {COMMANDS[kind]}." if kind in COMMANDS else ""
-    message = f"this command needs a recipe of kind {wanted}, not {kind}.{other}"
-    refuse([Problem(("kind",), message)], recipe.describe)
+    if kind not in COMMANDS:
+        refuse([unknown_kind(kind)], recipe.describe)
+    message = f"this command needs a recipe of kind {wanted}, not {kind}. "
+    problem = Problem(("kind",), f"{message}Run it with sentikit {COMMANDS[kind]}.")
+    refuse([problem], recipe.describe)

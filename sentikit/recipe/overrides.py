@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentikit.errors import InputError
-from sentikit.recipe.yaml_reading import parse_yaml
+from sentikit.yaml_reading import parse_yaml
 
 Path = tuple[str | int, ...]
 

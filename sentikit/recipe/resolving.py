@@ -12,8 +12,8 @@ import yaml
 from sentikit.checking import Problem, dotted
 from sentikit.errors import InputError
 from sentikit.recipe.overrides import Path, merge, parse_overrides, paths_of
-from sentikit.recipe.yaml_reading import LocatedYaml, read_yaml_file
 from sentikit.registry import Registry
+from sentikit.yaml_reading import LocatedYaml, read_yaml_file
 
 _SUFFIXES = (".yaml", ".yml")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from pydantic import BeforeValidator
 
 from sentikit.checking import Path, Problem, check_part
 from sentikit.registry import Registry
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 def as_list(raw: Any) -> Any:
     """Let a single tracker stand for a list of one, as in ``--set trackers=wandb``."""
     return [raw] if isinstance(raw, str | Mapping) else raw
+
+
+#: The list in a recipe: names, or sections with a name and settings.
+Trackers = Annotated[list[Any], BeforeValidator(as_list)]
 
 
 def check_trackers(

@@ -14,14 +14,12 @@ from sentikit.errors import InputError
 from sentikit.prompting.findings import find_out
 from sentikit.prompting.job import PromptOptions, prompt, refuse_missing
 from sentikit.prompting.opinions import recorded_opinion
+from sentikit.prompting.parts import PromptParts, prompt_parts
 from sentikit.prompting.section import StrategyOptions
 from sentikit.prompting.split import Split, split_to_label
 from sentikit.prompting.strategy import Needs
 from sentikit.recipe.kinds import kind_of, refuse_other_kind
-from sentikit.recipe.prompt_parts import PromptParts, prompt_parts
 from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe, resolve_values
-from sentikit.recipe.schema import CascadeRecipe, Tuning, VoteRecipe
-from sentikit.recipe.team_parts import check_team, is_recorded
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder
@@ -32,6 +30,8 @@ from sentikit.teams.cascade import Aim, Routed, choose, confidence, sent
 from sentikit.teams.judged import JudgedCascade
 from sentikit.teams.judging import judge_answers
 from sentikit.teams.members import gather
+from sentikit.teams.parts import check_team, is_recorded
+from sentikit.teams.recipe import CascadeRecipe, Tuning, VoteRecipe
 from sentikit.teams.thresholds import CascadeChoice
 from sentikit.teams.writing import write_cascade
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from sentikit.errors import InputError
 from sentikit.prompting.job import PromptOptions, prompt
+from sentikit.prompting.parts import PromptParts, prompt_parts
 from sentikit.recipe.kinds import kind_of
-from sentikit.recipe.prompt_parts import PromptParts, prompt_parts
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.schema import VoteRecipe
-from sentikit.recipe.team_parts import is_recorded
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder
 from sentikit.teams.live import member_path
+from sentikit.teams.parts import is_recorded
+from sentikit.teams.recipe import VoteRecipe
 
 
 def member_runs(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from sentikit.recipe.checks import check_recipe as problems_of
 from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe_checks import check_recipe as problems_of
 from sentikit.registry import Registry, default_registry
 from sentikit.testing.parts import require
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.classifier.model import SentimentModel
-    from sentikit.recipe.train_parts import TrainParts
+    from sentikit.training.parts import TrainParts
 
 
 @dataclass(frozen=True)

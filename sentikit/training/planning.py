@@ -12,7 +12,7 @@ from sentikit.training.memory import MemoryNeed, ModelSize
 from sentikit.training.parameter_groups import freeze, parameter_groups
 
 if TYPE_CHECKING:
-    from sentikit.recipe.train_parts import TrainParts
+    from sentikit.training.parts import TrainParts
 
 _MIB = 2**20
 

@@ -19,8 +19,8 @@ from sentikit.training.settings import CHANGEABLE
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.recipe.train_parts import TrainParts
     from sentikit.training.engine import Engine
+    from sentikit.training.parts import TrainParts
     from sentikit.training.settings import LoopSettings
 
 #: Texts and word pieces a process passes forward at once where the recipe leaves it open.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sentikit.checking import Problem
-from sentikit.recipe.finetune_parts import check_finetune
-from sentikit.recipe.kinds import check_sections, kind_of
-from sentikit.recipe.prompt_parts import check_prompt
+from sentikit.finetuning.parts import check_finetune
+from sentikit.prompting.parts import check_prompt
+from sentikit.recipe.kinds import kind_of, unknown_kind
 from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.team_parts import check_team
-from sentikit.recipe.train_parts import check_train
 from sentikit.registry import Registry
+from sentikit.teams.parts import check_team
+from sentikit.training.parts import check_train
 
 _CHECKS = {
     "train": lambda recipe, registry: check_train(recipe, registry)[1],
@@ -22,5 +22,6 @@ _CHECKS = {
 
 def check_recipe(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
     """Return all that is wrong with a recipe of any kind; nothing is loaded."""
-    check = _CHECKS.get(kind_of(recipe))
-    return check(recipe, registry) if check else check_sections(recipe)
+    kind = kind_of(recipe)
+    check = _CHECKS.get(kind)
+    return check(recipe, registry) if check else [unknown_kind(kind)]

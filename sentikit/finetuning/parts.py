@@ -10,11 +10,11 @@ from sentikit.checking import Problem, refuse, split_options, validate
 from sentikit.errors import InputError
 from sentikit.finetuning.choosing import fine_tuner_class
 from sentikit.finetuning.fine_tuner import FineTuner
+from sentikit.finetuning.recipe import FinetuneRecipe
 from sentikit.finetuning.section import FinetuneOptions
+from sentikit.prompting.strategy_parts import StrategyParts, check_strategy_parts
 from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.schema import FinetuneRecipe
-from sentikit.recipe.strategy_parts import StrategyParts, check_strategy_parts
 from sentikit.recipe.trackers import check_trackers
 from sentikit.registry import Registry
 from sentikit.training.choosing_engine import check_engine

@@ -10,11 +10,11 @@ from sentikit.checking import Problem, check_part, refuse, split_options, valida
 from sentikit.errors import InputError
 from sentikit.prompting.backend import LLMBackend
 from sentikit.prompting.fine_tuned import FineTunedRun, check_taught, find_fine_tuned
+from sentikit.prompting.recipe import PromptRecipe
 from sentikit.prompting.section import LLMOptions
+from sentikit.prompting.strategy_parts import StrategyParts, check_strategy_parts
 from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.schema import PromptRecipe
-from sentikit.recipe.strategy_parts import StrategyParts, check_strategy_parts
 from sentikit.recipe.trackers import check_trackers
 from sentikit.registry import Registry
 

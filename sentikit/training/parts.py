@@ -12,10 +12,10 @@ from sentikit.classifier.head import Head, HeadOptions
 from sentikit.data.opening import OpenedDataset, check_dataset
 from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.schema import TrainRecipe
 from sentikit.recipe.trackers import check_trackers
 from sentikit.registry import Registry
 from sentikit.training.choosing_engine import check_engine
+from sentikit.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
     from sentikit.tracking import Tracker

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
-from sentikit.checking import Path, Problem
+from pydantic import BaseModel
+
+from sentikit.checking import Path, Problem, validate
 from sentikit.data.opening import check_dataset
 from sentikit.errors import InputError
-from sentikit.recipe.kinds import check_sections, kind_of
+from sentikit.recipe.kinds import kind_of
 from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe
 from sentikit.registry import Registry
+from sentikit.teams.recipe import CascadeRecipe, VoteRecipe
 
-_TEAMS = ("cascade", "vote")
+_TEAMS: dict[str, type[BaseModel]] = {"cascade": CascadeRecipe, "vote": VoteRecipe}
 
 
 def check_team(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
     """Return all that is wrong with a recipe of kind cascade or vote."""
-    problems = check_sections(recipe)
+    problems = validate(_TEAMS[kind_of(recipe)], recipe.values)[1]
     dataset = recipe.values.get("dataset")
     if isinstance(dataset, dict):
         problems += check_dataset(registry, dataset, ("dataset",))[1]
