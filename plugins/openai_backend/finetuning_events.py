@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .failures import FINE_TUNING
@@ -59,7 +59,7 @@ class EventStream:
         # Only now: a page that fails half-way leaves them to the next look.
         self._seen |= found.keys()
         ordered = sorted(found.values(), key=lambda event: (event.created_at, _step(event)))
-        records = [_record(event) for event in ordered]
+        records = [_record(event, self._connection.safe) for event in ordered]
         for record in records:
             if record["kind"] == "step":
                 self._steps.setdefault(record["step"], record)
@@ -91,10 +91,10 @@ def _step(event: Any) -> int:
     return int(step) if isinstance(step, int | float) else 0
 
 
-def _record(event: Any) -> dict[str, Any]:
+def _record(event: Any, safe: Callable[[str], str]) -> dict[str, Any]:
     data = _data(event)
     if getattr(event, "type", None) != "metrics" or not _step(event):
-        return {"kind": "event", "at": event.created_at, "message": str(event.message)}
+        return {"kind": "event", "at": event.created_at, "message": safe(str(event.message))}
     record: dict[str, Any] = {"kind": "step", "at": event.created_at, "step": _step(event)}
     if isinstance(data.get("total_steps"), int | float):
         record["steps"] = int(data["total_steps"])
