@@ -194,6 +194,13 @@ class TestRuns:
         (table,) = Path("runs/own/results").iterdir()
         assert table.read_text().startswith("step,train_loss")
 
+    def test_says_what_it_will_cost_before_it_spends(self) -> None:
+        with teaching() as teacher:
+            said = teach(teacher, finetune={"epochs": 2}).stderr
+        cost = f"costs about ${manifest()['estimate']['usd']:.4f} ($3 per million"
+        assert said.index(cost) < said.index("Uploading")
+        assert "12 examples in 2 epochs, " in said
+
     def test_what_is_uploaded_is_what_was_written(self) -> None:
         with teaching() as teacher:
             teach(teacher)
