@@ -18,6 +18,10 @@ from finetune_recipes import rows, write_recipe
 from finetuning_server import STEPS, RunningTeacher, teaching
 from test_prompt_command import Done, all_files, sentikit
 
+from sentikit.finetuning.choosing import fine_tuner_class
+from sentikit.registry import default_registry
+from sentikit.testing import check_fine_tuner
+
 KEY = "sk-proj-" + "t34ch3r" * 6
 NO_SERVER = "http://127.0.0.1:9/v1"
 
@@ -190,6 +194,13 @@ class TestRuns:
         (table,) = Path("runs/own/results").iterdir()
         assert table.read_text().startswith("step,train_loss")
 
+    def test_says_what_it_will_cost_before_it_spends(self) -> None:
+        with teaching() as teacher:
+            said = teach(teacher, finetune={"epochs": 2}).stderr
+        cost = f"costs about ${manifest()['estimate']['usd']:.4f} ($3 per million"
+        assert said.index(cost) < said.index("Uploading")
+        assert "12 examples in 2 epochs, " in said
+
     def test_what_is_uploaded_is_what_was_written(self) -> None:
         with teaching() as teacher:
             teach(teacher)
@@ -232,6 +243,12 @@ class TestRuns:
             done = teach(teacher)
         assert "gpt-4o-mini and every fine-tune of it end on 2027-01-14" in done.stderr
         assert "New jobs end on 2027-01-06" in done.stderr
+
+
+def test_the_conformance_kit_finds_the_fine_tuner_sound() -> None:
+    with teaching() as teacher:
+        settings = {"model": "any", "base_url": teacher.url, "poll_seconds": 0.01}
+        check_fine_tuner(fine_tuner_class("openai", default_registry()), settings)
 
 
 class TestFaults:

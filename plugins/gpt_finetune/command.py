@@ -19,7 +19,7 @@ from sentikit import (
     typed_command,
 )
 
-from .showing import finished_json, report_table
+from .showing import cost_words, finished_json, report_table
 
 if TYPE_CHECKING:
     from sentikit import FineTuning, FinishedFineTuning
@@ -170,7 +170,7 @@ def _print_result(context: click.Context, finished: FinishedFineTuning, as_json:
     if as_json:
         click.echo(json.dumps(finished_json(finished), indent=2))
     elif finished.model:
-        cost = "" if finished.cost_usd is None else f", ${finished.cost_usd:,.2f}"
+        cost = cost_words(finished.cost_usd)
         click.echo(f"{finished.path}: {finished.model} (from {finished.base_model}{cost})")
     if finished.model:
         use = f"sentikit prompt --recipe … --set llm.model={finished.path}"

@@ -36,3 +36,10 @@ def finished_json(finished: FinishedFineTuning) -> dict[str, Any]:
         "cost_usd": finished.cost_usd,
         "metrics": finished.metrics,
     }
+
+
+def cost_words(usd: float | None) -> str:
+    """Return what is said of a cost behind a model's name; nothing where nothing was billed."""
+    if not usd:
+        return ""
+    return f", ${usd:,.2f}" if usd >= 1 else f", ${usd:.4f}"

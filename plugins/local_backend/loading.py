@@ -100,14 +100,14 @@ def _loaded(source: ModelSource, load: Callable[[], Loaded]) -> Loaded:
 
 
 def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     load: Any = AutoModelForCausalLM.from_pretrained
     if "gguf_file" not in options:
         return load(name, dtype=dtype, use_safetensors=True, **options)
     # Dequantising draws a bar of its own whatever it is told.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        return load(name, dtype=dtype, **options)
+        return load(name, dtype=dtype, quantization_config=GgufConfig(dequantize=True), **options)
 
 
 def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:

@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 TRIES = 4
 _SLICE, _LONGEST = 0.2, 30.0
+#: Seconds a server has for an answer; only uploads may take longer.
+_ANSWER_SECONDS = 60.0
 
 Result = TypeVar("Result")
 
 
 class PatientCalls:
-    """Calls of one connection; the user's wish to stop cuts every wait short."""
+    """Calls of one connection; the user's wish to stop cuts every wait short.
+
+    Attributes:
+        connection: to the server.
+        client: the same, for calls that are answered soon.
+    """
 
     def __init__(
         self, connection: Connection[OpenAIFineTuningSettings], session: FineTuningSession
     ) -> None:
         self.connection, self._session = connection, session
+        self.client = connection.client.with_options(timeout=_ANSWER_SECONDS)
 
     async def once(self, call: Awaitable[Result]) -> Result:
         """Make a call once.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .failures import FINE_TUNING
-
 if TYPE_CHECKING:
-    from .client import Connection
-    from .finetuning_settings import OpenAIFineTuningSettings
+    from .finetuning_calls import PatientCalls
 
 _PAGE, _MOST_PAGES = 100, 10_000
 #: Numbers of a metrics event, by what the log calls them.
@@ -26,8 +23,8 @@ NUMBERS = {
 class EventStream:
     """The events of one job, asked for again and again."""
 
-    def __init__(self, connection: Connection[OpenAIFineTuningSettings], job: str) -> None:
-        self._connection, self._job = connection, job
+    def __init__(self, calls: PatientCalls, job: str) -> None:
+        self._calls, self._job = calls, job
         self._seen: set[str] = set()
         self._steps: dict[int, dict[str, Any]] = {}
 
@@ -59,17 +56,16 @@ class EventStream:
         # Only now: a page that fails half-way leaves them to the next look.
         self._seen |= found.keys()
         ordered = sorted(found.values(), key=lambda event: (event.created_at, _step(event)))
-        records = [_record(event) for event in ordered]
+        records = [_record(event, self._calls.connection.safe) for event in ordered]
         for record in records:
             if record["kind"] == "step":
                 self._steps.setdefault(record["step"], record)
         return records
 
     async def _page(self, after: str | None) -> Any:
-        jobs = self._connection.client.fine_tuning.jobs
+        jobs = self._calls.client.fine_tuning.jobs
         options: dict[str, Any] = {"limit": _PAGE, **({"after": after} if after else {})}
-        call = jobs.list_events(self._job, **options)
-        return await self._connection.guard(call, FINE_TUNING)
+        return await self._calls.once(jobs.list_events(self._job, **options))
 
 
 def numbers(data: Mapping[str, Any]) -> dict[str, float]:
@@ -91,10 +87,10 @@ def _step(event: Any) -> int:
     return int(step) if isinstance(step, int | float) else 0
 
 
-def _record(event: Any) -> dict[str, Any]:
+def _record(event: Any, safe: Callable[[str], str]) -> dict[str, Any]:
     data = _data(event)
     if getattr(event, "type", None) != "metrics" or not _step(event):
-        return {"kind": "event", "at": event.created_at, "message": str(event.message)}
+        return {"kind": "event", "at": event.created_at, "message": safe(str(event.message))}
     record: dict[str, Any] = {"kind": "step", "at": event.created_at, "step": _step(event)}
     if isinstance(data.get("total_steps"), int | float):
         record["steps"] = int(data["total_steps"])

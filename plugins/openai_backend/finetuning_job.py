@@ -43,7 +43,7 @@ class RemoteJob:
         self._connection, self._session = connection, session
         self._calls = PatientCalls(connection, session)
         self._settings = connection.settings
-        self._jobs = connection.client.fine_tuning.jobs
+        self._jobs = self._calls.client.fine_tuning.jobs
 
     async def check(self) -> None:
         """Refuse a model that is not there and an organisation that may not, before an upload.
@@ -53,7 +53,7 @@ class RemoteJob:
         """
         await self._find("")
         try:
-            models = self._connection.client.models
+            models = self._calls.client.models
             found = await self._calls.ask(lambda: models.retrieve(self._settings.model))
         except UnknownModelError:
             raise
@@ -72,7 +72,7 @@ class RemoteJob:
         identifier = await self._identifier(job)
         if identifier is None or not job.wait:
             return None
-        events = EventStream(self._connection, identifier)
+        events = EventStream(self._calls, identifier)
         self._session.rewind(0)
         ended = await self._follow(identifier, events)
         if ended is None:
@@ -158,6 +158,8 @@ class RemoteJob:
                 created = await self._calls.once(call)
                 return str(created.id)
             except RejectedError as error:
+                # The files themselves may be what is refused.
+                self._session.remember("files", None)
                 raise InputError(f"{error.message} No job was started.") from error
             except RetryableError as error:
                 await self._calls.pause(error, tried)

@@ -47,7 +47,7 @@ async def fetch(calls: PatientCalls, job: Any, events: EventStream, folder: Path
 
 
 async def _checkpoints(calls: PatientCalls, identifier: str) -> list[dict[str, Any]]:
-    checkpoints = calls.connection.client.fine_tuning.jobs.checkpoints
+    checkpoints = calls.client.fine_tuning.jobs.checkpoints
 
     async def listed() -> list[Any]:
         return [one async for one in checkpoints.list(identifier, limit=_PAGE)]
@@ -69,7 +69,7 @@ async def _checkpoints(calls: PatientCalls, identifier: str) -> list[dict[str, A
 async def _save(calls: PatientCalls, file: str, folder: Path) -> None:
     """Save a table of metrics by step; OpenAI sends it as base64."""
     try:
-        content = await calls.ask(lambda: calls.connection.client.files.content(file))
+        content = await calls.ask(lambda: calls.client.files.content(file))
     except BackendError:
         return  # the curve says the same
     folder.mkdir(exist_ok=True)

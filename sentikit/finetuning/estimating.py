@@ -67,13 +67,23 @@ class FineTuningEstimate:
             ]
         )
 
+    def to_line(self) -> str:
+        """Return one sentence, to be said before anything is spent."""
+        cost = "costs nothing by the token" if self.price == 0 else f"costs {self._cost()}"
+        if self.usd is None:
+            cost = "at a price that is not known"
+        return (
+            f"Teaching {self.model} {self.examples:,} examples in {self.epochs} "
+            f"epoch{'s' * (self.epochs != 1)}, {self.tokens:,} tokens, {cost}."
+        )
+
     def _cost(self) -> str:
         if self.usd is None:
             return "unknown: the model has no price; give finetune.training_price"
         if self.price == 0:
             return "nothing is billed"
         dated = f", as of {self.prices_as_of}" if self.prices_as_of else ""
-        return f"{describe_cost(picodollars(self.usd))} (${self.price:g} per million{dated})"
+        return f"about {describe_cost(picodollars(self.usd))} (${self.price:g} per million{dated})"
 
 
 def estimate(parts: FinetuneParts, report: PreparedReport) -> FineTuningEstimate:

@@ -213,6 +213,7 @@ class FineTuning:
         for text in [warning, *self.report.warnings()]:
             if text:
                 session.say(text)
+        session.say(self.estimate.to_line())
         if options.max_cost is not None:
             refuse_cost(self.estimate, options.max_cost)
         if options.resume:

