@@ -31,6 +31,9 @@ lint: $(VENV)/dev.installed
 docs: $(VENV)/dev.installed
 	$(BIN)/python docs/generate_cli_reference.py
 	$(BIN)/python docs/generate_compare_schema.py
+	$(BIN)/python docs/generate_architecture.py
+	$(BIN)/python docs/generate_python_reference.py
+	$(BIN)/python docs/generate_study_table.py
 
 clean:
 	rm -rf $(VENV) node_modules build dist *.egg-info runs

@@ -4,20 +4,18 @@
 
 Prints seconds of wall clock and of CPU for 10,000 paired bootstraps of one pair on 6,530 rows
 (beside scipy.stats.bootstrap on the same rows in the same run), for the whole judgement of 24 runs
-in all pairs, and the memory that comparing two files of 1,000,000 rows takes for each row. Without
---data the rows are made up.
+in all pairs, and the memory that comparing two files of 1,000,000 rows takes for each row: all that
+is resident, pages of mapped files included. Without --data the rows are made up.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +27,10 @@ from numpy.typing import NDArray
 from sentikit import Examples, Labelling, RunTable, read_run
 from sentikit.comparing.aligned import AlignedRuns
 from sentikit.comparing.aligning import align_runs
-from sentikit.comparing.bootstrap import Resampling, estimate_pair
+from sentikit.comparing.bootstrap import estimate_pair
 from sentikit.comparing.cells import count_cells
 from sentikit.comparing.comparison import CompareOptions, compare_aligned
+from sentikit.comparing.resampling import Resampling
 
 CLASSES = ("negative", "neutral", "positive")
 ROWS, RUNS, RESAMPLES = 6_530, 24, 10_000
@@ -175,42 +174,23 @@ def measure_memory(rows: int, shuffled: bool) -> None:
             write_large(Path(path), 1000, seed, False)
         base, large = (weighed(files) for files in (small, paths))
     title = f"two files of {rows:,} rows" + (", one in another order" if shuffled else "")
-    own, resident = (large - base) / rows
-    print(f"{title:66} {own:8.0f} bytes a row at most")
-    print(f"    with the texts mapped from temporary files, which may go any time {resident:8.0f}")
+    print(f"{title:66} {(large - base) / rows:8.0f} bytes a row at most")
 
 
-def weighed(paths: list[str]) -> NDArray[np.int64]:
-    """Return the peak memory of a process that compares files: its own, and all resident."""
+def weighed(paths: list[str]) -> int:
+    """Return the peak memory of a process that compares files, in bytes."""
     words = [sys.executable, __file__, "--weigh", *paths]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return np.array(done.stdout.split(), np.int64)
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
 
 def weigh(paths: list[str]) -> None:
-    """Compare files and print this process's peak memory in bytes: its own, and all resident."""
+    """Compare files and print this process's peak memory in bytes."""
     import sentikit
 
-    finished, peaks = threading.Event(), [0]
-
-    def watch() -> None:
-        while not finished.wait(0.02):
-            peaks.append(own_memory())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     sentikit.compare(paths)
-    finished.set()
-    watcher.join()
-    print(max(peaks), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-
-
-def own_memory() -> int:
-    """Return the memory that is this process's own, without the files it has mapped, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    # Unlike getrusage's, this peak does not begin with that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
 
 def write_large(path: Path, rows: int, seed: int, shuffled: bool) -> None:

@@ -1,12 +1,17 @@
 """ELECTRA on one GPU: texts per second of training and inference, against transformers' Trainer.
 
+    pip install accelerate  # the Trainer asks for it
     python benchmarks/gpu.py --size base --data ../shared/data
 
 Weights are random (the speed is the same) and the lengths are those of the merged data. The
 dropout, the head and the batch of 256 are the study's. Printed are texts per second, the share of
 the GPU's bf16 peak that the model's own arithmetic uses (6 · parameters · tokens in training, 2 in
-inference, padding not counted), the ratio to the Trainer with bf16 in the same run, and the
-projected time of the study's E1: 14 epochs of 102,097 texts.
+inference, embeddings and padding not counted), the ratio to the Trainer with bf16 in the same run,
+and the projected time of the study's E1: 14 epochs of 102,097 texts.
+
+    python benchmarks/gpu.py --device cpu --size small --texts 64 --rounds 1
+
+shows on any machine that the script works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -23,19 +28,21 @@ import numpy as np
 import torch
 from transformers import AutoModel, ElectraConfig
 
-from sentikit import open_dataset
+from sentikit import TorchPredictor, open_dataset
+from sentikit.classifier.batching import batches_by_length
 from sentikit.classifier.model import SentimentModel
 from sentikit.classifier.tokenizing import TokenizedTexts
 from sentikit.registry import default_registry
-from sentikit.training.batches import plan_epoch, share
+from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share
 from sentikit.training.engine import StepPlan
-from sentikit.training.evaluation import shared_logits
-from sentikit.training.objective import Objective
+from sentikit.training.objective import CrossEntropy
 from sentikit.training.optimizers import AdamW
 from sentikit.training.parameter_groups import parameter_groups
+from sentikit.training.prefetching import prefetched
 from sentikit.training.settings import TrainingSettings
 
 BATCH = 256
+PRECISION = {"cuda": "bf16", "cpu": "fp32"}
 E1_TEXTS = 14 * 102_097
 #: Dense bf16 peak in FLOP/s, by a part of the device's name.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "V100": 125e12, "L4": 121e12}
@@ -62,44 +69,64 @@ def build(size: str) -> SentimentModel:
     return SentimentModel(AutoModel.from_config(config), head, "mean")
 
 
-def timed(run: Any, rounds: int) -> float:
+def wait_for(device: str) -> None:
+    """Wait until the GPU has done all it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(run: Any, rounds: int, device: str) -> float:
     """Return the median seconds of `run`, after one round of warming up."""
     run()
     seconds = []
     for _ in range(rounds):
-        torch.cuda.synchronize()
+        wait_for(device)
         started = time.perf_counter()
         run()
-        torch.cuda.synchronize()
+        wait_for(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 
 
-def sentikit_arms(size: str, inputs: TokenizedTexts, rounds: int) -> tuple[float, float, int]:
-    """Return seconds of an epoch, seconds of inference, and the model's parameters."""
+def training_arm(size: str, inputs: TokenizedTexts, rounds: int, device: str) -> float:
+    """Return the seconds of an epoch with sentikit's batches, objective and engine."""
     model = build(size)
     engine_class = default_registry().load("register_engines", "torch")
     engine = engine_class(engine_class.Settings())
-    engine.start("cuda")
+    engine.start(device)
     groups = parameter_groups(model, TrainingSettings(lr=1e-5, layer_decay=0.95))
-    plan = StepPlan(AdamW(), 1.0, "bf16", BATCH, BATCH)
+    plan = StepPlan(AdamW(), 1.0, PRECISION[device], BATCH, BATCH)
     engine.prepare(model, groups, plan)
-    objective = Objective(np.zeros(len(inputs), np.int64), np.ones(3, np.float32), 0.0)
+    objective = CrossEntropy(np.zeros(len(inputs), np.int64), np.ones(3, np.float32), 0.0)
     rates = [group.lr for group in groups]
+
+    def assemble(batch: Rows) -> list[tuple[MicroBatch, list[torch.Tensor]]]:
+        pieces = share(batch, inputs.lengths, 0, 1, BATCH, plan.micro_batch_tokens)
+        made = [(piece, inputs.batch(piece.rows)) for piece in pieces]
+        pinned = device == "cuda"
+        return [(piece, [t.pin_memory() if pinned else t for t in ts]) for piece, ts in made]
 
     def epoch() -> None:
         engine.training_mode(True)
-        for batch in plan_epoch(inputs.lengths, BATCH, 0, 0):
-            pieces = share(batch, inputs.lengths, 0, 1, BATCH, plan.micro_batch_tokens)
-            for number, piece in enumerate(pieces, 1):
+        for batch, pieces in prefetched(plan_epoch(inputs.lengths, BATCH, 0, 0), assemble, 1, 2):
+            for number, (piece, tensors) in enumerate(pieces, 1):
                 with engine.micro_step(last=number == len(pieces)):
-                    logits = engine.forward(*inputs.batch(piece.rows))
-                    engine.backward(objective.loss(logits, piece, float(len(batch))))
+                    loss = objective.loss(engine.forward(*tensors), piece, float(len(batch)))
+                    engine.backward(loss)
             engine.step(rates)
 
-    training = timed(epoch, rounds)
-    inference = timed(lambda: shared_logits(engine, inputs, 3), rounds)
-    return training, inference, sum(p.numel() for p in model.parameters())
+    return timed(epoch, rounds, device)
+
+
+def inference_arm(size: str, inputs: TokenizedTexts, rounds: int, device: str) -> float:
+    """Return the seconds in which sentikit's predictor labels all texts."""
+    predictor = TorchPredictor(build(size), torch.device(device), PRECISION[device])
+
+    def label() -> None:
+        plan = batches_by_length(inputs.lengths, *predictor.batch_limits)
+        predictor.logits(inputs.batch(rows) for rows in plan)
+
+    return timed(label, rounds, device)
 
 
 class ForTrainer(torch.nn.Module):
@@ -117,7 +144,7 @@ class ForTrainer(torch.nn.Module):
         return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
-def trainer_arm(size: str, inputs: TokenizedTexts) -> float:
+def trainer_arm(size: str, inputs: TokenizedTexts, device: str) -> float:
     """Return the seconds transformers' Trainer needs for the same epoch with bf16."""
     from transformers import Trainer, TrainingArguments
 
@@ -131,7 +158,8 @@ def trainer_arm(size: str, inputs: TokenizedTexts) -> float:
             folder,
             per_device_train_batch_size=BATCH,
             num_train_epochs=1,
-            bf16=True,
+            bf16=PRECISION[device] == "bf16",
+            use_cpu=device == "cpu",
             logging_strategy="no",
             save_strategy="no",
             report_to="none",
@@ -142,10 +170,10 @@ def trainer_arm(size: str, inputs: TokenizedTexts) -> float:
         trainer = Trainer(
             ForTrainer(build(size)), arguments, train_dataset=rows, data_collator=collate
         )
-        torch.cuda.synchronize()
+        wait_for(device)
         started = time.perf_counter()
         trainer.train()
-        torch.cuda.synchronize()
+        wait_for(device)
         return time.perf_counter() - started
 
 
@@ -156,14 +184,19 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=Path("../shared/data"))
     options.add_argument("--texts", type=int, default=25_600)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--device", choices=list(PRECISION), default="cuda")
     chosen = options.parse_args()
-    if not torch.cuda.is_available():
+    if chosen.device == "cuda" and not torch.cuda.is_available():
         sys.exit("There is no GPU here: nothing was measured.")
-    name = torch.cuda.get_device_name()
+    name = torch.cuda.get_device_name() if chosen.device == "cuda" else "CPU"
     peak = next((value for part, value in PEAKS.items() if part in name), None)
     inputs = texts_of_real_lengths(chosen.data, chosen.texts)
-    training, inference, parameters = sentikit_arms(chosen.size, inputs, chosen.rounds)
-    peer = trainer_arm(chosen.size, inputs)
+    named = build(chosen.size).named_parameters()
+    # What is looked up in a table of embeddings is not computed.
+    parameters = sum(p.numel() for name, p in named if ".embeddings." not in name)
+    training = training_arm(chosen.size, inputs, chosen.rounds, chosen.device)
+    inference = inference_arm(chosen.size, inputs, chosen.rounds, chosen.device)
+    peer = trainer_arm(chosen.size, inputs, chosen.device)
     tokens = int(inputs.lengths.sum())
     print(
         f"{name}, ELECTRA {chosen.size}, {len(inputs)} texts of {tokens / len(inputs):.1f} pieces"

@@ -29,7 +29,7 @@ from sentikit.devices import half_precision_pays
 from sentikit.registry import default_registry
 from sentikit.training.batches import plan_epoch, share
 from sentikit.training.engine import StepPlan
-from sentikit.training.objective import Objective
+from sentikit.training.objective import CrossEntropy
 from sentikit.training.optimizers import AdamW
 from sentikit.training.parameter_groups import parameter_groups
 from sentikit.training.settings import TrainingSettings
@@ -78,7 +78,7 @@ def sentikit_arm(texts: list[str], gold: np.ndarray, precision: str) -> float:
     settings = TrainingSettings(lr=5e-5)
     groups = parameter_groups(model, settings)
     engine.prepare(model, groups, StepPlan(AdamW(), 1.0, precision, BATCH, BATCH))
-    objective = Objective(gold, np.ones(3, np.float32), 0.0)
+    objective = CrossEntropy(gold, np.ones(3, np.float32), 0.0)
     rates = [group.lr for group in groups]
     started = time.process_time()
     inputs: TokenizedTexts = tokenize([texts], tokenizer, 128)

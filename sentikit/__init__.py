@@ -17,18 +17,17 @@ from sentikit.errors import InputError, SentikitError, did_you_mean, unknown_nam
 from sentikit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from sentikit.classifier.batching import BatchLimits as BatchLimits
+    from sentikit.classifier.classifier import Classifier as Classifier
     from sentikit.classifier.encoder import Encoder as Encoder
+    from sentikit.classifier.export_source import ExportSource as ExportSource
     from sentikit.classifier.exporting import export_model as export_model
-    from sentikit.classifier.format import ExportSource as ExportSource
     from sentikit.classifier.format import ModelFormat as ModelFormat
     from sentikit.classifier.head import Head as Head
     from sentikit.classifier.loading import load as load
     from sentikit.classifier.loading import set_weights as set_weights
     from sentikit.classifier.model import SentimentModel as SentimentModel
-    from sentikit.classifier.prediction import BatchLimits as BatchLimits
-    from sentikit.classifier.prediction import Classifier as Classifier
     from sentikit.classifier.prediction import Prediction as Prediction
-    from sentikit.classifier.prediction import autocast as autocast
     from sentikit.classifier.predictor import Predictor as Predictor
     from sentikit.classifier.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifier.pretrained import PretrainedSource as PretrainedSource
@@ -45,17 +44,33 @@ if TYPE_CHECKING:
     from sentikit.data.tabular import Rows as Rows
     from sentikit.data.tabular import read_rows as read_rows
     from sentikit.devices import Hardware as Hardware
+    from sentikit.devices import autocast as autocast
     from sentikit.devices import choose_device as choose_device
     from sentikit.devices import choose_precision as choose_precision
     from sentikit.files import disk_errors as disk_errors
+    from sentikit.files import folder_writer as folder_writer
     from sentikit.files import read_json as read_json
     from sentikit.files import write_json as write_json
+    from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
+    from sentikit.finetuning.fine_tuner import FineTuner as FineTuner
+    from sentikit.finetuning.fine_tuner import FineTuningJob as FineTuningJob
+    from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
+    from sentikit.finetuning.fine_tuner import FineTuningSession as FineTuningSession
+    from sentikit.finetuning.job import FineTuning as FineTuning
+    from sentikit.finetuning.job import FineTuningOptions as FineTuningOptions
+    from sentikit.finetuning.job import FinishedFineTuning as FinishedFineTuning
+    from sentikit.finetuning.job import open_fine_tuning as open_fine_tuning
+    from sentikit.finetuning.preparing import PreparedReport as PreparedReport
     from sentikit.hookspecs import Register as Register
     from sentikit.keys import find_key as find_key
     from sentikit.keys import key_source as key_source
     from sentikit.keys import without_secrets as without_secrets
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
+    from sentikit.plotting.comparison import save_plots as save_plots
+    from sentikit.processes.commands import joined_processes as joined_processes
+    from sentikit.processes.commands import launch_processes as launch_processes
+    from sentikit.processes.commands import typed_command as typed_command
     from sentikit.prompting.backend import Answer as Answer
     from sentikit.prompting.backend import BackendError as BackendError
     from sentikit.prompting.backend import BackendSession as BackendSession
@@ -82,15 +97,26 @@ if TYPE_CHECKING:
     from sentikit.runs.table import Labelling as Labelling
     from sentikit.runs.table import RunTable as RunTable
     from sentikit.teams.recorded import cascade as cascade
+    from sentikit.teams.recorded import compare_cascade as compare_cascade
     from sentikit.teams.recorded import vote as vote
     from sentikit.tracking import LLMCall as LLMCall
     from sentikit.tracking import TrackedRun as TrackedRun
     from sentikit.tracking import Tracker as Tracker
     from sentikit.tracking import flat_numbers as flat_numbers
+    from sentikit.training.batches import MicroBatch as MicroBatch
     from sentikit.training.distributed_engine import DistributedEngine as DistributedEngine
     from sentikit.training.engine import Engine as Engine
     from sentikit.training.engine import StepPlan as StepPlan
+    from sentikit.training.fitting import FittingPlace as FittingPlace
+    from sentikit.training.fitting import Lesson as Lesson
+    from sentikit.training.fitting import fit as fit
+    from sentikit.training.memory import MemoryNeed as MemoryNeed
+    from sentikit.training.memory import ModelSize as ModelSize
+    from sentikit.training.memory import replicated as replicated
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
+    from sentikit.training.settings import LoopSettings as LoopSettings
+    from sentikit.training.trainer import Interrupted as Interrupted
+    from sentikit.training.trainer import Labelled as Labelled
     from sentikit.weights import read_weights as read_weights
     from sentikit.weights import write_weights as write_weights
 
@@ -101,10 +127,10 @@ _LAZY: dict[str, str] = {
     "BackendError": "sentikit.prompting.backend",
     "BackendSession": "sentikit.prompting.backend",
     "BatchBackend": "sentikit.prompting.backend",
-    "BatchLimits": "sentikit.classifier.prediction",
+    "BatchLimits": "sentikit.classifier.batching",
     "BatchStatus": "sentikit.prompting.backend",
     "ChatRequest": "sentikit.prompting.backend",
-    "Classifier": "sentikit.classifier.prediction",
+    "Classifier": "sentikit.classifier.classifier",
     "Comparison": "sentikit.comparing.results",
     "DatasetLoader": "sentikit.data.loader",
     "DistributedEngine": "sentikit.training.distributed_engine",
@@ -113,15 +139,31 @@ _LAZY: dict[str, str] = {
     "Examples": "sentikit.data.examples",
     "ExamplesBuilder": "sentikit.data.examples",
     "ExamplesNeeded": "sentikit.prompting.strategy",
-    "ExportSource": "sentikit.classifier.format",
+    "ExportSource": "sentikit.classifier.export_source",
     "FatalError": "sentikit.prompting.backend",
+    "FineTunedModel": "sentikit.finetuning.fine_tuner",
+    "FineTuner": "sentikit.finetuning.fine_tuner",
+    "FineTuning": "sentikit.finetuning.job",
+    "FineTuningJob": "sentikit.finetuning.fine_tuner",
+    "FineTuningLimits": "sentikit.finetuning.fine_tuner",
+    "FineTuningOptions": "sentikit.finetuning.job",
+    "FineTuningSession": "sentikit.finetuning.fine_tuner",
+    "FinishedFineTuning": "sentikit.finetuning.job",
+    "FittingPlace": "sentikit.training.fitting",
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifier.head",
+    "Interrupted": "sentikit.training.trainer",
     "LLMBackend": "sentikit.prompting.backend",
+    "Labelled": "sentikit.training.trainer",
     "LLMCall": "sentikit.tracking",
     "Labelling": "sentikit.runs.table",
+    "Lesson": "sentikit.training.fitting",
+    "LoopSettings": "sentikit.training.settings",
     "Message": "sentikit.prompting.messages",
+    "MicroBatch": "sentikit.training.batches",
+    "MemoryNeed": "sentikit.training.memory",
     "ModelFormat": "sentikit.classifier.format",
+    "ModelSize": "sentikit.training.memory",
     "Needs": "sentikit.prompting.strategy",
     "OpenedDataset": "sentikit.data.opening",
     "Opinion": "sentikit.prompting.strategy",
@@ -130,6 +172,7 @@ _LAZY: dict[str, str] = {
     "PartSettings": "sentikit.parts",
     "Prediction": "sentikit.classifier.prediction",
     "Predictor": "sentikit.classifier.predictor",
+    "PreparedReport": "sentikit.finetuning.preparing",
     "PretrainedSource": "sentikit.classifier.pretrained",
     "PromptInput": "sentikit.prompting.strategy",
     "PromptStrategy": "sentikit.prompting.strategy",
@@ -148,26 +191,35 @@ _LAZY: dict[str, str] = {
     "TrackedRun": "sentikit.tracking",
     "Tracker": "sentikit.tracking",
     "Usage": "sentikit.prompting.backend",
-    "autocast": "sentikit.classifier.prediction",
+    "autocast": "sentikit.devices",
     "cascade": "sentikit.teams.recorded",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
     "compare": "sentikit.comparing.compare",
+    "compare_cascade": "sentikit.teams.recorded",
     "disk_errors": "sentikit.files",
     "export_model": "sentikit.classifier.exporting",
     "find_key": "sentikit.keys",
+    "fit": "sentikit.training.fitting",
     "flat_numbers": "sentikit.tracking",
+    "folder_writer": "sentikit.files",
     "hub_splits": "sentikit.data.hub",
+    "joined_processes": "sentikit.processes.commands",
     "key_source": "sentikit.keys",
+    "launch_processes": "sentikit.processes.commands",
     "load": "sentikit.classifier.loading",
     "load_from_hub": "sentikit.data.hub",
     "open_dataset": "sentikit.data.opening",
+    "open_fine_tuning": "sentikit.finetuning.job",
     "read_json": "sentikit.files",
     "read_rows": "sentikit.data.tabular",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
+    "replicated": "sentikit.training.memory",
     "scheme_for_classes": "sentikit.data.labels",
+    "save_plots": "sentikit.plotting.comparison",
     "set_weights": "sentikit.classifier.loading",
+    "typed_command": "sentikit.processes.commands",
     "vote": "sentikit.teams.recorded",
     "without_secrets": "sentikit.keys",
     "write_json": "sentikit.files",

@@ -65,7 +65,7 @@ def validate(
         The settings or None, and the problems found.
     """
     if not isinstance(raw, Mapping):
-        return None, [Problem(prefix, f"must be a section of 'key: value', not {raw!r}.")]
+        return None, [Problem(prefix, _not_a_section(raw))]
     try:
         return model.model_validate(dict(raw)), []
     except ValidationError as error:
@@ -118,8 +118,14 @@ def _problem(
         return Problem(path, f"unknown key. {_known_keys(details['loc'], model, also_known)}")
     if details["type"] == "missing":
         return Problem(path, "a value is needed.")
+    if details["type"] == "dict_type":
+        return Problem(path, _not_a_section(details["input"]))
     message = details["msg"].removeprefix("Value error, ").rstrip(".")
     return Problem(path, f"{message} (it is {details['input']!r}).")
+
+
+def _not_a_section(value: object) -> str:
+    return f"must be a section of 'key: value', not {value!r}."
 
 
 def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str]) -> str:

@@ -11,7 +11,8 @@ from itertools import tee
 from pathlib import Path
 from typing import IO, Any
 
-from sentikit.classifier.prediction import Classifier, Prediction
+from sentikit.classifier.classifier import Classifier
+from sentikit.classifier.prediction import Prediction
 from sentikit.data.tabular import Rows, read_rows
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
@@ -24,12 +25,26 @@ Row = Mapping[str, Any]
 Write = Callable[[Row, Prediction | None], None]
 
 
-def open_input(file: str, kind: str | None) -> Rows:
+def check_shareable(file: str, processes: int) -> None:
+    """Refuse several processes on standard input.
+
+    Raises:
+        InputError: there are several, and each would have to read it all.
+    """
+    if file == "-" and processes > 1:
+        raise InputError(
+            f"{processes} processes cannot share standard input: each reads all texts. "
+            "Save them in a file and name it."
+        )
+
+
+def open_input(file: str, kind: str | None, processes: int = 1) -> Rows:
     """Open a file, or standard input for ``-``.
 
     Raises:
-        InputError: it cannot be read, or is a terminal.
+        InputError: it cannot be read, is a terminal, or is to be shared by several processes.
     """
+    check_shareable(file, processes)
     if file != "-":
         return read_rows(file, kind)
     if sys.stdin.isatty():
@@ -64,14 +79,19 @@ def open_output(
 def label_rows(classifier: Classifier, rows: Rows, text_column: str, write: Write) -> int:
     """Label every row in order, some thousands ahead at most; return how many have no text."""
     for_texts, for_writing = tee(row for _, row in rows)
-    texts = (_text(row, text_column) for row in for_texts)
     without = 0
-    for prediction in classifier.classify(texts):
+    for prediction in classifier.classify(_text(row, text_column) for row in for_texts):
         row = next(for_writing)
         empty = not _text(row, text_column).strip()
         without += empty
         write(row, None if empty else prediction)
     return without
+
+
+def help_label(classifier: Classifier, rows: Rows, text_column: str) -> None:
+    """Take part in labelling rows that another process writes."""
+    for _ in classifier.logits(_text(row, text_column) for _, row in rows):
+        pass
 
 
 def _text(row: Row, column: str) -> str:

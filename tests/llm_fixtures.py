@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,19 @@ class RunningServer:
 def serving(**behaviour: Any) -> Iterator[RunningServer]:
     """Serve in a thread until the block ends."""
     server = LLMServer(Behaviour(**behaviour))
+    with in_thread(server.application) as url:
+        yield RunningServer(server, f"{url}/v1")
+
+
+@contextlib.contextmanager
+def in_thread(application: Callable[[], web.Application]) -> Iterator[str]:
+    """Serve an application in a thread until the block ends; yields its address."""
     loop = asyncio.new_event_loop()
     ready, stop = threading.Event(), asyncio.Event()
     found: list[int] = []
 
     async def serve() -> None:
-        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(application(), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -65,7 +72,7 @@ def serving(**behaviour: Any) -> Iterator[RunningServer]:
     thread.start()
     ready.wait()
     try:
-        yield RunningServer(server, f"http://127.0.0.1:{found[0]}/v1")
+        yield f"http://127.0.0.1:{found[0]}"
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()

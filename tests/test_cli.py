@@ -268,6 +268,24 @@ class TestCompletion:
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert (result.returncode, "sentikit" in result.stdout) == (0, True)
 
+    def test_bash_completes_after_reading_the_readmes_line(self) -> None:
+        readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+        (line,) = re.findall(r"^eval .*=bash_source sentikit\)\"", readme, re.MULTILINE)
+        script = (
+            f"{line}\nCOMP_WORDS=(sentikit datasets s) COMP_CWORD=2\n"
+            "function=$(complete -p sentikit); function=${function#*-F }; function=${function% *}\n"
+            '$function sentikit s datasets; echo "${COMPREPLY[@]}"\n'
+        )
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.stdout, done.stderr) == ("show\n", "")
+
 
 def test_the_version() -> None:
     assert re.fullmatch(r"sentikit, version \d+\.\d+\.\d+\S*\n", run("--version").stdout)

@@ -113,7 +113,8 @@ class TestShow:
 
 class TestRefusals:
     def test_an_unknown_dataset(self) -> None:
-        assert "There is no dataset named 'dmo'. Did you mean 'demo'?" in refused("show", "dmo")
+        message = refused("show", "dmo")
+        assert message == "Error: There is no dataset named 'dmo'. Did you mean 'demo'?\n"
 
     def test_no_dataset(self) -> None:
         assert "NAME" in refused("show")

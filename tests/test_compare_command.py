@@ -409,6 +409,36 @@ def test_money_of_a_cascade_and_a_vote_counts_each_member_once() -> None:
     assert [own["per_1000"] for own in costs] == [pytest.approx(0.25), pytest.approx(1.5)]
 
 
+def test_money_of_an_llm_that_was_taught_here_or_at_a_provider() -> None:
+    gold = gold_labels()
+    write_run("runs/encoder", gold, gold, training_seconds=3600.0)
+    own = {"kind": "finetune", "status": "finished", "training_seconds": 1800.0, "cost_usd": {}}
+    Path("runs/taught").mkdir()
+    Path("runs/taught/manifest.json").write_text(json.dumps(own))
+    shown = {"strategy": {"encoder": "runs/encoder"}}
+    here = write_run(
+        "runs/here",
+        gold,
+        gold,
+        gold,
+        kind="prompt",
+        cost_usd={"llm": 0.0},
+        recipe={"llm": {"model": "runs/taught"}, **shown},
+    )
+    there = write_run(
+        "runs/there",
+        gold,
+        gold,
+        gold,
+        kind="prompt",
+        cost_usd={"llm": 0.0, "fine_tuning": 33.15},
+        recipe={"llm": {"model": "ft:gpt-4o-mini:us::1"}, **shown},
+    )
+    found = judged(here, there, "--gpu-rate", "2")["runs"]
+    assert [run["cost"]["training"] for run in found] == [pytest.approx(3), pytest.approx(35.15)]
+    assert "its LLM, 0.500 h" in found[0]["cost"]["training_basis"]
+
+
 def test_advice_takes_the_cheapest_of_equals(files: list[str]) -> None:
     gold = gold_labels()
     near = write("near.csv", spoil(gold, 0.12, 1), gold)

@@ -11,14 +11,10 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, f1_score
 from statsmodels.stats import contingency_tables, multitest
 
-from sentikit.comparing.bootstrap import (
-    Resampling,
-    estimate_pair,
-    estimate_run,
-    joint_samples,
-    paired_estimates,
-)
+from sentikit.comparing.bootstrap import estimate_pair, estimate_run, paired_estimates
 from sentikit.comparing.cells import count_cells
+from sentikit.comparing.joint import joint_samples
+from sentikit.comparing.resampling import Resampling
 from sentikit.comparing.sample_size import texts_for_mcnemar, texts_for_mean
 from sentikit.comparing.significance import (
     benjamini_hochberg,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,14 +21,19 @@ from sentikit import (
     DatasetLoader,
     Encoder,
     Examples,
+    FineTunedModel,
+    FineTuner,
+    FineTuningJob,
     Head,
     InputError,
     PartSettings,
     PromptStrategy,
     ResultColumns,
     ResultFormat,
+    SentikitError,
     Tracker,
 )
+from sentikit.finetuning.choosing import fine_tuner_of
 from sentikit.hookspecs import INTERFACES, KINDS
 from sentikit.prompting.backend import Answer, LLMBackend, RejectedError
 from sentikit.prompting.messages import Message
@@ -37,6 +43,7 @@ from sentikit.testing import (
     check_dataset,
     check_encoder,
     check_engine,
+    check_fine_tuner,
     check_format,
     check_head,
     check_llm_backend,
@@ -381,6 +388,69 @@ class Echo(LLMBackend):
     async def ask(self, request: Any) -> Answer:
         await asyncio.sleep(0)
         return Answer(request.labels[0])
+
+
+class Teacher(FineTuner):
+    """Sound: it learns nothing and says so."""
+
+    trains_here = True
+    model = "nothing"
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"model": "nothing"}
+
+    def epochs(self, examples: int) -> int:
+        return 1
+
+    def run(self, job: FineTuningJob, session: Any) -> FineTunedModel | None:
+        assert job.engine is not None
+        (job.path / "model").mkdir()
+        session.record({"kind": "step", "step": 1})
+        return FineTunedModel(Path("model"))
+
+
+class TestFineTuners:
+    def test_one_that_learns_nothing_passes(self) -> None:
+        check_fine_tuner(Teacher, {})
+
+    def test_a_model_that_is_not_there(self) -> None:
+        class Boasting(Teacher):
+            def run(self, job: FineTuningJob, session: Any) -> FineTunedModel:
+                return FineTunedModel(Path("model"))
+
+        with pytest.raises(AssertionError, match="names model, which is not in the run's folder"):
+            check_fine_tuner(Boasting, {})
+
+    def test_one_that_stops_unasked(self) -> None:
+        class Lazy(Teacher):
+            def run(self, job: FineTuningJob, session: Any) -> None:
+                return None
+
+        with pytest.raises(AssertionError, match="must return a FineTunedModel"):
+            check_fine_tuner(Lazy, {})
+
+    def test_an_identity_of_chance(self) -> None:
+        class Restless(Teacher):
+            def identity(self) -> Mapping[str, Any]:
+                return {"at": time.monotonic_ns()}
+
+        with pytest.raises(AssertionError, match="differs for the same settings"):
+            check_fine_tuner(Restless, {})
+
+    def test_settings_that_the_core_reads(self) -> None:
+        class Greedy(Teacher):
+            class Settings(PartSettings):
+                validation: str = "test"
+
+        with pytest.raises(AssertionError, match="uses validation, which the core reads"):
+            check_fine_tuner(Greedy, {})
+
+    def test_a_backend_that_names_no_fine_tuner(self) -> None:
+        class Confused(Echo):
+            fine_tuner = "no.such.module:Teacher"
+
+        with pytest.raises(SentikitError, match="fine-tuner of Confused cannot be loaded"):
+            fine_tuner_of(Confused)
 
 
 class TestBackends:

@@ -1,17 +1,26 @@
-"""The README and the CLI reference say what is true."""
+"""The README, the pages in docs and the CLI reference say what is true."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from documented_commands import DocumentedCommand, commands_of, problems_of
+
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = [command for page in PAGES for command in commands_of(page, ROOT)]
 
 
-def test_the_cli_reference_is_what_the_commands_say() -> None:
-    words = [sys.executable, str(ROOT / "docs" / "generate_cli_reference.py"), "--check"]
+@pytest.mark.parametrize(
+    "what", ["cli_reference", "architecture", "python_reference", "study_table"]
+)
+def test_what_is_made_from_the_code_is_up_to_date(what: str) -> None:
+    words = [sys.executable, str(ROOT / "docs" / f"generate_{what}.py"), "--check"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -40,19 +49,61 @@ def test_every_command_has_an_example() -> None:
         assert path in command.epilog, path
 
 
-def test_the_readmes_commands_and_options_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    reference = (ROOT / "docs" / "cli.md").read_text()
-    for line in re.findall(r"^\s*(?:echo .* \| )?sentikit (.+)$", text, re.MULTILINE):
-        words = line.split()
-        heading = " ".join(["sentikit", *words[:2]])
-        assert f" {heading}\n" in reference or f" sentikit {words[0]}\n" in reference, line
-        for option in re.findall(r"--[a-z-]+", line):
-            assert option in reference, f"{option} in: {line}"
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_every_command_that_is_shown_is_one(command: DocumentedCommand) -> None:
+    assert problems_of(command, ROOT, own=("film-club",)) == []
+
+
+def test_commands_are_found_and_mistakes_in_them_noticed(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(
+        """```sh
+echo 'good' | sentikit predict runs/a --fromat csv   # a wrong option
+HF_HUB_OFFLINE=1 sentikit train --recipe minilmm && sentikit recipes lsit
+sentikit train --recipe minilm --output runs/mine \\
+    --set 'dataset={name: demo,
+                    sampel: 0.5}'
+torchrun --nproc-per-node 2 -m sentikit train --recipe minilm --set training.lr=fast
+sentikit datasets show demo > demo.txt
+```
+
+Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` says.
+"""
+    )
+    found = commands_of(tmp_path / "page.md", tmp_path)
+    assert [command.words[0] for command in found] == [
+        *("predict", "train", "recipes", "train", "train", "datasets", "predict", "runs")
+    ]
+    problems = [problems_of(command, tmp_path) for command in found]
+    for expected, said in zip(
+        ("--fromat", "'minilmm'", "lsit", "sampel", "training.lr", "", "", "shwo"),
+        problems,
+        strict=True,
+    ):
+        assert len(said) == bool(expected)
+        assert expected in "".join(said)
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith(("http://", "https://", "mailto:")):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_is_linked_from_the_index() -> None:
+    docs = ROOT / "docs"
+    linked = set(re.findall(r"\]\(([^)#]+\.md)", (docs / "README.md").read_text()))
+    pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"README.md"}
+    assert linked == pages
+
+
+@pytest.mark.slow
+def test_the_replayed_study_prints_what_its_page_says(shared_data: Path, tmp_path: Path) -> None:
+    tools = runpy.run_path(str(ROOT / "docs" / "run_tutorial.py"))
+    page = (ROOT / "docs" / "reproducing-the-study.md").read_text(encoding="utf-8")
+    (tmp_path / "data").symlink_to(shared_data, target_is_directory=True)
+    shell = tools["Shell"](tmp_path)
+    try:
+        assert tools["follow"](page, tmp_path, shell, lambda commands: None) == page
+    finally:
+        shell.close()

@@ -86,6 +86,20 @@ def test_training_onto_a_full_disk_ends_in_one_sentence(
     assert result.exit_code == 1
     assert "disk is full" in result.stderr
     assert "Traceback" not in result.output
+    (small_disk / "filler").unlink()
+    resumed = CliRunner().invoke(sentikit, [*words, "--resume"])
+    assert resumed.exit_code == 0, resumed.output
+    assert (small_disk / "run" / "predictions.jsonl").is_file()
+
+
+def test_a_full_temporary_folder_is_named(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentikit.data.examples import Examples
+
+    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
+    with pytest.raises(SentikitError, match=r"disk is full: .*/disk \(TMPDIR\)"):
+        Examples.from_columns([f"text {number} {'x' * 90}" for number in range(30_000)])
 
 
 def test_a_read_only_place_is_said(small_disk: Path, tiny_recipe: Path) -> None:

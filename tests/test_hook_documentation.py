@@ -101,7 +101,7 @@ class TestEachHook:
         assert f"`sentikit.{hookspecs.INTERFACES[hook]}`" in page
         for name in vars(interface):
             if not name.startswith("_") and name not in INHERITED | {"speaks"}:
-                assert name in page, f"{hook}.md does not mention {name}"
+                assert re.search(rf"`{name}\b", page), f"{hook}.md does not mention `{name}`"
 
     def test_every_public_name_it_mentions_exists(self, hook: str) -> None:
         for name in re.findall(r"sentikit\.([A-Za-z_]+)", page_of(hook)):
@@ -125,6 +125,18 @@ class TestEachHook:
                 recipe = resolve_recipe(str(site.folder / name), registry=default_registry())
                 problems = check_recipe(recipe, default_registry())
                 assert [str(problem) for problem in problems] == []
+
+
+def test_what_a_fine_tuner_of_ones_own_has_taught_is_prompted(site: SitePackages) -> None:
+    install(site, files_in(page_of("register_llm_backends")))
+
+    def run(command: str) -> int:
+        return CliRunner().invoke(sentikit, shlex.split(command)).exit_code
+
+    assert run(f"gpt-finetune --recipe {site.folder}/finetune.yaml --output runs/taught") == 0
+    prompt = f"prompt --recipe {site.folder}/recipe.yaml --set llm.model=runs/taught"
+    assert run(prompt) == 2, "it learnt other messages"
+    assert run(f"{prompt} --set strategy.name=minimal --output runs/asked") == 0
 
 
 class TestGuide:

@@ -118,6 +118,18 @@ def test_missing_models_and_files_are_said(model: Path, tmp_path: Path) -> None:
     assert "neither a run nor a model" in predict("empty", typed="x\n").stderr
 
 
+def test_a_run_that_is_not_finished_has_no_model_yet(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for kind, status, said in (
+        ("train", "interrupted", "run has no model yet: it is interrupted. Finish it with"),
+        ("prompt", "finished", "run is a run without a model; give one that trained an encoder."),
+    ):
+        manifest = {"kind": kind, "status": status}
+        (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+        result = predict("run", typed="x\n")
+        assert (result.exit_code, said in result.stderr) == (2, True)
+
+
 def test_a_model_damaged_on_its_way_is_refused(model: Path, tmp_path: Path) -> None:
     import shutil
 

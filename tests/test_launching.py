@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -30,12 +31,16 @@ from several_processes import (
 )
 
 from sentikit.cli import sentikit
-from sentikit.training.launching import (
+from sentikit.errors import InputError
+from sentikit.processes.launching import (
     command_arguments,
     first_host,
+    job_id,
     join_slurm,
     worker_environment,
 )
+from sentikit.processes.meeting import agree
+from sentikit.runs.folder import RunFolder, choose_run_folder
 
 #: Long enough to be stopped on the way, wherever this runs.
 LONG = ("--set", "training.epochs=3000", "--set", "training.checkpoints.every_minutes=0.01")
@@ -129,6 +134,24 @@ def test_a_command_is_written_as_it_was_typed() -> None:
     CliRunner().invoke(program, [*typed, "--nproc", "4"])
     CliRunner().invoke(program, ["train", "--threads", "2", "--device", "cpu"])
     assert written == [typed, ["train", "--threads", "2", "--device", "cpu"]]
+
+
+def test_positions_are_written_behind_the_options() -> None:
+    written: list[list[str]] = []
+
+    @click.group()
+    def program() -> None: ...
+
+    @program.command()
+    @click.argument("model", type=click.Path(path_type=Path))
+    @click.argument("file", default="-")
+    @click.option("--format", "kind")
+    @click.pass_context
+    def predict(context: click.Context, **options: object) -> None:
+        written.append(command_arguments(context))
+
+    CliRunner().invoke(program, ["predict", "runs/x", "--format", "csv", "--", "-odd.csv"])
+    assert written == [["predict", "--format", "csv", "--", "runs/x", "-odd.csv"]]
 
 
 def test_more_processes_than_texts_in_a_batch_are_refused(tiny_recipe: Path) -> None:
@@ -264,6 +287,63 @@ def test_under_torchrun_a_run_is_stopped_by_sigterm_and_saved(tiny_recipe: Path)
 
 
 @pytest.mark.slow
+def test_a_worker_killed_under_torchrun_goes_on_from_the_last_checkpoint(tiny_recipe: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--nproc-per-node=2", "--max-restarts=3", "-m", "sentikit"]
+    settings = ("training.epochs=12", "training.checkpoints.every_minutes=0.001")
+    more = [word for setting in settings for word in ("--set", setting)]
+    process = start([*launcher, *words(tiny_recipe, "run", *more)])
+    wait_for_steps(process, Path("run"), 10)
+    os.kill(children(process)[1], signal.SIGKILL)
+    outcome = end(process)
+    assert outcome.code == 0, outcome.error
+    assert "Going on after step" in outcome.error
+    assert status("run") == "finished"
+    assert [record["step"] for record in log(Path("run"), "step")] == list(range(1, 73))
+
+
+def test_a_launchers_attempts_are_one_job() -> None:
+    torchrun = {"TORCHELASTIC_RUN_ID": "a-job"}
+    assert job_id(torchrun) == "torchrun a-job"
+    # Slurm starts a requeued job's torchrun anew, which may call itself otherwise.
+    assert job_id({**torchrun, "SLURM_JOB_ID": "70123"}) == "slurm 70123"
+    assert job_id({}) is None
+    # What --nproc has started is not started again, but for the job it is in.
+    assert job_id({**torchrun, "SENTIKIT_LAUNCHED": "2"}) is None
+    assert job_id({"SENTIKIT_LAUNCHED": "2", "SLURM_JOB_ID": "70123"}) == "slurm 70123"
+
+
+def test_only_a_jobs_own_unfinished_run_is_gone_on_with_unasked(tmp_path: Path) -> None:
+    run_folder = RunFolder(tmp_path / "runs/tiny")
+    run_folder.update_manifest(status="running", job="torchrun a-job")
+    chosen = choose_run_folder(None, "tiny", False, tmp_path / "runs", "torchrun a-job")
+    assert chosen.path == run_folder.path
+    other = choose_run_folder(None, "tiny", False, tmp_path / "runs", "torchrun another")
+    assert other.path == tmp_path / "runs/tiny-2"
+    with pytest.raises(InputError, match="already holds another run"):
+        choose_run_folder(run_folder.path, "tiny", False, tmp_path / "runs", "torchrun another")
+    run_folder.update_manifest(status="finished")
+    with pytest.raises(InputError, match="already holds another run"):
+        choose_run_folder(run_folder.path, "tiny", False, tmp_path / "runs", "torchrun a-job")
+
+
+def test_the_living_agree_on_a_word_though_the_dead_have_spoken() -> None:
+    from torch.distributed import TCPStore
+
+    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+
+    def meet(rank: int) -> str:
+        return agree(TCPStore("localhost", server.port, is_master=False), rank, 3)
+
+    attempts = []
+    for order in ((2, 1, 0), (0, 1, 2), (1, 2, 0)):
+        with ThreadPoolExecutor() as together:
+            attempts.append(set(together.map(meet, order)))
+    assert [len(words) for words in attempts] == [1, 1, 1]
+    assert len(set.union(*attempts)) == 3
+
+
+@pytest.mark.slow
 def test_two_tasks_of_srun_make_one_run(tiny_recipe: Path) -> None:
     port = str(free_port())
 
@@ -295,3 +375,27 @@ def test_the_deepspeed_launcher_starts_us(tiny_recipe: Path) -> None:
     assert outcome.code == 0, outcome.error
     manifest = json.loads(Path("run/manifest.json").read_text())
     assert (manifest["processes"], manifest["status"]) == (2, "finished")
+
+
+#: What Python runs before all else, so that this is done last of all when it ends.
+NOTE_THREADS = """
+import atexit, os, pathlib
+def note():
+    names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    pathlib.Path(f"threads-{os.environ.get('RANK')}").write_text("".join(names))
+atexit.register(note)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
+def test_no_exchange_outlives_the_interpreter(tiny_recipe: Path, engine: str) -> None:
+    # Gloo's threads may hold tensors; one that frees its last while Python ends aborts it.
+    pytest.importorskip(engine)
+    Path("sitecustomize.py").write_text(NOTE_THREADS)
+    arguments = words(tiny_recipe, "run", "--set", f"engine.name={engine}", "--nproc", "2")
+    paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    outcome = end(start([*SENTIKIT, *arguments], env=environment(PYTHONPATH=paths)))
+    assert outcome.code == 0, outcome.error
+    for rank in ("0", "1"):
+        assert "gloo" not in Path(f"threads-{rank}").read_text()

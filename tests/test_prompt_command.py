@@ -213,7 +213,13 @@ class TestBadInput:
         return done.stderr
 
     def test_no_recipe_lists_the_choices(self) -> None:
-        assert "Which recipe? Choose one with --recipe" in self.refused()
+        said = self.refused()
+        assert "Which recipe? Choose one with --recipe" in said
+        names = [line.split()[0] for line in said.splitlines()[1:] if line.strip()]
+        assert names.index("e3-gpt-4o-mini-electra-base-label") < names.index(
+            "e19-gpt-4o-electra-large-label"
+        )
+        assert "electra-base" not in names
 
     def test_no_key(self) -> None:
         recipe = write_recipe("https://api.openai.com/v1", texts(1))

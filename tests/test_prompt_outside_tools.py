@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
-import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
 from llm_fixtures import LABELS, ask, ask_about, openai_backend, serving
-from outside_tools import free_port, llama_server, llmock, missing, prism, small_llm
+from openai_contract import Recorder, judged_by
+from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
 from sentikit.prompting.job import PromptOptions, prompt
@@ -45,59 +43,12 @@ def test_llmock_finds_the_client_resilient(options: list[str], tmp_path: Path) -
     assert (verdict["passed"], verdict["findings"]) == (True, [])
 
 
-class Recorder:
-    """Hands requests on and keeps the breaches that Prism notes in the answers' headers."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-        self.breaches: list[str] = []
-        self.requests = 0
-
-    async def forward(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}
-        async with (
-            ClientSession() as session,
-            session.request(
-                request.method, self.target + request.path_qs, data=body, headers=headers
-            ) as answer,
-        ):
-            self.requests += 1
-            for breach in json.loads(answer.headers.get("sl-violations", "[]")):
-                # The test server's own answers are not on trial.
-                if breach["location"][0] == "request":
-                    self.breaches.append(f"{request.method} {request.path}: {breach}")
-            kind = answer.headers.get("content-type", "application/json")
-            return web.Response(
-                status=answer.status, body=await answer.read(), headers={"content-type": kind}
-            )
-
-
 @pytest.fixture
 def recorded(tmp_path: Path, shared_data: Path) -> Iterator[tuple[str, Recorder]]:
     """The test server behind OpenAI's contract, and what is recorded between."""
     contract = shared_data / "openai-openapi-slice.json"
-    with serving() as s, prism(tmp_path, contract, s.url) as judged:
-        recorder, port, loop = Recorder(judged), free_port(), asyncio.new_event_loop()
-        stop, ready = asyncio.Event(), threading.Event()
-
-        async def serve() -> None:
-            app = web.Application(client_max_size=2**26)
-            app.router.add_route("*", "/{path:.*}", recorder.forward)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", port).start()
-            ready.set()
-            await stop.wait()
-            await runner.cleanup()
-
-        thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-        thread.start()
-        ready.wait()
-        yield f"http://127.0.0.1:{port}", recorder
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    with serving() as s, judged_by(contract, s.url, tmp_path) as found:
+        yield found
 
 
 @pytest.mark.parametrize(

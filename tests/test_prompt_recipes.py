@@ -116,6 +116,60 @@ def test_the_studys_rows_have_their_recipes(shared_data: Path) -> None:
             assert values["strategy"]["encoder"] == f"runs/electra-{size}"
 
 
+#: What the fine-tuned rows were taught, by the study's name for their model.
+TAUGHT = {
+    "gpt-4o-mini FT": ("zero-shot", "auto"),
+    "gpt-4o-mini FT 5": ("zero-shot", 5),
+    "gpt-4o-mini FT-M": ("minimal", "auto"),
+    "gpt-4o-mini FT-L": ("label", "auto"),
+    "gpt-4o-mini FT-L 5": ("label", 5),
+    "gpt-4o FT": ("zero-shot", "auto"),
+    "gpt-4o FT-M": ("minimal", "auto"),
+    "gpt-4o FT-L": ("label", "auto"),
+}
+
+
+def fine_tuned_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return [row for row in csv.DictReader(stream) if " FT" in row["gpt"]]
+
+
+def test_the_studys_fine_tuned_rows_have_theirs_and_those_that_teach(shared_data: Path) -> None:
+    rows = fine_tuned_rows(shared_data / "recorded" / "published-round1.csv")
+    assert len(rows) == 13
+    names = REGISTRY.names("register_recipes")
+    for row in rows:
+        (name,) = (name for name in names if name.startswith(f"{row['id'].lower()}-"))
+        asked = resolve_recipe(name, registry=REGISTRY).values
+        size = row["electra"].removeprefix("ELECTRA ").removesuffix(" FT").lower()
+        assert asked["strategy"].get("encoder") == (f"runs/electra-{size}" if size else None)
+        assert asked["llm"]["temperature"] == 0.0
+        taught = resolve_recipe(asked["llm"]["model"].removeprefix("runs/")).values
+        strategy, epochs = TAUGHT[row["gpt"]]
+        assert taught["strategy"]["name"] == strategy
+        assert taught["finetune"].get("epochs", "auto") == epochs
+        assert taught["finetune"]["model"] == FAMILIES[row["gpt"].split(" ")[0]]
+        # The study put the label to models that were taught without it, and meant it.
+        meant = size != "" and strategy == "zero-shot"
+        assert asked["strategy"].get("not_as_trained", False) is meant
+        if not meant:
+            learnt = {k: v for k, v in asked["strategy"].items() if k != "not_as_trained"}
+            assert learnt == taught["strategy"]
+
+
+def test_every_fine_tuned_row_has_a_local_twin(shared_data: Path) -> None:
+    names = REGISTRY.names("register_recipes")
+    for row in fine_tuned_rows(shared_data / "recorded" / "published-round1.csv"):
+        (name,) = (name for name in names if name.startswith(f"{row['id'].lower()}-"))
+        asked = resolve_recipe(name, registry=REGISTRY).values
+        twin = name.split("-", 1)[1].replace("gpt-4o-mini", "local").replace("gpt-4o", "local")
+        values = resolve_recipe(twin, registry=REGISTRY).values
+        assert values["llm"]["backend"] == "local"
+        assert values["strategy"] == asked["strategy"]
+        taught = resolve_recipe(values["llm"]["model"].removeprefix("runs/")).values
+        assert taught["finetune"]["provider"] == "local"
+
+
 def test_the_current_models_name_stands_in_one_place() -> None:
     recipes = Path(REGISTRY.find("register_recipes", "current-zero-shot").target).parent
     model = resolve_recipe("current-zero-shot").values["llm"]["model"]

@@ -76,6 +76,21 @@ def test_overrides_are_split_at_the_first_equals_sign() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("trainig.lr=1", "Error: --set trainig: unknown key. Did you mean 'training'?\n"),
+        ("training.lr=x", "Error: --set training.lr: Input should be a valid number"),
+        ("encoder=minilm", "Error: --set encoder: must be a section of 'key: value', not 'minilm'"),
+        ("head=3", "Error: --set head: must be a section of 'key: value', not 3.\n"),
+    ],
+)
+def test_a_wrong_override_is_named_once(setting: str, said: str) -> None:
+    result = run("train", "--recipe", "quickstart", "--set", setting, "--dry-run")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(said)
+
+
 @pytest.mark.parametrize("bad", ["training.lr", "=1", "training..lr=1", "a=[1"])
 def test_malformed_overrides_are_refused(bad: str) -> None:
     with pytest.raises(InputError, match="--set"):

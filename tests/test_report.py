@@ -156,6 +156,23 @@ class TestFile:
         text = report.read_text(encoding="utf-8")
         assert 'class="band"' in text
         assert "33.3%" in text
+        assert "--training-cost of sentikit compare says it" in text
+
+    def test_of_an_augmented_run_shows_how_the_llm_uses_its_encoder(self, tmp_path: Path) -> None:
+        said = [(LABELS[i % 3], LABELS[(i + (i % 4 == 0)) % 3]) for i in range(60)]
+        lines = ["review,classification,prediction,match,classifier_decision,source"]
+        for i, (gold, own) in enumerate(said):
+            lines.append(f"text {i},{gold},{own},{gold == own},{own},yelp")
+        (tmp_path / "shown.csv").write_text("\n".join(lines) + "\n")
+        alone = [(f"text {i}", gold, gold) for i, (gold, _) in enumerate(said)]
+        runs = [str(tmp_path / "shown.csv"), write_results(tmp_path / "alone.jsonl", alone)]
+        write_report(compare(runs, resamples=50), tmp_path / "report.html")
+        text = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert 'id="partners"' in text
+        assert "against alone" in text
+        # It follows always: nothing was changed to the better, a quarter to the worse.
+        assert "<td>100.0%</td><td>100.0%</td><td>100.0%</td><td>0.0%</td>" in text
+        assert "<td>0</td><td>15</td>" in text
 
 
 class TestDisagreements:

@@ -102,6 +102,11 @@ class TestFormats:
         path = write("a.jsonl", '{"text": "a"}\n' * 200 + '{"text": "b", "late": [1]}\n')
         assert rows_of(path)[-1] == (201, {"text": "b", "late": [1]})
 
+    def test_deeply_nested_json(self, write: WriteFile) -> None:
+        nested = "[" * 300 + "]" * 300
+        (row,) = rows_of(write("a.jsonl", f'{{"text": "a", "n": {nested}}}\n'))
+        assert json.dumps(row[1]["n"]) == nested
+
     def test_nan_in_json_is_null(self, write: WriteFile) -> None:
         assert rows_of(write("a.jsonl", '{"text": "a", "n": NaN}\n'))[0][1]["n"] is None
 

@@ -240,9 +240,11 @@ def test_a_loss_that_turns_nan_later_keeps_the_best_weights(tiny_recipe: Path) -
     assert len(log("epoch")) == 1
 
 
-def test_a_collapse_to_one_class_is_said(tiny_recipe: Path) -> None:
+@pytest.mark.parametrize("metric", ["macro_f1", "loss"])
+def test_a_collapse_to_one_class_is_said(tiny_recipe: Path, metric: str) -> None:
     settings = ("training.epochs=8", "training.lr=3e-3", "training.clip_norm=null")
-    result = interactive(tiny_recipe, "continue 6\nlr 10\ncontinue\n", *settings)
+    watched = f"training.early_stopping.metric={metric}"
+    result = interactive(tiny_recipe, "continue 6\nlr 10\ncontinue\n", *settings, watched)
     assert result.exit_code == 0, result.output
     assert "Training collapsed in epoch 8" in result.stderr or "NaN" in result.stderr
     assert read("metrics.json")["overall"]["macro_f1"] > 0.6
@@ -317,6 +319,8 @@ def test_a_binary_threshold_decides(tiny_recipe: Path) -> None:
         (["training.class_weights={good: 1}"], "unknown class 'good'"),
         (["training.finetune_layers=9"], "the encoder has 2"),
         (["training.precision=fp16"], "fp16 needs a GPU"),
+        (["training.optimizer={name: adamw, momentum: 0.9}"], "momentum"),
+        (["training.optimizer={name: sgd, nesterov: true}"], "nesterov needs a momentum"),
         (["dataset.validation=null"], "validation_holdout"),
         (["dataset.validation_holdout=500"], "Ask for fewer"),
         (["encoder.model=./nowhere"], "has no config.json"),
@@ -371,3 +375,13 @@ def test_a_schedule_longer_than_training_is_said(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, "training.schedule={name: step, step_size: 50}")
     assert result.exit_code == 0
     assert "changes only after 50 epochs" in result.stderr
+
+
+def test_half_precision_where_it_is_slower_is_said(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    result = train(tiny_recipe, "training.precision=bf16", "training.epochs=1")
+    assert result.exit_code == 0, result.output
+    assert "bf16 is several times slower than fp32 on this device" in result.stderr
+    assert read("manifest.json")["precision"] == "bf16"

@@ -104,7 +104,7 @@ class TestCommand:
         assert found["overall"]["macro_f1"] == 1.0
         assert found["unanimous"] == 0
         assert found["cost_per_1000"] == pytest.approx(3)
-        assert all(gain["low"] > 0 for gain in found["gains"].values())
+        assert all(gain["percentile"]["low"] > 0 for gain in found["gains"].values())
 
     def test_leaves_a_run_like_every_other(self, runs: list[str], tmp_path: Path) -> None:
         run(*runs, "--output", str(tmp_path / "run"))

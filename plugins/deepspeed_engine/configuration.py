@@ -37,6 +37,9 @@ OWNED: dict[str, str] = {
     "zero_allow_untested_optimizer": "training.optimizer",
     "zero_force_ds_cpu_optimizer": "training.optimizer",
 }
+#: Gradients exchanged at once. DeepSpeed's own default reserves 2 GB for them, more than all the
+#: weights of an encoder.
+BUCKET = 2**25
 _OFFLOADS = {"offload_optimizer": "offload_optimizer", "offload_parameters": "offload_param"}
 
 
@@ -102,6 +105,7 @@ def configure(settings: DeepSpeedSettings) -> Configuration:
             overridden[f"zero_optimization.{key}"] = "the engine section"
         zero[key] = value
     _check(zero)
+    zero.setdefault("reduce_bucket_size", BUCKET)
     values = {key: value for key, value in given.items() if key not in OWNED}
     values |= {
         "zero_optimization": zero,

@@ -8,6 +8,7 @@ first use. Rates are set before each step, so DeepSpeed has no schedule of its o
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
@@ -24,12 +25,15 @@ from sentikit import (
     DistributedEngine,
     Hardware,
     InputError,
+    MemoryNeed,
+    ModelSize,
     ParameterGroup,
     StepPlan,
     autocast,
+    choose_device,
 )
 
-from .configuration import Configuration, DeepSpeedSettings, configure
+from .configuration import BUCKET, Configuration, DeepSpeedSettings, configure
 from .lazy_adagrad import LazyAdagrad
 from .loss_scale import LossScale
 
@@ -77,20 +81,22 @@ class DeepSpeedEngine(DistributedEngine):
         return 2 if hardware.gpus > 1 and installed else 0
 
     def start(self, device: str) -> None:
-        """Join the other processes and import DeepSpeed for the device.
+        """Import DeepSpeed for the device and join the other processes.
 
         Raises:
             InputError: DeepSpeed is not installed, or its configuration cannot be used.
         """
         _check_installed()
         self._configuration = configure(self.settings)
-        super().start(device)
-        if self.device.type == "cpu":
+        if choose_device(device).type == "cpu":
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        # DeepSpeed takes the GPU of this number, and asks MPI where it is not set.
-        os.environ["LOCAL_RANK"] = str(self.device.index or 0)
+        # Imported first: later, defaults of its functions would hold on to the group for ever.
         with _quiet():
             _import_deepspeed()
+        super().start(device)
+        atexit.register(_leave)
+        # DeepSpeed takes the GPU of this number, and asks MPI where it is not set.
+        os.environ["LOCAL_RANK"] = str(self.device.index or 0)
         # Deprecations in torch that DeepSpeed has yet to follow tell a user nothing.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
@@ -120,6 +126,12 @@ class DeepSpeedEngine(DistributedEngine):
                 f"engine.config: DeepSpeed refuses {self._configuration.path}: {reason}"
             ) from error
         self._tell_scale()
+
+    def memory(self, size: ModelSize, processes: int) -> dict[str, MemoryNeed]:
+        """Return what a process needs at each stage; offloads are not counted."""
+        from .memory import need
+
+        return {f"stage {stage}": need(size, stage, processes, BUCKET) for stage in range(4)}
 
     def remarks(self) -> list[str]:
         """Say which keys of the user's file the recipe decides."""
@@ -275,6 +287,14 @@ def _import_deepspeed() -> None:
     # An extension for CPUs that would be compiled now, for half a minute; and a process killed
     # meanwhile leaves a lock for which all later ones wait.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _leave() -> None:
+    """Let DeepSpeed drop its own references to the process groups, so that they really end."""
+    import deepspeed
+
+    if deepspeed.comm.is_initialized():
+        deepspeed.comm.destroy_process_group()
 
 
 @contextlib.contextmanager

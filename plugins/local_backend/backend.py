@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentikit import (
@@ -36,6 +34,7 @@ class LocalBackend(LLMBackend):
     settings: LocalSettings
     most_in_flight: ClassVar[int | None] = 128
     in_process: ClassVar[bool] = True
+    fine_tuner: ClassVar[str] = f"{__package__}.finetuning:LocalFineTuner"
 
     def __init__(self, settings: PartSettings) -> None:
         super().__init__(settings)
@@ -72,10 +71,12 @@ class LocalBackend(LLMBackend):
 
     def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
         """Return the model, as its files are now, and the messages and labels."""
+        from .adapters import model_fingerprint
+
         settings = self.settings
         return {
             "local": settings.model,
-            "files": _files_fingerprint(settings.model) or settings.revision or "main",
+            "files": model_fingerprint(settings),
             "template": settings.template,
             "messages": [[message.role, message.content] for message in request.messages],
             "labels": list(request.labels),
@@ -142,16 +143,3 @@ def _fail(future: asyncio.Future[dict[str, float]], error: Exception) -> None:
         future.set_exception(
             FatalError(f"The local model failed: {type(error).__name__}: {reason}")
         )
-
-
-def _files_fingerprint(model: str) -> str:
-    """Hash names, sizes and times of a local model's files; "" for one of the hub."""
-    path = Path(model).expanduser()
-    if not path.exists():
-        return ""
-    files = sorted(path.glob("*")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

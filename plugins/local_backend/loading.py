@@ -3,42 +3,100 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
+
+import torch
 
 from sentikit import InputError, SentikitError
 
-from .settings import LocalSettings
-
-if TYPE_CHECKING:
-    import torch
-
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GGUF = ".gguf"
 _FOR_GGUF = ("gguf", "accelerate")
+#: Tokens a model holds that does not say how many.
+_MUCH = 2**20
+
+Loaded = TypeVar("Loaded")
 
 
-def load_language_model(
-    settings: LocalSettings, device: torch.device, dtype: torch.dtype
-) -> tuple[Any, Any]:
-    """Return the model, in inference mode on `device`, and its tokenizer.
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is.
+
+    Attributes:
+        name: hub id, a folder, or a GGUF file.
+        revision: branch, tag or commit on the hub, or None.
+        key: of the recipe that names it, for messages.
+    """
+
+    name: str
+    revision: str | None
+    key: str
+
+    @property
+    def path(self) -> Path | None:
+        """The folder or file, or None for a model of the hub."""
+        path = Path(self.name).expanduser()
+        local = path.is_absolute() or self.name.startswith((".", "~")) or path.suffix == _GGUF
+        return path if local or path.is_dir() else None
+
+    def fingerprint(self) -> str:
+        """Return a hash of names, sizes and times of a local model's files, or the revision."""
+        if self.path is None or not self.path.exists():
+            return self.revision or "main"
+        files = sorted(self.path.glob("*")) if self.path.is_dir() else [self.path]
+        digest = hashlib.sha256()
+        for file in files:
+            status = file.stat()
+            digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+def load_config(source: ModelSource) -> Any:
+    """Load a model's configuration.
 
     Raises:
         InputError: no such model, or one that is not a causal language model.
         SentikitError: the hub cannot be reached.
     """
+    from transformers import AutoConfig
+
+    name, options = _place(source)
+    return _loaded(source, lambda: AutoConfig.from_pretrained(name, **options))
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    """Load a model's tokenizer; raises as `load_config`."""
     from transformers import AutoTokenizer
+
+    name, options = _place(source)
+    return _loaded(source, lambda: AutoTokenizer.from_pretrained(name, **options))
+
+
+def load_model(source: ModelSource, dtype: torch.dtype) -> Any:
+    """Load a model on the CPU; raises as `load_config`."""
+    name, options = _place(source)
+    return _loaded(source, lambda: _weights(name, options, dtype))
+
+
+def context_of(config: Any) -> int:
+    """Return how many tokens a model holds."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or _MUCH)
+
+
+def _loaded(source: ModelSource, load: Callable[[], Loaded]) -> Loaded:
     from transformers.utils import logging
 
-    name, options = _source(settings)
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = _weights(name, options, dtype)
+        return load()
     except (OSError, ValueError, KeyError) as error:
-        raise _explain(settings, error) from error
-    return model.to(device).eval(), tokenizer
+        raise _explain(source, error) from error
 
 
 def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -52,38 +110,43 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
         return load(name, dtype=dtype, **options)
 
 
-def _source(settings: LocalSettings) -> tuple[str, dict[str, Any]]:
+def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:
     """Return where the model is, and how it is read."""
     options: dict[str, Any] = {"trust_remote_code": False}
-    path = Path(settings.model).expanduser()
+    path = source.path
+    if path is None:
+        return source.name, {**options, "revision": source.revision or "main"}
     if path.suffix == _GGUF:
         if not path.is_file():
-            raise InputError(f"{path} does not exist. Check llm.model.")
+            raise InputError(f"{path} does not exist. Check {source.key}.")
         missing = [name for name in _FOR_GGUF if importlib.util.find_spec(name) is None]
         if missing:
             raise InputError(f"A GGUF file needs more packages: pip install {' '.join(missing)}")
         return str(path.parent), {**options, "gguf_file": path.name}
-    if path.is_dir():
-        return str(path), options
-    if path.is_absolute() or settings.model.startswith((".", "~")):
-        raise InputError(f"There is no model folder {settings.model}. Check llm.model.")
-    return settings.model, {**options, "revision": settings.revision or "main"}
+    if not path.is_dir():
+        raise InputError(f"There is no model folder {source.name}. Check {source.key}.")
+    if any(path.glob("*.bin")) and not any(path.glob("*.safetensors")):
+        raise InputError(
+            f"{path} holds only pickled weights, which can run code when opened and are refused. "
+            "Convert them to safetensors where you trust them."
+        )
+    return str(path), options
 
 
-def _explain(settings: LocalSettings, error: Exception) -> SentikitError:
+def _explain(source: ModelSource, error: Exception) -> SentikitError:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     causes = [error, error.__cause__, error.__context__]
     reason = " ".join(str(error).split())[:300]
     if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return InputError(f"The model {settings.model!r} is gated: accept its terms, set HF_TOKEN.")
+        return InputError(f"The model {source.name!r} is gated: accept its terms, set HF_TOKEN.")
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return InputError(
-            f"There is no model {settings.model!r} on the hub, and no folder of that name."
+            f"There is no model {source.name!r} on the hub, and no folder of that name."
         )
-    if Path(settings.model).expanduser().exists():
-        return InputError(f"{settings.model} is no causal language model: {reason}")
+    if source.path is not None:
+        return InputError(f"{source.name} is no causal language model: {reason}")
     return SentikitError(
-        f"The model {settings.model!r} could not be fetched from the hub ({reason}). Without a "
-        "network: download its folder elsewhere and give the folder's path as llm.model."
+        f"The model {source.name!r} could not be fetched from the hub ({reason}). Without a "
+        f"network: download its folder elsewhere and give the folder's path as {source.key}."
     )

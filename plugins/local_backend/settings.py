@@ -13,9 +13,14 @@ class LocalSettings(PartSettings):
     """Which model, and where it runs."""
 
     model: str = Field(
-        min_length=1, description="hub id, a folder, or a GGUF file (which needs the package gguf)"
+        min_length=1,
+        description="hub id, a folder, a LoRA adapter's folder, or a GGUF file (which needs the "
+        "package gguf)",
     )
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
+    base: str | None = Field(
+        None, description="where the model that an adapter was learnt on is now, if it moved"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where it is faster"

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from sentikit import DatasetLoader, Examples, ExamplesBuilder, InputError, PartSettings
+from sentikit import DatasetLoader, Examples, InputError, PartSettings
 
 from .origins import HubRows, Origin, Parts, PublishedFiles
 
@@ -54,10 +54,7 @@ class Merged(DatasetLoader):
 
     def load(self, split: str) -> Examples:
         """Load a split in the published order; ids are made from the texts."""
-        builder = ExamplesBuilder()
-        for row in self._origin.rows(split):
-            builder.add(row.text, label=row.label, source=row.source)
-        examples = builder.finish()
+        examples = self._origin.load(split)
         balanced = split == "train" and self.settings.balance == "source"
         return _balance_sources(examples) if balanced else examples
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentikit import (
     Examples,
+    ExamplesBuilder,
     InputError,
     OpenedDataset,
     did_you_mean,
@@ -27,7 +29,7 @@ REPOSITORY = "jbeno/sentiment_merged"
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("sentence", "label", "source")
 # What the study calls its own copy of the treebank's sentences.
-_RENAMED = {"sst": "sst_local"}
+_TREEBANK_SOURCE = "sst_local"
 
 
 class Row(NamedTuple):
@@ -39,15 +41,15 @@ class Row(NamedTuple):
 
 
 class Origin(ABC):
-    """Yields the rows of each split in the published order."""
+    """Loads each split in the published order."""
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
         """Return the splits for which all rows are there."""
 
     @abstractmethod
-    def rows(self, split: str) -> Iterator[Row]:
-        """Yield the rows of a split."""
+    def load(self, split: str) -> Examples:
+        """Load a split; ids are made from the texts."""
 
     @abstractmethod
     def place(self, split: str, row: int) -> str:
@@ -74,13 +76,13 @@ class PublishedFiles(Origin):
         """Return the splits whose file is there."""
         return tuple(split for split in SPLITS if self._path(split).is_file())
 
-    def rows(self, split: str) -> Iterator[Row]:
-        """Yield the rows of a file.
+    def load(self, split: str) -> Examples:
+        """Load a file.
 
         Raises:
             InputError: not UTF-8, not CSV, or a column is missing; names the line.
         """
-        return (row for _, row in self._numbered_rows(split))
+        return _build(row for _, row in self._numbered_rows(split))
 
     def place(self, split: str, row: int) -> str:
         """Name the file and the line a row starts on."""
@@ -125,13 +127,10 @@ class Parts(Origin):
         """Return the splits that both parts have."""
         return tuple(s for s in SPLITS if all(s in part.splits for part in self._datasets))
 
-    def rows(self, split: str) -> Iterator[Row]:
-        """Yield the rows of both parts in the shuffled order."""
+    def load(self, split: str) -> Examples:
+        """Load both parts in the shuffled order."""
         together = Examples.concatenate(self._examples(split))
-        for batch in together.select(self._order(len(together))).batches():
-            for row in zip(batch["text"], batch["label"], batch["source"], strict=True):
-                text, label, source = row
-                yield Row(text, label, _RENAMED.get(source, source))
+        return together.select(self._order(len(together))).identified_by_text()
 
     def place(self, split: str, row: int) -> str:
         """Name the file and the line of the part a row comes from."""
@@ -142,7 +141,9 @@ class Parts(Origin):
         return self._datasets[part].loader.locate(split, origin)
 
     def _examples(self, split: str) -> list[Examples]:
-        return [dataset.split(split, labelled=False) for dataset in self._datasets]
+        dynasent, treebank = (part.split(split, labelled=False) for part in self._datasets)
+        renamed = pa.repeat(pa.scalar(_TREEBANK_SOURCE), treebank.table.num_rows)
+        return [dynasent, treebank.replace_column("source", renamed)]
 
     def _order(self, size: int) -> NDArray[np.int64]:
         return np.random.RandomState(self.seed).permutation(size)
@@ -156,12 +157,18 @@ class HubRows(Origin):
         """Return all three."""
         return SPLITS
 
-    def rows(self, split: str) -> Iterator[Row]:
-        """Yield the rows of a split."""
-        dataset = load_from_hub(REPOSITORY, split, columns=_COLUMNS)
-        for row in dataset:
-            yield Row(row["sentence"] or "", row["label"], row["source"])
+    def load(self, split: str) -> Examples:
+        """Load a split."""
+        rows = load_from_hub(REPOSITORY, split, columns=_COLUMNS)
+        return _build(Row(row["sentence"] or "", row["label"], row["source"]) for row in rows)
 
     def place(self, split: str, row: int) -> str:
         """Name the row as the hub counts it."""
         return f"row {row + 1} of {REPOSITORY} ({split})"
+
+
+def _build(rows: Iterable[Row]) -> Examples:
+    builder = ExamplesBuilder()
+    for row in rows:
+        builder.add(row.text, label=row.label, source=row.source)
+    return builder.finish()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentikit import (
     Answer,
@@ -14,7 +13,6 @@ from sentikit import (
     BatchBackend,
     BatchStatus,
     ChatRequest,
-    InputError,
     PartSettings,
     RejectedError,
     RetryableError,
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from .abilities import Abilities
     from .client import Connection
 
-_SECRET_WORDS = ("key", "token", "secret", "password", "signature")
 # Keys of a body that change its price or its speed, never the answer.
 _ROUTING = frozenset({"prompt_cache_key", "service_tier"})
 
@@ -40,10 +37,11 @@ class OpenAIBackend(BatchBackend):
 
     Settings = OpenAISettings
     settings: OpenAISettings
+    fine_tuner: ClassVar[str] = f"{__package__}.finetuning:OpenAIFineTuner"
 
     def __init__(self, settings: PartSettings) -> None:
         super().__init__(settings)
-        _refuse_secrets(self.settings)
+        self.settings.refuse_secrets()
         self._connection: Connection | None = None
         self._abilities: Abilities | None = None
 
@@ -215,23 +213,3 @@ class OpenAIBackend(BatchBackend):
         from .examining import examine
 
         return await examine(self.connection)
-
-
-def _refuse_secrets(settings: OpenAISettings) -> None:
-    """Keep keys out of what a run writes down, and out of this message.
-
-    Raises:
-        InputError: the address or a query parameter seems to hold one.
-    """
-    parts = urlsplit(settings.address)
-    if parts.username or parts.password or parts.query:
-        raise InputError(
-            "llm.base_url holds a user, a password or a query. It is written into the run, so give "
-            "keys by llm.key_variable or llm.header_variables, and other parameters by llm.query."
-        )
-    held = [name for name in settings.query if name.lower().endswith(_SECRET_WORDS)]
-    if held:
-        raise InputError(
-            f"llm.query.{held[0]} seems to hold a key, and recipes are written into the run. Give "
-            "it by llm.header_variables."
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx2
 import openai
@@ -13,17 +13,18 @@ from openai import AsyncOpenAI
 
 from sentikit import InputError, find_key, without_secrets
 
-from .failures import FailedResponse, failed_status, not_a_server, unreachable
-from .settings import OpenAISettings
+from .failures import CHAT, FailedResponse, failed_status, not_a_server, unreachable
+from .settings import ServerSettings
 
 # Calls have a time limit in the core; this one only keeps a forgotten connection from living on.
 _TIMEOUT = httpx2.Timeout(3600.0, connect=15.0)
 _MOST_CONNECTIONS = 4096
 
 Result = TypeVar("Result")
+Settings = TypeVar("Settings", bound=ServerSettings)
 
 
-class Connection:
+class Connection(Generic[Settings]):
     """One server and one key.
 
     Args:
@@ -33,14 +34,14 @@ class Connection:
         InputError: OpenAI is asked and there is no key, or a header's variable is not set.
     """
 
-    def __init__(self, settings: OpenAISettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._secrets = _secrets(settings)
         key = self._secrets.get(settings.key_variable)
         if key is None and settings.is_openai:
             raise InputError(
                 f"There is no key for OpenAI. Set {settings.key_variable} in the environment or in "
-                "a file .env, or name another server with --set llm.base_url=…"
+                f"a file .env, or name another server with --set {settings.section}.base_url=…"
             )
         self._http = _transport()
         self.client = AsyncOpenAI(
@@ -98,8 +99,13 @@ class Connection:
             self._addresses[path] = httpx2.URL(self.settings.address + path, params=query)
         return self._addresses[path]
 
-    async def guard(self, call: Awaitable[Result]) -> Result:
-        """Await a call of the SDK and turn its errors into the core's, without keys in them."""
+    async def guard(self, call: Awaitable[Result], service: str = CHAT) -> Result:
+        """Await a call of the SDK and turn its errors into the core's, without keys in them.
+
+        Args:
+            call: of the SDK.
+            service: what is asked of the server, for messages.
+        """
         try:
             return await call
         except openai.APIStatusError as error:
@@ -107,7 +113,7 @@ class Connection:
             failed = FailedResponse(
                 error.status_code, response.headers, _parsed(response.content), response.text
             )
-            raise failed_status(self.settings, failed, self.safe) from None
+            raise failed_status(self.settings, failed, self.safe, service) from None
         except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
             raise unreachable(self.settings, error) from None
 
@@ -130,7 +136,7 @@ def _parsed(content: bytes) -> Any:
         return None
 
 
-def _secrets(settings: OpenAISettings) -> dict[str, str]:
+def _secrets(settings: ServerSettings) -> dict[str, str]:
     found = {}
     key = find_key(settings.key_variable)
     if key:
@@ -138,7 +144,9 @@ def _secrets(settings: OpenAISettings) -> dict[str, str]:
     for name, variable in settings.header_variables.items():
         value = find_key(variable)
         if not value:
-            raise InputError(f"llm.header_variables: {variable} is not set, for header {name!r}.")
+            raise InputError(
+                f"{settings.section}.header_variables: {variable} is not set, for header {name!r}."
+            )
         found[name] = value
     return found
 

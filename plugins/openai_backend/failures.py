@@ -10,13 +10,19 @@ from typing import Any
 from sentikit import BackendError, FatalError, RejectedError, RetryableError
 
 from .rate_limits import rate_limit, retry_after
-from .settings import OpenAISettings
+from .settings import ServerSettings
 
 _NO_CREDIT = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
 )
+#: What is asked of a server, for messages.
+CHAT, FINE_TUNING = "chat completions", "fine-tuning"
 _BUSY = frozenset({408, 409, 425, 429, 529})
 _TAG = re.compile(r"<[^>]*>")
+
+
+class UnknownModelError(FatalError):
+    """The server has no such model."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,20 @@ class FailedResponse:
 
 
 def failed_status(
-    settings: OpenAISettings, failed: FailedResponse, safe: Callable[[str], str]
+    settings: ServerSettings,
+    failed: FailedResponse,
+    safe: Callable[[str], str],
+    service: str = CHAT,
 ) -> BackendError:
     """Turn an HTTP status into the error that says what to do about it."""
     status, headers = failed.status, failed.headers
     said = safe(_said(failed))
+    if status == 403 and service == FINE_TUNING:
+        return FatalError(
+            f"{settings.address} does not let this key's organisation fine-tune {settings.model} "
+            f"({said}). Use another key (--set {settings.section}.key_variable=NAME), or the "
+            "provider local, which no service can end."
+        )
     if status in (401, 403):
         return FatalError(_refused_key(settings, status, said))
     if status == 402 or _codes(failed) & _NO_CREDIT:
@@ -50,7 +65,7 @@ def failed_status(
             "billing, then go on with --resume."
         )
     if status in (404, 405):
-        return _not_found(settings, failed, said)
+        return _not_found(settings, failed, said, service)
     if status == 429:
         return RetryableError(f"Too many calls (429): {said}", "rate_limit", _wait(headers))
     if status in _BUSY or status >= 500:
@@ -58,7 +73,7 @@ def failed_status(
     return RejectedError(f"The server refused the request ({status}): {said}")
 
 
-def unreachable(settings: OpenAISettings, error: Exception) -> RetryableError:
+def unreachable(settings: ServerSettings, error: Exception) -> RetryableError:
     """Describe a connection that failed or broke."""
     cause: BaseException = error
     while cause.__cause__ is not None:
@@ -66,13 +81,13 @@ def unreachable(settings: OpenAISettings, error: Exception) -> RetryableError:
     reason = " ".join(str(cause).split()) or type(cause).__name__
     return RetryableError(
         f"{settings.address} cannot be reached ({reason}). Is the server running? "
-        "Check llm.base_url.",
+        f"Check {settings.section}.base_url.",
         "network",
     )
 
 
 def not_a_server(
-    settings: OpenAISettings, headers: Mapping[str, str], content: bytes
+    settings: ServerSettings, headers: Mapping[str, str], content: bytes
 ) -> BackendError:
     """Describe an answer that is no JSON object: half of one, or another kind of server."""
     if content.lstrip()[:1] == b"{":
@@ -80,30 +95,32 @@ def not_a_server(
     kind = headers.get("content-type", "no type").split(";")[0]
     return FatalError(
         f"{settings.address} answers with {kind}, not as an OpenAI-compatible server does. Check "
-        "llm.base_url; it usually ends in /v1."
+        f"{settings.section}.base_url; it usually ends in /v1."
     )
 
 
-def _refused_key(settings: OpenAISettings, status: int, said: str) -> str:
+def _refused_key(settings: ServerSettings, status: int, said: str) -> str:
     return (
         f"{settings.address} refused the key in {settings.key_variable} ({status}: {said}). Check "
-        "the key, or name another variable with --set llm.key_variable=NAME."
+        f"the key, or name another variable with --set {settings.section}.key_variable=NAME."
     )
 
 
-def _not_found(settings: OpenAISettings, failed: FailedResponse, said: str) -> FatalError:
+def _not_found(
+    settings: ServerSettings, failed: FailedResponse, said: str, service: str
+) -> FatalError:
     if isinstance(failed.value, Mapping) and "model" in said.lower():
-        return FatalError(
+        return UnknownModelError(
             f"{settings.address} has no model {settings.model!r} ({said}). See what it has with "
             f"sentikit doctor{_doctor_option(settings)}."
         )
     return FatalError(
-        f"{settings.address} has no chat completions ({failed.status}). Check llm.base_url; it "
-        "usually ends in /v1."
+        f"{settings.address} has no {service} ({failed.status}). Check "
+        f"{settings.section}.base_url; it usually ends in /v1."
     )
 
 
-def _doctor_option(settings: OpenAISettings) -> str:
+def _doctor_option(settings: ServerSettings) -> str:
     return "" if settings.is_openai else f" --base-url {settings.address}"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from sentikit import PartSettings
+from sentikit import InputError, PartSettings
 
+_SECRET_WORDS = ("key", "token", "secret", "password", "signature")
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -23,8 +24,11 @@ def _address(url: str | None) -> str | None:
     return url.rstrip("/")
 
 
-class OpenAISettings(PartSettings):
-    """Where the server is, and how it is asked."""
+class ServerSettings(PartSettings):
+    """Where the server is, and the model."""
+
+    #: The recipe's section that holds these keys, for messages.
+    section: ClassVar[str] = "llm"
 
     model: str = Field(min_length=1, description="the model's name, as the server knows it")
     base_url: Annotated[str | None, AfterValidator(_address)] = Field(
@@ -39,6 +43,41 @@ class OpenAISettings(PartSettings):
     query: dict[str, str] = Field(
         default_factory=dict, description="query parameters, as Azure's api-version"
     )
+
+    @property
+    def address(self) -> str:
+        """The server's address, from the recipe, OPENAI_BASE_URL or OpenAI's own."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL", "").rstrip("/") or OPENAI_URL
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether this is OpenAI itself."""
+        return (urlsplit(self.address).hostname or "").endswith("api.openai.com")
+
+    def refuse_secrets(self) -> None:
+        """Keep keys out of what a run writes down, and out of this message.
+
+        Raises:
+            InputError: the address or a query parameter seems to hold one.
+        """
+        parts, section = urlsplit(self.address), self.section
+        if parts.username or parts.password or parts.query:
+            raise InputError(
+                f"{section}.base_url holds a user, a password or a query. It is written into the "
+                f"run, so give keys by {section}.key_variable or {section}.header_variables, and "
+                f"other parameters by {section}.query."
+            )
+        held = [name for name in self.query if name.lower().endswith(_SECRET_WORDS)]
+        if held:
+            raise InputError(
+                f"{section}.query.{held[0]} seems to hold a key, and recipes are written into the "
+                f"run. Give it by {section}.header_variables."
+            )
+
+
+class OpenAISettings(ServerSettings):
+    """Where the server is, and how it is asked."""
+
     guarantee: Literal["auto", "json_schema", "choice", "grammar", "tool", "text"] = Field(
         "auto", description="how a label is guaranteed; auto: the strongest way the server has"
     )
@@ -52,13 +91,3 @@ class OpenAISettings(PartSettings):
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="more keys of every request, as this server wants them"
     )
-
-    @property
-    def address(self) -> str:
-        """The server's address, from the recipe, OPENAI_BASE_URL or OpenAI's own."""
-        return self.base_url or os.environ.get("OPENAI_BASE_URL", "").rstrip("/") or OPENAI_URL
-
-    @property
-    def is_openai(self) -> bool:
-        """Whether this is OpenAI itself."""
-        return (urlsplit(self.address).hostname or "").endswith("api.openai.com")

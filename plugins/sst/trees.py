@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from sentikit import InputError, read_rows
 
-# Every character belongs to one piece. Only the ASCII blank separates: some leaves of the treebank
-# hold a no-break space ("8\xa01\\/2").
-_TOKEN = re.compile(r"\([^ ()]* |[^ ()]+|[()]| +")
+# Every character belongs to one piece; a whole leaf is one. Only the ASCII blank separates: some
+# leaves of the treebank hold a no-break space ("8\xa01\\/2").
+_TOKEN = re.compile(r"\([0-4] [^ ()]+\) *|\([^ ()]* |[^ ()]+|\) *|\(| +")
 _OPENINGS = {f"({label} ": label for label in range(5)}
 
 
@@ -83,19 +83,22 @@ def parse(line: str) -> Tree:
     nodes: list[tuple[int, int, int]] = []
     unfinished: list[tuple[int, int]] = []
     for position, piece in enumerate(pieces):
-        if not unfinished and (nodes or piece not in _OPENINGS):
-            raise _malformed(pieces, position, bool(nodes))
+        if nodes and not unfinished:
+            raise _malformed(pieces, position, finished=True)
         if piece in _OPENINGS:
             unfinished.append((_OPENINGS[piece], len(words)))
-        elif piece == ")":
+        elif piece[0] == "(" and ")" in piece:
+            nodes.append((int(piece[1]), len(words), len(words) + 1))
+            words.append(piece[3 : piece.index(")")])
+        elif piece[0] == "(" or not unfinished:
+            raise _malformed(pieces, position)
+        elif piece[0] == ")":
             label, start = unfinished.pop()
             if start == len(words):
                 raise _malformed(pieces, position)
             nodes.append((label, start, len(words)))
-        elif piece[0] == "(":
-            raise _malformed(pieces, position)
-        elif piece[0] != " ":
-            words.append(piece)
+        else:
+            words += filter(None, piece.split(" "))
     if unfinished:
         raise MalformedTreeError(f"{len(unfinished)} ')' missing at the end")
     return Tree(tuple(words), tuple(nodes))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sentikit.checking import check_part, refuse
-from sentikit.classifier.format import ExportSource, ModelFormat
-from sentikit.classifier.loading import find_model_folder
-from sentikit.classifier.saving import replace_folder
+from sentikit.classifier.export_source import ExportSource
+from sentikit.classifier.format import ModelFormat
+from sentikit.classifier.loading import find_model_folder, is_native, load, read_description
 from sentikit.errors import InputError
-from sentikit.files import disk_errors
+from sentikit.files import folder_writer
 from sentikit.registry import Registry, default_registry
 
 
@@ -48,16 +47,16 @@ def export_model(
     assert isinstance(model_format, ModelFormat)
     target = Path(folder)
     _check_free(target)
-    source = ExportSource(Path(path), find_model_folder(Path(path), registry), registry)
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            remarks = model_format.export(source, temporary)
-            replace_folder(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return remarks
+    source = _source(Path(path), registry)
+    with folder_writer(target) as temporary:
+        return model_format.export(source, temporary)
+
+
+def _source(path: Path, registry: Registry) -> ExportSource:
+    folder = find_model_folder(path, registry)
+    description = read_description(folder) if is_native(folder) else None
+    in_fp32 = partial(load, folder, device="cpu", precision="fp32", registry=registry)
+    return ExportSource(path, folder, description, in_fp32)
 
 
 def _check_free(folder: Path) -> None:

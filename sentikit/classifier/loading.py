@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentikit.classifier.classifier import Classifier
 from sentikit.classifier.encoder import Encoder
 from sentikit.classifier.format import ModelFormat
 from sentikit.classifier.model import SentimentModel
-from sentikit.classifier.prediction import Classifier
 from sentikit.classifier.predictor import TorchPredictor
 from sentikit.classifier.saving import FORMAT, VERSION, WEIGHTS, ModelDescription
 from sentikit.data.labels import LabelScheme, label_scheme
@@ -75,12 +75,22 @@ def find_model_folder(path: Path, registry: Registry | None = None) -> Path:
             f"{path} does not exist. Give a run folder or a model folder.{_how_to_fetch(path)}"
         )
     if (path / "manifest.json").is_file():
-        raise InputError(f"{path} is a run without a model; give one that trained an encoder.")
+        raise _without_model(path)
     known = ", ".join(["sentikit", *registry.names("register_formats")])
     raise InputError(
         f"{path} is neither a run nor a model folder of a known format ({known})"
         f"{_what_it_says(path)}."
     )
+
+
+def _without_model(run: Path) -> InputError:
+    manifest = read_json(run / "manifest.json")
+    if manifest.get("kind") == "train" and manifest.get("status") != "finished":
+        return InputError(
+            f"{run} has no model yet: it is {manifest.get('status')}. "
+            "Finish it with sentikit train --resume, or choose another run."
+        )
+    return InputError(f"{run} is a run without a model; give one that trained an encoder.")
 
 
 def _how_to_fetch(path: Path) -> str:

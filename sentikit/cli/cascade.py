@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import RUNS, SETTINGS
+from sentikit.cli.options import PLOTS_FOLDER, REPORT, RUNS, SETTINGS, check_plots, write_charts
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.teams.judging import CascadeChoice, JudgedCascade
-    from sentikit.teams.members import Team
+    from sentikit.teams.judged import JudgedCascade
+    from sentikit.teams.thresholds import CascadeChoice
 
 
 @click.command(
@@ -60,12 +61,8 @@ if TYPE_CHECKING:
     help="What the LLM takes for 1,000 texts, where its run does not say.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result, curve included, as JSON.")
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.html",
-    help="Write a report that opens in any browser.",
-)
+@REPORT
+@PLOTS_FOLDER
 @click.option(
     "--max-cost",
     type=click.FloatRange(min=0, min_open=True),
@@ -90,6 +87,7 @@ def cascade(
     llm_cost: float | None,
     as_json: bool,
     report: Path | None,
+    plots: Path | None,
     max_cost: float | None,
     limit: int | None,
     resume: bool,
@@ -103,7 +101,7 @@ def cascade(
     not sure of, and about no others.
     """
     from sentikit.teams.cascade import Aim
-    from sentikit.teams.judging import CascadeChoice
+    from sentikit.teams.thresholds import CascadeChoice
 
     if threshold is not None and (tune or goal != "f1" or target is not None):
         raise InputError("Give either --threshold, or --tune, --goal and --target to choose one.")
@@ -112,11 +110,10 @@ def cascade(
     if recipe is None:
         if settings or max_cost or limit or resume:
             raise InputError("--set, --max-cost, --limit and --resume go with --recipe alone.")
-        _recorded(
-            runs, tune, CascadeChoice(threshold, None, aim, llm_cost), output, report, as_json
-        )
+        choice = CascadeChoice(threshold, None, aim, llm_cost)
+        _recorded(runs, tune, choice, output, report, plots, as_json)
         return
-    if runs or tune or threshold is not None or target is not None or report or llm_cost:
+    if runs or tune or threshold is not None or target or report or plots or llm_cost:
         raise InputError(
             "A recipe says all that a cascade needs: change it with --set, as "
             "--set cascade.threshold=0.9."
@@ -130,6 +127,7 @@ def _recorded(
     choice: CascadeChoice,
     output: Path | None,
     report: Path | None,
+    plots: Path | None,
     as_json: bool,
 ) -> None:
     """Judge a cascade of two recorded runs."""
@@ -146,6 +144,7 @@ def _recorded(
             "A cascade needs two runs, the encoder's and the LLM's: sentikit cascade ENCODER_RUN "
             "LLM_RUN; or a recipe: sentikit cascade --recipe NAME."
         )
+    check_plots(plots)
     run = choose_run_folder(output, output.name, False, RUNS) if output else None
     team = gather([read_run(name) for name in runs])
     if tune:
@@ -155,13 +154,10 @@ def _recorded(
     if run is not None:
         with run.locked():
             write_cascade(run, team, judged)
-    if report is not None:
-        _report(report, team, judged, choice.llm_cost)
     _show(judged, as_json)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
-    if report is not None:
-        click.echo(f"Report: {report}", err=True)
+    _show_elsewhere(judged, choice.llm_cost, report, plots)
 
 
 def _live(
@@ -202,19 +198,14 @@ def _show(judged: JudgedCascade, as_json: bool) -> None:
         click.echo(f"Note: {note}", err=True)
 
 
-def _report(path: Path, team: Team, judged: JudgedCascade, llm_cost: float | None) -> None:
-    """Write a report of the cascade beside its two members."""
-    from sentikit.comparing.compare import compare
-    from sentikit.reporting import write_report
-    from sentikit.teams.writing import cascade_table
+def _show_elsewhere(
+    judged: JudgedCascade, llm_cost: float | None, report: Path | None, plots: Path | None
+) -> None:
+    """Write a report and plots of the cascade beside its two members."""
+    from sentikit.teams.recorded import compare_cascade
 
-    if not len(team.scored):
-        raise InputError("No text has a gold label; there is nothing a report could show.")
-    costs = {}
-    if llm_cost is not None and judged.cost is not None:
-        costs = {judged.llm: llm_cost, "cascade": judged.cost}
-    runs = [cascade_table(team, judged), *team.members]
-    write_report(compare(runs, inference_cost=costs), path, judged)
+    if report or plots:
+        write_charts(compare_cascade(judged, llm_cost), report, plots, judged)
 
 
 def _check_aim(goal: str, target: float | None) -> None:
@@ -228,31 +219,32 @@ def _check_aim(goal: str, target: float | None) -> None:
 
 
 def _print(judged: JudgedCascade) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.cli.tables import gained, print_sentence, print_table, scored
+    from sentikit.teams.members import short_names
 
-    title = f"{judged.encoder} → {judged.llm}"
+    title = " → ".join(short_names(judged.team.members))
     if judged.worth.macro_f1 is None:
         click.echo(f"{title}: {judged.calls:,} of {judged.rows:,} texts go to the LLM")
         return
-    columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", "USD / 1,000"]
-    rows = [["cascade", *_interval(judged.worth.macro_f1), "", _share(judged), _usd(judged.cost)]]
+    columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", *_usd_column(judged)]
+    rows = [["cascade", *scored(judged.worth.macro_f1), "", _share(judged), _usd(judged.cost)]]
     shares, costs = ["0.0%", "100.0%"], [_usd(0.0), _usd(judged.llm_cost)]
     for place, (name, single) in enumerate(judged.worth.members.items()):
-        gain = judged.worth.gains[name]
-        gained = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-        rows.append([name, *_interval(single), gained, shares[place], costs[place]])
-    print_table(title, columns, rows, columns[1:])
-    click.echo(f"\nThreshold {_threshold(judged.threshold)}. {judged.explanation}")
+        gain = gained(judged.worth.gains[name])
+        rows.append([name, *scored(single), gain, shares[place], costs[place]])
+    print_table(title, columns, _cut(rows, columns), columns[1:])
+    click.echo()
+    print_sentence(f"Threshold {_threshold(judged.threshold)}. {judged.explanation}")
     if judged.curve:
         _print_curve(judged)
 
 
 def _print_curve(judged: JudgedCascade) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.cli.tables import print_sentence, print_table
 
     wanted = [i / 10 for i in range(11)]
     shown = [min(judged.curve, key=lambda p: abs(p.share - share)) for share in wanted]
-    columns = ["calls", "threshold", "macro-F1", "95 % interval", "USD / 1,000"]
+    columns = ["calls", "threshold", "macro-F1", "95 % interval", *_usd_column(judged)]
     rows = [
         [
             f"{point.share:.1%}",
@@ -263,20 +255,23 @@ def _print_curve(judged: JudgedCascade) -> None:
         ]
         for point in dict.fromkeys(shown)
     ]
-    print_table("At other thresholds, on these same texts", columns, rows, columns)
+    title = "At other thresholds, on these same texts"
+    print_table(title, columns, _cut(rows, columns), columns)
     if judged.best is not None:
         best = judged.best
-        click.echo(
+        print_sentence(
             f"Best in hindsight: {best.macro_f1:.4f} at {_threshold(best.threshold)} with "
             f"{best.share:.1%} of the calls; new texts will do a little worse."
         )
 
 
-def _interval(found: object) -> tuple[str, str]:
-    from sentikit.teams.resampling import Interval
+def _usd_column(judged: JudgedCascade) -> list[str]:
+    return [] if judged.cost is None else ["USD / 1,000"]
 
-    assert isinstance(found, Interval)
-    return f"{found.value:.4f}", f"[{found.low:.4f}, {found.high:.4f}]"
+
+def _cut(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> list[Sequence[str]]:
+    """Leave costs, which come last, out of rows where there is no column for them."""
+    return [row[: len(columns)] for row in rows]
 
 
 def _share(judged: JudgedCascade) -> str:

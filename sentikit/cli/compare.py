@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
+
 if TYPE_CHECKING:
     from sentikit.comparing.comparison import Progress
     from sentikit.comparing.results import Comparison
@@ -80,12 +82,8 @@ _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing
     help="What a row of CSV is.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.html",
-    help="Write a report in one self-contained page.",
-)
+@REPORT
+@PLOTS_FOLDER
 def compare(
     runs: tuple[str, ...],
     baseline: str | None,
@@ -104,6 +102,7 @@ def compare(
     rows: str,
     as_json: bool,
     report: Path | None,
+    plots: Path | None,
 ) -> None:
     """Judge runs: scores, significance, cost, and which one to use.
 
@@ -112,6 +111,7 @@ def compare(
     """
     from sentikit.comparing.compare import compare as judge
 
+    check_plots(plots)
     with _progress() as progress:
         comparison = judge(
             runs,
@@ -130,11 +130,7 @@ def compare(
             progress=progress,
         )
     _writer("json" if as_json else form, rows)(comparison)
-    if report:
-        from sentikit.reporting import write_report
-
-        write_report(comparison, report)
-        click.echo(f"Report: {report}", err=True)
+    write_charts(comparison, report, plots)
 
 
 def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
@@ -155,7 +151,7 @@ def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
 
 
 def _print_tables(comparison: Comparison) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.cli.tables import print_sentence, print_table
     from sentikit.comparing.output.sections import remarks, sections
 
     for section in sections(comparison):
@@ -163,7 +159,7 @@ def _print_tables(comparison: Comparison) -> None:
         print_table(section.title, section.columns, section.rows, numbers)
         click.echo()
     for sentence in remarks(comparison):
-        click.echo(sentence)
+        print_sentence(sentence)
 
 
 def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:

@@ -18,9 +18,10 @@ from sentikit.cli.options import (
     THREADS,
     draw,
 )
+from sentikit.cli.processes import NPROC, joined_processes, shared, start_processes
 
 if TYPE_CHECKING:
-    from sentikit.classifier.prediction import Classifier
+    from sentikit.classifier.classifier import Classifier
     from sentikit.data.opening import OpenedDataset
 
 
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
 @CALIBRATED
 @THREADS
 @PLOTS
+@NPROC
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@click.pass_context
 def evaluate(
+    context: click.Context,
     model: Path,
     dataset: str | None,
     path: str | None,
@@ -51,9 +55,13 @@ def evaluate(
     calibrated: bool,
     threads: int | None,
     plots: bool,
+    nproc: int | None,
     as_json: bool,
 ) -> None:
-    """Score a model or a run's model on a split of a dataset; --output leaves a run."""
+    """Score a model or a run's model on a split of a dataset; --output leaves a run.
+
+    Several processes, under torchrun or by --nproc, share the texts.
+    """
     import json
 
     from sentikit import load
@@ -63,14 +71,19 @@ def evaluate(
 
     if plots:
         _check_plots(output)
-    set_threads(threads)
-    classifier = load(model, device=device, precision=precision, calibrated=calibrated)
-    section = _section(model, dataset, path, settings, classifier)
-    opened = _open(section)
-    examples = opened.split(split)
-    probabilities = classifier.predict_proba(
-        text for batch in examples.batches() for text in batch["text"]
-    )
+    start_processes(context, nproc, device)
+    with joined_processes(device) as group:
+        set_threads(threads)
+        own = load(model, device=device, precision=precision, calibrated=calibrated)
+        classifier = shared(own, group)
+        section = _section(model, dataset, path, settings, classifier)
+        opened = _open(section)
+        examples = opened.split(split)
+        probabilities = classifier.predict_proba(
+            text for batch in examples.batches() for text in batch["text"]
+        )
+    if not group.speaks:
+        return
     results = judge(examples, probabilities, classifier.scheme)
     if output:
         _write_run(output, model, section, opened, split, results, classifier)

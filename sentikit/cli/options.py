@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.errors import InputError
-
 if TYPE_CHECKING:
-    from sentikit.registry import Registry
+    from sentikit.comparing.results import Comparison
+    from sentikit.teams.judged import JudgedCascade
 
 #: Where runs go unless --output says otherwise.
 RUNS = Path("runs")
@@ -39,16 +38,49 @@ def draw(run: Path) -> None:
         click.echo(f"Drawn: {path}", err=True)
 
 
-def needed_recipe(recipe: str | None, registry: Registry) -> str:
-    """Return the recipe, or list the choices where none was given.
+REPORT = click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a report in one page that opens in any browser.",
+)
+PLOTS_FOLDER = click.option(
+    "--plots",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Draw plots for a paper into this folder, as PNG and SVG.",
+)
+
+
+def check_plots(plots: Path | None) -> None:
+    """Make sure, before there is any work, that plots can be drawn where they are asked for.
 
     Raises:
-        InputError: no recipe was given.
+        InputError: matplotlib is not installed.
     """
-    if recipe:
-        return recipe
-    names = ", ".join(registry.names("register_recipes"))
-    raise InputError(f"Which recipe? Choose one with --recipe: {names}; or give a YAML file.")
+    if plots:
+        from sentikit.plotting import check_plotting
+
+        check_plotting()
+
+
+def write_charts(
+    comparison: Comparison,
+    report: Path | None,
+    plots: Path | None,
+    cascade: JudgedCascade | None = None,
+) -> None:
+    """Write a report and plots where they are asked for, and say where they are."""
+    if report:
+        from sentikit.reporting import write_report
+
+        write_report(comparison, report, cascade)
+        click.echo(f"Report: {report}", err=True)
+    if plots:
+        from sentikit.plotting import save_plots
+
+        for path in save_plots(comparison, plots, cascade):
+            click.echo(f"Drawn: {path}", err=True)
 
 
 MODEL = click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sentikit.cli.options import CALIBRATED, DEVICE, MODEL, PRECISION, THREADS
+from sentikit.cli.processes import NPROC, joined_processes, shared, start_processes
 
 
 @click.command(
@@ -35,7 +36,10 @@ from sentikit.cli.options import CALIBRATED, DEVICE, MODEL, PRECISION, THREADS
 @PRECISION
 @CALIBRATED
 @THREADS
+@NPROC
+@click.pass_context
 def predict(
+    context: click.Context,
     model: Path,
     file: str,
     text_column: str | None,
@@ -46,25 +50,33 @@ def predict(
     precision: str,
     calibrated: bool,
     threads: int | None,
+    nproc: int | None,
 ) -> None:
     """Label a file or a pipe of any length; columns and order stay, labels are added.
 
     The new columns are predicted_label and a probability for each class. A row without text gets
-    no label.
+    no label. Several processes, under torchrun or by --nproc, share the texts of a file.
     """
     from sentikit import load
     from sentikit.devices import set_threads
-    from sentikit.labelling import label_rows, open_input, open_output
+    from sentikit.labelling import check_shareable, help_label, label_rows, open_input, open_output
 
-    set_threads(threads)
-    with open_input(file, input_format) as rows:
+    check_shareable(file, nproc or 1)
+    start_processes(context, nproc, device)
+    with joined_processes(device) as group, open_input(file, input_format, group.processes) as rows:
+        set_threads(threads)
         column = rows.find_column("text", text_column, "--text-column")
-        classifier = load(model, device=device, precision=precision, calibrated=calibrated)
+        own = load(model, device=device, precision=precision, calibrated=calibrated)
+        classifier = shared(own, group)
+        if not group.speaks:
+            help_label(classifier, rows, column)
+            return
         chosen = output_format or _format_like(output, file, input_format)
         with open_output(output, chosen, rows.columns, classifier.labels) as write:
             unlabelled = label_rows(classifier, rows, column, write)
     if unlabelled:
-        click.echo(f"{unlabelled} rows have no text and got no label.", err=True)
+        rows_have = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
+        click.echo(f"{rows_have} no text and got no label.", err=True)
 
 
 def _format_like(output: Path | None, file: str, input_format: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS, needed_recipe
+from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
 
 if TYPE_CHECKING:
     from sentikit.prompting.results import FinishedPrompting
@@ -79,12 +79,13 @@ def prompt(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
+    from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.prompt_parts import prompt_parts
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    name = needed_recipe(recipe, registry)
+    name = needed_recipe(recipe, "prompt", registry)
     return prompt_parts(resolve_recipe(name, settings, registry), registry)
 
 
@@ -120,8 +121,10 @@ def _estimate(
     import json
 
     from sentikit.prompting.estimating import estimate
+    from sentikit.prompting.job import refuse_missing
     from sentikit.prompting.requesting.running import CACHE
 
+    refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
     found = estimate(parts.llm, _questions(parts, limit), parts.llm_options, cache, batch)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.to_text())
@@ -154,7 +157,7 @@ def stop_on_signal(context: click.Context, path: Path | None) -> Iterator[Any]:
 def _resume_command(context: click.Context, path: Path | None) -> str:
     import shlex
 
-    from sentikit.training.launching import command_arguments
+    from sentikit.processes.launching import command_arguments
 
     words = ["sentikit", *command_arguments(context, ["output", "resume"])]
     if path is not None:

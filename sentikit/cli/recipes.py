@@ -12,6 +12,7 @@ from sentikit.cli.options import SETTINGS
 
 if TYPE_CHECKING:
     from sentikit.recipe.resolving import ResolvedRecipe
+    from sentikit.registry import Registry
 
 
 @click.group()
@@ -19,29 +20,66 @@ def recipes() -> None:
     """List, show, copy and check recipes."""
 
 
-@recipes.command("list", epilog="Example: sentikit recipes list")
+@recipes.command("list", epilog="Example: sentikit recipes list --study")
+@click.option("--study", is_flag=True, help="The study's 32 rows, with the figures it published.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_recipes(as_json: bool) -> None:
+def list_recipes(study: bool, as_json: bool) -> None:
     """List the recipes that plugins offer."""
-    from sentikit.cli.tables import print_table
-    from sentikit.recipe.resolving import resolve_recipe
+    from dataclasses import asdict
+
+    from sentikit.recipe.listing import list_recipes as offered
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    found = []
-    for name in registry.names("register_recipes"):
-        values = resolve_recipe(name, registry=registry).values
-        kind, description = values.get("kind", "train"), values.get("description", "")
-        owner = registry.find("register_recipes", name).plugin
-        found.append({"name": name, "kind": kind, "description": description, "plugin": owner})
+    found = [asdict(recipe) for recipe in offered(registry)]
+    if study:
+        found = _study([recipe["name"] for recipe in found], registry)
     if as_json:
         click.echo(json.dumps(found, indent=2))
-        return
-    print_table(
-        "",
-        ["recipe", "kind", "description"],
-        [[r["name"], r["kind"], r["description"]] for r in found],
-    )
+    elif study:
+        _print_study(found)
+    else:
+        _print_recipes(found)
+
+
+def _print_recipes(found: list[dict[str, Any]]) -> None:
+    from sentikit.cli.tables import print_table
+
+    columns = ("name", "kind", "description")
+    rows = [[recipe[column] for column in columns] for recipe in found]
+    print_table("", ["recipe", *columns[1:]], rows)
+
+
+def _study(names: list[str], registry: Registry) -> list[dict[str, Any]]:
+    """Return the study's rows with their recipes, and with the recipes to run before those."""
+    from dataclasses import asdict
+
+    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.recipe.study import recipes_before, recipes_of, study_rows
+
+    def described(name: str) -> dict[str, Any]:
+        values = resolve_recipe(name, registry=registry).values
+        return {"name": name, "after": recipes_before(values, names)}
+
+    return [
+        {**asdict(row), "recipes": [described(name) for name in recipes_of(row, names)]}
+        for row in study_rows()
+    ]
+
+
+def _print_study(rows: list[dict[str, Any]]) -> None:
+    from sentikit.cli.tables import print_table
+    from sentikit.recipe.study import CITATION
+
+    numbers = ["macro-F1", "DynaSent R1", "DynaSent R2", "SST-3", "accuracy", "training"]
+    table = []
+    for row in rows:
+        scores = [row["overall"], *row["by_source"].values()]
+        shown = [f"{score['macro_f1']:.4f}" for score in scores]
+        shown += [f"{row['overall']['accuracy']:.4f}", f"${row['training_usd']:.2f}"]
+        names = "\n".join(recipe["name"] for recipe in row["recipes"]) or "(no recipe)"
+        table.append([row["id"], names, *shown])
+    print_table(f"Published, first round: {CITATION}", ["", "recipe", *numbers], table, numbers)
 
 
 @recipes.command(epilog="Example: sentikit recipes show electra-large --resolved")
@@ -105,7 +143,7 @@ def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> N
         raise click.exceptions.Exit(2)
 
 
-def _problems(name: str, settings: tuple[str, ...], registry: Any) -> list[str]:
+def _problems(name: str, settings: tuple[str, ...], registry: Registry) -> list[str]:
     from sentikit.errors import SentikitError
     from sentikit.recipe.checks import check_recipe
     from sentikit.recipe.resolving import resolve_recipe

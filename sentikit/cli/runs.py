@@ -47,6 +47,13 @@ def list_runs(folder: Path, as_json: bool) -> None:
     print_table("", columns, rows, ["macro-F1", "accuracy"])
 
 
+#: What of a manifest is shown.
+_SHOWN = (
+    *("started", "finished", "device", "precision", "seed", "best_epoch", "stopped"),
+    *("provider", "base_model", "trained_tokens", "cost_usd"),
+)
+
+
 @runs.command(epilog="Example: sentikit runs show runs/quickstart")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print manifest and metrics as JSON.")
@@ -59,16 +66,20 @@ def show(run: Path, as_json: bool) -> None:
         click.echo(json.dumps({"manifest": manifest, "metrics": metrics}, indent=2))
         return
     click.echo(f"{summary.path}: {summary.kind}, {summary.status}")
-    for key in ("started", "finished", "device", "precision", "seed", "best_epoch", "stopped"):
+    for key in _SHOWN:
         if manifest.get(key) is not None:
-            click.echo(f"{key:<12} {manifest[key]}")
-    _print_metrics(metrics)
+            click.echo(f"{key.replace('_', ' '):<14} {manifest[key]}")
+    made = manifest.get("fine_tuned") or {}
+    if made:
+        click.echo(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
+    else:
+        _print_metrics(metrics)
 
 
 def _print_metrics(metrics: dict[str, Any] | None) -> None:
     from sentikit.cli.tables import print_table
 
-    if not metrics:
+    if not metrics or "overall" not in metrics:
         click.echo("No scores yet.", err=True)
         return
     overall = metrics["overall"]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, needed_recipe
+from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw
+from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
+    from sentikit.processes.failing_together import Together
     from sentikit.recipe.train_parts import TrainParts
-    from sentikit.training.failing_together import Together
+    from sentikit.runs.folder import RunFolder
     from sentikit.training.job import FinishedTraining
 
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 @OUTPUT
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option("--nproc", type=click.IntRange(min=1), help="Processes to start on this machine.")
+@NPROC
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
@@ -53,9 +55,8 @@ def train(
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
     from sentikit.plotting import check_plotting
-    from sentikit.runs.folder import choose_run_folder
-    from sentikit.training.failing_together import failing_together
-    from sentikit.training.launching import join_slurm, speaks
+    from sentikit.processes.failing_together import failing_together
+    from sentikit.processes.launching import join_slurm, process_count, speaks
 
     os.environ.update(join_slurm())
     with failing_together() as together:
@@ -64,16 +65,19 @@ def train(
             check_plotting()
         if dry_run:
             if speaks():
-                _print_plan(parts, as_json)
+                _print_plan(parts, nproc or process_count(), as_json)
             return
-        run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
-        if nproc is not None and nproc > 1:
-            _launch(context, parts, nproc, device)
+        run = _run_folder(output, parts.recipe.name, resume)
+        if nproc:
+            from sentikit.training.preparing import check_processes
+
+            check_processes(parts.training, nproc)
+            start_processes(context, nproc, device)
         with _stop_on_signal(context, run.path, together) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
 
-            options = JobOptions(device, threads, resume, stop_requested, interactive)
+            options = JobOptions(device, threads, bool(run.status), stop_requested, interactive)
             finished = run_training(parts, run.path, options)
         if speaks():
             _print_result(finished, as_json)
@@ -82,40 +86,39 @@ def train(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
+    from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.recipe.train_parts import train_parts
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    return train_parts(
-        resolve_recipe(needed_recipe(recipe, registry), settings, registry), registry
-    )
+    name = needed_recipe(recipe, "train", registry)
+    return train_parts(resolve_recipe(name, settings, registry), registry)
 
 
-def _launch(context: click.Context, parts: TrainParts, processes: int, device: str) -> None:
-    """Do the command in several processes and end with their exit code."""
-    from sentikit.devices import check_gpus
-    from sentikit.training.launching import command_arguments, launch
-    from sentikit.training.preparing import check_processes
+def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
+    """Choose the run's folder; only the process that writes has it before its eyes."""
+    from sentikit.processes.launching import job_id, speaks
+    from sentikit.runs.folder import RunFolder, choose_run_folder
 
-    check_processes(parts.training, processes)
-    check_gpus(device, processes)
-    raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
+    if not speaks():
+        return RunFolder(output or RUNS / name)
+    return choose_run_folder(output, name, resume, RUNS, job_id())
 
 
-def _print_plan(parts: Any, as_json: bool) -> None:
+def _print_plan(parts: TrainParts, processes: int, as_json: bool) -> None:
     import json
 
     from sentikit.training.planning import plan_training
 
-    plan = plan_training(parts)
+    plan = plan_training(parts, processes)
     click.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.to_text())
 
 
 @contextmanager
 def _stop_on_signal(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
     """Turn the first Ctrl-C (or SIGTERM) into a saved stop, the second into an immediate one."""
-    from sentikit.training.launching import process_count, speaks
+    from sentikit.processes.launching import process_count, speaks
     from sentikit.training.trainer import Interrupted
 
     stops: list[int] = []
@@ -143,7 +146,7 @@ def _stop_on_signal(context: click.Context, path: Path, together: Together) -> I
 def _resume_advice(context: click.Context, path: Path) -> str:
     import shlex
 
-    from sentikit.training.launching import command_arguments, launched_processes, process_count
+    from sentikit.processes.launching import command_arguments, launched_processes, process_count
 
     words = ["sentikit", *command_arguments(context, ["output", "resume"])]
     launched = launched_processes()

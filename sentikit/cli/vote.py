@@ -11,7 +11,7 @@ from sentikit.cli.options import RUNS, SETTINGS
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.teams.judging import JudgedVote
+    from sentikit.teams.judged import JudgedVote
 
 
 @click.command(
@@ -114,7 +114,7 @@ def _members(
 
 
 def _print(judged: JudgedVote) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.cli.tables import gained, print_sentence, print_table, scored
 
     counted = (
         f"{judged.unanimous / judged.rows:.1%} of {judged.rows:,} texts unanimous, "
@@ -125,10 +125,9 @@ def _print(judged: JudgedVote) -> None:
         click.echo(f"No text has a gold label. {counted}")
         return
     columns = ["", "macro-F1", "95 % interval", "vote gains"]
-    rows = [["vote", f"{own.value:.4f}", f"[{own.low:.4f}, {own.high:.4f}]", ""]]
+    rows = [["vote", *scored(own), ""]]
     for name, single in judged.worth.members.items():
-        gain = judged.worth.gains[name]
-        gained = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-        rows.append([name, f"{single.value:.4f}", f"[{single.low:.4f}, {single.high:.4f}]", gained])
+        rows.append([name, *scored(single), gained(judged.worth.gains[name])])
     print_table("", columns, rows, columns[1:])
-    click.echo(counted)
+    click.echo()
+    print_sentence(counted)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from sentikit.comparing.results import Advice, RunFindings
 
 _LEVEL = 0.05
+#: A difference below this is written as 0.
+_LEVEL_WITH = 0.00005
 
 
 def advise(findings: Sequence[RunFindings], p_to_best: Mapping[str, float]) -> Advice:
@@ -53,7 +55,8 @@ def _best(
     others = [run for run in findings if run is not best]
     runner_up = best_run(others)
     ahead = best.scores.macro_f1 - runner_up.scores.macro_f1
-    evidence = f"it is {ahead:.4f} above {runner_up.name}, p = {_p(p_to_best[runner_up.name])}"
+    above = f"{ahead:.4f} above" if ahead >= _LEVEL_WITH else "level with"
+    evidence = f"it is {above} {runner_up.name}, p = {_p(p_to_best[runner_up.name])}"
     if len(level) == 1:
         whom = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
         return f"Use {_scored(best)}: it is significantly better than {whom} ({evidence})."

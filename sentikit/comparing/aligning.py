@@ -5,34 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sentikit.comparing.aligned import AlignedRun, AlignedRuns
+from sentikit.comparing.truth import (
+    Numbered,
+    Rows,
+    Truth,
+    gold_labels,
+    numbered_in,
+    quoted,
+    sources_of,
+)
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError
 from sentikit.runs.alignment import align, text_occurrences
 from sentikit.runs.reading import ENCODER_SUFFIX
-from sentikit.runs.table import Labelling, RunTable
-
-Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Examples with gold labels from a dataset.
-
-    Attributes:
-        name: of the dataset and split, for messages.
-        examples: with gold labels as class names.
-        classes: of its label scheme.
-    """
-
-    name: str
-    examples: Examples
-    classes: tuple[str, ...]
+from sentikit.runs.table import RunTable
 
 
 def align_runs(
@@ -59,16 +49,16 @@ def align_runs(
     kept = np.flatnonzero(np.all([rows >= 0 for rows in placed], axis=0))
     if not len(kept):
         raise InputError("The runs have no text in common; there is nothing to compare.")
-    numbered = [_numbered(table, classes, base.name) for table in tables]
+    numbered = [numbered_in(table, classes, base.name) for table in tables]
     chosen = [_rows_of(rows, kept, len(table)) for rows, table in zip(placed, tables, strict=True)]
     examples = base.examples if len(kept) == len(base.examples) else base.examples.select(kept)
-    gold = _gold(examples, classes, truth, tables, numbered, chosen)
+    gold = gold_labels(examples, classes, truth, tables, numbered, chosen)
     notes = _notes(base, tables, kept, examples, base.by_id)
     aligned = AlignedRuns(
         classes,
         examples,
         gold,
-        *_sources(examples, tables, chosen),
+        *sources_of(examples, tables, chosen),
         runs=tuple(
             _aligned_run(table, name, found, rows)
             for table, name, found, rows in zip(
@@ -143,17 +133,13 @@ def _different_texts(base: _Reference, table: RunTable, rows: Rows, by_id: bool)
         else (table.examples, int(extra[0]), table.name)
     )
     what = "ids" if by_id else "texts"
-    shown = _shown(here.select([row]).column("id" if by_id else "text")[0])
+    shown = quoted(here.select([row]).column("id" if by_id else "text")[0])
     return InputError(
         f"{table.name} and {base.name} are over different texts: {len(missing):,} of "
         f"{len(base.examples):,} {what} of {base.name} are not in {table.name}, {len(extra):,} of "
         f"{len(table):,} the other way round. The first is row {row + 1} of {owner}, {shown}. "
         "Compare what they share with --intersect."
     )
-
-
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 60 else value[:57] + "…")
 
 
 def _rows_of(rows: Rows, kept: Rows, length: int) -> Rows | None:
@@ -163,134 +149,7 @@ def _rows_of(rows: Rows, kept: Rows, length: int) -> Rows | None:
     return None if same else taken
 
 
-@dataclass(frozen=True)
-class _Numbered:
-    """A run's gold labels and answers in the common classes."""
-
-    gold: Rows
-    answers: Labelling
-    opinion: Labelling | None
-
-
-def _numbered(table: RunTable, classes: tuple[str, ...], reference: str) -> _Numbered:
-    if table.classes == classes:
-        return _Numbered(table.gold, table.answers, table.opinion)
-    if sorted(table.classes) != sorted(classes):
-        raise InputError(
-            f"{table.name} has the classes {', '.join(table.classes)}; {reference} has "
-            f"{', '.join(classes)}. Runs are compared over the same classes."
-        )
-    numbers = np.array([*(classes.index(label) for label in table.classes), -1], np.int64)
-    order = [table.classes.index(label) for label in classes]
-
-    def renumbered(found: Labelling) -> Labelling:
-        shares = None if found.probabilities is None else found.probabilities[:, order]
-        return Labelling(numbers[found.labels], shares)
-
-    opinion = None if table.opinion is None else renumbered(table.opinion)
-    return _Numbered(numbers[table.gold], renumbered(table.answers), opinion)
-
-
-def _taken(values: Rows, rows: Rows | None) -> Rows:
-    return values if rows is None else values[rows]
-
-
-def _gold(
-    examples: Examples,
-    classes: tuple[str, ...],
-    truth: Truth | None,
-    tables: Sequence[RunTable],
-    numbered: Sequence[_Numbered],
-    chosen: Sequence[Rows | None],
-) -> Rows:
-    """Return gold labels from whoever has them, -1 where nobody has.
-
-    Raises:
-        InputError: two of them differ; none has any.
-    """
-    owners: list[tuple[str, Rows]] = []
-    if truth:
-        from sentikit.runs.table import class_numbers
-
-        owners.append((truth.name, class_numbers(_arrow(examples, "label"), classes)))
-    for table, found, rows in zip(tables, numbered, chosen, strict=True):
-        owners.append((table.name, _taken(found.gold, rows)))
-    first_name, gold = owners[0]
-    gold = gold.copy()
-    for name, other in owners[1:]:
-        _refuse_conflict(examples, classes, (first_name, gold), (name, other))
-        if (gold < 0).all():
-            first_name = name
-        np.copyto(gold, other, where=gold < 0)
-    if (gold < 0).all():
-        raise InputError(
-            "No run has gold labels, so none can be scored. Name the data they are of, as "
-            "--dataset merged --split test, or add a column of gold labels to a file."
-        )
-    return gold
-
-
-def _refuse_conflict(
-    examples: Examples,
-    classes: tuple[str, ...],
-    first: tuple[str, Rows],
-    other: tuple[str, Rows],
-) -> None:
-    odd = np.flatnonzero((first[1] >= 0) & (other[1] >= 0) & (first[1] != other[1]))
-    if not len(odd):
-        return
-    row = int(odd[0])
-    text = _shown(examples.select([row]).texts[0] or examples.select([row]).ids[0])
-    raise InputError(
-        f"{first[0]} and {other[0]} have different gold labels for {len(odd):,} of "
-        f"{len(examples):,} texts. The first is row {row + 1}, {text}: "
-        f"{classes[int(first[1][row])]} and {classes[int(other[1][row])]}."
-    )
-
-
-def _arrow(examples: Examples, column: str) -> Any:
-    values = examples.table.column(column)
-    return values if examples.order is None else values.take(examples.order)
-
-
-def _sources(
-    examples: Examples, tables: Sequence[RunTable], chosen: Sequence[Rows | None]
-) -> tuple[tuple[str, ...], Rows]:
-    """Return the names of sources, and each row's, from whoever knows it first."""
-    names: list[str] = []
-    found = np.full(len(examples), -1, np.int64)
-    for own in [
-        examples,
-        *(
-            t.examples if r is None else t.examples.select(r)
-            for t, r in zip(tables, chosen, strict=True)
-        ),
-    ]:
-        if not (found < 0).any():
-            break
-        codes, known = _source_codes(own)
-        for name in known:
-            if name not in names:
-                names.append(name)
-        lookup = np.array([*(names.index(name) for name in known), -1], np.int64)
-        np.copyto(found, lookup[codes], where=found < 0)
-    ordered = sorted(names)
-    lookup = np.array([*(ordered.index(name) for name in names), -1], np.int64)
-    return tuple(ordered), lookup[found]
-
-
-def _source_codes(examples: Examples) -> tuple[Rows, list[str]]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column = _arrow(examples, "source")
-    together = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    encoded = together.dictionary_encode()
-    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    return np.asarray(codes, np.int64), encoded.dictionary.to_pylist()
-
-
-def _aligned_run(table: RunTable, name: str, found: _Numbered, rows: Rows | None) -> AlignedRun:
+def _aligned_run(table: RunTable, name: str, found: Numbered, rows: Rows | None) -> AlignedRun:
     run = AlignedRun(name, table.name, found.answers, found.opinion, table.cost, table.manifest)
     return run if rows is None else run.select(rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sentikit.comparing.aligning import Truth
+from sentikit.comparing.truth import Truth
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sentikit.comparing.aligning import align_runs
-from sentikit.comparing.bootstrap import Resampling
 from sentikit.comparing.choosing import finished_runs, load_truth, read_finished
 from sentikit.comparing.comparison import CompareOptions, Progress, compare_aligned
 from sentikit.comparing.money import Rates
+from sentikit.comparing.resampling import Resampling
 from sentikit.comparing.results import Comparison
 from sentikit.errors import InputError
 from sentikit.registry import Registry

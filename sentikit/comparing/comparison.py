@@ -11,19 +11,13 @@ from numpy.typing import NDArray
 
 from sentikit.comparing.advice import advise, best_run
 from sentikit.comparing.aligned import AlignedRun, AlignedRuns
-from sentikit.comparing.bootstrap import (
-    JointSamples,
-    PairedEstimates,
-    Resampling,
-    estimate_pair,
-    estimate_run,
-    joint_samples,
-    paired_estimates,
-)
+from sentikit.comparing.bootstrap import estimate_run
 from sentikit.comparing.cells import count_cells
 from sentikit.comparing.grouping import group_runs
 from sentikit.comparing.money import Rates, break_even, pareto_front, run_cost
+from sentikit.comparing.pairs import Pairs, adjusted
 from sentikit.comparing.partnership import partnership
+from sentikit.comparing.resampling import Resampling
 from sentikit.comparing.results import (
     CochranQ,
     Comparison,
@@ -31,26 +25,14 @@ from sentikit.comparing.results import (
     Estimates,
     RunFindings,
     SampleSizes,
-    Test,
 )
 from sentikit.comparing.sample_size import ALPHA, POWER, check_delta, sample_size
-from sentikit.comparing.significance import (
-    benjamini_hochberg,
-    cochrans_q,
-    cohens_kappa,
-    contingency,
-    holm,
-    mcnemar,
-    permutation_test,
-)
+from sentikit.comparing.significance import cochrans_q, holm
 from sentikit.errors import InputError, did_you_mean
 from sentikit.scoring import Scores, calibration, score
 
 #: With more runs than this, each is compared to the best instead of to all others.
 MOST_FOR_ALL_PAIRS = 40
-#: So many pairs or more draw rows for all runs at once, where that is the faster way.
-_PAIRS_FOR_JOINT = 20
-_ROWS_FOR_JOINT = 40_000
 
 Progress = Callable[[str, int, int], None]
 
@@ -96,13 +78,13 @@ def compare_aligned(
     findings = [replace(found, on_front=front[found.name]) for found in findings]
     notes = [*aligned.notes, *_remarks(aligned)]
     pairs, note = _pairs(findings, baseline)
-    judged = _Pairs(aligned, options.resampling, len(pairs))
+    judged = Pairs(aligned, options.resampling, len(pairs))
     note += _resolution(len(pairs), options.resampling)
     raw = []
     for number, pair in enumerate(pairs):
         progress("pairs", number, len(pairs))
         raw.append(judged.difference(*pair))
-    differences = _adjusted([found for found, _ in raw])
+    differences = adjusted([found for found, _ in raw])
     errors = [estimates.standard_error for _, estimates in raw]
     return Comparison(
         dataset=aligned.dataset,
@@ -217,92 +199,8 @@ def _resolution(pairs: int, resampling: Resampling) -> list[str]:
     ]
 
 
-class _Pairs:
-    """Compares pairs of runs; where there are many, on rows drawn once for all of them."""
-
-    def __init__(self, aligned: AlignedRuns, resampling: Resampling, pairs: int) -> None:
-        self._aligned, self._resampling = aligned, resampling
-        self._places = {run.name: place for place, run in enumerate(aligned.runs)}
-        together = pairs >= _PAIRS_FOR_JOINT and len(aligned) <= _ROWS_FOR_JOINT
-        self._joint = _joint(aligned, resampling) if together else None
-
-    def difference(self, first: str, second: str) -> tuple[Difference, PairedEstimates]:
-        """Return the difference between two runs, p-values not yet adjusted."""
-        places = self._places[first], self._places[second]
-        labels = [self._aligned.runs[place].answers.labels for place in places]
-        cells = count_cells(self._aligned.gold, labels, len(self._aligned.classes))
-        if self._joint is None:
-            found = estimate_pair(cells, self._resampling)
-        else:
-            f1, accuracies = self._joint.macro_f1, self._joint.accuracy
-            found = paired_estimates(
-                cells,
-                f1[places[1]] - f1[places[0]],
-                accuracies[places[1]] - accuracies[places[0]],
-                self._resampling,
-            )
-        table = contingency(cells)
-        kappa, agreement = cohens_kappa(cells)
-        difference = Difference(
-            first,
-            second,
-            macro_f1=found.macro_f1,
-            accuracy=found.accuracy,
-            contingency=table,
-            mcnemar=_alone(mcnemar(table)),
-            permutation=_alone(permutation_test(cells, self._resampling)),
-            bootstrap=_alone(found.p),
-            kappa=kappa,
-            agreement=agreement,
-        )
-        return difference, found
-
-    def permutation_p(self, first: str, second: str) -> float:
-        """Return the p-value of the permutation test alone."""
-        places = self._places[first], self._places[second]
-        labels = [self._aligned.runs[place].answers.labels for place in places]
-        cells = count_cells(self._aligned.gold, labels, len(self._aligned.classes))
-        return permutation_test(cells, self._resampling)
-
-
-def _joint(aligned: AlignedRuns, resampling: Resampling) -> JointSamples:
-    """Resample rows in an order that hangs on the texts alone, whatever the order of the runs."""
-    order = canonical_order(aligned)
-    labels = [run.answers.labels[order] for run in aligned.runs]
-    return joint_samples(aligned.gold[order], labels, len(aligned.classes), resampling)
-
-
-def canonical_order(aligned: AlignedRuns) -> NDArray[np.int64]:
-    """Return the rows ordered by text, then id, then gold label."""
-    keys = list(
-        zip(aligned.examples.texts, aligned.examples.ids, aligned.gold.tolist(), strict=True)
-    )
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
-
-
-def _alone(p: float) -> Test:
-    return Test(p, p, p)
-
-
-def _adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    """Adjust each test's p-values over the family of all differences."""
-    mcnemars = _family([found.mcnemar for found in differences])
-    permutations = _family([found.permutation for found in differences])
-    bootstraps = _family([found.bootstrap for found in differences])
-    tests = zip(differences, mcnemars, permutations, bootstraps, strict=True)
-    return tuple(
-        replace(found, mcnemar=exact, permutation=permuted, bootstrap=resampled)
-        for found, exact, permuted, resampled in tests
-    )
-
-
-def _family(tests: Sequence[Test]) -> list[Test]:
-    values = [test.p for test in tests]
-    return list(map(Test, values, holm(values), benjamini_hochberg(values)))
-
-
 def _p_to_best(
-    findings: Sequence[RunFindings], differences: Sequence[Difference], judged: _Pairs
+    findings: Sequence[RunFindings], differences: Sequence[Difference], judged: Pairs
 ) -> dict[str, float]:
     """Return each other run's p-value against the best, adjusted over these comparisons alone."""
     best = best_run(findings).name

@@ -16,6 +16,8 @@ from sentikit.comparing.results import BreakEven, RunCost, RunFindings
 #: What a manifest's cost_usd calls the answers, and what is paid once before them.
 _ANSWERS, _PROBING, _ENCODER = "llm", "probing", "encoder"
 _TEAMS = ("cascade", "vote")
+#: Kinds of runs that train a model.
+_LEARNT = ("train", "finetune")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _training(run: AlignedRun, rates: Rates) -> _Known:
 
 def _measured(manifest: Mapping[str, Any], rates: Rates) -> _Known | None:
     seconds = manifest.get("training_seconds")
-    if manifest.get("kind") != "train" or not isinstance(seconds, int | float):
+    if manifest.get("kind") not in _LEARNT or not isinstance(seconds, int | float):
         return None
     if rates.gpu_hour is None:
         return _Known(None, "unknown: give --gpu-rate")
@@ -111,11 +113,14 @@ def _billed(manifest: Mapping[str, Any]) -> list[_Known]:
 
 
 def _of_encoder(manifest: Mapping[str, Any], rates: Rates) -> list[_Known]:
-    """Return what the encoders cost that a prompt shows or a team has: the study adds it."""
+    """Return what was trained for a prompt or a team: encoders, and LLMs that were taught here."""
     billed = _items(manifest, _ENCODER)
-    if billed:
-        return [_Known(usd, "its encoder, as its run says") for usd in billed.values()]
-    return [_of_part(name, own, rates) for name, own in _trained_parts(manifest).items()]
+    known = [_Known(usd, "its encoder, as its run says") for usd in billed.values()]
+    return known + [
+        _of_part(name, own, rates)
+        for name, own in _trained_parts(manifest).items()
+        if not billed or (own or {}).get("kind") == "finetune"
+    ]
 
 
 def _of_part(name: str, manifest: Mapping[str, Any] | None, rates: Rates) -> _Known:
@@ -125,7 +130,8 @@ def _of_part(name: str, manifest: Mapping[str, Any] | None, rates: Rates) -> _Kn
     measured = _measured(manifest, rates) if manifest else None
     if measured is None:
         return _Known(None, f"unknown: what training {name} cost")
-    return _Known(measured.usd, f"its encoder, {measured.basis}")
+    part = "its LLM" if manifest and manifest.get("kind") == "finetune" else "its encoder"
+    return _Known(measured.usd, f"{part}, {measured.basis}")
 
 
 def _trained_parts(
@@ -141,7 +147,7 @@ def _trained_parts(
     for name in _members(manifest.get("recipe") or {}):
         plain = name.removesuffix("#encoder")
         own = _manifest_of(plain)
-        if own is None or own.get("kind") == "train":
+        if own is None or own.get("kind") in _LEARNT:
             found[plain] = own
         elif plain not in above:
             found |= _trained_parts(own, above | {plain})
@@ -152,7 +158,15 @@ def _members(recipe: Mapping[str, Any]) -> list[str]:
     """Return the runs and models that a recipe puts together."""
     strategy, cascade, vote = (recipe.get(key) or {} for key in ("strategy", "cascade", "vote"))
     named = [strategy.get("encoder"), cascade.get("encoder"), cascade.get("llm")]
+    taught = (recipe.get("llm") or {}).get("model")
+    named += [taught] if _taught_here(taught) else []
     return [name for name in [*named, *(vote.get("members") or [])] if isinstance(name, str)]
+
+
+def _taught_here(model: Any) -> bool:
+    """Say whether a model is the run of a fine-tuning that no provider has billed."""
+    own = _manifest_of(model) if isinstance(model, str) else None
+    return bool(own and own.get("kind") == "finetune" and not own.get("cost_usd"))
 
 
 def _manifest_of(name: str) -> Mapping[str, Any] | None:

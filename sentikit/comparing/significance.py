@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.comparing.bootstrap import Resampling
 from sentikit.comparing.cells import Cells, macro_f1, tallies
+from sentikit.comparing.resampling import Purpose, Resampling
 from sentikit.comparing.results import CochranQ
 
-_PERMUTATION = 4
 # What a p-value too small for a double is given as: none is 0.
 _SMALLEST = sys.float_info.min
 
@@ -90,7 +89,7 @@ def _swaps(members: NDArray[np.int64], resampling: Resampling) -> NDArray[np.flo
 @functools.lru_cache(maxsize=256)
 def _uniform(seed: int, resamples: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return uniform numbers, sorted, and the place of each before that."""
-    numbers = np.random.default_rng([seed, _PERMUTATION, cell]).random(resamples)
+    numbers = np.random.default_rng([seed, Purpose.PERMUTATION, cell]).random(resamples)
     order = np.argsort(numbers)
     return order, numbers[order]
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import tempfile
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from sentikit.data.made_ids import MadeIds
+from sentikit.files import disk_errors
 
 SCHEMA = pa.schema(
     [
@@ -33,10 +37,12 @@ class Examples:
             ``source`` (or null).
         order: row numbers into `table`, or None for the table's own order. Choosing and shuffling
             change this alone, so that texts stay where they are, on disk if they came from there.
+        mapped: the files that `table` lies in, where it is on disk.
     """
 
     table: pa.Table
     order: NDArray[np.int64] | None = None
+    mapped: tuple[mmap.mmap, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def from_columns(
@@ -61,11 +67,12 @@ class Examples:
     def concatenate(cls, parts: Sequence[Examples]) -> Examples:
         """Put splits one after the other; nothing is copied."""
         table = pa.concat_tables([part.table for part in parts]) if parts else SCHEMA.empty_table()
+        mapped = tuple(file for part in parts for file in part.mapped)
         if all(part.order is None for part in parts):
-            return cls(table)
+            return cls(table, mapped=mapped)
         starts = np.cumsum([0] + [part.table.num_rows for part in parts])
         orders = [part.row_numbers() + start for part, start in zip(parts, starts, strict=False)]
-        return cls(table, np.concatenate(orders))
+        return cls(table, np.concatenate(orders), mapped)
 
     def __len__(self) -> int:
         return self.table.num_rows if self.order is None else len(self.order)
@@ -79,7 +86,8 @@ class Examples:
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Examples:
         """Return the examples at `rows`, in that order."""
         chosen = np.asarray(rows, dtype=np.int64)
-        return Examples(self.table, chosen if self.order is None else self.order[chosen])
+        order = chosen if self.order is None else self.order[chosen]
+        return replace(self, order=order)
 
     def column(self, name: str) -> list[Any]:
         """Return a whole column as Python values."""
@@ -109,19 +117,53 @@ class Examples:
     def replace_column(self, name: str, values: pa.Array) -> Examples:
         """Return examples with one column changed; `values` are in the table's own order."""
         position = SCHEMA.get_field_index(name)
-        return Examples(self.table.set_column(position, SCHEMA.field(position), values), self.order)
+        return replace(self, table=self.table.set_column(position, SCHEMA.field(position), values))
+
+    def in_order(self) -> Examples:
+        """Return examples whose table is in this split's order; a copy, unless it is already."""
+        return self if self.order is None else Examples(self.table.take(self.order))
+
+    def identified_by_text(self) -> Examples:
+        """Return examples in order, with the ids their texts would get without any of their own."""
+        examples, made = self.in_order(), MadeIds()
+        ids = (made.make(row, text) for row, text in enumerate(examples.values("text")))
+        column = pa.chunked_array([pa.array(ids, pa.string())])
+        return examples.replace_column("id", made.told_apart(column))
 
     def batches(self, rows: int = ROWS_PER_BATCH) -> Iterator[dict[str, list[Any]]]:
         """Yield the columns of up to `rows` examples at a time."""
-        for start in range(0, len(self), rows):
-            if self.order is None:
-                piece = self.table.slice(start, rows)
-            else:
-                piece = self.table.take(self.order[start : start + rows])
+        for piece in self.pieces(rows):
             yield piece.to_pydict()
+
+    def values(self, name: str) -> Iterator[Any]:
+        """Yield a column's values, without a list of them all."""
+        for piece in self.pieces(columns=[name]):
+            yield from piece.column(0).to_pylist()
+
+    def pieces(
+        self, rows: int = ROWS_PER_BATCH, columns: Sequence[str] = SCHEMA.names
+    ) -> Iterator[pa.Table]:
+        """Yield tables of up to `rows` examples; what was read does not stay in memory."""
+        table = self.table.select(columns)
+        for start in range(0, len(self), rows):
+            yield self._piece(table, start, rows)
+            for file in self.mapped:
+                _let_go(file)
+
+    def _piece(self, table: pa.Table, start: int, rows: int) -> pa.Table:
+        if self.order is None:
+            return table.slice(start, rows)
+        wanted = self.order[start : start + rows]
+        # Arrow copies all it takes from: where rows stand in order, that is a few of them.
+        lowest, highest = int(wanted.min()), int(wanted.max())
+        return table.slice(lowest, highest - lowest + 1).take(wanted - lowest)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over ids, texts, labels and sources in order: equal means same data."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for batch in self.batches():
             for row in zip(
@@ -143,7 +185,7 @@ class ExamplesBuilder:
         self._rows: list[tuple[str, str, str | None, str | None]] = []
         self._spool: pa.RecordBatchFileWriter | None = None
         self._file: Any = None
-        self._identify = Identifier()
+        self._made_ids, self._count = MadeIds(), 0
 
     def add(
         self,
@@ -153,21 +195,27 @@ class ExamplesBuilder:
         id: str | None = None,  # noqa: A002 - the word users know
     ) -> None:
         """Add one example; without an id, one is made from its text."""
-        self._rows.append((id if id is not None else self._identify(text), text, label, source))
+        made = id if id is not None else self._made_ids.make(self._count, text)
+        self._rows.append((made, text, label, source))
+        self._count += 1
         if len(self._rows) >= ROWS_PER_BATCH:
             self._flush()
 
     def finish(self) -> Examples:
         """Return the examples, memory-mapped if there are many."""
         if self._spool is None:
-            return Examples(pa.Table.from_batches([_batch(self._rows)], SCHEMA))
+            return self._examples(pa.Table.from_batches([_batch(self._rows)], SCHEMA))
         self._flush()
         self._spool.close()
         self._file.flush()
-        with pa.memory_map(self._file.name) as mapped:
-            table = pa.ipc.open_file(mapped).read_all()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
         self._file.close()
-        return Examples(table)
+        return self._examples(table, mapped)
+
+    def _examples(self, table: pa.Table, *mapped: mmap.mmap) -> Examples:
+        ids = self._made_ids.told_apart(table.column("id"))
+        return Examples(table.set_column(0, SCHEMA.field("id"), ids), mapped=mapped)
 
     def _flush(self) -> None:
         if not self._rows:
@@ -175,32 +223,15 @@ class ExamplesBuilder:
         if self._spool is None:
             self._file = tempfile.NamedTemporaryFile(prefix="sentikit-", suffix=".arrow")  # noqa: SIM115
             self._spool = pa.ipc.new_file(self._file, SCHEMA)
-        self._spool.write_batch(_batch(self._rows))
+        with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
+            self._spool.write_batch(_batch(self._rows))
         self._rows = []
 
 
-def canonical_text(text: str) -> str:
-    """Return what two texts share that differ in nothing but case, Unicode form and white space."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
-
-
-class Identifier:
-    """Makes ids from texts: the same text gets the same id whatever file or hub it came from.
-
-    Case, Unicode form and white space do not count; the second occurrence of a text ends in ``-2``.
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[bytes, int] = {}
-
-    def __call__(self, text: str) -> str:
-        """Return the id of the next occurrence of `text`."""
-        canonical = canonical_text(text)
-        digest = hashlib.sha1(canonical.encode("utf-8", "surrogatepass"), usedforsecurity=False)
-        key = digest.digest()[:8]
-        occurrence = self._seen.get(key, 0) + 1
-        self._seen[key] = occurrence
-        return key.hex() if occurrence == 1 else f"{key.hex()}-{occurrence}"
+def _let_go(file: mmap.mmap) -> None:
+    """Give back the memory that pages of a file take; they are read again when needed."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def _batch(rows: Iterable[tuple[str, str, str | None, str | None]]) -> pa.RecordBatch:

@@ -79,6 +79,8 @@ class OpenedDataset:
     @cached_property
     def _train_and_holdout(self) -> tuple[Examples, Examples]:
         train = self._folded("train", labelled=True)
+        if not self.options.validation_holdout and self.options.sample == 1:
+            return train, train.select([])
         generator = np.random.default_rng(self.options.seed)
         held = self._held_out(train, generator)
         kept = generator.permutation(np.flatnonzero(~held))
@@ -188,7 +190,8 @@ def open_dataset(
     """
     raw = {"name": section} if isinstance(section, str) else section
     dataset, problems = check_dataset(registry or default_registry(), raw)
-    refuse(problems)
+    # Without a recipe around the section, `name:` in front of an unknown name tells nothing.
+    refuse(problems, lambda p: p.message if p.path == ("name",) else str(p))
     assert dataset is not None
     return dataset
 

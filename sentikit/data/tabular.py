@@ -74,7 +74,7 @@ class Rows(ABC):
         """
         for where, values in self._read(columns):
             try:
-                yield where, tuple(map(cell_text, values))
+                yield where, tuple([v if type(v) is str else cell_text(v) for v in values])
             except TypeError as error:
                 odd = next(c for c, v in zip(columns, values, strict=True) if not is_plain(v))
                 raise InputError(

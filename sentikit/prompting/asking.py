@@ -17,6 +17,7 @@ from sentikit.runs.alignment import text_occurrences
 
 if TYPE_CHECKING:
     from sentikit.recipe.prompt_parts import PromptParts
+    from sentikit.recipe.strategy_parts import StrategyParts
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def questions(
         for identifier, text, gold, source in zip(*columns, strict=True):
             given = briefing.of(row, text)
             request = ChatRequest(
-                messages=_messages(parts, given, row),
+                messages=messages_for(parts, given, row),
                 labels=split.classes,
                 temperature=options.temperature,
                 max_tokens=options.max_tokens,
@@ -79,7 +80,7 @@ def label_reader(parts: PromptParts) -> LabelReader:
             label = parts.strategy.parse(answer, labels)
         except Exception as error:
             raise SentikitError(
-                f"The strategy {_name(parts)!r} failed to read {answer[:60]!r}: "
+                f"The strategy {parts.strategy_name!r} failed to read {answer[:60]!r}: "
                 f"{type(error).__name__}: {error}. Repair its plugin."
             ) from error
         return label if label in labels else None
@@ -87,12 +88,13 @@ def label_reader(parts: PromptParts) -> LabelReader:
     return read
 
 
-def _name(parts: PromptParts) -> str:
-    return str(parts.recipe.values.get("strategy", {}).get("name", "zero-shot"))
+def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Message, ...]:
+    """Return the strategy's messages for one row, numbered from 0.
 
-
-def _messages(parts: PromptParts, given: PromptInput, row: int) -> tuple[Message, ...]:
-    name = _name(parts)
+    Raises:
+        SentikitError: the strategy fails, or returns no messages; names the row.
+    """
+    name = parts.strategy_name
     try:
         messages: Any = parts.strategy.messages(given)
     except SentikitError:

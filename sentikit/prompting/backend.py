@@ -7,11 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from sentikit.errors import SentikitError
 from sentikit.parts import Part
 from sentikit.prompting.messages import Message
+
+if TYPE_CHECKING:
+    from sentikit.finetuning.fine_tuner import FineTuner
 
 
 @dataclass(frozen=True)
@@ -178,11 +181,14 @@ class LLMBackend(Part, ABC):
         most_in_flight: how many calls run at once; None lets the core find out.
         in_process: whether it answers in this process, so that no time limit applies.
         any_model: stands for the only model a server has, where `examine` is asked for that.
+        fine_tuner: teaches models for this backend: a subclass of ``sentikit.FineTuner``, or its
+            place as ``"package.module:Class"``; None where there is none.
     """
 
     most_in_flight: ClassVar[int | None] = None
     in_process: ClassVar[bool] = False
     any_model: ClassVar[str] = "?"
+    fine_tuner: ClassVar[str | type[FineTuner] | None] = None
 
     @property
     @abstractmethod

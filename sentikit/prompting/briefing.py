@@ -28,7 +28,7 @@ from sentikit.registry import Registry
 from sentikit.runs.table import Labelling
 
 if TYPE_CHECKING:
-    from sentikit.recipe.prompt_parts import PromptParts
+    from sentikit.recipe.strategy_parts import StrategyParts
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Briefing:
 
 
 def brief(
-    parts: PromptParts,
+    parts: StrategyParts,
     split: Split,
     registry: Registry,
     keep: Path | None = None,
@@ -107,7 +107,7 @@ def _findings(
     return findings
 
 
-def _search(parts: PromptParts, split: Split) -> Search | None:
+def _search(parts: StrategyParts, split: Split) -> Search | None:
     needed, options = parts.strategy.needs().examples, parts.strategy_options.examples
     if needed is None:
         return None

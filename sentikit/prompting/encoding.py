@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifier.prediction import Classifier, batches_by_length, choose_classes
+from sentikit.classifier.batching import batches_by_length
+from sentikit.classifier.classifier import Classifier
+from sentikit.classifier.prediction import choose_classes
 from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError

@@ -24,7 +24,7 @@ from sentikit.registry import Registry
 from sentikit.runs.table import Labelling
 
 if TYPE_CHECKING:
-    from sentikit.classifier.prediction import Classifier
+    from sentikit.classifier.classifier import Classifier
 
 Advance = Callable[[int], object]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sentikit.errors import InputError
 from sentikit.prompting.asking import PromptRow, label_reader, questions
 from sentikit.prompting.briefing import Briefing, brief
+from sentikit.prompting.fine_tuned import missing_run
 from sentikit.prompting.prices import usd
 from sentikit.prompting.requesting.failures import FailureLimit
 from sentikit.prompting.requesting.loop import RequestsInterrupted
@@ -90,6 +91,17 @@ def prompt(
         return _PromptJob(parts, run, split, options, registry or default_registry()).run()
 
 
+def refuse_missing(parts: PromptParts) -> None:
+    """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet.
+
+    Raises:
+        InputError: it is not there; says how to make it.
+    """
+    missing = missing_run(parts.llm.model)
+    if missing:
+        raise InputError(missing)
+
+
 class _PromptJob:
     """The steps of an LLM run, in order."""
 
@@ -119,6 +131,7 @@ class _PromptJob:
     def run(self) -> FinishedPrompting:
         """Ask everything and write everything."""
         log = JsonLinesLog(self.folder.path / run_folder.LOG)
+        refuse_missing(self.parts)
         if self.options.batch:
             needed_batches(self.parts.llm)
         check_backend(self.parts.llm, self.job, RequestReporter(0))

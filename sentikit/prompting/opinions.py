@@ -19,7 +19,7 @@ from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.table import Labelling, RunTable
 
 if TYPE_CHECKING:
-    from sentikit.classifier.prediction import Classifier
+    from sentikit.classifier.classifier import Classifier
 
 
 def opinion_at(labelling: Labelling, row: int, classes: tuple[str, ...]) -> Opinion:

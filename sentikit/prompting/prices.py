@@ -125,6 +125,8 @@ class _Entry(PartSettings):
     most_completion: int | None = Field(None, gt=0)
     ends: date | None = None
     successor: str = ""
+    training_context: int | None = Field(None, gt=0)
+    fine_tunable: bool = True
     fine_tuning_ends: date | None = None
     reasoning: bool = False
     tokenizer: str = ""
@@ -155,6 +157,8 @@ class ModelFacts:
         most_completion: tokens an answer may have, or None.
         ends: the day it is switched off, or None.
         successor: what its provider names instead.
+        training_context: tokens an example to learn may have, or None.
+        fine_tunable: False where it is known that the model cannot be fine-tuned.
         fine_tuning_ends: last day for new fine-tuning jobs, or None.
         reasoning: whether it thinks before it answers.
         tokenizer: its name, or "".
@@ -168,6 +172,8 @@ class ModelFacts:
     most_completion: int | None = None
     ends: date | None = None
     successor: str = ""
+    training_context: int | None = None
+    fine_tunable: bool = True
     fine_tuning_ends: date | None = None
     reasoning: bool = False
     tokenizer: str = ""
@@ -211,6 +217,8 @@ def _facts(name: str, entry: _Entry, as_of: date) -> ModelFacts:
         most_completion=entry.most_completion,
         ends=entry.ends,
         successor=entry.successor,
+        training_context=entry.training_context,
+        fine_tunable=entry.fine_tunable,
         fine_tuning_ends=entry.fine_tuning_ends,
         reasoning=entry.reasoning,
         tokenizer=entry.tokenizer,

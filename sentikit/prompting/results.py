@@ -140,9 +140,14 @@ class ResultWriter:
         }
 
     def _costs(self, items: dict[str, float | None]) -> dict[str, float | None]:
-        """Return USD by item; the encoder that a prompt shows adds what its training cost."""
+        """Return USD by item; the encoder that a prompt shows adds what its training cost.
+
+        So does the fine-tuning of the model.
+        """
         costs = {"llm": _rounded(self.totals.cost)}
         costs |= {name: _rounded(cost) for name, cost in items.items() if cost != 0}
+        if self._parts.fine_tuned and self._parts.fine_tuned.cost is not None:
+            costs |= {"fine_tuning": self._parts.fine_tuned.cost}
         if self._parts.strategy.needs().encoder:
             encoder = encoder_cost(self._parts.strategy_options.encoder)
             costs |= {"encoder": encoder} if encoder else {}

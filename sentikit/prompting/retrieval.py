@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.data.examples import Examples, canonical_text
+from sentikit.data.examples import Examples
+from sentikit.data.made_ids import canonical_text
 from sentikit.errors import InputError
 from sentikit.prompting.strategy import ExamplesNeeded
 

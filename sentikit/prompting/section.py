@@ -55,3 +55,6 @@ class StrategyOptions(PartSettings):
     examples: ExamplesOptions = Field(
         default_factory=ExamplesOptions, description="where examples come from"
     )
+    not_as_trained: bool = Field(
+        False, description="the model was fine-tuned on other messages than these, and it is meant"
+    )

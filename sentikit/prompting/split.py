@@ -10,7 +10,7 @@ import numpy as np
 from sentikit.data.examples import Examples
 
 if TYPE_CHECKING:
-    from sentikit.recipe.prompt_parts import PromptParts
+    from sentikit.recipe.strategy_parts import StrategyParts
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Split:
     name: str
 
 
-def split_to_label(parts: PromptParts, limit: int | None = None) -> Split:
+def split_to_label(parts: StrategyParts, limit: int | None = None) -> Split:
     """Load the split that a recipe asks to label; gold labels may be missing.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sentikit.checking import Problem
+from sentikit.recipe.finetune_parts import check_finetune
 from sentikit.recipe.kinds import check_sections, kind_of
 from sentikit.recipe.prompt_parts import check_prompt
 from sentikit.recipe.resolving import ResolvedRecipe
@@ -13,6 +14,7 @@ from sentikit.registry import Registry
 _CHECKS = {
     "train": lambda recipe, registry: check_train(recipe, registry)[1],
     "prompt": lambda recipe, registry: check_prompt(recipe, registry)[1],
+    "finetune": lambda recipe, registry: check_finetune(recipe, registry)[1],
     "cascade": check_team,
     "vote": check_team,
 }

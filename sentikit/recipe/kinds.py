@@ -8,7 +8,13 @@ from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.recipe.schema import KINDS
 
 #: The command that runs a recipe of each kind.
-COMMANDS = {"train": "train", "prompt": "prompt", "cascade": "cascade", "vote": "vote"}
+COMMANDS = {
+    "train": "train",
+    "prompt": "prompt",
+    "finetune": "gpt-finetune",
+    "cascade": "cascade",
+    "vote": "vote",
+}
 
 
 def kind_of(recipe: ResolvedRecipe) -> str:

@@ -35,6 +35,8 @@ class ResolvedRecipe:
     def describe(self, problem: Problem) -> str:
         """Write a problem with the place the value came from."""
         origin = self.origin(problem.path)
+        if origin == f"--set {dotted(problem.path)}":
+            return f"{origin}: {problem.message}"
         return f"{origin}: {problem}" if origin else f"recipe {self.name}: {problem}"
 
     def to_yaml(self) -> str:

@@ -50,6 +50,27 @@ class PromptRecipe(PartSettings):
     )
 
 
+class FinetuneRecipe(PartSettings):
+    """Teach an LLM: ``kind: finetune``."""
+
+    kind: Literal["finetune"] = "finetune"
+    description: str = Field("", description="one line for the lists")
+    dataset: Section = Field(description="a dataset's name and settings")
+    strategy: Section = Field(
+        default_factory=lambda: {"name": "zero-shot"},
+        description="the prompt strategy whose messages are learnt, and the encoder it listens to",
+    )
+    finetune: Section = Field(
+        description="the LLM backend that teaches (as provider:), its settings, and the splits"
+    )
+    engine: Section | None = Field(
+        None, description="an engine's name and settings, where the provider trains here"
+    )
+    trackers: Annotated[list[Any], BeforeValidator(as_list)] = Field(
+        default_factory=list, description="trackers by name, or with name and settings"
+    )
+
+
 class Tuning(PartSettings):
     """How a cascade's threshold is chosen, on validation."""
 
@@ -127,6 +148,7 @@ class VoteRecipe(PartSettings):
 KINDS: dict[str, type[BaseModel]] = {
     "train": TrainRecipe,
     "prompt": PromptRecipe,
+    "finetune": FinetuneRecipe,
     "cascade": CascadeRecipe,
     "vote": VoteRecipe,
 }

@@ -6,33 +6,17 @@ page's, so that light, dark and print need no second drawing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sentikit.reporting.markup import Markup, element, svg
+from sentikit.reporting.placing import Box, place_names
 from sentikit.reporting.scales import Scale, around, decimals
+from sentikit.reporting.shown import Bar, Mark, Priced, short_name, shown_dollars
+from sentikit.teams.curve import CurvePoint
 
 WIDTH = 360.0
 _LEFT, _RIGHT = 2.0, 358.0
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A value with its interval.
-
-    Attributes:
-        name: what it is of.
-        value: where the mark stands.
-        low: where the interval begins.
-        high: where it ends.
-        stands_out: drawn in the accent colour.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    stands_out: bool = False
 
 
 def forest(title: str, bars: Sequence[Bar], zero: bool = False) -> Markup:
@@ -48,10 +32,12 @@ def forest(title: str, bars: Sequence[Bar], zero: bool = False) -> Markup:
     scale = Scale(*around(ends), _LEFT + 4, _RIGHT - 4)
     bottom = top + row * len(bars)
     parts = [_grid(scale, top, bottom)]
-    if zero:
-        parts.append(_line(scale(0), top, scale(0), bottom, "axis"))
     for number, bar in enumerate(bars):
-        parts.append(_forest_row(bar, scale, top + row * number, zero))
+        own = top + row * number
+        if zero:
+            # Not through the names.
+            parts.append(_line(scale(0), own + 15, scale(0), own + 31, "axis"))
+        parts.append(_forest_row(bar, scale, own, zero))
     return svg(WIDTH, bottom + 22, title, *parts)
 
 
@@ -64,7 +50,7 @@ def _forest_row(bar: Bar, scale: Scale, top: float, signed: bool) -> Markup:
     return element(
         "g",
         element("title", f"{bar.name}: {value}, {bounds}"),
-        _text(_LEFT, top + 12, _short(bar.name, 34), f"name {weight}"),
+        _text(_LEFT, top + 12, short_name(bar.name, 34), f"name {weight}"),
         _text(_RIGHT, top + 12, value, "figure end"),
         _line(scale(bar.low), middle, scale(bar.high), middle, f"interval {tone}"),
         _line(scale(bar.low), middle - 4, scale(bar.low), middle + 4, f"cap {tone}"),
@@ -73,38 +59,30 @@ def _forest_row(bar: Bar, scale: Scale, top: float, signed: bool) -> Markup:
     )
 
 
-@dataclass(frozen=True)
-class Priced:
-    """A run with its cost.
-
-    Attributes:
-        name: of the run.
-        cost: USD, not negative.
-        value: macro-F1.
-        on_front: whether no other is both cheaper and better.
-    """
-
-    name: str
-    cost: float
-    value: float
-    on_front: bool
-
-
 def cost_front(title: str, runs: Sequence[Priced]) -> Markup:
     """Draw macro-F1 against cost, and the front that no run is beyond; costs logarithmic."""
     height, bottom, top, left = 300.0, 262.0, 14.0, 44.0
+    # The best on the front are named first: there may not be room for all.
+    runs = sorted(runs, key=lambda run: (not run.on_front, -run.value))
     least = min((run.cost for run in runs if run.cost > 0), default=1.0)
     # A logarithm knows no 0: what is free stands at the left, a third of the cheapest.
     shown = [max(run.cost, least / 3) for run in runs]
     across = Scale(min(shown) * 0.8, max(shown) * 1.6, left, _RIGHT - 10, logarithmic=True)
     up = Scale(*around([run.value for run in runs], 0.12), bottom, top)
+    dots = [(across(cost), up(run.value)) for cost, run in zip(shown, runs, strict=True)]
+    steps = _steps([dot for dot, run in zip(dots, runs, strict=True) if run.on_front])
+    names = [short_name(run.name, 26) for run in runs]
+    lines = [Box(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in steps]
+    area = Box(left, top - 8, _RIGHT, bottom)
+    spots = place_names(dots, [6.2 * len(name) for name in names], 11.0, lines, area)
     parts = [_cost_axes(across, up, top, bottom, left)]
-    front = sorted((cost, run.value) for cost, run in zip(shown, runs, strict=True) if run.on_front)
-    if len(front) > 1:
-        parts.append(_steps(front, across, up))
-    taken: list[tuple[float, float, float]] = []
-    for cost, run in sorted(zip(shown, runs, strict=True), key=lambda pair: -pair[1].on_front):
-        parts.append(_priced(run, across(cost), up(run.value), taken))
+    parts += [_line(*step, "front") for step in steps]
+    for run, (x, y), name, spot in zip(runs, dots, names, spots, strict=True):
+        tone = "accent" if run.on_front else "plain"
+        title_ = element("title", f"{run.name}: {run.value:.4f} for {shown_dollars(run.cost)}")
+        parts.append(element("circle", title_, cx=x, cy=y, r=5.0, class_=f"dot {tone}"))
+        if spot:
+            parts.append(_text(spot.x, spot.middle + 4, name, f"name {spot.anchor}"))
     return svg(WIDTH, height, title, *parts)
 
 
@@ -114,7 +92,7 @@ def _cost_axes(across: Scale, up: Scale, top: float, bottom: float, left: float)
     lines = [
         *(_line(left, up(tick), _RIGHT, up(tick), "grid") for tick in scores),
         *(_text(left - 6, up(tick) + 4, f"{tick:.{digits}f}", "tick end") for tick in scores),
-        *(_text(across(tick), bottom + 16, _usd(tick), "tick middle") for tick in costs),
+        *(_text(across(tick), bottom + 16, shown_dollars(tick), "tick middle") for tick in costs),
         *(_line(across(tick), bottom, across(tick), bottom + 4, "axis") for tick in costs),
         _line(left, bottom, _RIGHT, bottom, "axis"),
         _text(_RIGHT, bottom + 34, "USD: training, and answers to these texts", "tick end"),
@@ -123,29 +101,12 @@ def _cost_axes(across: Scale, up: Scale, top: float, bottom: float, left: float)
     return element("g", *lines)
 
 
-def _steps(front: Sequence[tuple[float, float]], across: Scale, up: Scale) -> Markup:
-    path = f"M{across(front[0][0]):.1f} {up(front[0][1]):.1f}"
-    path += "".join(f"H{across(cost):.1f}V{up(value):.1f}" for cost, value in front[1:])
-    return element("path", d=path, class_="front")
-
-
-def _priced(run: Priced, x: float, y: float, taken: list[tuple[float, float, float]]) -> Markup:
-    """Draw a run's mark, and its name unless that would cover another."""
-    tone = "accent" if run.on_front else "plain"
-    title = element("title", f"{run.name}: {run.value:.4f} for {_usd(run.cost)}")
-    mark = element("circle", cx=x, cy=y, r=5.0, class_=f"dot {tone}")
-    name = _short(run.name, 26)
-    width, to_left = 6.2 * len(name), x > WIDTH * 0.55
-    start = x - 8 - width if to_left else x + 8
-    for shift in (4.0, -8.0, 16.0):
-        box = (start, start + width, y + shift)
-        free = all(abs(box[2] - b[2]) > 11 or box[1] < b[0] or box[0] > b[1] for b in taken)
-        if free and start > 40:
-            taken.append(box)
-            anchor = "name end" if to_left else "name"
-            where = x - 8 if to_left else x + 8
-            return element("g", title, mark, _text(where, y + shift, name, anchor))
-    return element("g", title, mark)
+def _steps(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
+    """Return the lines of the front through its dots, cheapest first: along, then up."""
+    ordered, lines = sorted(dots), []
+    for (x, y), (to_x, to_y) in itertools.pairwise(ordered):
+        lines += [(x, y, to_x, y), (to_x, y, to_x, to_y)]
+    return lines
 
 
 def confusion(title: str, confusion_counts: Mapping[str, Mapping[str, int]]) -> Markup:
@@ -157,10 +118,10 @@ def confusion(title: str, confusion_counts: Mapping[str, Mapping[str, int]]) -> 
     parts = [_text(left, 10, "answered", "tick"), _text(_LEFT, top - 6, "gold", "tick")]
     for column, name in enumerate(answers):
         x = left + size * (column + 0.5)
-        parts.append(_text(x, top - 6, _short(name, 10), "tick middle"))
+        parts.append(_text(x, top - 6, short_name(name, 10), "tick middle"))
     for number, name in enumerate(gold):
         y = top + size * number
-        parts.append(_text(_LEFT, y + size / 2 + 4, _short(name, 10), "tick"))
+        parts.append(_text(_LEFT, y + size / 2 + 4, short_name(name, 10), "tick"))
         counts = [confusion_counts[name].get(answer, 0) for answer in answers]
         parts += _confusion_row(counts, number, left, y, size)
     return svg(left + size * len(answers) + 4, top + size * len(gold) + 4, title, *parts)
@@ -204,7 +165,7 @@ def source_bars(title: str, bars: Sequence[Bar]) -> Markup:
             element(
                 "g",
                 element("title", f"{bar.name}: {bar.value:.4f}, {bar.low:.4f} to {bar.high:.4f}"),
-                _text(_LEFT, y + 12, _short(bar.name, 36), "name"),
+                _text(_LEFT, y + 12, short_name(bar.name, 36), "name"),
                 _text(_RIGHT, y + 12, f"{bar.value:.4f}", "figure end"),
                 element(
                     "rect",
@@ -221,27 +182,8 @@ def source_bars(title: str, bars: Sequence[Bar]) -> Markup:
     return svg(WIDTH, bottom + 22, title, *parts)
 
 
-@dataclass(frozen=True)
-class Point:
-    """A point of a curve, with where its value lies."""
-
-    share: float
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A point to name on a curve."""
-
-    name: str
-    share: float
-    value: float
-
-
 def cascade_curve(
-    title: str, points: Sequence[Point], marks: Sequence[Mark], whole_cost: float | None
+    title: str, points: Sequence[CurvePoint], marks: Sequence[Mark], whole_cost: float | None
 ) -> Markup:
     """Draw macro-F1 against the share of texts sent to the LLM.
 
@@ -257,7 +199,7 @@ def cascade_curve(
     up = Scale(*around(values, 0.12), bottom, top)
     upper = [f"{across(p.share):.1f},{up(p.high):.1f}" for p in points]
     lower = [f"{across(p.share):.1f},{up(p.low):.1f}" for p in reversed(points)]
-    line = " ".join(f"{across(p.share):.1f},{up(p.value):.1f}" for p in points)
+    line = " ".join(f"{across(p.share):.1f},{up(p.macro_f1):.1f}" for p in points)
     parts = [
         _curve_axes(across, up, top, bottom, whole_cost),
         element("polygon", points=" ".join(upper + lower), class_="band"),
@@ -285,14 +227,14 @@ def _curve_axes(
     if whole_cost is not None:
         caption += ", and USD for 1,000 texts"
         for share in shares:
-            cost = _usd(share * whole_cost)
+            cost = shown_dollars(share * whole_cost)
             parts.append(_text(across(share), bottom + 30, cost, _place(across(share))))
     below = 34 if whole_cost is None else 48
     return element("g", *parts, _text(_RIGHT, bottom + below, caption, "tick end"))
 
 
 def _mark(mark: Mark, x: float, y: float, top: float, bottom: float) -> Markup:
-    name = _short(mark.name, 40)
+    name = short_name(mark.name, 40)
     place = "end" if x > WIDTH * 0.66 else "middle" if x > WIDTH * 0.34 else ""
     shift = {"end": 4.0, "middle": 0.0, "": -4.0}[place]
     below = y < top + 30
@@ -300,7 +242,7 @@ def _mark(mark: Mark, x: float, y: float, top: float, bottom: float) -> Markup:
         "g",
         element("title", f"{mark.name}: {mark.value:.4f} at {mark.share:.1%} of the calls"),
         element("circle", cx=x, cy=y, r=5.0, class_="dot second"),
-        _text(x + shift, y + (18 if below else -10), f"{name} {mark.value:.4f}", f"name {place}"),
+        _text(x + shift, y + (18 if below else -10), name, f"name {place}"),
     )
 
 
@@ -359,18 +301,3 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
 
 def _text(x: float, y: float, text: str, kind: str) -> Markup:
     return element("text", text, x=x, y=y, class_=kind.strip())
-
-
-def _short(name: str, most: int) -> str:
-    """Cut a name in the middle: runs differ at both ends."""
-    if len(name) <= most:
-        return name
-    return f"{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}"
-
-
-def _usd(amount: float) -> str:
-    if amount == 0:
-        return "$0"
-    if amount >= 100:
-        return f"${amount:,.0f}"
-    return f"${amount:.2f}".removesuffix(".00") if amount >= 1 else f"${amount:.2g}"

@@ -15,7 +15,7 @@ from sentikit.reporting import sections
 from sentikit.reporting.disagreements import find_disagreements, to_script
 from sentikit.reporting.markup import Markup, element, escaped, joined
 from sentikit.runs.manifest import now
-from sentikit.teams.judging import JudgedCascade
+from sentikit.teams.judged import JudgedCascade
 
 
 def write_report(comparison: Comparison, path: Path, cascade: JudgedCascade | None = None) -> None:
@@ -60,12 +60,14 @@ def _blocks(comparison: Comparison, cascade: JudgedCascade | None) -> list[tuple
     blocks.append(("intervals", "How sure", sections.forest_plots(comparison)))
     if comparison.differences:
         blocks.append(("differences", "Differences", sections.differences_table(comparison)))
+    if partners := sections.partnerships(comparison):
+        blocks.append(("partners", "LLM and encoder", partners))
     blocks.append(("cost", "Cost", sections.cost_front(comparison)))
     if cascade is not None and cascade.curve:
         blocks.append(("cascade", "Cascade", sections.cascade_curve(cascade)))
     blocks.append(("confusion", "Confusion", sections.confusion_matrices(comparison)))
     if comparison.sources:
-        blocks.append(("sources", "By source", sections.source_bars(comparison)))
+        blocks.append(("sources", "By source", sections.sources(comparison)))
     diagrams = sections.reliability_diagrams(comparison)
     if diagrams:
         blocks.append(("calibration", "Calibration", diagrams))

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sentikit.comparing.results import Comparison, Difference, Estimate, RunFindings
+from sentikit.comparing.results import Comparison, Difference, RunFindings
 from sentikit.reporting import charts
 from sentikit.reporting.disagreements import Disagreements
 from sentikit.reporting.markup import Markup, element, joined
-from sentikit.teams.judging import JudgedCascade
+from sentikit.reporting.shown import (
+    MOST_DIFFERENCES,
+    MOST_PANELS,
+    by_score,
+    calibrated_runs,
+    curve_marks,
+    difference_bars,
+    priced_runs,
+    score_bars,
+    shown_threshold,
+    source_bars,
+)
+from sentikit.teams.judged import JudgedCascade
 
-#: With more runs, charts that take a panel each show the best ones alone.
-MOST_PANELS = 12
-_MOST_DIFFERENCES = 24
 _MOST_BREAK_EVENS = 5
-
-
-def by_score(comparison: Comparison) -> list[RunFindings]:
-    """Return the runs, best macro-F1 first."""
-    return sorted(comparison.runs, key=lambda run: -run.scores.macro_f1)
 
 
 def runs_table(comparison: Comparison) -> Markup:
@@ -62,7 +66,7 @@ def differences_table(comparison: Comparison) -> Markup:
         f"{len(rows):,} differences; resampled ones come from {comparison.resamples:,} resamples.",
         class_="caption",
     )
-    if len(rows) <= _MOST_DIFFERENCES:
+    if len(rows) <= MOST_DIFFERENCES:
         return joined(table, note)
     summary = element("summary", f"Show all {len(rows):,} differences")
     return element("details", summary, table, note)
@@ -84,16 +88,9 @@ def _difference_row(found: Difference) -> Markup:
 
 def forest_plots(comparison: Comparison) -> Markup:
     """Return intervals of all scores, and of the differences to the baseline or between few."""
-    bars = [
-        _bar(run.name, run.estimates.macro_f1, run.name == comparison.advice.run)
-        for run in by_score(comparison)
-    ]
-    figures = [_figure(charts.forest("Macro-F1 of all runs", bars), "Macro-F1")]
-    if 0 < len(comparison.differences) <= _MOST_DIFFERENCES:
-        differences = [
-            _bar(_pair(found, comparison.baseline), found.macro_f1, _is_clear(found))
-            for found in comparison.differences
-        ]
+    scores = charts.forest("Macro-F1 of all runs", score_bars(comparison))
+    figures = [_figure(scores, "Macro-F1")]
+    if differences := difference_bars(comparison):
         caption = "Differences of macro-F1"
         if comparison.baseline:
             caption += f" to {comparison.baseline}"
@@ -104,14 +101,10 @@ def forest_plots(comparison: Comparison) -> Markup:
 
 def cost_front(comparison: Comparison) -> Markup:
     """Return macro-F1 against cost, or what is missing for it."""
-    priced = [
-        charts.Priced(run.name, run.cost.total, run.scores.macro_f1, bool(run.on_front))
-        for run in comparison.runs
-        if run.cost.total is not None
-    ]
+    priced = priced_runs(comparison)
     missing = len(comparison.runs) - len(priced)
     if not priced:
-        return element("p", "What the runs cost is not known, so there is no front to draw.")
+        return element("p", _unknown_costs(comparison))
     caption = "Filled in colour: no other run is both cheaper and better."
     if missing:
         caption += f" {missing} of the runs have no known cost and are left out."
@@ -129,6 +122,46 @@ def cost_front(comparison: Comparison) -> Markup:
     return _panels([_figure(drawn, caption), element("ul", *items) if items else ""])
 
 
+def _unknown_costs(comparison: Comparison) -> str:
+    if all(run.cost.per_1000 is None for run in comparison.runs):
+        return (
+            "What the runs cost is not known, so there is no front to draw. --training-cost and "
+            "--inference-cost of sentikit compare say it."
+        )
+    return (
+        "What answers cost is known, but of no run what its training cost as well, so there is no "
+        "front to draw. --training-cost of sentikit compare says it."
+    )
+
+
+def partnerships(comparison: Comparison) -> Markup:
+    """Return how LLMs use the encoder's opinion that they were shown; nothing where none was."""
+    heads = ["", "follows", "where it is right", "where it is wrong", "gap", "changed to right"]
+    heads.append("changed to wrong")
+    rows = []
+    for run in comparison.runs:
+        own = run.partnership
+        if own is None:
+            continue
+        follows = [own.follow_rate, own.follow_rate_right, own.follow_rate_wrong]
+        cells = [*follows, own.discrimination_gap]
+        for changed in own.changed or (None,):
+            name = element("th", run.name)
+            if changed:
+                against = element("span", f" against {changed.against}", class_="muted")
+                name = element("th", run.name, against)
+            counts = (changed.right, changed.wrong) if changed else (None, None)
+            shown = [*map(_share, cells), *("—" if n is None else f"{n:,}" for n in counts)]
+            rows.append(element("tr", name, *(element("td", cell) for cell in shown)))
+    note = "How often the LLM answers the label that the encoder proposed, and what that changed."
+    table = _table(heads, rows, "How LLMs use their encoder")
+    return joined(table, element("p", note, class_="caption")) if rows else Markup()
+
+
+def _share(value: float | None) -> str:
+    return "—" if value is None else f"{value:.1%}"
+
+
 def confusion_matrices(comparison: Comparison) -> Markup:
     """Return a confusion matrix for each of the best runs."""
     figures = [
@@ -138,40 +171,36 @@ def confusion_matrices(comparison: Comparison) -> Markup:
     return joined(_panels(figures, "small"), _left_out(comparison))
 
 
-def source_bars(comparison: Comparison) -> Markup:
+def sources(comparison: Comparison) -> Markup:
     """Return the scores by source, a panel each."""
-    best = by_score(comparison)[:MOST_PANELS]
-    figures = []
-    for source, examples in comparison.sources.items():
-        bars = [
-            _bar(run.name, run.estimates_by_source[source].macro_f1, run.name == best[0].name)
-            for run in best
-        ]
-        drawn = charts.source_bars(f"Macro-F1 on {source}", bars)
-        figures.append(_figure(drawn, f"{source}, {examples:,} texts"))
+    figures = [
+        _figure(
+            charts.source_bars(f"Macro-F1 on {source}", source_bars(comparison, source)),
+            f"{source}, {examples:,} texts",
+        )
+        for source, examples in comparison.sources.items()
+    ]
     return joined(_panels(figures), _left_out(comparison))
 
 
 def reliability_diagrams(comparison: Comparison) -> Markup:
     """Return how confidence and accuracy agree, for runs with probabilities."""
-    figures: list[Markup] = []
-    for run in by_score(comparison):
-        known = run.scores.calibration
-        if known is not None and len(figures) < MOST_PANELS:
-            drawn = charts.reliability(f"Reliability of {run.name}", known.bins)
-            figures.append(_figure(drawn, f"{run.name}, ECE {known.ece:.3f}"))
+    figures = [
+        _figure(
+            charts.reliability(f"Reliability of {name}", known.bins), f"{name}, ECE {known.ece:.3f}"
+        )
+        for name, known in calibrated_runs(comparison).items()
+    ]
     return _panels(figures, "small") if figures else Markup()
 
 
 def cascade_curve(cascade: JudgedCascade) -> Markup:
     """Return the curve of a cascade with the threshold in use."""
-    points = [charts.Point(p.share, p.macro_f1, p.low, p.high) for p in cascade.curve]
-    marks = []
-    if cascade.worth.macro_f1 is not None:
-        value = cascade.worth.macro_f1.value
-        marks.append(charts.Mark(f"at {_threshold(cascade.threshold)}", cascade.share, value))
     drawn = charts.cascade_curve(
-        "Macro-F1 against the share of texts sent to the LLM", points, marks, cascade.llm_cost
+        "Macro-F1 against the share of texts sent to the LLM",
+        cascade.curve,
+        curve_marks(cascade),
+        cascade.llm_cost,
     )
     names = list(cascade.worth.members)
     caption = f"Left: {names[0]} alone. Right: {names[1]} alone. Band: 95 % intervals."
@@ -179,7 +208,7 @@ def cascade_curve(cascade: JudgedCascade) -> Markup:
         element(
             "p",
             f"The encoder answers where its top probability is at least "
-            f"{_threshold(cascade.threshold)}; the LLM answers the other ",
+            f"{shown_threshold(cascade.threshold)}; the LLM answers the other ",
             element("strong", f"{cascade.share:.1%}"),
             f" of {cascade.rows:,} texts. {cascade.explanation}",
         ),
@@ -190,7 +219,7 @@ def cascade_curve(cascade: JudgedCascade) -> Markup:
         facts.append(
             element(
                 "p",
-                f"Best in hindsight: {best.macro_f1:.4f} at {_threshold(best.threshold)} with "
+                f"Best in hindsight: {best.macro_f1:.4f} at {shown_threshold(best.threshold)} with "
                 f"{best.share:.1%} of the calls. New texts will do a little worse.",
                 class_="caption",
             )
@@ -204,7 +233,7 @@ def _gain(name: str, cascade: JudgedCascade) -> Markup:
     return element(
         "li",
         element("strong", f"{gain.value:+.4f}"),
-        f" [{gain.low:+.4f}, {gain.high:+.4f}] against {name}",
+        f" [{gain.percentile.low:+.4f}, {gain.percentile.high:+.4f}] against {name}",
     )
 
 
@@ -280,23 +309,6 @@ def _left_out(comparison: Comparison) -> Markup:
         return Markup()
     shown = f"The {MOST_PANELS} best of {len(comparison.runs)} runs."
     return element("p", shown, class_="caption")
-
-
-def _bar(name: str, estimate: Estimate, stands_out: bool) -> charts.Bar:
-    bounds = estimate.percentile
-    return charts.Bar(name, estimate.value, bounds.low, bounds.high, stands_out)
-
-
-def _pair(found: Difference, baseline: str | None) -> str:
-    return found.second if found.first == baseline else f"{found.first} → {found.second}"
-
-
-def _is_clear(found: Difference) -> bool:
-    return found.macro_f1.percentile.low > 0 or found.macro_f1.percentile.high < 0
-
-
-def _threshold(value: float) -> str:
-    return "above 1" if value > 1 else f"{value:.3g}"
 
 
 def _p(value: float) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentikit.data.examples import Examples, canonical_text
+from sentikit.data.examples import Examples
+from sentikit.data.made_ids import canonical_text
 from sentikit.errors import InputError
 
 Rows = NDArray[np.int64]
@@ -31,7 +31,7 @@ def align(wanted: Examples, recorded: Examples, by_id_alone: bool = False) -> Ro
     """
     if by_id_alone:
         return _match_in_turn(wanted, recorded, [_id_hashes])
-    if len(wanted) == len(recorded) and _texts(wanted).equals(_texts(recorded)):
+    if len(wanted) == len(recorded) and _same_texts(wanted, recorded):
         return np.arange(len(wanted), dtype=np.int64)
     return _match_in_turn(wanted, recorded, [_hashes, _text_hashes, _canonical_hashes])
 
@@ -112,9 +112,9 @@ def _occurrences(codes: Rows) -> Rows:
     return occurrences
 
 
-def _texts(examples: Examples) -> pa.ChunkedArray:
-    column = examples.table.column("text")
-    return column if examples.order is None else column.take(pa.array(examples.order))
+def _same_texts(wanted: Examples, recorded: Examples) -> bool:
+    pairs = zip(wanted.pieces(), recorded.pieces(), strict=True)
+    return all(one.column("text").equals(other.column("text")) for one, other in pairs)
 
 
 def _hashed(examples: Examples, key: Callable[[dict[str, list[Any]]], Iterable[Hashable]]) -> Rows:

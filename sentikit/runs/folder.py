@@ -94,8 +94,10 @@ class RunFolder:
                 self.path.rmdir()
 
 
-def choose_run_folder(output: Path | None, name: str, resume: bool, root: Path) -> RunFolder:
-    """Return the folder a command should work in.
+def choose_run_folder(
+    output: Path | None, name: str, resume: bool, root: Path, job: str | None = None
+) -> RunFolder:
+    """Return the folder a command should work in; it holds a run if that is to be gone on with.
 
     Without `output` it is ``root/name``, or with a number behind it where that is taken.
 
@@ -104,12 +106,16 @@ def choose_run_folder(output: Path | None, name: str, resume: bool, root: Path) 
         name: the recipe's name.
         resume: go on with an unfinished run.
         root: where runs live, usually ``runs``.
+        job: of the launcher; its own unfinished run is gone on with unasked.
 
     Raises:
         InputError: the folder holds something already, or there is nothing to resume.
     """
     if resume:
         return _resumable(output or _newest(root, name))
+    for path in [output] if output else _unfinished(root, name):
+        if job is not None and _is_of_job(RunFolder(path), job):
+            return RunFolder(path)
     path = output or _free(root, name)
     run = RunFolder(path)
     if path.is_file():
@@ -140,14 +146,22 @@ def _free(root: Path, name: str) -> Path:
 
 def _newest(root: Path, name: str) -> Path:
     """Return the unfinished run of a recipe that was touched last."""
-    candidates = [path for path in [root / name, *root.glob(f"{name}-*")] if path.is_dir()]
-    unfinished = [path for path in candidates if RunFolder(path).status not in ("", FINISHED)]
+    unfinished = _unfinished(root, name)
     if not unfinished:
         raise InputError(
             f"There is no unfinished run of {name!r} under {root}/. Name it with --output, or "
             "leave --resume out."
         )
     return max(unfinished, key=lambda path: (path / MANIFEST).stat().st_mtime)
+
+
+def _unfinished(root: Path, name: str) -> list[Path]:
+    candidates = [path for path in [root / name, *root.glob(f"{name}-*")] if path.is_dir()]
+    return [path for path in candidates if RunFolder(path).status not in ("", FINISHED)]
+
+
+def _is_of_job(run: RunFolder, job: str) -> bool:
+    return run.status not in ("", FINISHED) and run.manifest.get("job") == job
 
 
 class JsonLinesLog:
@@ -181,7 +195,8 @@ class JsonLinesLog:
         kept = [
             line
             for line, record in whole
-            if record["step"] <= step and (record["kind"] != "epoch" or record["epoch"] <= epochs)
+            if record.get("step", 0) <= step
+            and (record["kind"] != "epoch" or record["epoch"] <= epochs)
         ]
         write_text(self._path, "".join(kept))
 

@@ -55,7 +55,7 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
         raise InputError(f"{path} is not a run: it has no {MANIFEST}. See: sentikit runs list")
     manifest = read_json(path / MANIFEST)
     metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
-    overall = metrics["overall"] if metrics else {}
+    overall = metrics.get("overall", {}) if metrics else {}
     summary = RunSummary(
         path=str(path),
         kind=str(manifest.get("kind", "")),

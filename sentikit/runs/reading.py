@@ -64,6 +64,11 @@ def _read(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> Ru
         raise InputError(f"{name} is a run; columns are named for results files alone.")
     if not (path / MANIFEST).is_file():
         raise InputError(f"{name} is not a run: it has no {MANIFEST}. See: sentikit runs list")
+    if RunFolder(path).manifest.get("kind") == "finetune":
+        raise InputError(
+            f"{name} is a fine-tuned model and labelled no text. Let it: sentikit prompt --set "
+            f"llm.model={name}, with a prompt recipe."
+        )
     if not (path / PREDICTIONS).is_file():
         raise InputError(
             f"{name} has no predictions yet: it is {RunFolder(path).status or 'not finished'}. "

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sentikit.errors import InputError
 from sentikit.runs.table import Labelling
 from sentikit.scoring import confusion_counts, macro_f1
-from sentikit.teams.resampling import Cells, confusions, interval
 
 Goal = Literal["f1", "calls", "cost"]
 #: A threshold that no probability reaches: every text goes to the LLM.
@@ -24,7 +23,6 @@ EVERYTHING = 1.01
 #: The confidence of an encoder that gave no label or no probabilities: below every threshold.
 UNSURE = -1.0
 FOLDS = 5
-CURVE_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,6 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class CurvePoint(Operation):
-    """A cascade at one threshold, and where its macro-F1 lies with 95 % confidence."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Aim:
     """What a threshold is chosen for.
 
@@ -123,7 +113,7 @@ def cascade_labels(rows: Routed, threshold: float) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class _Cuts:
+class Cuts:
     """The cascade at every threshold that makes a difference, fewest calls first; as columns."""
 
     thresholds: NDArray[np.float64]
@@ -148,11 +138,12 @@ class _Cuts:
 
 def operations(rows: Routed) -> list[Operation]:
     """Return the cascade at every threshold that makes a difference, fewest calls first."""
-    cuts = _all_cuts(rows)
+    cuts = all_cuts(rows)
     return [cuts.at(place) for place in range(len(cuts.calls))]
 
 
-def _all_cuts(rows: Routed) -> _Cuts:
+def all_cuts(rows: Routed) -> Cuts:
+    """Return the cascade at every threshold that makes a difference, as columns."""
     order, ends, thresholds = _cuts(rows.confidence)
     width = rows.classes + 1
     moved = np.zeros((len(rows) + 1, rows.classes * width), np.int32)
@@ -163,7 +154,7 @@ def _all_cuts(rows: Routed) -> _Cuts:
     np.cumsum(moved, axis=0, out=moved)
     encoder_alone = confusion_counts(rows.gold, rows.encoder, rows.classes)
     counts = moved[ends].reshape(-1, rows.classes, width) + encoder_alone
-    return _Cuts(thresholds, ends, macro_f1(counts), _costs(rows, order, ends), len(rows))
+    return Cuts(thresholds, ends, macro_f1(counts), _costs(rows, order, ends), len(rows))
 
 
 def operation_at(rows: Routed, threshold: float) -> Operation:
@@ -175,36 +166,13 @@ def operation_at(rows: Routed, threshold: float) -> Operation:
     return Operation(threshold, int(asked.sum()), float(asked.mean()), f1, cost)
 
 
-def curve(
-    rows: Routed, resamples: int, seed: int = 0, steps: int = CURVE_STEPS
-) -> list[CurvePoint]:
-    """Return macro-F1 against share of calls and cost, in about `steps` even steps of calls.
-
-    The first point is the encoder alone (as far as it answers), the last the LLM alone. All
-    points are drawn on the same resamples of the texts.
-    """
-    every = _all_cuts(rows)
-    shares = every.calls / every.rows
-    wanted = np.linspace(shares[0], 1.0, steps + 1)
-    right = np.clip(np.searchsorted(shares, wanted), 1, max(1, len(shares) - 1))
-    nearer = wanted - shares[right - 1] <= shares[np.minimum(right, len(shares) - 1)] - wanted
-    chosen = np.unique(np.where(nearer, right - 1, np.minimum(right, len(shares) - 1)))
-    points = [every.at(int(place)) for place in chosen]
-    drawn = _resampled_curve(rows, [point.threshold for point in points], resamples, seed)
-    intervals = [interval(p.macro_f1, drawn[:, i]) for i, p in enumerate(points)]
-    return [
-        CurvePoint(**point.__dict__, low=bounds.low, high=bounds.high)
-        for point, bounds in zip(points, intervals, strict=True)
-    ]
-
-
 def choose(rows: Routed, aim: Aim) -> Operation:
     """Return the threshold with the best macro-F1 within the aim; among equals, fewest calls.
 
     Raises:
         InputError: no threshold is within the target, or the LLM's cost is unknown.
     """
-    possible = _all_cuts(rows)
+    possible = all_cuts(rows)
     if aim.goal == "cost" and possible.cost is None:
         raise InputError(
             "What the LLM costs is not known, so no threshold can be chosen for a cost. Give its "
@@ -301,28 +269,3 @@ def _costs(
         return None
     spent = np.concatenate([[0.0], np.cumsum(rows.cost[order])])[ends]
     return np.asarray(spent / len(rows) * 1000)
-
-
-def _resampled_curve(
-    rows: Routed, thresholds: Sequence[float], resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """Return macro-F1 of each resample at each threshold, (resamples, thresholds)."""
-    # The bin of a row is the first threshold at which it is sent.
-    bins = np.searchsorted(np.array(thresholds), rows.confidence, side="right")
-    cells = Cells.of(bins, rows.gold, rows.encoder, rows.llm)
-    bin_of, gold, encoder, llm = cells.columns.T
-    starts = np.searchsorted(bin_of, np.arange(len(thresholds)))
-    drawn = []
-    for weights in cells.resamples(resamples, seed, width=2):
-        total = confusions(weights, gold, encoder, rows.classes).astype(np.int64)
-        scores = np.empty((len(weights), len(thresholds)))
-        ends = np.append(starts[1:], len(bin_of))
-        for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            if end > start:
-                piece = slice(int(start), int(end))
-                part = weights[:, piece]
-                total += confusions(part, gold[piece], llm[piece], rows.classes)
-                total -= confusions(part, gold[piece], encoder[piece], rows.classes)
-            scores[:, number] = macro_f1(total)
-        drawn.append(scores)
-    return np.concatenate(drawn)

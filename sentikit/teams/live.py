@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentikit.checking import refuse
 from sentikit.errors import InputError
 from sentikit.prompting.findings import find_out
-from sentikit.prompting.job import PromptOptions, prompt
+from sentikit.prompting.job import PromptOptions, prompt, refuse_missing
 from sentikit.prompting.opinions import recorded_opinion
 from sentikit.prompting.section import StrategyOptions
 from sentikit.prompting.split import Split, split_to_label
@@ -29,8 +29,10 @@ from sentikit.runs.manifest import command_line, now
 from sentikit.runs.reading import read_run
 from sentikit.runs.table import Labelling, RunTable, class_numbers
 from sentikit.teams.cascade import Aim, Routed, choose, confidence, sent
-from sentikit.teams.judging import CascadeChoice, JudgedCascade, judge_answers
+from sentikit.teams.judged import JudgedCascade
+from sentikit.teams.judging import judge_answers
 from sentikit.teams.members import gather
+from sentikit.teams.thresholds import CascadeChoice
 from sentikit.teams.writing import write_cascade
 
 #: The LLM's own runs inside a cascade's folder.
@@ -122,7 +124,9 @@ def _llm_parts(settings: CascadeRecipe, registry: Registry) -> PromptParts:
     values = resolved.values | {"split": settings.split}
     if settings.dataset is not None:
         values |= {"dataset": settings.dataset}
-    return prompt_parts(resolve_values(values, resolved.name, settings.cascade.llm), registry)
+    parts = prompt_parts(resolve_values(values, resolved.name, settings.cascade.llm), registry)
+    refuse_missing(parts)
+    return parts
 
 
 class _LiveCascade:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sentikit.comparing.compare import compare
+from sentikit.comparing.results import Comparison
+from sentikit.errors import InputError
 from sentikit.runs.reading import read_run
 from sentikit.runs.table import RunTable
 from sentikit.teams.cascade import Aim, Goal
-from sentikit.teams.judging import (
-    CascadeChoice,
-    JudgedCascade,
-    JudgedVote,
-    judge_cascade,
-    judge_vote,
-)
+from sentikit.teams.judged import JudgedCascade, JudgedVote
+from sentikit.teams.judging import judge_cascade, judge_vote
 from sentikit.teams.members import Team, gather
+from sentikit.teams.thresholds import CascadeChoice
 from sentikit.teams.vote import Ties
+from sentikit.teams.writing import cascade_table
 
 #: A run's folder, a results file, PATH#encoder, or rows read already.
 Recorded = str | Path | RunTable
@@ -51,6 +51,25 @@ def cascade(
     tuning = _team(tune) if tune else None
     choice = CascadeChoice(threshold, tuning, Aim(goal, target), llm_cost)
     return judge_cascade(_team([encoder, llm]), choice)
+
+
+def compare_cascade(judged: JudgedCascade, llm_cost: float | None = None) -> Comparison:
+    """Compare a cascade to its two members, as for a report.
+
+    Args:
+        judged: the cascade.
+        llm_cost: USD for 1,000 texts, where the LLM's run does not say.
+
+    Raises:
+        InputError: no text has a gold label.
+    """
+    if not len(judged.team.scored):
+        raise InputError("No text has a gold label; there is nothing a report could show.")
+    costs = {}
+    if llm_cost is not None and judged.cost is not None:
+        costs = {judged.llm: llm_cost, "cascade": judged.cost}
+    runs = [cascade_table(judged.team, judged), *judged.team.members]
+    return compare(runs, inference_cost=costs)
 
 
 def vote(runs: Sequence[Recorded], ties: Ties = "first") -> JudgedVote:

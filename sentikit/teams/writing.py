@@ -18,7 +18,7 @@ from sentikit.runs.folder import RunFolder
 from sentikit.runs.manifest import command_line, describe_split, now, versions
 from sentikit.runs.table import Labelling, RunTable
 from sentikit.scoring import calibration
-from sentikit.teams.judging import JudgedCascade, JudgedVote, Worth
+from sentikit.teams.judged import JudgedCascade, JudgedVote, Worth
 from sentikit.teams.members import Team
 
 #: The whole judgement, curve included, beside the run's metrics.

@@ -30,6 +30,7 @@ from sentikit.testing.commands import check_command
 from sentikit.testing.datasets import check_dataset
 from sentikit.testing.encoders import check_encoder
 from sentikit.testing.engines import check_engine
+from sentikit.testing.fine_tuners import check_fine_tuner
 from sentikit.testing.formats import check_format, check_result_format
 from sentikit.testing.heads import check_head
 from sentikit.testing.parts import check_part
@@ -43,6 +44,7 @@ __all__ = [
     "check_dataset",
     "check_encoder",
     "check_engine",
+    "check_fine_tuner",
     "check_format",
     "check_head",
     "check_llm_backend",

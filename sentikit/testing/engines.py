@@ -61,7 +61,24 @@ def _check_exchange(engine: Engine) -> None:
     value = {"stop": False, "name": "film", "numbers": [1, 2.5, None]}
     received = engine.broadcast(value if rank == 0 else None)
     require(received == value, f"broadcast() must return what process 0 has, not {received!r}.")
+    _check_broadcast_tensors(engine)
     require(engine.speaks == (rank == 0), "process 0, and it alone, must speak.")
+
+
+def _check_broadcast_tensors(engine: Engine) -> None:
+    import torch
+
+    sent = {
+        "weights": torch.tensor([[0.5, -1.0]]),
+        "step": torch.tensor(3.0),
+        "counts": torch.tensor([1, 2]),
+    }
+    received = engine.broadcast_tensors(sent if engine.rank == 0 else {})
+    alike = received.keys() == sent.keys() and all(
+        received[name].dtype == tensor.dtype and received[name].equal(tensor)
+        for name, tensor in sent.items()
+    )
+    require(alike, f"broadcast_tensors() must return what process 0 has, not {received}.")
 
 
 def _check_training(
@@ -102,8 +119,8 @@ def _check_carried_over(
     other.start(device)
     copied = tiny_training(other, training.plan.optimizer.name, seed=7)
     other.prepare(copied.model, copied.groups, copied.plan)
-    other.load_weights(_on_every_process(engine, weights))
-    other.load_optimizer_state(_on_every_process(engine, state))
+    other.load_weights(engine.broadcast_tensors(weights))
+    other.load_optimizer_state(engine.broadcast_tensors(state))
     _same(engine, other.weights(), weights, "load_weights(weights())", 0.0)
     _same(engine, other.optimizer_state(), state, "load_optimizer_state(optimizer_state())", 0.0)
     for each in (engine, other):
@@ -165,15 +182,3 @@ def _same(
         require(difference <= tolerance, f"{where} is off by {difference:.3g}.")
         floating = tensor.is_floating_point()
         require(not floating or tensor.dtype == torch.float32, f"{where} is {tensor.dtype}.")
-
-
-def _on_every_process(engine: Engine, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Hand the speaking process's tensors to all, as a checkpoint's file does."""
-    import torch
-
-    plain = {name: (str(t.dtype)[6:], t.tolist()) for name, t in tensors.items()}
-    received = engine.broadcast(plain)
-    return {
-        name: torch.tensor(values, dtype=getattr(torch, kind))
-        for name, (kind, values) in received.items()
-    }

@@ -14,9 +14,11 @@ from typing import Any
 from sentikit.devices import find_hardware
 from sentikit.discovery import PluginSource, installed_plugins
 from sentikit.errors import SentikitError, did_you_mean
+from sentikit.finetuning.choosing import fine_tuner_of
 from sentikit.registration import Registration
 from sentikit.registry import PluginReport, Registry, disabled_plugins
 from sentikit.testing.commands import check_command
+from sentikit.testing.fine_tuners import check_fine_tuner_class
 from sentikit.testing.kinds import PART_CHECKS
 from sentikit.testing.parts import check_settings_class, needs_settings, require
 from sentikit.testing.recipes import check_recipe
@@ -160,6 +162,10 @@ def _check(
     rules = PART_CHECKS[registration.hook]
     part_class = registration.load()
     check_settings_class(part_class, rules.core_keys)
+    if registration.hook == "register_llm_backends":
+        teacher = fine_tuner_of(part_class)
+        if teacher is not None:
+            check_fine_tuner_class(teacher)
     if settings is None and (not rules.harmless or needs_settings(part_class)):
         return False
     if registration.hook == "register_engines" and not part_class.suits(find_hardware()):

@@ -8,14 +8,12 @@ needs saving, and a checkpoint fits any number of processes.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifier.saving import replace_folder
 from sentikit.errors import InputError
-from sentikit.files import disk_errors, read_json, write_json
+from sentikit.files import disk_errors, folder_writer, read_json, write_json
 from sentikit.weights import read_weights, write_weights
 
 if TYPE_CHECKING:
@@ -37,7 +35,8 @@ class TrainingState:
         step: optimizer steps done.
         best_value: best value of the watched metric, or None.
         best_epoch: the epoch (from 1) it belongs to, or 0.
-        stale_epochs: epochs since then.
+        highest_macro_f1: on validation so far, whichever metric is watched.
+        stale_epochs: epochs since the best one.
         plateau_factor: what reduce_on_plateau has made of the rate.
         plateau_best: the value reduce_on_plateau compares with, or None.
         plateau_stale: evaluations since then.
@@ -55,6 +54,7 @@ class TrainingState:
     step: int = 0
     best_value: float | None = None
     best_epoch: int = 0
+    highest_macro_f1: float = 0.0
     stale_epochs: int = 0
     plateau_factor: float = 1.0
     plateau_best: float | None = None
@@ -90,16 +90,10 @@ class CheckpointFolder:
             SentikitError: the disk is full or refuses; earlier checkpoints stay.
         """
         target = self.folder / f"{_PREFIX}{checkpoint.state.step:09d}"
-        with disk_errors(target):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=self.folder))
-            try:
-                write_weights(temporary / _WEIGHTS, checkpoint.weights)
-                write_weights(temporary / _OPTIMIZER, checkpoint.optimizer)
-                write_json(temporary / _STATE, asdict(checkpoint.state))
-                replace_folder(temporary, target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        with folder_writer(target) as temporary:
+            write_weights(temporary / _WEIGHTS, checkpoint.weights)
+            write_weights(temporary / _OPTIMIZER, checkpoint.optimizer)
+            write_json(temporary / _STATE, asdict(checkpoint.state))
         for old in self._found()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 

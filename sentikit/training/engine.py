@@ -8,7 +8,7 @@ a checkpoint fits any engine, any ZeRO stage and any number of processes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sentikit.parts import Part
+from sentikit.training.memory import MemoryNeed, ModelSize, replicated
 
 if TYPE_CHECKING:
     import torch
@@ -127,6 +128,20 @@ class Engine(Part, ABC):
     @abstractmethod
     def broadcast(self, value: Any) -> Any:
         """Return the JSON-like value that process 0 has."""
+
+    @abstractmethod
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return, on the CPU, the tensors by name that process 0 has; what others give is ignored.
+
+        Only process 0 reads checkpoints: the machines of a job may share no disk.
+        """
+
+    def memory(self, size: ModelSize, processes: int) -> dict[str, MemoryNeed]:
+        """Return what one of the processes would need, by the engine's ways to spread the state.
+
+        Asked by ``--dry-run``, before `start`.
+        """
+        return {"every process": replicated(size)}
 
     def remarks(self) -> list[str]:
         """Return what the user should know of how the steps run; asked once, after `prepare`."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentikit.classifier.prediction import BATCH_LIMITS, autocast, batches_by_length
+from sentikit.classifier.batching import BATCH_LIMITS, batches_by_length
+from sentikit.devices import autocast
 from sentikit.training.evaluation import exchange_rows
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sentikit.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from sentikit.training.settings import TrainingSettings
+    from sentikit.training.settings import LoopSettings
 
 #: Command, what it takes, and what it does; the settings it changes come back in `Decision`.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -102,7 +102,7 @@ class EpochDialogue:
         return command in ("continue", "quit")
 
 
-def changed_settings(settings: TrainingSettings, changes: dict[str, float]) -> TrainingSettings:
+def changed_settings(settings: LoopSettings, changes: dict[str, float]) -> LoopSettings:
     """Return settings with what the user changed; the learning rate is kept apart, see Trainer."""
     stopping: dict[str, Any] = {k: changes[k] for k in ("tolerance", "target") if k in changes}
     if "patience" in changes:

@@ -16,7 +16,8 @@ from sentikit.classifier.prediction import softmax
 from sentikit.classifier.saving import ModelDescription, save_model
 from sentikit.classifier.tokenizing import TokenizedTexts
 from sentikit.data.examples import Examples
-from sentikit.devices import choose_precision, half_precision_pays, set_threads
+from sentikit.devices import choose_precision, set_threads
+from sentikit.processes.launching import job_id
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
 from sentikit.runs.manifest import command_line, describe_split, now, versions
@@ -26,16 +27,18 @@ from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.evaluation import shared_logits
 from sentikit.training.frozen import EmbeddedTexts, HeadOnly, embed
 from sentikit.training.interactive import EpochDialogue
-from sentikit.training.objective import Objective, class_weights
+from sentikit.training.objective import CrossEntropy, class_weights
 from sentikit.training.parameter_groups import freeze, parameter_groups
 from sentikit.training.preparing import (
     Splits,
     build_model,
+    check_alike,
     load_splits,
     run_identity,
     step_plan,
     tokenize_examples,
 )
+from sentikit.training.remarks import remarks
 from sentikit.training.reporting import (
     ConsoleJournal,
     SilentJournal,
@@ -44,7 +47,7 @@ from sentikit.training.reporting import (
     read_line,
     tell,
 )
-from sentikit.training.trainer import Labelled, Trainer, check_plan
+from sentikit.training.trainer import Labelled, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -102,10 +105,12 @@ def train(parts: TrainParts, path: Path, options: JobOptions) -> FinishedTrainin
     parts.engine.start(options.device)
     try:
         splits = load_splits(parts)
+        identity = run_identity(parts.recipe.values, splits)
+        check_alike(parts.engine, identity)
         run = RunFolder(path)
         lock = run.locked() if parts.engine.speaks else contextlib.nullcontext()
         with lock:
-            return _Job(parts, run, splits, options).run()
+            return _Job(parts, run, splits, identity, options).run()
     finally:
         parts.engine.finish()
 
@@ -114,9 +119,15 @@ class _Job:
     """The steps of a training run, in order."""
 
     def __init__(
-        self, parts: TrainParts, run: RunFolder, splits: Splits, options: JobOptions
+        self,
+        parts: TrainParts,
+        run: RunFolder,
+        splits: Splits,
+        identity: str,
+        options: JobOptions,
     ) -> None:
         self.parts, self.folder, self.splits, self.options = parts, run, splits, options
+        self.identity = identity
         self.engine = parts.engine
         self.classes = parts.dataset.scheme.classes
         self.checkpoints = CheckpointFolder(
@@ -131,12 +142,12 @@ class _Job:
         tokenizer = self.parts.encoder.load_tokenizer()
         model = build_model(self.parts, len(self.classes))
         trainer = self._trainer(model, tokenizer)
-        remarks = [*check_plan(trainer), *precision_remarks(trainer), *self.engine.remarks()]
+        notes = list(remarks(trainer))
         state = self._state(trainer)
         self._begin(trainer, state)
         with self._statuses(), self._journal(state) as trainer.journal:
-            for remark in remarks:
-                trainer.journal.say(remark)
+            for note in notes:
+                trainer.journal.say(note)
             if state.step:
                 trainer.journal.say(f"Going on after step {state.step:,}.")
             finished = self._finish(trainer.run(state), tokenizer, model)
@@ -148,7 +159,7 @@ class _Job:
         freeze(model, training.finetune_layers)
         groups = parameter_groups(model, training)
         precision = choose_precision(training.precision, self.engine.device)
-        plan = step_plan(self.parts, self.engine, precision)
+        plan = step_plan(training, self.engine, precision)
         self.inputs = {
             name: tokenize_examples(examples, tokenizer, self.parts.encoder_options.max_length)
             for name, examples in self.splits.items()
@@ -164,7 +175,7 @@ class _Job:
             train=train,
             validation=self._labelled("validation", self.splits.validation),
             classes=self.classes,
-            objective=Objective(train.gold, weights, training.label_smoothing),
+            objective=CrossEntropy(train.gold, weights, training.label_smoothing),
             checkpoints=self.checkpoints,
             journal=SilentJournal(),
             stop_requested=self.options.stop_requested,
@@ -186,9 +197,9 @@ class _Job:
         return HeadOnly(model.head)
 
     def _state(self, trainer: Trainer) -> TrainingState:
-        identity = run_identity(self.parts.recipe.values, self.splits)
-        checkpoint = self.checkpoints.latest(identity) if self.options.resume else None
-        return trainer.restore(checkpoint) if checkpoint else TrainingState(identity)
+        wanted = self.options.resume and self.engine.speaks
+        checkpoint = self.checkpoints.latest(self.identity) if wanted else None
+        return trainer.restore(checkpoint) or TrainingState(self.identity)
 
     def _begin(self, trainer: Trainer, state: TrainingState) -> None:
         """Write what is known before the first step."""
@@ -196,8 +207,10 @@ class _Job:
             return
         self.log.keep(state.step, state.epoch)
         if not self.options.resume:
-            self.folder.write_recipe(self.parts.recipe.to_yaml())
-            self.folder.update_manifest(kind="train", started=now())
+            self.folder.update_manifest(
+                kind="train", started=now(), status=run_folder.RUNNING, job=job_id()
+            )
+        self.folder.write_recipe(self.parts.recipe.to_yaml())
         prints = {
             name: describe_split(
                 self.parts.dataset_for(name).name, name, len(examples), examples.fingerprint()
@@ -206,6 +219,7 @@ class _Job:
         }
         self.folder.update_manifest(
             status=run_folder.RUNNING,
+            job=job_id(),
             recipe=self.parts.recipe.values,
             command=command_line(),
             seed=self.parts.training.seed,
@@ -266,7 +280,7 @@ class _Job:
         return FinishedTraining(self.folder.path, state, results, split)
 
     def _labelled(self, split: str, examples: Examples) -> Labelled:
-        gold = self.parts.dataset.scheme.numbers(examples.labels)
+        gold = self.parts.dataset.scheme.numbers(examples.values("label"))
         return Labelled(self.inputs[split], gold)
 
     def _temperature(self, logits: NDArray[np.float32]) -> float:
@@ -302,13 +316,3 @@ class _Job:
             cost_usd={},
         )
         self.checkpoints.clear()
-
-
-def precision_remarks(trainer: Trainer) -> Iterator[str]:
-    """Yield a warning where half precision was asked for and is slower."""
-    device = trainer.engine.device
-    if trainer.plan.precision == "bf16" and not half_precision_pays(device):
-        yield (
-            "training.precision bf16 is several times slower than fp32 on this device; "
-            "auto chooses fp32 here."
-        )

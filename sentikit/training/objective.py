@@ -1,9 +1,9 @@
-"""The loss: cross-entropy with label smoothing and class weights, the same however it is shared."""
+"""The loss, the same however it is shared: cross-entropy with label smoothing, class weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,29 @@ from sentikit.errors import InputError, did_you_mean
 from sentikit.training.batches import MicroBatch, Rows
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
+class Objective(Protocol):
+    """What training minimises."""
+
+    def total_weight(self, batch: Rows) -> float:
+        """Return what a whole batch's loss is divided by."""
+
+    def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
+        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean.
+
+        Args:
+            logits: what the model made of the rows, float32.
+            micro_batch: the rows, and which count.
+            total_weight: of the whole batch, over all processes.
+        """
+
+
 @dataclass(frozen=True)
-class Objective:
-    """What training minimises.
+class CrossEntropy:
+    """Cross-entropy of a classifier's logits.
 
     Attributes:
         gold: class number of every training example.
@@ -41,19 +58,26 @@ class Objective:
             micro_batch: the rows, and which count.
             total_weight: of the whole batch, over all processes.
         """
-        import torch
         from torch.nn import functional
 
-        gold = torch.from_numpy(self.gold[micro_batch.rows]).to(logits.device)
         losses = functional.cross_entropy(
             logits,
-            gold,
-            weight=torch.from_numpy(self.class_weights).to(logits.device),
+            _moved(self.gold[micro_batch.rows], logits.device),
+            weight=_moved(self.class_weights, logits.device),
             label_smoothing=self.label_smoothing,
             reduction="none",
         )
-        counted = torch.from_numpy(micro_batch.weights).to(logits.device)
-        return (losses * counted).sum() / total_weight
+        return (losses * _moved(micro_batch.weights, logits.device)).sum() / total_weight
+
+
+def _moved(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Copy an array to the device, without waiting until a GPU has done all it was given."""
+    import torch
+
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def class_weights(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sentikit.parts import PartSettings
 
@@ -19,7 +19,15 @@ Positive = Annotated[float, Field(gt=0)]
 class _OptimizerSettings(PartSettings):
     """An optimizer of torch.optim; its arguments bear torch's names."""
 
+    _always: ClassVar[int] = 1
+
     name: str
+
+    @property
+    def moments(self) -> int:
+        """Numbers kept for each parameter."""
+        options = ("momentum", "centered", "amsgrad")
+        return self._always + sum(bool(getattr(self, option, False)) for option in options)
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         """Build the optimizer over parameter groups that carry their own lr and weight decay.
@@ -41,6 +49,7 @@ class _OptimizerSettings(PartSettings):
 class AdamW(_OptimizerSettings):
     """https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html."""
 
+    _always: ClassVar[int] = 2
     name: Literal["adamw"] = "adamw"
     betas: tuple[Share, Share] = (0.9, 0.999)
     eps: Positive = 1e-8
@@ -50,6 +59,7 @@ class AdamW(_OptimizerSettings):
 class Adam(_OptimizerSettings):
     """https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html."""
 
+    _always: ClassVar[int] = 2
     name: Literal["adam"] = "adam"
     betas: tuple[Share, Share] = (0.9, 0.999)
     eps: Positive = 1e-8
@@ -59,10 +69,17 @@ class Adam(_OptimizerSettings):
 class SGD(_OptimizerSettings):
     """https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html."""
 
+    _always: ClassVar[int] = 0
     name: Literal["sgd"] = "sgd"
     momentum: Share = 0.0
     dampening: float = 0.0
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> SGD:
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError("nesterov needs a momentum above 0 and a dampening of 0")
+        return self
 
 
 class Adagrad(_OptimizerSettings):

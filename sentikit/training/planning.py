@@ -8,33 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sentikit.classifier.model import SentimentModel
 from sentikit.errors import InputError, SentikitError
 from sentikit.training.batches import steps_per_epoch
+from sentikit.training.memory import MemoryNeed, ModelSize
 from sentikit.training.parameter_groups import freeze, parameter_groups
 
 if TYPE_CHECKING:
     from sentikit.recipe.train_parts import TrainParts
 
 _MIB = 2**20
-
-
-@dataclass(frozen=True)
-class MemoryEstimate:
-    """Bytes a training process needs, activations left out.
-
-    Attributes:
-        weights: all parameters in float32.
-        gradients: of the trained parameters, float32.
-        optimizer: two float32 moments of each trained parameter (one for sgd with momentum and the
-            like would be less; this is Adam's).
-    """
-
-    weights: int
-    gradients: int
-    optimizer: int
-
-    @property
-    def total(self) -> int:
-        """The sum."""
-        return self.weights + self.gradients + self.optimizer
 
 
 @dataclass(frozen=True)
@@ -50,7 +30,8 @@ class TrainingPlan:
         parameters: of the whole model.
         trained_parameters: those that are not frozen.
         groups: name, parameters, base rate and weight decay of each optimizer group.
-        memory: estimate for one process of the engine torch.
+        processes: how many would share the work.
+        memory: what one of them needs, by the engine's ways to spread the state.
     """
 
     recipe: str
@@ -61,7 +42,8 @@ class TrainingPlan:
     parameters: int
     trained_parameters: int
     groups: tuple[dict[str, Any], ...]
-    memory: MemoryEstimate
+    processes: int
+    memory: dict[str, MemoryNeed]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -77,12 +59,10 @@ class TrainingPlan:
             lines.append(
                 f"steps           {self.total_steps:,} ({self.steps_per_epoch:,} an epoch)"
             )
-        memory = self.memory
         lines += [
             f"parameters      {self.parameters:,}, {self.trained_parameters:,} of them trained",
-            f"memory          {memory.total / _MIB:,.0f} MiB and activations "
-            f"(weights {memory.weights / _MIB:,.0f}, gradients {memory.gradients / _MIB:,.0f}, "
-            f"optimizer {memory.optimizer / _MIB:,.0f})",
+            f"memory          of one of {self.processes} processes, activations left out",
+            *(_memory_line(name, need) for name, need in self.memory.items()),
             "Nothing was written.",
         ]
         return "\n".join(lines)
@@ -93,8 +73,20 @@ def _split_line(name: str, labels: dict[str, int]) -> str:
     return f"{name:<15} {sum(labels.values()):,} ({by_label})"
 
 
-def plan_training(parts: TrainParts) -> TrainingPlan:
+def _memory_line(name: str, need: MemoryNeed) -> str:
+    items = ("weights", "gradients", "optimizer", "buffers")
+    spelled = ", ".join(
+        f"{item} {getattr(need, item) / _MIB:,.0f}" for item in items if getattr(need, item)
+    )
+    return f"  {name:<13} {need.total / _MIB:>7,.0f} MiB ({spelled})"
+
+
+def plan_training(parts: TrainParts, processes: int = 1) -> TrainingPlan:
     """Plan a run from its parts; weights are never loaded, the model is built without memory.
+
+    Args:
+        parts: of the recipe.
+        processes: how many would share the work.
 
     Raises:
         InputError: the recipe's freezing or layer decay does not fit the encoder.
@@ -125,7 +117,10 @@ def plan_training(parts: TrainParts) -> TrainingPlan:
             }
             for group in groups
         ),
-        memory=MemoryEstimate(4 * parameters, 4 * trained, 8 * trained),
+        processes=processes,
+        memory=parts.engine.memory(
+            ModelSize(parameters, trained, parts.training.optimizer.moments), processes
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,14 @@ from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError
 from sentikit.training.engine import StepPlan
+from sentikit.training.settings import CHANGEABLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.recipe.train_parts import TrainParts
     from sentikit.training.engine import Engine
-    from sentikit.training.settings import TrainingSettings
+    from sentikit.training.settings import LoopSettings
 
 #: Texts and word pieces a process passes forward at once where the recipe leaves it open.
 _MICRO_BATCH = {"cpu": (32, 4096), "cuda": (1024, 16_384), "mps": (64, 4096)}
@@ -51,7 +53,7 @@ def load_splits(parts: TrainParts) -> Splits:
             "choose the best epoch by. Set dataset.validation_holdout, as 10% or 500."
         )
     train = parts.dataset.split("train")
-    present = set(train.labels)
+    present = set(train.values("label"))
     if len(present) < 2:
         raise InputError(
             f"The training split of {parts.dataset.name!r} has only the class "
@@ -60,6 +62,19 @@ def load_splits(parts: TrainParts) -> Splits:
     judged = parts.dataset_for("test")
     test = judged.split("test") if "test" in judged.splits else None
     return Splits(train, parts.dataset_for("validation").split("validation"), test)
+
+
+def check_alike(engine: Engine, identity: str) -> None:
+    """Refuse processes that would train on other data than the first: machines may differ.
+
+    Raises:
+        InputError: this process is one of them.
+    """
+    if engine.broadcast(identity) != identity:
+        raise InputError(
+            f"{socket.gethostname()}: the data or the recipe of process {engine.rank} are not "
+            "those of process 0. Give every machine the same files and start the same command."
+        )
 
 
 def tokenize_examples(
@@ -84,14 +99,15 @@ def build_model(parts: TrainParts, classes: int) -> SentimentModel:
     return SentimentModel(backbone, head, parts.head_options.pooling)
 
 
-def step_plan(parts: TrainParts, engine: Engine, precision: str) -> StepPlan:
+def step_plan(
+    training: LoopSettings, engine: Engine, precision: str, section: str = "training"
+) -> StepPlan:
     """Decide how a batch is cut.
 
     Raises:
         InputError: more processes than texts in a batch.
     """
-    training = parts.training
-    check_processes(training, engine.processes)
+    check_processes(training, engine.processes, section)
     share = -(-training.batch_size // engine.processes)
     rows, tokens = _MICRO_BATCH[engine.device.type]
     return StepPlan(
@@ -104,15 +120,20 @@ def step_plan(parts: TrainParts, engine: Engine, precision: str) -> StepPlan:
     )
 
 
-def check_processes(training: TrainingSettings, processes: int) -> None:
+def check_processes(training: LoopSettings, processes: int, section: str = "training") -> None:
     """Refuse more processes than texts in a batch.
+
+    Args:
+        training: the settings.
+        processes: how many there are.
+        section: where the settings stand in the recipe.
 
     Raises:
         InputError: there are more.
     """
     if processes > training.batch_size:
         raise InputError(
-            f"training.batch_size is {training.batch_size}, fewer than the {processes} "
+            f"{section}.batch_size is {training.batch_size}, fewer than the {processes} "
             "processes. Raise it or start fewer processes."
         )
 
@@ -123,16 +144,7 @@ def run_identity(values: Mapping[str, Any], splits: Splits) -> str:
     How often to save, how steps run and when to stop may change.
     """
     fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
-    changeable = (
-        "checkpoints",
-        "early_stopping",
-        "log_every",
-        "micro_batch_size",
-        "micro_batch_tokens",
-        "prefetch",
-        "workers",
-    )
-    training = {k: v for k, v in values.get("training", {}).items() if k not in changeable}
+    training = {k: v for k, v in values.get("training", {}).items() if k not in CHANGEABLE}
     prints = {name: examples.fingerprint() for name, examples in splits.items()}
     text = json.dumps([fixed, training, prints], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

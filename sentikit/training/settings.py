@@ -1,8 +1,8 @@
-"""The training section of a recipe."""
+"""How to train: the training section of a recipe, and what every other training shares with it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -49,8 +49,15 @@ class Checkpoints(PartSettings):
     keep: int = Field(1, ge=1, description="checkpoints kept; older ones are removed")
 
 
-class TrainingSettings(PartSettings):
-    """How to train. Sizes count texts, rates are per optimizer step."""
+#: Settings that may change when a run is resumed: how often to save, how steps run, when to stop.
+CHANGEABLE = frozenset(
+    "checkpoints early_stopping log_every micro_batch_size micro_batch_tokens prefetch "
+    "workers".split()
+)
+
+
+class LoopSettings(PartSettings):
+    """How a model is trained, whatever it is. Sizes count texts, rates are per optimizer step."""
 
     epochs: int = Field(3, ge=1, description="passes over the training split")
     batch_size: int = Field(
@@ -62,26 +69,14 @@ class TrainingSettings(PartSettings):
     micro_batch_tokens: int | None = Field(
         None, ge=8, description="word pieces per forward pass and process; null: what fits easily"
     )
-    lr: float = Field(5e-5, gt=0, description="learning rate of the encoder's top layer")
-    head_lr: float | None = Field(None, gt=0, description="learning rate of the head; null: lr")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="each layer's rate is this times that of the layer above"
-    )
-    finetune_layers: Annotated[int, Field(ge=1)] | Literal["all", "none"] = Field(
-        "all", description="all, none (train only the head), or how many of the last layers"
-    )
+    lr: float = Field(5e-5, gt=0, description="learning rate")
     optimizer: Optimizer = Field(default_factory=AdamW, description="name and own arguments")
     weight_decay: float = Field(0.01, ge=0, description="decoupled for adamw, L2 for the others")
-    decay_biases: bool = Field(False, description="decay biases and norms as well")
     schedule: Schedule = Field(default_factory=Linear, description="name and own arguments")
     warmup: float = Field(
         0.1, ge=0, description="steps of rising rate: a count, or a share of all steps below 1"
     )
     clip_norm: float | None = Field(1.0, gt=0, description="gradient norm limit; null: none")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all classes")
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
-        "none", description="none, balanced (inverse frequency), or class: weight"
-    )
     early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
     checkpoints: Checkpoints = Field(default_factory=Checkpoints)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
@@ -96,11 +91,33 @@ class TrainingSettings(PartSettings):
     )
     seed: int = Field(42, ge=0, description="decides initial weights, data order and dropout")
 
+    def deciding(self) -> dict[str, Any]:
+        """Return, as JSON values, all settings but those that may change on a resume."""
+        return self.model_dump(mode="json", exclude=set(CHANGEABLE))
+
     @model_validator(mode="after")
-    def _fits_batch(self) -> TrainingSettings:
+    def _fits_batch(self) -> Self:
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"micro_batch_size {self.micro_batch_size} does not divide "
                 f"batch_size {self.batch_size}"
             )
         return self
+
+
+class TrainingSettings(LoopSettings):
+    """How to train an encoder with its head."""
+
+    lr: float = Field(5e-5, gt=0, description="learning rate of the encoder's top layer")
+    head_lr: float | None = Field(None, gt=0, description="learning rate of the head; null: lr")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each layer's rate is this times that of the layer above"
+    )
+    finetune_layers: Annotated[int, Field(ge=1)] | Literal["all", "none"] = Field(
+        "all", description="all, none (train only the head), or how many of the last layers"
+    )
+    decay_biases: bool = Field(False, description="decay biases and norms as well")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all classes")
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none", description="none, balanced (inverse frequency), or class: weight"
+    )

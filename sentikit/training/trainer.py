@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.classifier.prediction import softmax
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import SentikitError
 from sentikit.scoring import Scores, score
 from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share, steps_per_epoch
 from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sentikit.training.engine import Engine, StepPlan
     from sentikit.training.objective import Objective
     from sentikit.training.parameter_groups import ParameterGroup
-    from sentikit.training.settings import TrainingSettings
+    from sentikit.training.settings import LoopSettings
 
 
 class Journal(Protocol):
@@ -87,12 +87,13 @@ class Trainer:
         journal: where reports go.
         stop_requested: asked after every step; True saves and stops.
         dialogue: asked at the end of every epoch, where the user wants to steer.
+        section: of the recipe, where the settings stand.
     """
 
     engine: Engine
     groups: list[ParameterGroup]
     plan: StepPlan
-    settings: TrainingSettings
+    settings: LoopSettings
     train: Labelled
     validation: Labelled
     classes: tuple[str, ...]
@@ -101,6 +102,7 @@ class Trainer:
     journal: Journal
     stop_requested: Callable[[], bool]
     dialogue: EpochDialogue | None = None
+    section: str = "training"
 
     def run(self, state: TrainingState) -> TrainingState:
         """Train from `state` to the end and leave the best weights in the engine.
@@ -120,9 +122,11 @@ class Trainer:
         if not state.best_epoch:
             raise SentikitError(
                 f"{state.stopped}, before an epoch was finished: nothing was learnt. "
-                "Lower training.lr, raise training.warmup or set training.precision=fp32."
+                f"Lower {self.section}.lr, raise {self.section}.warmup or set "
+                f"{self.section}.precision=fp32."
             )
-        self.engine.load_weights(self._from_speaker(self.checkpoints.best))
+        best = self.checkpoints.best() if self.engine.speaks else {}
+        self.engine.load_weights(self.engine.broadcast_tensors(best))
         return state
 
     def total_steps(self) -> int:
@@ -266,8 +270,9 @@ class Trainer:
         value = watched_value(stopping, loss, scores)
         training_loss = state.epoch_loss / self._steps_per_epoch()
         state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
-        if said := collapse(stopping, state, scores):
+        if said := collapse(state, scores):
             self.journal.alert("Training collapsed", said)
+        state.highest_macro_f1 = max(state.highest_macro_f1, scores.macro_f1)
         if stopping.improves(value, state.best_value):
             state.best_value, state.best_epoch, state.stale_epochs = value, state.epoch, 0
             weights = self.engine.weights()
@@ -336,16 +341,20 @@ class Trainer:
         self.engine.sum([0.0])
         self._saved_at = time.monotonic()
 
-    def restore(self, checkpoint: Checkpoint) -> TrainingState:
-        """Put a checkpoint into the engine and return its state."""
-        self.engine.load_weights(checkpoint.weights)
-        self.engine.load_optimizer_state(checkpoint.optimizer)
-        return replace(checkpoint.state)
+    def restore(self, checkpoint: Checkpoint | None) -> TrainingState | None:
+        """Put a checkpoint into the engine and return its state; None where there is none.
 
-    def _from_speaker(self, read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Let every process read once the speaker has written; they share the file system."""
-        self.engine.sum([0.0])
-        return read()
+        Args:
+            checkpoint: what the process that speaks has found; the others have nothing.
+        """
+        found = self.engine.broadcast(asdict(checkpoint.state) if checkpoint else None)
+        if found is None:
+            return None
+        weights = checkpoint.weights if checkpoint else {}
+        self.engine.load_weights(self.engine.broadcast_tensors(weights))
+        optimizer = checkpoint.optimizer if checkpoint else {}
+        self.engine.load_optimizer_state(self.engine.broadcast_tensors(optimizer))
+        return TrainingState(**found)
 
 
 def seed_dropout(seed: int, step: int, rank: int) -> None:
@@ -354,26 +363,6 @@ def seed_dropout(seed: int, step: int, rank: int) -> None:
 
     mixed = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(mixed) & 0x7FFF_FFFF_FFFF_FFFF)
-
-
-def check_plan(trainer: Trainer) -> Iterator[str]:
-    """Yield what is odd about a plan but no mistake for sure.
-
-    Raises:
-        InputError: what cannot work: warm-up as long as training.
-    """
-    total, settings = trainer.total_steps(), trainer.settings
-    if trainer.warmup_steps() >= total:
-        raise InputError(
-            f"training.warmup: {trainer.warmup_steps()} steps of warm-up, training has {total}. "
-            "Give fewer, or a share such as 0.1."
-        )
-    longest = settings.schedule.longest_epochs()
-    if longest > settings.epochs:
-        yield (
-            f"training.schedule {settings.schedule.name} changes only after {longest:g} epochs, "
-            f"training has {settings.epochs}: it will not run its course."
-        )
 
 
 def _finite(value: float) -> float | None:

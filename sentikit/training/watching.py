@@ -9,9 +9,9 @@ from sentikit.training.schedules import ReduceOnPlateau
 if TYPE_CHECKING:
     from sentikit.scoring import Scores
     from sentikit.training.checkpoints import TrainingState
-    from sentikit.training.settings import EarlyStopping, TrainingSettings
+    from sentikit.training.settings import EarlyStopping, LoopSettings
 
-#: A validation score this far below the best, with one class answered throughout, is a collapse.
+#: A validation score this far below the highest, with one class answered throughout, is a collapse.
 _COLLAPSE_DROP = 0.2
 
 
@@ -32,7 +32,7 @@ def reason_to_stop(stopping: EarlyStopping, state: TrainingState, value: float) 
     return ""
 
 
-def watch_plateau(settings: TrainingSettings, state: TrainingState, value: float) -> None:
+def watch_plateau(settings: LoopSettings, state: TrainingState, value: float) -> None:
     """Lower the rate's factor in `state` after too many evaluations without improvement."""
     schedule = settings.schedule
     if not isinstance(schedule, ReduceOnPlateau):
@@ -47,16 +47,14 @@ def watch_plateau(settings: TrainingSettings, state: TrainingState, value: float
         state.plateau_stale = 0
 
 
-def collapse(stopping: EarlyStopping, state: TrainingState, scores: Scores) -> str:
+def collapse(state: TrainingState, scores: Scores) -> str:
     """Say that a model that had learnt something now answers one class only, or return ""."""
-    if stopping.metric != "macro_f1" or state.best_value is None:
-        return ""
     answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
-    if len(answered) > 1 or state.best_value - scores.macro_f1 <= _COLLAPSE_DROP:
+    if len(answered) > 1 or state.highest_macro_f1 - scores.macro_f1 <= _COLLAPSE_DROP:
         return ""
     return (
         f"Training collapsed in epoch {state.epoch}: every text is called {answered.pop()!r} "
-        f"(macro-F1 {scores.macro_f1:.3f}, best {state.best_value:.3f} in epoch "
-        f"{state.best_epoch}). The best weights are kept; a lower training.lr, more "
-        "training.warmup or training.clip_norm prevents it."
+        f"(macro-F1 {scores.macro_f1:.3f}, {state.highest_macro_f1:.3f} at its highest). "
+        f"The weights of epoch {state.best_epoch} are kept; a lower lr, more warmup or a "
+        "clip_norm prevents it."
     )

@@ -264,13 +264,18 @@ def optional(value: float | None) -> str:
 
 def signed(estimate: Estimate) -> str:
     """Write a difference."""
-    return f"{estimate.value:+.4f}"
+    return _signed(estimate.value)
 
 
 def interval(bounds: Interval, sign: bool = False) -> str:
     """Write an interval."""
-    form = "+.4f" if sign else ".4f"
-    return f"[{bounds.low:{form}}, {bounds.high:{form}}]"
+    write = _signed if sign else score
+    return f"[{write(bounds.low)}, {write(bounds.high)}]"
+
+
+def _signed(value: float) -> str:
+    # What rounds to 0 has no sign of its own: adding 0 turns -0.0 to 0.0.
+    return f"{round(value, 4) + 0.0:+.4f}"
 
 
 def p_value(p: float) -> str:

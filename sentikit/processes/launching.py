@@ -45,6 +45,21 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def job_id(environment: Mapping[str, str] | None = None) -> str | None:
+    """Return what all attempts of one launcher's job share, or None without such a launcher.
+
+    torchrun starts its processes again when one has failed or a machine has come or gone, Slurm
+    a whole job that it has requeued; they know nothing of what was done before.
+    """
+    given = os.environ if environment is None else environment
+    if "SLURM_JOB_ID" in given:
+        return f"slurm {given['SLURM_JOB_ID']}"
+    # What `launch` has started is not started again.
+    if "TORCHELASTIC_RUN_ID" in given and _LAUNCHED not in given:
+        return f"torchrun {given['TORCHELASTIC_RUN_ID']}"
+    return None
+
+
 def join_slurm(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return what torch.distributed wants to know where srun started several tasks, else nothing.
 
@@ -84,12 +99,14 @@ def command_arguments(context: click.Context, leave_out: Sequence[str] = ()) -> 
         context: of the command.
         leave_out: names of options that must not appear.
     """
-    words = context.command_path.split()[1:]
+    words, positions = context.command_path.split()[1:], []
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
         if isinstance(parameter, click.Option) and parameter.name not in leave_out:
             words += _option(parameter, value)
-    return words
+        elif isinstance(parameter, click.Argument):
+            positions.append(str(value))
+    return [*words, "--", *positions] if positions else words
 
 
 def _option(option: click.Option, value: Any) -> list[str]:

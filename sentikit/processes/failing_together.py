@@ -13,16 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import click
 
 from sentikit.errors import SentikitError
-from sentikit.training.launching import LEFT_ALONE, launched_processes, process_count, speaks
+from sentikit.processes.launching import LEFT_ALONE, launched_processes, process_count, speaks
+from sentikit.processes.meeting import MEETING_LIMIT, meeting_store
 
-#: How long processes wait for one another to appear.
-MEETING_LIMIT = timedelta(minutes=10)
 #: Seconds between two looks at the store.
 _LOOK_EVERY = 0.5
 #: Seconds a process has to end by itself after another has failed, and its watch to stop looking.
@@ -56,7 +54,7 @@ def failing_together() -> Iterator[Together]:
     if process_count() == 1:
         yield together
         return
-    watch = _Watch(_meet(), together)
+    watch = _Watch(meeting_store(), together)
     watch.start()
     try:
         yield together
@@ -76,8 +74,8 @@ class _Watch:
     """Looks at the store every moment, and ends the process when another has failed."""
 
     def __init__(self, meeting: Any, together: Together) -> None:
-        # The store may live in this process, as long as the first connection does.
-        self._meeting, self._store = meeting, meeting.clone()
+        # A connection of its own: the other one may be waiting for an answer.
+        self._store = meeting.clone()
         self._together = together
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -154,18 +152,3 @@ class _Watch:
 
 def _is_lost_contact(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST_CONTACT)
-
-
-def _meet() -> Any:
-    # Set before torch is loaded: its traces of lost connections tell a user nothing.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from torch.distributed.rendezvous import rendezvous
-
-    try:
-        return next(rendezvous("env://", timeout=MEETING_LIMIT))[0]
-    except Exception as error:
-        raise SentikitError(
-            f"The {process_count()} processes of this job did not find one another at "
-            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} "
-            f"({' '.join(str(error).split())[:200]})."
-        ) from error

@@ -1,0 +1,96 @@
+"""Writes docs/python.md from the public names' own docstrings; `--check` only compares."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from marked_part import write_or_check
+
+import sentikit
+from sentikit import testing
+from sentikit.hookspecs import INTERFACES
+
+_WIDTH = 80
+TARGET = Path(__file__).parent / "python.md"
+
+
+def reference() -> str:
+    """Return all public names with their signatures and docstrings, as Markdown."""
+    values = {name: getattr(sentikit, name) for name in sorted(sentikit.__all__, key=str.lower)}
+    values = {name: value for name, value in values.items() if callable(value)}
+    interfaces = [name for name in values if name in INTERFACES.values()]
+    functions = [name for name in values if not inspect.isclass(values[name])]
+    others = [name for name in values if name not in (*interfaces, *functions)]
+    checks = {name: getattr(testing, name) for name in testing.__all__}
+    groups = {"Functions": functions, "Interfaces of plugins": interfaces, "Types": others}
+    lines = [
+        line
+        for title, names in groups.items()
+        for line in [f"## {title}\n", *(_entry(name, values[name]) for name in names)]
+    ]
+    lines += ["## For the tests of plugins: sentikit.testing\n"]
+    return "\n".join([*lines, *(_entry(name, check) for name, check in checks.items())])
+
+
+def _entry(name: str, value: Any) -> str:
+    text = "\n".join(_lines(name, value)).rstrip()
+    return f"### {name}\n\n```text\n{text}\n```\n"
+
+
+def _lines(name: str, value: Any) -> Iterator[str]:
+    yield from [f"{name}{_signature(value)}", "", inspect.getdoc(value) or ""]
+    if inspect.isclass(value):
+        described = [line for member in _members(value) for line in member]
+        yield from ["", *described] if described else []
+
+
+def _members(value: type) -> Iterator[list[str]]:
+    """Describe the methods and properties that a class defines itself."""
+    for name, member in vars(value).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property | cached_property):
+            yield [name, f"    {_first_line(member)}"]
+        function = getattr(member, "__func__", member)
+        if inspect.isfunction(function):
+            word = "async " if inspect.iscoroutinefunction(function) else ""
+            must = " (to be written)" if getattr(function, "__isabstractmethod__", False) else ""
+            yield [f"{word}{name}{_signature(function)}", f"    {_first_line(function)}{must}"]
+
+
+def _first_line(value: Any) -> str:
+    return (inspect.getdoc(value) or "").partition("\n")[0]
+
+
+def _signature(value: Any) -> str:
+    """Write parameters as the source does: annotations are texts already."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return ""
+    shown = [_parameter(p) for p in signature.parameters.values() if p.name not in ("self", "cls")]
+    result = signature.return_annotation
+    arrow = f" -> {result}" if isinstance(result, str) and not inspect.isclass(value) else ""
+    line = f"({', '.join(shown)}){arrow}"
+    if len(line) < _WIDTH:
+        return line
+    return "".join(["(\n", *(f"    {parameter},\n" for parameter in shown), f"){arrow}"])
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    plain = parameter.replace(annotation=inspect.Parameter.empty, default=inspect.Parameter.empty)
+    annotation = parameter.annotation
+    text = f"{plain}: {annotation}" if isinstance(annotation, str) else str(plain)
+    default = parameter.default
+    if default is inspect.Parameter.empty:
+        return text
+    simple = default is None or isinstance(default, str | int | float | tuple)
+    return f"{text} = {default!r}" if simple else f"{text} = …"
+
+
+if __name__ == "__main__":
+    write_or_check(TARGET, reference())

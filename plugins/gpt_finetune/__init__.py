@@ -1,0 +1,15 @@
+"""The command ``gpt-finetune``: teach an LLM, at a provider or in this process."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_commands(register: Any) -> None:
+    """Offer ``gpt-finetune``."""
+    register(
+        "gpt-finetune",
+        f"{__name__}.command:gpt_finetune",
+        summary="Fine-tune an LLM, there or here, and leave a run that prompt uses.",
+    )

@@ -1,0 +1,179 @@
+"""``sentikit gpt-finetune``."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sentikit import (
+    InputError,
+    joined_processes,
+    launch_processes,
+    open_fine_tuning,
+    typed_command,
+)
+
+from .showing import finished_json, report_table
+
+if TYPE_CHECKING:
+    from sentikit import FineTuning, FinishedFineTuning
+
+_NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
+
+
+@click.command(
+    "gpt-finetune",
+    epilog="\b\nExample: sentikit gpt-finetune --recipe finetune-gpt-4o-mini-minimal --estimate\n"
+    "         sentikit gpt-finetune --recipe finetune-gpt-4o-mini-minimal --max-cost 20",
+)
+@click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one value of the recipe, as finetune.epochs=3; repeatable.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The run's folder; default: runs/ and the recipe's name.",
+)
+@click.option("--prepare-only", is_flag=True, help="Write and check the files; teach nothing.")
+@click.option("--estimate", is_flag=True, help="Count tokens and dollars offline; do nothing.")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="USD",
+    help="Refuse to start where the estimate is above.",
+)
+@click.option("--no-wait", is_flag=True, help="Start the provider's job and leave it alone.")
+@click.option("--resume", is_flag=True, help="Go on with, or come back to, a run under way.")
+@click.option("--cancel", is_flag=True, help="Cancel the provider's job of a run under way.")
+@click.option("--nproc", type=click.IntRange(min=1), help="Processes to start, training here.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+def gpt_finetune(
+    context: click.Context,
+    recipe: str | None,
+    settings: tuple[str, ...],
+    output: Path | None,
+    prepare_only: bool,
+    estimate: bool,
+    max_cost: float | None,
+    no_wait: bool,
+    resume: bool,
+    cancel: bool,
+    nproc: int | None,
+    threads: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Fine-tune an LLM on a dataset and leave a run, which recipes name as llm.model."""
+    from sentikit import FineTuningOptions
+
+    _refuse_contradictions(estimate, prepare_only, cancel)
+    with joined_processes() as speaks:
+        job = open_fine_tuning(recipe, settings)
+        if estimate:
+            found = job.estimate
+            click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.to_text())
+            return
+        path = job.choose_folder(output, resume or cancel)
+        if cancel:
+            job.cancel(path)
+            click.echo(f"{path}: cancelled.", err=True)
+            return
+        if prepare_only:
+            report = job.prepare(path)
+            click.echo(json.dumps(report.to_json(), indent=2) if as_json else report_table(report))
+            advice = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--resume"])
+            click.echo(f"Written to {path}. Go on with: {advice}", err=True)
+            return
+        if nproc is not None and nproc > 1:
+            _refuse_processes(job)
+            launch_processes(context, nproc, device)
+        with _stop_on_signal(context, job, path, speaks) as stop_requested:
+            options = FineTuningOptions(
+                max_cost, not no_wait, resume, device, threads, stop_requested
+            )
+            finished = job.run(path, options)
+            _interrupt(finished, stop_requested())
+        if speaks:
+            _print_result(context, finished, as_json)
+
+
+def _refuse_contradictions(estimate: bool, prepare_only: bool, cancel: bool) -> None:
+    if estimate + prepare_only + cancel > 1:
+        raise InputError("--estimate, --prepare-only and --cancel are different errands: give one.")
+
+
+def _interrupt(finished: FinishedFineTuning, stopped: bool) -> None:
+    """Take a job that was left under way as an interruption where the user asked for it."""
+    from sentikit import Interrupted
+
+    if stopped and not finished.model:
+        raise Interrupted
+
+
+def _refuse_processes(job: FineTuning) -> None:
+    if not job.trains_here:
+        raise InputError("This provider trains elsewhere: leave --nproc out.")
+
+
+@contextmanager
+def _stop_on_signal(
+    context: click.Context, job: FineTuning, path: Path, speaks: bool
+) -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C (or SIGTERM) end in good order, the second at once."""
+    from sentikit import Interrupted
+
+    stops: list[int] = []
+
+    def request(number: int, frame: object) -> None:
+        if stops:
+            raise KeyboardInterrupt
+        stops.append(number)
+        if speaks and job.trains_here:
+            click.echo("Finishing the step and saving; once more stops at once.", err=True)
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(stops)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if speaks:
+            click.echo(_coming_back(context, path, job.trains_here), err=True)
+        raise click.exceptions.Exit(130) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _coming_back(context: click.Context, path: Path, trains_here: bool) -> str:
+    again = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--resume"])
+    if trains_here:
+        return f"Stopped. Go on with: {again}"
+    cancel = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--cancel"])
+    return f"Detached; a job that was started goes on.\nCome back: {again}\nCancel:    {cancel}"
+
+
+def _print_result(context: click.Context, finished: FinishedFineTuning, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(finished_json(finished), indent=2))
+    elif finished.model:
+        cost = "" if finished.cost_usd is None else f", ${finished.cost_usd:,.2f}"
+        click.echo(f"{finished.path}: {finished.model} (from {finished.base_model}{cost})")
+    if finished.model:
+        use = f"sentikit prompt --recipe … --set llm.model={finished.path}"
+        click.echo(f"Use it in a prompt recipe of the same strategy: {use}", err=True)
+    else:
+        click.echo(_coming_back(context, finished.path, False), err=True)

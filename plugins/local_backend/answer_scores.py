@@ -1,0 +1,126 @@
+"""Log-probabilities of whole answers behind prompts.
+
+Prompts that are read together mostly begin alike, with the same instruction. What they share is
+read once: the states of those tokens depend on nothing that comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class TokenBatch(NamedTuple):
+    """Texts as tensors.
+
+    Attributes:
+        shared: ids that all begin with, (1, shared).
+        ids: of the rest of each, padded in front so that all end together, (rows, longest).
+        mask: 1 for a token, 0 for padding, (rows, longest).
+    """
+
+    shared: Tensor
+    ids: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[int]], apart: int) -> TokenBatch:
+        """Make a batch.
+
+        Args:
+            texts: token ids.
+            apart: so many tokens at the end of each are not shared, at least.
+        """
+        rows = [np.asarray(text, np.int64) for text in texts]
+        shared = _shared(rows, apart) if len(rows) > 1 else 0
+        longest = max(map(len, rows)) - shared
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            ids[number, longest - len(row) + shared :] = torch.from_numpy(row[shared:])
+            mask[number, longest - len(row) + shared :] = 1
+        return cls(torch.from_numpy(rows[0][None, :shared]), ids, mask)
+
+    def read(self, model: Any, keep: int, **options: Any) -> tuple[Any, Tensor]:
+        """Pass the batch through a causal language model on the same device.
+
+        Args:
+            model: the model.
+            keep: at how many of the last tokens logits are wanted.
+            options: of the model's forward pass.
+
+        Returns:
+            The model's output, and the mask of all tokens, (rows, shared + longest).
+        """
+        count, shared = len(self.ids), self.shared.shape[1]
+        if shared:
+            begun = model(input_ids=self.shared, use_cache=True, logits_to_keep=1)
+            options["past_key_values"] = begun.past_key_values
+            options["past_key_values"].batch_repeat_interleave(count)
+        mask = torch.cat([self.mask.new_ones(count, shared), self.mask], 1)
+        places = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+        output = model(
+            input_ids=self.ids,
+            attention_mask=mask,
+            position_ids=places,
+            logits_to_keep=keep,
+            **options,
+        )
+        return output, mask
+
+
+def _shared(rows: Sequence[np.ndarray[Any, Any]], apart: int) -> int:
+    """Return how many tokens all rows begin with, `apart` at their ends left out."""
+    least = max(0, min(map(len, rows)) - apart)
+    first = rows[0][:least]
+    differing = np.zeros(least, bool)
+    for row in rows[1:]:
+        differing |= row[:least] != first
+    return int(differing.argmax()) if differing.any() else least
+
+
+def score_answers(model: Any, batch: TokenBatch, answers: Sequence[Sequence[int]]) -> Tensor:
+    """Return each answer's log-probability behind each prompt, (prompts, answers).
+
+    Args:
+        model: a causal language model.
+        batch: prompts, on the model's device.
+        answers: token ids of each.
+    """
+    output, mask = batch.read(model, keep=1, use_cache=True)
+    first = output.logits[:, -1].float().log_softmax(-1)
+    scores: Tensor = first[:, torch.tensor([answer[0] for answer in answers], device=mask.device)]
+    if max(map(len, answers)) > 1:
+        scores = scores + _score_rest(model, answers, output.past_key_values, mask)
+    return scores
+
+
+def _score_rest(model: Any, answers: Sequence[Sequence[int]], cache: Any, mask: Tensor) -> Tensor:
+    """Return the log-probabilities of all tokens but the first, (prompts, answers)."""
+    prompts, count, longest = len(mask), len(answers), max(map(len, answers))
+    cache.batch_repeat_interleave(count)
+    # The token before each that is scored; padding behind a short answer is scored and dropped.
+    given = torch.zeros(count, longest - 1, dtype=torch.long)
+    wanted, real = torch.zeros_like(given), torch.zeros_like(given)
+    for row, answer in enumerate(answers):
+        steps = len(answer) - 1
+        given[row, :steps] = torch.tensor(answer[:-1])
+        wanted[row, :steps] = torch.tensor(answer[1:])
+        real[row, :steps] = 1
+    given, wanted, real = (t.to(mask.device).repeat(prompts, 1) for t in (given, wanted, real))
+    before = mask.repeat_interleave(count, 0)
+    lengths = before.sum(1, keepdim=True)
+    output = model(
+        input_ids=given,
+        attention_mask=torch.cat([before, torch.ones_like(given)], 1),
+        position_ids=lengths + torch.arange(longest - 1, device=mask.device),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    logs: Tensor = output.logits.float().log_softmax(-1)
+    logs = logs.gather(2, wanted[..., None])[..., 0]
+    return (logs * real).sum(1).view(prompts, count)

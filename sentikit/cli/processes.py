@@ -1,0 +1,56 @@
+"""Lets a command run in several processes: ones that it starts, or ones that a launcher has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sentikit.classifier.classifier import Classifier
+    from sentikit.processes.group import ProcessGroup
+
+NPROC = click.option(
+    "--nproc", type=click.IntRange(min=1), help="Processes to start on this machine."
+)
+
+
+def start_processes(context: click.Context, processes: int | None, device: str) -> None:
+    """Do the command in several processes, where asked to, and end with their exit code.
+
+    Raises:
+        InputError: there are fewer GPUs, or a launcher has started processes already.
+        click.exceptions.Exit: they have done it.
+    """
+    if processes is None or processes == 1:
+        return
+    from sentikit.devices import check_gpus
+    from sentikit.processes.launching import command_arguments, launch
+
+    check_gpus(device, processes)
+    raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
+
+
+@contextmanager
+def joined_processes(device: str) -> Iterator[ProcessGroup]:
+    """Join the processes that a launcher has started, if any, and fail as one with them."""
+    from sentikit.processes.failing_together import failing_together
+    from sentikit.processes.launching import join_slurm
+
+    os.environ.update(join_slurm())
+    with failing_together():
+        from sentikit.processes.group import ProcessGroup
+
+        group = ProcessGroup()
+        group.join(device)
+        yield group
+
+
+def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
+    """Return a classifier whose texts the group shares."""
+    from sentikit.classifier.sharing import SharedClassifier
+
+    return classifier if group.processes == 1 else SharedClassifier(classifier, group)

@@ -1,0 +1,197 @@
+"""Makes the files an LLM learns from: each example's messages, and its gold label as the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentikit.checking import Problem, refuse
+from sentikit.errors import InputError
+from sentikit.files import atomic_writer
+from sentikit.finetuning.counting import conversation_counter
+from sentikit.finetuning.examining import LearntExample, SplitExaminer, SplitReport
+from sentikit.prompting.asking import messages_for
+from sentikit.prompting.briefing import Briefing, brief
+from sentikit.prompting.messages import Message
+from sentikit.prompting.prices import model_facts
+from sentikit.prompting.split import Split
+from sentikit.prompting.training_lines import training_line
+from sentikit.registry import Registry
+
+if TYPE_CHECKING:
+    from sentikit.recipe.finetune_parts import FinetuneParts
+
+#: The files in a run's folder, by what they are for.
+FILES = {"train": "train.jsonl", "validation": "validation.jsonl"}
+
+
+@dataclass(frozen=True)
+class PreparedReport:
+    """What the examples come to.
+
+    Attributes:
+        splits: ``train`` and, where there is one, ``validation``.
+        exact: whether tokens were counted by the model's own tokenizer.
+        context: tokens an example may have, or None.
+        shared: texts that stand in both files.
+    """
+
+    splits: dict[str, SplitReport]
+    exact: bool
+    context: int | None
+    shared: int
+
+    @property
+    def train(self) -> SplitReport:
+        """Of the file to learn from."""
+        return self.splits["train"]
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what deserves a look, but is not refused."""
+        for use, split in self.splits.items():
+            absent = [label for label, count in split.labels.items() if not count]
+            if absent:
+                yield f"{FILES[use]} has no example of {', '.join(absent)}."
+            if split.contradictions:
+                yield (
+                    f"{FILES[use]}: {split.contradictions:,} texts stand there twice with "
+                    "different labels."
+                )
+        if self.shared:
+            yield (
+                f"{self.shared:,} texts of {FILES['validation']} are in {FILES['train']}, too: its "
+                "validation loss will look better than it is."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+class Preparation:
+    """A recipe's examples, turned into messages whenever they are gone through.
+
+    Args:
+        parts: of the recipe.
+        registry: where to look for parts.
+        keep: a folder that keeps what an encoder said, for a resumed run; None keeps nothing.
+        advance: told how many texts an encoder read since the last call.
+    """
+
+    def __init__(
+        self,
+        parts: FinetuneParts,
+        registry: Registry,
+        keep: Path | None = None,
+        advance: Callable[[int], object] = lambda texts: None,
+    ) -> None:
+        self._parts, self._registry = parts, registry
+        self._keep, self._advance = keep, advance
+        self._splits = {
+            use: Split(
+                parts.dataset.split(split),
+                parts.dataset.scheme.classes,
+                f"{parts.dataset.name}/{split}",
+            )
+            for use, split in zip(FILES, parts.splits, strict=False)
+        }
+        self._briefings: dict[str, Briefing] = {}
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The examples by what they are for."""
+        return self._splits
+
+    @cached_property
+    def context(self) -> int | None:
+        """Tokens an example may have: as the recipe says, the provider, or the table of models."""
+        facts = model_facts(self._parts.fine_tuner.model)
+        known = self._parts.options.context or self._parts.fine_tuner.limits.context
+        return known or facts.training_context or facts.context
+
+    @cached_property
+    def report(self) -> PreparedReport:
+        """What the examples come to; nothing is written.
+
+        Raises:
+            InputError: the provider would refuse them; all that is wrong with a file at once.
+            SentikitError: the strategy fails.
+        """
+        limits = self._parts.fine_tuner.limits
+        classes = self._parts.dataset.scheme.classes
+        examiners = {}
+        for use, split in zip(FILES, self._parts.splits, strict=False):
+            examiners[use] = SplitExaminer(split, classes, limits, self.context)
+            for example in self.examples(use):
+                examiners[use].add(example)
+        self._refuse(examiners)
+        shared = 0
+        if "validation" in examiners:
+            shared = examiners["train"].shared(examiners["validation"])
+        return PreparedReport(
+            {use: examiner.report() for use, examiner in examiners.items()},
+            self._counter.exact,
+            self.context,
+            shared,
+        )
+
+    def _refuse(self, examiners: dict[str, SplitExaminer]) -> None:
+        fewest = self._parts.fine_tuner.limits.fewest_examples
+        problems = []
+        for use, examiner in examiners.items():
+            problems += examiner.problems(fewest if use == "train" else 1)
+        refuse(Problem((), f"{text}. Nothing was uploaded or trained.") for text in problems)
+
+    @cached_property
+    def _counter(self) -> Any:
+        return conversation_counter(self._parts.fine_tuner)
+
+    def examples(self, use: str) -> Iterator[LearntExample]:
+        """Yield the examples of ``train`` or ``validation`` in order, made as they are asked for.
+
+        Raises:
+            SentikitError: the strategy fails; names the row.
+        """
+        split, briefing = self._splits[use], self._briefing(use)
+        row = 0
+        for batch in split.examples.batches():
+            for identifier, text, label in zip(
+                batch["id"], batch["text"], batch["label"], strict=True
+            ):
+                asked = messages_for(self._parts, briefing.of(row, text), row)
+                messages = (*asked, Message("assistant", label))
+                line = training_line(asked, label)
+                tokens = self._counter.count(messages)
+                yield LearntExample(identifier, text, label, messages, line, tokens)
+                row += 1
+
+    def _briefing(self, use: str) -> Briefing:
+        """Return what the encoder says of a split, asked once."""
+        if use not in self._briefings:
+            parts = self._parts.of_split(self._parts.splits[list(FILES).index(use)])
+            keep = self._keep / f"findings-{use}.npz" if self._keep else None
+            try:
+                self._briefings[use] = brief(
+                    parts, self._splits[use], self._registry, keep, self._advance
+                )
+            except InputError as error:
+                raise InputError(f"{parts.dataset.name}/{parts.split}: {error.message}") from error
+        return self._briefings[use]
+
+    def write(self, folder: Path) -> dict[str, Path]:
+        """Write the files and return them by use; each is there whole or not at all.
+
+        Raises:
+            InputError: the provider would refuse them; nothing is written.
+        """
+        assert self.report
+        written = {}
+        for use in self._splits:
+            written[use] = folder / FILES[use]
+            with atomic_writer(written[use]) as stream:
+                for example in self.examples(use):
+                    stream.write(example.line)
+        return written

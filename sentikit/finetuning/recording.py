@@ -1,0 +1,157 @@
+"""What a fine-tuning run tells the user, its log, its trackers and itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import click
+
+from sentikit.files import read_json, write_json
+from sentikit.runs.folder import LOG, JsonLinesLog, RunFolder
+from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
+from sentikit.training.reporting import end_status
+
+#: What a fine-tuner remembers: uploaded files, the job's id.
+MEMORY = "job.json"
+
+
+class RunSession:
+    """The session of one run, a ``FineTuningSession``; use as a context manager once it has begun.
+
+    Args:
+        run: its folder.
+        recipe: the resolved recipe's sections.
+        trackers: where the run is shown besides.
+        stop_requested: asked several times a second.
+        speaks: whether this process talks and writes; otherwise it only remembers for itself.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Mapping[str, Any],
+        trackers: Mapping[str, Tracker],
+        stop_requested: Callable[[], bool],
+        speaks: bool = True,
+    ) -> None:
+        self.stop_requested = stop_requested
+        self.metrics: Mapping[str, Any] = {}
+        self._run, self._recipe, self._speaks = run, recipe, speaks
+        self._log = JsonLinesLog(run.path / LOG)
+        self._trackers = TrackerGroup(trackers if speaks else {}, self.say)
+        self._line = _LiveLine()
+        self._said: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._trackers.start(TrackedRun("finetune", self._run.path, self._recipe))
+        if self._speaks:
+            self._line.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._line.stop()
+        self._log.close()
+        self._trackers.finish(self.metrics, end_status(error))
+
+    def say(self, message: str) -> None:
+        """Tell the user something, the same thing once."""
+        if self._speaks and message not in self._said:
+            self._said.add(message)
+            self._line.say(message)
+
+    def alert(self, title: str, text: str) -> None:
+        """Tell the user and the trackers something."""
+        self.say(text)
+        self._trackers.alert(title, text)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Write a line of the log and show it."""
+        if not self._speaks:
+            return
+        self._log.write(dict(record))
+        self._trackers.log(record)
+        self._line.show(record)
+
+    def rewind(self, step: int, epochs: int = 0) -> None:
+        """Forget what was logged after a step, and after an epoch."""
+        if self._speaks:
+            self._log.close()
+            self._log.keep(step if step else -1, epochs)
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered in this run."""
+        path = self._run.path / MEMORY
+        return read_json(path).get(key) if path.is_file() else None
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON value in the run."""
+        if self._speaks:
+            path = self._run.path / MEMORY
+            known = read_json(path) if path.is_file() else {}
+            write_json(path, {**known, key: value})
+
+
+class _LiveLine:
+    """A bar with the loss on a terminal; elsewhere a line for each epoch and event."""
+
+    def __init__(self) -> None:
+        self._progress: Any = None
+        self._task: Any = None
+        self._furthest = 0
+
+    def start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            return
+        self._progress = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            TextColumn("{task.fields[line]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=1, line="waiting")
+        self._progress.start()
+
+    def stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def say(self, message: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(message, highlight=False, markup=False)
+        else:
+            click.echo(message, err=True)
+
+    def show(self, record: Mapping[str, Any]) -> None:
+        kind, step = record.get("kind"), record.get("step") or 0
+        if kind == "event":
+            self.say(str(record.get("message", "")))
+        elif kind == "epoch":
+            self.say(f"epoch {record.get('epoch')}  {_losses(record)}")
+        elif self._progress is not None and step >= self._furthest:
+            self._furthest = step
+            total = record.get("steps") or step
+            line = _losses(record)
+            self._progress.update(self._task, completed=step, total=total, line=line)
+
+
+def _losses(record: Mapping[str, Any]) -> str:
+    """Return the numbers of a record whose names say that they are losses or accuracies."""
+    shown = [
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in record.items()
+        if isinstance(value, float) and ("loss" in name or "accuracy" in name or "f1" in name)
+    ]
+    return "  ".join(shown)

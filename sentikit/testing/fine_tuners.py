@@ -1,0 +1,139 @@
+"""What is expected of a fine-tuner."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuner, FineTuningJob
+from sentikit.finetuning.section import FinetuneOptions
+from sentikit.prompting.messages import Message
+from sentikit.prompting.training_lines import training_line
+from sentikit.registry import default_registry
+from sentikit.testing.parts import check_part, check_settings_class, require
+
+_LABELS = ("negative", "neutral", "positive")
+_EXAMPLES = 12
+CORE_KEYS = ("provider", *FinetuneOptions.model_fields)
+
+
+def check_fine_tuner(fine_tuner_class: type[FineTuner], settings: Mapping[str, Any]) -> None:
+    """Teach twelve examples; give settings that lead to a tiny model or a made-up server.
+
+    Raises:
+        AssertionError: the fine-tuner breaks a rule.
+        sentikit.SentikitError: the provider refuses or cannot be reached.
+    """
+    fine_tuner = check_part(fine_tuner_class, settings, CORE_KEYS)
+    name = fine_tuner_class.__name__
+    require(isinstance(fine_tuner.model, str), f"{name}.model must be a text.")
+    _check_identity(name, fine_tuner)
+    epochs = fine_tuner.epochs(_EXAMPLES)
+    require(
+        isinstance(epochs, int) and epochs >= 1,
+        f"{name}.epochs() must be a number from 1 on, not {epochs!r}.",
+    )
+    count = fine_tuner.token_count()
+    if count is not None:
+        tokens = count([Message("user", "I love it."), Message("assistant", "positive")])
+        require(isinstance(tokens, int) and tokens > 0, f"{name}.token_count() counts {tokens!r}.")
+    _teach(name, fine_tuner)
+
+
+def check_fine_tuner_class(fine_tuner_class: type[FineTuner]) -> None:
+    """Check what can be checked of a fine-tuner without settings.
+
+    Raises:
+        AssertionError: the class or its settings' class breaks a rule.
+    """
+    check_settings_class(fine_tuner_class, CORE_KEYS)
+
+
+def _check_identity(name: str, fine_tuner: FineTuner) -> None:
+    said = json.dumps(fine_tuner.identity(), sort_keys=True, allow_nan=False)
+    again = json.dumps(fine_tuner.identity(), sort_keys=True, allow_nan=False)
+    require(said == again, f"{name}.identity() differs for the same settings.")
+    for variable, value in os.environ.items():
+        secret = variable.upper().endswith(("KEY", "TOKEN", "SECRET", "PASSWORD"))
+        leaks = secret and len(value) >= 8 and value in said
+        require(not leaks, f"{name}.identity() holds the secret in {variable}.")
+
+
+def _teach(name: str, fine_tuner: FineTuner) -> None:
+    with tempfile.TemporaryDirectory(prefix="sentikit-") as folder:
+        session = _Session()
+        engine = None
+        if fine_tuner.trains_here:
+            engine_class = default_registry().load("register_engines", "torch")
+            engine = engine_class(engine_class.Settings())
+            engine.start("cpu")
+        try:
+            job = _job(Path(folder), engine)
+            fine_tuner.check(session)
+            model = fine_tuner.run(job, session)
+            _check_model(name, model, job.path)
+        finally:
+            if engine is not None:
+                engine.finish()
+
+
+def _job(folder: Path, engine: Any) -> FineTuningJob:
+    paths = {}
+    for use, count in (("train", _EXAMPLES), ("validation", 3)):
+        lines = [
+            training_line([Message("user", f"{_LABELS[n % 3]} review {n}")], _LABELS[n % 3])
+            for n in range(count)
+        ]
+        paths[use] = folder / f"{use}.jsonl"
+        paths[use].write_text("".join(lines), encoding="utf-8")
+    return FineTuningJob(folder, paths["train"], paths["validation"], _LABELS, "0" * 64, engine)
+
+
+def _check_model(name: str, model: Any, folder: Path) -> None:
+    require(
+        isinstance(model, FineTunedModel),
+        f"{name}.run() must return a FineTunedModel where nobody asks to stop, not {model!r}.",
+    )
+    if isinstance(model.model, Path):
+        there = not model.model.is_absolute() and (folder / model.model).exists()
+        require(there, f"{name}.run() names {model.model}, which is not in the run's folder.")
+    else:
+        require(model.model, f"{name}.run() must name its model.")
+    json.dumps([model.llm, model.metrics], allow_nan=False)
+
+
+class _Session:
+    """A session that keeps what it is told, and is never asked to stop."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def say(self, message: str) -> None:
+        """Keep quiet."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Keep quiet."""
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Take JSON values of a kind."""
+        json.dumps(record, allow_nan=False)
+        require("kind" in record, f"a record needs a kind: {record!r}.")
+
+    def rewind(self, step: int, epochs: int = 0) -> None:
+        """Forget nothing: there is no log."""
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered."""
+        return self._values.get(key)
+
+    def remember(self, key: str, value: Any) -> None:
+        """Remember a JSON value."""
+        self._values[key] = json.loads(json.dumps(value))
+
+    def stop_requested(self) -> bool:
+        """Go on."""
+        return False

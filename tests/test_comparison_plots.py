@@ -1,0 +1,203 @@
+"""Plots of comparisons and cascades for a paper: what is drawn, and that the files are sound."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from team_runs import LABELS, encoder_and_llm, sure, write_results
+
+import sentikit
+from sentikit.cli import sentikit as command
+
+pytest.importorskip("matplotlib")
+
+from sentikit.plotting.confidence import reliability_diagrams
+from sentikit.plotting.confusion import confusion_matrices
+from sentikit.plotting.costs import cost_front
+from sentikit.plotting.intervals import forest, source_bars
+from sentikit.reporting.placing import Box, place_names
+from sentikit.reporting.shown import Bar, Priced
+
+ALWAYS = ["confusion_matrices", "scores"]
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments))
+
+
+def names(folder: Path, suffix: str) -> list[str]:
+    return sorted(path.stem for path in folder.glob(f"*.{suffix}"))
+
+
+def width(path: Path) -> int:
+    """Read the width from a PNG's header."""
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    return int(struct.unpack(">I", data[16:20])[0])
+
+
+def written(figure: Any) -> list[str]:
+    """Return all that is written inside the axes of a figure."""
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[str]:
+    """Three runs over 90 texts with sources and probabilities; their names would be formulas."""
+    paths = []
+    for wrong in range(3):
+        rows = []
+        for i in range(90):
+            label = LABELS[(i + (i % 7 == wrong)) % 3]
+            rows.append((f"text number {i}", LABELS[i % 3], label))
+        path = tmp_path / f"run $\\frac{wrong}$ <b>.jsonl"
+        paths.append(write_results(path, rows, [sure(r[2], 0.8) for r in rows], [0.001] * 90))
+    return paths
+
+
+class TestCommands:
+    def test_compare_draws_all_it_knows_as_png_and_svg(
+        self, runs: list[str], tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "plots"
+        costs = [f"--training-cost={path}={number}" for number, path in enumerate(runs)]
+        result = invoke("compare", *runs, *costs, "--resamples=99", f"--plots={folder}")
+        assert result.exit_code == 0, result.output
+        wanted = sorted([*ALWAYS, "cost_front", "differences", "reliability", "sources"])
+        assert names(folder, "png") == names(folder, "svg") == wanted
+        assert f"Drawn: {folder}/scores.png" in result.stderr
+        assert width(folder / "scores.png") == 2100
+        for path in folder.glob("*.svg"):
+            root = ET.fromstring(path.read_bytes())
+            assert root.tag.endswith("svg")
+            assert not [tag for tag in root.iter() if tag.tag.endswith("script")]
+
+    def test_cascade_draws_its_curve(self, tmp_path: Path) -> None:
+        encoder, llm = encoder_and_llm(tmp_path)
+        folder = tmp_path / "plots"
+        result = invoke("cascade", encoder, llm, "--threshold=0.55", f"--plots={folder}")
+        assert result.exit_code == 0, result.output
+        assert "cascade_curve" in names(folder, "png")
+
+    def test_nothing_is_drawn_of_what_is_not_known(self, tmp_path: Path) -> None:
+        path = tmp_path / "only.csv"
+        rows = [f"text {i},{LABELS[i % 3]},{LABELS[i * i % 3]}" for i in range(12)]
+        path.write_text("text,gold,label\n" + "\n".join(rows) + "\n")
+        comparison = sentikit.compare([path], resamples=20)
+        saved = sentikit.save_plots(comparison, tmp_path / "plots")
+        assert sorted({file.stem for file in saved}) == ALWAYS
+
+    def test_the_same_comparison_gives_the_same_files(
+        self, runs: list[str], tmp_path: Path
+    ) -> None:
+        comparison = sentikit.compare(runs, resamples=50)
+        saved = sentikit.save_plots(comparison, tmp_path / "plots")
+        first = [path.read_bytes() for path in saved]
+        assert sentikit.save_plots(comparison, tmp_path / "plots") == saved
+        assert [path.read_bytes() for path in saved] == first
+
+    def test_a_missing_matplotlib_is_said_before_any_work(
+        self, runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        folder = tmp_path / "plots"
+        result = invoke("compare", *runs, f"--plots={folder}")
+        assert result.exit_code == 2
+        assert "pip install 'sentikit[plots]'" in result.stderr
+        assert (result.stdout, folder.exists()) == ("", False)
+
+    def test_a_file_in_the_way_of_the_folder(self, runs: list[str], tmp_path: Path) -> None:
+        (tmp_path / "plots").touch()
+        result = invoke("compare", *runs, f"--plots={tmp_path / 'plots'}")
+        assert result.exit_code == 2
+        assert "plots" in result.stderr
+
+    def test_a_recipe_draws_nothing(self) -> None:
+        result = invoke("cascade", "--recipe=cascade-minilm-local", "--plots=plots")
+        assert result.exit_code == 2
+        assert not Path("plots").exists()
+
+
+class TestFigures:
+    def test_a_forest_plot_shows_values_and_intervals(self) -> None:
+        bars = [Bar("one", 0.8, 0.7, 0.9, True), Bar("two", 0.5, 0.4, 0.55)]
+        figure = forest("Macro-F1", "of 100 texts", bars)
+        (axes,) = figure.axes
+        dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+        assert dots == [0.8, 0.5]
+        assert {"0.8000  [0.7000, 0.9000]", "0.5000  [0.4000, 0.5500]"} <= set(written(figure))
+        # The first stands on top.
+        assert axes.yaxis_inverted()
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+
+    def test_differences_have_signs_and_a_line_at_0(self) -> None:
+        figure = forest("Differences", "", [Bar("a → b", -0.01, -0.03, 0.02)], signed=True)
+        assert "-0.0100  [-0.0300, +0.0200]" in written(figure)
+        assert any(list(line.get_xdata()) == [0, 0] for line in figure.axes[0].lines)
+
+    def test_a_value_outside_its_interval_is_drawn(self) -> None:
+        forest("Macro-F1", "", [Bar("odd", 0.5, 0.6, 0.7)]).draw_without_rendering()
+
+    def test_every_run_on_the_front_is_named_where_there_is_room(self) -> None:
+        runs = [Priced(f"E{i} a name that is long", 3.0**i, 0.7 + i / 50, True) for i in range(4)]
+        runs.append(Priced("dear $x$", 30.0, 0.6, False))
+        figure = cost_front(runs)
+        assert {run.name for run in runs} <= set(written(figure))
+        assert not [text for text in figure.axes[0].texts if text.get_parse_math()]
+
+    @pytest.mark.parametrize("costs", [[0.0], [0.0, 0.0], [0.0, 5.0], [1e-6, 1e6]])
+    def test_costs_of_any_size_are_drawn(self, costs: list[float]) -> None:
+        runs = [Priced(f"run {n}", cost, 0.7 + n / 10, True) for n, cost in enumerate(costs)]
+        cost_front(runs).draw_without_rendering()
+
+    def test_confusion_matrices_have_the_same_columns(self, runs: list[str]) -> None:
+        found = sentikit.compare(runs, resamples=20).runs
+        figure = confusion_matrices({run.name: run.scores for run in found})
+        for axes, run in zip(figure.axes, found, strict=True):
+            assert [label.get_text() for label in axes.get_xticklabels()] == list(LABELS)
+            count = run.scores.confusion["negative"]["negative"]
+            assert f"{count}\n{count / 30:.1%}" in [text.get_text() for text in axes.texts]
+
+    def test_sources_take_a_panel_each(self) -> None:
+        bars = [Bar("one", 0.8, 0.7, 0.9)]
+        sources = {f"source {n}": bars for n in range(4)}
+        figure = source_bars(sources, dict.fromkeys(sources, 1000))
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        assert titles == ["source 0", "source 1", "source 2", "source 3", "", ""]
+
+    def test_reliability_shows_every_bin(self, runs: list[str]) -> None:
+        (run, *_) = sentikit.compare(runs, resamples=20).runs
+        assert run.scores.calibration is not None
+        figure = reliability_diagrams({run.name: run.scores.calibration})
+        (dots,) = figure.axes[0].collections
+        assert len(dots.get_offsets()) == len(run.scores.calibration.bins)
+
+
+class TestNames:
+    AREA = Box(0, 0, 300, 100)
+
+    def test_none_lies_on_another_or_on_a_dot(self) -> None:
+        dots = [(150.0 + 3 * n, 50.0 + 2 * n) for n in range(6)]
+        spots = place_names(dots, [60.0] * 6, 10.0, [], self.AREA)
+        boxes = [spot.box(60, 10) for spot in spots if spot]
+        assert len(boxes) >= 3
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+        assert all(self.AREA.holds(box) for box in boxes)
+        assert not any(
+            box.left < x < box.right and box.top < y < box.bottom for box in boxes for x, y in dots
+        )
+
+    def test_lines_are_avoided_where_that_is_possible(self) -> None:
+        along = Box(100, 50, 300, 50)
+        (spot,) = place_names([(100.0, 50.0)], [40.0], 10.0, [along], self.AREA)
+        assert spot is not None
+        assert not spot.box(40, 10).overlaps(along)
+
+    def test_without_room_there_is_none(self) -> None:
+        assert place_names([(10.0, 10.0)], [400.0], 10.0, [], self.AREA) == [None]

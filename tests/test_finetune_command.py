@@ -1,0 +1,545 @@
+"""``sentikit gpt-finetune`` with the provider ``openai``, from data to a model that is prompted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_recipes import rows, write_recipe
+from finetuning_server import STEPS, RunningTeacher, teaching
+from test_prompt_command import Done, all_files, sentikit
+
+KEY = "sk-proj-" + "t34ch3r" * 6
+NO_SERVER = "http://127.0.0.1:9/v1"
+
+
+def teach(teacher: RunningTeacher, *arguments: str, **sections: Any) -> Done:
+    """Write a recipe and run the command with it into ``runs/own``."""
+    recipe = write_recipe(teacher.url, **sections)
+    output = () if "--output" in arguments else ("--output", "runs/own")
+    return sentikit("gpt-finetune", "--recipe", recipe, *output, *arguments, OPENAI_API_KEY=KEY)
+
+
+def manifest(path: str = "runs/own") -> dict[str, Any]:
+    return json.loads(Path(path, "manifest.json").read_text())  # type: ignore[no-any-return]
+
+
+def log(kind: str) -> list[dict[str, Any]]:
+    lines = Path("runs/own/log.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+class TestPreparing:
+    def test_writes_the_files_a_service_wants(self) -> None:
+        recipe = write_recipe(NO_SERVER)
+        done = sentikit("gpt-finetune", "--recipe", recipe, "--prepare-only", "--output", "run")
+        assert done.returncode == 0, done.stderr
+        (first, *_) = Path("run/train.jsonl").read_text().splitlines()
+        assert json.loads(first) == {
+            "messages": [
+                {
+                    "role": "system",
+                    "content": "You are a model that classifies the sentiment of a review as "
+                    "either 'positive', 'neutral', or 'negative'.",
+                },
+                {"role": "user", "content": "I hate review number 0"},
+                {"role": "assistant", "content": "negative"},
+            ]
+        }
+        assert len(Path("run/validation.jsonl").read_text().splitlines()) == 6
+        assert "12: negative 4, neutral 4, positive 4" in done.stdout
+        assert manifest("run")["status"] == "prepared"
+
+    def test_reports_duplicates_contradictions_and_what_both_files_hold(self) -> None:
+        train = [*rows(12), ("i LOVE  review number 2", "negative"), rows(12)[0]]
+        recipe = write_recipe(NO_SERVER, splits={"train": train, "validation": train[:2]})
+        done = sentikit(
+            "gpt-finetune", "--recipe", recipe, "--prepare-only", "--json", "--output", "run"
+        )
+        report = json.loads(done.stdout)
+        assert report["splits"]["train"]["duplicates"] == 2
+        assert report["splits"]["train"]["contradictions"] == 1
+        assert report["shared"] == 2
+
+    def test_any_strategy_will_do(self) -> None:
+        recipe = write_recipe(NO_SERVER, strategy={"name": "zero-shot"})
+        done = sentikit("gpt-finetune", "--recipe", recipe, "--prepare-only", "--output", "run")
+        assert done.returncode == 0, done.stderr
+        spoken = json.loads(Path("run/train.jsonl").read_text().splitlines()[0])["messages"]
+        assert [message["role"] for message in spoken] == ["user", "assistant"]
+
+    @pytest.mark.parametrize(
+        ("recipe", "column", "size"),
+        [
+            ("finetune-gpt-4o-mini-minimal", "", 1_691_767),
+            ("finetune-gpt-4o", "", 3_253_015),
+            ("finetune-gpt-4o-mini-electra-base-label", "electra_base_prediction", 3_939_665),
+            ("finetune-gpt-4o-electra-large-label", "electra_large_prediction", 3_939_780),
+        ],
+    )
+    def test_the_studys_files_byte_for_byte(
+        self, recipe: str, column: str, size: int, shared_data: Path
+    ) -> None:
+        settings = [f"dataset.path={shared_data / 'merged'}", "finetune.validation=null"]
+        settings += ["dataset.splits={train: validation, validation: null}"]
+        if column:
+            recorded = shared_data / "recorded" / "validation-with-electra-predictions.csv"
+            settings += [f"strategy.encoder={recorded}", f"strategy.label_column={column}"]
+        words = [word for setting in settings for word in ("--set", setting)]
+        done = sentikit(
+            "gpt-finetune", "--recipe", recipe, *words, "--prepare-only", "--output", "run"
+        )
+        assert done.returncode == 0, done.stderr
+        assert Path("run/train.jsonl").stat().st_size == size
+
+
+class TestEstimating:
+    def estimate(self, *arguments: str, **sections: Any) -> dict[str, Any]:
+        recipe = write_recipe(NO_SERVER, **sections)
+        done = sentikit("gpt-finetune", "--recipe", recipe, "--estimate", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert not Path("runs/own").exists()
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+    def test_counts_tokens_times_epochs_times_price(self) -> None:
+        found = self.estimate(finetune={"epochs": 5})
+        assert found["tokens"] == 5 * found["tokens_per_epoch"]
+        assert found["usd"] == pytest.approx(found["tokens"] * 3 / 1e6)
+        assert (found["exact"], found["price"]) == (True, 3.0)
+
+    def test_expects_what_auto_becomes(self) -> None:
+        assert self.estimate()["epochs"] == 8
+        assert self.estimate(splits={"train": rows(60), "validation": rows(3)})["epochs"] == 3
+
+    def test_an_unknown_price_is_not_made_up(self) -> None:
+        found = self.estimate(finetune={"model": "someone/else"})
+        assert (found["usd"], found["exact"]) == (None, False)
+        priced = {"model": "someone/else", "training_price": 0.5, "epochs": 2}
+        found = self.estimate(finetune=priced)
+        assert found["usd"] == pytest.approx(found["tokens"] * 0.5 / 1e6)
+
+    def test_tokens_of_an_example_agree_with_the_studys_bills(self, shared_data: Path) -> None:
+        # Billed, an example of its training split: 54.2, 108.2 and 129.2. Validation has twice the
+        # share of SST, whose reviews are longer.
+        found = {}
+        for recipe in ("finetune-gpt-4o-mini-minimal", "finetune-gpt-4o-mini"):
+            done = sentikit(
+                *("gpt-finetune", "--recipe", recipe, "--estimate", "--json"),
+                *("--set", f"dataset.path={shared_data / 'merged'}"),
+                *("--set", "dataset.splits={train: validation, validation: null}"),
+                *("--set", "finetune.validation=null"),
+            )
+            values = json.loads(done.stdout)
+            found[recipe] = values["tokens_per_epoch"] / values["examples"]
+        minimal, prompt = found.values()
+        assert minimal == pytest.approx(54.21, abs=0.5)
+        assert prompt - minimal == pytest.approx(108.23 - 54.21, abs=0.02)
+
+    def test_refuses_what_costs_more_than_allowed(self) -> None:
+        with teaching() as teacher:
+            done = teach(teacher, "--max-cost", "0.0001")
+            assert done.returncode == 2
+            assert "would cost about $0.01" in done.stderr
+            assert "Nothing was started" in done.stderr
+            assert teacher.server.requests == []
+            assert not Path("runs/own").exists()
+            unpriced = {"model": "someone/else"}
+            done = teach(teacher, "--max-cost", "5", finetune=unpriced)
+            assert done.returncode == 2
+            assert "finetune.training_price" in done.stderr
+
+
+class TestRuns:
+    def test_ends_in_a_model_with_its_costs_and_losses(self) -> None:
+        settings = {"epochs": 2, "suffix": "mine", "batch_size": 4}
+        with teaching() as teacher:
+            done = teach(teacher, "--json", finetune=settings)
+            assert done.returncode == 0, done.stderr
+            (job,) = teacher.server.jobs.values()
+        result = json.loads(done.stdout)
+        assert result["model"] == "ft:gpt-4o-mini:us:mine:0"
+        assert job["method"] == {
+            "type": "supervised",
+            "supervised": {
+                "hyperparameters": {
+                    "n_epochs": 2,
+                    "batch_size": 4,
+                    "learning_rate_multiplier": "auto",
+                }
+            },
+        }
+        assert (job["seed"], job["metadata"]["sentikit"]) == (42, manifest()["fingerprint"])
+        assert "hyperparameters" not in job["method"]["type"]
+        assert manifest()["trained_tokens"] == job["trained_tokens"]
+        cost = job["trained_tokens"] * 3 / 1e6
+        assert manifest()["cost_usd"] == {"fine_tuning": pytest.approx(cost)}
+        assert (manifest()["status"], manifest()["kind"]) == ("finished", "finetune")
+        metrics = json.loads(Path("runs/own/metrics.json").read_text())
+        assert [point["step"] for point in metrics["curve"]] == list(range(1, STEPS + 1))
+        assert metrics["full_validation_loss"] == 0.25
+        assert [point["step"] for point in metrics["checkpoints"]] == [STEPS // 2, STEPS]
+        (table,) = Path("runs/own/results").iterdir()
+        assert table.read_text().startswith("step,train_loss")
+
+    def test_what_is_uploaded_is_what_was_written(self) -> None:
+        with teaching() as teacher:
+            teach(teacher)
+            uploaded = [content for _, purpose, content in teacher.server.files.values()][:2]
+        assert uploaded == [
+            Path("runs/own", name).read_bytes() for name in ("train.jsonl", "validation.jsonl")
+        ]
+
+    def test_no_key_stands_in_any_file(self) -> None:
+        with teaching() as teacher:
+            done = teach(teacher)
+        assert KEY not in done.stdout + done.stderr
+        assert all(KEY.encode() not in path.read_bytes() for path in all_files(Path("runs")))
+
+    def test_without_validation(self) -> None:
+        with teaching() as teacher:
+            done = teach(teacher, finetune={"validation": None})
+            assert done.returncode == 0, done.stderr
+            (job,) = teacher.server.jobs.values()
+        assert job["validation_file"] is None
+
+    def test_a_large_file_goes_in_parts(self) -> None:
+        with teaching(faults={"part_500": 2}) as teacher:
+            done = teach(teacher, finetune={"file_bytes": 2000, "part_bytes": 1000})
+            assert done.returncode == 0, done.stderr
+            assert any("/parts" in request for request in teacher.server.requests)
+            (uploaded, *_) = [content for _, _, content in teacher.server.files.values()]
+        assert uploaded == Path("runs/own/train.jsonl").read_bytes()
+
+    def test_wandb_is_told_when_asked(self) -> None:
+        with teaching() as teacher:
+            teach(teacher, finetune={"wandb": {"project": "reviews", "tags": ["sst"]}})
+            (job,) = teacher.server.jobs.values()
+        assert job["integrations"] == [
+            {"type": "wandb", "wandb": {"project": "reviews", "tags": ["sst"]}}
+        ]
+
+    def test_warns_of_a_model_near_its_end(self) -> None:
+        with teaching() as teacher:
+            done = teach(teacher)
+        assert "gpt-4o-mini and every fine-tune of it end on 2027-01-14" in done.stderr
+        assert "New jobs end on 2027-01-06" in done.stderr
+
+
+class TestFaults:
+    def finished(self, done: Done, teacher: RunningTeacher) -> None:
+        """Check that all went well in the end, with one job."""
+        assert done.returncode == 0, done.stderr
+        assert len(teacher.server.jobs) == 1
+        steps = [record["step"] for record in log("step")]
+        assert sorted(set(steps)) == sorted(steps) == list(range(1, STEPS + 1))
+
+    @pytest.mark.parametrize("fault", ["upload_cut", "create_500", "create_lost", "look_500"])
+    def test_a_failing_server_costs_no_second_job(self, fault: str) -> None:
+        with teaching(faults={fault: 1}) as teacher:
+            self.finished(teach(teacher), teacher)
+
+    @pytest.mark.parametrize("events", ["repeated", "shuffled"])
+    def test_events_count_once(self, events: str) -> None:
+        with teaching(events=events) as teacher:
+            self.finished(teach(teacher), teacher)
+        curve = json.loads(Path("runs/own/metrics.json").read_text())["curve"]
+        assert [point["step"] for point in curve] == list(range(1, STEPS + 1))
+
+    def test_waits_through_a_status_it_does_not_know(self) -> None:
+        life = ("validating_files", "paused", "queued", "running", "running", "succeeded")
+        with teaching(life=life) as teacher:
+            done = teach(teacher)
+            self.finished(done, teacher)
+        assert "'paused'; waiting" in done.stderr
+
+    def test_a_failed_job_gives_the_services_reason(self) -> None:
+        with teaching(life=("running", "failed"), reason="The file holds bad words.") as teacher:
+            done = teach(teacher)
+            assert (done.returncode, manifest()["status"]) == (1, "failed")
+            assert "failed: The file holds bad words." in done.stderr
+            teacher.server.teach(life=("running", "succeeded"))
+            done = teach(teacher, "--resume")
+            assert done.returncode == 0, done.stderr
+            assert [job["status"] for job in teacher.server.jobs.values()] == [
+                "failed",
+                "succeeded",
+            ]
+
+    def test_a_job_that_someone_else_cancels(self) -> None:
+        with teaching(life=("running", "cancelled")) as teacher:
+            done = teach(teacher)
+        assert done.returncode == 1
+        assert "was cancelled. Start another one with --resume" in done.stderr
+
+
+class TestComingBack:
+    def test_no_wait_then_resume(self) -> None:
+        with teaching() as teacher:
+            done = teach(teacher, "--no-wait")
+            assert done.returncode == 0, done.stderr
+            assert "Come back: sentikit gpt-finetune" in done.stderr
+            assert manifest()["status"] == "running"
+            done = teach(teacher, "--resume")
+            assert done.returncode == 0, done.stderr
+            assert len(teacher.server.jobs) == 1
+
+    def test_the_same_command_again_finds_its_own_job(self) -> None:
+        with teaching() as teacher:
+            teach(teacher)
+            done = teach(teacher, "--output", "runs/again")
+            assert "nothing is paid twice" in done.stderr
+            assert manifest("runs/again")["fine_tuned"] == manifest()["fine_tuned"]
+            teach(teacher, "--output", "runs/other", finetune={"seed": 7})
+            assert len(teacher.server.jobs) == 2
+
+    def test_cancel(self) -> None:
+        with teaching(life=("running",)) as teacher:
+            teach(teacher, "--no-wait")
+            done = teach(teacher, "--cancel")
+            assert done.returncode == 0, done.stderr
+            assert [job["status"] for job in teacher.server.jobs.values()] == ["cancelled"]
+        assert manifest()["status"] == "cancelled"
+
+    def test_prepared_then_resumed(self) -> None:
+        with teaching() as teacher:
+            teach(teacher, "--prepare-only")
+            assert teacher.server.requests == []
+            assert teach(teacher, "--resume").returncode == 0
+            assert manifest()["status"] == "finished"
+
+    def test_resume_with_other_settings_is_refused(self) -> None:
+        with teaching() as teacher:
+            teach(teacher, "--no-wait")
+            done = teach(teacher, "--resume", finetune={"epochs": 3})
+        assert done.returncode == 2
+        assert "was begun with other examples, another model or other settings" in done.stderr
+
+    @pytest.mark.slow
+    def test_ctrl_c_detaches_and_says_how_to_come_back(self) -> None:
+        with teaching(life=("running",)) as teacher:
+            process = start(teacher)
+            wait_for(lambda: len(teacher.server.requests) > 10)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 130, said
+            assert "Detached; a job that was started goes on." in said
+            assert "Cancel:    sentikit gpt-finetune" in said
+            teacher.server.teach(life=("succeeded",))
+            assert teach(teacher, "--resume").returncode == 0
+            assert len(teacher.server.jobs) == 1
+
+
+def start(teacher: RunningTeacher) -> subprocess.Popen[str]:
+    """Start the command in a process of its own."""
+    recipe = write_recipe(teacher.url)
+    command = [sys.executable, "-m", "sentikit", "gpt-finetune", "--recipe", recipe]
+    return subprocess.Popen(
+        [*command, "--output", "runs/own"],
+        env={**os.environ, "OPENAI_API_KEY": KEY},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+#: Of the 23 requests of an undisturbed run: those that look around (1 to 3), two uploads, the job's
+#: creation, the first looks at it and its events, one in the middle, the last, and the two that
+#: fetch what it leaves. Where something is changed, before and after the change are two things.
+KILLS = [(number, False) for number in (*range(1, 10), 14, 20, 22, 23)]
+KILLS += [(number, True) for number in (4, 5, 6)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("request_number", "done_before"), KILLS)
+def test_a_kill_at_any_request_leaves_one_job(request_number: int, done_before: bool) -> None:
+    with teaching(hold=request_number, hold_after=done_before) as teacher:
+        process = start(teacher)
+        assert teacher.server.held.wait(60)
+        process.kill()
+        process.communicate()
+        teacher.server.teach(hold=0)
+        resume = ["--resume"] if Path("runs/own/manifest.json").exists() else []
+        done = teach(teacher, *resume)
+        assert done.returncode == 0, done.stderr
+        assert len(teacher.server.jobs) == 1
+    assert [record["step"] for record in log("step")] == list(range(1, STEPS + 1))
+
+
+class TestRunAmongOthers:
+    def test_is_listed_and_shown_and_not_compared(self) -> None:
+        with teaching() as teacher:
+            teach(teacher)
+        assert "finetune" in sentikit("runs", "list").stdout
+        shown = sentikit("runs", "show", "runs/own")
+        assert shown.returncode == 0, shown.stderr
+        assert "ft:gpt-4o-mini:us::0" in shown.stdout
+        assert "There are no finished runs" in sentikit("compare").stderr
+        named = sentikit("compare", "runs/own")
+        assert named.returncode == 2
+        assert "is a fine-tuned model and labelled no text" in named.stderr
+
+
+class TestUsing:
+    def prompt_recipe(self, teacher: RunningTeacher, model: str, **strategy: Any) -> str:
+        with Path("asked.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([["text", "label"], *rows(6, "asked")])
+        recipe = {
+            "kind": "prompt",
+            "dataset": {"name": "files", "test": "asked.csv"},
+            "llm": {"backend": "openai", "model": model, "base_url": teacher.url},
+            "strategy": {"name": "minimal", **strategy},
+        }
+        Path("ask.yaml").write_text(json.dumps(recipe))
+        return "ask.yaml"
+
+    def ask(self, teacher: RunningTeacher, model: str = "runs/own", **strategy: Any) -> Done:
+        recipe = self.prompt_recipe(teacher, model, **strategy)
+        output = ["--output", "runs/answers"]
+        return sentikit("prompt", "--recipe", recipe, *output, OPENAI_API_KEY=KEY)
+
+    def test_a_run_stands_for_its_model_and_is_asked_what_it_learnt(self) -> None:
+        with teaching() as teacher:
+            teach(teacher)
+            done = self.ask(teacher)
+            assert done.returncode == 0, done.stderr
+            asked = teacher.server.bodies[-1]
+        assert asked["model"] == manifest()["fine_tuned"]["model"]
+        learnt = json.loads(Path("runs/own/train.jsonl").read_text().splitlines()[0])["messages"]
+        assert asked["messages"][0] == learnt[0]
+        assert [message["role"] for message in asked["messages"]] == ["system", "user"]
+        cost = manifest("runs/answers")["cost_usd"]["fine_tuning"]
+        assert cost == manifest()["cost_usd"]["fine_tuning"]
+
+    @pytest.mark.parametrize("by_name", [False, True], ids=["by run", "by name"])
+    def test_a_strategy_it_never_learnt_is_refused_unless_meant(self, by_name: bool) -> None:
+        with teaching() as teacher:
+            teach(teacher, strategy={"name": "zero-shot", "fine_tuned": True})
+            model = manifest()["fine_tuned"]["model"] if by_name else "runs/own"
+            done = self.ask(teacher, model, name="minimal")
+            assert done.returncode == 2
+            assert "learnt the messages of 'zero-shot' (fine_tuned: true)" in done.stderr
+            assert "strategy.not_as_trained: true" in done.stderr
+            done = self.ask(teacher, model, name="zero-shot")
+            assert done.returncode == 2
+            assert not Path("runs/answers").exists()
+            done = self.ask(teacher, model, name="minimal", not_as_trained=True)
+            assert done.returncode == 0, done.stderr
+
+    def test_a_run_without_a_model_yet(self) -> None:
+        with teaching() as teacher:
+            teach(teacher, "--no-wait")
+            done = self.ask(teacher)
+        assert done.returncode == 2
+        assert "has no model yet: it is running" in done.stderr
+
+    def test_a_run_that_is_not_there(self) -> None:
+        with teaching() as teacher:
+            done = self.ask(teacher, "runs/nobody")
+        assert done.returncode == 2
+        assert "There is no run runs/nobody. Make it first" in done.stderr
+        assert teacher.server.bodies == []
+
+    def test_another_backend_cannot_be_asked_for_it(self) -> None:
+        with teaching() as teacher:
+            teach(teacher)
+            recipe = self.prompt_recipe(teacher, "runs/own")
+            done = sentikit("prompt", "--recipe", recipe, "--set", "llm.backend=local")
+        assert done.returncode == 2
+
+
+class TestBadInput:
+    def refused(self, teacher: RunningTeacher, **sections: Any) -> str:
+        """Return the one message of a command that uploads nothing and leaves nothing."""
+        done = teach(teacher, **sections)
+        assert done.returncode == 2, done.stderr
+        assert not any("POST" in request for request in teacher.server.requests)
+        assert not Path("runs/own").exists()
+        return done.stderr
+
+    def test_before_anything_is_uploaded(self) -> None:
+        with teaching() as teacher:
+            few = self.refused(teacher, splits={"train": rows(9), "validation": rows(3)})
+            assert "has 9 examples and at least 10 are needed" in few
+            stranger = [*rows(12), ("Fine", "lovely")]
+            labels = self.refused(teacher, splits={"train": stranger, "validation": rows(3)})
+            assert "train.csv, line 14: the label 'lovely' is not one of negative" in labels
+            blank = [*rows(12), ("Fine", "")]
+            empty = self.refused(teacher, splits={"train": blank, "validation": rows(3)})
+            assert "train.csv, line 14: the label is missing" in empty
+            long = self.refused(teacher, finetune={"context": 40})
+            assert "12 of 12 examples of split 'train' are over the 40 tokens" in long
+            suffix = self.refused(teacher, finetune={"suffix": "s" * 65})
+            assert "finetune.suffix" in suffix
+            never = self.refused(teacher, finetune={"model": "gpt-6-luna"})
+            assert "gpt-6-luna cannot be fine-tuned" in never
+            provider = self.refused(teacher, finetune={"provider": "replay"})
+            assert "'replay' fine-tunes nothing. Those that do: " in provider
+            assert teacher.server.requests == []
+
+    def test_a_base_model_past_its_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("models.yaml").write_text(
+            "as_of: 2026-01-01\nmodels: {old: {ends: 2026-02-01, successor: newer}, "
+            "closed: {fine_tuning_ends: 2026-02-01}}"
+        )
+        monkeypatch.setenv("SENTIKIT_MODELS", "models.yaml")
+        with teaching() as teacher:
+            ended = self.refused(teacher, finetune={"model": "old"})
+            assert "old was switched off on 2026-02-01. Its provider names newer" in ended
+            closed = self.refused(teacher, finetune={"model": "closed"})
+            assert "closed takes no new fine-tuning jobs since 2026-02-01" in closed
+        with teaching(shutdown_date="2026-03-01") as teacher:
+            said = self.refused(teacher, finetune={"model": "anything"})
+            assert "anything was switched off on 2026-03-01" in said
+
+    def test_an_organisation_that_may_not(self) -> None:
+        with teaching(forbidden=True) as teacher:
+            said = self.refused(teacher)
+        assert "does not let this key's organisation fine-tune gpt-4o-mini" in said
+        assert "Your organization is not allowed to fine-tune" in said
+
+    def test_a_model_that_is_not_there(self) -> None:
+        with teaching(models=("other",)) as teacher:
+            assert "has no model 'gpt-4o-mini'" in self.refused(teacher)
+
+    def test_a_model_the_service_refuses(self) -> None:
+        with teaching(refusal="Model gpt-4o-mini is not available for fine-tuning.") as teacher:
+            done = teach(teacher)
+        assert done.returncode == 2
+        assert "is not available for fine-tuning. No job was started" in done.stderr
+
+    def test_no_key_for_openai(self) -> None:
+        recipe = write_recipe("https://api.openai.com/v1")
+        done = sentikit("gpt-finetune", "--recipe", recipe)
+        assert done.returncode == 2
+        assert "There is no key for OpenAI" in done.stderr
+        assert "finetune.base_url" in done.stderr
+
+    def test_no_recipe_lists_those_of_its_kind(self) -> None:
+        done = sentikit("gpt-finetune")
+        assert done.returncode == 2
+        assert "finetune-gpt-4o-mini-minimal" in done.stderr
+        assert "electra-base," not in done.stderr
+
+    def test_contradictions(self) -> None:
+        with teaching() as teacher:
+            assert teach(teacher, "--estimate", "--prepare-only").returncode == 2
+            assert "leave --nproc out" in teach(teacher, "--nproc", "2").stderr
+            done = teach(teacher, "--cancel")
+            assert "holds no run to resume" in done.stderr
+            done = teach(teacher, engine={"name": "torch"})
+            assert "this provider trains elsewhere" in done.stderr

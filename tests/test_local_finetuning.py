@@ -1,0 +1,278 @@
+"""``sentikit gpt-finetune`` with the provider ``local``: a tiny model learns in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_language_models import make_language_model
+
+from sentikit import (
+    FineTuning,
+    FineTuningOptions,
+    InputError,
+    Interrupted,
+    read_weights,
+)
+from sentikit.prompting.job import PromptOptions, prompt
+from sentikit.recipe.finetune_parts import finetune_parts
+from sentikit.recipe.prompt_parts import prompt_parts
+from sentikit.recipe.resolving import resolve_values
+from sentikit.registry import default_registry
+
+pytest.importorskip("peft")
+
+LABELS = ("negative", "neutral", "positive")
+SETTINGS = {"epochs": 8, "batch_size": 8, "lr": 0.01, "precision": "fp32", "log_every": 4}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_language_model(tmp_path_factory.mktemp("models") / "llama", spread=0.2)
+
+
+def fine_tuning(reviews: Path, base: Path | str, **finetune: Any) -> FineTuning:
+    splits = {split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")}
+    recipe = {
+        "kind": "finetune",
+        "dataset": {"name": "files", **splits},
+        "strategy": {"name": "minimal"},
+        "finetune": {"provider": "local", "model": str(base), **SETTINGS, **finetune},
+        "engine": {"name": "torch"},
+    }
+    return FineTuning(
+        finetune_parts(resolve_values(recipe, "tiny", "the test"), default_registry())
+    )
+
+
+def learn(job: FineTuning, path: str | Path = "taught", **options: Any) -> Path:
+    chosen = FineTuningOptions(device="cpu", threads=1, **options)
+    return job.run(Path(path), chosen).path
+
+
+@pytest.fixture(scope="module")
+def taught(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose model has learnt the reviews."""
+    return learn(fine_tuning(reviews, base), tmp_path_factory.mktemp("runs") / "taught")
+
+
+def ask(model: Path | str, reviews: Path, path: str, **llm: Any) -> dict[str, Any]:
+    """Prompt a model for the test split and return its metrics."""
+    recipe = {
+        "kind": "prompt",
+        "dataset": {"name": "files", "test": f"{reviews}/test.csv"},
+        "strategy": {"name": "minimal"},
+        "llm": {
+            "backend": "local",
+            "model": str(model),
+            "device": "cpu",
+            "precision": "fp32",
+            **llm,
+        },
+    }
+    parts = prompt_parts(resolve_values(recipe, "asked", "the test"), default_registry())
+    prompt(parts, Path(path), PromptOptions())
+    return json.loads(Path(path, "metrics.json").read_text())  # type: ignore[no-any-return]
+
+
+def rows(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path, "predictions.jsonl").read_text().splitlines()]
+
+
+def test_a_model_learns_and_is_asked_as_it_learnt(taught: Path, base: Path, reviews: Path) -> None:
+    untaught = ask(base, reviews, "untaught")["overall"]["macro_f1"]
+    learnt = ask(taught, reviews, "asked")["overall"]["macro_f1"]
+    assert learnt > 0.9 > untaught + 0.3
+    assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-6 for row in rows("asked"))
+
+
+def test_the_run_says_how_it_went(taught: Path, base: Path) -> None:
+    manifest = json.loads((taught / "manifest.json").read_text())
+    assert (manifest["status"], manifest["kind"]) == ("finished", "finetune")
+    assert manifest["base_model"] == str(base)
+    assert manifest["cost_usd"] == {}
+    metrics = json.loads((taught / "metrics.json").read_text())
+    log = [json.loads(line) for line in (taught / "log.jsonl").read_text().splitlines()]
+    epochs = [record for record in log if record["kind"] == "epoch"]
+    best = max(epochs, key=lambda record: record["validation_macro_f1"])
+    assert metrics["best_epoch"] == best["epoch"]
+    assert metrics["validation_macro_f1"] == best["validation_macro_f1"]
+    assert epochs[-1]["training_loss"] < epochs[0]["training_loss"] / 2
+    assert not (taught / "checkpoints").exists()
+
+
+def test_the_adapter_is_one_that_peft_reads(taught: Path, base: Path, reviews: Path) -> None:
+    """And gives, read so, the very log-probabilities that the backend finds."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ask(taught, reviews, "asked")
+    with pytest.warns(FutureWarning):
+        model = PeftModel.from_pretrained(
+            AutoModelForCausalLM.from_pretrained(base), str(taught / "model")
+        ).eval()
+    tokenizer = AutoTokenizer.from_pretrained(taught / "model")
+    line = json.loads((taught / "train.jsonl").read_text().splitlines()[0])
+    row = rows("asked")[0]
+    messages = [line["messages"][0], {"role": "user", "content": row["text"]}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    prompted = tokenizer(text, add_special_tokens=False).input_ids
+    found = []
+    for label in LABELS:
+        answer = [*tokenizer(label).input_ids, tokenizer.eos_token_id]
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompted + answer])).logits[0].log_softmax(-1)
+        found.append(
+            sum(logits[len(prompted) - 1 + n, token].item() for n, token in enumerate(answer))
+        )
+    assert torch.tensor(found).softmax(0).tolist() == pytest.approx(
+        [row["probabilities"][label] for label in LABELS], abs=1e-4
+    )
+
+
+def test_only_the_adapter_is_kept(taught: Path) -> None:
+    files = {path.name for path in (taught / "model").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= files
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
+    weights = read_weights(taught / "model" / "adapter_model.safetensors")
+    assert weights
+    assert all("lora_" in name for name in weights)
+
+
+def stop_after(calls: int) -> Callable[[], bool]:
+    asked = []
+    return lambda: bool(asked.append(1)) or len(asked) > calls
+
+
+@pytest.mark.parametrize("calls", [1, 17, 40])
+def test_stopped_and_resumed_it_comes_to_the_same_end(
+    calls: int, taught: Path, base: Path, reviews: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        learn(fine_tuning(reviews, base), stop_requested=stop_after(calls))
+    assert json.loads(Path("taught/manifest.json").read_text())["status"] == "interrupted"
+    resumed = learn(fine_tuning(reviews, base), resume=True)
+    weights = [read_weights(run / "model/adapter_model.safetensors") for run in (taught, resumed)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+    assert untimed(taught) == untimed(resumed)
+
+
+def untimed(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def test_what_ended_between_the_model_and_the_manifest_is_not_taught_again(
+    taught: Path, base: Path, reviews: Path
+) -> None:
+    shutil.copytree(taught, "copy")
+    manifest = json.loads(Path("copy/manifest.json").read_text())
+    Path("copy/manifest.json").write_text(json.dumps({**manifest, "status": "running"}))
+    before = Path("copy/log.jsonl").read_text()
+    learn(fine_tuning(reviews, base), "copy", resume=True)
+    assert Path("copy/log.jsonl").read_text() == before
+    assert json.loads(Path("copy/manifest.json").read_text())["status"] == "finished"
+
+
+def test_a_model_without_a_chat_template_learns_to_end(tmp_path: Path, reviews: Path) -> None:
+    plain = make_language_model(tmp_path / "plain", template=None, spread=0.2)
+    learn(fine_tuning(reviews, plain, epochs=2))
+    assert Path("taught/model/chat_template.jinja").is_file()
+    assert ask("taught", reviews, "asked")["overall"]["macro_f1"] > 0.4
+
+
+class TestBadInput:
+    @pytest.fixture
+    def run(self, taught: Path) -> Path:
+        """A copy of the run, to be spoilt."""
+        return Path(shutil.copytree(taught, "spoilt"))
+
+    @pytest.mark.parametrize(
+        ("model", "message"),
+        [
+            ("./nowhere", "There is no model folder ./nowhere. Check finetune.model"),
+            ("EMPTY", "is no causal language model"),
+            ("PICKLED", "holds only pickled weights"),
+        ],
+    )
+    def test_what_is_no_model(
+        self, model: str, message: str, reviews: Path, base: Path, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "model"
+        if model == "PICKLED":
+            shutil.copytree(base, folder)
+            (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        elif model == "EMPTY":
+            folder.mkdir()
+        with pytest.raises(InputError, match=message):
+            learn(fine_tuning(reviews, model if model.startswith(".") else folder))
+        assert not Path("taught").exists()
+
+    def test_no_peft(self, reviews: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        job = fine_tuning(reviews, base)
+        monkeypatch.setitem(sys.modules, "peft", None)
+        with pytest.raises(InputError, match=r"pip install 'sentikit\[local\]'"):
+            learn(job)
+        assert not Path("taught").exists()
+
+    def test_no_validation_split(self, reviews: Path, base: Path) -> None:
+        with pytest.raises(InputError, match=r"finetune\.validation"):
+            learn(fine_tuning(reviews, base, validation=None))
+
+    def test_layers_that_the_model_does_not_have(self, reviews: Path, base: Path) -> None:
+        with pytest.raises(InputError, match=r"finetune\.lora: .*no_such"):
+            learn(fine_tuning(reviews, base, lora={"targets": ["no_such"]}))
+
+    def test_an_example_over_the_models_context(self, reviews: Path, tmp_path: Path) -> None:
+        short = make_language_model(tmp_path / "short", positions=64)
+        with pytest.raises(InputError, match="over the 64 tokens"):
+            learn(fine_tuning(reviews, short))
+        assert not Path("taught").exists()
+
+    def test_an_adapter_of_another_model(self, run: Path, reviews: Path, tmp_path: Path) -> None:
+        other = make_language_model(tmp_path / "other", spread=0.2, seed=1)
+        with pytest.raises(InputError, match="learnt on another model"):
+            ask(run, reviews, "asked", base=str(other))
+
+    def test_a_base_model_that_has_moved(self, run: Path, reviews: Path, base: Path) -> None:
+        config = run / "model" / "adapter_config.json"
+        gone = json.loads(config.read_text()) | {"base_model_name_or_path": "/gone/llama"}
+        config.write_text(json.dumps(gone))
+        with pytest.raises(InputError, match=r"no model folder /gone/llama. Check llm\.base"):
+            ask(run, reviews, "asked")
+        shutil.rmtree("asked", ignore_errors=True)
+        assert ask(run, reviews, "asked", base=str(base))["overall"]["macro_f1"] > 0.9
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda folder: (folder / "adapter_model.safetensors").unlink(), "does not exist"),
+            (
+                lambda folder: (folder / "adapter_model.safetensors").rename(
+                    folder / "adapter_model.bin"
+                ),
+                "holds only pickled weights",
+            ),
+            (
+                lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"half"),
+                "damaged or truncated",
+            ),
+            (
+                lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "IA3"}'),
+                "no LoRA adapter",
+            ),
+        ],
+        ids=["missing", "pickled", "truncated", "another kind"],
+    )
+    def test_a_damaged_adapter(
+        self, spoil: Callable[[Path], Any], message: str, run: Path, reviews: Path
+    ) -> None:
+        spoil(run / "model")
+        with pytest.raises(InputError, match=message):
+            ask(run, reviews, "asked")

@@ -1,0 +1,99 @@
+"""docs/scaling.md: its commands parse, and its table is what ``--dry-run`` says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from sentikit.cli import sentikit
+from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe.train_parts import train_parts
+from sentikit.registry import default_registry
+from sentikit.training.planning import plan_training
+
+GUIDE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
+
+pytestmark = pytest.mark.skipif(not GUIDE.is_file(), reason="this is no checkout")
+
+
+def commands() -> Iterator[list[str]]:
+    """Yield the words of every command in the guide."""
+    for block in re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if not line.startswith("#"):
+                yield shlex.split(line)
+
+
+def sentikit_words(words: list[str]) -> list[str]:
+    """Return what sentikit gets of a launcher's command; the launcher must understand the rest."""
+    launcher, *rest = words
+    if launcher == "sentikit":
+        return rest
+    if launcher == "srun":
+        assert rest[0] == "sentikit"
+        return rest[1:]
+    if launcher == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        understood = get_args_parser().parse_args(rest)
+        assert understood.module
+        assert understood.training_script == "sentikit"
+        return list(understood.training_script_args)
+    assert launcher == "deepspeed"
+    runner = pytest.importorskip("deepspeed.launcher.runner")
+    understood = runner.parse_args(rest)
+    assert understood.module
+    assert understood.user_script == "sentikit"
+    return list(understood.user_args)
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=lambda words: " ".join(words)[:60])
+def test_a_command_parses(words: list[str]) -> None:
+    name, *arguments = sentikit_words(words)
+    group = click.Context(sentikit)
+    command = sentikit.get_command(group, name)
+    assert command is not None
+    context = command.make_context(name, arguments, parent=group)
+    recipe = context.params.get("recipe")
+    if recipe:
+        resolve_recipe(recipe, context.params["settings"], default_registry())
+
+
+def test_slurm_reads_its_lines() -> None:
+    lines = [line for line in GUIDE.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert len(lines) > 5
+    assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=\S+)?", line) for line in lines)
+
+
+@pytest.mark.parametrize(("recipe", "column"), [("electra-base", -2), ("electra-large", -1)])
+def test_the_memory_table_is_what_a_dry_run_says(recipe: str, column: int) -> None:
+    registry = default_registry()
+    settings = ["engine.name=deepspeed", "dataset={name: demo}"]
+    plan = plan_training(train_parts(resolve_recipe(recipe, settings, registry), registry), 8)
+    rows = re.findall(r"^\| (stage \d).*$", GUIDE.read_text(), re.MULTILINE)
+    assert rows == list(plan.memory)
+    for stage, need in plan.memory.items():
+        (row,) = re.findall(rf"^\| {stage}.*\|$", GUIDE.read_text(), re.MULTILINE)
+        assert row.strip("|").split("|")[column].strip() == f"{need.total / 2**20:,.0f}"
+
+
+def test_what_every_process_keeps_is_a_share_of_what_there_is() -> None:
+    """Zero on eight processes: the parts add up to the whole and ZeRO's copy of it."""
+    from sentikit.training.memory import ModelSize
+
+    engine_class = default_registry().load("register_engines", "deepspeed")
+    engine = engine_class(engine_class.Settings())
+    size = ModelSize(parameters=800, trained=400, moments=2)
+    one, eight = (engine.memory(size, processes) for processes in (1, 8))
+    whole = 4 * (800 + 400 + 2 * 400)
+    assert one["stage 0"] == eight["stage 0"]
+    assert one["stage 0"].total == whole
+    for stage in ("stage 1", "stage 2", "stage 3"):
+        assert one[stage].total - one[stage].buffers == whole + 4 * 400
+    parts = eight["stage 3"]
+    assert 8 * (parts.total - parts.buffers) == whole + 4 * 400

@@ -1,0 +1,84 @@
+"""`predict` and `evaluate` in several processes: each answers its share, one writes, in order."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from several_processes import complaints, end, run, run_ranks, start
+
+from sentikit.cli import sentikit
+
+#: More than the first windows of two processes, and no multiple of anything.
+LINES = 1801
+
+
+@pytest.fixture
+def table(tmp_path: Path, reviews: Path) -> Path:
+    rows = (reviews / "test.csv").read_text().splitlines()[1:]
+    numbered = [f"{number},{rows[number % len(rows)]}" for number in range(LINES)]
+    path = tmp_path / "many.csv"
+    path.write_text("number,text,label,source\n" + "\n".join(numbered) + "\n")
+    return path
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same_labels(first: Path, second: Path) -> None:
+    for row, other in zip(records(first), records(second), strict=True):
+        probabilities, others = row.pop("probabilities"), other.pop("probabilities")
+        assert row == other
+        assert others == pytest.approx(probabilities, abs=2e-6)
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_label_a_file_into_one_in_order(
+    trained_run: Path, table: Path
+) -> None:
+    words = ["predict", str(trained_run), str(table), "--precision", "fp32", "--format", "jsonl"]
+    assert run(*words, "--output", "alone.jsonl").code == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    outcome = end(start([*launcher, "-m", "sentikit", *words, "--output", "shared.jsonl"]))
+    assert outcome.code == 0, outcome.error
+    assert [row["number"] for row in records(Path("shared.jsonl"))] == list(map(str, range(LINES)))
+    assert_same_labels(Path("alone.jsonl"), Path("shared.jsonl"))
+
+
+@pytest.mark.slow
+def test_processes_started_by_us_score_a_split_once(trained_run: Path) -> None:
+    words = ["evaluate", str(trained_run), "--split", "validation", "--precision", "fp32", "--json"]
+    alone, shared = run(*words), run(*words, "--nproc", "2", "--output", "scored")
+    assert (alone.code, shared.code) == (0, 0), shared.error
+    first, second = json.loads(alone.output)["overall"], json.loads(shared.output)["overall"]
+    assert first["confusion"] == second["confusion"]
+    assert second["macro_f1"] == pytest.approx(first["macro_f1"])
+    assert json.loads(Path("scored/manifest.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_another_file_of_the_same_name_on_the_second_machine_is_refused(
+    trained_run: Path, table: Path, tmp_path: Path
+) -> None:
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place, rows in zip(places, (LINES, LINES - 300), strict=True):
+        place.mkdir()
+        kept = table.read_text().splitlines()[: rows + 1]
+        (place / "many.csv").write_text("\n".join(kept) + "\n")
+    words = ["predict", str(trained_run), "many.csv", "--output", "labelled.csv"]
+    outcomes = run_ranks(words, folders=places)
+    assert [outcome.code for outcome in outcomes] == [2, 2]
+    (said,) = [line for outcome in outcomes for line in complaints(outcome.error)]
+    assert "reads other texts" in said
+    assert not (places[0] / "labelled.csv").exists()
+
+
+def test_a_pipe_cannot_be_shared(trained_run: Path) -> None:
+    result = CliRunner().invoke(sentikit, ["predict", str(trained_run), "--nproc", "2"], input="a")
+    assert result.exit_code == 2
+    assert "cannot share standard input" in result.output
