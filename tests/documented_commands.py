@@ -84,6 +84,8 @@ def _sentikit_commands(script: str) -> Iterator[tuple[str, ...]]:
 
 
 def _arguments(words: list[str]) -> Iterator[tuple[str, ...]]:
+    if words and words[0].startswith("_SENTIKIT_COMPLETE="):
+        return  # the shell's own question, which takes no words
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0], re.DOTALL):
         words = words[1:]
     for number, word in enumerate(words):
