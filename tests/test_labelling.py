@@ -209,7 +209,7 @@ def test_runs_are_listed_and_shown(model: Path) -> None:
         run["macro_f1"] == json.loads((model / "metrics.json").read_text())["overall"]["macro_f1"]
     )
     shown = CliRunner().invoke(sentikit, ["runs", "show", str(model)])
-    assert "best_epoch" in shown.stdout
+    assert "best epoch" in shown.stdout
     assert "cinema" in shown.stdout
     missing = CliRunner().invoke(sentikit, ["runs", "show", "nowhere"])
     assert missing.exit_code == 2

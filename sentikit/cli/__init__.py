@@ -23,7 +23,7 @@ CORE_COMMANDS: dict[str, str] = {
     "predict": "Label a file or a pipe.",
     "prompt": "Label a dataset with an LLM and leave a run.",
     "cascade": "Let the encoder answer where it is sure, and the LLM elsewhere.",
-    "vote": "Let recorded runs vote on every text, the most trusted named first.",
+    "vote": "Let runs vote on every text, the most trusted named first.",
     "compare": "Judge runs: scores, significance, cost, and which one to use.",
     "export": "Write a model in another format.",
     "recipes": "List, show, copy and check recipes.",
