@@ -42,7 +42,7 @@ def unpacked(folder: Path) -> Path:
     )
     # The weights are plain numbers now, which the model does not know of itself.
     model.hf_quantizer = None
-    del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
     model.save_pretrained(folder)
     return folder

@@ -109,7 +109,7 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
         model = load(name, dtype=dtype, quantization_config=GgufConfig(dequantize=True), **options)
     # Its weights are plain numbers now, and can be saved as such; the model does not know of it.
     model.hf_quantizer = None
-    del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     return model
 
 
