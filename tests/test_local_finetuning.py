@@ -18,6 +18,8 @@ from sentikit import (
     FineTuningOptions,
     InputError,
     Interrupted,
+    export_model,
+    load,
     read_weights,
 )
 from sentikit.finetuning.parts import finetune_parts
@@ -145,6 +147,19 @@ def test_only_the_adapter_is_kept(taught: Path) -> None:
     weights = read_weights(taught / "model" / "adapter_model.safetensors")
     assert weights
     assert all("lora_" in name for name in weights)
+
+
+def test_a_server_without_adapters_gets_the_whole_model(taught: Path, reviews: Path) -> None:
+    assert export_model(taught, "whole", "causal-lm") == []
+    ask(taught, reviews, "adapter")
+    ask("./whole", reviews, "merged")
+    for one, other in zip(rows("adapter"), rows("merged"), strict=True):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+
+
+def test_it_says_that_it_is_no_classifier(taught: Path) -> None:
+    with pytest.raises(InputError, match="asked by prompts: sentikit prompt"):
+        load(taught)
 
 
 def stop_after(calls: int) -> Callable[[], bool]:

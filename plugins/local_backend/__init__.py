@@ -1,4 +1,4 @@
-"""The LLM backend ``local``: an open causal language model in this process."""
+"""The LLM backend ``local``: an open causal language model, asked and taught in this process."""
 
 from typing import Any
 
@@ -12,4 +12,14 @@ def register_llm_backends(register: Any) -> None:
         "local",
         f"{__name__}.backend:LocalBackend",
         summary="an open causal LM in this process; always one of the labels, with probabilities",
+    )
+
+
+@hookimpl
+def register_formats(register: Any) -> None:
+    """Offer ``causal-lm``."""
+    register(
+        "causal-lm",
+        f"{__name__}.format:CausalLMFormat",
+        summary="a language model taught here, whole: its adapter added to its weights",
     )

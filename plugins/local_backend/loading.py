@@ -107,7 +107,11 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
         return load(name, dtype=dtype, use_safetensors=True, **options)
     # Dequantising draws a bar of its own whatever it is told.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        return load(name, dtype=dtype, quantization_config=GgufConfig(dequantize=True), **options)
+        model = load(name, dtype=dtype, quantization_config=GgufConfig(dequantize=True), **options)
+    # Its weights are plain numbers now, and can be saved as such; the model does not know of it.
+    model.hf_quantizer = None
+    vars(model.config).pop("quantization_config", None)
+    return model
 
 
 def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:

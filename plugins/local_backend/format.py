@@ -1,0 +1,69 @@
+"""The format ``causal-lm``: a fine-tuned language model whole, in transformers' layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sentikit import ExportSource, InputError, ModelFormat, PartSettings
+
+from .settings import LocalSettings
+
+_CONFIG = "adapter_config.json"
+
+
+class CausalLMFormat(ModelFormat):
+    """Writes a language model with what its adapter has learnt added in.
+
+    For servers that take no adapters, and for a base model that only this machine has. Those that
+    take them, as vLLM does, read the run's ``model/`` as it is.
+    """
+
+    class Settings(PartSettings):
+        """Options of ``sentikit export``."""
+
+        base: str | None = Field(None, description="where the base model is now, if it moved")
+        precision: Literal["fp32", "bf16", "fp16"] = Field(
+            "fp32", description="of the weights that are written"
+        )
+
+    settings: Settings
+
+    def recognises(self, folder: Path) -> bool:
+        """Say whether `folder` holds an adapter of a language model."""
+        return (folder / _CONFIG).is_file()
+
+    def load(self, folder: Path, device: str, precision: str) -> Any:
+        """Refuse: a language model is asked by prompts.
+
+        Raises:
+            InputError: always; says which command does it.
+        """
+        raise InputError(
+            f"{folder} is a fine-tuned language model, which is asked by prompts: sentikit prompt "
+            f"--recipe … --set llm.backend=local --set llm.model={folder}"
+        )
+
+    def export(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write weights, configuration and tokenizer.
+
+        Raises:
+            InputError: the source is no adapter, its base model is not here, or peft is missing.
+        """
+        import torch
+
+        from .adapters import load_answering_model
+        from .loading import DTYPES
+
+        if not self.recognises(source.folder):
+            raise InputError(
+                f"{source.path} holds no fine-tuned language model. The format 'causal-lm' writes "
+                "what sentikit gpt-finetune has taught here."
+            )
+        settings = LocalSettings(model=str(source.folder), base=self.settings.base)
+        model, tokenizer = load_answering_model(settings, torch.float32)
+        model.to(DTYPES[self.settings.precision]).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return []
