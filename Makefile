@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-slow test-tools lint docs benchmarks clean
+.PHONY: quickstart test test-slow test-tools lint docs clean
 
 quickstart: $(VENV)/quickstart.installed
 	@rm -rf runs/quickstart
