@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: By precision: small batches stay in the cache, int8 ones the more so.
 BATCH_LIMITS = {"fp32": BatchLimits(1024, 32, 0.1), "int8": BatchLimits(256, 8, 0.1)}
 _ERRORS_ONLY = 3
+#: The fused kernel takes twice as long as addition and normalisation do by themselves after int8
+#: products on a CPU: 9 % against 4.5 % of a pass of MiniLM with ONNX Runtime 1.32 and AVX2.
+SLOW_FUSIONS = {("int8", "cpu"): ["SkipLayerNormFusion"]}
 
 
 class OnnxPredictor:
@@ -35,7 +38,12 @@ class OnnxPredictor:
         self._precision = precision
         providers, self._device = _providers(runtime, device)
         try:
-            self._session = runtime.InferenceSession(path, _options(runtime), providers=providers)
+            self._session = runtime.InferenceSession(
+                path,
+                _options(runtime),
+                providers=providers,
+                disabled_optimizers=SLOW_FUSIONS.get((precision, self._device)),
+            )
         # ONNX Runtime's own exceptions share no public ancestor below Exception.
         except Exception as error:
             reason = " ".join(str(error).split())
