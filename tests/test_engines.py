@@ -121,6 +121,22 @@ def predicted(run_folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "stage: 2, offload_optimizer: true",
+        "stage: 3, offload_optimizer: true, offload_parameters: true, config: zero.json",
+    ],
+)
+def test_offloading_changes_where_things_lie_and_no_step(recipe: Path, engine: str) -> None:
+    assert train(recipe, "here", *STEPS).exit_code == 0
+    outcome = run(*arguments(recipe, "away", *STEPS, f"engine={{name: deepspeed, {engine}}}"))
+    assert outcome.code == 0, outcome.error
+    assert_alike(Path("here"), Path("away"), 1e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_processes_take_the_steps_of_one(recipe: Path, engine: str) -> None:
     assert train(recipe, "one", *STEPS).exit_code == 0
