@@ -25,7 +25,7 @@ from sentikit.processes.meeting import MEETING_LIMIT, meeting_store
 _LOOK_EVERY = 0.5
 #: Seconds a process has to end by itself after another has failed, and its watch to stop looking.
 _GRACE = 5.0
-_FAILURES, _CODE, _STOPPED = "sentikit/failures", "sentikit/code", "sentikit/stopped"
+_FAILURE, _STOPPED = "sentikit/failure", "sentikit/stopped"
 _LOST_CONTACT = ("gloo", "NCCL", "TCPStore", "Connection", "connect()")
 
 
@@ -114,11 +114,14 @@ class _Watch:
     def _announce(self, error: Exception) -> int | None:
         """Be the first to tell of a failure, or return the exit code of who was."""
         code = error.exit_code if isinstance(error, click.ClickException) else 1
+        own = f"{os.environ.get('RANK', '0')} {code}".encode()
         # Where the store is gone, so are the others.
         with contextlib.suppress(Exception):
-            if self._store.add(_FAILURES, 1) > 1:
-                return self._first_code()
-            self._store.set(_CODE, str(code))
+            # In one exchange: who sees a failure finds its code, and never waits for it with the
+            # connection that the code would have to come by.
+            first = self._store.compare_set(_FAILURE, "", own.decode())
+            if first != own:
+                return _code(first)
             # A process that ends takes its connections with it: first let the others know why.
             time.sleep(2 * _LOOK_EVERY)
         return None
@@ -134,9 +137,9 @@ class _Watch:
     def _look(self) -> None:
         while not self._done.wait(_LOOK_EVERY):
             try:
-                if not self._store.check([_FAILURES]):
+                if not self._store.check([_FAILURE]):
                     continue
-                code = self._first_code()
+                code = _code(self._store.get(_FAILURE))
             except Exception:
                 # The store is gone, and with it the launcher or the first process.
                 code = 1
@@ -146,8 +149,10 @@ class _Watch:
                 sys.stderr.flush()
                 os._exit(code)
 
-    def _first_code(self) -> int:
-        return int(self._store.get(_CODE))
+
+def _code(failure: bytes) -> int:
+    """Return the exit code in what a process wrote of its failure: its rank, and the code."""
+    return int(failure.split()[-1])
 
 
 def _is_lost_contact(error: Exception) -> bool:
