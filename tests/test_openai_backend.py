@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_fixtures import LABELS, ask, ask_about, openai_backend, serving
+from aiohttp import web
+from llm_fixtures import LABELS, ask, ask_about, in_thread, openai_backend, serving
 
 from sentikit import InputError, SentikitError
 from sentikit.prompting.requesting.settings import RequestOptions
@@ -195,6 +197,47 @@ class TestAddresses:
         no_such_model = pytest.raises(SentikitError, match=r"no model 'lama' .*sentikit doctor")
         with serving(model="llama") as s, no_such_model:
             ask(openai_backend(s.url, model="lama"), ask_about(["text"]), tmp_path)
+
+    def test_a_proxy_the_environment_names_is_gone_through(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with serving() as s:
+            proxy = s.url.removesuffix("/v1").removeprefix("http://")
+            monkeypatch.setenv("HTTP_PROXY", f"http://me:p%40ss@{proxy}")
+            monkeypatch.setenv("http_proxy", f"http://me:p%40ss@{proxy}")
+            asked = ask(openai_backend("http://llm.invalid/v1"), ask_about(["I hate it"]), tmp_path)
+            headers = s.server.headers
+        assert asked.labels == ["negative"]
+        assert headers["Host"] == "llm.invalid"
+        assert headers["Proxy-Authorization"] == f"Basic {b64encode(b'me:p@ss').decode()}"
+
+    def test_a_proxy_sees_nothing_of_what_is_sent_through_it_encrypted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[dict[str, str]] = []
+
+        @web.middleware
+        async def refuse(request: web.Request, handler: object) -> web.StreamResponse:
+            seen.append(dict(request.headers))
+            return web.Response(status=403)
+
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        with in_thread(lambda: web.Application(middlewares=[refuse])) as proxy:
+            monkeypatch.setenv("https_proxy", proxy.replace("//", "//me:secret@"))
+            with pytest.raises(SentikitError, match=r"llm.invalid/v1 cannot be reached") as raised:
+                ask(openai_backend("https://llm.invalid/v1"), ask_about(["text"]), tmp_path)
+        assert seen[0]["Proxy-Authorization"] == f"Basic {b64encode(b'me:secret').decode()}"
+        assert KEY not in str(seen)
+        assert "secret" not in str(raised.value)
+
+    def test_but_not_to_an_address_it_leaves_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with serving() as s:
+            asked = ask(openai_backend(s.url), ask_about(["I hate it"]), tmp_path)
+        assert asked.labels == ["negative"]
 
     @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://example.org", "http://", "v1"])
     def test_not_an_address(self, url: str) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Mapping
 from typing import Any, Generic, TypeVar
 
+import aiohttp
 import httpx2
 import openai
 from openai import AsyncOpenAI
@@ -14,11 +15,11 @@ from openai import AsyncOpenAI
 from sentikit import InputError, find_key, without_secrets
 
 from .failures import CHAT, FailedResponse, failed_status, not_a_server, unreachable
+from .posting import PostingSession
 from .settings import ServerSettings
 
 # Calls have a time limit in the core; this one only keeps a forgotten connection from living on.
 _TIMEOUT = httpx2.Timeout(3600.0, connect=15.0)
-_MOST_CONNECTIONS = 4096
 
 Result = TypeVar("Result")
 Settings = TypeVar("Settings", bound=ServerSettings)
@@ -43,7 +44,6 @@ class Connection(Generic[Settings]):
                 f"There is no key for OpenAI. Set {settings.key_variable} in the environment or in "
                 f"a file .env, or name another server with --set {settings.section}.base_url=…"
             )
-        self._http = _transport()
         self.client = AsyncOpenAI(
             # Local servers want none, but the SDK insists on one.
             api_key=key or "none",
@@ -51,21 +51,18 @@ class Connection(Generic[Settings]):
             default_headers={name: self._secrets[name] for name in settings.header_variables},
             default_query=dict(settings.query),
             max_retries=0,
-            http_client=self._http,
+            timeout=_TIMEOUT,
         )
         given = {**self.client.default_headers, **self.client.auth_headers}
-        headers = {name: value for name, value in given.items() if isinstance(value, str)}
-        self._headers = httpx2.Headers(headers)
-        self._addresses: dict[str, httpx2.URL] = {}
-        self._extensions = {"timeout": _TIMEOUT.as_dict()}
+        self._headers = {name: value for name, value in given.items() if isinstance(value, str)}
+        self._posting: PostingSession | None = None
 
     async def post(
         self, path: str, body: Mapping[str, Any]
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Send a body and return the answer's JSON and headers.
 
-        The SDK's transport and headers, without its request and response models: they take more
-        time than everything else together (benchmarks/request_loop.py).
+        With the SDK's headers, but without its layers (benchmarks/request_loop.py).
 
         Raises:
             RetryableError: it may succeed later.
@@ -73,31 +70,26 @@ class Connection(Generic[Settings]):
             FatalError: no call will.
         """
         content = json.dumps(body, separators=(",", ":")).encode("ascii")
-        request = httpx2.Request(
-            "POST",
-            self._address(path),
-            headers=self._headers,
-            content=content,
-            extensions=self._extensions,
-        )
         try:
-            response = await self._http.send(request)
-        except (httpx2.HTTPError, OSError) as error:
+            response = await self._session.post(path, content)
+        except (aiohttp.ClientError, OSError) as error:
             raise unreachable(self.settings, error) from None
         value = _parsed(response.content)
-        if response.status_code >= 400:
-            failed = FailedResponse(response.status_code, response.headers, value, response.text)
+        if response.status >= 400:
+            text = response.content.decode("utf-8", "replace")
+            failed = FailedResponse(response.status, response.headers, value, text)
             raise failed_status(self.settings, failed, self.safe)
         if not isinstance(value, dict):
             raise not_a_server(self.settings, response.headers, response.content)
         return value, response.headers
 
-    def _address(self, path: str) -> httpx2.URL:
-        """Return a path's whole address, parsed once."""
-        if path not in self._addresses:
-            query = dict(self.settings.query) or None
-            self._addresses[path] = httpx2.URL(self.settings.address + path, params=query)
-        return self._addresses[path]
+    @property
+    def _session(self) -> PostingSession:
+        """What calls go through, begun with the first, for it belongs to a running event loop."""
+        if self._posting is None:
+            settings = self.settings
+            self._posting = PostingSession(settings.address, settings.query, self._headers)
+        return self._posting
 
     async def guard(self, call: Awaitable[Result], service: str = CHAT) -> Result:
         """Await a call of the SDK and turn its errors into the core's, without keys in them.
@@ -123,6 +115,8 @@ class Connection(Generic[Settings]):
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._posting is not None:
+            await self._posting.close()
         await self.client.close()
         # The transport closes its sockets in the loop's next round.
         await asyncio.sleep(0)
@@ -149,8 +143,3 @@ def _secrets(settings: ServerSettings) -> dict[str, str]:
             )
         found[name] = value
     return found
-
-
-def _transport() -> httpx2.AsyncClient:
-    limits = httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=None)
-    return openai.DefaultAioHttpClient(timeout=_TIMEOUT, limits=limits)

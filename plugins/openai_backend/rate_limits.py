@@ -34,8 +34,6 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
 
     https://platform.openai.com/docs/guides/rate-limits; negative values (Azure's) mean unknown.
     """
-    if not any(name.startswith("x-ratelimit-remaining") for name in headers):
-        return None
     requests = _count(headers.get("x-ratelimit-remaining-requests"))
     tokens = _count(headers.get("x-ratelimit-remaining-tokens"))
     if requests is None and tokens is None:
