@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from sentikit.runs.result_format import ResultFormat as ResultFormat
     from sentikit.runs.table import Labelling as Labelling
     from sentikit.runs.table import RunTable as RunTable
+    from sentikit.stopping import stop_on_signal as stop_on_signal
     from sentikit.teams.recorded import cascade as cascade
     from sentikit.teams.recorded import compare_cascade as compare_cascade
     from sentikit.teams.recorded import vote as vote
@@ -219,6 +220,7 @@ _LAZY: dict[str, str] = {
     "scheme_for_classes": "sentikit.data.labels",
     "save_plots": "sentikit.plotting.comparison",
     "set_weights": "sentikit.classifier.loading",
+    "stop_on_signal": "sentikit.stopping",
     "typed_command": "sentikit.processes.commands",
     "vote": "sentikit.teams.recorded",
     "without_secrets": "sentikit.keys",

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -244,3 +246,18 @@ def test_half_a_pipe_is_enough_for_its_reader(model: Path) -> None:
     )
     assert done.stdout.count("\n") == 3
     assert "Traceback" not in done.stderr
+
+
+def test_stopped_by_the_system_it_leaves_nothing_half_written(model: Path) -> None:
+    words = [sys.executable, "-m", "sentikit", "predict", str(model), "--output", "out/labels.csv"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write("the film was great\n" * 20_000)
+    process.stdin.flush()
+    while not (Path("out").is_dir() and any(Path("out").iterdir())):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not any(Path("out").iterdir())

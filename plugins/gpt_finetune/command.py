@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +101,7 @@ def gpt_finetune(
         if nproc is not None and nproc > 1:
             _refuse_processes(job)
             launch_processes(context, nproc, device)
-        with _stop_on_signal(context, job, path, speaks) as stop_requested:
+        with _resumable(context, job, path, speaks) as stop_requested:
             options = FineTuningOptions(
                 max_cost, not no_wait, resume, device, threads, stop_requested
             )
@@ -131,31 +130,23 @@ def _refuse_processes(job: FineTuning) -> None:
 
 
 @contextmanager
-def _stop_on_signal(
+def _resumable(
     context: click.Context, job: FineTuning, path: Path, speaks: bool
 ) -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C (or SIGTERM) end in good order, the second at once."""
-    from sentikit import Interrupted
+    """End in good order at the first Ctrl-C (or SIGTERM), and say how to come back."""
+    from sentikit import Interrupted, stop_on_signal
 
-    stops: list[int] = []
-
-    def request(number: int, frame: object) -> None:
-        if stops:
-            raise KeyboardInterrupt
-        stops.append(number)
+    def tell(number: int) -> None:
         if speaks and job.trains_here:
             click.echo("Finishing the step and saving; once more stops at once.", err=True)
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(stops)
+        with stop_on_signal(tell) as stop_requested:
+            yield stop_requested
     except (Interrupted, KeyboardInterrupt) as error:
         if speaks:
             click.echo(_coming_back(context, path, job.trains_here), err=True)
         raise click.exceptions.Exit(130) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _coming_back(context: click.Context, path: Path, trains_here: bool) -> str:

@@ -12,6 +12,7 @@ import click
 from sentikit import __version__
 from sentikit.errors import did_you_mean
 from sentikit.registry import Registry, default_registry
+from sentikit.stopping import clean_up_at_sigterm
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -127,6 +128,7 @@ def sentikit(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every failure is one sentence and an exit code."""
+    clean_up_at_sigterm()
     try:
         sys.exit(sentikit.main(args=arguments, prog_name="sentikit", standalone_mode=False) or 0)
     except click.ClickException as error:

@@ -169,7 +169,7 @@ def _live(
     as_json: bool,
 ) -> None:
     """Run a recipe."""
-    from sentikit.cli.prompt import stop_on_signal
+    from sentikit.cli.prompt import resumable
     from sentikit.prompting.job import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
@@ -180,7 +180,7 @@ def _live(
     resolved = resolve_recipe(recipe, settings, registry)
     max_cost, limit, resume = limits
     run = choose_run_folder(output, resolved.name, resume, RUNS)
-    with stop_on_signal(context, run.path) as stop_requested:
+    with resumable(context, run.path) as stop_requested:
         options = PromptOptions(limit, max_cost, stop_requested=stop_requested)
         judged = run_cascade(resolved, run, options, registry, RUNS)
     _show(judged, as_json)

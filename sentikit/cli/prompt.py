@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -72,7 +71,7 @@ def prompt(
         return
     failure_limit = FailureLimit.parse(fail_on_error) if fail_on_error else None
     run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
-    with stop_on_signal(context, run.path) as stop_requested:
+    with resumable(context, run.path) as stop_requested:
         options = PromptOptions(limit, max_cost, failure_limit, batch, resume, stop_requested)
         finished = run_prompt(parts, run.path, options)
     _print_result(finished, as_json)
@@ -131,27 +130,20 @@ def _estimate(
 
 
 @contextmanager
-def stop_on_signal(context: click.Context, path: Path | None) -> Iterator[Any]:
-    """Turn the first Ctrl-C (or SIGTERM) into a saved stop, the second into an immediate one."""
+def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
+    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
     from sentikit.prompting.requesting.loop import RequestsInterrupted
+    from sentikit.stopping import stop_on_signal
 
-    stops: list[int] = []
-
-    def request(number: int, frame: object) -> None:
-        if stops:
-            raise KeyboardInterrupt
-        stops.append(number)
+    def tell(number: int) -> None:
         click.echo("Waiting for the calls under way; once more stops at once.", err=True)
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(stops)
+        with stop_on_signal(tell) as stop_requested:
+            yield stop_requested
     except (RequestsInterrupted, KeyboardInterrupt) as error:
         click.echo(f"Stopped. Go on with: {_resume_command(context, path)}", err=True)
         raise click.exceptions.Exit(130) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _resume_command(context: click.Context, path: Path | None) -> str:

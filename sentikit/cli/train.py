@@ -73,7 +73,7 @@ def train(
 
             check_processes(parts.training, nproc)
             start_processes(context, nproc, device)
-        with _stop_on_signal(context, run.path, together) as stop_requested:
+        with _resumable(context, run.path, together) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
 
@@ -116,31 +116,24 @@ def _print_plan(parts: TrainParts, processes: int, as_json: bool) -> None:
 
 
 @contextmanager
-def _stop_on_signal(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
-    """Turn the first Ctrl-C (or SIGTERM) into a saved stop, the second into an immediate one."""
+def _resumable(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
+    """Save at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
     from sentikit.processes.launching import process_count, speaks
+    from sentikit.stopping import stop_on_signal
     from sentikit.training.trainer import Interrupted
 
-    stops: list[int] = []
-
-    def request(number: int, frame: object) -> None:
-        if stops:
-            raise KeyboardInterrupt
-        stops.append(number)
+    def tell(number: int) -> None:
         # By SIGTERM a launcher also stops what a failed process has left behind.
         if speaks() and not together.failed and (number == signal.SIGINT or process_count() == 1):
             click.echo("Finishing the step and saving; once more stops at once.", err=True)
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(stops)
+        with stop_on_signal(tell) as stop_requested:
+            yield stop_requested
     except (Interrupted, KeyboardInterrupt) as error:
         if speaks():
             click.echo(f"Stopped. {_resume_advice(context, path)}", err=True)
         raise click.exceptions.Exit(130) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _resume_advice(context: click.Context, path: Path) -> str:

@@ -99,7 +99,7 @@ def _members(
     output: Path | None,
 ) -> tuple[tuple[str, ...], str]:
     """Return the runs that a recipe names, made now where need be, and how it breaks ties."""
-    from sentikit.cli.prompt import stop_on_signal
+    from sentikit.cli.prompt import resumable
     from sentikit.prompting.job import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
@@ -108,7 +108,7 @@ def _members(
 
     registry = default_registry()
     found = vote_settings(resolve_recipe(recipe, settings, registry), registry)
-    with stop_on_signal(context, output) as stop_requested:
+    with resumable(context, output) as stop_requested:
         options = PromptOptions(max_cost=max_cost, resume=resume, stop_requested=stop_requested)
         return member_runs(found, RUNS, options, registry), found.vote.ties
 

@@ -23,7 +23,8 @@ from sentikit.finetuning.estimating import (
 )
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuningJob
 from sentikit.finetuning.preparing import FILES, Preparation, PreparedReport
-from sentikit.finetuning.recording import PreparingBar, RunSession
+from sentikit.finetuning.recording import RunSession
+from sentikit.live_bar import LiveBar
 from sentikit.prompting.backend import FatalError, RejectedError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
@@ -105,7 +106,8 @@ class FineTuning:
         Raises:
             InputError: the provider would refuse them.
         """
-        bar = PreparingBar(self._preparation.looks)
+        bar = LiveBar("examples")
+        bar.start(self._preparation.looks, line="preparing")
         self._preparation.advance = bar.advance
         try:
             return self._preparation.report

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-import click
-
 from sentikit.files import read_json, write_json
+from sentikit.live_bar import LiveBar
 from sentikit.runs.folder import INTERRUPTED, LOG, JsonLinesLog, RunFolder
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
 from sentikit.training.reporting import end_status
@@ -43,13 +42,13 @@ class RunSession:
         self._run, self._recipe, self._speaks = run, recipe, speaks
         self._log = JsonLinesLog(run.path / LOG)
         self._trackers = TrackerGroup(trackers if speaks else {}, self.say)
-        self._line = _LiveLine()
+        self._bar = _LearningBar()
         self._said: set[str] = set()
 
     def __enter__(self) -> Self:
         self._trackers.start(TrackedRun("finetune", self._run.path, self._recipe))
         if self._speaks:
-            self._line.start()
+            self._bar.start(line="waiting")
         return self
 
     def __exit__(
@@ -58,7 +57,7 @@ class RunSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._line.stop()
+        self._bar.stop()
         self._log.close()
         self._trackers.finish(self.metrics, end_status(error) if error else self.status)
 
@@ -66,7 +65,7 @@ class RunSession:
         """Tell the user something, the same thing once."""
         if self._speaks and message not in self._said:
             self._said.add(message)
-            self._line.say(message)
+            self._bar.say(message)
 
     def alert(self, title: str, text: str) -> None:
         """Tell the user and the trackers something."""
@@ -79,7 +78,7 @@ class RunSession:
             return
         self._log.write(dict(record))
         self._trackers.log(record)
-        self._line.show(record)
+        self._bar.show(record)
 
     def rewind(self, step: int, epochs: int = 0) -> None:
         """Forget what was logged after a step, and after an epoch."""
@@ -100,69 +99,12 @@ class RunSession:
             write_json(path, {**known, key: value})
 
 
-class PreparingBar:
-    """A bar over the examples that are read; nothing where there is no terminal."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._progress: Any = None
-        self._task: Any = None
-
-    def advance(self, examples: int) -> None:
-        """Count examples; the first ones show the bar."""
-        if self._progress is None:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            console = Console(stderr=True)
-            self._progress = Progress(
-                console=console, transient=True, disable=not console.is_terminal
-            )
-            self._task = self._progress.add_task("preparing", total=self._total)
-            self._progress.start()
-        self._progress.advance(self._task, examples)
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self._progress is not None:
-            self._progress.stop()
-
-
-class _LiveLine:
+class _LearningBar(LiveBar):
     """A bar with the loss on a terminal; elsewhere a line for each epoch and event."""
 
     def __init__(self) -> None:
-        self._progress: Any = None
-        self._task: Any = None
+        super().__init__("steps")
         self._furthest = 0
-
-    def start(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        if not console.is_terminal:
-            return
-        self._progress = Progress(
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
-            TextColumn("{task.fields[line]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=1, line="waiting")
-        self._progress.start()
-
-    def stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def say(self, message: str) -> None:
-        if self._progress is not None:
-            self._progress.console.print(message, highlight=False, markup=False)
-        else:
-            click.echo(message, err=True)
 
     def show(self, record: Mapping[str, Any]) -> None:
         kind, step = record.get("kind"), record.get("step") or 0
@@ -170,11 +112,9 @@ class _LiveLine:
             self.say(str(record.get("message", "")))
         elif kind == "epoch":
             self.say(f"epoch {record.get('epoch')}  {_losses(record)}")
-        elif self._progress is not None and step >= self._furthest:
+        elif step >= self._furthest:
             self._furthest = step
-            total = record.get("steps") or step
-            line = _losses(record)
-            self._progress.update(self._task, completed=step, total=total, line=line)
+            self.update(step, record.get("steps") or step, _losses(record))
 
 
 def _losses(record: Mapping[str, Any]) -> str:

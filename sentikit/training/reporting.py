@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import click
 
+from sentikit.live_bar import LiveBar
 from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog
@@ -43,26 +44,11 @@ class ConsoleJournal:
 
     def __init__(self, log: JsonLinesLog, epochs: int, bar: bool = True) -> None:
         self._log = log
-        self._bar = bar
+        self._bar = LiveBar("steps", shown=bar)
         self._epochs = epochs
-        self._progress: Any = None
-        self._task: Any = None
 
     def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (self._bar and console.is_terminal),
-            transient=True,
-        )
-        self._progress.start()
+        self._bar.start(line="training")
         return self
 
     def __exit__(
@@ -71,7 +57,7 @@ class ConsoleJournal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._bar.stop()
         self._log.close()
 
     def step(self, record: dict[str, Any]) -> None:
@@ -92,16 +78,11 @@ class ConsoleJournal:
 
     def advance(self, step: int, total: int) -> None:
         """Move the bar."""
-        if self._task is None:
-            self._task = self._progress.add_task("training", total=total)
-        self._progress.update(self._task, completed=step, total=total)
+        self._bar.update(step, total)
 
     def say(self, message: str) -> None:
         """Print above the bar."""
-        if self._progress is not None and not self._progress.disable:
-            self._progress.console.print(message, highlight=False, markup=False)
-        else:
-            click.echo(message, err=True)
+        self._bar.say(message)
 
     def alert(self, title: str, text: str) -> None:
         """Print the text."""

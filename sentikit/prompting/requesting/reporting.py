@@ -7,8 +7,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-import click
-
+from sentikit.live_bar import LiveBar
 from sentikit.prompting.prices import describe_cost, plain_usd
 from sentikit.prompting.requesting.tally import Tally
 from sentikit.runs.folder import JsonLinesLog
@@ -24,28 +23,13 @@ class RequestReporter:
 
     def __init__(self, total: int, log: JsonLinesLog | None = None) -> None:
         self._total, self._log = total, log
-        self._progress: Any = None
-        self._task: Any = None
+        self._bar = LiveBar()
         self._began = time.monotonic()
         self._said: set[str] = set()
         self._tally = Tally()
 
     def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        if console.is_terminal:
-            self._progress = Progress(
-                BarColumn(bar_width=20),
-                TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-                TextColumn("{task.fields[line]}"),
-                TimeRemainingColumn(),
-                console=console,
-                transient=True,
-            )
-            self._task = self._progress.add_task("", total=self._total, line="")
-            self._progress.start()
+        self._bar.start(self._total)
         return self
 
     def __exit__(
@@ -54,8 +38,7 @@ class RequestReporter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        self._bar.stop()
         if self._log is not None:
             self._log.write(self.summary())
             self._log.close()
@@ -83,16 +66,14 @@ class RequestReporter:
     def update(self, tally: Tally, in_flight: int) -> None:
         """Renew the live line."""
         self._tally = tally
-        if self._progress is not None:
-            seconds = max(1e-9, time.monotonic() - self._began)
-            line = live_line(tally, in_flight, tally.rows / seconds)
-            self._progress.update(self._task, completed=tally.rows, line=line)
+        seconds = max(1e-9, time.monotonic() - self._began)
+        line = live_line(tally, in_flight, tally.rows / seconds)
+        self._bar.update(tally.rows, line=line)
 
     def waiting(self, what: str, answered: int, total: int) -> None:
         """Show how far something at the provider is."""
-        if self._progress is not None:
-            line = f"{what}: {answered:,} of {total:,} answered, waiting for the provider"
-            self._progress.update(self._task, line=line)
+        line = f"{what}: {answered:,} of {total:,} answered, waiting for the provider"
+        self._bar.update(line=line)
 
     def say(self, message: str) -> None:
         """Tell the user something, the same thing once."""
@@ -101,10 +82,7 @@ class RequestReporter:
         self._said.add(message)
         if self._log is not None:
             self._log.write({"kind": "message", "message": message})
-        if self._progress is not None:
-            self._progress.console.print(message, highlight=False, markup=False)
-        else:
-            click.echo(message, err=True)
+        self._bar.say(message)
 
 
 def live_line(tally: Tally, in_flight: int, rate: float) -> str:

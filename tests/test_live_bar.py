@@ -1,0 +1,45 @@
+"""The bar of long work: on a terminal it moves, elsewhere only messages are seen."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+PROGRAM = """
+from sentikit.live_bar import LiveBar
+
+bar = LiveBar("steps")
+bar.start(10, line="loss 0.5")
+bar.update(3)
+bar.say("a message [with brackets]")
+bar.advance(1)
+bar.stop()
+bar.say("the end")
+"""
+
+
+def test_on_a_terminal_it_moves_and_messages_stand_above_it() -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    # Linux ends the reading of a closed terminal with an error.
+    try:
+        while part := os.read(ours, 4096):
+            shown += part
+    except OSError:
+        pass
+    os.close(ours)
+    assert b"4/10" in shown
+    assert b"loss 0.5" in shown
+    assert b"\na message [with brackets]\r\n" in shown.replace(b"\x1b[2K", b"\n")
+    assert b"the end\r\n" in shown
+
+
+def test_elsewhere_only_messages_are_seen() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True)
+    assert done.stderr == b"a message [with brackets]\nthe end\n"
+    assert done.stdout == b""
