@@ -26,6 +26,7 @@ from several_processes import (
     start,
     wait_for_steps,
 )
+from ssh_between import ssh_between
 from two_machines import PORT, Machine, two_machines
 
 pytestmark = pytest.mark.slow
@@ -143,6 +144,29 @@ def test_the_deepspeed_launcher_reads_a_hostfile(
     places = folders(tmp_path)
     launchers = start_everywhere(machines, places, command, DS_ACCELERATOR="cpu")
     assert_trained_by_two([end(launcher) for launcher in launchers], places)
+
+
+def test_the_deepspeed_launcher_starts_the_other_machine_by_ssh(
+    machines: Machines, recipe: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("deepspeed")
+    hostfile, variables = tmp_path / "hostfile", tmp_path / "deepspeed_env"
+    hostfile.write_text("".join(f"{machine.address} slots=1\n" for machine in machines))
+    # What the launcher hands on to the other machines beside its own choice of variables.
+    variables.write_text("DS_ACCELERATOR=cpu\nOMP_NUM_THREADS=1\n")
+    launcher = Path(sys.executable).with_name("deepspeed")
+    arguments = words(recipe, "--set", "engine={name: deepspeed, stage: 1}")
+    with ssh_between(machines, tmp_path) as settings:
+        command = [
+            *("sh", "-e", "-c", f'mount --bind {settings} /etc/ssh/ssh_config; exec "$@"', "sh"),
+            *(str(launcher), "--hostfile", str(hostfile), "--master_addr", machines[0].address),
+            *("--master_port", str(PORT + 2), "--module", "sentikit", *arguments),
+        ]
+        more = {"DS_ACCELERATOR": "cpu", "DS_ENV_FILE": str(variables)}
+        outcome = end(start(machines[0].words(command), env=environment(**more)))
+    assert outcome.code == 0, outcome.error
+    manifest = json.loads(Path("run/manifest.json").read_text())
+    assert (manifest["processes"], manifest["status"]) == (2, "finished")
 
 
 def test_srun_on_two_machines_and_one_machine_with_other_data(
