@@ -14,7 +14,7 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -72,6 +72,7 @@ class DeepSpeedEngine(DistributedEngine):
     _groups: Sequence[ParameterGroup]
     _plan: StepPlan
     _engine: Any = None
+    _linear: Callable[..., Tensor]
     _scale: LossScale
 
     @classmethod
@@ -110,6 +111,7 @@ class DeepSpeedEngine(DistributedEngine):
 
         self._model, self._groups, self._plan = model.to(self.device), groups, plan
         self._scale = LossScale.starting(plan.precision == "fp16")
+        self._linear = nn.functional.linear
         try:
             with _quiet():
                 self._engine, *_ = deepspeed.initialize(
@@ -220,6 +222,8 @@ class DeepSpeedEngine(DistributedEngine):
         """Let DeepSpeed go."""
         if self._engine is not None:
             self._engine.destroy()
+            # Stage 3 puts another in its place for the whole process, and leaves it there.
+            nn.functional.linear = self._linear
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         groups = [
