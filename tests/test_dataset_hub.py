@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,11 @@ class TestLayouts:
         (folder / "b.csv").write_text("text,label\nhard,neg\n")
         assert opened(folder).splits == ("train", "hard")
         assert opened(folder, splits={"test": "hard"}).split("test").texts == ["hard"]
+
+    def test_a_missing_source_is_no_source(self, folder: Path) -> None:
+        rows = [{"text": "fine", "source": None}, {"text": "good", "source": "x"}]
+        (folder / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        assert opened(folder).split("train", labelled=False).sources == [None, "x"]
 
     def test_unlabelled_rows_can_be_read(self, folder: Path) -> None:
         (folder / "test.csv").write_text("text\nwho knows\n")

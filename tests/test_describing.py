@@ -16,9 +16,9 @@ from sentikit.data.describing import (
     TokenLengths,
     describe_dataset,
     estimate_tokens,
-    text_hashes,
 )
 from sentikit.data.examples import Examples
+from sentikit.data.made_ids import text_hashes
 from sentikit.data.tabular import read_rows
 
 CLASSES = ("negative", "neutral", "positive")

@@ -105,6 +105,18 @@ def test_repetitions_of_an_example_are_held_out_together() -> None:
     assert not set(train.texts) & set(validation.texts)
 
 
+def test_a_text_that_stands_twice_is_never_on_both_sides() -> None:
+    rows = "".join(f"{text},positive\n" for text in ["Fine.", "good", "bad", "fine. "] * 10)
+    Path("twice.csv").write_text("text,label\n" + rows)
+    dataset = open_dataset({"name": "files", "train": "twice.csv", "validation_holdout": 1})
+    train, validation = dataset.split("train"), dataset.split("validation")
+    assert len(set(dataset.split("train").ids)) == len(train)
+    assert len(validation) == 1
+    sides = ({text.strip().casefold() for text in side.texts} for side in (train, validation))
+    assert not set.intersection(*sides)
+    assert len(train) in (20, 30)
+
+
 def test_sampling_keeps_a_share_of_training_alone() -> None:
     dataset = hundred(test="hundred.csv", sample="30%")
     assert len(dataset.split("train")) == 30
@@ -160,4 +172,5 @@ def test_the_real_mixture_of_the_benchmark(shared_data: Path) -> None:
         }
     )
     sizes = [len(dataset.split(name)) for name in ("train", "validation", "test")]
-    assert sizes == [12_164, 1_801, 6_530]
+    # A text that is held out stood twice in training.
+    assert sizes == [12_864 - 701, 1_101 + 700, 6_530]

@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 import sentikit as toolkit
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.registry import PluginSource, Registry, installed_plugins
+from sentikit.registry import PluginSource, Registry, default_registry, installed_plugins
+from sentikit.tracking import TrackedRun
 from sentikit.training.job import JobOptions, train
 from sentikit.training.parts import train_parts
 from sentikit.training.trainer import Interrupted
@@ -308,6 +309,22 @@ def test_wandb_alerts_can_be_switched_off(tiny_recipe: Path) -> None:
     kinds = [record.WhichOneof("record_type") for record in wandb_records(folder)]
     assert "history" in kinds
     assert "alert" not in kinds
+
+
+def test_tensorboard_hides_the_steps_of_a_run_that_was_killed_before_it_saved(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tracker_class = default_registry().load("register_trackers", "tensorboard")
+    for loss in (1.0, 2.0):
+        tracker = tracker_class(tracker_class.Settings())
+        tracker.start(TrackedRun("train", tmp_path, {}))
+        tracker.log({"kind": "step", "step": 10, "loss": loss})
+        tracker.finish({}, "finished")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("step/loss")] == [(10, 2.0)]
 
 
 def test_tensorboard_shows_what_the_log_says_also_after_a_resume(tiny_recipe: Path) -> None:

@@ -101,7 +101,7 @@ class HubDataset(DatasetLoader):
                 yield _Row(
                     text or "",
                     name_of(batch[columns.label][position]) if columns.label else None,
-                    str(batch[columns.source][position]) if columns.source else None,
+                    _name(batch[columns.source][position]) if columns.source else None,
                 )
 
     def _columns(self, dataset: Dataset) -> _Columns:
@@ -147,4 +147,9 @@ def _namer(dataset: Dataset, label: str | None) -> Callable[[Any], str | None]:
         names = feature.names
         # The hub writes -1 where a gold label is withheld.
         return lambda value: names[value] if value is not None and value >= 0 else None
-    return lambda value: None if value is None else str(value)
+    return _name
+
+
+def _name(value: Any) -> str | None:
+    """Return a cell as a name; what is missing or empty has none."""
+    return None if value is None or value == "" else str(value)

@@ -37,9 +37,7 @@ class TensorboardTracker(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         self._step = run.step
-        self._writer = SummaryWriter(
-            run.path / _FOLDER, purge_step=run.step + 1 if run.step else None
-        )
+        self._writer = SummaryWriter(run.path / _FOLDER, purge_step=run.step + 1)
         self._add_text("recipe", f"```json\n{json.dumps(dict(run.recipe), indent=2)}\n```")
 
     def log(self, record: Mapping[str, Any]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.data.examples import Examples
+from sentikit.data.made_ids import text_hashes
 
 CountTokens = Callable[[list[str]], list[int]]
 Hashes = NDArray[np.uint64]
@@ -173,22 +172,6 @@ def estimate_tokens(texts: list[str]) -> list[int]:
     percentiles at most one token off. Languages that write without spaces need a real tokenizer.
     """
     return [len(_PIECE.findall(text)) + _SPECIAL_TOKENS for text in texts]
-
-
-def text_hashes(texts: Sequence[str]) -> Hashes:
-    """Return 8 bytes for each text; equal when texts differ in case, space or Unicode form alone.
-
-    Two different texts among a million share a hash with a probability of 3 in 100 million.
-    """
-    digests = (
-        hashlib.blake2b(_canonical(text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        for text in texts
-    )
-    return np.frombuffer(b"".join(digests), dtype=np.uint64)
-
-
-def _canonical(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def _count(

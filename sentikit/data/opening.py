@@ -16,6 +16,7 @@ from sentikit.checking import Path, Problem, check_part, refuse, split_options, 
 from sentikit.data.examples import Examples
 from sentikit.data.labels import LabelScheme, label_scheme
 from sentikit.data.loader import DatasetLoader
+from sentikit.data.made_ids import text_hashes
 from sentikit.data.section import DatasetOptions
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry, default_registry
@@ -69,7 +70,8 @@ class OpenedDataset:
         return examples
 
     def _sampled(self, name: str, labelled: bool) -> Examples:
-        if name == "train":
+        whole = not self.options.validation_holdout and self.options.sample == 1
+        if name == "train" and not whole:
             return self._train_and_holdout[0]
         if name == "validation" and self.options.validation_holdout:
             own = [self._folded("validation", labelled)] if self._has("validation") else []
@@ -79,30 +81,39 @@ class OpenedDataset:
     @cached_property
     def _train_and_holdout(self) -> tuple[Examples, Examples]:
         train = self._folded("train", labelled=True)
-        if not self.options.validation_holdout and self.options.sample == 1:
-            return train, train.select([])
         generator = np.random.default_rng(self.options.seed)
-        held = self._held_out(train, generator)
+        texts = self._numbered_texts(train)
+        held = self._held_out(texts, generator) if len(texts) else np.zeros(len(train), np.bool_)
         kept = generator.permutation(np.flatnonzero(~held))
         if self.options.sample < 1:
             kept = kept[: max(1, round(self.options.sample * len(kept)))]
-        return train.select(np.sort(kept)), train.select(_first_of_each(train, held))
+        return train.select(np.sort(kept)), train.select(_first_of_each(texts, held))
 
-    def _held_out(self, train: Examples, generator: np.random.Generator) -> NDArray[np.bool_]:
-        """Mark what moves to validation; all repetitions of an example go together."""
+    def _numbered_texts(self, train: Examples) -> NDArray[np.intp]:
+        """Number the different texts, (examples,); empty where none is to be held out.
+
+        By the text and not by the id: one that stands twice has two ids.
+        """
+        if not self.options.validation_holdout:
+            return np.empty(0, np.intp)
+        hashes = text_hashes(train.values("text"))
+        return np.unique(hashes, return_inverse=True)[1]
+
+    def _held_out(
+        self, texts: NDArray[np.intp], generator: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Mark what moves to validation; all examples of one text go together."""
         amount = self.options.validation_holdout
-        if not amount:
-            return np.zeros(len(train), np.bool_)
-        distinct, members = np.unique(np.array(train.ids), return_inverse=True)
-        wanted = round(amount * len(distinct)) if amount < 1 else int(amount)
-        if wanted >= len(distinct):
+        distinct = int(texts.max()) + 1
+        wanted = round(amount * distinct) if amount < 1 else int(amount)
+        if wanted >= distinct:
             raise InputError(
                 f"dataset.validation_holdout asks for {wanted} examples; the training split of "
-                f"{self.name!r} has {len(distinct)} different ones. Ask for fewer."
+                f"{self.name!r} has {distinct} different texts. Ask for fewer."
             )
-        chosen = np.zeros(len(distinct), np.bool_)
-        chosen[generator.permutation(len(distinct))[:wanted]] = True
-        return np.asarray(chosen[members])
+        chosen = np.zeros(distinct, np.bool_)
+        chosen[generator.permutation(distinct)[:wanted]] = True
+        return np.asarray(chosen[texts])
 
     def _has(self, name: str) -> bool:
         if name in self.options.splits:
@@ -171,12 +182,12 @@ class OpenedDataset:
             )
 
 
-def _first_of_each(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the first position of every marked id, in order."""
+def _first_of_each(texts: NDArray[np.intp], marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the first position of every marked text, in order."""
     positions = np.flatnonzero(marked)
     if not len(positions):
         return positions
-    _, first = np.unique(np.array(examples.ids)[positions], return_index=True)
+    _, first = np.unique(texts[positions], return_index=True)
     return np.sort(positions[first])
 
 
