@@ -211,8 +211,13 @@ def test_a_target_score_ends_training(tiny_recipe: Path) -> None:
     assert len(log("epoch")) < 40
 
 
-def test_a_loss_that_turns_nan_at_once_is_an_error_with_advice(tiny_recipe: Path) -> None:
-    result = train(tiny_recipe, "training.lr=1e30", "training.clip_norm=null", "training.warmup=0")
+# With one step an epoch, only the validation split sees what the step has done.
+@pytest.mark.parametrize("batch_size", [16, 1000])
+def test_a_loss_that_turns_nan_at_once_is_an_error_with_advice(
+    tiny_recipe: Path, batch_size: int
+) -> None:
+    hot = ("training.lr=1e30", "training.clip_norm=null", "training.warmup=0")
+    result = train(tiny_recipe, *hot, f"training.batch_size={batch_size}")
     assert result.exit_code == 1
     assert "NaN" in result.stderr
     assert "training.lr" in result.stderr
@@ -225,6 +230,16 @@ def interactive(recipe: Path, typed: str, *settings: str) -> Result:
     for setting in settings:
         arguments += ["--set", setting]
     return CliRunner().invoke(sentikit, arguments, input=typed)
+
+
+def test_what_is_best_may_not_change_its_meaning_half_way(tiny_recipe: Path) -> None:
+    assert interactive(tiny_recipe, "quit\n").exit_code == 130
+    words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--resume", "--set"]
+    changed = CliRunner().invoke(sentikit, [*words, "training.early_stopping.metric=loss"])
+    assert changed.exit_code == 2
+    assert "Resume with the settings it was started with" in changed.stderr
+    patient = CliRunner().invoke(sentikit, [*words, "training.early_stopping.patience=5"])
+    assert patient.exit_code == 0, patient.output
 
 
 def test_a_loss_that_turns_nan_later_keeps_the_best_weights(tiny_recipe: Path) -> None:

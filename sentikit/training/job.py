@@ -105,7 +105,7 @@ def train(parts: TrainParts, path: Path, options: JobOptions) -> FinishedTrainin
     parts.engine.start(options.device)
     try:
         splits = load_splits(parts)
-        identity = run_identity(parts.recipe.values, splits)
+        identity = run_identity(parts.recipe.values, parts.training, splits)
         check_alike(parts.engine, identity)
         run = RunFolder(path)
         lock = run.locked() if parts.engine.speaks else contextlib.nullcontext()

@@ -14,7 +14,6 @@ from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError
 from sentikit.training.engine import StepPlan
-from sentikit.training.settings import CHANGEABLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -138,13 +137,12 @@ def check_processes(training: LoopSettings, processes: int, section: str = "trai
         )
 
 
-def run_identity(values: Mapping[str, Any], splits: Splits) -> str:
+def run_identity(values: Mapping[str, Any], training: LoopSettings, splits: Splits) -> str:
     """Hash what must be the same when a run is resumed: the recipe's parts and the data.
 
     How often to save, how steps run and when to stop may change.
     """
     fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
-    training = {k: v for k, v in values.get("training", {}).items() if k not in CHANGEABLE}
     prints = {name: examples.fingerprint() for name, examples in splits.items()}
-    text = json.dumps([fixed, training, prints], sort_keys=True, default=str)
+    text = json.dumps([fixed, training.deciding(), prints], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

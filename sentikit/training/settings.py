@@ -14,7 +14,7 @@ from sentikit.training.schedules import Linear, Schedule
 class EarlyStopping(PartSettings):
     """When to stop before the last epoch.
 
-    ``patience`` epochs without an improvement of at least ``tolerance``, or ``target`` reached.
+    ``patience`` epochs without an improvement of more than ``tolerance``, or ``target`` reached.
     """
 
     metric: Literal["macro_f1", "accuracy", "loss"] = Field(
@@ -92,8 +92,12 @@ class LoopSettings(PartSettings):
     seed: int = Field(42, ge=0, description="decides initial weights, data order and dropout")
 
     def deciding(self) -> dict[str, Any]:
-        """Return, as JSON values, all settings but those that may change on a resume."""
-        return self.model_dump(mode="json", exclude=set(CHANGEABLE))
+        """Return, as JSON values, all settings but those that may change on a resume.
+
+        When to stop may change, but not by what: the best value so far is one of the metric's.
+        """
+        deciding = self.model_dump(mode="json", exclude=set(CHANGEABLE))
+        return deciding | {"early_stopping": {"metric": self.early_stopping.metric}}
 
     @model_validator(mode="after")
     def _fits_batch(self) -> Self:

@@ -239,11 +239,12 @@ class Trainer:
             }
         )
         if not math.isfinite(total):
-            state.stopped = f"the loss became NaN or infinite at step {state.step}"
-            self.journal.alert(
-                "The loss is NaN",
-                f"{state.stopped}; training ends here, the best weights are kept.",
-            )
+            self._end_in_nan(state, f"the loss became NaN or infinite at step {state.step}")
+
+    def _end_in_nan(self, state: TrainingState, what: str) -> None:
+        state.stopped = what
+        said = f"{what}; training ends here, the best weights are kept."
+        self.journal.alert("The loss is NaN", said)
 
     def _between_steps(self, state: TrainingState, pending: list[Tensor]) -> None:
         """Save when minutes are up or the user wants to stop.
@@ -265,7 +266,11 @@ class Trainer:
 
     def _evaluate_epoch(self, state: TrainingState) -> None:
         """Score the validation split, keep the weights if they are the best, end the epoch."""
-        loss, scores = self.evaluate(self.validation)
+        evaluated = self.evaluate(self.validation)
+        if evaluated is None:
+            self._end_in_nan(state, f"the validation loss became NaN in epoch {state.epoch + 1}")
+            return
+        loss, scores = evaluated
         stopping = self.settings.early_stopping
         value = watched_value(stopping, loss, scores)
         training_loss = state.epoch_loss / self._steps_per_epoch()
@@ -281,7 +286,8 @@ class Trainer:
         else:
             state.stale_epochs += 1
         watch_plateau(self.settings, state, value)
-        state.stopped = reason_to_stop(stopping, state, value)
+        if state.epoch < self.settings.epochs:
+            state.stopped = reason_to_stop(stopping, state, value)
         self.journal.epoch(
             {
                 "epoch": state.epoch,
@@ -297,9 +303,11 @@ class Trainer:
         if state.stopped:
             self.journal.alert("Early stop", f"Training ends early: {state.stopped}.")
 
-    def evaluate(self, split: Labelled) -> tuple[float, Scores]:
-        """Return mean cross-entropy and scores of a split."""
+    def evaluate(self, split: Labelled) -> tuple[float, Scores] | None:
+        """Return mean cross-entropy and scores of a split; None where the model yields NaN."""
         logits = shared_logits(self.engine, split.inputs, len(self.classes))
+        if not np.isfinite(logits).all():
+            return None
         probabilities = softmax(logits)
         scores = score(split.gold, probabilities.argmax(1), self.classes, probabilities)
         assert scores.calibration is not None
