@@ -108,8 +108,14 @@ def _added_columns(kind: str, labels: Iterable[str]) -> list[str]:
 def _csv_writer(stream: IO[str], columns: Sequence[str], labels: Sequence[str]) -> Write:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*columns, *_added_columns("csv", labels)])
+    known = frozenset(columns)
 
     def write(row: Row, prediction: Prediction | None) -> None:
+        if late := [column for column in row if column not in known]:
+            raise InputError(
+                f"The column {late[0]!r} comes too late for a table: earlier rows have none. "
+                "Write JSON Lines with --format jsonl."
+            )
         cells = [_cell(row.get(column)) for column in columns]
         if prediction is None:
             added = [""] * (len(labels) + 1)

@@ -46,7 +46,7 @@ class Scores:
 
     Attributes:
         examples: how many were scored.
-        macro_f1: unweighted mean of F1 over the gold classes.
+        macro_f1: unweighted mean of F1 over all classes; one that nobody names counts 0.
         accuracy: share of right answers; an invalid answer is wrong.
         invalid: examples without a valid answer.
         per_class: class to its scores.

@@ -1,4 +1,4 @@
-"""Reads YAML so that `1e-5` is a number, `no` is a word, and every value knows its line.
+"""Reads and writes YAML so that `1e-5` is a number, `no` is a word, and every value knows its line.
 
 Scalars follow the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema), where
 PyYAML follows 1.1.
@@ -7,6 +7,7 @@ PyYAML follows 1.1.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,34 @@ def parse_yaml(text: str, where: str) -> LocatedYaml:
     return LocatedYaml(converter.convert(node, ()), converter.lines)
 
 
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """Write nested values as YAML that `parse_yaml` reads back as they are, in their own order."""
+    text: str = yaml.dump(
+        dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+    )
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes also what YAML 1.1 takes for a word and YAML 1.2 for a number, as 08 or 1e5."""
+
+    def text(self, value: str) -> yaml.Node:
+        style = None if isinstance(_plain_value(value), str) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
+def _plain_value(text: str) -> Any:
+    """Return what a scalar without quotes means."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
 class _Converter:
     """Turns composed nodes into values, noting lines and refusing what a recipe must not hold."""
 
@@ -103,13 +132,7 @@ class _Converter:
         if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
             raise self._error(node, f"the tag {node.tag!r} is not allowed")
         text = str(node.value)
-        if node.style is not None:
-            return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _INTEGER.fullmatch(text):
-            return int(text)
-        return float(text) if _FLOAT.fullmatch(text) else text
+        return text if node.style is not None else _plain_value(text)
 
     def _error(self, node: yaml.Node, message: str) -> InputError:
         return InputError(f"{self.where}, line {node.start_mark.line + 1}: {message}.")

@@ -85,6 +85,16 @@ def test_json_lines_keep_every_key(model: Path) -> None:
         assert row.items() <= out.items()
 
 
+def test_a_column_that_comes_too_late_for_a_table_is_not_lost(model: Path) -> None:
+    rows = [{"text": "fine"}] * 101 + [{"text": "bad", "extra": 2.5}]
+    Path("late.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = predict(str(model), "late.jsonl", "--format", "csv", "--output", "late.csv")
+    assert result.exit_code == 2
+    assert "'extra' comes too late" in result.stderr
+    assert "--format jsonl" in result.stderr
+    assert not Path("late.csv").exists()
+
+
 def test_rows_without_text_get_no_label_and_are_counted(model: Path) -> None:
     Path("in.csv").write_text("id,text\n1,the film was great\n2,\n3,  \n")
     result = predict(str(model), "in.csv")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sentikit.cli import sentikit
 from sentikit.errors import InputError
@@ -15,7 +17,7 @@ from sentikit.recipe.resolving import resolve_recipe
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
 from sentikit.training.parts import train_parts
-from sentikit.yaml_reading import parse_yaml
+from sentikit.yaml_reading import dump_yaml, parse_yaml
 
 BUNDLED = default_registry().names("register_recipes")
 
@@ -67,6 +69,11 @@ def test_yaml_scalars_mean_what_they_look_like(text: str, value: object) -> None
     parsed = parse_yaml(f"key: {text}", "test").value["key"]
     assert parsed == value
     assert type(parsed) is type(value)
+
+
+@given(st.text() | st.sampled_from(["08", "1e5", "+1e3", "12e4567", "no", "", "~", "null", "1_0"]))
+def test_what_is_written_is_read_back_as_it_was(text: str) -> None:
+    assert parse_yaml(dump_yaml({"key": [text]}), "test").value == {"key": [text]}
 
 
 def test_overrides_are_split_at_the_first_equals_sign() -> None:

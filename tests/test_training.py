@@ -339,6 +339,10 @@ def test_a_binary_threshold_decides(tiny_recipe: Path) -> None:
         (["dataset.validation=null"], "validation_holdout"),
         (["dataset.validation_holdout=500"], "Ask for fewer"),
         (["encoder.model=./nowhere"], "has no config.json"),
+        (
+            ["dataset.validation_holdout=5", "evaluation_dataset={name: demo}"],
+            "has no use where evaluation_dataset validates",
+        ),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_written(
@@ -348,6 +352,15 @@ def test_what_cannot_work_is_said_before_anything_is_written(
     assert result.exit_code == 2, result.output
     assert expected in result.stderr
     assert not Path("run").exists()
+
+
+def test_a_class_without_examples_is_said(tiny_recipe: Path, reviews: Path) -> None:
+    lines = (reviews / "train.csv").read_text().splitlines()
+    Path("two.csv").write_text("\n".join(li for li in lines if ",neutral," not in li) + "\n")
+    result = train(tiny_recipe, "dataset.train=two.csv", "training.epochs=1")
+    assert result.exit_code == 0, result.output
+    assert "No training example is labelled 'neutral', whose F1 counts as 0" in result.stderr
+    assert "No validation example" not in result.stderr
 
 
 def test_one_class_only_is_refused(tiny_recipe: Path, reviews: Path) -> None:

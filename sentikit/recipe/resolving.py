@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-import yaml
-
 from sentikit.checking import Problem, dotted
 from sentikit.errors import InputError
 from sentikit.recipe.overrides import Path, merge, parse_overrides, paths_of
 from sentikit.registry import Registry
-from sentikit.yaml_reading import LocatedYaml, read_yaml_file
+from sentikit.yaml_reading import LocatedYaml, dump_yaml, read_yaml_file
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -49,11 +47,6 @@ class ResolvedRecipe:
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
         return ""
-
-
-def dump_yaml(values: Mapping[str, Any]) -> str:
-    """Write nested values as YAML, in their own order."""
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
 
 
 def recipe_path(name: str, registry: Registry) -> FilePath:

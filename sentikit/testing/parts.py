@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-import yaml
-
 from sentikit.checking import validate
 from sentikit.parts import Part, PartSettings
+from sentikit.yaml_reading import dump_yaml, parse_yaml
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -88,8 +87,8 @@ def needs_settings(part_class: type[Part]) -> bool:
 def _check_written_settings(name: str, made: PartSettings) -> None:
     """A run writes its recipe down, and the recipe written must mean the same."""
     try:
-        text = yaml.safe_dump(made.model_dump(mode="json"))
-        again = type(made).model_validate(yaml.safe_load(text))
+        text = dump_yaml(made.model_dump(mode="json"))
+        again = type(made).model_validate(parse_yaml(text, name).value or {})
     except Exception as error:
         raise AssertionError(
             f"{name}.Settings cannot be written to YAML and read again: {error}"

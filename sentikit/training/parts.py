@@ -85,12 +85,24 @@ def check_train(
     problems += more
     made["trackers"], more = check_trackers(registry, raw.get("trackers", []))
     problems += more
+    problems += _useless_holdout(made)
     if problems or settings is None:
         return None, problems
     made.setdefault("evaluation_dataset", None)
     return TrainParts(
         recipe=recipe, training=settings.training, engine=cast("Engine", engine), **made
     ), []
+
+
+def _useless_holdout(made: Mapping[str, Any]) -> list[Problem]:
+    """Refuse to take examples from training for a validation that another dataset does."""
+    dataset = made.get("dataset")
+    if made.get("evaluation_dataset") is None or dataset is None:
+        return []
+    if not dataset.options.validation_holdout:
+        return []
+    message = "has no use where evaluation_dataset validates. Leave one of the two out."
+    return [Problem(("dataset", "validation_holdout"), message)]
 
 
 def _dataset(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from sentikit.devices import half_precision_pays
 from sentikit.errors import InputError
-from sentikit.training.trainer import Trainer
+from sentikit.training.trainer import Labelled, Trainer
 
 
 def remarks(trainer: Trainer) -> Iterator[str]:
@@ -32,4 +34,16 @@ def remarks(trainer: Trainer) -> Iterator[str]:
             f"{trainer.section}.precision bf16 is several times slower than fp32 on this device; "
             "auto chooses fp32 here."
         )
+    yield from _missing_classes("training", trainer.train, trainer.classes)
+    yield from _missing_classes("validation", trainer.validation, trainer.classes)
     yield from trainer.engine.remarks()
+
+
+def _missing_classes(split: str, examples: Labelled, classes: tuple[str, ...]) -> Iterator[str]:
+    counts = np.bincount(examples.gold, minlength=len(classes))
+    for name, count in zip(classes, counts, strict=True):
+        if not count:
+            yield (
+                f"No {split} example is labelled {name!r}, whose F1 counts as 0 in macro-F1. For "
+                "data of two classes set dataset.labels, as bin_neg or bin_pos."
+            )
