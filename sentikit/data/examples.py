@@ -221,7 +221,7 @@ class ExamplesBuilder:
         if not self._rows:
             return
         if self._spool is None:
-            self._file = tempfile.NamedTemporaryFile(prefix="sentikit-", suffix=".arrow")  # noqa: SIM115
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
             self._spool = pa.ipc.new_file(self._file, SCHEMA)
         with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
             self._spool.write_batch(_batch(self._rows))

@@ -244,11 +244,11 @@ class _Job:
     def _journal(self, state: TrainingState) -> Any:
         if not self.engine.speaks:
             return contextlib.nullcontext(SilentJournal())
-        epochs, bar = self.parts.training.epochs, not self.options.interactive
+        bar = not self.options.interactive
         if not self.parts.trackers:
-            return ConsoleJournal(self.log, epochs, bar)
+            return ConsoleJournal(self.log, bar)
         run = TrackedRun("train", self.folder.path, self.parts.recipe.values, state.step)
-        return TrackedJournal(self.log, epochs, bar, self.parts.trackers, run)
+        return TrackedJournal(self.log, bar, self.parts.trackers, run)
 
     def _finish(
         self,

@@ -42,10 +42,9 @@ class SilentJournal:
 class ConsoleJournal:
     """Writes the log and talks to the user; use as a context manager."""
 
-    def __init__(self, log: JsonLinesLog, epochs: int, bar: bool = True) -> None:
+    def __init__(self, log: JsonLinesLog, bar: bool = True) -> None:
         self._log = log
         self._bar = LiveBar("steps", shown=bar)
-        self._epochs = epochs
 
     def __enter__(self) -> Self:
         self._bar.start(line="training")
@@ -69,7 +68,7 @@ class ConsoleJournal:
         self._log.write({"kind": "epoch", **record})
         best = " (best)" if record["best_epoch"] == record["epoch"] else ""
         self.say(
-            f"epoch {record['epoch']}/{self._epochs}  loss {record['training_loss']:.4f}  "
+            f"epoch {record['epoch']}/{record['epochs']}  loss {record['training_loss']:.4f}  "
             f"validation: loss {record['validation_loss']:.4f}, "
             f"macro-F1 {record['validation_macro_f1']:.4f}, "
             f"accuracy {record['validation_accuracy']:.4f}{best}  "
@@ -98,12 +97,11 @@ class TrackedJournal(ConsoleJournal):
     def __init__(
         self,
         log: JsonLinesLog,
-        epochs: int,
         bar: bool,
         trackers: Mapping[str, Tracker],
         run: TrackedRun,
     ) -> None:
-        super().__init__(log, epochs, bar)
+        super().__init__(log, bar)
         self._trackers = TrackerGroup(trackers, self.say)
         self._run = run
         self._metrics: dict[str, Any] = {}

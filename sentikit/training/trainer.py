@@ -291,6 +291,7 @@ class Trainer:
         self.journal.epoch(
             {
                 "epoch": state.epoch,
+                "epochs": self.settings.epochs,
                 "step": state.step,
                 "training_loss": training_loss,
                 "validation_loss": loss,
