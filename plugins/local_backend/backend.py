@@ -86,10 +86,12 @@ class LocalBackend(LLMBackend):
         """Score the labels, together with whatever else waits."""
         assert self._scorer is not None
         task = self._scorer.task(request)
-        if task.length > self._scorer.context:
+        answer = max(map(len, task.answers))
+        # The last token of an answer is scored, never read.
+        if task.length + answer - 1 > self._scorer.context:
             raise RejectedError(
-                f"The prompt has {task.length:,} tokens, and {self.model} holds "
-                f"{self._scorer.context:,}."
+                f"The prompt has {task.length:,} tokens and an answer {answer:,}; {self.model} "
+                f"holds {self._scorer.context:,}."
             )
         future: asyncio.Future[dict[str, float]] = asyncio.get_running_loop().create_future()
         self._waiting.append((task, future))

@@ -84,9 +84,20 @@ async def answers(
         if file_id is None:
             continue
         content = await connection.guard(connection.client.files.content(file_id))
-        for text in content.text.splitlines():
-            if text.strip():
-                yield _result(connection, json.loads(text), read)
+        # Bytes, for lines of text also end in the middle of an answer, as at U+2028.
+        for line in content.content.split(b"\n"):
+            value = _parsed(line)
+            if value:
+                yield _result(connection, value, read)
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Return a line's object; empty where it holds none, and the request counts as unanswered."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _result(

@@ -72,8 +72,10 @@ class Connection(Generic[Settings]):
         content = json.dumps(body, separators=(",", ":")).encode("ascii")
         try:
             response = await self._session.post(path, content)
+        except aiohttp.ClientConnectorError as error:
+            raise unreachable(self.settings, error, self.safe, sent=False) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise unreachable(self.settings, error) from None
+            raise unreachable(self.settings, error, self.safe) from None
         value = _parsed(response.content)
         if response.status >= 400:
             text = response.content.decode("utf-8", "replace")
@@ -107,7 +109,7 @@ class Connection(Generic[Settings]):
             )
             raise failed_status(self.settings, failed, self.safe, service) from None
         except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
-            raise unreachable(self.settings, error) from None
+            raise unreachable(self.settings, error, self.safe) from None
 
     def safe(self, text: str) -> str:
         """Return what a server said without any key it may quote, on one line."""
@@ -134,12 +136,22 @@ def _secrets(settings: ServerSettings) -> dict[str, str]:
     found = {}
     key = find_key(settings.key_variable)
     if key:
-        found[settings.key_variable] = key
+        found[settings.key_variable] = _sendable(key, settings.key_variable)
     for name, variable in settings.header_variables.items():
         value = find_key(variable)
         if not value:
             raise InputError(
                 f"{settings.section}.header_variables: {variable} is not set, for header {name!r}."
             )
-        found[name] = value
+        found[name] = _sendable(value, variable)
     return found
+
+
+def _sendable(secret: str, variable: str) -> str:
+    """Refuse what no header can carry, and whoever tried to send it would show."""
+    if secret.isascii() and secret.isprintable():
+        return secret
+    raise InputError(
+        f"{variable} holds a line break, or a letter that no key has. Copy it once more, in one "
+        "piece."
+    )

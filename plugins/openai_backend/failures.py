@@ -73,16 +73,18 @@ def failed_status(
     return RejectedError(f"The server refused the request ({status}): {said}")
 
 
-def unreachable(settings: ServerSettings, error: Exception) -> RetryableError:
-    """Describe a connection that failed or broke."""
+def unreachable(
+    settings: ServerSettings, error: Exception, safe: Callable[[str], str], sent: bool = True
+) -> RetryableError:
+    """Describe a connection that broke, or was never made: then nothing was sent."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    reason = " ".join(str(cause).split()) or type(cause).__name__
+    reason = safe(str(cause)) or type(cause).__name__
     return RetryableError(
         f"{settings.address} cannot be reached ({reason}). Is the server running? "
         f"Check {settings.section}.base_url.",
-        "network",
+        "network" if sent else "unreachable",
     )
 
 

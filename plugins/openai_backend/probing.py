@@ -61,7 +61,7 @@ async def check_key(connection: Connection) -> None:
         await connection.guard(connection.client.get("/models", cast_to=object))
     except RetryableError as error:
         # Whoever fails at listing models may still answer.
-        if error.reason == "network":
+        if error.reason in ("network", "unreachable"):
             raise
     except FatalError as error:
         if "(401" in error.message:

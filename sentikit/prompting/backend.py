@@ -126,7 +126,8 @@ class RetryableError(BackendError):
     """The same call may succeed later.
 
     Attributes:
-        reason: ``rate_limit`` (too many calls), ``server`` (it failed) or ``network``.
+        reason: ``rate_limit`` (too many calls), ``server`` (it failed), ``network`` (no answer
+            came, though it may have been made and billed) or ``unreachable`` (nothing was sent).
         retry_after: seconds the server asks to wait, or None.
     """
 

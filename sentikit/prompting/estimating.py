@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.prompting.backend import LLMBackend, Usage
+from sentikit.prompting.backend import ChatRequest, LLMBackend, Usage
 from sentikit.prompting.counting import TokenCounter
-from sentikit.prompting.prices import describe_cost, model_facts, prices_for, usd
+from sentikit.prompting.prices import Prices, describe_cost, model_facts, prices_for, usd
 from sentikit.prompting.requesting.batches import BATCH_TIER
 from sentikit.prompting.requesting.journal import AnswerJournal, request_key
 from sentikit.prompting.requesting.questions import Question
@@ -18,6 +18,10 @@ from sentikit.prompting.requesting.settings import RequestOptions
 
 if TYPE_CHECKING:
     from sentikit.prompting.asking import PromptRow
+
+
+#: What the question behind an invalid answer takes, generously.
+_REPAIR_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,12 @@ class Estimate:
         return f"about {expected}, at most {most}{dated}"
 
 
+def _worst(
+    prices: Prices | None, request: ChatRequest, prompt: int, tier: str | None
+) -> int | None:
+    return None if prices is None else prices.worst(prompt, request.max_tokens, tier)
+
+
 def estimate(
     backend: LLMBackend,
     questions: Iterable[Question[PromptRow]],
@@ -115,11 +125,14 @@ def estimate(
             count = counter.request(request, sent)
             total += Usage(count.expected, 0, _expected_answer(counter, request.labels))
             longest = max(longest, (count.expected, question.row.id))
-            worst = prices.worst(count.most, request.max_tokens, tier) if prices else None
+            worst = _worst(prices, request, count.most, tier)
+            if options.repair:
+                # Asked at once also after a batch, with the answer and a question behind it.
+                longer = count.most + request.max_tokens + _REPAIR_TOKENS
+                repair = _worst(prices, request, longer, backend.service_tier)
+                worst = None if worst is None or repair is None else worst + repair
             known_most = known_most and worst is not None
-            # A repair sends the prompt once more with the answer and a question behind it.
-            tries = 2 if options.repair else 1
-            most += (worst or 0) * tries
+            most += worst or 0
     expected = prices.cost(total, tier) if prices else None
     return Estimate(
         model=backend.model,

@@ -71,7 +71,9 @@ def find_fine_tuned(raw: Mapping[str, Any]) -> FineTunedRun | None:
     if not isinstance(model, str) or not model:
         return None
     folder = Path(model).expanduser()
-    run = next((found for found in map(_run, (folder, folder.parent)) if found), None)
+    # The name of a model that is no folder here has no parent either, but for this very folder.
+    folders = (folder, folder.parent) if folder.exists() else (folder,)
+    run = next((found for found in map(_run, folders) if found), None)
     if run is None:
         return _by_name(model, raw.get("backend"))
     if run.manifest.get("status") != FINISHED:

@@ -135,8 +135,8 @@ class _PromptJob:
         if self.options.batch:
             needed_batches(self.parts.llm)
         check_backend(self.parts.llm, self.job, RequestReporter(0))
-        begin_run(self.folder, self.parts, self.split, self.options.resume)
-        self.folder.update_manifest(run_id=self.identity, limit=self.options.limit)
+        resume, limit = self.options.resume, self.options.limit
+        begin_run(self.folder, self.parts, self.split, resume, self.identity, limit)
         with self._statuses():
             self._remove_halves()
             asked = _Asked(self.parts, self.split, self._brief())

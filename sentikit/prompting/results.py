@@ -45,12 +45,32 @@ class FinishedPrompting:
     cost_usd: dict[str, float | None]
 
 
-def begin_run(run: RunFolder, parts: PromptParts, split: Split, resume: bool) -> None:
-    """Write what is known before the first question."""
+def begin_run(
+    run: RunFolder,
+    parts: PromptParts,
+    split: Split,
+    resume: bool,
+    run_id: str,
+    limit: int | None,
+) -> None:
+    """Write what is known before the first question, at once: a kill leaves all of it or nothing.
+
+    Args:
+        run: the folder.
+        parts: of the recipe.
+        split: what is labelled.
+        resume: whether the run was begun before.
+        run_id: under which its answers are kept.
+        limit: how many examples were asked for, or None.
+    """
+    begun = {}
     if not resume:
         run.write_recipe(parts.recipe.to_yaml())
-        run.update_manifest(kind="prompt", started=now())
+        begun = {"kind": "prompt", "started": now()}
     run.update_manifest(
+        **begun,
+        run_id=run_id,
+        limit=limit,
         status=run_folder.RUNNING,
         recipe=parts.recipe.values,
         command=command_line(),

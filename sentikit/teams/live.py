@@ -26,13 +26,13 @@ from sentikit.runs.folder import RunFolder
 from sentikit.runs.manifest import command_line, now
 from sentikit.runs.reading import read_run
 from sentikit.runs.table import Labelling, RunTable, class_numbers
-from sentikit.teams.cascade import Aim, Routed, choose, confidence, sent
+from sentikit.teams.cascade import Aim, choose, confidence, sent
 from sentikit.teams.judged import JudgedCascade
 from sentikit.teams.judging import judge_answers
-from sentikit.teams.members import gather
+from sentikit.teams.members import Team, gather
 from sentikit.teams.parts import check_team, is_recorded
 from sentikit.teams.recipe import CascadeRecipe, Tuning, VoteRecipe
-from sentikit.teams.thresholds import CascadeChoice
+from sentikit.teams.thresholds import CascadeChoice, routed
 from sentikit.teams.writing import write_cascade
 
 #: The LLM's own runs inside a cascade's folder.
@@ -152,10 +152,11 @@ class _LiveCascade:
         tune = settings.cascade.tune
         threshold = settings.cascade.threshold
         explanation = "The threshold was given."
+        # First, for it may be that the encoder's records do not fit, and calls cost money.
+        opinion = self._opinion(split)
         if tune is not None:
             threshold, explanation = self._tune(tune)
         assert threshold is not None
-        opinion = self._opinion(split)
         sure = confidence(opinion, self.encoder)
         asked = sent(sure, threshold)
         llm = self._answers(self.parts, split, np.flatnonzero(asked), LLM)
@@ -175,18 +176,9 @@ class _LiveCascade:
         aim = Aim(tune.goal, tune.target)
         if tune.encoder is not None and tune.llm is not None:
             team = gather([read_run(tune.encoder), read_run(tune.llm)])
-            encoder, llm = (member.answers for member in team.members)
-            gold, cost = team.gold, team.members[1].cost
         else:
-            parts = dataclasses.replace(self.parts, split="validation")
-            split = split_to_label(parts, self.options.limit)
-            table = self._answers(parts, split, np.arange(len(split.examples)), TUNING)
-            encoder, llm, gold, cost = self._opinion(split), table.answers, table.gold, table.cost
-            self.tuning_cost = None if cost is None else float(np.nansum(cost))
-        sure = confidence(encoder, self.encoder)
-        classes = len(self.parts.dataset.scheme.classes)
-        rows = Routed(gold, encoder.labels, sure, llm.labels, classes, cost)
-        known = rows.select(np.flatnonzero(gold >= 0))
+            team = self._asked_for_tuning()
+        known = routed(team).select(team.scored)
         if not len(known):
             raise InputError("No text of the validation split has a gold label to tune on.")
         point = choose(known, aim)
@@ -194,6 +186,15 @@ class _LiveCascade:
             f"Chosen on {len(known):,} validation texts, where it sends {point.share:.1%} to the "
             f"LLM and macro-F1 is {point.macro_f1:.4f}."
         )
+
+    def _asked_for_tuning(self) -> Team:
+        """Ask both classifiers about the validation split."""
+        parts = dataclasses.replace(self.parts, split="validation")
+        split = split_to_label(parts, self.options.limit)
+        encoder = self._table(split, self.encoder, self._opinion(split))
+        llm = self._answers(parts, split, np.arange(len(split.examples)), TUNING)
+        self.tuning_cost = None if llm.cost is None else float(np.nansum(llm.cost))
+        return gather([encoder, llm])
 
     def _opinion(self, split: Split) -> Labelling:
         """Return what the encoder says of every text: recorded, or by asking its model."""
@@ -225,6 +226,8 @@ class _LiveCascade:
             chosen = dataclasses.replace(split, examples=split.examples.select(rows))
             finished = prompt(parts, path, options, self.registry, chosen)
             self.paid += finished.totals.paid or 0.0
+        else:
+            self.paid += RunFolder(path).manifest.get("paid_usd") or 0.0
         return _spread(read_run(path), table, rows)
 
     def _table(self, split: Split, name: str, answers: Labelling | None) -> RunTable:

@@ -105,8 +105,7 @@ class BatchRound:
                 if key in seen or self._journal.find(key) or _name(row, key) in refused:
                     continue
                 seen.add(key)
-                worst = self._caller.worst_cost(question.request, BATCH_TIER)
-                writer.add(_name(row, key), question.request, worst or 0)
+                writer.add(_name(row, key), question.request, self._worst(question.request))
         drafts = writer.drafts
         self._refuse_over_ceiling(sum(draft.cost for draft in drafts))
         known = self._caller.prices is not None
@@ -123,6 +122,11 @@ class BatchRound:
         ]
         self._journal.keep_batches(self._run, parts)
         return parts
+
+    def _worst(self, request: ChatRequest) -> int:
+        """Return the most an answer can cost; without a batch's price, what it costs elsewhere."""
+        worst = self._caller.worst_cost(request, BATCH_TIER)
+        return (self._caller.worst_cost(request) if worst is None else worst) or 0
 
     def _refuse_over_ceiling(self, worst: int) -> None:
         ledger = self._caller.ledger

@@ -31,6 +31,8 @@ from sentikit.tracking import LLMCall
 _HOPELESS = 20
 #: Tries of a call that is refused for its rate, each after the wait the server asked for.
 _MOST_REFUSALS = 50
+#: Rows without an answer at a run's end which are taken for rows that fail, not for an outage.
+_LAST_FEW = 3
 
 
 class FailedCallError(Exception):
@@ -161,13 +163,18 @@ class Caller:
         """End the run in an outage; the last rows of one that was answered fail by themselves."""
         self.patience.check_wait(error)
         if self.patience.exhausted:
-            if self.last_rows and self.tally.rows:
+            if self._row_is_to_blame(error):
                 raise FailedCallError(error.message) from error
             raise self.patience.outage(error)
         if error.retry_after is not None:
             self.patience.waited(error.retry_after)
         if self.stopping:
             raise StoppedError
+
+    def _row_is_to_blame(self, error: RetryableError) -> bool:
+        """Say whether a row that is not answered is no outage: it is one of the last few."""
+        few = len(self._asking) <= _LAST_FEW
+        return self.last_rows and few and self.tally.rows > 0 and error.reason != "unreachable"
 
     async def _try(self, key: bytes, request: ChatRequest, row: int, tries: Tries) -> Answered:
         """Make one try, with a slot and a reservation held."""
@@ -244,8 +251,10 @@ class Caller:
         cost = None
         if self.prices is not None:
             cost = self.prices.cost(answer.usage, answer.service_tier)
-        # Where the tier that served has no price, the worst of the tier asked for stands.
-        self.ledger.settle(reserved, reserved if cost is None else cost)
+        if cost is None and self.ledger.ceiling is not None:
+            # Where the tier that served has no price, the worst of the tier asked for stands.
+            cost = reserved
+        self.ledger.settle(reserved, cost or 0)
         if self.ledger.ceiling is not None:
             self.journal.release(key, reserved)
         return cost

@@ -69,7 +69,11 @@ class RequestLoop(Generic[Row]):
         """
         ticker = asyncio.create_task(self._ticks())
         try:
-            await self._dispatch(iter(questions))
+            try:
+                await self._dispatch(iter(questions))
+            except Exception as error:
+                # A question that cannot be made; the calls under way are paid all the same.
+                self._end(error)
             self._caller.last_rows = True
             while self._open and self._ending is None:
                 await self._someone_done()

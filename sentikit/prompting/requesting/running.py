@@ -230,6 +230,12 @@ def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally:
     prices = prices_for(facts, options.prices, backend.billed)
     if job.max_cost is not None and prices is None:
         raise unknown_price(backend.model)
+    if job.max_cost is not None and prices and prices.worst(1, 1, backend.service_tier) is None:
+        raise InputError(
+            f"The price of {backend.model} in the service tier {backend.service_tier!r} is not "
+            "known, so --max-cost cannot be kept. Leave llm.service_tier or --max-cost out, or "
+            f"give llm.prices.tiers.{backend.service_tier}."
+        )
     ceiling = None if job.max_cost is None else picodollars(job.max_cost)
     fixed = options.in_flight if isinstance(options.in_flight, int) else backend.most_in_flight
     return Caller(
