@@ -457,6 +457,17 @@ class TestUsing:
         cost = manifest("runs/answers")["cost_usd"]["fine_tuning"]
         assert cost == manifest()["cost_usd"]["fine_tuning"]
 
+    def test_its_folder_does_not_stand_for_every_model_asked_from_there(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with teaching() as teacher:
+            teach(teacher)
+            recipe = Path(self.prompt_recipe(teacher, "gpt-4o-mini")).resolve()
+            monkeypatch.chdir("runs/own")
+            arguments = ["--set", f"dataset.test={recipe.parent}/asked.csv", "--estimate", "--json"]
+            done = sentikit("prompt", "--recipe", str(recipe), *arguments)
+        assert json.loads(done.stdout)["model"] == "gpt-4o-mini"
+
     @pytest.mark.parametrize("by_name", [False, True], ids=["by run", "by name"])
     def test_a_strategy_it_never_learnt_is_refused_unless_meant(self, by_name: bool) -> None:
         with teaching() as teacher:

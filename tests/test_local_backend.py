@@ -109,6 +109,18 @@ def test_a_prompt_too_long_for_the_model_fails_alone(tmp_path: Path) -> None:
     assert "holds 64" in str(asked.rows[1].error)
 
 
+def test_an_answer_that_does_not_fit_behind_its_prompt_fails_its_row_alone(tmp_path: Path) -> None:
+    short = make_language_model(tmp_path / "short", positions=64)
+    texts = ["hi" + " ha" * number for number in range(19)]
+    asked = ask(local(short), ask_about(texts), tmp_path)
+    failed = [bool(row.error) for row in asked.rows]
+    assert failed == sorted(failed)
+    assert any(failed)
+    assert not all(failed)
+    first = asked.rows[failed.index(True)].error
+    assert "tokens and an answer" in str(first)
+
+
 def test_another_model_in_the_same_folder_is_another_model(tmp_path: Path) -> None:
     folder = make_language_model(tmp_path / "model")
     first = ask(local(folder), ask_about(["hello"]), tmp_path)

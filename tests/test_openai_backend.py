@@ -160,6 +160,16 @@ class TestKeys:
         assert KEY not in caught.value.message
         assert "[OPENAI_API_KEY]" in caught.value.message
 
+    @pytest.mark.parametrize("spoilt", ["\n", "…", "ß"])
+    def test_one_that_no_header_can_carry_is_refused_unseen(
+        self, spoilt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY[:20] + spoilt + KEY[20:])
+        with serving() as s, pytest.raises(InputError, match=r"^OPENAI_API_KEY holds") as caught:
+            ask(openai_backend(s.url), ask_about(["text"]), tmp_path)
+        assert KEY[:20] not in str(caught.value)
+        assert not s.server.calls
+
     def test_a_key_in_place_of_a_variable_is_refused_unseen(self, tmp_path: Path) -> None:
         with serving() as s, pytest.raises(InputError, match="never by its value") as caught:
             ask(openai_backend(s.url, key_variable=KEY), ask_about(["text"]), tmp_path)

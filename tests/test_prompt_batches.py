@@ -129,6 +129,28 @@ def test_a_failed_batch_ends_the_run_and_says_why(tmp_path: Path) -> None:
         assert batch(s, tmp_path).labels == EXPECTED
 
 
+def test_without_a_batchs_price_the_ceiling_holds_at_the_full_one(tmp_path: Path) -> None:
+    with serving() as s:
+        with pytest.raises(InputError, match="Nothing was submitted"):
+            ask(
+                openai_backend(s.url),
+                ask_about(TEXTS),
+                tmp_path,
+                options=RequestOptions(prices={"prompt": 1, "completion": 1}),
+                batch_folder=tmp_path / "batches",
+                max_cost=0.004,
+            )
+        assert not s.server.batches.batches
+
+
+def test_an_answer_may_hold_what_ends_a_line_of_text(tmp_path: Path) -> None:
+    texts = ["I love\u2028it", "I hate\x85it", "I read\u2029it"]
+    with serving(text="positive \u2028\u2029\x85", enforces=()) as s:
+        asked = batch(s, tmp_path, texts)
+        assert len(s.server.batches.bodies) == 3
+    assert asked.labels == ["positive"] * 3
+
+
 def test_a_ceiling_below_the_worst_submits_nothing(tmp_path: Path) -> None:
     with serving() as s:
         with pytest.raises(InputError, match=r"may cost .* Nothing was submitted"):

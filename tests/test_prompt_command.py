@@ -132,6 +132,8 @@ class TestRuns:
             sentikit(*arguments, "--batch", "--set", "llm.model=gpt-4o-mini-2024-07-18").stdout
         )
         assert halved["expected_usd"] == pytest.approx(found["expected_usd"] / 2)
+        # An invalid answer is asked about live, at the full price.
+        assert found["most_usd"] / 2 < halved["most_usd"] < found["most_usd"]
         assert not Path("runs").exists()
         unknown = json.loads(sentikit(*arguments).stdout)
         assert unknown["expected_usd"] is None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import threading
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +14,14 @@ import pytest
 from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
 
 from sentikit import InputError, SentikitError
+from sentikit.prompting.parsing import parse_label
 from sentikit.prompting.prices import Prices
 from sentikit.prompting.requesting.failures import FailureLimit
+from sentikit.prompting.requesting.journal import AnswerJournal
 from sentikit.prompting.requesting.loop import RequestsInterrupted
+from sentikit.prompting.requesting.questions import Question
+from sentikit.prompting.requesting.reporting import RequestReporter
+from sentikit.prompting.requesting.running import RequestJob, answer_questions
 from sentikit.prompting.requesting.settings import RequestOptions
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
@@ -211,6 +220,53 @@ class TestFaults:
             assert s.server.calls == before + len(TEXTS) - 5
         assert asked.labels == EXPECTED
 
+    def test_a_server_that_goes_away_near_the_end_leaves_a_run_to_go_on_with(
+        self, tmp_path: Path
+    ) -> None:
+        kept = Asked()
+        with contextlib.ExitStack() as up:
+            s = up.enter_context(serving(seconds=0.3))
+            backend = openai_backend(s.url)
+
+            def leave() -> None:
+                while len(kept.rows) < 4:
+                    time.sleep(0.01)
+                up.close()
+
+            leaving = threading.Thread(target=leave)
+            leaving.start()
+            with pytest.raises(SentikitError, match=r"answered nothing for .* --resume"):
+                ask(
+                    backend,
+                    ask_about(TEXTS[:9]),
+                    tmp_path,
+                    options=fast(patience=1, in_flight=2, prices=PRICES),
+                    into=kept,
+                    max_cost=1.0,
+                )
+            leaving.join()
+        assert all(row.error is None for row in kept.rows)
+        with AnswerJournal(tmp_path / "answers.sqlite") as journal:
+            kept_cost = sum(round((row.paid or 0) * 10**12) for row in kept.rows)
+            opening = journal.opening_cost("this run") or 0
+            # What was never sent is not held back from the ceiling; one call may have been cut off.
+            assert journal.spent("this run") - kept_cost - opening < 4 * 10**9
+
+    def test_calls_under_way_are_kept_when_a_question_cannot_be_made(self, tmp_path: Path) -> None:
+        def questions() -> Iterator[Question[str]]:
+            yield from ask_about([f"I love number {number}" for number in range(64)])
+            raise InputError("row 65 has no text")
+
+        job = RequestJob("this run", 100, tmp_path / "answers.sqlite", fast(in_flight=4))
+        with serving(seconds=0.2) as s, RequestReporter(100) as reporter:
+            backend = openai_backend(s.url)
+            with pytest.raises(InputError, match="row 65"):
+                answer_questions(backend, questions(), parse_label, lambda _: None, job, reporter)
+            paid = s.server.calls - FIRST
+        with sqlite3.connect(tmp_path / "answers.sqlite") as journal:
+            (kept,) = journal.execute("SELECT count(*) FROM answers WHERE row >= 0").fetchone()
+        assert kept == paid > 0
+
     def test_a_wait_that_is_too_long_ends_the_run(self, tmp_path: Path) -> None:
         too_long = pytest.raises(SentikitError, match="asks to wait 7,200 s")
         with serving(faults={str(FIRST): "429:7200"}) as s, too_long:
@@ -331,6 +387,13 @@ class TestMoney:
             full = ask(openai_backend(s.url), ask_about(TEXTS[:1]), tmp_path / "b", options=options)
         assert flex.rows[0].cost is not None
         assert full.rows[0].cost == pytest.approx(2 * flex.rows[0].cost)
+
+    def test_a_ceiling_needs_the_price_of_the_tier_that_is_asked_for(self, tmp_path: Path) -> None:
+        with serving() as s:
+            backend, options = openai_backend(s.url, service_tier="fast"), fast(prices=PRICES)
+            with pytest.raises(InputError, match=r"service tier 'fast' is not known.*--max-cost"):
+                ask(backend, ask_about(TEXTS[:1]), tmp_path, options=options, max_cost=1.0)
+            assert not s.server.calls
 
     def test_a_lost_answer_counts_as_spent_at_its_worst(self, tmp_path: Path) -> None:
         """The provider may have billed what never arrived."""
