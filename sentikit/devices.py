@@ -53,6 +53,10 @@ def choose_device(wanted: str = "auto") -> torch.device:
         raise InputError(
             f"--device {wanted!r} is no device. Use cpu, cuda, cuda:0, … or mps."
         ) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(
+            f"--device {wanted!r} is none that can be used. Take cpu, cuda, cuda:0, … or mps."
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"--device {wanted}: there are {torch.cuda.device_count()} CUDA devices here. "

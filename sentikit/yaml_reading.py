@@ -20,7 +20,7 @@ from sentikit.files import disk_errors
 _MOST_NODES = 100_000
 #: What PyYAML's resolver calls plain scalars; any other tag was written out and asks for an object.
 _PLAIN_TAGS = ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
-_INTEGER = re.compile(r"[-+]?[0-9]+")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,4000}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("null", "Null", "NULL", "~", ""), None),
@@ -43,14 +43,22 @@ def read_yaml_file(path: Path) -> LocatedYaml:
     Raises:
         InputError: missing, unreadable, not UTF-8, or not YAML; says the line.
     """
+    return parse_yaml(read_utf8(path), str(path))
+
+
+def read_utf8(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        InputError: missing, unreadable or not UTF-8; says the line.
+    """
     with disk_errors(path):
         content = path.read_bytes()
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {line}: not UTF-8. Save the file as UTF-8.") from error
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, where: str) -> LocatedYaml:
@@ -61,12 +69,17 @@ def parse_yaml(text: str, where: str) -> LocatedYaml:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{where}{line}: not valid YAML ({error.problem}).") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: the values lie too deep inside one another.") from error
     except yaml.YAMLError as error:
         raise InputError(f"{where}: not valid YAML ({' '.join(str(error).split())}).") from error
     if node is None:
         return LocatedYaml(None, {})
     converter = _Converter(where)
-    return LocatedYaml(converter.convert(node, ()), converter.lines)
+    try:
+        return LocatedYaml(converter.convert(node, ()), converter.lines)
+    except RecursionError as error:
+        raise InputError(f"{where}: a value holds itself (&, *). Write it out.") from error
 
 
 def dump_yaml(values: Mapping[str, Any]) -> str:
@@ -78,10 +91,11 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes also what YAML 1.1 takes for a word and YAML 1.2 for a number, as 08 or 1e5."""
+    """Quotes also what YAML 1.1 takes for a word and 1.2 for a number, as 08, and odd spaces."""
 
     def text(self, value: str) -> yaml.Node:
-        style = None if isinstance(_plain_value(value), str) else '"'
+        plain = isinstance(_plain_value(value), str) and value.isprintable()
+        style = None if plain else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

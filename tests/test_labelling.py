@@ -123,6 +123,58 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     assert not Path("out.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--output", "."], "is a folder; a file is needed"),
+        (["--output", "labelled.csv.gz"], "files are written uncompressed"),
+        (["--device", "meta"], "Take cpu, cuda"),
+    ],
+)
+def test_where_nothing_can_be_written_or_computed_is_said_first(
+    model: Path, arguments: list[str], said: str
+) -> None:
+    Path("in.csv").write_text("text\nthe film was great\n")
+    result = predict(str(model), "in.csv", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not result.stdout
+    assert not Path("labelled.csv.gz").exists()
+
+
+def test_a_file_named_in_capitals_is_of_the_same_kind(model: Path) -> None:
+    Path("in.csv").write_text("text\nthe film was great\n")
+    assert predict(str(model), "in.csv", "--output", "OUT.CSV").exit_code == 0
+    assert Path("OUT.CSV").read_text().startswith("text,predicted_label,")
+
+
+def test_one_text_is_no_list_of_texts(model: Path) -> None:
+    with pytest.raises(toolkit.InputError, match="where a list of texts is needed"):
+        toolkit.load(model).predict("I love it")
+
+
+def test_evaluate_refuses_before_it_computes(model: Path) -> None:
+    words = ["evaluate", str(model), "--dataset", "demo"]
+    other = CliRunner().invoke(sentikit, [*words, "--set", "labels=bin_neg"])
+    assert other.exit_code == 2
+    assert "those of the dataset non-negative, negative" in other.stderr
+    Path("taken").mkdir()
+    Path("taken/manifest.json").write_text('{"kind": "train", "status": "finished"}')
+    taken = CliRunner().invoke(sentikit, [*words, "--output", "taken"])
+    assert taken.exit_code == 2
+    assert "another run" in taken.stderr
+
+
+def test_a_manifest_of_another_program_hides_no_run(model: Path) -> None:
+    Path("extension").mkdir()
+    Path("extension/manifest.json").write_text("[1, 2]")
+    listed = CliRunner().invoke(sentikit, ["runs", "list", "."])
+    assert listed.exit_code == 0, listed.output
+    shown = CliRunner().invoke(sentikit, ["runs", "show", "extension"])
+    assert shown.exit_code == 2
+    assert "is not the manifest of a run" in shown.stderr
+
+
 def test_missing_models_and_files_are_said(model: Path, tmp_path: Path) -> None:
     assert "does not exist" in predict("nowhere", typed="x\n").stderr
     assert "does not exist" in predict(str(model), "nowhere.csv").stderr

@@ -340,6 +340,10 @@ def test_a_binary_threshold_decides(tiny_recipe: Path) -> None:
         (["dataset.validation_holdout=500"], "Ask for fewer"),
         (["encoder.model=./nowhere"], "has no config.json"),
         (
+            ["dataset.labels=bin_neg", "evaluation_dataset={name: demo}"],
+            "the classes are negative, neutral, positive, those of dataset non-negative, negative",
+        ),
+        (
             ["dataset.validation_holdout=5", "evaluation_dataset={name: demo}"],
             "has no use where evaluation_dataset validates",
         ),
@@ -352,6 +356,18 @@ def test_what_cannot_work_is_said_before_anything_is_written(
     assert result.exit_code == 2, result.output
     assert expected in result.stderr
     assert not Path("run").exists()
+
+
+def test_texts_longer_than_the_encoder_reads_are_cut_and_it_is_said(
+    tiny_recipe: Path, reviews: Path
+) -> None:
+    rows = (reviews / "train.csv").read_text().replace("\n", " very" * 500 + "\n", 3)
+    Path("long.csv").write_text(rows.replace(" very" * 500, "", 1))
+    settings = ("dataset.train=long.csv", "encoder.max_length=1024", "training.epochs=1")
+    result = train(tiny_recipe, *settings)
+    assert result.exit_code == 0, result.output
+    assert "this encoder reads 130 word pieces" in result.stderr
+    assert len(toolkit.load("run").predict(["very " * 2000])) == 1
 
 
 def test_a_class_without_examples_is_said(tiny_recipe: Path, reviews: Path) -> None:

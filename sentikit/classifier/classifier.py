@@ -13,6 +13,7 @@ from sentikit.classifier.batching import batches_by_length
 from sentikit.classifier.prediction import Prediction, predictions, softmax
 from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
 from sentikit.data.labels import LabelScheme
+from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -105,6 +106,8 @@ class Classifier:
 
 def windows(texts: Iterable[str], processes: int = 1) -> Iterator[list[str]]:
     """Yield texts some thousands at a time for each of the processes that share them."""
+    if isinstance(texts, str):
+        raise InputError("One text was given where a list of texts is needed: [text].")
     iterator, size = iter(texts), FIRST_WINDOW
     while window := list(islice(iterator, size * processes)):
         size = min(2 * size, LARGEST_WINDOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentikit.checking import refuse, validate
 from sentikit.classifier.classifier import Classifier
 from sentikit.classifier.encoder import Encoder
 from sentikit.classifier.format import ModelFormat
@@ -191,7 +192,9 @@ def _build(
         raise InputError(f"{folder}/encoder cannot be read: {reason}") from error
     settings = {key: value for key, value in description.head.items() if key != "name"}
     head_class = registry.load("register_heads", description.head["name"])
-    head = head_class(head_class.Settings(**settings))
+    chosen, problems = validate(head_class.Settings, settings, ("head",))
+    refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
+    head = head_class(chosen)
     layers = head.build(backbone.config.hidden_size, len(description.classes))
     return tokenizer, SentimentModel(backbone, layers, description.pooling)
 

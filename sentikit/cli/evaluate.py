@@ -23,6 +23,7 @@ from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 if TYPE_CHECKING:
     from sentikit.classifier.classifier import Classifier
     from sentikit.data.opening import OpenedDataset
+    from sentikit.runs.folder import RunFolder
 
 
 @click.command(
@@ -72,12 +73,13 @@ def evaluate(
     if plots:
         _check_plots(output)
     start_processes(context, nproc, device)
+    run = _run_to_write(output)
     with joined_group(device) as group:
         set_threads(threads)
         own = load(model, device=device, precision=precision, calibrated=calibrated)
         classifier = shared(own, group)
         section = _section(model, dataset, path, settings, classifier)
-        opened = _open(section)
+        opened = _open(section, classifier)
         examples = opened.split(split)
         probabilities = classifier.predict_proba(
             text for batch in examples.batches() for text in batch["text"]
@@ -85,8 +87,8 @@ def evaluate(
     if not group.speaks:
         return
     results = judge(examples, probabilities, classifier.scheme)
-    if output:
-        _write_run(output, model, section, opened, split, results, classifier)
+    if output and run:
+        _write_run(run, model, section, opened, split, results, classifier)
         if plots:
             draw(output)
     if as_json:
@@ -129,14 +131,33 @@ def _section(
     return merge(section, parse_overrides(settings))
 
 
-def _open(section: dict[str, Any]) -> OpenedDataset:
+def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
     from sentikit import open_dataset
+    from sentikit.errors import InputError
 
-    return open_dataset(section)
+    opened = open_dataset(section)
+    if opened.scheme.classes != classifier.labels:
+        own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)
+        raise InputError(
+            f"The model's classes are {own}, those of the dataset {others}. Choose the dataset's "
+            "with --set labels=…, or another model."
+        )
+    return opened
+
+
+def _run_to_write(output: Path | None) -> RunFolder | None:
+    """Return the run to leave; a folder that is taken is refused before any work."""
+    from sentikit.cli.options import RUNS
+    from sentikit.processes.launching import speaks
+    from sentikit.runs.folder import choose_run_folder
+
+    if output is None or not speaks():
+        return None
+    return choose_run_folder(output, output.name, False, RUNS)
 
 
 def _write_run(
-    output: Path,
+    run: RunFolder,
     model: Path,
     section: dict[str, Any],
     opened: OpenedDataset,
@@ -144,11 +165,9 @@ def _write_run(
     results: Any,
     classifier: Classifier,
 ) -> None:
-    from sentikit.cli.options import RUNS
-    from sentikit.runs.folder import FINISHED, choose_run_folder
+    from sentikit.runs.folder import FINISHED
     from sentikit.runs.manifest import command_line, describe_split, now, versions
 
-    run = choose_run_folder(output, output.name, False, RUNS)
     examples = results.examples
     with run.locked():
         run.update_manifest(kind="evaluate", started=now(), status="running")

@@ -20,7 +20,7 @@ from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 @click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
 @click.option(
     "--input-format",
-    type=click.Choice(["csv", "tsv", "jsonl", "parquet", "text"]),
+    type=click.Choice(["csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "text"]),
     help="What FILE or the pipe holds; default: by the file's ending, text for a pipe.",
 )
 @click.option(
@@ -62,6 +62,7 @@ def predict(
     from sentikit.labelling import check_shareable, help_label, label_rows, open_input, open_output
 
     check_shareable(file, nproc or 1)
+    _check_output(output)
     start_processes(context, nproc, device)
     with joined_group(device) as group, open_input(file, input_format, group.processes) as rows:
         set_threads(threads)
@@ -79,8 +80,22 @@ def predict(
         click.echo(f"{rows_have} no text and got no label.", err=True)
 
 
+def _check_output(output: Path | None) -> None:
+    from sentikit.errors import InputError
+
+    if output is None:
+        return
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder; a file is needed.")
+    if output.suffix.lower() == ".gz":
+        raise InputError(
+            f"--output {output}: files are written uncompressed. Leave .gz out, or leave --output "
+            "out and pipe: sentikit predict … | gzip > FILE.gz"
+        )
+
+
 def _format_like(output: Path | None, file: str, input_format: str | None) -> str:
-    named = (output.name if output else file).removesuffix(".gz")
+    named = (output.name if output else file).lower().removesuffix(".gz")
     if output and named.endswith((".jsonl", ".ndjson")):
         return "jsonl"
     tabular = named.endswith((".csv", ".tsv")) or (not output and input_format in ("csv", "tsv"))

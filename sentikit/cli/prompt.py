@@ -151,10 +151,9 @@ def _resume_command(context: click.Context, path: Path | None) -> str:
 
     from sentikit.processes.launching import command_arguments
 
-    words = ["sentikit", *command_arguments(context, ["output", "resume"])]
-    if path is not None:
-        words += ["--output", str(path)]
-    return shlex.join([*words, "--resume"])
+    add = ["--output", str(path)] if path is not None else []
+    words = command_arguments(context, ["output", "resume"], [*add, "--resume"])
+    return shlex.join(["sentikit", *words])
 
 
 def _print_result(finished: FinishedPrompting, as_json: bool) -> None:

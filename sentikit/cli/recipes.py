@@ -88,17 +88,15 @@ def _print_study(rows: list[dict[str, Any]]) -> None:
 @SETTINGS
 def show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
     """Print a recipe as it is written, or resolved."""
-    from sentikit.files import disk_errors
     from sentikit.recipe.resolving import recipe_path, resolve_recipe
     from sentikit.registry import default_registry
+    from sentikit.yaml_reading import read_utf8
 
     registry = default_registry()
     if resolved or settings:
         click.echo(_with_origins(resolve_recipe(name, settings, registry)))
         return
-    path = recipe_path(name, registry)
-    with disk_errors(path):
-        click.echo(path.read_text(encoding="utf-8"), nl=False)
+    click.echo(read_utf8(recipe_path(name, registry)), nl=False)
 
 
 @recipes.command(epilog="Example: sentikit recipes copy electra-base mine.yaml")

@@ -141,12 +141,12 @@ def _resume_advice(context: click.Context, path: Path) -> str:
 
     from sentikit.processes.launching import command_arguments, launched_processes, process_count
 
-    words = ["sentikit", *command_arguments(context, ["output", "resume"])]
     launched = launched_processes()
-    if launched:
-        words += ["--nproc", str(launched)]
+    add = ["--nproc", str(launched)] if launched else []
+    add += ["--output", str(path), "--resume"]
+    words = ["sentikit", *command_arguments(context, ["output", "resume"], add)]
     elsewhere = " by the same launcher" if process_count() > 1 and not launched else ""
-    return f"Go on{elsewhere} with: {shlex.join([*words, '--output', str(path), '--resume'])}"
+    return f"Go on{elsewhere} with: {shlex.join(words)}"
 
 
 def _print_result(finished: FinishedTraining, as_json: bool) -> None:

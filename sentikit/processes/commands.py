@@ -59,10 +59,9 @@ def typed_command(
     Args:
         context: of the command.
         leave_out: names of options that must not appear.
-        add: words behind it.
+        add: more options.
     """
-    words = ["sentikit", *command_arguments(context, leave_out), *add]
     launched = launched_processes()
-    if launched:
-        words += ["--nproc", str(launched)]
-    return shlex.join(words)
+    processes = ["--nproc", str(launched)] if launched else []
+    words = command_arguments(context, leave_out, [*add, *processes])
+    return shlex.join(["sentikit", *words])

@@ -92,20 +92,24 @@ def first_host(nodes: str) -> str:
     return "".join(part or "" for part in match.groups())
 
 
-def command_arguments(context: click.Context, leave_out: Sequence[str] = ()) -> list[str]:
+def command_arguments(
+    context: click.Context, leave_out: Sequence[str] = (), add: Sequence[str] = ()
+) -> list[str]:
     """Write a command as it would be typed, from what click has understood of it.
 
     Args:
         context: of the command.
         leave_out: names of options that must not appear.
+        add: more options.
     """
-    words, positions = context.command_path.split()[1:], []
+    words, positions = context.command_path.split()[1:], list[str]()
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
         if isinstance(parameter, click.Option) and parameter.name not in leave_out:
             words += _option(parameter, value)
         elif isinstance(parameter, click.Argument):
-            positions.append(str(value))
+            positions += map(str, [value] if parameter.nargs == 1 else value or ())
+    words += add
     return [*words, "--", *positions] if positions else words
 
 
@@ -115,7 +119,8 @@ def _option(option: click.Option, value: Any) -> list[str]:
     if option.is_flag:
         return [option.opts[0]]
     values = value if option.multiple else [value]
-    return [word for item in values for word in (option.opts[0], str(item))]
+    given = [item if option.nargs != 1 else [item] for item in values]
+    return [word for items in given for word in (option.opts[0], *map(str, items))]
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:

@@ -37,7 +37,9 @@ class RunFolder:
     @property
     def manifest(self) -> dict[str, Any]:
         """The manifest as it stands."""
-        values: dict[str, Any] = read_json(self.path / MANIFEST)
+        values = read_json(self.path / MANIFEST)
+        if not isinstance(values, dict):
+            raise InputError(f"{self.path / MANIFEST} is not the manifest of a run.")
         return values
 
     def update_manifest(self, **changes: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sentikit.errors import InputError
 from sentikit.files import read_json
-from sentikit.runs.folder import MANIFEST, METRICS
+from sentikit.runs.folder import MANIFEST, METRICS, RunFolder
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ def find_runs(folder: Path) -> list[RunSummary]:
     folders = {path.parent for path in folder.rglob(MANIFEST)}
     # What lies inside a run is a part of it, as the LLM's answers in a cascade.
     own = [path for path in folders if not folders & set(path.parents)]
-    found = [read_summary(path)[0] for path in sorted(own)]
+    # Other programs have files of that name, too.
+    runs = [path for path in sorted(own) if isinstance(read_json(path / MANIFEST), dict)]
+    found = [read_summary(path)[0] for path in runs]
     return sorted(found, key=lambda run: (run.started, run.path))
 
 
@@ -53,7 +55,7 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
     """
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path} is not a run: it has no {MANIFEST}. See: sentikit runs list")
-    manifest = read_json(path / MANIFEST)
+    manifest = RunFolder(path).manifest
     metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
     overall = metrics.get("overall", {}) if metrics else {}
     summary = RunSummary(

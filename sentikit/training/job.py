@@ -34,6 +34,7 @@ from sentikit.training.preparing import (
     build_model,
     check_alike,
     load_splits,
+    most_positions,
     run_identity,
     step_plan,
     tokenize_examples,
@@ -134,6 +135,7 @@ class _Job:
             run.path / run_folder.CHECKPOINTS, parts.training.checkpoints.keep
         )
         self.log = JsonLinesLog(run.path / run_folder.LOG)
+        self.max_length = parts.encoder_options.max_length
         self.inputs: dict[str, TokenizedTexts | EmbeddedTexts] = {}
         self.frozen_weights: dict[str, Tensor] = {}
 
@@ -141,8 +143,9 @@ class _Job:
         """Train and write everything."""
         tokenizer = self.parts.encoder.load_tokenizer()
         model = build_model(self.parts, len(self.classes))
+        notes = self._cut_texts(model)
         trainer = self._trainer(model, tokenizer)
-        notes = list(remarks(trainer))
+        notes += remarks(trainer)
         state = self._state(trainer)
         self._begin(trainer, state)
         with self._statuses(), self._journal(state) as trainer.journal:
@@ -154,6 +157,17 @@ class _Job:
             trainer.journal.scored(finished.results.metrics(finished.split))
             return finished
 
+    def _cut_texts(self, model: SentimentModel) -> list[str]:
+        """Cut texts where the encoder's positions end, and say so."""
+        most, wanted = most_positions(model.encoder), self.max_length
+        if most is None or wanted <= most:
+            return []
+        self.max_length = most
+        return [
+            f"encoder.max_length is {wanted}; this encoder reads {most} word pieces, and longer "
+            "texts are cut there."
+        ]
+
     def _trainer(self, model: SentimentModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
         training = self.parts.training
         freeze(model, training.finetune_layers)
@@ -161,7 +175,7 @@ class _Job:
         precision = choose_precision(training.precision, self.engine.device)
         plan = step_plan(training, self.engine, precision)
         self.inputs = {
-            name: tokenize_examples(examples, tokenizer, self.parts.encoder_options.max_length)
+            name: tokenize_examples(examples, tokenizer, self.max_length)
             for name, examples in self.splits.items()
         }
         self.engine.prepare(self._trainable(model, precision), groups, plan)
@@ -297,7 +311,7 @@ class _Job:
             encoder=values["encoder"],
             head=head,
             pooling=self.parts.head_options.pooling,
-            max_length=self.parts.encoder_options.max_length,
+            max_length=self.max_length,
             temperature=temperature,
         )
 

@@ -85,7 +85,7 @@ def check_train(
     problems += more
     made["trackers"], more = check_trackers(registry, raw.get("trackers", []))
     problems += more
-    problems += _useless_holdout(made)
+    problems += _useless_holdout(made) + _other_classes(made)
     if problems or settings is None:
         return None, problems
     made.setdefault("evaluation_dataset", None)
@@ -103,6 +103,16 @@ def _useless_holdout(made: Mapping[str, Any]) -> list[Problem]:
         return []
     message = "has no use where evaluation_dataset validates. Leave one of the two out."
     return [Problem(("dataset", "validation_holdout"), message)]
+
+
+def _other_classes(made: Mapping[str, Any]) -> list[Problem]:
+    """Refuse an evaluation dataset whose classes are not those that are learnt."""
+    dataset, judge = made.get("dataset"), made.get("evaluation_dataset")
+    if dataset is None or judge is None or dataset.scheme.classes == judge.scheme.classes:
+        return []
+    learnt, judged = (", ".join(opened.scheme.classes) for opened in (dataset, judge))
+    message = f"the classes are {judged}, those of dataset {learnt}. Give both the same labels."
+    return [Problem(("evaluation_dataset", "labels"), message)]
 
 
 def _dataset(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
