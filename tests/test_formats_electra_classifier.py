@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from tiny_classifiers import TEXTS, make_classifier
 
 import sentikit
 from sentikit import InputError
+from sentikit.cli import sentikit as command
 
 CHECKPOINT = "electra-classifier-checkpoint"
 FIRST_NAME = "classifier.layers.1.projection"
@@ -93,6 +95,15 @@ def test_labels_follow_id2label_in_its_order(published: Path) -> None:
     assert classifier.labels == ("positive", "negative", "neutral")
     winners = np.argmax(expected["logits"], axis=1)
     assert classifier.predict(expected["texts"]) == [classifier.labels[i] for i in winners]
+
+
+def test_a_model_with_classes_of_its_own_is_scored_by_them(published: Path) -> None:
+    change_config(published, id2label={"0": "bad", "1": "meh", "2": "good"})
+    Path("own.csv").write_text("text,label\nI love it,Good\nIt is awful,bad\nAt nine,meh\n")
+    words = ["evaluate", str(published), "--dataset", "files", "--set", "test=own.csv", "--json"]
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(result.stdout)["overall"]["per_class"]) == ["bad", "meh", "good"]
 
 
 def test_exporting_a_published_checkpoint_writes_it_back_the_same(

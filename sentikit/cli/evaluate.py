@@ -114,6 +114,7 @@ def _section(
     classifier: Classifier,
 ) -> dict[str, Any]:
     """Return the dataset section to open: the run's own, or what the options say."""
+    from sentikit.data.labels import OWN
     from sentikit.errors import InputError
     from sentikit.recipe.overrides import merge, parse_overrides
     from sentikit.runs.folder import RunFolder
@@ -124,6 +125,8 @@ def _section(
             raise InputError("Which dataset? A model folder has none of its own: give --dataset.")
         recipe = run.manifest["recipe"]
         section = dict(recipe.get("evaluation_dataset") or recipe["dataset"])
+    elif classifier.scheme.name == OWN:
+        section = {"name": dataset}
     else:
         section = {"name": dataset, "labels": classifier.scheme.name}
     if path:
@@ -132,10 +135,15 @@ def _section(
 
 
 def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
+    from dataclasses import replace
+
     from sentikit import open_dataset
+    from sentikit.data.labels import OWN
     from sentikit.errors import InputError
 
     opened = open_dataset(section)
+    if classifier.scheme.name == OWN:
+        opened = replace(opened, own_scheme=classifier.scheme)
     if opened.scheme.classes != classifier.labels:
         own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)
         raise InputError(

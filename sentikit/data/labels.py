@@ -25,6 +25,10 @@ _POLARITY = {
 }
 
 
+#: The name of a scheme that a model brings with it.
+OWN = "own"
+
+
 @dataclass(frozen=True)
 class LabelScheme:
     """The classes of a task, in logit order, and the gold labels that mean each.
@@ -107,4 +111,4 @@ def scheme_for_classes(classes: Sequence[str], threshold: float | None = None) -
     for scheme in SCHEMES.values():
         if sorted(folded) == sorted(scheme.classes):
             return LabelScheme(scheme.name, folded, scheme.meanings, threshold)
-    return LabelScheme("own", names, dict(zip(folded, names, strict=True)), threshold)
+    return LabelScheme(OWN, names, dict(zip(folded, names, strict=True)), threshold)

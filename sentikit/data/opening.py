@@ -30,16 +30,18 @@ class OpenedDataset:
         name: the name the recipe gave.
         loader: the part that reads the data.
         options: the core's own keys.
+        own_scheme: a model's own classes in the place of a registered scheme, or None.
     """
 
     name: str
     loader: DatasetLoader
     options: DatasetOptions
+    own_scheme: LabelScheme | None = None
 
     @cached_property
     def scheme(self) -> LabelScheme:
         """The classes, and how gold labels fold into them."""
-        return label_scheme(self.options.labels, self.options.threshold)
+        return self.own_scheme or label_scheme(self.options.labels, self.options.threshold)
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
