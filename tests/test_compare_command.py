@@ -160,6 +160,26 @@ def test_a_baseline_is_compared_to_each_other_run(files: list[str]) -> None:
     assert "Did you mean 'fair'" in refused(*files, "--baseline", "fare")
 
 
+@pytest.mark.parametrize(
+    "baseline", ["runs/a/", "./runs/a", "runs/a", "a", "good.csv", "./good.csv"]
+)
+def test_a_baseline_is_called_in_any_way_its_path_is_written(
+    files: list[str], baseline: str
+) -> None:
+    write_run("runs/a", gold_labels(), gold_labels())
+    found = judged("runs/a", files[0], files[1], "--baseline", baseline)
+    assert found["baseline"] == ("good" if "good" in baseline else "a")
+    assert len(found["runs"]) == 3
+
+
+def test_a_file_name_that_several_runs_have_is_no_baseline() -> None:
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        write(f"{folder}/a.csv", gold_labels(), gold_labels())
+    assert "any of x/a, y/a" in refused("x/a.csv", "y/a.csv", "--baseline", "a.csv")
+    assert judged("x/a.csv", "y/a.csv", "--baseline", "./y/a.csv")["baseline"] == "y/a"
+
+
 def test_renaming_and_reordering_runs_changes_signs_alone(files: list[str]) -> None:
     before = judged(*files[:2])["differences"][0]
     Path(files[0]).rename("zzz.csv")
@@ -477,6 +497,7 @@ def test_equal_names_are_told_apart_by_their_folders() -> None:
     ("words", "said"),
     [
         (["--sample-size", "5"], "fraction between 0 and 1"),
+        (["--seed", "-1"], "x>=0"),
         (["--training-cost", "good"], "RUN=USD"),
         (["--inference-cost", "good=-1"], "RUN=USD"),
         (["--dataset", "nowhere"], "nowhere"),
@@ -493,3 +514,5 @@ def test_the_python_api_says_the_same_as_the_command(files: list[str]) -> None:
     assert len(comparison.aligned.examples) == 120
     with pytest.raises(InputError, match="resamples"):
         sentikit.compare(files, resamples=0)
+    with pytest.raises(InputError, match="seed must be 0 or more"):
+        sentikit.compare(files, seed=-1)

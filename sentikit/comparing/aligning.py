@@ -86,6 +86,11 @@ def display_names(tables: Sequence[RunTable]) -> list[str]:
     return names
 
 
+def short_name(path: str) -> str:
+    """Return what a run is called where no other is called the same."""
+    return _parts(path)[-1]
+
+
 def _parts(name: str) -> tuple[str, ...]:
     plain = name.removesuffix(ENCODER_SUFFIX)
     path = Path(plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,15 +112,31 @@ def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
     """Return the name of the run that the user calls by name or path.
 
     Raises:
-        InputError: it is none of the runs.
+        InputError: it is none of the runs, or the file or folder name of several.
     """
     if wanted is None:
         return None
-    for run in runs:
-        if wanted in (run.name, run.path):
-            return run.name
+    called = [run for run in runs if is_called(wanted, run.name, run.path)]
+    # A name or path in full is of one run, whichever others have a file of that name.
+    exact = [run for run in called if wanted in (run.name, run.path) or _same(wanted, run.path)]
+    found = exact or called
+    if found and (exact or len(found) == 1):
+        return found[0].name
     names = [run.name for run in runs]
+    if found:
+        meant = ", ".join(run.name for run in found)
+        raise InputError(f"The baseline {wanted!r} may be any of {meant}. Give one of these names.")
     raise InputError(f"The baseline {wanted!r} is none of the runs. {did_you_mean(wanted, names)}")
+
+
+def is_called(wanted: str, name: str, path: str) -> bool:
+    """Say whether the user means a run: by its name, its path or its file's or folder's name."""
+    return wanted in (name, path, Path(path).name) or _same(wanted, path)
+
+
+def _same(wanted: str, path: str) -> bool:
+    """Say whether two ways of writing a path, as ``runs/a/`` and ``runs/a``, are one."""
+    return Path(wanted) == Path(path)
 
 
 def _judge(
