@@ -325,6 +325,23 @@ def test_from_python(tmp_path: Path) -> None:
     assert judged.worth.scores.macro_f1 == 1.0
 
 
+@pytest.mark.parametrize(
+    ("aim", "said"),
+    [
+        ({"goal": "calls"}, "needs a target: a share"),
+        ({"goal": "cost"}, "needs a target: USD"),
+        ({"goal": "call", "target": 0.2}, "Unknown goal 'call'. Did you mean 'calls'"),
+        ({"target": 0.2}, "takes no target"),
+        ({"goal": "calls", "target": 20}, "at most 1"),
+        ({"goal": "cost", "target": -1}, "above 0"),
+    ],
+)
+def test_a_wrong_aim_from_python(tmp_path: Path, aim: dict[str, Any], said: str) -> None:
+    encoder, llm = encoder_and_llm(tmp_path)
+    with pytest.raises(InputError, match=said):
+        sentikit.cascade(encoder, llm, **aim)
+
+
 class TestRecipe:
     """A recipe of kind cascade asks the LLM now, about the texts that need it and no others."""
 
