@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,15 @@ def test_the_published_schema_is_that_of_the_result_types() -> None:
 
     made = runpy.run_path(str(SCHEMA.parent / "generate_compare_schema.py"))["text"]()
     assert SCHEMA.read_text() == made, "run: make docs"
+
+
+def test_intervals_bear_their_own_confidence(files: list[str]) -> None:
+    assert "99.5% percentile" in invoke(*files, "--confidence", "0.995").stdout
+    invoke(*files, "--confidence", "0.9", "--report", "report.html")
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "90% interval" in page
+    assert "Intervals: 90% percentile" in page
+    assert not re.search("95 ?% (interval|percentile)", page)
 
 
 def test_csv_markdown_and_latex(files: list[str]) -> None:

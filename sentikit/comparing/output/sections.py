@@ -59,7 +59,7 @@ def remarks(comparison: Comparison) -> list[str]:
 
 
 def _scores(comparison: Comparison) -> Section:
-    percent = f"{comparison.confidence:.0%}"
+    percent = comparison.percent
     classes = [f"F1 {name}" for name in comparison.classes]
     rows = []
     for run in comparison.runs:
@@ -125,7 +125,7 @@ def _differences(comparison: Comparison) -> Section:
             "first",
             "second",
             "macro-F1",
-            f"{comparison.confidence:.0%} percentile",
+            f"{comparison.percent} percentile",
             "accuracy",
             "first/second alone right",
             "McNemar",
