@@ -469,6 +469,20 @@ def test_money_of_an_llm_that_was_taught_here_or_at_a_provider() -> None:
     assert "its LLM, 0.500 h" in found[0]["cost"]["training_basis"]
 
 
+def test_what_something_costs_that_is_not_compared_is_refused(files: list[str]) -> None:
+    for option in ("--training-cost", "--inference-cost"):
+        assert f"{option}: 'god' is none of the runs" in refused(*files, option, "god=5")
+        assert "Did you mean 'good'" in refused(*files, option, "god=5")
+    found = judged(*files, "--training-cost", "./good.csv=5")
+    assert found["runs"][0]["cost"]["training"] == 5
+    vote = {"vote": {"members": ["runs/teacher"]}}
+    write_run("runs/teacher", gold_labels(), gold_labels())
+    write_run("runs/both", gold_labels(), gold_labels(), kind="vote", recipe=vote)
+    for name in ("teacher", "runs/teacher/"):
+        cost = judged("runs/both", "--training-cost", f"{name}=7")["runs"][0]["cost"]
+        assert cost["training"] == 7
+
+
 def test_advice_takes_the_cheapest_of_equals(files: list[str]) -> None:
     gold = gold_labels()
     near = write("near.csv", spoil(gold, 0.12, 1), gold)

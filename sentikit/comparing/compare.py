@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sentikit.comparing.aligned import is_called
 from sentikit.comparing.aligning import align_runs, short_name
 from sentikit.comparing.choosing import finished_runs, load_truth, read_finished
-from sentikit.comparing.comparison import CompareOptions, Progress, compare_aligned, is_called
+from sentikit.comparing.comparison import CompareOptions, Progress, compare_aligned
 from sentikit.comparing.money import Rates
 from sentikit.comparing.resampling import Resampling
 from sentikit.comparing.results import Comparison

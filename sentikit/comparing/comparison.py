@@ -5,17 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.comparing.advice import advise, best_run
-from sentikit.comparing.aligned import AlignedRun, AlignedRuns
+from sentikit.comparing.aligned import AlignedRun, AlignedRuns, is_called, same_path
 from sentikit.comparing.bootstrap import estimate_run
 from sentikit.comparing.cells import count_cells
 from sentikit.comparing.grouping import group_runs
-from sentikit.comparing.money import Rates, break_even, pareto_front, run_cost
+from sentikit.comparing.money import Rates, break_even, check_rates, pareto_front, run_cost
 from sentikit.comparing.pairs import Pairs, adjusted
 from sentikit.comparing.partnership import partnership
 from sentikit.comparing.resampling import Resampling
@@ -66,9 +65,11 @@ def compare_aligned(
         progress: told what is being done, how many of it are done, and of how many.
 
     Raises:
-        InputError: the baseline is none of the runs, or another option is out of range.
+        InputError: the baseline or a rate is of none of the runs, or another option is out of
+            range.
     """
     baseline = find_baseline(aligned.runs, options.baseline)
+    check_rates(aligned.runs, options.rates)
     if options.delta is not None:
         check_delta(options.delta)
     findings = []
@@ -118,7 +119,7 @@ def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
         return None
     called = [run for run in runs if is_called(wanted, run.name, run.path)]
     # A name or path in full is of one run, whichever others have a file of that name.
-    exact = [run for run in called if wanted in (run.name, run.path) or _same(wanted, run.path)]
+    exact = [run for run in called if wanted in (run.name, run.path) or same_path(wanted, run.path)]
     found = exact or called
     if found and (exact or len(found) == 1):
         return found[0].name
@@ -127,16 +128,6 @@ def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
         meant = ", ".join(run.name for run in found)
         raise InputError(f"The baseline {wanted!r} may be any of {meant}. Give one of these names.")
     raise InputError(f"The baseline {wanted!r} is none of the runs. {did_you_mean(wanted, names)}")
-
-
-def is_called(wanted: str, name: str, path: str) -> bool:
-    """Say whether the user means a run: by its name, its path or its file's or folder's name."""
-    return wanted in (name, path, Path(path).name) or _same(wanted, path)
-
-
-def _same(wanted: str, path: str) -> bool:
-    """Say whether two ways of writing a path, as ``runs/a/`` and ``runs/a``, are one."""
-    return Path(wanted) == Path(path)
 
 
 def _judge(
