@@ -15,11 +15,10 @@ from sentikit.comparing.truth import (
     Truth,
     gold_labels,
     numbered_in,
-    quoted,
     sources_of,
 )
 from sentikit.data.examples import Examples
-from sentikit.errors import InputError
+from sentikit.errors import InputError, quoted
 from sentikit.runs.alignment import align, text_occurrences
 from sentikit.runs.reading import ENCODER_SUFFIX
 from sentikit.runs.table import RunTable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sentikit.comparing.amounts import usd
 from sentikit.comparing.results import Comparison, Difference, RunFindings
 from sentikit.reporting import charts
 from sentikit.reporting.disagreements import Disagreements
@@ -318,6 +319,4 @@ def _p(value: float) -> str:
 
 
 def _usd(amount: float | None) -> str:
-    if amount is None:
-        return "—"
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+    return "—" if amount is None else f"${usd(amount)}"
