@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -69,10 +69,8 @@ def validate(
     try:
         return model.model_validate(dict(raw)), []
     except ValidationError as error:
-        return None, [
-            _problem(details, model, raw, prefix, also_known)
-            for details in error.errors(include_url=False, include_context=False)
-        ]
+        found = error.errors(include_url=False, include_context=False)
+        return None, _problems(found, model, raw, prefix, also_known)
 
 
 def split_options(
@@ -110,18 +108,107 @@ def check_part(
         return None, [Problem(prefix, error.message)]
 
 
+def _problems(
+    found: Sequence[Any],
+    model: type[BaseModel],
+    raw: Any,
+    prefix: Path,
+    also_known: Iterable[str],
+) -> list[Problem]:
+    """Return what is wrong, each place once, however many alternatives a value fails."""
+    by_place: dict[Path, list[Any]] = {}
+    for details in found:
+        by_place.setdefault(_place(details, raw), []).append(details)
+    problems = []
+    for place, own in by_place.items():
+        tagged = len(own[0]["loc"]) > len(place)
+        # Of alternatives, the one that the user's value fits in part has the error further inside.
+        if tagged and any(o[: len(place)] == place and o != place for o in by_place):
+            continue
+        path = prefix + place
+        if len(own) > 1:
+            problems.append(Problem(path, _none_of_these(own)))
+        else:
+            problems.append(_problem(own[0], path, model, raw, also_known))
+    return problems
+
+
+def _place(details: Any, raw: Any) -> Path:
+    """Return where an error is, in keys that a user writes: without alternatives' names."""
+    place: list[str | int] = []
+    value = raw
+    for number, key in enumerate(details["loc"]):
+        last = number == len(details["loc"]) - 1
+        if _holds(value, key):
+            value = value[key]
+        elif number and not (last and details["type"] == "missing"):
+            continue
+        else:
+            value = None
+        place.append(key)
+    return tuple(place)
+
+
+def _holds(value: Any, key: str | int) -> bool:
+    if isinstance(value, Mapping):
+        return key in value
+    return isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
+
+
+def _none_of_these(alternatives: Sequence[Any]) -> str:
+    """Say in one sentence what a value could be."""
+    wanted = dict.fromkeys(
+        "a section of 'key: value'"
+        if details["type"] == "dict_type"
+        else details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        for details in alternatives
+    )
+    return f"Input should be {', or '.join(wanted)} (it is {alternatives[0]['input']!r})."
+
+
 def _problem(
-    details: Any, model: type[BaseModel], raw: Any, prefix: Path, also_known: Iterable[str]
+    details: Any, path: Path, model: type[BaseModel], raw: Any, also_known: Iterable[str]
 ) -> Problem:
-    path = prefix + tuple(key for key in details["loc"] if not str(key).startswith("function-"))
-    if details["type"] == "extra_forbidden":
+    kind, given = details["type"], details["input"]
+    if kind == "extra_forbidden":
         return Problem(path, f"unknown key. {_known_keys(details['loc'], model, also_known)}")
-    if details["type"] == "missing":
+    if kind == "missing":
         return Problem(path, "a value is needed.")
-    if details["type"] == "dict_type":
-        return Problem(path, _not_a_section(details["input"]))
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return _unnamed(path, given, _names(details["loc"], model))
+    if kind == "dict_type":
+        return Problem(path, _not_a_section(given))
     message = details["msg"].removeprefix("Value error, ").rstrip(".")
-    return Problem(path, f"{message} (it is {details['input']!r}).")
+    return Problem(path, f"{message} (it is {given!r}).")
+
+
+def _unnamed(path: Path, given: Any, names: Sequence[str]) -> Problem:
+    """Say which names there are for a section that has none, or a wrong one."""
+    name = given.get("name") if isinstance(given, Mapping) else None
+    if name is None:
+        return Problem(path, f"needs a name: {', '.join(names)}.")
+    return Problem((*path, "name"), f"unknown name {name!r}. {did_you_mean(str(name), names)}")
+
+
+def _names(location: Path, model: type[BaseModel]) -> list[str]:
+    """Return the names of the alternatives that `location` leads to."""
+    inner: Any = model
+    for key in location:
+        inner = _inside(inner, key)
+    return [name for one in get_args(inner) for name in _own_names(one)]
+
+
+def _inside(outer: Any, key: str | int) -> Any:
+    """Return the type of a schema's key, or of several schemas the one of that name."""
+    if isinstance(outer, type) and issubclass(outer, BaseModel):
+        field = outer.model_fields.get(str(key))
+        return field.annotation if field else None
+    return next((one for one in get_args(outer) if key in _own_names(one)), None)
+
+
+def _own_names(schema: Any) -> tuple[str, ...]:
+    field = getattr(schema, "model_fields", {}).get("name")
+    return get_args(field.annotation) if field else ()
 
 
 def _not_a_section(value: object) -> str:
@@ -132,11 +219,9 @@ def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str
     """Suggest keys of the innermost schema that `location` leads to."""
     inner: Any = model
     for key in location[:-1]:
-        field = inner.model_fields.get(key)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return "It is not known here."
-        inner = annotation
+        inner = _inside(inner, key)
+    if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        return "It is not known here."
     known = list(inner.model_fields)
     if len(location) == 1:
         known += list(also_known)

@@ -23,6 +23,12 @@ class InputError(SentikitError):
     exit_code = 2
 
 
+def quoted(value: object, most: int = 60) -> str:
+    """Return a value for a message, cut where it is long."""
+    shown = value if isinstance(value, str) else str(value)
+    return repr(value if len(shown) <= most else shown[: most - 3] + "…")
+
+
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Return the known names most like `name`, best first."""
     import difflib

@@ -10,6 +10,11 @@ from pydantic import BaseModel, ConfigDict
 Section = dict[str, Any]
 
 
+def as_section(raw: Any) -> Any:
+    """Let a name stand for a section of that name, as in ``--set training.optimizer=adam``."""
+    return {"name": raw} if isinstance(raw, str) else raw
+
+
 class PartSettings(BaseModel):
     """Base of a part's settings: frozen, unknown keys refused, numbers welcome as text.
 

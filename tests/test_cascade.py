@@ -25,12 +25,12 @@ from sentikit.teams.cascade import (
     EVERYTHING,
     UNSURE,
     Aim,
+    Operation,
     Routed,
-    cascade_labels,
+    all_cuts,
     choose,
     cross_fit,
-    operation_at,
-    operations,
+    sent,
 )
 from sentikit.teams.curve import curve
 
@@ -46,6 +46,15 @@ def routed(rows: int, seed: int = 0, cost: bool = False) -> Routed:
 
     costs = random_.uniform(0.001, 0.01, rows) if cost else None
     return Routed(gold, right_by(confidence), confidence, right_by(0.75), 3, costs)
+
+
+def operations(rows: Routed) -> list[Operation]:
+    cuts = all_cuts(rows)
+    return [cuts.at(place) for place in range(len(cuts.calls))]
+
+
+def cascade_labels(rows: Routed, threshold: float) -> Any:
+    return np.where(sent(rows.confidence, threshold), rows.llm, rows.encoder)
 
 
 def run(*arguments: str) -> dict[str, Any]:
@@ -96,10 +105,10 @@ class TestOperations:
     def test_every_point_is_what_routing_at_its_threshold_gives(self, rows: int, seed: int) -> None:
         made = routed(rows, seed, cost=True)
         for point in operations(made):
-            again = operation_at(made, point.threshold)
-            assert again.calls == point.calls
-            assert again.macro_f1 == pytest.approx(point.macro_f1)
-            assert again.cost == pytest.approx(point.cost)
+            asked = sent(made.confidence, point.threshold)
+            assert point.calls == asked.sum()
+            assert made.cost is not None
+            assert point.cost == pytest.approx(made.cost[asked].sum() / rows * 1000)
             labels = cascade_labels(made, point.threshold)
             expected = f1_score(
                 made.gold, labels, labels=[0, 1, 2], average="macro", zero_division=0
@@ -323,6 +332,23 @@ def test_from_python(tmp_path: Path) -> None:
     assert judged.share == pytest.approx(1 / 3)
     assert judged.worth.scores is not None
     assert judged.worth.scores.macro_f1 == 1.0
+
+
+@pytest.mark.parametrize(
+    ("aim", "said"),
+    [
+        ({"goal": "calls"}, "needs a target: a share"),
+        ({"goal": "cost"}, "needs a target: USD"),
+        ({"goal": "call", "target": 0.2}, "Unknown goal 'call'. Did you mean 'calls'"),
+        ({"target": 0.2}, "takes no target"),
+        ({"goal": "calls", "target": 20}, "at most 1"),
+        ({"goal": "cost", "target": -1}, "above 0"),
+    ],
+)
+def test_a_wrong_aim_from_python(tmp_path: Path, aim: dict[str, Any], said: str) -> None:
+    encoder, llm = encoder_and_llm(tmp_path)
+    with pytest.raises(InputError, match=said):
+        sentikit.cascade(encoder, llm, **aim)
 
 
 class TestRecipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,15 @@ def test_the_published_schema_is_that_of_the_result_types() -> None:
     assert SCHEMA.read_text() == made, "run: make docs"
 
 
+def test_intervals_bear_their_own_confidence(files: list[str]) -> None:
+    assert "99.5% percentile" in invoke(*files, "--confidence", "0.995").stdout
+    invoke(*files, "--confidence", "0.9", "--report", "report.html")
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "90% interval" in page
+    assert "Intervals: 90% percentile" in page
+    assert not re.search("95 ?% (interval|percentile)", page)
+
+
 def test_csv_markdown_and_latex(files: list[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(invoke(*files, "--format", "csv").stdout)))
     assert [row["run"] for row in rows] == ["good", "fair", "poor"]
@@ -158,6 +168,26 @@ def test_a_baseline_is_compared_to_each_other_run(files: list[str]) -> None:
     added = judged(files[0], "--baseline", files[2])
     assert [run["name"] for run in added["runs"]] == ["poor", "good"]
     assert "Did you mean 'fair'" in refused(*files, "--baseline", "fare")
+
+
+@pytest.mark.parametrize(
+    "baseline", ["runs/a/", "./runs/a", "runs/a", "a", "good.csv", "./good.csv"]
+)
+def test_a_baseline_is_called_in_any_way_its_path_is_written(
+    files: list[str], baseline: str
+) -> None:
+    write_run("runs/a", gold_labels(), gold_labels())
+    found = judged("runs/a", files[0], files[1], "--baseline", baseline)
+    assert found["baseline"] == ("good" if "good" in baseline else "a")
+    assert len(found["runs"]) == 3
+
+
+def test_a_file_name_that_several_runs_have_is_no_baseline() -> None:
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        write(f"{folder}/a.csv", gold_labels(), gold_labels())
+    assert "any of x/a, y/a" in refused("x/a.csv", "y/a.csv", "--baseline", "a.csv")
+    assert judged("x/a.csv", "y/a.csv", "--baseline", "./y/a.csv")["baseline"] == "y/a"
 
 
 def test_renaming_and_reordering_runs_changes_signs_alone(files: list[str]) -> None:
@@ -439,6 +469,20 @@ def test_money_of_an_llm_that_was_taught_here_or_at_a_provider() -> None:
     assert "its LLM, 0.500 h" in found[0]["cost"]["training_basis"]
 
 
+def test_what_something_costs_that_is_not_compared_is_refused(files: list[str]) -> None:
+    for option in ("--training-cost", "--inference-cost"):
+        assert f"{option}: 'god' is none of the runs" in refused(*files, option, "god=5")
+        assert "Did you mean 'good'" in refused(*files, option, "god=5")
+    found = judged(*files, "--training-cost", "./good.csv=5")
+    assert found["runs"][0]["cost"]["training"] == 5
+    vote = {"vote": {"members": ["runs/teacher"]}}
+    write_run("runs/teacher", gold_labels(), gold_labels())
+    write_run("runs/both", gold_labels(), gold_labels(), kind="vote", recipe=vote)
+    for name in ("teacher", "runs/teacher/"):
+        cost = judged("runs/both", "--training-cost", f"{name}=7")["runs"][0]["cost"]
+        assert cost["training"] == 7
+
+
 def test_advice_takes_the_cheapest_of_equals(files: list[str]) -> None:
     gold = gold_labels()
     near = write("near.csv", spoil(gold, 0.12, 1), gold)
@@ -477,6 +521,7 @@ def test_equal_names_are_told_apart_by_their_folders() -> None:
     ("words", "said"),
     [
         (["--sample-size", "5"], "fraction between 0 and 1"),
+        (["--seed", "-1"], "x>=0"),
         (["--training-cost", "good"], "RUN=USD"),
         (["--inference-cost", "good=-1"], "RUN=USD"),
         (["--dataset", "nowhere"], "nowhere"),
@@ -493,3 +538,5 @@ def test_the_python_api_says_the_same_as_the_command(files: list[str]) -> None:
     assert len(comparison.aligned.examples) == 120
     with pytest.raises(InputError, match="resamples"):
         sentikit.compare(files, resamples=0)
+    with pytest.raises(InputError, match="seed must be 0 or more"):
+        sentikit.compare(files, seed=-1)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from finetune_recipes import rows, write_recipe
 from finetuning_server import STEPS, RunningTeacher, teaching
+from sentikit.plugins.openai_backend.finetuning_job import pause_after
 from test_prompt_command import Done, all_files, sentikit
 
 from sentikit.finetuning.choosing import fine_tuner_class
@@ -296,6 +297,10 @@ class TestFaults:
             done = teach(teacher)
         assert done.returncode == 1
         assert "was cancelled. Start another one with --resume" in done.stderr
+
+
+def test_the_pause_between_looks_at_a_server_that_is_away_grows_to_a_minute() -> None:
+    assert [pause_after(failures, 5) for failures in (1, 2, 3, 4, 5000)] == [10, 20, 40, 60, 60]
 
 
 class TestComingBack:

@@ -196,6 +196,25 @@ class TestAddresses:
         with pytest.raises(SentikitError, match=r"127.0.0.1:9/v1 cannot be reached .*running"):
             ask(openai_backend("http://127.0.0.1:9/v1"), ask_about(["text"]), tmp_path)
 
+    @pytest.mark.parametrize("address", ["localhost:8765/v1", "http://a:b/v1", "http://[::1"])
+    def test_what_is_no_address_is_refused_where_it_was_given(
+        self, address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(ValueError, match="must be an address such as http://localhost:8000/v1"):
+            openai_backend(address)
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        with pytest.raises(InputError, match="OPENAI_BASE_URL must be an address such as http"):
+            openai_backend("", base_url=None)
+        assert openai_backend("http://localhost:1/v1/")
+
+    def test_a_variable_that_holds_a_key_is_refused_by_its_name(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"https://user:{KEY}@example.org:port/v1")
+        with pytest.raises(InputError, match="OPENAI_BASE_URL holds a user") as caught:
+            openai_backend("", base_url=None)
+        assert KEY not in caught.value.message
+
     @pytest.mark.parametrize("path", ["/html", "/nothing", "/v1/v1"])
     def test_not_an_llm_server(self, path: str, tmp_path: Path) -> None:
         with serving() as s:

@@ -137,6 +137,14 @@ def test_splits_may_play_other_parts() -> None:
         ({"labels": "neg_pos_neu"}, "'neg_neu_pos'"),
         ({"sample": 0}, "dataset.sample|sample"),
         ({"splits": {"train": "training"}}, "no split 'training'"),
+        ({"splits": {"trian": "test"}}, "splits: unknown split 'trian'. Did you mean 'train'"),
+        ({"validation_holdout": "100%"}, "validation_holdout: a share .* below 100%"),
+        ({"validation_holdout": "150%"}, "validation_holdout: a share .* below 100%"),
+        ({"validation_holdout": 1.5}, "validation_holdout: a count must be a whole number"),
+        (
+            {"label_map": {"good": "postive"}},
+            "label_map.good: 'postive' is no class of neg_neu_pos",
+        ),
         ({"label_mapp": {}}, "'label_map'"),
     ],
 )

@@ -200,6 +200,8 @@ def test_ids_are_enough() -> None:
             "are no probabilities",
         ),
         ("text,prediction,cost\na,positive,much\n", "line 2: 'much' in 'cost' is no amount"),
+        ("text,prediction,cost\na,positive,inf\n", "line 2: 'inf' in 'cost' is no amount"),
+        ("text,prediction,cost\na,positive,-1\n", "line 2: '-1' in 'cost' is no amount"),
         ("", "is empty"),
     ],
 )

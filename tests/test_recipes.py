@@ -173,6 +173,39 @@ engine: {name: deepspede}
 
 
 @pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ("optimizer: {betas: [0.9, 0.99]}", "training.optimizer: needs a name: adamw, adam, sgd,"),
+        ("optimizer: adm", "training.optimizer.name: unknown name 'adm'. Did you mean 'adam'"),
+        ("schedule: {name: cosin}", "training.schedule.name: unknown name 'cosin'. Did you mean"),
+        ("optimizer: {name: adamw, epsilon: 1}", "training.optimizer.epsilon: unknown key. Did"),
+        (
+            "class_weights: foo",
+            "training.class_weights: Input should be 'none' or 'balanced', or a",
+        ),
+        ("class_weights: {good: x}", "training.class_weights.good: Input should be a valid number"),
+        ("finetune_layers: 0", "training.finetune_layers: Input should be greater than or equal"),
+        ("epochs: [1]", "training.epochs: Input should be a valid integer"),
+    ],
+)
+def test_a_mistake_is_said_once_and_where_it_stands(
+    training: str, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "odd.yaml").write_text(f"extends: minilm\ntraining: {{{training}}}\n")
+    said = run("train", "--recipe", "odd.yaml").stderr
+    assert expected in said
+    assert "problems" not in said
+
+
+def test_a_name_alone_is_an_optimizer_or_a_schedule(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "extends: minilm\ntraining: {optimizer: adam, schedule: cosine}\n"
+    )
+    result = run("recipes", "check", "own.yaml")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
     ("content", "expected"),
     [
         ("a: 1\na: 2\n", "line 2: the key 'a' stands twice"),

@@ -106,6 +106,11 @@ class TestCommand:
         assert found["cost_per_1000"] == pytest.approx(3)
         assert all(gain["percentile"]["low"] > 0 for gain in found["gains"].values())
 
+    def test_what_it_costs_is_unknown_where_that_of_one_member_is(self, runs: list[str]) -> None:
+        lines = [json.loads(line) for line in Path(runs[2]).read_text().splitlines()]
+        Path(runs[2]).write_text("\n".join(json.dumps(r | {"cost": None}) for r in lines))
+        assert run(*runs)["cost_per_1000"] is None
+
     def test_leaves_a_run_like_every_other(self, runs: list[str], tmp_path: Path) -> None:
         run(*runs, "--output", str(tmp_path / "run"))
         manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

@@ -34,6 +34,17 @@ _KNOWN = ("validating_files", "queued", "running", *_ENDED)
 _PAGE, _MOST_JOBS = 100, 2000
 
 
+def pause_after(failures: int, seconds: float) -> float:
+    """Return how long to wait for the next look at a job, a minute at most.
+
+    Args:
+        failures: looks without an answer, one after another.
+        seconds: between two looks that are answered.
+    """
+    # A server may be away for days, and 2.0**1024 is no float.
+    return min(60.0, seconds * 2.0 ** min(failures, 30))
+
+
 class RemoteJob:
     """Everything that is said to the server about one job."""
 
@@ -213,7 +224,7 @@ class RemoteJob:
                     raise SentikitError(
                         f"{error.message} The job {identifier} goes on; come back with --resume."
                     ) from error
-                await self._calls.sleep(min(60.0, self._settings.poll_seconds * 2.0**failures))
+                await self._calls.sleep(pause_after(failures, self._settings.poll_seconds))
                 continue
             if job.status in _ENDED:
                 return job

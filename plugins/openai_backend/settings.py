@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 
 from sentikit import InputError, PartSettings
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature")
+_VARIABLE = "OPENAI_BASE_URL"
+_NO_ADDRESS = "must be an address such as http://localhost:8000/v1"
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -18,10 +20,24 @@ def _address(url: str | None) -> str | None:
     """Refuse what is no address, and keys inside one."""
     if url is None:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an address such as http://localhost:8000/v1")
+    # What may hold a key is refused later, by a message that does not show it.
+    if _parsed(url) is None and not _may_hold_a_key(url):
+        raise ValueError(_NO_ADDRESS)
     return url.rstrip("/")
+
+
+def _parsed(url: str) -> SplitResult | None:
+    """Part an address, or return None where it is none."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is no number up to 65535, or a bracket is open
+        return None
+    return parts if usable else None
+
+
+def _may_hold_a_key(url: str) -> bool:
+    return "@" in url or "?" in url
 
 
 class ServerSettings(PartSettings):
@@ -46,13 +62,32 @@ class ServerSettings(PartSettings):
 
     @property
     def address(self) -> str:
-        """The server's address, from the recipe, OPENAI_BASE_URL or OpenAI's own."""
-        return self.base_url or os.environ.get("OPENAI_BASE_URL", "").rstrip("/") or OPENAI_URL
+        """The server's address, from the recipe, OPENAI_BASE_URL or OpenAI's own.
+
+        Raises:
+            InputError: OPENAI_BASE_URL counts, and holds none.
+        """
+        if self.base_url:
+            return self.base_url
+        try:
+            return _address(os.environ.get(_VARIABLE, "").strip() or OPENAI_URL) or OPENAI_URL
+        except ValueError as error:
+            raise InputError(
+                f"The environment variable {_VARIABLE} {error}, not {os.environ[_VARIABLE]!r}. "
+                f"Set it right, unset it, or give {self.section}.base_url."
+            ) from error
+
+    @property
+    def address_key(self) -> str:
+        """What the user changes to change the address: a key of the recipe or a variable."""
+        given = self.base_url or not os.environ.get(_VARIABLE, "").strip()
+        return f"{self.section}.base_url" if given else _VARIABLE
 
     @property
     def is_openai(self) -> bool:
         """Whether this is OpenAI itself."""
-        return (urlsplit(self.address).hostname or "").endswith("api.openai.com")
+        parts = _parsed(self.address)
+        return parts is not None and str(parts.hostname).endswith("api.openai.com")
 
     def refuse_secrets(self) -> None:
         """Keep keys out of what a run writes down, and out of this message.
@@ -60,10 +95,10 @@ class ServerSettings(PartSettings):
         Raises:
             InputError: the address or a query parameter seems to hold one.
         """
-        parts, section = urlsplit(self.address), self.section
-        if parts.username or parts.password or parts.query:
+        parts, section = _parsed(self.address), self.section
+        if parts is None or parts.username or parts.password or parts.query:
             raise InputError(
-                f"{section}.base_url holds a user, a password or a query. It is written into the "
+                f"{self.address_key} holds a user, a password or a query. It is written into the "
                 f"run, so give keys by {section}.key_variable or {section}.header_variables, and "
                 f"other parameters by {section}.query."
             )

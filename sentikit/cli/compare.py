@@ -40,7 +40,13 @@ _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing
     show_default=True,
     help="Resamples of each bootstrap and permutation test.",
 )
-@click.option("--seed", type=int, default=42, show_default=True, help="Of the random numbers.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=42,
+    show_default=True,
+    help="Of the random numbers.",
+)
 @click.option(
     "--confidence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

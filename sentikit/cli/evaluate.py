@@ -16,9 +16,11 @@ from sentikit.cli.options import (
     PRECISION,
     SETTINGS,
     THREADS,
+    check_plots,
     draw,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
+from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.classifier.classifier import Classifier
@@ -70,8 +72,9 @@ def evaluate(
     from sentikit.devices import set_threads
     from sentikit.runs.results import judge
 
-    if plots:
-        _check_plots(output)
+    if plots and output is None:
+        raise InputError("--plots draws into the run's folder: give --output DIR as well.")
+    check_plots(plots)
     start_processes(context, nproc, device)
     run = _run_to_write(output)
     with joined_group(device) as group:
@@ -97,15 +100,6 @@ def evaluate(
         print_scores(f"{model} on {opened.name}, {split}", results.overall, results.by_source)
 
 
-def _check_plots(output: Path | None) -> None:
-    from sentikit.errors import InputError
-    from sentikit.plotting import check_plotting
-
-    check_plotting()
-    if output is None:
-        raise InputError("--plots draws into the run's folder: give --output DIR as well.")
-
-
 def _section(
     model: Path,
     dataset: str | None,
@@ -115,7 +109,6 @@ def _section(
 ) -> dict[str, Any]:
     """Return the dataset section to open: the run's own, or what the options say."""
     from sentikit.data.labels import OWN
-    from sentikit.errors import InputError
     from sentikit.recipe.overrides import merge, parse_overrides
     from sentikit.runs.folder import RunFolder
 
@@ -139,7 +132,6 @@ def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
 
     from sentikit import open_dataset
     from sentikit.data.labels import OWN
-    from sentikit.errors import InputError
 
     opened = open_dataset(section)
     if classifier.scheme.name == OWN:

@@ -52,7 +52,7 @@ PLOTS_FOLDER = click.option(
 )
 
 
-def check_plots(plots: Path | None) -> None:
+def check_plots(plots: Path | bool | None) -> None:
     """Make sure, before there is any work, that plots can be drawn where they are asked for.
 
     Raises:

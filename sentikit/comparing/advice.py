@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sentikit.comparing.amounts import usd
 from sentikit.comparing.results import Advice, RunFindings
 
 _LEVEL = 0.05
@@ -42,7 +43,7 @@ def _cheaper(run: RunFindings, best: RunFindings, p_to_best: Mapping[str, float]
     return (
         f"Use {_scored(run)}: the best, {best.name}, is {behind:.4f} higher, which these texts do "
         f"not show to be more than chance (p = {_p(p_to_best[run.name])}), and costs "
-        f"{_usd(saved)} more for them, training included."
+        f"${usd(saved)} more for them, training included."
     )
 
 
@@ -76,7 +77,3 @@ def _scored(run: RunFindings) -> str:
 
 def _p(value: float) -> str:
     return f"{value:.2g}"
-
-
-def _usd(amount: float) -> str:
-    return f"${amount:,.2f}" if amount >= 0.01 else f"${amount:.4f}"

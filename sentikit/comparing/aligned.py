@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,3 +88,13 @@ class AlignedRuns:
     def rows_of_source(self, name: str) -> NDArray[np.int64]:
         """Return the rows of a source."""
         return np.flatnonzero(self.source_of == self.sources.index(name))
+
+
+def is_called(wanted: str, name: str, path: str) -> bool:
+    """Say whether the user means a run: by its name, its path or its file's or folder's name."""
+    return wanted in (name, path, Path(path).name) or same_path(wanted, path)
+
+
+def same_path(wanted: str, path: str) -> bool:
+    """Say whether two ways of writing a path, as ``runs/a/`` and ``runs/a``, are one."""
+    return Path(wanted) == Path(path)

@@ -15,11 +15,10 @@ from sentikit.comparing.truth import (
     Truth,
     gold_labels,
     numbered_in,
-    quoted,
     sources_of,
 )
 from sentikit.data.examples import Examples
-from sentikit.errors import InputError
+from sentikit.errors import InputError, quoted
 from sentikit.runs.alignment import align, text_occurrences
 from sentikit.runs.reading import ENCODER_SUFFIX
 from sentikit.runs.table import RunTable
@@ -84,6 +83,11 @@ def display_names(tables: Sequence[RunTable]) -> list[str]:
         repeated = sum("/".join(earlier[-depth:]) == name for earlier in parts[:number])
         names.append(f"{name} ({repeated + 1})" if repeated else name)
     return names
+
+
+def short_name(path: str) -> str:
+    """Return what a run is called where no other is called the same."""
+    return _parts(path)[-1]
 
 
 def _parts(name: str) -> tuple[str, ...]:

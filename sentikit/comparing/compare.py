@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sentikit.comparing.aligning import align_runs
+from sentikit.comparing.aligned import is_called
+from sentikit.comparing.aligning import align_runs, short_name
 from sentikit.comparing.choosing import finished_runs, load_truth, read_finished
 from sentikit.comparing.comparison import CompareOptions, Progress, compare_aligned
 from sentikit.comparing.money import Rates
@@ -62,7 +63,7 @@ def compare(
             labels or classes; an option is out of range.
     """
     told = progress or _untold
-    _check(resamples, confidence)
+    _check(resamples, seed, confidence)
     chosen = list(runs) or _all_runs(dataset, split)
     if baseline is not None and not _is_among(str(baseline), chosen):
         chosen = [baseline, *chosen]
@@ -97,16 +98,17 @@ def _is_among(baseline: str, chosen: Sequence[Comparable]) -> bool:
     """Say whether the baseline is named by its path or by its file's or folder's name."""
     for item in chosen:
         name = item.name if isinstance(item, RunTable) else str(item)
-        plain = Path(name)
-        if baseline in (name, plain.name, plain.stem) or Path(baseline) == plain:
+        if is_called(baseline, short_name(name), name):
             return True
     # A path that is there is a run to add; anything else is looked up among the runs' names.
     return not Path(baseline.removesuffix("#encoder")).exists()
 
 
-def _check(resamples: int, confidence: float) -> None:
+def _check(resamples: int, seed: int, confidence: float) -> None:
     if resamples < 1:
         raise InputError(f"resamples must be 1 or more, not {resamples}.")
+    if seed < 0:
+        raise InputError(f"seed must be 0 or more, not {seed}.")
     if not 0 < confidence < 1:
         raise InputError(f"confidence is a fraction between 0 and 1, not {confidence:g}.")
 

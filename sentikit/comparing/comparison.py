@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.comparing.advice import advise, best_run
-from sentikit.comparing.aligned import AlignedRun, AlignedRuns
+from sentikit.comparing.aligned import AlignedRun, AlignedRuns, is_called, same_path
 from sentikit.comparing.bootstrap import estimate_run
 from sentikit.comparing.cells import count_cells
 from sentikit.comparing.grouping import group_runs
-from sentikit.comparing.money import Rates, break_even, pareto_front, run_cost
+from sentikit.comparing.money import Rates, break_even, check_rates, pareto_front, run_cost
 from sentikit.comparing.pairs import Pairs, adjusted
 from sentikit.comparing.partnership import partnership
 from sentikit.comparing.resampling import Resampling
@@ -65,9 +65,11 @@ def compare_aligned(
         progress: told what is being done, how many of it are done, and of how many.
 
     Raises:
-        InputError: the baseline is none of the runs, or another option is out of range.
+        InputError: the baseline or a rate is of none of the runs, or another option is out of
+            range.
     """
     baseline = find_baseline(aligned.runs, options.baseline)
+    check_rates(aligned.runs, options.rates)
     if options.delta is not None:
         check_delta(options.delta)
     findings = []
@@ -111,14 +113,20 @@ def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
     """Return the name of the run that the user calls by name or path.
 
     Raises:
-        InputError: it is none of the runs.
+        InputError: it is none of the runs, or the file or folder name of several.
     """
     if wanted is None:
         return None
-    for run in runs:
-        if wanted in (run.name, run.path):
-            return run.name
+    called = [run for run in runs if is_called(wanted, run.name, run.path)]
+    # A name or path in full is of one run, whichever others have a file of that name.
+    exact = [run for run in called if wanted in (run.name, run.path) or same_path(wanted, run.path)]
+    found = exact or called
+    if found and (exact or len(found) == 1):
+        return found[0].name
     names = [run.name for run in runs]
+    if found:
+        meant = ", ".join(run.name for run in found)
+        raise InputError(f"The baseline {wanted!r} may be any of {meant}. Give one of these names.")
     raise InputError(f"The baseline {wanted!r} is none of the runs. {did_you_mean(wanted, names)}")
 
 

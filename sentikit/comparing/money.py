@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sentikit.comparing.aligned import AlignedRun
+from sentikit.comparing.aligned import AlignedRun, is_called
 from sentikit.comparing.results import BreakEven, RunCost, RunFindings
+from sentikit.errors import InputError, did_you_mean
 
 #: What a manifest's cost_usd calls the answers, and what is paid once before them.
 _ANSWERS, _PROBING, _ENCODER = "llm", "probing", "encoder"
@@ -39,6 +40,28 @@ class Rates:
 class _Known:
     usd: float | None
     basis: str
+
+
+def check_rates(runs: Sequence[AlignedRun], rates: Rates) -> None:
+    """Refuse what the user says of the costs of something that is not compared.
+
+    Raises:
+        InputError: a name is of no run, or, for training, of no run's part either.
+    """
+    parts = (
+        [part for run in runs for part in _trained_parts(run.manifest)] if rates.training else []
+    )
+    for option, amounts, own in (
+        ("--training-cost", rates.training, parts),
+        ("--inference-cost", rates.per_1000, []),
+    ):
+        for name in amounts:
+            called = any(is_called(name, run.name, run.path) for run in runs)
+            if not called and not any(is_called(name, part, part) for part in own):
+                known = [*(run.name for run in runs), *dict.fromkeys(own)]
+                raise InputError(
+                    f"{option}: {name!r} is none of the runs compared. {did_you_mean(name, known)}"
+                )
 
 
 def run_cost(run: AlignedRun, macro_f1: float, examples: int, rates: Rates) -> RunCost:
@@ -124,9 +147,9 @@ def _of_encoder(manifest: Mapping[str, Any], rates: Rates) -> list[_Known]:
 
 
 def _of_part(name: str, manifest: Mapping[str, Any] | None, rates: Rates) -> _Known:
-    for key in (name, Path(name).name):
-        if key in rates.training:
-            return _Known(rates.training[key], f"{Path(name).name}, given by the user")
+    for key, amount in rates.training.items():
+        if is_called(key, name, name):
+            return _Known(amount, f"{Path(name).name}, given by the user")
     measured = _measured(manifest, rates) if manifest else None
     if measured is None:
         return _Known(None, f"unknown: what training {name} cost")
@@ -202,7 +225,8 @@ def _given(run: AlignedRun, amounts: Mapping[str, float]) -> float | None:
     for key in (run.name, run.path):
         if key in amounts:
             return float(amounts[key])
-    return None
+    called = (usd for key, usd in amounts.items() if is_called(key, run.name, run.path))
+    return next(map(float, called), None)
 
 
 def pareto_front(findings: Sequence[RunFindings]) -> dict[str, bool | None]:

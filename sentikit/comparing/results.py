@@ -314,6 +314,11 @@ class Findings:
     confidence: float
     notes: tuple[str, ...]
 
+    @property
+    def percent(self) -> str:
+        """The confidence as people write it: 95%, 99.5%."""
+        return f"{self.confidence * 100:g}%"
+
     def run(self, name: str) -> RunFindings:
         """Return the run of that name."""
         return next(run for run in self.runs if run.name == name)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.data.examples import Examples
-from sentikit.errors import InputError
+from sentikit.errors import InputError, quoted
 from sentikit.runs.table import Labelling, RunTable
 
 Rows = NDArray[np.int64]
@@ -62,11 +62,6 @@ def numbered_in(table: RunTable, classes: tuple[str, ...], reference: str) -> Nu
 
     opinion = None if table.opinion is None else renumbered(table.opinion)
     return Numbered(numbers[table.gold], renumbered(table.answers), opinion)
-
-
-def quoted(value: str) -> str:
-    """Return a value for a message, cut where it is long."""
-    return repr(value if len(value) <= 60 else value[:57] + "…")
 
 
 def _taken(values: Rows, rows: Rows | None) -> Rows:

@@ -220,8 +220,23 @@ def check_dataset(
     loader, more = check_part(
         registry, "register_datasets", own, prefix, DatasetOptions.model_fields
     )
-    if options is None or loader is None:
+    if options is not None:
+        problems += _unknown_classes(options, prefix)
+    if options is None or loader is None or problems:
         return None, problems + more
     if not isinstance(loader, DatasetLoader):
         return None, [Problem((*prefix, "name"), f"{raw['name']!r} is not a DatasetLoader.")]
     return OpenedDataset(str(raw["name"]), loader, options), []
+
+
+def _unknown_classes(options: DatasetOptions, prefix: Path) -> list[Problem]:
+    """Say which labels are mapped to what is no class."""
+    scheme = label_scheme(options.labels)
+    return [
+        Problem(
+            (*prefix, "label_map", spelling),
+            f"{target!r} is no class of {scheme.name}. {did_you_mean(target, scheme.classes)}",
+        )
+        for spelling, target in options.label_map.items()
+        if scheme.class_of(target) is None
+    ]

@@ -10,6 +10,9 @@ from sentikit.data.labels import SCHEMES
 from sentikit.errors import did_you_mean
 from sentikit.parts import PartSettings
 
+#: The parts that a dataset's splits can play.
+SPLITS = ("train", "validation", "test")
+
 
 def _share(value: object) -> object:
     """Read '10%' as 0.1."""
@@ -24,6 +27,27 @@ def _known_scheme(name: str) -> str:
     return name
 
 
+def _holdout(value: object) -> object:
+    """Read '10%' as 0.1; a percentage is never a count."""
+    share = _share(value)
+    if isinstance(value, str) and isinstance(share, float) and share >= 1:
+        raise ValueError("a share to hold out must be below 100%")
+    return share
+
+
+def _whole(amount: float) -> float:
+    if amount >= 1 and not float(amount).is_integer():
+        raise ValueError("a count must be a whole number, and a share below 1 or in %")
+    return amount
+
+
+def _known_splits(splits: dict[str, str | None]) -> dict[str, str | None]:
+    for name in splits:
+        if name not in SPLITS:
+            raise ValueError(f"unknown split {name!r}. {did_you_mean(name, SPLITS)}")
+    return splits
+
+
 class DatasetOptions(PartSettings):
     """Keys that work with every dataset."""
 
@@ -36,14 +60,14 @@ class DatasetOptions(PartSettings):
     threshold: float | None = Field(
         None, gt=0, lt=1, description="two classes: predict the second from this probability on"
     )
-    splits: dict[str, str | None] = Field(
+    splits: Annotated[dict[str, str | None], AfterValidator(_known_splits)] = Field(
         default_factory=dict,
         description="which of the dataset's splits serves as train, validation or test; null: none",
     )
     sample: Annotated[float, BeforeValidator(_share)] = Field(
         1.0, gt=0, le=1, description="share of the training split to keep, as 0.1 or '10%'"
     )
-    validation_holdout: Annotated[float, BeforeValidator(_share)] = Field(
+    validation_holdout: Annotated[float, BeforeValidator(_holdout), AfterValidator(_whole)] = Field(
         0,
         ge=0,
         description="training examples to move to validation: a count, or a share below 1 or in %",

@@ -50,7 +50,7 @@ def save_plots(
 
 def _figures(comparison: Comparison, cascade: JudgedCascade | None) -> Iterator[tuple[str, Figure]]:
     """Yield the name and figure of all that there is to draw."""
-    about = f"{comparison.examples:,} texts, {comparison.confidence:.0%} intervals"
+    about = f"{comparison.examples:,} texts, {comparison.percent} intervals"
     yield "scores", forest("Macro-F1", about, shown.score_bars(comparison))
     if differences := shown.difference_bars(comparison):
         to = f" to {comparison.baseline}" if comparison.baseline else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sentikit.comparing.amounts import usd
 from sentikit.comparing.results import Comparison, Difference, RunFindings
 from sentikit.reporting import charts
 from sentikit.reporting.disagreements import Disagreements
@@ -28,7 +29,8 @@ _MOST_BREAK_EVENS = 5
 def runs_table(comparison: Comparison) -> Markup:
     """Return the table of all runs."""
     classes = comparison.classes
-    heads = ["run", "macro-F1", "95 % interval", "accuracy", *(f"F1 {name}" for name in classes)]
+    interval = f"{comparison.percent} interval"
+    heads = ["run", "macro-F1", interval, "accuracy", *(f"F1 {name}" for name in classes)]
     heads += ["invalid", "training", "1,000 texts", "per F1 point"]
     rows = [_run_row(run, comparison) for run in by_score(comparison)]
     return _table(heads, rows, "Scores and costs of all runs")
@@ -57,7 +59,8 @@ def _run_row(run: RunFindings, comparison: Comparison) -> Markup:
 
 def differences_table(comparison: Comparison) -> Markup:
     """Return the table of differences between runs, folded where it is long."""
-    heads = ["", "macro-F1 difference", "95 % interval", "McNemar p", "permutation p", "κ", "agree"]
+    interval = f"{comparison.percent} interval"
+    heads = ["", "macro-F1 difference", interval, "McNemar p", "permutation p", "κ", "agree"]
     rows = [_difference_row(found) for found in comparison.differences]
     table = _table(heads, rows, "Differences between runs")
     note = element(
@@ -273,7 +276,7 @@ def notes(comparison: Comparison) -> Markup:
     """Return what a reader should know."""
     lines = list(comparison.notes)
     lines.append(
-        f"Intervals: {comparison.confidence:.0%} percentile bootstrap over the texts, "
+        f"Intervals: {comparison.percent} percentile bootstrap over the texts, "
         f"{comparison.resamples:,} resamples, seed {comparison.seed}."
     )
     if comparison.cochran_q is not None:
@@ -316,6 +319,4 @@ def _p(value: float) -> str:
 
 
 def _usd(amount: float | None) -> str:
-    if amount is None:
-        return "—"
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+    return "—" if amount is None else f"${usd(amount)}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sentikit.data.examples import Examples
 from sentikit.data.made_ids import canonical_text
-from sentikit.errors import InputError
+from sentikit.errors import InputError, quoted
 
 Rows = NDArray[np.int64]
 #: What two rows must share, as a 64-bit hash of each row: whole texts would be held again.
@@ -144,8 +144,7 @@ def _canonical_hashes(examples: Examples) -> Rows:
 
 
 def _shown(examples: Examples, row: int, column: str) -> str:
-    value = str(examples.select([row]).column(column)[0])
-    return repr(value if len(value) <= 60 else value[:57] + "…")
+    return quoted(str(examples.select([row]).column(column)[0]))
 
 
 def _instead(recorded: Examples, row: int, column: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +23,6 @@ from sentikit.runs.result_format import ResultColumns
 from sentikit.runs.result_labels import meanings, scheme_of
 from sentikit.runs.spelled import SpelledLabels, SpelledProbabilities, class_columns
 from sentikit.runs.table import Labelling, RunTable
-
-_HOOK = "register_result_formats"
 
 
 def read_results(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> RunTable:
@@ -122,11 +121,16 @@ class _Collected:
             return
         cell = self._cell(where, row, self._columns.cost)
         try:
-            self._cost.append(float(cell) if cell and cell.strip() else float("nan"))
-        except ValueError as error:
+            amount = float(cell) if cell and cell.strip() else float("nan")
+        except ValueError:
+            amount = -1.0
+        # NaN is how pandas writes that an amount is unknown.
+        if amount < 0 or math.isinf(amount):
             raise InputError(
-                f"{self._rows.at(where)}: {cell!r} in {self._columns.cost!r} is no amount in USD."
-            ) from error
+                f"{self._rows.at(where)}: {cell!r} in {self._columns.cost!r} is no amount in USD. "
+                "Give 0 or more, or leave it empty where it is unknown."
+            )
+        self._cost.append(amount)
 
     def _add_raw(self, answer: str | None) -> None:
         if self._columns.raw is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.errors import InputError
+from sentikit.errors import InputError, quoted
 
 # Files round probabilities; a row that misses 1 by more than this is no distribution.
 _TOLERANCE = 0.02
@@ -146,9 +146,9 @@ class SpelledProbabilities:
         return [mapping[key] for key in self._keys]
 
     def _refuse(self, place: str, value: Any) -> InputError:
-        shown = repr(value if len(str(value)) <= 60 else str(value)[:57] + "…")
         return InputError(
-            f"{place}: {shown} in {self._what} is no list of probabilities, as [0.1, 0.2, 0.7]."
+            f"{place}: {quoted(value)} in {self._what} is no list of probabilities, "
+            "as [0.1, 0.2, 0.7]."
         )
 
 

@@ -107,11 +107,6 @@ def sent(confidences: NDArray[np.float64], threshold: float) -> NDArray[np.bool_
     return confidences < threshold
 
 
-def cascade_labels(rows: Routed, threshold: float) -> NDArray[np.int64]:
-    """Return the class numbers that a cascade answers."""
-    return np.where(sent(rows.confidence, threshold), rows.llm, rows.encoder)
-
-
 @dataclass(frozen=True)
 class Cuts:
     """The cascade at every threshold that makes a difference, fewest calls first; as columns."""
@@ -136,12 +131,6 @@ class Cuts:
         return self.calls / self.rows if aim.goal == "calls" else np.zeros(len(self.calls))
 
 
-def operations(rows: Routed) -> list[Operation]:
-    """Return the cascade at every threshold that makes a difference, fewest calls first."""
-    cuts = all_cuts(rows)
-    return [cuts.at(place) for place in range(len(cuts.calls))]
-
-
 def all_cuts(rows: Routed) -> Cuts:
     """Return the cascade at every threshold that makes a difference, as columns."""
     order, ends, thresholds = _cuts(rows.confidence)
@@ -155,15 +144,6 @@ def all_cuts(rows: Routed) -> Cuts:
     encoder_alone = confusion_counts(rows.gold, rows.encoder, rows.classes)
     counts = moved[ends].reshape(-1, rows.classes, width) + encoder_alone
     return Cuts(thresholds, ends, macro_f1(counts), _costs(rows, order, ends), len(rows))
-
-
-def operation_at(rows: Routed, threshold: float) -> Operation:
-    """Return the cascade at one threshold."""
-    asked = sent(rows.confidence, threshold)
-    labels = cascade_labels(rows, threshold)
-    f1 = float(macro_f1(confusion_counts(rows.gold, labels, rows.classes)))
-    cost = None if rows.cost is None else float(rows.cost[asked].sum() / len(rows) * 1000)
-    return Operation(threshold, int(asked.sum()), float(asked.mean()), f1, cost)
 
 
 def choose(rows: Routed, aim: Aim) -> Operation:

@@ -127,7 +127,7 @@ class JudgedVote:
         rows: how many texts there are.
         unanimous: texts on which all agree.
         tied: texts on which several labels have the most votes.
-        cost: USD of all members for 1,000 texts; None where unknown.
+        cost: USD of all members for 1,000 texts, encoders free; None unless all are known.
         worth: against the gold labels.
         labels: class numbers answered, (rows,).
     """

@@ -11,6 +11,8 @@ from sentikit.comparing.bootstrap import estimate_pair, estimate_run
 from sentikit.comparing.cells import count_cells
 from sentikit.comparing.resampling import Resampling
 from sentikit.errors import InputError
+from sentikit.runs.reading import ENCODER_SUFFIX
+from sentikit.runs.table import RunTable
 from sentikit.scoring import score, score_by_source
 from sentikit.teams.cascade import Aim, Routed, choose
 from sentikit.teams.curve import curve
@@ -18,6 +20,9 @@ from sentikit.teams.judged import JudgedCascade, JudgedVote, Worth
 from sentikit.teams.members import Team, short_names
 from sentikit.teams.thresholds import CascadeChoice, routed, thresholds
 from sentikit.teams.vote import Ties, vote
+
+#: Kinds of runs that answer on own hardware, and that ask LLMs about some texts alone.
+_ENCODERS, _TEAMS = ("train", "evaluate"), ("cascade", "vote")
 
 
 def judge_cascade(team: Team, choice: CascadeChoice) -> JudgedCascade:
@@ -142,19 +147,33 @@ def judge_vote(
     held = vote([member.answers for member in team.members], len(team.classes), ties)
     labels = [member.answers.labels for member in team.members]
     names = short_names(team.members)
-    costs = [member.cost for member in team.members if member.cost is not None]
-    everyone = np.ones(len(team), bool)
-    spent = [_per_thousand(np.nan_to_num(cost), everyone) or 0.0 for cost in costs]
     return JudgedVote(
         members=tuple(member.name for member in team.members),
         ties=ties,
         rows=len(team),
         unanimous=int(held.unanimous.sum()),
         tied=int(held.tied.sum()),
-        cost=sum(spent) if spent else None,
+        cost=_cost_of_all(team.members),
         worth=worth(team, held.labels, labels, names, resampling or Resampling()),
         labels=held.labels,
     )
+
+
+def _cost_of_all(members: Sequence[RunTable]) -> float | None:
+    """Return USD for 1,000 texts of all members; None where that of one is unknown."""
+    costs = [_cost_of(member) for member in members]
+    return None if None in costs else sum(cost or 0.0 for cost in costs)
+
+
+def _cost_of(member: RunTable) -> float | None:
+    kind = member.manifest.get("kind")
+    if kind in _ENCODERS or member.name.endswith(ENCODER_SUFFIX):
+        return 0.0
+    if member.cost is None or np.isnan(member.cost).all():
+        return None
+    # A team's row without a cost is one that no LLM was asked about.
+    spent = np.nanmean(member.cost) if kind not in _TEAMS else np.nan_to_num(member.cost).mean()
+    return float(spent) * 1000
 
 
 def worth(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from sentikit.parts import PartSettings
+from sentikit.parts import PartSettings, as_section
 
 if TYPE_CHECKING:
     import torch
@@ -101,4 +101,7 @@ class RMSprop(_OptimizerSettings):
     centered: bool = False
 
 
-Optimizer = Annotated[AdamW | Adam | SGD | Adagrad | RMSprop, Field(discriminator="name")]
+#: A section with a name, or the name alone.
+Optimizer = Annotated[
+    AdamW | Adam | SGD | Adagrad | RMSprop, Field(discriminator="name"), BeforeValidator(as_section)
+]

@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from sentikit.parts import PartSettings
+from sentikit.parts import PartSettings, as_section
 
 Rate = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0, le=1)]
@@ -206,6 +206,7 @@ Schedule = Annotated[
     | Cyclic
     | ReduceOnPlateau,
     Field(discriminator="name"),
+    BeforeValidator(as_section),
 ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentikit.comparing.advice import best_run
+from sentikit.comparing.amounts import usd
 from sentikit.comparing.results import Comparison, Difference, Estimate, Interval, RunFindings
 
 #: More differences than this are shown for the best run alone.
@@ -59,7 +60,7 @@ def remarks(comparison: Comparison) -> list[str]:
 
 
 def _scores(comparison: Comparison) -> Section:
-    percent = f"{comparison.confidence:.0%}"
+    percent = comparison.percent
     classes = [f"F1 {name}" for name in comparison.classes]
     rows = []
     for run in comparison.runs:
@@ -125,7 +126,7 @@ def _differences(comparison: Comparison) -> Section:
             "first",
             "second",
             "macro-F1",
-            f"{comparison.confidence:.0%} percentile",
+            f"{comparison.percent} percentile",
             "accuracy",
             "first/second alone right",
             "McNemar",
@@ -189,11 +190,11 @@ def _money(comparison: Comparison) -> Section:
     rows = tuple(
         (
             run.name,
-            usd(run.cost.training),
-            usd(run.cost.per_1000),
-            usd(run.cost.total),
-            usd(run.cost.per_f1_point),
-            usd(run.cost.per_f1_point_with_inference),
+            _usd(run.cost.training),
+            _usd(run.cost.per_1000),
+            _usd(run.cost.total),
+            _usd(run.cost.per_f1_point),
+            _usd(run.cost.per_f1_point_with_inference),
             {True: "yes", False: "", None: "?"}[run.on_front],
             run.cost.training_basis,
         )
@@ -285,11 +286,8 @@ def p_value(p: float) -> str:
     return f"{p:.4f}" if p >= 0.001 else f"{p:.1e}"
 
 
-def usd(amount: float | None) -> str:
-    """Write USD that may be unknown."""
-    if amount is None:
-        return "?"
-    return f"{amount:,.2f}" if amount >= 1 or amount == 0 else f"{amount:.4f}"
+def _usd(amount: float | None) -> str:
+    return "?" if amount is None else usd(amount)
 
 
 def alignment(section: Section) -> Sequence[bool]:
