@@ -106,6 +106,14 @@ def test_a_model_with_classes_of_its_own_is_scored_by_them(published: Path) -> N
     assert list(json.loads(result.stdout)["overall"]["per_class"]) == ["bad", "meh", "good"]
 
 
+def test_known_classes_in_another_order_are_scored_all_the_same(published: Path) -> None:
+    change_config(published, id2label={"0": "positive", "1": "neutral", "2": "negative"})
+    Path("known.csv").write_text("text,label\nI love it,positive\nIt is awful,negative\n")
+    words = ["evaluate", str(published), "--dataset", "files", "--set", "test=known.csv"]
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 0, result.output
+
+
 def test_exporting_a_published_checkpoint_writes_it_back_the_same(
     published: Path, tmp_path: Path
 ) -> None:

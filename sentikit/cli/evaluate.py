@@ -136,7 +136,8 @@ def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
     opened = open_dataset(section)
     if classifier.scheme.name == OWN:
         opened = replace(opened, own_scheme=classifier.scheme)
-    if opened.scheme.classes != classifier.labels:
+    # A model made elsewhere may have the same classes in another order.
+    if set(opened.scheme.classes) != set(classifier.labels):
         own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)
         raise InputError(
             f"The model's classes are {own}, those of the dataset {others}. Choose the dataset's "
