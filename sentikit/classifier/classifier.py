@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 #: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
 #: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
 FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
+#: Half of a pair in UTF-16, which no tokenizer can read.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Classifier:
@@ -105,10 +108,30 @@ class Classifier:
 
 
 def windows(texts: Iterable[str], processes: int = 1) -> Iterator[list[str]]:
-    """Yield texts some thousands at a time for each of the processes that share them."""
+    """Yield texts some thousands at a time for each of the processes that share them.
+
+    Raises:
+        InputError: one text is given instead of many, or an item is no text; says which.
+    """
     if isinstance(texts, str):
         raise InputError("One text was given where a list of texts is needed: [text].")
-    iterator, size = iter(texts), FIRST_WINDOW
+    iterator, size, read = iter(texts), FIRST_WINDOW, 0
     while window := list(islice(iterator, size * processes)):
+        _check_texts(window, read)
+        read += len(window)
         size = min(2 * size, LARGEST_WINDOW)
         yield window
+
+
+def _check_texts(texts: Sequence[object], before: int) -> None:
+    for place, text in enumerate(texts, before):
+        if not isinstance(text, str):
+            raise InputError(
+                f"Item {place} (from 0) is no text but {text!r}. Give a list of strings; leave "
+                "out what has no text."
+            )
+        if not text.isascii() and _SURROGATE.search(text):
+            raise InputError(
+                f"Item {place} (from 0) is no valid Unicode: it holds half a surrogate pair. "
+                "Read the text again with its right encoding."
+            )
