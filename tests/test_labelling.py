@@ -220,6 +220,20 @@ def test_the_python_interface_is_that_of_scikit_learn(model: Path) -> None:
     assert classifier.predict_proba([]).shape == (0, 3)
 
 
+@pytest.mark.parametrize(
+    ("texts", "fault"),
+    [
+        ("I love it", "a list of texts is needed"),
+        (["great", None], "Item 1 (from 0) is no text but None"),
+        (["great"] * 300 + ["\ud800"], "Item 300 (from 0) is no valid Unicode"),
+    ],
+)
+def test_what_is_no_text_is_named(model: Path, texts: list[str], fault: str) -> None:
+    with pytest.raises(toolkit.InputError) as refused:
+        toolkit.load(model).predict(texts)
+    assert fault in refused.value.message
+
+
 def test_classify_reads_no_further_than_it_must(model: Path) -> None:
     read = 0
 
@@ -277,6 +291,19 @@ def test_runs_are_listed_and_shown(model: Path) -> None:
     assert "cinema" in shown.stdout
     missing = CliRunner().invoke(sentikit, ["runs", "show", "nowhere"])
     assert missing.exit_code == 2
+
+
+@pytest.mark.parametrize("manifest", ["[]", '{"half', '{"dataset": "cinema"}'])
+def test_manifests_of_other_programs_hide_no_run(tmp_path: Path, manifest: str) -> None:
+    run = tmp_path / "inside" / "run"
+    run.mkdir(parents=True)
+    (run / "manifest.json").write_text('{"kind": "train", "status": "finished"}')
+    (tmp_path / "manifest.json").write_text(manifest)
+    listed = CliRunner().invoke(sentikit, ["runs", "list", str(tmp_path), "--json"])
+    assert [found["path"] for found in json.loads(listed.stdout)] == [str(run)]
+    shown = CliRunner().invoke(sentikit, ["runs", "show", str(tmp_path)])
+    assert shown.exit_code == 2
+    assert "manifest.json" in shown.stderr
 
 
 @pytest.mark.slow

@@ -38,24 +38,33 @@ def find_runs(folder: Path) -> list[RunSummary]:
         if folder == Path("runs"):
             return []
         raise InputError(f"{folder} is not a folder. Give the folder that holds your runs.")
-    folders = {path.parent for path in folder.rglob(MANIFEST)}
+    # Other programs have files of that name, too; none of them may hide a run.
+    folders = {path.parent for path in folder.rglob(MANIFEST) if _is_of_a_run(path)}
     # What lies inside a run is a part of it, as the LLM's answers in a cascade.
     own = [path for path in folders if not folders & set(path.parents)]
-    # Other programs have files of that name, too.
-    runs = [path for path in sorted(own) if isinstance(read_json(path / MANIFEST), dict)]
-    found = [read_summary(path)[0] for path in runs]
+    found = [read_summary(path)[0] for path in sorted(own)]
     return sorted(found, key=lambda run: (run.started, run.path))
+
+
+def _is_of_a_run(path: Path) -> bool:
+    try:
+        manifest = read_json(path)
+    except InputError:
+        return False
+    return isinstance(manifest, dict) and isinstance(manifest.get("dataset", {}), dict)
 
 
 def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any] | None]:
     """Return a run's summary, manifest and metrics.
 
     Raises:
-        InputError: there is no run.
+        InputError: there is no run, or its manifest is another program's.
     """
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path} is not a run: it has no {MANIFEST}. See: sentikit runs list")
     manifest = RunFolder(path).manifest
+    if not isinstance(manifest.get("dataset", {}), dict):
+        raise InputError(f"{path / MANIFEST} is not the manifest of a run.")
     metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
     overall = metrics.get("overall", {}) if metrics else {}
     summary = RunSummary(
