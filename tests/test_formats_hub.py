@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,19 @@ def test_a_model_without_a_run_gets_a_card_without_scores(tmp_path: Path) -> Non
     card = (tmp_path / "out" / "README.md").read_text()
     assert "exported without the run that trained it" in card
     assert "model-index" not in header(tmp_path / "out")
+
+
+def test_a_run_that_lost_its_recipe_gets_a_card_without_it(
+    trained_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "recipe": None}))
+    sentikit.export_model(run, tmp_path / "out", "hub")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "## Training" in card
+    assert "The recipe" not in card
 
 
 def test_pickled_files_stay_at_home(tmp_path: Path) -> None:

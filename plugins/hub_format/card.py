@@ -165,14 +165,13 @@ def _training(facts: CardFacts) -> str:
     manifest = facts.manifest
     if not manifest:
         return ""
-    recipe = yaml.safe_dump(
-        without_local_folders(manifest["recipe"]), sort_keys=False, allow_unicode=True
-    )
     splits = [
         [name, s["dataset"], f"{s['examples']:,}", f"`{s['fingerprint']}`"]
         for name, s in manifest.get("data", {}).items()
     ]
-    versions = ", ".join(f"{name} {number}" for name, number in manifest["versions"].items())
+    versions = ", ".join(
+        f"{name} {number}" for name, number in manifest.get("versions", {}).items()
+    )
     facts_of_run = [
         f"Trained {manifest.get('started', '')} to {manifest.get('finished', '')} on "
         f"{manifest.get('device')} in {manifest.get('precision')}, seed {manifest.get('seed')}, "
@@ -184,9 +183,17 @@ def _training(facts: CardFacts) -> str:
         [
             f"## Training\n\n{' '.join(facts_of_run)}",
             _table(["split", "dataset", "examples", "fingerprint"], splits),
-            f"The recipe:\n\n```yaml\n{recipe.rstrip()}\n```",
+            _recipe(manifest),
         ]
-    )
+    ).rstrip()
+
+
+def _recipe(manifest: Mapping[str, Any]) -> str:
+    if not manifest.get("recipe"):
+        return ""
+    recipe = without_local_folders(manifest["recipe"])
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).rstrip()
+    return f"The recipe:\n\n```yaml\n{text}\n```"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
