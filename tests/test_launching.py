@@ -154,6 +154,27 @@ def test_positions_are_written_behind_the_options() -> None:
     assert written == [["predict", "--format", "csv", "--", "runs/x", "-odd.csv"]]
 
 
+def test_words_and_pairs_are_written_one_by_one_and_added_options_before_them() -> None:
+    written: list[list[str]] = []
+
+    @click.group()
+    def program() -> None: ...
+
+    @program.command()
+    @click.argument("runs", nargs=-1)
+    @click.option("--between", nargs=2, type=int)
+    @click.pass_context
+    def vote(context: click.Context, **options: object) -> None:
+        written.append(command_arguments(context, add=["--resume"]))
+
+    CliRunner().invoke(program, ["vote"])
+    CliRunner().invoke(program, ["vote", "--between", "1", "2", "a", "b"])
+    assert written == [
+        ["vote", "--resume"],
+        ["vote", "--between", "1", "2", "--resume", "--", "a", "b"],
+    ]
+
+
 def test_more_processes_than_texts_in_a_batch_are_refused(tiny_recipe: Path) -> None:
     result = CliRunner().invoke(sentikit, words(tiny_recipe, "run", "--nproc", "17"))
     assert result.exit_code == 2
