@@ -67,7 +67,7 @@ def show(run: Path, as_json: bool) -> None:
         return
     click.echo(f"{summary.path}: {summary.kind}, {summary.status}")
     for key in _SHOWN:
-        if manifest.get(key) is not None:
+        if manifest.get(key) not in (None, {}, []):
             click.echo(f"{key.replace('_', ' '):<14} {manifest[key]}")
     made = manifest.get("fine_tuned") or {}
     if made:
