@@ -78,7 +78,7 @@ def in_thread(application: Callable[[], web.Application]) -> Iterator[str]:
         thread.join()
 
 
-def openai_backend(url: str, **settings: Any) -> LLMBackend:
+def openai_backend(url: str | None, **settings: Any) -> LLMBackend:
     """Make the backend ``openai`` for a server."""
     backend_class = default_registry().load("register_llm_backends", "openai")
     backend: LLMBackend = backend_class(

@@ -215,6 +215,13 @@ class TestAddresses:
             openai_backend("", base_url=None)
         assert KEY not in caught.value.message
 
+    def test_nothing_at_the_environments_address(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+        with pytest.raises(SentikitError, match=r"Check OPENAI_BASE_URL\."):
+            ask(openai_backend(None), ask_about(["text"]), tmp_path)
+
     @pytest.mark.parametrize("path", ["/html", "/nothing", "/v1/v1"])
     def test_not_an_llm_server(self, path: str, tmp_path: Path) -> None:
         with serving() as s:

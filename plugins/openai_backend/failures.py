@@ -83,7 +83,7 @@ def unreachable(
     reason = safe(str(cause)) or type(cause).__name__
     return RetryableError(
         f"{settings.address} cannot be reached ({reason}). Is the server running? "
-        f"Check {settings.section}.base_url.",
+        f"Check {settings.address_key}.",
         "network" if sent else "unreachable",
     )
 
@@ -97,7 +97,7 @@ def not_a_server(
     kind = headers.get("content-type", "no type").split(";")[0]
     return FatalError(
         f"{settings.address} answers with {kind}, not as an OpenAI-compatible server does. Check "
-        f"{settings.section}.base_url; it usually ends in /v1."
+        f"{settings.address_key}; it usually ends in /v1."
     )
 
 
@@ -118,7 +118,7 @@ def _not_found(
         )
     return FatalError(
         f"{settings.address} has no {service} ({failed.status}). Check "
-        f"{settings.section}.base_url; it usually ends in /v1."
+        f"{settings.address_key}; it usually ends in /v1."
     )
 
 
