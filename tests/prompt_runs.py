@@ -28,7 +28,7 @@ def run_prompts(parts: PromptParts, folder: Path, limit: int | None = None) -> F
     folder.mkdir(parents=True)
     run, split = RunFolder(folder), split_to_label(parts, limit)
     briefing = brief(parts, split, default_registry(), keep=folder / "encoder.npz")
-    begin_run(run, parts, split, resume=False)
+    begin_run(run, parts, split, resume=False, run_id=folder.name, limit=limit)
     total = len(split.examples)
     job = RequestJob(folder.name, total, folder / "answers.sqlite", parts.llm_options)
     with RequestReporter(total) as reporter, ResultWriter(run, parts, split) as writer:

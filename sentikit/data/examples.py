@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -222,6 +223,8 @@ class ExamplesBuilder:
             return
         if self._spool is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            # A loader that fails half-way leaves the builder, and nobody else would close it.
+            weakref.finalize(self, self._file.close)
             self._spool = pa.ipc.new_file(self._file, SCHEMA)
         with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
             self._spool.write_batch(_batch(self._rows))
