@@ -93,10 +93,7 @@ def gpt_finetune(
             click.echo(f"{path}: cancelled.", err=True)
             return
         if prepare_only:
-            report = job.prepare(path)
-            click.echo(json.dumps(report.to_json(), indent=2) if as_json else report_table(report))
-            advice = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--resume"])
-            click.echo(f"Written to {path}. Go on with: {advice}", err=True)
+            _prepare(context, job, path, as_json)
             return
         if nproc is not None and nproc > 1:
             _refuse_processes(job)
@@ -114,6 +111,14 @@ def gpt_finetune(
 def _refuse_contradictions(estimate: bool, prepare_only: bool, cancel: bool) -> None:
     if estimate + prepare_only + cancel > 1:
         raise InputError("--estimate, --prepare-only and --cancel are different errands: give one.")
+
+
+def _prepare(context: click.Context, job: FineTuning, path: Path, as_json: bool) -> None:
+    """Write and check the files, and say how to go on."""
+    report = job.prepare(path)
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report_table(report))
+    advice = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--resume"])
+    click.echo(f"Written to {path}. Go on with: {advice}", err=True)
 
 
 def _interrupt(finished: FinishedFineTuning, stopped: bool) -> None:

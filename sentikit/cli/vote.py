@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "--max-cost",
     type=click.FloatRange(min=0, min_open=True),
     metavar="USD",
-    help="With --recipe: never spend more on all LLMs together.",
+    help="With --recipe: never spend more on all LLMs together that are asked now.",
 )
 @click.option("--resume", is_flag=True, help="With --recipe: go on with a vote that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -72,22 +72,10 @@ def compare_aligned(
     check_rates(aligned.runs, options.rates)
     if options.delta is not None:
         check_delta(options.delta)
-    findings = []
-    for number, run in enumerate(aligned.runs):
-        progress("runs", number, len(aligned.runs))
-        findings.append(_judge(aligned, run, baseline, options))
-    front = pareto_front(findings)
-    findings = [replace(found, on_front=front[found.name]) for found in findings]
-    notes = [*aligned.notes, *_remarks(aligned)]
-    pairs, note = _pairs(findings, baseline)
+    findings = _findings(aligned, baseline, options, progress)
+    pairs, fewer = _pairs(findings, baseline)
     judged = Pairs(aligned, options.resampling, len(pairs))
-    note += _resolution(len(pairs), options.resampling)
-    raw = []
-    for number, pair in enumerate(pairs):
-        progress("pairs", number, len(pairs))
-        raw.append(judged.difference(*pair))
-    differences = adjusted([found for found, _ in raw])
-    errors = [estimates.standard_error for _, estimates in raw]
+    differences, errors = _differences(judged, pairs, progress)
     return Comparison(
         dataset=aligned.dataset,
         examples=len(aligned),
@@ -104,7 +92,12 @@ def compare_aligned(
         resamples=options.resampling.resamples,
         seed=options.resampling.seed,
         confidence=options.resampling.confidence,
-        notes=(*notes, *note),
+        notes=(
+            *aligned.notes,
+            *_remarks(aligned),
+            *fewer,
+            *_resolution(len(pairs), options.resampling),
+        ),
         aligned=aligned,
     )
 
@@ -128,6 +121,29 @@ def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
         meant = ", ".join(run.name for run in found)
         raise InputError(f"The baseline {wanted!r} may be any of {meant}. Give one of these names.")
     raise InputError(f"The baseline {wanted!r} is none of the runs. {did_you_mean(wanted, names)}")
+
+
+def _findings(
+    aligned: AlignedRuns, baseline: str | None, options: CompareOptions, progress: Progress
+) -> list[RunFindings]:
+    findings = []
+    for number, run in enumerate(aligned.runs):
+        progress("runs", number, len(aligned.runs))
+        findings.append(_judge(aligned, run, baseline, options))
+    front = pareto_front(findings)
+    return [replace(found, on_front=front[found.name]) for found in findings]
+
+
+def _differences(
+    judged: Pairs, pairs: Sequence[tuple[str, str]], progress: Progress
+) -> tuple[tuple[Difference, ...], list[float]]:
+    """Return what each pair differs by, adjusted for their number, and the standard errors."""
+    raw = []
+    for number, pair in enumerate(pairs):
+        progress("pairs", number, len(pairs))
+        raw.append(judged.difference(*pair))
+    errors = [estimates.standard_error for _, estimates in raw]
+    return adjusted([found for found, _ in raw]), errors
 
 
 def _judge(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from sentikit.prompting.requesting.batches import BATCH_TIER
 from sentikit.prompting.requesting.journal import AnswerJournal, request_key
 from sentikit.prompting.requesting.questions import Question
 from sentikit.prompting.requesting.settings import RequestOptions
+from sentikit.prompting.requesting.tally import Money
 
 if TYPE_CHECKING:
     from sentikit.prompting.asking import PromptRow
@@ -85,10 +86,38 @@ class Estimate:
         return f"about {expected}, at most {most}{dated}"
 
 
-def _worst(
-    prices: Prices | None, request: ChatRequest, prompt: int, tier: str | None
-) -> int | None:
-    return None if prices is None else prices.worst(prompt, request.max_tokens, tier)
+@dataclass(frozen=True)
+class _Tariff:
+    """What calls are billed by."""
+
+    prices: Prices | None
+    tier: str | None
+    live_tier: str | None
+    repair: bool
+
+    def worst(self, request: ChatRequest, prompt: int) -> Iterator[int | None]:
+        """Yield the most that a call can cost and, with repairs, the one behind it."""
+        yield self._worst(prompt, request, self.tier)
+        if self.repair:
+            # Asked at once also after a batch, with the answer and a question behind it.
+            longer = prompt + request.max_tokens + _REPAIR_TOKENS
+            yield self._worst(longer, request, self.live_tier)
+
+    def _worst(self, prompt: int, request: ChatRequest, tier: str | None) -> int | None:
+        if self.prices is None:
+            return None
+        return self.prices.worst(prompt, request.max_tokens, tier)
+
+
+@dataclass
+class _Count:
+    """What has been counted so far; prices in picodollars."""
+
+    requests: int = 0
+    cached: int = 0
+    usage: Usage = field(default_factory=Usage)
+    most: Money = field(default_factory=Money)
+    longest: tuple[int, str] = (0, "")
 
 
 def estimate(
@@ -111,43 +140,52 @@ def estimate(
     prices = prices_for(facts, options.prices, backend.billed)
     counter = TokenCounter(facts.tokenizer)
     tier = BATCH_TIER if batch else backend.service_tier
-    total, most, seen, cached, longest = Usage(), 0, set[bytes](), 0, (0, "")
-    known_most = prices is not None
+    tariff = _Tariff(prices, tier, backend.service_tier, options.repair)
+    counted = _count(backend, questions, cache, counter, tariff)
+    expected = prices.cost(counted.usage, tier) if prices else None
+    most = counted.most.known
+    return Estimate(
+        model=backend.model,
+        requests=counted.requests,
+        cached=counted.cached,
+        prompt_tokens=counted.usage.prompt,
+        completion_tokens=counted.usage.completion,
+        exact=counter.exact,
+        longest_prompt=counted.longest[0],
+        longest_id=counted.longest[1],
+        context=facts.context,
+        expected_usd=None if expected is None else usd(expected),
+        most_usd=None if prices is None or most is None else usd(most),
+        prices_as_of=facts.as_of.isoformat() if facts.as_of and options.prices is None else None,
+    )
+
+
+def _count(
+    backend: LLMBackend,
+    questions: Iterable[Question[PromptRow]],
+    cache: Path,
+    counter: TokenCounter,
+    tariff: _Tariff,
+) -> _Count:
+    """Count the tokens of every call that would be made, and the most they can cost."""
+    counted, seen = _Count(), set[bytes]()
     with _Known(cache) as known:
         for question in questions:
             request = question.request
             sent = backend.canonical(request)
             key = request_key(sent)
             if key in seen or key in known:
-                cached += 1
+                counted.cached += 1
                 continue
             seen.add(key)
-            count = counter.request(request, sent)
-            total += Usage(count.expected, 0, _expected_answer(counter, request.labels))
-            longest = max(longest, (count.expected, question.row.id))
-            worst = _worst(prices, request, count.most, tier)
-            if options.repair:
-                # Asked at once also after a batch, with the answer and a question behind it.
-                longer = count.most + request.max_tokens + _REPAIR_TOKENS
-                repair = _worst(prices, request, longer, backend.service_tier)
-                worst = None if worst is None or repair is None else worst + repair
-            known_most = known_most and worst is not None
-            most += worst or 0
-    expected = prices.cost(total, tier) if prices else None
-    return Estimate(
-        model=backend.model,
-        requests=len(seen),
-        cached=cached,
-        prompt_tokens=total.prompt,
-        completion_tokens=total.completion,
-        exact=counter.exact,
-        longest_prompt=longest[0],
-        longest_id=longest[1],
-        context=facts.context,
-        expected_usd=None if expected is None else usd(expected),
-        most_usd=usd(most) if known_most else None,
-        prices_as_of=facts.as_of.isoformat() if facts.as_of and options.prices is None else None,
-    )
+            tokens = counter.request(request, sent)
+            answer = _expected_answer(counter, request.labels)
+            counted.requests += 1
+            counted.usage += Usage(tokens.expected, 0, answer)
+            for worst in tariff.worst(request, tokens.most):
+                counted.most.add(worst)
+            counted.longest = max(counted.longest, (tokens.expected, question.row.id))
+    return counted
 
 
 def _expected_answer(counter: TokenCounter, labels: tuple[str, ...]) -> int:

@@ -174,6 +174,16 @@ class ResultWriter:
         return costs
 
 
+def spent_usd(run: RunFolder) -> float:
+    """Return the USD that a finished run's calls were billed, probing the server included.
+
+    Answers found in the cache cost nothing; neither does, here, a call whose price is unknown.
+    """
+    manifest = run.manifest
+    probing = manifest.get("cost_usd", {}).get("probing")
+    return float((manifest.get("paid_usd") or 0.0) + (probing or 0.0))
+
+
 def _described(parts: PromptParts, split: Split) -> dict[str, Any]:
     examples = split.examples
     name = parts.dataset.name

@@ -15,6 +15,7 @@ from sentikit.prompting.findings import find_out
 from sentikit.prompting.job import PromptOptions, prompt, refuse_missing
 from sentikit.prompting.opinions import recorded_opinion
 from sentikit.prompting.parts import PromptParts, prompt_parts
+from sentikit.prompting.results import spent_usd
 from sentikit.prompting.section import StrategyOptions
 from sentikit.prompting.split import Split, split_to_label
 from sentikit.prompting.strategy import Needs
@@ -224,10 +225,8 @@ class _LiveCascade:
                 max_cost=None if budget is None else max(1e-9, budget - self.paid),
             )
             chosen = dataclasses.replace(split, examples=split.examples.select(rows))
-            finished = prompt(parts, path, options, self.registry, chosen)
-            self.paid += finished.totals.paid or 0.0
-        else:
-            self.paid += RunFolder(path).manifest.get("paid_usd") or 0.0
+            prompt(parts, path, options, self.registry, chosen)
+        self.paid += spent_usd(RunFolder(path))
         return _spread(read_run(path), table, rows)
 
     def _table(self, split: Split, name: str, answers: Labelling | None) -> RunTable:

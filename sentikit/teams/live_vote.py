@@ -8,6 +8,7 @@ from pathlib import Path
 from sentikit.errors import InputError
 from sentikit.prompting.job import PromptOptions, prompt
 from sentikit.prompting.parts import PromptParts, prompt_parts
+from sentikit.prompting.results import spent_usd
 from sentikit.recipe.kinds import kind_of
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import Registry
@@ -26,7 +27,8 @@ def member_runs(
     Args:
         settings: of the vote.
         runs: where a recipe's run is looked for.
-        options: the budget of all LLMs together, and whether unfinished runs are gone on with.
+        options: the budget of all LLMs asked now, together, and whether to go on with
+            unfinished runs.
         registry: where to look for parts.
 
     Raises:
@@ -45,10 +47,10 @@ def member_runs(
     left = options.max_cost
     for member, parts in asked.items():
         path = runs / parts.recipe.name
-        own = replace(options, max_cost=left, resume=bool(RunFolder(path).status))
-        finished = prompt(parts, path, own, registry)
+        run = RunFolder(path)
+        prompt(parts, path, replace(options, max_cost=left, resume=bool(run.status)), registry)
         if left is not None:
-            left = max(1e-9, left - (finished.totals.paid or 0.0))
+            left = max(1e-9, left - spent_usd(run))
         found[member] = str(path)
     return tuple(found[member] for member in settings.vote.members)
 
