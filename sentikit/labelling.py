@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gzip
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +20,10 @@ from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 
 LABEL_COLUMN = "predicted_label"
-#: In CSV one column a class, ``probability_negative``; in JSON Lines one object.
+#: In tables one column a class, ``probability_negative``; in JSON Lines one object.
 PROBABILITIES_COLUMN = "probabilities"
+#: Tables that can be written, by kind.
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 Row = Mapping[str, Any]
 Write = Callable[[Row, Prediction | None], None]
@@ -61,19 +65,44 @@ def open_output(
 ) -> Iterator[Write]:
     """Open the place labelled rows go to and yield what writes one.
 
-    A file appears only when it is complete; standard output is written as rows are labelled.
+    A file appears only when it is complete, compressed if its name ends in ``.gz``; standard
+    output is written as rows are labelled.
+
+    Args:
+        output: the file; None: standard output.
+        kind: csv, tsv or jsonl.
+        columns: of the input.
+        labels: the classifier's classes.
 
     Raises:
         InputError: the input has a column of a name that is added here.
     """
-    added = _added_columns(kind, labels)
+    added = _table_columns(labels) if kind in DELIMITERS else [LABEL_COLUMN, PROBABILITIES_COLUMN]
     taken = [column for column in columns if column in added]
     if taken:
         raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
-    target = atomic_writer(output) if output else contextlib.nullcontext(sys.stdout)
-    with target as stream:
-        make = _csv_writer if kind == "csv" else _json_writer
-        yield make(stream, columns, labels)
+    with _stream(output) as stream:
+        if kind in DELIMITERS:
+            yield _table_writer(stream, columns, labels, DELIMITERS[kind])
+        else:
+            yield _json_writer(stream, labels)
+
+
+@contextlib.contextmanager
+def _stream(output: Path | None) -> Iterator[IO[str]]:
+    if output is None:
+        yield sys.stdout
+    elif output.suffix.lower() != ".gz":
+        with atomic_writer(output) as stream:
+            yield stream
+    else:
+        # Without a name and a time in it, the same rows give the same file.
+        with (
+            atomic_writer(output, "wb") as binary,
+            gzip.GzipFile("", "wb", fileobj=binary, mtime=0) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
+        ):
+            yield stream
 
 
 def label_rows(classifier: Classifier, rows: Rows, text_column: str, write: Write) -> int:
@@ -99,15 +128,15 @@ def _text(row: Row, column: str) -> str:
     return "" if value is None else str(value)
 
 
-def _added_columns(kind: str, labels: Iterable[str]) -> list[str]:
-    if kind == "csv":
-        return [LABEL_COLUMN, *(f"probability_{label}" for label in labels)]
-    return [LABEL_COLUMN, PROBABILITIES_COLUMN]
+def _table_columns(labels: Iterable[str]) -> list[str]:
+    return [LABEL_COLUMN, *(f"probability_{label}" for label in labels)]
 
 
-def _csv_writer(stream: IO[str], columns: Sequence[str], labels: Sequence[str]) -> Write:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*columns, *_added_columns("csv", labels)])
+def _table_writer(
+    stream: IO[str], columns: Sequence[str], labels: Sequence[str], delimiter: str
+) -> Write:
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    writer.writerow([*columns, *_table_columns(labels)])
     known = frozenset(columns)
 
     def write(row: Row, prediction: Prediction | None) -> None:
@@ -132,7 +161,7 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
-def _json_writer(stream: IO[str], columns: Sequence[str], labels: Sequence[str]) -> Write:
+def _json_writer(stream: IO[str], labels: Sequence[str]) -> Write:
     def write(row: Row, prediction: Prediction | None) -> None:
         added: dict[str, Any] = {LABEL_COLUMN: None, PROBABILITIES_COLUMN: None}
         if prediction is not None:

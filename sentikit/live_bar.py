@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import click
 
 
 class LiveBar:
     """How far something is, one line beside it, messages above it; elsewhere only the messages.
+
+    As a context manager it is there from beginning to end.
 
     Args:
         unit: what is counted, as ``steps``, or "".
@@ -19,6 +21,13 @@ class LiveBar:
         self._unit, self._shown = unit, shown
         self._progress: Any = None
         self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.stop()
 
     def start(self, total: int | None = None, line: str = "") -> None:
         """Show the bar.

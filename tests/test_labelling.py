@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import resource
@@ -127,7 +128,7 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     ("arguments", "said"),
     [
         (["--output", "."], "is a folder; a file is needed"),
-        (["--output", "labelled.csv.gz"], "files are written uncompressed"),
+        (["--output", "labelled.parquet"], "Name it .csv, .tsv or .jsonl"),
         (["--device", "meta"], "Take cpu, cuda"),
     ],
 )
@@ -139,7 +140,43 @@ def test_where_nothing_can_be_written_or_computed_is_said_first(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not result.stdout
-    assert not Path("labelled.csv.gz").exists()
+    assert not Path("labelled.parquet").exists()
+
+
+def test_an_output_that_ends_in_gz_is_compressed_and_always_the_same(model: Path) -> None:
+    Path("in.csv").write_text("text\nthe film was great\n")
+    for name in ("plain.csv", "one.csv.gz", "two.csv.gz"):
+        assert predict(str(model), "in.csv", "--output", name).exit_code == 0
+    assert gzip.decompress(Path("one.csv.gz").read_bytes()) == Path("plain.csv").read_bytes()
+    assert Path("one.csv.gz").read_bytes() == Path("two.csv.gz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (["in.csv", "--output", "out.tsv"], "text\tstars\tpredicted_label\t"),
+        (["in.csv", "--output", "out.tsv.gz"], "text\tstars\tpredicted_label\t"),
+        (["in.csv", "--output", "out.txt"], "text,stars,predicted_label,"),
+        (["in.csv", "--output", "out.jsonl"], '{"text": "the film was great"'),
+        (["in.csv", "--format", "tsv", "--output", "out.csv"], "text\tstars\tpredicted_label\t"),
+        (["in.csv"], "text,stars,predicted_label,"),
+        (["in.tsv"], "text\tstars\tpredicted_label\t"),
+        (["in.tsv", "--format", "csv"], "text,stars,predicted_label,"),
+    ],
+)
+def test_what_is_written_follows_the_name_of_the_output_and_else_the_input(
+    model: Path, arguments: list[str], first: str
+) -> None:
+    Path("in.csv").write_text("text,stars\nthe film was great,5\n")
+    Path("in.tsv").write_text("text\tstars\nthe film was great\t5\n")
+    result = predict(str(model), *arguments)
+    assert result.exit_code == 0, result.output
+    written = result.stdout
+    if "--output" in arguments:
+        path = Path(arguments[arguments.index("--output") + 1])
+        content = path.read_bytes()
+        written = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    assert written.startswith(first)
 
 
 def test_a_file_named_in_capitals_is_of_the_same_kind(model: Path) -> None:

@@ -18,6 +18,8 @@ from team_runs import LABELS, sure, write_results
 
 from sentikit import read_run
 from sentikit.cli import sentikit
+from sentikit.prompting.results import spent_usd
+from sentikit.runs.folder import RunFolder
 
 WORDS = {"negative": "hate", "neutral": "read", "positive": "love"}
 ROWS = 60
@@ -90,6 +92,8 @@ class TestCascade:
         assert sum(costs.values()) == pytest.approx(billed)
         assert manifest("run")["cost_usd"]["llm"] == pytest.approx(costs["llm"])
         assert 0 < costs["llm"] < billed
+        # What later LLMs of the same budget find spent: the probing of the server too.
+        assert spent_usd(RunFolder(Path("run/llm"))) == pytest.approx(billed)
 
     def test_a_failing_row_is_a_row(self) -> None:
         faults = {"number 7 ": "400:No.", "number 8 ": "say:Hm.", "exactly one word": "say:Hm."}

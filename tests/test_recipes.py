@@ -95,6 +95,10 @@ def test_overrides_are_split_at_the_first_equals_sign() -> None:
     ("setting", "said"),
     [
         ("trainig.lr=1", "Error: --set trainig: unknown key. Did you mean 'training'?\n"),
+        (
+            "training.schedule=cosin",
+            "Error: --set training.schedule: training.schedule.name: unknown",
+        ),
         ("training.lr=x", "Error: --set training.lr: Input should be a valid number"),
         ("encoder=minilm", "Error: --set encoder: must be a section of 'key: value', not 'minilm'"),
         ("head=3", "Error: --set head: must be a section of 'key: value', not 3.\n"),

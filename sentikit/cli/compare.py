@@ -192,16 +192,11 @@ def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
     """Show a bar on standard error, where that is a terminal."""
-    import sys
+    from sentikit.live_bar import LiveBar
 
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=None)
+    with LiveBar() as bar:
 
         def tell(what: str, done: int, of: int) -> None:
-            bar.update(task, description=_STEPS[what], completed=done, total=of)
+            bar.update(done, of, _STEPS[what])
 
         yield tell

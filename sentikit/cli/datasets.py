@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,28 +90,19 @@ def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, 
 
 
 def _describe(dataset: OpenedDataset) -> DatasetDescription:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from sentikit.data.describing import describe_dataset
+    from sentikit.live_bar import LiveBar
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Opening", total=None)
+    with LiveBar("texts") as bar:
 
         def load() -> Iterator[tuple[str, Examples]]:
             for split in dataset.splits:
-                progress.reset(task, total=None, description=f"Reading {split}")
+                bar.update(line=f"Reading {split}")
                 examples = dataset.split(split, labelled=False)
-                progress.update(task, total=len(examples), description=f"Describing {split}")
+                bar.update(0, len(examples), f"Describing {split}")
                 yield split, examples
 
-        return describe_dataset(
-            dataset.name,
-            dataset.scheme.classes,
-            load(),
-            advance=lambda rows: progress.advance(task, rows),
-        )
+        return describe_dataset(dataset.name, dataset.scheme.classes, load(), advance=bar.advance)
 
 
 def _show(description: DatasetDescription) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,19 +170,15 @@ def _checked_reports(registry: Registry, name: str | None) -> list[PluginReport]
 
 
 def _findings(reports: Sequence[PluginReport], registry: Registry) -> list[Finding]:
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from sentikit.live_bar import LiveBar
     from sentikit.testing.plugins import examine
 
-    total = sum(1 + len(report.registrations) for report in reports)
-    console = Console(stderr=True)
-    findings = []
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Checking", total=total)
+    findings: list[Finding] = []
+    with LiveBar("parts") as bar:
+        bar.update(total=sum(1 + len(report.registrations) for report in reports))
         for finding in examine(reports, registry, {}):
             findings.append(finding)
-            progress.update(task, advance=1, description=f"Checking {finding.plugin}")
+            bar.update(len(findings), line=f"Checking {finding.plugin}")
     return findings
 
 

@@ -8,6 +8,18 @@ import click
 
 from sentikit.cli.options import CALIBRATED, DEVICE, MODEL, PRECISION, THREADS
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
+from sentikit.errors import InputError
+
+#: Endings of files, of what is read and of what is written, and the kind that is written.
+_KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tsv-unquoted": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+#: A user who names one of these would find text inside.
+_NOT_WRITTEN = {".parquet", ".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 
 
 @click.command(
@@ -26,11 +38,14 @@ from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["jsonl", "csv"]),
-    help="What to write; default: csv for csv and tsv, else jsonl.",
+    type=click.Choice(["jsonl", "csv", "tsv"]),
+    help="What to write; default: by --output's ending, else like the input: csv, tsv or jsonl.",
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Default: standard output; compressed where the name ends in .gz.",
 )
 @DEVICE
 @PRECISION
@@ -62,7 +77,9 @@ def predict(
     from sentikit.labelling import check_shareable, help_label, label_rows, open_input, open_output
 
     check_shareable(file, nproc or 1)
-    _check_output(output)
+    if output is not None and output.is_dir():
+        raise InputError(f"--output {output} is a folder; a file is needed.")
+    chosen = output_format or _format_like(output, file, input_format)
     start_processes(context, nproc, device)
     with joined_group(device) as group, open_input(file, input_format, group.processes) as rows:
         set_threads(threads)
@@ -72,7 +89,6 @@ def predict(
         if not group.speaks:
             help_label(classifier, rows, column)
             return
-        chosen = output_format or _format_like(output, file, input_format)
         with open_output(output, chosen, rows.columns, classifier.labels) as write:
             unlabelled = label_rows(classifier, rows, column, write)
     if unlabelled:
@@ -80,23 +96,19 @@ def predict(
         click.echo(f"{rows_have} no text and got no label.", err=True)
 
 
-def _check_output(output: Path | None) -> None:
-    from sentikit.errors import InputError
-
-    if output is None:
-        return
-    if output.is_dir():
-        raise InputError(f"--output {output} is a folder; a file is needed.")
-    if output.suffix.lower() == ".gz":
-        raise InputError(
-            f"--output {output}: files are written uncompressed. Leave .gz out, or leave --output "
-            "out and pipe: sentikit predict … | gzip > FILE.gz"
-        )
-
-
 def _format_like(output: Path | None, file: str, input_format: str | None) -> str:
-    named = (output.name if output else file).lower().removesuffix(".gz")
-    if output and named.endswith((".jsonl", ".ndjson")):
-        return "jsonl"
-    tabular = named.endswith((".csv", ".tsv")) or (not output and input_format in ("csv", "tsv"))
-    return "csv" if tabular else "jsonl"
+    """Return what to write: as the output is named, else as the input is."""
+    if output is not None:
+        ending = _ending(output.name)
+        if ending in _NOT_WRITTEN:
+            raise InputError(
+                f"--output {output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
+                "also with .gz."
+            )
+        if ending in _KINDS:
+            return _KINDS[ending]
+    return _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
+
+
+def _ending(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz")).suffix

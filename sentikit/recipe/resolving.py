@@ -73,8 +73,8 @@ def resolve_recipe(
     registry = registry or default_registry()
     values, origins = _read_chain(recipe_path(name, registry), registry, ())
     changes = parse_overrides(overrides)
-    origins |= {path: f"--set {dotted(path)}" for path in paths_of(changes)}
-    return ResolvedRecipe(FilePath(name).stem, merge(values, changes), origins)
+    changed = {path: f"--set {dotted(path)}" for path in paths_of(changes)}
+    return ResolvedRecipe(FilePath(name).stem, merge(values, changes), _laid(changed, origins))
 
 
 def resolve_values(values: Mapping[str, Any], name: str, origin: str) -> ResolvedRecipe:
@@ -98,7 +98,19 @@ def _read_chain(
     parent_path = _parent_path(parent, path, registry)
     inherited, inherited_origins = _read_chain(parent_path, registry, (*below, path.resolve()))
     own_description = {"description": own.get("description", "")}
-    return merge(inherited, own | own_description), inherited_origins | origins
+    return merge(inherited, own | own_description), _laid(origins, inherited_origins)
+
+
+def _laid(own: dict[Path, str], inherited: dict[Path, str]) -> dict[Path, str]:
+    """Lay origins over inherited ones; those inside a value that is replaced go with it."""
+    sections = {path[:length] for path in own for length in range(1, len(path))}
+    values = own.keys() - sections
+    kept = {
+        path: origin
+        for path, origin in inherited.items()
+        if not any(path[:length] in values for length in range(1, len(path)))
+    }
+    return kept | own
 
 
 def _sections(document: LocatedYaml, path: FilePath) -> dict[str, Any]:
