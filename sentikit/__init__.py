@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from sentikit.runs.result_format import ResultFormat as ResultFormat
     from sentikit.runs.table import Labelling as Labelling
     from sentikit.runs.table import RunTable as RunTable
+    from sentikit.stopping import Interrupted as Interrupted
     from sentikit.stopping import stop_on_signal as stop_on_signal
     from sentikit.teams.recorded import cascade as cascade
     from sentikit.teams.recorded import compare_cascade as compare_cascade
@@ -116,7 +117,6 @@ if TYPE_CHECKING:
     from sentikit.training.memory import replicated as replicated
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
     from sentikit.training.settings import LoopSettings as LoopSettings
-    from sentikit.training.trainer import Interrupted as Interrupted
     from sentikit.training.trainer import Labelled as Labelled
     from sentikit.weights import read_weights as read_weights
     from sentikit.weights import write_weights as write_weights
@@ -153,7 +153,7 @@ _LAZY: dict[str, str] = {
     "FittingPlace": "sentikit.training.fitting",
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifier.head",
-    "Interrupted": "sentikit.training.trainer",
+    "Interrupted": "sentikit.stopping",
     "LLMBackend": "sentikit.prompting.backend",
     "Labelled": "sentikit.training.trainer",
     "LLMCall": "sentikit.tracking",

@@ -7,6 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+
+class Interrupted(Exception):  # noqa: N818 - an event, no error
+    """The user asked to stop; everything is saved."""
+
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

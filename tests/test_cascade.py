@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from sentikit.cli.cascade import cascade
 from sentikit.comparing.resampling import Resampling
 from sentikit.errors import InputError
 from sentikit.scoring import confusion_counts, macro_f1
+from sentikit.teams.aim import Aim
 from sentikit.teams.cascade import (
     EVERYTHING,
     UNSURE,
-    Aim,
     Operation,
     Routed,
     all_cuts,
@@ -61,6 +62,13 @@ def run(*arguments: str) -> dict[str, Any]:
     result = CliRunner().invoke(cascade, [*arguments, "--json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def interrupt(path: Path) -> None:
+    """Make a finished run one that was killed before its last step."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    (path / "predictions.jsonl").unlink()
 
 
 def refused(*arguments: str) -> str:
@@ -263,6 +271,41 @@ class TestCommand:
         recorded = json.loads((tmp_path / "run" / "cascade.json").read_text())
         assert recorded["curve"][-1]["share"] == 1.0
 
+    @pytest.mark.parametrize(
+        "how", [["--threshold", "0.55"], [], ["--goal", "calls", "--target", "0.5"]]
+    )
+    def test_the_recipe_beside_it_runs_again(
+        self, runs: tuple[str, str], tmp_path: Path, how: list[str]
+    ) -> None:
+        first = run(*runs, *how, "--output", str(tmp_path / "run"))
+        again = run("--recipe", str(tmp_path / "run" / "recipe.yaml"), "--output", "again")
+        assert again == first
+
+    def test_the_recipe_of_one_that_was_tuned_names_its_runs(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "validation").mkdir()
+        other = encoder_and_llm(tmp_path / "validation", rows=30)
+        first = run(*runs, "--tune", *other, "--output", str(tmp_path / "run"))
+        again = run("--recipe", str(tmp_path / "run" / "recipe.yaml"), "--output", "again")
+        assert again == first
+
+    def test_where_no_text_is_sent_on_it_costs_nothing(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
+        lines = [json.loads(line) for line in Path(runs[1]).read_text().splitlines()]
+        Path(runs[1]).write_text("\n".join(json.dumps(r | {"cost": None}) for r in lines))
+        found = run(*runs, "--threshold", "0", "--output", str(tmp_path / "run"))
+        assert (found["calls"], found["cost_per_1000"]) == (0, 0)
+        (own,) = sentikit.compare([tmp_path / "run"]).runs
+        assert own.cost.per_1000 == 0
+
+    def test_its_own_cost_stands_in_its_report(self, runs: tuple[str, str]) -> None:
+        judged = sentikit.cascade(*runs, threshold=0.55)
+        own = sentikit.compare_cascade(judged).runs[0]
+        assert own.name == "cascade"
+        assert own.cost.per_1000 == pytest.approx(judged.cost)
+
     def test_without_gold_labels_it_still_answers(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", None, LABELS[i % 3]) for i in range(12)]
         encoder = write_results(tmp_path / "e.jsonl", rows, [sure(r[2], 0.7) for r in rows])
@@ -323,7 +366,11 @@ class TestBadInput:
     def test_nothing_to_choose_a_threshold_on(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", None, LABELS[i % 3]) for i in range(12)]
         encoder = write_results(tmp_path / "e.jsonl", rows, [sure(r[2], 0.7) for r in rows])
-        assert "No text has a gold label" in refused(encoder, encoder)
+        llm = write_results(tmp_path / "l.jsonl", rows)
+        assert "No text has a gold label" in refused(encoder, llm)
+
+    def test_a_run_given_twice(self, runs: tuple[str, str]) -> None:
+        assert "is given twice" in refused(runs[0], runs[0], "--threshold", "0.5")
 
 
 def test_from_python(tmp_path: Path) -> None:
@@ -433,14 +480,48 @@ class TestRecipe:
         run(*arguments)
         before = (tmp_path / "run" / "predictions.jsonl").read_text()
         answered = (tmp_path / "run" / "llm" / "manifest.json").read_text()
-        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-        (tmp_path / "run" / "manifest.json").write_text(
-            json.dumps(manifest | {"status": "interrupted"})
-        )
-        (tmp_path / "run" / "predictions.jsonl").unlink()
+        interrupt(tmp_path / "run")
         run(*arguments, "--resume")
         assert (tmp_path / "run" / "predictions.jsonl").read_text() == before
         assert (tmp_path / "run" / "llm" / "manifest.json").read_text() == answered
+
+    @pytest.mark.parametrize("threshold", ["0.3", "0.9"])
+    def test_it_does_not_go_on_with_another_threshold(
+        self, recipe: Path, tmp_path: Path, threshold: str
+    ) -> None:
+        arguments = ["--recipe", str(recipe), "--output", str(tmp_path / "run")]
+        run(*arguments)
+        interrupt(tmp_path / "run")
+        message = refused(*arguments, "--resume", "--set", f"cascade.threshold={threshold}")
+        assert "begun with other settings: cascade.threshold" in message
+
+    @pytest.mark.parametrize("part", ["llm", "tuning"])
+    def test_it_does_not_take_what_another_llm_has_answered(
+        self, recipe: Path, tmp_path: Path, part: str
+    ) -> None:
+        recipe.write_text(recipe.read_text().replace("threshold: 0.55", "tune: {goal: f1}"))
+        arguments = ["--recipe", str(recipe), "--output", str(tmp_path / "run")]
+        run(*arguments)
+        interrupt(tmp_path / "run")
+        if part == "tuning":
+            shutil.rmtree(tmp_path / "run" / "llm")
+        llm = tmp_path / "replayed.yaml"
+        llm.write_text(llm.read_text() + "strategy: {name: minimal}\n")
+        message = refused(*arguments, "--resume")
+        assert f"{tmp_path}/run/tuning was begun with other settings: strategy.name" in message
+
+    def test_what_is_refused_leaves_nothing_behind(self, recipe: Path, tmp_path: Path) -> None:
+        rows = [("another text", "neutral", "neutral")]
+        write_results(tmp_path / "both.jsonl", rows, [sure("neutral", 0.7)])
+        refused("--recipe", str(recipe), "--output", str(tmp_path / "run"))
+        assert not (tmp_path / "run").exists()
+
+    def test_a_recorded_llm(self, recipe: Path, tmp_path: Path) -> None:
+        encoder, llm = (str(tmp_path / f"{name}.jsonl") for name in ("both", "answers"))
+        recipe.write_text(recipe.read_text().replace("replayed.yaml", llm))
+        found = run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
+        assert found == run(encoder, llm, "--threshold", "0.55")
+        assert "--limit" in refused("--recipe", str(recipe), "--limit", "3")
 
     def test_it_is_not_mixed_with_recorded_runs(self, recipe: Path) -> None:
         assert "--set cascade.threshold" in refused("--recipe", str(recipe), "--threshold", "0.5")

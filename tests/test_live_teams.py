@@ -194,6 +194,16 @@ class TestVote:
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(ROWS))
 
+    def test_an_output_that_is_taken_is_said_before_anything_is_asked(self) -> None:
+        Path("taken").mkdir()
+        Path("taken/notes.txt").write_text("mine")
+        with serving() as s:
+            self.write(s.url)
+            refused = command("vote", "--recipe", "vote.yaml", "--output", "taken")
+        assert refused.exit_code == 2
+        assert "already holds other files" in refused.stderr
+        assert not s.server.calls
+
     def test_what_cannot_be_asked_is_said_before_anything_is(self) -> None:
         with serving() as s:
             self.write(s.url)

@@ -18,10 +18,10 @@ import sentikit as toolkit
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import PluginSource, Registry, default_registry, installed_plugins
+from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun
 from sentikit.training.job import JobOptions, train
 from sentikit.training.parts import train_parts
-from sentikit.training.trainer import Interrupted
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 OFFLINE = "trackers=[{name: wandb, mode: offline}]"

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 import sentikit as toolkit
 from sentikit.cli import sentikit
+from sentikit.errors import InputError
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "adagrad", "rmsprop")
 SCHEDULES = (
@@ -406,6 +407,18 @@ def test_two_processes_on_one_run_are_kept_apart(tiny_recipe: Path) -> None:
         result = train(tiny_recipe)
     assert result.exit_code == 2
     assert "in use by another" in result.stderr
+
+
+def test_a_run_that_came_since_its_folder_was_chosen_is_not_overwritten() -> None:
+    """As where a second command worked longer, and ended after the first."""
+    from sentikit.runs.folder import FINISHED, choose_run_folder
+
+    first, second = (choose_run_folder(Path("run"), "run", False, Path("runs")) for _ in range(2))
+    with first.locked(new=True):
+        first.update_manifest(status=FINISHED)
+    with pytest.raises(InputError, match="already holds another run"), second.locked(new=True):
+        second.update_manifest(status="running")
+    assert first.status == FINISHED
 
 
 def test_a_device_that_is_not_there_is_refused(tiny_recipe: Path) -> None:

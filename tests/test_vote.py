@@ -120,6 +120,10 @@ class TestCommand:
         assert (table.answers.labels == table.gold).all()
         first = json.loads((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()[0])
         assert first["votes"] == ["neutral", "negative", "negative"]
+        again = run("--recipe", str(tmp_path / "run" / "recipe.yaml"))
+        assert (
+            again["overall"] == json.loads((tmp_path / "run/metrics.json").read_text())["overall"]
+        )
 
     def test_table(self, runs: list[str]) -> None:
         result = CliRunner().invoke(vote_command, runs)
@@ -139,6 +143,20 @@ class TestCommand:
         found = run("--recipe", str(recipe))
         assert found["overall"]["macro_f1"] == 1.0
         assert found["ties"] == "probability"
+
+    def test_a_recipe_leaves_itself_in_the_run(self, runs: list[str], tmp_path: Path) -> None:
+        members = "".join(f"\n    - {name}" for name in runs)
+        recipe = tmp_path / "team.yaml"
+        recipe.write_text(f"kind: vote\ndescription: three\nvote:\n  members: {members}\n")
+        run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
+        assert "description: three" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+    def test_a_recipe_cannot_say_what_its_members_labelled(
+        self, runs: list[str], tmp_path: Path
+    ) -> None:
+        recipe = tmp_path / "team.yaml"
+        recipe.write_text(f"kind: vote\nsplit: test\nvote:\n  members: [{', '.join(runs)}]\n")
+        assert "split: unknown key" in refused("--recipe", str(recipe))
 
     def test_a_recipe_whose_members_have_not_run(self) -> None:
         message = refused("--recipe", "vote-electra-large-gpt-4o-mini-gpt-4o")

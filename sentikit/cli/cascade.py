@@ -100,13 +100,15 @@ def cascade(
     cross-fitted on these runs. With --recipe the LLM is asked about the texts that the encoder is
     not sure of, and about no others.
     """
-    from sentikit.teams.cascade import Aim
+    from sentikit.teams.aim import Aim, aim_problem
     from sentikit.teams.thresholds import CascadeChoice
 
     if threshold is not None and (tune or goal != "f1" or target is not None):
         raise InputError("Give either --threshold, or --tune, --goal and --target to choose one.")
-    _check_aim(goal, target)
     aim = Aim("calls" if goal == "calls" else "cost" if goal == "cost" else "f1", target)
+    problem = aim_problem(aim.goal, aim.target)
+    if problem:
+        raise InputError(f"--goal, --target: {problem}")
     if recipe is None:
         if settings or max_cost or limit or resume:
             raise InputError("--set, --max-cost, --limit and --resume go with --recipe alone.")
@@ -137,7 +139,7 @@ def _recorded(
     from sentikit.runs.reading import read_run
     from sentikit.teams.judging import judge_cascade
     from sentikit.teams.members import gather
-    from sentikit.teams.writing import write_cascade
+    from sentikit.teams.writing import recorded_recipe, write_cascade
 
     if len(runs) != 2:
         raise InputError(
@@ -152,8 +154,8 @@ def _recorded(
         choice = dataclasses.replace(choice, tune=tuning)
     judged = judge_cascade(team, choice)
     if run is not None:
-        with run.locked():
-            write_cascade(run, team, judged)
+        with run.locked(new=True):
+            write_cascade(run, team, judged, recorded_recipe(judged, tune))
     _show(judged, as_json)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
@@ -181,7 +183,7 @@ def _live(
     max_cost, limit, resume = limits
     run = choose_run_folder(output, resolved.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:
-        options = PromptOptions(limit, max_cost, stop_requested=stop_requested)
+        options = PromptOptions(limit, max_cost, resume=resume, stop_requested=stop_requested)
         judged = run_cascade(resolved, run, options, registry, RUNS)
     _show(judged, as_json)
     click.echo(f"Run: {run.path}", err=True)
@@ -208,21 +210,11 @@ def _show_elsewhere(
         write_charts(compare_cascade(judged, llm_cost), report, plots, judged)
 
 
-def _check_aim(goal: str, target: float | None) -> None:
-    if goal != "f1" and target is None:
-        wanted = "a share of texts, as 0.2" if goal == "calls" else "USD for 1,000 texts"
-        raise InputError(f"--goal {goal} needs --target: {wanted}.")
-    if goal == "f1" and target is not None:
-        raise InputError("--target needs --goal calls or --goal cost.")
-    if goal == "calls" and target is not None and target > 1:
-        raise InputError("A share of calls is at most 1, as --target 0.2.")
-
-
 def _print(judged: JudgedCascade) -> None:
     from sentikit.cli.tables import gained, print_sentence, print_table, scored
-    from sentikit.teams.members import short_names
+    from sentikit.comparing.aligning import display_names
 
-    title = " → ".join(short_names(judged.team.members))
+    title = " → ".join(display_names(judged.team.members))
     if judged.worth.macro_f1 is None:
         click.echo(f"{title}: {judged.calls:,} of {judged.rows:,} texts go to the LLM")
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +78,7 @@ def evaluate(
         raise InputError("--plots draws into the run's folder: give --output DIR as well.")
     check_plots(plots)
     start_processes(context, nproc, device)
-    run = _run_to_write(output)
-    with joined_group(device) as group:
+    with _run_to_write(output) as run, joined_group(device) as group:
         set_threads(threads)
         own = load(model, device=device, precision=precision, calibrated=calibrated)
         classifier = shared(own, group)
@@ -87,13 +88,13 @@ def evaluate(
         probabilities = classifier.predict_proba(
             text for batch in examples.batches() for text in batch["text"]
         )
-    if not group.speaks:
-        return
-    results = judge(examples, probabilities, classifier.scheme)
-    if output and run:
-        _write_run(run, model, section, opened, split, results, classifier)
-        if plots:
-            draw(output)
+        if not group.speaks:
+            return
+        results = judge(examples, probabilities, classifier.scheme)
+        if run:
+            _write_run(run, model, section, opened, split, results, classifier)
+    if output and plots:
+        draw(output)
     if as_json:
         click.echo(json.dumps(results.metrics(split), indent=2))
     else:
@@ -146,15 +147,19 @@ def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
     return opened
 
 
-def _run_to_write(output: Path | None) -> RunFolder | None:
-    """Return the run to leave; a folder that is taken is refused before any work."""
+@contextmanager
+def _run_to_write(output: Path | None) -> Iterator[RunFolder | None]:
+    """Lend the run to leave, locked; a folder that is taken is refused before any work."""
     from sentikit.cli.options import RUNS
     from sentikit.processes.launching import speaks
     from sentikit.runs.folder import choose_run_folder
 
     if output is None or not speaks():
-        return None
-    return choose_run_folder(output, output.name, False, RUNS)
+        yield None
+        return
+    run = choose_run_folder(output, output.name, False, RUNS)
+    with run.locked(new=True):
+        yield run
 
 
 def _write_run(
@@ -170,19 +175,18 @@ def _write_run(
     from sentikit.runs.manifest import command_line, describe_split, now, versions
 
     examples = results.examples
-    with run.locked():
-        run.update_manifest(kind="evaluate", started=now(), status="running")
-        run.write_results(results, split)
-        run.update_manifest(
-            status=FINISHED,
-            finished=now(),
-            recipe={"kind": "evaluate", "model": str(model), "dataset": section},
-            calibrated=classifier.calibrated,
-            command=command_line(),
-            dataset=describe_split(opened.name, split, len(examples), examples.fingerprint()),
-            classes=list(classifier.labels),
-            versions=versions(),
-            device=str(classifier.device),
-            precision=classifier.precision,
-            cost_usd={},
-        )
+    run.update_manifest(kind="evaluate", started=now(), status="running")
+    run.write_results(results, split)
+    run.update_manifest(
+        status=FINISHED,
+        finished=now(),
+        recipe={"kind": "evaluate", "model": str(model), "dataset": section},
+        calibrated=classifier.calibrated,
+        command=command_line(),
+        dataset=describe_split(opened.name, split, len(examples), examples.fingerprint()),
+        classes=list(classifier.labels),
+        versions=versions(),
+        device=str(classifier.device),
+        precision=classifier.precision,
+        cost_usd={},
+    )

@@ -119,8 +119,7 @@ def _print_plan(parts: TrainParts, processes: int, as_json: bool) -> None:
 def _resumable(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
     """Save at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
     from sentikit.processes.launching import process_count, speaks
-    from sentikit.stopping import stop_on_signal
-    from sentikit.training.trainer import Interrupted
+    from sentikit.stopping import Interrupted, stop_on_signal
 
     def tell(number: int) -> None:
         # By SIGTERM a launcher also stops what a failed process has left behind.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,7 @@ from sentikit.cli.options import RUNS, SETTINGS
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
+    from sentikit.runs.folder import RunFolder
     from sentikit.teams.judged import JudgedVote
 
 
@@ -62,32 +64,42 @@ def vote(
     """
     import json
 
-    from sentikit.runs.folder import choose_run_folder
     from sentikit.runs.reading import read_run
     from sentikit.teams.judging import judge_vote
     from sentikit.teams.members import gather
     from sentikit.teams.writing import write_vote
 
-    if recipe is not None:
-        if runs:
-            raise InputError("Give either runs or --recipe, not both.")
-        runs, ties = _members(context, recipe, settings, max_cost, resume, output)
-    elif settings or max_cost or resume:
+    if recipe is not None and runs:
+        raise InputError("Give either runs or --recipe, not both.")
+    if recipe is None and (settings or max_cost or resume):
         raise InputError("--set, --max-cost and --resume go with --recipe alone.")
+    run = _run_to_write(output, resume)
+    values = None
+    if recipe is not None:
+        runs, ties, values = _members(context, recipe, settings, max_cost, resume, output)
     if len(runs) < 2:
         raise InputError("A vote needs two runs at least, and three to be of use.")
-    run = choose_run_folder(output, output.name, False, RUNS) if output else None
     team = gather([read_run(name) for name in runs])
     judged = judge_vote(team, "first" if ties == "first" else "probability")
     if run is not None:
-        with run.locked():
-            write_vote(run, team, judged)
+        with run.locked(new=not run.status):
+            write_vote(run, team, judged, values)
     if as_json:
         click.echo(json.dumps(judged.to_json(), indent=2))
     else:
         _print(judged)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
+
+
+def _run_to_write(output: Path | None, resume: bool) -> RunFolder | None:
+    """Return the run to leave: a new one, or with --resume one that a kill left half written."""
+    from sentikit.runs.folder import FINISHED, RunFolder, choose_run_folder
+
+    if output is None:
+        return None
+    half_written = RunFolder(output).status not in ("", FINISHED)
+    return choose_run_folder(output, output.name, resume and half_written, RUNS)
 
 
 def _members(
@@ -97,8 +109,8 @@ def _members(
     max_cost: float | None,
     resume: bool,
     output: Path | None,
-) -> tuple[tuple[str, ...], str]:
-    """Return the runs that a recipe names, made now where need be, and how it breaks ties."""
+) -> tuple[tuple[str, ...], str, Mapping[str, Any]]:
+    """Return the runs that a recipe names, made now where need be, how it breaks ties, and it."""
     from sentikit.cli.prompt import resumable
     from sentikit.prompting.job import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
@@ -107,10 +119,12 @@ def _members(
     from sentikit.teams.live_vote import member_runs
 
     registry = default_registry()
-    found = vote_settings(resolve_recipe(recipe, settings, registry), registry)
+    resolved = resolve_recipe(recipe, settings, registry)
+    found = vote_settings(resolved, registry)
     with resumable(context, output) as stop_requested:
         options = PromptOptions(max_cost=max_cost, resume=resume, stop_requested=stop_requested)
-        return member_runs(found, RUNS, options, registry), found.vote.ties
+        named = member_runs(found, RUNS, options, registry)
+    return named, found.vote.ties, resolved.values
 
 
 def _print(judged: JudgedVote) -> None:

@@ -30,8 +30,7 @@ from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder, choose_run_folder
 from sentikit.runs.manifest import command_line, describe_split, now, versions
-from sentikit.training.reporting import end_status
-from sentikit.training.trainer import Interrupted
+from sentikit.stopping import Interrupted
 
 if TYPE_CHECKING:
     from sentikit.finetuning.parts import FinetuneParts
@@ -292,7 +291,7 @@ class FineTuning:
             yield
         except BaseException as error:
             if self._speaks:
-                run.update_manifest(status=end_status(error))
+                run.update_manifest(status=run_folder.end_status(error))
             raise
 
     def _finish(self, run: RunFolder, model: FineTunedModel | None) -> FinishedFineTuning:

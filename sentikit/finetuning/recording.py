@@ -8,9 +8,8 @@ from typing import Any, Self
 
 from sentikit.files import read_json, write_json
 from sentikit.live_bar import LiveBar
-from sentikit.runs.folder import INTERRUPTED, LOG, JsonLinesLog, RunFolder
+from sentikit.runs.folder import INTERRUPTED, LOG, JsonLinesLog, RunFolder, end_status
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
-from sentikit.training.reporting import end_status
 
 #: What a fine-tuner remembers: uploaded files, the job's id.
 MEMORY = "job.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from sentikit.prompting.briefing import Briefing, brief
 from sentikit.prompting.fine_tuned import missing_run
 from sentikit.prompting.prices import usd
 from sentikit.prompting.requesting.failures import FailureLimit
-from sentikit.prompting.requesting.loop import RequestsInterrupted
 from sentikit.prompting.requesting.questions import LabelReader, Question
 from sentikit.prompting.requesting.reporting import RequestReporter
 from sentikit.prompting.requesting.running import (
@@ -87,7 +86,7 @@ def prompt(
     """
     split = split or split_to_label(parts, options.limit)
     run = RunFolder(path)
-    with run.locked():
+    with run.locked(new=not options.resume):
         return _PromptJob(parts, run, split, options, registry or default_registry()).run()
 
 
@@ -100,6 +99,39 @@ def refuse_missing(parts: PromptParts) -> None:
     missing = missing_run(parts.llm.model)
     if missing:
         raise InputError(missing)
+
+
+def refuse_changed(run: RunFolder, parts: PromptParts, split: Split) -> None:
+    """Refuse to take the answers of a run that asked something else, or about other examples.
+
+    Raises:
+        InputError: the run was begun with other data or other settings.
+    """
+    manifest = run.manifest
+    changed = _differences(manifest.get("recipe", {}), parts.recipe.values)
+    if changed:
+        raise other_settings(run.path, changed)
+    begun = manifest.get("dataset", {}).get("fingerprint")
+    if begun != split.examples.fingerprint():
+        limit = manifest.get("limit")
+        advice = f" It was begun with --limit {limit}." if limit else ""
+        raise InputError(
+            f"{run.path} was begun with other examples than {split.name} has now.{advice} Start "
+            "anew with another --output."
+        )
+
+
+def other_settings(path: Path, changed: Sequence[str]) -> InputError:
+    """Return the error for a run that is to be gone on with by other settings than it began with.
+
+    Args:
+        path: of the run.
+        changed: the settings that differ.
+    """
+    return InputError(
+        f"{path} was begun with other settings: {', '.join(changed)}. Go on with the same ones, or "
+        "start anew with another --output: answers that still fit are found in the cache."
+    )
 
 
 class _PromptJob:
@@ -189,23 +221,8 @@ class _PromptJob:
         """
         if not self.options.resume:
             return uuid.uuid4().hex
-        manifest = self.folder.manifest
-        changed = _differences(manifest.get("recipe", {}), self.parts.recipe.values)
-        if changed:
-            raise InputError(
-                f"{self.folder.path} was begun with other settings: {', '.join(changed)}. Go on "
-                "with the same ones, or start anew with another --output: answers that still fit "
-                "are found in the cache."
-            )
-        begun = manifest.get("dataset", {}).get("fingerprint")
-        if begun != self.split.examples.fingerprint():
-            limit = manifest.get("limit")
-            advice = f" It was begun with --limit {limit}." if limit else ""
-            raise InputError(
-                f"{self.folder.path} was begun with other examples than {self.split.name} has "
-                f"now.{advice} Start anew with another --output."
-            )
-        return str(manifest.get("run_id", ""))
+        refuse_changed(self.folder, self.parts, self.split)
+        return str(self.folder.manifest.get("run_id", ""))
 
     def _remove_halves(self) -> None:
         """Remove what a killed process left of the predictions; the journal has all of it."""
@@ -215,16 +232,12 @@ class _PromptJob:
     @contextlib.contextmanager
     def _statuses(self) -> Iterator[None]:
         """Let the manifest say how the run ended, whatever happens."""
-        status = run_folder.FAILED
         try:
             yield
-            status = run_folder.FINISHED
-        except (RequestsInterrupted, KeyboardInterrupt):
-            status = run_folder.INTERRUPTED
+        except BaseException as error:
+            if self.folder.status:
+                self.folder.update_manifest(status=run_folder.end_status(error))
             raise
-        finally:
-            if status != run_folder.FINISHED and self.folder.status:
-                self.folder.update_manifest(status=status)
 
 
 @dataclass(frozen=True)
@@ -249,6 +262,12 @@ def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for key in before.keys() | after.keys()
         if before.get(key) != after.get(key) and not key.startswith(ignored)
     )
+
+
+def differing_keys(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys in which two recipes differ, sorted."""
+    before, after = _flat(begun), _flat(now)
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from sentikit.files import read_json
-from sentikit.prompting.requesting.loop import RequestsInterrupted
 from sentikit.prompting.requesting.questions import LabelReader
 from sentikit.prompting.requesting.reporting import RequestReporter
 from sentikit.redaction import redacted
@@ -47,7 +46,7 @@ class TrackedPrompting:
         traceback: TracebackType | None,
     ) -> None:
         self._group.log(self._reporter.summary())
-        status, metrics = _status(error), {}
+        status, metrics = run_folder.end_status(error), {}
         if status == run_folder.FINISHED:
             metrics = self._metrics()
         if status != run_folder.INTERRUPTED:
@@ -66,10 +65,3 @@ class TrackedPrompting:
         """Return what the run scored; a run without gold labels has no scores."""
         path = self._run.path / run_folder.METRICS
         return dict(read_json(path)) if path.exists() else {}
-
-
-def _status(error: BaseException | None) -> str:
-    if error is None:
-        return run_folder.FINISHED
-    stopped = isinstance(error, RequestsInterrupted | KeyboardInterrupt)
-    return run_folder.INTERRUPTED if stopped else run_folder.FAILED

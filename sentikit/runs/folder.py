@@ -15,6 +15,7 @@ from sentikit.errors import InputError
 from sentikit.files import disk_errors, read_json, write_json, write_text
 from sentikit.runs.predictions import pair, write_predictions
 from sentikit.runs.results import Results
+from sentikit.stopping import Interrupted
 
 MANIFEST = "manifest.json"
 PREDICTIONS = "predictions.jsonl"
@@ -26,6 +27,14 @@ RECIPE = "recipe.yaml"
 _LOCK = ".lock"
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+
+
+def end_status(error: BaseException | None) -> str:
+    """Return the status of a run that ended with `error`, or well."""
+    if error is None:
+        return FINISHED
+    interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
+    return INTERRUPTED if interrupted else FAILED
 
 
 class RunFolder:
@@ -65,17 +74,20 @@ class RunFolder:
         return str(self.manifest.get("status", ""))
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, new: bool = False) -> Iterator[None]:
         """Keep other processes away from this run while working on it.
 
+        Args:
+            new: whether the folder must be empty, also of what came since it was chosen.
+
         Raises:
-            InputError: another process is at work here.
+            InputError: another process is at work here, or the folder holds something.
         """
         with disk_errors(self.path):
-            new = not self.path.exists()
+            made = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             stream = (self.path / _LOCK).open("w")
-        with stream, self._removed_if_empty(new):
+        with stream, self._removed_if_empty(made):
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -83,15 +95,17 @@ class RunFolder:
                     f"{self.path} is in use by another sentikit process. Wait for it, or choose "
                     "another --output."
                 ) from error
+            if new:
+                _refuse_taken(self)
             yield
 
     @contextlib.contextmanager
-    def _removed_if_empty(self, new: bool) -> Iterator[None]:
+    def _removed_if_empty(self, made: bool) -> Iterator[None]:
         """Leave no folder behind a run that ended before it wrote anything."""
         try:
             yield
         finally:
-            if new and [entry.name for entry in self.path.iterdir()] == [_LOCK]:
+            if made and [entry.name for entry in self.path.iterdir()] == [_LOCK]:
                 (self.path / _LOCK).unlink()
                 self.path.rmdir()
 
@@ -118,15 +132,19 @@ def choose_run_folder(
     for path in [output] if output else _unfinished(root, name):
         if job is not None and _is_of_job(RunFolder(path), job):
             return RunFolder(path)
-    path = output or _free(root, name)
-    run = RunFolder(path)
+    run = RunFolder(output or _free(root, name))
+    _refuse_taken(run)
+    return run
+
+
+def _refuse_taken(run: RunFolder) -> None:
+    path = run.path
     if path.is_file():
         raise InputError(f"{path} is a file; --output needs a folder.")
     if path.is_dir() and any(entry.name != _LOCK for entry in path.iterdir()):
         held = "another run" if run.status else "other files"
         advice = " Go on with it by --resume, or" if run.status not in ("", FINISHED) else " Please"
         raise InputError(f"{path} already holds {held}.{advice} choose another --output.")
-    return run
 
 
 def _resumable(path: Path) -> RunFolder:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from sentikit.errors import InputError
 from sentikit.runs.table import Labelling
 from sentikit.scoring import confusion_counts, macro_f1
+from sentikit.teams.aim import Aim
 
-Goal = Literal["f1", "calls", "cost"]
 #: A threshold that no probability reaches: every text goes to the LLM.
 EVERYTHING = 1.01
 #: The confidence of an encoder that gave no label or no probabilities: below every threshold.
@@ -72,19 +71,6 @@ class Operation:
     share: float
     macro_f1: float
     cost: float | None
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a threshold is chosen for.
-
-    Attributes:
-        goal: the best macro-F1; or the best within a share of calls or a cost.
-        target: ``calls``: the largest share of texts sent; ``cost``: USD for 1,000 texts.
-    """
-
-    goal: Goal = "f1"
-    target: float | None = None
 
 
 def confidence(answers: Labelling, name: str) -> NDArray[np.float64]:

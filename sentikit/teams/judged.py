@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sentikit.comparing.results import Estimate
 from sentikit.scoring import Scores
-from sentikit.teams.cascade import Aim, Operation
+from sentikit.teams.aim import Aim
+from sentikit.teams.cascade import Operation
 from sentikit.teams.curve import CurvePoint
 from sentikit.teams.members import Team
 from sentikit.teams.vote import Ties

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.comparing.aligning import display_names
 from sentikit.comparing.bootstrap import estimate_pair, estimate_run
 from sentikit.comparing.cells import count_cells
 from sentikit.comparing.resampling import Resampling
@@ -14,10 +15,11 @@ from sentikit.errors import InputError
 from sentikit.runs.reading import ENCODER_SUFFIX
 from sentikit.runs.table import RunTable
 from sentikit.scoring import score, score_by_source
-from sentikit.teams.cascade import Aim, Routed, choose
+from sentikit.teams.aim import Aim
+from sentikit.teams.cascade import Routed, choose
 from sentikit.teams.curve import curve
 from sentikit.teams.judged import JudgedCascade, JudgedVote, Worth
-from sentikit.teams.members import Team, short_names
+from sentikit.teams.members import Team
 from sentikit.teams.thresholds import CascadeChoice, routed, thresholds
 from sentikit.teams.vote import Ties, vote
 
@@ -43,7 +45,7 @@ def judge_cascade(team: Team, choice: CascadeChoice) -> JudgedCascade:
     cut[team.scored] = by_row
     asked = rows.confidence < cut
     labels = np.where(asked, rows.llm, rows.encoder)
-    names = short_names(team.members)
+    names = display_names(team.members)
     known = len(scored) > 0
     return JudgedCascade(
         encoder=team.members[0].name,
@@ -131,6 +133,8 @@ def _notes(team: Team, choice: CascadeChoice, rows: Routed) -> list[str]:
 
 
 def _per_thousand(cost: NDArray[np.float64] | None, asked: NDArray[np.bool_]) -> float | None:
+    if not asked.any():
+        return 0.0
     return None if cost is None else float(cost[asked].sum() / len(asked) * 1000)
 
 
@@ -146,7 +150,7 @@ def judge_vote(
         raise InputError("A vote needs two runs at least, and three to be of use.")
     held = vote([member.answers for member in team.members], len(team.classes), ties)
     labels = [member.answers.labels for member in team.members]
-    names = short_names(team.members)
+    names = display_names(team.members)
     return JudgedVote(
         members=tuple(member.name for member in team.members),
         ties=ties,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,14 @@ from numpy.typing import NDArray
 from sentikit.checking import refuse
 from sentikit.errors import InputError
 from sentikit.prompting.findings import find_out
-from sentikit.prompting.job import PromptOptions, prompt, refuse_missing
+from sentikit.prompting.job import (
+    PromptOptions,
+    differing_keys,
+    other_settings,
+    prompt,
+    refuse_changed,
+    refuse_missing,
+)
 from sentikit.prompting.opinions import recorded_opinion
 from sentikit.prompting.parts import PromptParts, prompt_parts
 from sentikit.prompting.results import spent_usd
@@ -27,9 +36,10 @@ from sentikit.runs.folder import RunFolder
 from sentikit.runs.manifest import command_line, now
 from sentikit.runs.reading import read_run
 from sentikit.runs.table import Labelling, RunTable, class_numbers
-from sentikit.teams.cascade import Aim, choose, confidence, sent
+from sentikit.teams.aim import Aim
+from sentikit.teams.cascade import choose, confidence, sent
 from sentikit.teams.judged import JudgedCascade
-from sentikit.teams.judging import judge_answers
+from sentikit.teams.judging import judge_answers, judge_cascade
 from sentikit.teams.members import Team, gather
 from sentikit.teams.parts import check_team, is_recorded
 from sentikit.teams.recipe import CascadeRecipe, Tuning, VoteRecipe
@@ -72,9 +82,9 @@ def run_cascade(
     """Label a split with a cascade and leave a run; only texts that need it go to the LLM.
 
     Args:
-        recipe: of kind cascade; its LLM is a recipe.
+        recipe: of kind cascade. An LLM that is a run or a file is taken as recorded.
         run: the folder. The LLM's own run lies inside, and may be resumed.
-        options: limit, budget and failures of the LLM's part.
+        options: limit, budget and failures of the LLM's part, and whether to go on with a run.
         registry: where to look for parts.
         runs: where a recipe's run is looked for.
 
@@ -85,19 +95,67 @@ def run_cascade(
     """
     settings = cascade_settings(recipe, registry)
     encoder = member_path(settings.cascade.encoder, runs, registry)
+    if is_recorded(settings.cascade.llm):
+        if options.limit is not None:
+            raise InputError("A recorded LLM has answered already: leave --limit out.")
+        return _recorded(settings, recipe, run, encoder)
     parts = _llm_parts(settings, registry)
     split = split_to_label(parts, options.limit)
-    with run.locked():
-        begun = run.manifest.get("started") if run.status else None
-        run.update_manifest(kind="cascade", started=begun or now(), status=run_folder.RUNNING)
-        run.update_manifest(recipe=recipe.values, command=command_line())
-        run.write_recipe(recipe.to_yaml())
-        job = _LiveCascade(run, parts, encoder, options, registry)
-        try:
+    with run.locked(new=not options.resume):
+        if options.resume:
+            _refuse_changed(run, recipe)
+        with _begun(run, recipe, options.resume):
+            job = _LiveCascade(run, parts, encoder, options, registry)
             return job.run_all(split, settings, recipe)
-        except BaseException:
-            run.update_manifest(status=run_folder.INTERRUPTED)
-            raise
+
+
+def _recorded(
+    settings: CascadeRecipe, recipe: ResolvedRecipe, run: RunFolder, encoder: str
+) -> JudgedCascade:
+    """Judge and write a cascade whose LLM has answered already."""
+    if settings.dataset is not None:
+        raise InputError("A recorded LLM has answered about its own dataset: leave dataset out.")
+    tune = settings.cascade.tune
+    tuned_on = None
+    if tune is not None and tune.encoder is not None and tune.llm is not None:
+        tuned_on = gather([read_run(tune.encoder), read_run(tune.llm)])
+    aim = Aim(tune.goal, tune.target) if tune else Aim()
+    choice = CascadeChoice(settings.cascade.threshold, tuned_on, aim)
+    team = gather([read_run(encoder), read_run(settings.cascade.llm)])
+    judged = judge_cascade(team, choice)
+    with run.locked(new=run.status == ""):
+        write_cascade(run, team, judged, recipe.values)
+    return judged
+
+
+def _refuse_changed(run: RunFolder, recipe: ResolvedRecipe) -> None:
+    """Refuse to go on with a cascade of other settings: its LLM may have answered other rows."""
+    changed = differing_keys(run.manifest.get("recipe", {}), recipe.values)
+    changed = [key for key in changed if key != "description"]
+    if changed:
+        raise other_settings(run.path, changed)
+
+
+@contextlib.contextmanager
+def _begun(run: RunFolder, recipe: ResolvedRecipe, resume: bool) -> Iterator[None]:
+    """Let the manifest say that the run is under way, and how it ended, whatever happens.
+
+    What is refused before an LLM was asked leaves nothing behind.
+    """
+    begun = {} if resume else {"kind": "cascade", "started": now()}
+    run.update_manifest(**begun, status=run_folder.RUNNING)
+    run.update_manifest(recipe=recipe.values, command=command_line())
+    run.write_recipe(recipe.to_yaml())
+    try:
+        yield
+    except BaseException as error:
+        asked = any((run.path / part).exists() for part in (LLM, TUNING))
+        if isinstance(error, InputError) and not (resume or asked):
+            for name in (run_folder.MANIFEST, run_folder.RECIPE):
+                (run.path / name).unlink(missing_ok=True)
+        else:
+            run.update_manifest(status=run_folder.end_status(error))
+        raise
 
 
 def member_path(member: str, runs: Path, registry: Registry) -> str:
@@ -215,19 +273,20 @@ class _LiveCascade:
         table = self._table(split, f"{self.run.path}/{name}", None)
         if not len(rows):
             return table
-        path = self.run.path / name
-        status = RunFolder(path).status
-        if status != run_folder.FINISHED:
+        own = RunFolder(self.run.path / name)
+        chosen = dataclasses.replace(split, examples=split.examples.select(rows))
+        if own.status == run_folder.FINISHED:
+            refuse_changed(own, parts, chosen)
+        else:
             budget = self.options.max_cost
             options = dataclasses.replace(
                 self.options,
-                resume=bool(status),
+                resume=bool(own.status),
                 max_cost=None if budget is None else max(1e-9, budget - self.paid),
             )
-            chosen = dataclasses.replace(split, examples=split.examples.select(rows))
-            prompt(parts, path, options, self.registry, chosen)
-        self.paid += spent_usd(RunFolder(path))
-        return _spread(read_run(path), table, rows)
+            prompt(parts, own.path, options, self.registry, chosen)
+        self.paid += spent_usd(own)
+        return _spread(read_run(own.path), table, rows)
 
     def _table(self, split: Split, name: str, answers: Labelling | None) -> RunTable:
         examples = split.examples

@@ -48,9 +48,13 @@ def gather(tables: Sequence[RunTable]) -> Team:
         tables: at least one; the first run that has texts decides the order of rows.
 
     Raises:
-        InputError: the runs are over different texts, classes or gold labels; says how many
-            differ, and shows the first.
+        InputError: a run is given twice, or the runs are over different texts, classes or gold
+            labels; says how many differ, and shows the first.
     """
+    names = [table.name for table in tables]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is given twice. A team needs different runs.")
     first = next((table for table in tables if table.has_texts), tables[0])
     members = tuple(_beside(first, table) for table in tables)
     gold = _common_gold(first, members)
@@ -62,14 +66,6 @@ def gather(tables: Sequence[RunTable]) -> Team:
         known = pa.array(sources.examples.sources, pa.string())
         examples = examples.replace_column("source", known)
     return Team(examples, first.classes, gold, members)
-
-
-def short_names(tables: Sequence[RunTable]) -> list[str]:
-    """Return the runs' names without what all of them share: folders and suffixes."""
-    from pathlib import Path
-
-    short = [Path(table.name).name.replace(".csv", "") for table in tables]
-    return short if len(set(short)) == len(short) else [table.name for table in tables]
 
 
 def _beside(first: RunTable, table: RunTable) -> RunTable:

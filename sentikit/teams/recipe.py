@@ -7,12 +7,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sentikit.parts import PartSettings, Section
+from sentikit.teams.aim import Goal, aim_problem
 
 
 class Tuning(PartSettings):
     """How a cascade's threshold is chosen, on validation."""
 
-    goal: Literal["f1", "calls", "cost"] = Field(
+    goal: Goal = Field(
         "f1", description="the best macro-F1, or the best one within a share of calls or a cost"
     )
     target: float | None = Field(
@@ -23,12 +24,9 @@ class Tuning(PartSettings):
 
     @model_validator(mode="after")
     def _target_fits_goal(self) -> Tuning:
-        if self.goal != "f1" and self.target is None:
-            raise ValueError(f"goal {self.goal!r} needs a target")
-        if self.goal == "f1" and self.target is not None:
-            raise ValueError("goal 'f1' takes no target")
-        if self.goal == "calls" and self.target is not None and self.target > 1:
-            raise ValueError("a share of calls is at most 1")
+        problem = aim_problem(self.goal, self.target)
+        if problem:
+            raise ValueError(problem)
         if (self.encoder is None) != (self.llm is None):
             raise ValueError("tuning needs both runs, the encoder's and the LLM's, or neither")
         return self
@@ -77,6 +75,4 @@ class VoteRecipe(PartSettings):
 
     kind: Literal["vote"] = "vote"
     description: str = Field("", description="one line for the lists")
-    dataset: Section | None = Field(None, description="instead of the members' own dataset")
-    split: str = Field("test", description="the split to label")
     vote: VoteSettings

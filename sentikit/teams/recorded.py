@@ -11,7 +11,7 @@ from sentikit.comparing.results import Comparison
 from sentikit.errors import InputError, did_you_mean
 from sentikit.runs.reading import read_run
 from sentikit.runs.table import RunTable
-from sentikit.teams.cascade import Aim, Goal
+from sentikit.teams.aim import Aim, Goal, aim_problem
 from sentikit.teams.judged import JudgedCascade, JudgedVote
 from sentikit.teams.judging import judge_cascade, judge_vote
 from sentikit.teams.members import Team, gather
@@ -49,25 +49,15 @@ def cascade(
         InputError: a run cannot be read, they are over different texts, the encoder has no
             probabilities, no threshold can be chosen, or goal and target do not go together.
     """
-    _check_aim(goal, target)
-    tuning = _team(tune) if tune else None
-    choice = CascadeChoice(threshold, tuning, Aim(goal, target), llm_cost)
-    return judge_cascade(_team([encoder, llm]), choice)
-
-
-def _check_aim(goal: str, target: float | None) -> None:
     goals = get_args(Goal)
     if goal not in goals:
         raise InputError(f"Unknown goal {goal!r}. {did_you_mean(goal, goals)}")
-    if goal == "f1" and target is not None:
-        raise InputError("goal='f1' takes no target; goal='calls' and goal='cost' do.")
-    if goal != "f1" and target is None:
-        wanted = "a share of texts, as 0.2" if goal == "calls" else "USD for 1,000 texts"
-        raise InputError(f"goal={goal!r} needs a target: {wanted}.")
-    if target is not None and not 0 < target < float("inf"):
-        raise InputError(f"target must be above 0, not {target:g}.")
-    if goal == "calls" and target is not None and target > 1:
-        raise InputError(f"A share of calls is at most 1, as target=0.2, not {target:g}.")
+    problem = aim_problem(goal, target)
+    if problem:
+        raise InputError(problem)
+    tuning = _team(tune) if tune else None
+    choice = CascadeChoice(threshold, tuning, Aim(goal, target), llm_cost)
+    return judge_cascade(_team([encoder, llm]), choice)
 
 
 def compare_cascade(judged: JudgedCascade, llm_cost: float | None = None) -> Comparison:
@@ -82,9 +72,8 @@ def compare_cascade(judged: JudgedCascade, llm_cost: float | None = None) -> Com
     """
     if not len(judged.team.scored):
         raise InputError("No text has a gold label; there is nothing a report could show.")
-    costs = {}
-    if llm_cost is not None and judged.cost is not None:
-        costs = {judged.llm: llm_cost, "cascade": judged.cost}
+    given = {judged.llm: llm_cost, "cascade": judged.cost}
+    costs = {name: cost for name, cost in given.items() if cost is not None}
     runs = [cascade_table(judged.team, judged), *judged.team.members]
     return compare(runs, inference_cost=costs)
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from sentikit.comparing.resampling import Resampling
 from sentikit.errors import InputError
-from sentikit.teams.cascade import Aim, Routed, choose, confidence, cross_fit
+from sentikit.teams.aim import Aim
+from sentikit.teams.cascade import Routed, choose, confidence, cross_fit
 from sentikit.teams.members import Team
 
 

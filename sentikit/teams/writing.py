@@ -20,24 +20,41 @@ from sentikit.runs.table import Labelling, RunTable
 from sentikit.scoring import calibration
 from sentikit.teams.judged import JudgedCascade, JudgedVote, Worth
 from sentikit.teams.members import Team
+from sentikit.yaml_reading import dump_yaml
 
 #: The whole judgement, curve included, beside the run's metrics.
 CASCADE, VOTE = "cascade.json", "vote.json"
 
 
+def recorded_recipe(judged: JudgedCascade, tune: tuple[str, str] | None = None) -> dict[str, Any]:
+    """Return the recipe of a cascade of two recorded runs, ready to run again.
+
+    Args:
+        judged: the cascade.
+        tune: the runs that its threshold was chosen on, if it was on others.
+    """
+    cascade: dict[str, Any] = {"encoder": judged.encoder, "llm": judged.llm}
+    if judged.how == "given":
+        cascade["threshold"] = judged.threshold
+    else:
+        cascade["tune"] = {"goal": judged.aim.goal, "target": judged.aim.target}
+        if tune is not None:
+            cascade["tune"] |= dict(zip(("encoder", "llm"), tune, strict=True))
+    return {"kind": "cascade", "cascade": cascade}
+
+
 def write_cascade(
-    run: RunFolder, team: Team, judged: JudgedCascade, recipe: Mapping[str, Any] | None = None
+    run: RunFolder, team: Team, judged: JudgedCascade, recipe: Mapping[str, Any]
 ) -> None:
-    """Write a cascade's manifest, predictions, scores, costs and curve.
+    """Write a cascade's manifest, recipe, predictions, scores, costs and curve.
 
     Args:
         run: the folder, locked.
         team: the encoder's run and the LLM's.
         judged: the cascade of them.
-        recipe: what it was made from; without it, one that names the two runs.
+        recipe: what it was made from.
     """
     encoder, llm = team.members
-    named = {"encoder": encoder.name, "llm": llm.name, "threshold": judged.threshold}
     probabilities = _chosen_probabilities(encoder, llm, judged.asked)
     extras = [
         {"answered_by": ["encoder", "llm"][asked], **extra}
@@ -53,7 +70,7 @@ def write_cascade(
         run,
         team,
         "cascade",
-        dict(recipe or {"kind": "cascade", "cascade": named}),
+        dict(recipe),
         Labelling(judged.labels, probabilities),
         judged.worth,
         extras,
@@ -66,7 +83,14 @@ def write_cascade(
 def write_vote(
     run: RunFolder, team: Team, judged: JudgedVote, recipe: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a vote's manifest, predictions, scores and costs; arguments as `write_cascade`."""
+    """Write a vote's manifest, recipe, predictions, scores and costs.
+
+    Args:
+        run: the folder, locked.
+        team: the runs that voted.
+        judged: their vote.
+        recipe: what it was made from; without it, one that names the runs.
+    """
     named = {"members": list(judged.members), "ties": judged.ties}
     votes = [
         [_name(team, number) for number in row]
@@ -127,6 +151,7 @@ def _write(
     described = _described(team)
     started = run.manifest.get("started") if run.status else None
     run.update_manifest(kind=kind, started=started or now(), status=run_folder.RUNNING)
+    run.write_recipe(dump_yaml(recipe))
     with atomic_writer(run.path / run_folder.PREDICTIONS) as stream:
         for row, extra in zip(_rows(team, answers), extras, strict=True):
             record = json.dumps({**row, **extra}, ensure_ascii=False, allow_nan=False)

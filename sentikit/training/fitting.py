@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sentikit.devices import choose_precision
+from sentikit.stopping import Interrupted
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.parameter_groups import ParameterGroup
 from sentikit.training.preparing import step_plan
 from sentikit.training.remarks import remarks
 from sentikit.training.reporting import SilentJournal
-from sentikit.training.trainer import Interrupted, Labelled, Trainer
+from sentikit.training.trainer import Labelled, Trainer
 
 if TYPE_CHECKING:
     from torch import nn

@@ -44,7 +44,6 @@ from sentikit.training.reporting import (
     ConsoleJournal,
     SilentJournal,
     TrackedJournal,
-    end_status,
     read_line,
     tell,
 )
@@ -252,7 +251,7 @@ class _Job:
             yield
         except BaseException as error:
             if self.engine.speaks:
-                self.folder.update_manifest(status=end_status(error))
+                self.folder.update_manifest(status=run_folder.end_status(error))
             raise
 
     def _journal(self, state: TrainingState) -> Any:

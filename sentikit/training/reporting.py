@@ -14,7 +14,6 @@ from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
-from sentikit.training.trainer import Interrupted
 
 
 class SilentJournal:
@@ -118,7 +117,7 @@ class TrackedJournal(ConsoleJournal):
         traceback: TracebackType | None,
     ) -> None:
         super().__exit__(kind, error, traceback)
-        status = end_status(error)
+        status = run_folder.end_status(error)
         if status != run_folder.INTERRUPTED:
             reason = redacted(str(error)) if error else scores_line(self._metrics)
             self._trackers.alert(f"Run {status}", f"{self._run.path} {status}: {reason}")
@@ -142,14 +141,6 @@ class TrackedJournal(ConsoleJournal):
     def scored(self, metrics: dict[str, Any]) -> None:
         """Keep the scores for the trackers."""
         self._metrics = metrics
-
-
-def end_status(error: BaseException | None) -> str:
-    """Return the status of a run that ended with `error`, or well."""
-    if error is None:
-        return run_folder.FINISHED
-    interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
-    return run_folder.INTERRUPTED if interrupted else run_folder.FAILED
 
 
 def tell(message: str) -> None:

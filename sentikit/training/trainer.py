@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sentikit.classifier.prediction import softmax
 from sentikit.errors import SentikitError
 from sentikit.scoring import Scores, score
+from sentikit.stopping import Interrupted
 from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share, steps_per_epoch
 from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
 from sentikit.training.evaluation import ModelInputs, shared_logits
@@ -64,10 +65,6 @@ class Labelled:
 
     inputs: ModelInputs
     gold: NDArray[np.int64]
-
-
-class Interrupted(Exception):  # noqa: N818 - an event, no error
-    """The user asked to stop; everything is saved."""
 
 
 @dataclass

@@ -15,13 +15,14 @@ from sentikit.prompting.requesting.ordering import OrderedDelivery
 from sentikit.prompting.requesting.questions import AnsweredQuestion, LabelReader, Question, Row
 from sentikit.prompting.requesting.repairing import repair_request, worth_repairing
 from sentikit.prompting.requesting.tally import Money, Tally
+from sentikit.stopping import Interrupted
 
 # Questions are made in another thread, so many at a time: making them may embed texts.
 _PULLED_AT_ONCE = 64
 _TICK = 0.2
 
 
-class RequestsInterrupted(Exception):  # noqa: N818 - a stop the user asked for, no error
+class RequestsInterrupted(Interrupted):
     """The user asked to stop; everything answered is in the journal."""
 
 
