@@ -9,14 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sentikit.comparing.aligned import AlignedRun, AlignedRuns
-from sentikit.comparing.truth import (
-    Numbered,
-    Rows,
-    Truth,
-    gold_labels,
-    numbered_in,
-    sources_of,
-)
+from sentikit.comparing.truth import Rows, Truth, gold_labels, sources_of
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError, quoted
 from sentikit.runs.alignment import align, text_occurrences
@@ -48,10 +41,10 @@ def align_runs(
     kept = np.flatnonzero(np.all([rows >= 0 for rows in placed], axis=0))
     if not len(kept):
         raise InputError("The runs have no text in common; there is nothing to compare.")
-    numbered = [numbered_in(table, classes, base.name) for table in tables]
+    tables = [table.in_classes(classes, base.name) for table in tables]
     chosen = [_rows_of(rows, kept, len(table)) for rows, table in zip(placed, tables, strict=True)]
     examples = base.examples if len(kept) == len(base.examples) else base.examples.select(kept)
-    gold = gold_labels(examples, classes, truth, tables, numbered, chosen)
+    gold = gold_labels(examples, classes, truth, tables, chosen)
     notes = _notes(base, tables, kept, examples, base.by_id)
     aligned = AlignedRuns(
         classes,
@@ -59,10 +52,8 @@ def align_runs(
         gold,
         *sources_of(examples, tables, chosen),
         runs=tuple(
-            _aligned_run(table, name, found, rows)
-            for table, name, found, rows in zip(
-                tables, display_names(tables), numbered, chosen, strict=True
-            )
+            _aligned_run(table, name, rows)
+            for table, name, rows in zip(tables, display_names(tables), chosen, strict=True)
         ),
         dataset=truth.name if truth else _dataset_of(tables),
         notes=notes,
@@ -153,8 +144,8 @@ def _rows_of(rows: Rows, kept: Rows, length: int) -> Rows | None:
     return None if same else taken
 
 
-def _aligned_run(table: RunTable, name: str, found: Numbered, rows: Rows | None) -> AlignedRun:
-    run = AlignedRun(name, table.name, found.answers, found.opinion, table.cost, table.manifest)
+def _aligned_run(table: RunTable, name: str, rows: Rows | None) -> AlignedRun:
+    run = AlignedRun(name, table.name, table.answers, table.opinion, table.cost, table.manifest)
     return run if rows is None else run.select(rows)
 
 

@@ -1,4 +1,4 @@
-"""Gold labels and sources, from whoever knows them, in the classes that all runs share."""
+"""Gold labels and sources, from whoever knows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError, quoted
-from sentikit.runs.table import Labelling, RunTable
+from sentikit.runs.table import RunTable, class_numbers
 
 Rows = NDArray[np.int64]
 
@@ -31,39 +31,6 @@ class Truth:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Numbered:
-    """A run's gold labels and answers in the common classes."""
-
-    gold: Rows
-    answers: Labelling
-    opinion: Labelling | None
-
-
-def numbered_in(table: RunTable, classes: tuple[str, ...], reference: str) -> Numbered:
-    """Return a run's labels in the common classes.
-
-    Raises:
-        InputError: its classes are others; `reference` is whose they should be.
-    """
-    if table.classes == classes:
-        return Numbered(table.gold, table.answers, table.opinion)
-    if sorted(table.classes) != sorted(classes):
-        raise InputError(
-            f"{table.name} has the classes {', '.join(table.classes)}; {reference} has "
-            f"{', '.join(classes)}. Runs are compared over the same classes."
-        )
-    numbers = np.array([*(classes.index(label) for label in table.classes), -1], np.int64)
-    order = [table.classes.index(label) for label in classes]
-
-    def renumbered(found: Labelling) -> Labelling:
-        shares = None if found.probabilities is None else found.probabilities[:, order]
-        return Labelling(numbers[found.labels], shares)
-
-    opinion = None if table.opinion is None else renumbered(table.opinion)
-    return Numbered(numbers[table.gold], renumbered(table.answers), opinion)
-
-
 def _taken(values: Rows, rows: Rows | None) -> Rows:
     return values if rows is None else values[rows]
 
@@ -73,21 +40,18 @@ def gold_labels(
     classes: tuple[str, ...],
     truth: Truth | None,
     tables: Sequence[RunTable],
-    numbered: Sequence[Numbered],
     chosen: Sequence[Rows | None],
 ) -> Rows:
-    """Return gold labels from whoever has them, -1 where nobody has.
+    """Return gold labels from whoever has them, -1 where nobody has; all in the same classes.
 
     Raises:
         InputError: two of them differ; none has any.
     """
     owners: list[tuple[str, Rows]] = []
     if truth:
-        from sentikit.runs.table import class_numbers
-
         owners.append((truth.name, class_numbers(_arrow(examples, "label"), classes)))
-    for table, found, rows in zip(tables, numbered, chosen, strict=True):
-        owners.append((table.name, _taken(found.gold, rows)))
+    for table, rows in zip(tables, chosen, strict=True):
+        owners.append((table.name, _taken(table.gold, rows)))
     first_name, gold = owners[0]
     gold = gold.copy()
     for name, other in owners[1:]:

@@ -139,10 +139,7 @@ def in_classes(
             f"{name} knows the classes {', '.join(own)}; the dataset has {', '.join(wanted)}. Take "
             "an encoder of the same classes, or another label scheme (dataset.labels)."
         )
-    numbers = np.array([*(wanted.index(label) for label in own), -1], np.int64)
-    order = [own.index(label) for label in wanted]
-    probabilities = None if answers.probabilities is None else answers.probabilities[:, order]
-    return Labelling(numbers[answers.labels], probabilities)
+    return answers.in_classes(own, wanted)
 
 
 def load_encoder(name: str, registry: Registry) -> Classifier:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,12 @@ class Labelling:
         """Return some rows, in the order given."""
         chosen = None if self.probabilities is None else self.probabilities[rows]
         return Labelling(self.labels[rows], chosen)
+
+    def in_classes(self, own: Sequence[str], wanted: Sequence[str]) -> Labelling:
+        """Return it with the same classes in another order."""
+        order = [own.index(label) for label in wanted]
+        shares = None if self.probabilities is None else self.probabilities[:, order]
+        return Labelling(_renumbered(self.labels, own, wanted), shares)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,32 @@ class RunTable:
             manifest={},
         )
 
+    def in_classes(self, classes: tuple[str, ...], reference: str) -> RunTable:
+        """Return it with its classes in another order.
+
+        Args:
+            classes: the order.
+            reference: whose they are.
+
+        Raises:
+            InputError: they are other classes.
+        """
+        own = self.classes
+        if own == classes:
+            return self
+        if sorted(own) != sorted(classes):
+            raise InputError(
+                f"{self.name} has the classes {', '.join(own)}; {reference} has "
+                f"{', '.join(classes)}. Runs go together only over the same classes."
+            )
+        return dataclasses.replace(
+            self,
+            classes=classes,
+            gold=_renumbered(self.gold, own, classes),
+            answers=self.answers.in_classes(own, classes),
+            opinion=None if self.opinion is None else self.opinion.in_classes(own, classes),
+        )
+
     def select(self, rows: NDArray[np.int64]) -> RunTable:
         """Return some rows, in the order given."""
         return dataclasses.replace(
@@ -105,6 +137,14 @@ class RunTable:
             cost=None if self.cost is None else self.cost[rows],
             tokens=None if self.tokens is None else self.tokens[rows],
         )
+
+
+def _renumbered(
+    numbers: NDArray[np.int64], own: Sequence[str], wanted: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return class numbers as another order of the classes has them; -1 stays."""
+    places = np.array([*(wanted.index(label) for label in own), -1], np.int64)
+    return places[numbers]
 
 
 def class_numbers(names: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int64]:

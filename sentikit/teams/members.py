@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from sentikit.data.examples import Examples
 from sentikit.errors import InputError
-from sentikit.prompting.opinions import in_classes
 from sentikit.runs.alignment import align_all
 from sentikit.runs.table import RunTable
 
@@ -74,21 +73,7 @@ def _beside(first: RunTable, table: RunTable) -> RunTable:
     rows = align_all(first.examples, table.examples, (first.name, table.name), by_id)
     if len(table) != len(first):
         align_all(table.examples, first.examples, (table.name, first.name), by_id)
-    return _renumbered(table.select(rows), first.classes)
-
-
-def _renumbered(table: RunTable, classes: tuple[str, ...]) -> RunTable:
-    if table.classes == classes:
-        return table
-    from dataclasses import replace
-
-    answers = in_classes(table.answers, table.classes, classes, table.name)
-    opinion = table.opinion
-    if opinion is not None:
-        opinion = in_classes(opinion, table.classes, classes, table.name)
-    numbers = np.array([*(classes.index(label) for label in table.classes), -1], np.int64)
-    gold = numbers[table.gold]
-    return replace(table, classes=classes, gold=gold, answers=answers, opinion=opinion)
+    return table.select(rows).in_classes(first.classes, first.name)
 
 
 def _common_gold(first: RunTable, members: Sequence[RunTable]) -> NDArray[np.int64]:
