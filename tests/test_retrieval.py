@@ -80,6 +80,15 @@ def test_equally_alike_texts_keep_their_order() -> None:
     assert found.tolist() == [[0, 1]]
 
 
+def test_the_last_place_goes_to_the_first_of_those_equally_alike() -> None:
+    texts = [f"text {number}" for number in range(500)]
+    vectors = unit([[1, 2]] * 499 + [[1, 1]])
+    pool = Pool(texts, ["neutral"] * 500, vectors[np.random.default_rng(0).permutation(500)])
+    found = pool.nearest(unit([[1, 1]]), ["?"], ExamplesNeeded(4), CLASSES)
+    best = np.argsort(-(unit([[1, 1]]) @ pool.embeddings.T), axis=1, kind="stable")[:, :4]
+    assert found.tolist() == best.tolist()
+
+
 def test_a_pool_too_small_is_refused() -> None:
     pool = Pool(["a", "b"], ["neutral", "positive"], unit([[1, 0], [0, 1]]))
     with pytest.raises(InputError, match="shows 2 examples, and there are 2 to choose from"):

@@ -136,6 +136,11 @@ def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Return the columns of the k highest values of each row, highest first, ties by column."""
     if k < similarities.shape[1]:
         columns = np.sort(np.argpartition(-similarities, k - 1, axis=1)[:, :k], axis=1)
+        least = np.take_along_axis(similarities, columns, axis=1).min(axis=1, keepdims=True)
+        # Of equal values for the last place, partitioning takes any.
+        tied = np.flatnonzero((similarities >= least).sum(axis=1) > k)
+        columns[tied] = np.argsort(-similarities[tied], axis=1, kind="stable")[:, :k]
+        columns.sort(axis=1)
     else:
         columns = np.broadcast_to(np.arange(similarities.shape[1]), similarities.shape)
     values = np.take_along_axis(similarities, columns, axis=1)
