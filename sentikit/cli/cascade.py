@@ -176,7 +176,7 @@ def _live(
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
-    from sentikit.teams.live import run_cascade
+    from sentikit.teams.live_cascade import run_cascade
 
     registry = default_registry()
     resolved = resolve_recipe(recipe, settings, registry)

@@ -115,8 +115,8 @@ def _members(
     from sentikit.prompting.job import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
-    from sentikit.teams.live import vote_settings
     from sentikit.teams.live_vote import member_runs
+    from sentikit.teams.parts import vote_settings
 
     registry = default_registry()
     resolved = resolve_recipe(recipe, settings, registry)

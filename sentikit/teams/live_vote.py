@@ -14,8 +14,7 @@ from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder
-from sentikit.teams.live import member_path
-from sentikit.teams.parts import is_recorded
+from sentikit.teams.parts import is_recorded, member_path
 from sentikit.teams.recipe import VoteRecipe
 
 

@@ -1,4 +1,4 @@
-"""Checks recipes of the kinds `cascade` and `vote`: their members are runs, files or recipes."""
+"""Recipes of the kinds `cascade` and `vote`: checked, and their members found."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path as FilePath
 
 from pydantic import BaseModel
 
-from sentikit.checking import Path, Problem, validate
+from sentikit.checking import Path, Problem, refuse, validate
 from sentikit.data.opening import check_dataset
 from sentikit.errors import InputError
-from sentikit.recipe.kinds import kind_of
+from sentikit.recipe.kinds import kind_of, refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe
 from sentikit.registry import Registry
+from sentikit.runs.folder import FINISHED, RunFolder
 from sentikit.teams.recipe import CascadeRecipe, VoteRecipe
 
 _TEAMS: dict[str, type[BaseModel]] = {"cascade": CascadeRecipe, "vote": VoteRecipe}
@@ -27,6 +28,47 @@ def check_team(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
     for path, member in _members(recipe):
         problems += _check_member(path, member, registry)
     return problems
+
+
+def cascade_settings(recipe: ResolvedRecipe, registry: Registry) -> CascadeRecipe:
+    """Return the settings of a cascade's recipe.
+
+    Raises:
+        InputError: anything wrong with it; all problems at once, each with its place.
+    """
+    refuse_other_kind(recipe, "cascade")
+    refuse(check_team(recipe, registry), recipe.describe)
+    return CascadeRecipe.model_validate(recipe.values)
+
+
+def vote_settings(recipe: ResolvedRecipe, registry: Registry) -> VoteRecipe:
+    """Return the settings of a vote's recipe.
+
+    Raises:
+        InputError: anything wrong with it; all problems at once, each with its place.
+    """
+    refuse_other_kind(recipe, "vote")
+    refuse(check_team(recipe, registry), recipe.describe)
+    return VoteRecipe.model_validate(recipe.values)
+
+
+def member_path(member: str, runs: FilePath, registry: Registry) -> str:
+    """Return the run or file that a member means; a recipe means its run.
+
+    Raises:
+        InputError: the recipe has no finished run; says how to make one.
+    """
+    if is_recorded(member):
+        return member
+    recipe = resolve_recipe(member, registry=registry)
+    path = runs / recipe.name
+    if RunFolder(path).status == FINISHED:
+        return str(path)
+    kind = kind_of(recipe)
+    raise InputError(
+        f"The recipe {member!r} has no finished run at {path}. Make it first: sentikit {kind} "
+        f"--recipe {member} --output {path}; or name another run in its place."
+    )
 
 
 def is_recorded(member: str) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentikit.checking import refuse
 from sentikit.errors import InputError
 from sentikit.prompting.findings import find_out
 from sentikit.prompting.job import (
@@ -28,7 +27,6 @@ from sentikit.prompting.results import spent_usd
 from sentikit.prompting.section import StrategyOptions
 from sentikit.prompting.split import Split, split_to_label
 from sentikit.prompting.strategy import Needs
-from sentikit.recipe.kinds import kind_of, refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
@@ -41,35 +39,13 @@ from sentikit.teams.cascade import choose, confidence, sent
 from sentikit.teams.judged import JudgedCascade
 from sentikit.teams.judging import judge_answers, judge_cascade
 from sentikit.teams.members import Team, gather
-from sentikit.teams.parts import check_team, is_recorded
-from sentikit.teams.recipe import CascadeRecipe, Tuning, VoteRecipe
+from sentikit.teams.parts import cascade_settings, is_recorded, member_path
+from sentikit.teams.recipe import CascadeRecipe, Tuning
 from sentikit.teams.thresholds import CascadeChoice, routed
 from sentikit.teams.writing import write_cascade
 
 #: The LLM's own runs inside a cascade's folder.
 LLM, TUNING = "llm", "tuning"
-
-
-def cascade_settings(recipe: ResolvedRecipe, registry: Registry) -> CascadeRecipe:
-    """Return the settings of a cascade's recipe.
-
-    Raises:
-        InputError: anything wrong with it; all problems at once, each with its place.
-    """
-    refuse_other_kind(recipe, "cascade")
-    refuse(check_team(recipe, registry), recipe.describe)
-    return CascadeRecipe.model_validate(recipe.values)
-
-
-def vote_settings(recipe: ResolvedRecipe, registry: Registry) -> VoteRecipe:
-    """Return the settings of a vote's recipe.
-
-    Raises:
-        InputError: anything wrong with it; all problems at once, each with its place.
-    """
-    refuse_other_kind(recipe, "vote")
-    refuse(check_team(recipe, registry), recipe.describe)
-    return VoteRecipe.model_validate(recipe.values)
 
 
 def run_cascade(
@@ -156,25 +132,6 @@ def _begun(run: RunFolder, recipe: ResolvedRecipe, resume: bool) -> Iterator[Non
         else:
             run.update_manifest(status=run_folder.end_status(error))
         raise
-
-
-def member_path(member: str, runs: Path, registry: Registry) -> str:
-    """Return the run or file that a member means; a recipe means its run.
-
-    Raises:
-        InputError: the recipe has no finished run; says how to make one.
-    """
-    if is_recorded(member):
-        return member
-    recipe = resolve_recipe(member, registry=registry)
-    path = runs / recipe.name
-    if RunFolder(path).status == run_folder.FINISHED:
-        return str(path)
-    kind = kind_of(recipe)
-    raise InputError(
-        f"The recipe {member!r} has no finished run at {path}. Make it first: sentikit {kind} "
-        f"--recipe {member} --output {path}; or name another run in its place."
-    )
 
 
 def _llm_parts(settings: CascadeRecipe, registry: Registry) -> PromptParts:
