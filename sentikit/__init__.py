@@ -17,6 +17,7 @@ from sentikit.errors import InputError, SentikitError, did_you_mean, unknown_nam
 from sentikit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from sentikit.amounts import usd_text as usd_text
     from sentikit.classifier.batching import BatchLimits as BatchLimits
     from sentikit.classifier.classifier import Classifier as Classifier
     from sentikit.classifier.encoder import Encoder as Encoder
@@ -222,6 +223,7 @@ _LAZY: dict[str, str] = {
     "set_weights": "sentikit.classifier.loading",
     "stop_on_signal": "sentikit.stopping",
     "typed_command": "sentikit.processes.commands",
+    "usd_text": "sentikit.amounts",
     "vote": "sentikit.teams.recorded",
     "without_secrets": "sentikit.keys",
     "write_json": "sentikit.files",

@@ -19,14 +19,28 @@ from sentikit.errors import InputError, SentikitError
 def disk_errors(path: Path | str) -> Iterator[None]:
     """Turn the operating system's refusals about `path` into one clear sentence.
 
+    A refusal about another file that is used meanwhile is said of that one; the network's are none
+    of ours.
+
     Raises:
         InputError: the file is missing, is a folder or may not be read or written.
         SentikitError: the disk is full or fails.
     """
     try:
         yield
+    except (ConnectionError, TimeoutError):
+        raise
     except OSError as error:
-        raise _explain(error, Path(path)) from error
+        raise _explain(error, _refused(error, Path(path))) from error
+
+
+def _refused(error: OSError, path: Path) -> Path:
+    """Return what the system refused: `path`, with what is in it or around it, or another file."""
+    if not isinstance(error.filename, str):
+        return path
+    named = Path(error.filename)
+    own = named in (path, *path.parents) or path in named.parents
+    return path if own or named.name.startswith(f".{path.name}.") else named
 
 
 def _explain(error: OSError, path: Path) -> SentikitError:
@@ -70,7 +84,7 @@ def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -102,11 +116,14 @@ def read_json(path: Path) -> Any:
 def folder_writer(folder: Path) -> Iterator[Path]:
     """Lend a temporary folder beside `folder`; on success it takes that one's place.
 
-    A kill leaves the old folder or the new one. Files become as readable as the umask allows:
-    temporary folders and safetensors are private.
+    A kill leaves the old folder or the new one; in the moment between two renames the old one lies
+    beside it as ``.NAME.old``, and is put back before anything is written again. Files become as
+    readable as the umask allows: temporary folders and safetensors are private.
     """
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if _old(folder).exists() and not folder.exists():
+            os.rename(_old(folder), folder)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             yield temporary
@@ -115,23 +132,27 @@ def folder_writer(folder: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
 def _replace_folder(new: Path, folder: Path) -> None:
     for path in [*new.rglob("*"), new]:
         path.chmod((0o777 if path.is_dir() else 0o666) & ~umask())
-        sync_folder(path)
-    old = folder.with_name(f".{folder.name}.old")
+        sync(path)
+    old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.rename(folder, old)
     os.rename(new, folder)
-    sync_folder(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut, where the system can."""
+def sync(path: Path) -> None:
+    """Make a file's content, or a rename inside a folder, survive a power cut, where it can."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

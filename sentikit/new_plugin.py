@@ -17,7 +17,7 @@ from string import Template
 
 from sentikit import __version__
 from sentikit.errors import InputError
-from sentikit.files import disk_errors, sync_folder, write_text
+from sentikit.files import disk_errors, sync, write_text
 from sentikit.registry import Registry
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -76,7 +76,7 @@ def _temporary_neighbour(folder: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
     try:
         yield temporary
-        sync_folder(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import atomic_writer, read_json, write_json, write_text
+from sentikit.files import atomic_writer, folder_writer, read_json, write_json, write_text
+from sentikit.plotting.run import read_log
+from sentikit.runs.folder import JsonLinesLog
 
 
 def write_and_fail(path: Path) -> None:
@@ -50,6 +53,53 @@ def test_a_file_where_a_folder_must_be_is_said() -> None:
     Path("taken").write_text("")
     with pytest.raises(InputError, match="a file of that name is in the way"):
         write_text(Path("taken/a.txt"), "x")
+
+
+def test_what_is_read_meanwhile_is_blamed_for_itself() -> None:
+    with pytest.raises(InputError, match=r"in\.csv does not exist"), atomic_writer(Path("out.csv")):
+        Path("in.csv").read_text()
+    assert os.listdir() == []
+
+
+def test_a_network_that_fails_meanwhile_is_no_fault_of_the_file() -> None:
+    refused = pytest.raises(ConnectionRefusedError)
+    with refused, atomic_writer(Path("out.csv")), socket.socket() as peer:
+        peer.bind(("127.0.0.1", 0))
+        socket.create_connection(peer.getsockname())
+
+
+def write_folder(path: Path, content: str) -> None:
+    with folder_writer(path) as folder:
+        write_text(folder / "a.txt", content)
+
+
+def test_a_folder_is_replaced_as_a_whole() -> None:
+    write_folder(Path("model"), "old")
+    with pytest.raises(ZeroDivisionError), folder_writer(Path("model")) as folder:
+        write_and_fail(folder / "a.txt")
+    assert Path("model/a.txt").read_text() == "old"
+    write_folder(Path("model"), "new")
+    assert Path("model/a.txt").read_text() == "new"
+    assert os.listdir() == ["model"]
+
+
+def test_a_kill_between_two_renames_loses_no_folder() -> None:
+    write_folder(Path("model"), "old")
+    Path("model").rename(".model.old")
+    with pytest.raises(ZeroDivisionError), folder_writer(Path("model")) as folder:
+        write_and_fail(folder / "a.txt")
+    assert Path("model/a.txt").read_text() == "old"
+
+
+def test_a_log_keeps_records_whose_text_holds_other_line_ends() -> None:
+    log = JsonLinesLog(Path("log.jsonl"))
+    for step in (1, 2, 3):
+        log.write({"kind": "step", "step": step, "said": "one\u2028two\x85three"})
+    log.close()
+    with Path("log.jsonl").open("a") as stream:
+        stream.write('{"kind": "st')
+    log.keep(2, 0)
+    assert [record["step"] for record in read_log(Path("log.jsonl"))] == [1, 2]
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sentikit import usd_text
+
 if TYPE_CHECKING:
     from sentikit import FinishedFineTuning, PreparedReport
 
@@ -42,4 +44,4 @@ def cost_words(usd: float | None) -> str:
     """Return what is said of a cost behind a model's name; nothing where nothing was billed."""
     if not usd:
         return ""
-    return f", ${usd:,.2f}" if usd >= 1 else f", ${usd:.4f}"
+    return f", ${usd_text(usd)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentikit.amounts import usd_text
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, RUNS, SETTINGS, check_plots, write_charts
 from sentikit.errors import InputError
 
@@ -275,4 +276,4 @@ def _threshold(value: float) -> str:
 
 
 def _usd(cost: float | None) -> str:
-    return "unknown" if cost is None else f"{cost:.4f}"
+    return "unknown" if cost is None else usd_text(cost)

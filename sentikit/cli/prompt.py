@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.amounts import usd_text
 from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ def _estimate(
 @contextmanager
 def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    from sentikit.prompting.requesting.loop import RequestsInterrupted
-    from sentikit.stopping import stop_on_signal
+    from sentikit.processes.commands import typed_command
+    from sentikit.stopping import Interrupted, stop_on_signal
 
     def tell(number: int) -> None:
         click.echo("Waiting for the calls under way; once more stops at once.", err=True)
@@ -141,19 +142,11 @@ def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     try:
         with stop_on_signal(tell) as stop_requested:
             yield stop_requested
-    except (RequestsInterrupted, KeyboardInterrupt) as error:
-        click.echo(f"Stopped. Go on with: {_resume_command(context, path)}", err=True)
+    except (Interrupted, KeyboardInterrupt) as error:
+        add = ["--output", str(path)] if path is not None else []
+        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
+        click.echo(f"Stopped. Go on with: {again}", err=True)
         raise click.exceptions.Exit(130) from error
-
-
-def _resume_command(context: click.Context, path: Path | None) -> str:
-    import shlex
-
-    from sentikit.processes.launching import command_arguments
-
-    add = ["--output", str(path)] if path is not None else []
-    words = command_arguments(context, ["output", "resume"], [*add, "--resume"])
-    return shlex.join(["sentikit", *words])
 
 
 def _print_result(finished: FinishedPrompting, as_json: bool) -> None:
@@ -200,9 +193,9 @@ def _summary(finished: FinishedPrompting) -> str:
     if totals.paid is None:
         parts.append("cost unknown")
     else:
-        parts.append(f"${totals.paid:.4f} paid")
+        parts.append(f"${usd_text(totals.paid)} paid")
         if totals.cost and totals.cost > totals.paid:
-            parts.append(f"${totals.cost - totals.paid:.4f} saved by the cache")
+            parts.append(f"${usd_text(totals.cost - totals.paid)} saved by the cache")
     return ", ".join(parts) + "."
 
 

@@ -136,16 +136,12 @@ def _resumable(context: click.Context, path: Path, together: Together) -> Iterat
 
 
 def _resume_advice(context: click.Context, path: Path) -> str:
-    import shlex
+    from sentikit.processes.commands import typed_command
+    from sentikit.processes.launching import launched_processes, process_count
 
-    from sentikit.processes.launching import command_arguments, launched_processes, process_count
-
-    launched = launched_processes()
-    add = ["--nproc", str(launched)] if launched else []
-    add += ["--output", str(path), "--resume"]
-    words = ["sentikit", *command_arguments(context, ["output", "resume"], add)]
-    elsewhere = " by the same launcher" if process_count() > 1 and not launched else ""
-    return f"Go on{elsewhere} with: {shlex.join(words)}"
+    again = typed_command(context, ["output", "resume"], ["--output", str(path), "--resume"])
+    elsewhere = " by the same launcher" if process_count() > 1 and not launched_processes() else ""
+    return f"Go on{elsewhere} with: {again}"
 
 
 def _print_result(finished: FinishedTraining, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sentikit.comparing.amounts import usd
+from sentikit.amounts import usd_text
 from sentikit.comparing.results import Advice, RunFindings
 
 _LEVEL = 0.05
@@ -43,7 +43,7 @@ def _cheaper(run: RunFindings, best: RunFindings, p_to_best: Mapping[str, float]
     return (
         f"Use {_scored(run)}: the best, {best.name}, is {behind:.4f} higher, which these texts do "
         f"not show to be more than chance (p = {_p(p_to_best[run.name])}), and costs "
-        f"${usd(saved)} more for them, training included."
+        f"${usd_text(saved)} more for them, training included."
     )
 
 

@@ -7,8 +7,6 @@ from abc import ABC, abstractmethod
 from sentikit.data.examples import Examples
 from sentikit.parts import Part
 
-SPLITS = ("train", "validation", "test")
-
 
 class DatasetLoader(Part, ABC):
     """Loads the splits of one dataset.

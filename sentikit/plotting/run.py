@@ -44,9 +44,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         InputError: a line is no JSON object; says which.
     """
     with disk_errors(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     records = []
-    for number, line in enumerate(lines, 1):
+    # What stands behind the last line break is nothing, or half a line left by a kill.
+    for number, line in enumerate(lines[:-1], 1):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
+from sentikit.amounts import usd_text
 from sentikit.checking import Problem, refuse, validate
 from sentikit.errors import InputError
 from sentikit.parts import PartSettings
@@ -290,11 +290,7 @@ def describe_cost(cost: int | None) -> str:
     """Write picodollars for people."""
     if cost is None:
         return "unknown cost"
-    dollars = usd(cost)
-    if dollars >= 1 or dollars == 0:
-        return f"${dollars:.2f}"
-    # At least one digit that counts, of however little.
-    return f"${dollars:.{max(4, -math.floor(math.log10(dollars)))}f}"
+    return f"${usd_text(usd(cost))}"
 
 
 def plain_usd(cost: int | None) -> Any:

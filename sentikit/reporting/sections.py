@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sentikit.comparing.amounts import usd
+from sentikit.amounts import usd_text
 from sentikit.comparing.results import Comparison, Difference, RunFindings
 from sentikit.reporting import charts
 from sentikit.reporting.disagreements import Disagreements
@@ -319,4 +319,4 @@ def _p(value: float) -> str:
 
 
 def _usd(amount: float | None) -> str:
-    return "—" if amount is None else f"${usd(amount)}"
+    return "—" if amount is None else f"${usd_text(amount)}"

@@ -210,11 +210,11 @@ class JsonLinesLog:
         """
         if not self._path.exists():
             return
-        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        whole = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+        # Text may hold other characters that part lines, which JSON leaves as they are.
+        *whole, _half = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [
-            line
-            for line, record in whole
+            f"{line}\n"
+            for line, record in zip(whole, map(json.loads, whole), strict=True)
             if record.get("step", 0) <= step
             and (record["kind"] != "epoch" or record["epoch"] <= epochs)
         ]

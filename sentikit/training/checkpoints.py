@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
-from sentikit.files import disk_errors, folder_writer, read_json, write_json
+from sentikit.files import disk_errors, folder_writer, read_json, sync, write_json
 from sentikit.weights import read_weights, write_weights
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ class CheckpointFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{_BEST}.new")
             write_weights(temporary, weights)
+            sync(temporary)
             temporary.replace(path)
+            sync(self.folder)
 
     def best(self) -> dict[str, Tensor]:
         """Read the best weights."""

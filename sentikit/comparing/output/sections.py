@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sentikit.amounts import usd_text
 from sentikit.comparing.advice import best_run
-from sentikit.comparing.amounts import usd
 from sentikit.comparing.results import Comparison, Difference, Estimate, Interval, RunFindings
 
 #: More differences than this are shown for the best run alone.
@@ -287,7 +287,7 @@ def p_value(p: float) -> str:
 
 
 def _usd(amount: float | None) -> str:
-    return "?" if amount is None else usd(amount)
+    return "?" if amount is None else usd_text(amount)
 
 
 def alignment(section: Section) -> Sequence[bool]:

@@ -1,0 +1,23 @@
+"""Amounts of money read as people write them, and never as 0 where something is spent."""
+
+from __future__ import annotations
+
+import pytest
+
+from sentikit import usd_text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0.00"),
+        (1234.5, "1,234.50"),
+        (1, "1.00"),
+        (0.9, "0.9000"),
+        (0.00012, "0.0001"),
+        (0.000012, "0.00001"),
+        (-0.5, "-0.5000"),
+    ],
+)
+def test_what_little_there_is_can_be_seen(amount: float, text: str) -> None:
+    assert usd_text(amount) == text
