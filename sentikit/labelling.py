@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import tee
@@ -161,12 +162,23 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it, which knows no infinity and no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _json_writer(stream: IO[str], labels: Sequence[str]) -> Write:
     def write(row: Row, prediction: Prediction | None) -> None:
         added: dict[str, Any] = {LABEL_COLUMN: None, PROBABILITIES_COLUMN: None}
         if prediction is not None:
             rounded = {label: round(prediction.probabilities[label], 6) for label in labels}
             added = {LABEL_COLUMN: prediction.label, PROBABILITIES_COLUMN: rounded}
-        stream.write(json.dumps({**row, **added}, ensure_ascii=False, default=str) + "\n")
+        record = {**{name: _plain(value) for name, value in row.items()}, **added}
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
+        stream.write(line + "\n")
 
     return write

@@ -346,6 +346,11 @@ def test_too_few_resamples_for_many_differences_are_told(files: list[str]) -> No
     assert not any("too few" in note for note in judged(*files[:2])["notes"])
 
 
+@pytest.mark.parametrize("words", [["--split", "test"], ["--path", "nowhere"]])
+def test_a_split_or_a_path_without_a_dataset_is_refused(files: list[str], words: list[str]) -> None:
+    assert "name it (--dataset NAME)" in refused(*files, *words)
+
+
 def test_other_classes_are_refused(files: list[str]) -> None:
     other = write("cats.csv", ["cat", "dog"] * 60, ["cat", "dog"] * 60)
     assert "has the classes cat, dog" in refused(files[0], other)

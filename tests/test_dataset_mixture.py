@@ -55,6 +55,21 @@ class TestParts:
         odd = mixture({**sst, "label_map": {"very negative": "neutral"}})
         assert odd.split("train").labels[0] == "neutral"
 
+    def test_only_the_labels_of_chosen_rows_must_be_known(self, folder: Path) -> None:
+        rows = "".join(f"text {n},{'neutral' if n == 57 else 'positive'}\n" for n in range(100))
+        (folder / "train.csv").write_text(f"text,label\n{rows}")
+        part = {"name": "files", "train": str(folder / "train.csv"), "labels": "bin_pos"}
+        chosen = {
+            seed: sentikit.open_dataset({**part, "sample": 0.5, "seed": seed}).split("train").texts
+            for seed in range(10)
+        }
+        without = next(seed for seed, texts in chosen.items() if "text 57" not in texts)
+        with_it = next(seed for seed, texts in chosen.items() if "text 57" in texts)
+        assert len(mixture({**part, "sample": 0.5, "seed": without}).split("train")) == 50
+        said = refusal({**part, "sample": 0.5, "seed": with_it})
+        assert "the label 'non-positive' is not one of" in said
+        assert f"row {chosen[with_it].index('text 57') + 1} of 'train'" in said
+
     def test_parts_take_the_core_options(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees")}
         swapped = mixture({**sst, "splits": {"train": "test", "test": None}})

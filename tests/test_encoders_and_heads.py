@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,6 +39,16 @@ def test_any_transformers_encoder_trains_and_loads_again(
     probabilities = toolkit.load("run").predict_proba([row["text"] for row in rows])
     recorded = [list(row["probabilities"].values()) for row in rows]
     assert torch.allclose(torch.tensor(probabilities), torch.tensor(recorded).double(), atol=1e-5)
+
+
+def test_an_encoder_may_lie_in_ones_home(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_encoder, tmp_path / "model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    encoder_class = default_registry().load("register_encoders", "transformers")
+    encoder = encoder_class(encoder_class.Settings(model="~/model"))
+    assert encoder.load_config().hidden_size > 0
 
 
 def test_minilm_comes_from_its_package() -> None:

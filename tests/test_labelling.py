@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import resource
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -84,6 +87,16 @@ def test_json_lines_keep_every_key(model: Path) -> None:
     written = [json.loads(line) for line in result.stdout.splitlines()]
     for row, out in zip(rows, written, strict=True):
         assert row.items() <= out.items()
+
+
+def test_what_json_does_not_know_is_written_as_nothing(model: Path) -> None:
+    table = pa.table({"text": ["fine", "bad"], "stars": [math.nan, 2.5], "all": [[math.inf], [1]]})
+    pq.write_table(table, "in.parquet")
+    result = predict(str(model), "in.parquet")
+    assert "NaN" not in result.stdout
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
+    assert (first["stars"], first["all"]) == (None, [None])
+    assert (second["stars"], second["all"]) == (2.5, [1])
 
 
 def test_a_column_that_comes_too_late_for_a_table_is_not_lost(model: Path) -> None:

@@ -116,6 +116,18 @@ def test_malformed_overrides_are_refused(bad: str) -> None:
         parse_overrides([bad])
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_parts_name_and_its_settings_come_in_any_order(reverse: bool) -> None:
+    settings = ["training.schedule=cosine", "training.schedule.eta_min=1e-7"]
+    found = parse_overrides(settings[::-1] if reverse else settings)
+    assert found == {"training": {"schedule": {"name": "cosine", "eta_min": 1e-7}}}
+
+
+def test_overrides_that_exclude_one_another_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--set training\.lr: --set training=3 says"):
+        parse_overrides(["training=3", "training.lr=1"])
+
+
 def test_changing_a_parts_name_drops_the_keys_it_inherited() -> None:
     base = {"head": {"name": "mlp", "layers": 2}, "training": {"lr": 1, "epochs": 2}}
     assert merge(base, {"head": {"name": "linear"}, "training": {"lr": 3}}) == {

@@ -409,6 +409,19 @@ def test_two_processes_on_one_run_are_kept_apart(tiny_recipe: Path) -> None:
     assert "in use by another" in result.stderr
 
 
+@pytest.mark.parametrize("other", ["minilm-head", "minilm-2b", "minilmx"])
+def test_the_run_of_another_recipe_is_not_gone_on_with(other: str) -> None:
+    from sentikit.runs.folder import INTERRUPTED, RunFolder, choose_run_folder
+
+    for name in (other, "minilm-2"):
+        (Path("runs") / name).mkdir(parents=True)
+        RunFolder(Path("runs") / name).update_manifest(status=INTERRUPTED)
+        if name == other:
+            with pytest.raises(InputError, match="no unfinished run of 'minilm'"):
+                choose_run_folder(None, "minilm", True, Path("runs"))
+    assert choose_run_folder(None, "minilm", True, Path("runs")).path == Path("runs/minilm-2")
+
+
 def test_a_run_that_came_since_its_folder_was_chosen_is_not_overwritten() -> None:
     """As where a second command worked longer, and ended after the first."""
     from sentikit.runs.folder import FINISHED, choose_run_folder

@@ -32,6 +32,10 @@ class PretrainedSource:
     revision: str | None = None
     trust_remote_code: bool = False
 
+    def __post_init__(self) -> None:
+        # The libraries take a folder in one's home for the name of a model on the hub.
+        object.__setattr__(self, "model", os.path.expanduser(self.model))
+
     def config(self) -> PretrainedConfig:
         """Return the configuration.
 

@@ -64,6 +64,8 @@ def compare(
     """
     told = progress or _untold
     _check(resamples, seed, confidence)
+    if dataset is None and (path is not None or (runs and split is not None)):
+        raise InputError("A path or a split says more of a dataset: name it (--dataset NAME).")
     chosen = list(runs) or _all_runs(dataset, split)
     if baseline is not None and not _is_among(str(baseline), chosen):
         chosen = [baseline, *chosen]

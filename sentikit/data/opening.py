@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -139,10 +139,10 @@ class OpenedDataset:
         # Chunk by chunk, so that no copy of all texts is made.
         chunks = examples.table.column("text").chunks
         blank = [pc.equal(pc.utf8_trim_whitespace(c), "").to_numpy(False) for c in chunks]
-        empty = np.flatnonzero(np.concatenate([np.empty(0, np.bool_), *blank]))
+        empty = _positions(examples, np.concatenate([np.empty(0, np.bool_), *blank]))
         if len(empty):
             raise InputError(
-                f"{self._locate(split, examples, int(empty[0]))}: the text is empty "
+                f"{self.loader.locate(split, int(empty[0]))}: the text is empty "
                 f"({len(empty)} such in split {split!r}). Remove these rows or give them a text."
             )
 
@@ -150,29 +150,32 @@ class OpenedDataset:
         encoded = examples.table.column("label").combine_chunks().dictionary_encode()
         classes = [self._class_of(spelling) for spelling in encoded.dictionary.to_pylist()]
         if None in classes:
-            self._refuse_label(split, examples, encoded, classes.index(None))
+            self._refuse_labels(split, examples, encoded, classes)
         folded = pa.array(classes, pa.string()).take(encoded.indices)
         return examples.replace_column("label", folded)
 
     def _class_of(self, spelling: str) -> str | None:
         return self.scheme.class_of(self.options.label_map.get(spelling, spelling))
 
-    def _refuse_label(
-        self, split: str, examples: Examples, encoded: pa.DictionaryArray, position: int
+    def _refuse_labels(
+        self,
+        split: str,
+        examples: Examples,
+        encoded: pa.DictionaryArray,
+        classes: Sequence[str | None],
     ) -> None:
-        spelling = encoded.dictionary[position].as_py()
-        row = int(pc.index(encoded.indices, position).as_py())
+        """Refuse a label without a class; in rows that were not chosen it does no harm."""
+        unknown = pa.array([name is None for name in classes]).take(encoded.indices)
+        wrong = _positions(examples, pc.fill_null(unknown, False).to_numpy(zero_copy_only=False))
+        if not len(wrong):
+            return
+        spelling = examples.select(wrong[:1]).labels[0]
         raise InputError(
-            f"{self._locate(split, examples, row)}: the label {spelling!r} is not one of "
+            f"{self.loader.locate(split, int(wrong[0]))}: the label {spelling!r} is not one of "
             f"{', '.join(self.scheme.classes)}. "
             f"Map it, as in dataset.label_map={{{spelling!r}: {self.scheme.classes[0]}}}, "
             "or choose another label scheme (dataset.labels)."
         )
-
-    def _locate(self, split: str, examples: Examples, table_row: int) -> str:
-        if examples.order is None:
-            return self.loader.locate(split, table_row)
-        return self.loader.locate(split, int(np.flatnonzero(examples.order == table_row)[0]))
 
     def _refuse_missing_labels(self, split: str, examples: Examples) -> None:
         if examples.table.column("label").null_count:
@@ -182,6 +185,11 @@ class OpenedDataset:
                 f"({labels.count(None)} of {len(examples)} in split {split!r}). "
                 "Label these rows or leave them out."
             )
+
+
+def _positions(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return where examples stand whose rows of the table are marked."""
+    return np.flatnonzero(marked if examples.order is None else marked[examples.order])
 
 
 def _first_of_each(texts: NDArray[np.intp], marked: NDArray[np.bool_]) -> NDArray[np.int64]:

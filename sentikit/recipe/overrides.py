@@ -18,10 +18,11 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     """Turn ``KEY.SUBKEY=VALUE`` texts into a nested mapping; later ones win.
 
     The text is split at the first ``=``; the value is read as YAML (numbers, lists, mappings) and
-    coerced by the recipe's schema afterwards.
+    coerced by the recipe's schema afterwards. A part's name and its settings may come in any order:
+    ``training.schedule=cosine`` and ``training.schedule.eta_min=1e-7``.
 
     Raises:
-        InputError: no ``=``, an empty key, or a value that is not YAML.
+        InputError: no ``=``, an empty key, a value that is not YAML, or two that exclude another.
     """
     result: dict[str, Any] = {}
     for assignment in assignments:
@@ -37,12 +38,21 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
 
 def _assign(target: dict[str, Any], keys: list[str], value: Any) -> None:
     *sections, last = keys
-    for section in sections:
-        inner = target.get(section)
+    for number, section in enumerate(sections, 1):
+        inner = target.setdefault(section, {})
+        if isinstance(inner, str):
+            # The short form of a part: its name, to which a setting is added now.
+            inner = target[section] = {"name": inner}
         if not isinstance(inner, dict):
-            inner = target[section] = {}
+            outer = ".".join(sections[:number])
+            raise InputError(
+                f"--set {'.'.join(keys)}: --set {outer}={inner} says that {outer} is no section. "
+                "Leave one of them out."
+            )
         target = inner
-    target[last] = value
+    settings = target.get(last)
+    shortened = isinstance(value, str) and isinstance(settings, dict)
+    target[last] = {**settings, "name": value} if shortened and settings else value
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

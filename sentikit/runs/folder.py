@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -176,7 +177,9 @@ def _newest(root: Path, name: str) -> Path:
 
 
 def _unfinished(root: Path, name: str) -> list[Path]:
-    candidates = [path for path in [root / name, *root.glob(f"{name}-*")] if path.is_dir()]
+    own = re.compile(rf"{re.escape(name)}(-\d+)?")
+    found = sorted(root.iterdir()) if root.is_dir() else []
+    candidates = [path for path in found if own.fullmatch(path.name) and path.is_dir()]
     return [path for path in candidates if RunFolder(path).status not in ("", FINISHED)]
 
 
