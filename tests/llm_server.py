@@ -42,6 +42,7 @@ class Behaviour:
         hidden_tokens: billed with every prompt, beside its own.
         tier: the service tier it says it served.
         batch: "" or what goes wrong with batches: lost, failed, expired, never.
+        retry_after: seconds that faults named by a status ask to wait, or "".
     """
 
     seconds: float = 0.0
@@ -60,6 +61,7 @@ class Behaviour:
     hidden_tokens: int = 0
     tier: str = ""
     batch: str = ""
+    retry_after: str = ""
 
 
 class LLMServer:
@@ -199,7 +201,9 @@ class LLMServer:
             return web.Response(status=500)
         if name == "say":
             return self._answer(body, detail)
-        return _error(int(name), detail or "made to fail", "made_up")
+        asked = self.behaviour.retry_after
+        headers = {"Retry-After": asked} if asked else {}
+        return _error(int(name), detail or "made to fail", "made_up", headers)
 
     async def _half(self, body: dict[str, Any], request: web.Request) -> web.StreamResponse:
         whole = self._answer(body).body

@@ -220,6 +220,24 @@ class TestFaults:
             assert s.server.calls == before + len(TEXTS) - 5
         assert asked.labels == EXPECTED
 
+    @pytest.mark.parametrize("fault", ["503:down", "429:0.3"])
+    def test_an_outage_that_asks_to_wait_ends_the_run_too(self, fault: str, tmp_path: Path) -> None:
+        kept, options = Asked(), fast(patience=2, tries=2, in_flight=20)
+        with serving() as s:
+            ask(openai_backend(s.url), ask_about(["warm up"]), tmp_path)
+            down = {"fault_words": {"text": fault}, "retry_after": "0.3"}
+            s.server.behaviour = type(s.server.behaviour)(**down)
+            with pytest.raises(SentikitError, match=r"answered nothing for .* --resume"):
+                ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=options, into=kept)
+        assert not kept.rows
+
+    def test_a_wait_longer_than_the_patience_is_waited_for(self, tmp_path: Path) -> None:
+        faults = {str(FIRST): "503", str(FIRST + 1): "503"}
+        with serving(faults=faults, retry_after="2") as s:
+            options = fast(patience=1)
+            asked = ask(openai_backend(s.url), ask_about(TEXTS[:1]), tmp_path, options=options)
+        assert asked.labels == EXPECTED[:1]
+
     def test_a_server_that_goes_away_near_the_end_leaves_a_run_to_go_on_with(
         self, tmp_path: Path
     ) -> None:

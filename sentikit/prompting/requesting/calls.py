@@ -29,8 +29,6 @@ from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
 _HOPELESS = 20
-#: Tries of a call that is refused for its rate, each after the wait the server asked for.
-_MOST_REFUSALS = 50
 #: Rows without an answer at a run's end which are taken for rows that fail, not for an outage.
 _LAST_FEW = 3
 
@@ -152,22 +150,18 @@ class Caller:
                 self._check_hope(error)
                 self.tally.retries += 1
                 tries.fail(error)
-                # During an outage all rows fail; only where others succeed is this row to blame.
-                alone = self.patience.last_answer > tries.first_failure
-                if tries.refusals >= _MOST_REFUSALS or (tries.failures >= self.tries and alone):
+                if tries.hopeless(self.tries, self.patience.last_answer):
                     number = tries.number - 1
                     raise FailedCallError(f"{error.message} ({number} tries)") from error
                 await asyncio.sleep(tries.wait(error))
 
     def _check_hope(self, error: RetryableError) -> None:
         """End the run in an outage; the last rows of one that was answered fail by themselves."""
-        self.patience.check_wait(error)
+        self.patience.heed(error)
         if self.patience.exhausted:
             if self._row_is_to_blame(error):
                 raise FailedCallError(error.message) from error
             raise self.patience.outage(error)
-        if error.retry_after is not None:
-            self.patience.waited(error.retry_after)
         if self.stopping:
             raise StoppedError
 
