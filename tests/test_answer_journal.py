@@ -61,6 +61,15 @@ def test_sums_what_a_run_has_spent(tmp_path: Path) -> None:
         assert journal.spent("three") == 0
 
 
+def test_an_answer_takes_the_place_of_what_was_reserved_for_it(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path / "a") as journal:
+        for _ in range(2):
+            journal.reserve(key("a"), "one", 100)
+        journal.keep(key("a"), Record("one", 0, 5, ANSWER), reserved=100)
+        # The other try was lost, and may have been billed.
+        assert journal.spent("one") == 105
+
+
 def test_a_key_hangs_on_all_that_is_sent() -> None:
     assert request_key({"a": 1, "b": [2]}) == request_key({"b": [2], "a": 1})
     assert request_key({"a": 1, "b": [2]}) != request_key({"a": 1, "b": [3]})

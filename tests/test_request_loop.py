@@ -427,3 +427,21 @@ class TestMoney:
                     max_cost=0.0015,
                 )
             assert sum(s.server.billed.values()) / 1e6 <= 0.0015
+
+    def test_an_answer_that_cannot_be_kept_counts_as_spent(self, tmp_path: Path) -> None:
+        path, full = tmp_path / "answers.sqlite", "SELECT RAISE(ABORT, 'the disk is full')"
+        with AnswerJournal(path), sqlite3.connect(path) as connection:
+            connection.execute(
+                f"CREATE TRIGGER t BEFORE INSERT ON answers WHEN NEW.row >= 0 BEGIN {full}; END"
+            )
+        connection.close()
+        with serving() as s, pytest.raises(SentikitError, match="the disk is full"):
+            ask(
+                openai_backend(s.url),
+                ask_about(TEXTS[:1]),
+                tmp_path,
+                options=fast(prices=PRICES),
+                max_cost=1.0,
+            )
+        with AnswerJournal(path) as journal:
+            assert journal.spent("this run") >= sum(s.server.billed.values()) * 10**6

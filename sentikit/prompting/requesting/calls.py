@@ -186,8 +186,8 @@ class Caller:
             raise
         finally:
             self.pacer.release()
-        cost = self._settle(key, reserved, answer)
-        self.journal.keep(key, Record(self.run, row, cost, answer))
+        cost = self._settle(reserved, answer)
+        self.journal.keep(key, Record(self.run, row, cost, answer), reserved)
         self._learn(answer)
         self._tell(request, moment, attempt=tries.number, answer=answer, cost=_dollars(cost))
         return Answered(answer, cost, own=True)
@@ -241,7 +241,7 @@ class Caller:
         asked = tier or self.backend.service_tier
         return self.prices.worst(count.most, request.max_tokens, asked)
 
-    def _settle(self, key: bytes, reserved: int, answer: Answer) -> int | None:
+    def _settle(self, reserved: int, answer: Answer) -> int | None:
         cost = None
         if self.prices is not None:
             cost = self.prices.cost(answer.usage, answer.service_tier)
@@ -249,8 +249,6 @@ class Caller:
             # Where the tier that served has no price, the worst of the tier asked for stands.
             cost = reserved
         self.ledger.settle(reserved, cost or 0)
-        if self.ledger.ceiling is not None:
-            self.journal.release(key, reserved)
         return cost
 
     def _unsettle(self, key: bytes, reserved: int, error: BaseException) -> None:

@@ -129,11 +129,19 @@ class AnswerJournal:
         run, row, cost, answer = found
         return Record(run, row, cost, _read_answer(answer))
 
-    def keep(self, key: bytes, record: Record) -> None:
-        """Commit an answer; whoever comes second with the same key changes nothing."""
+    def keep(self, key: bytes, record: Record, reserved: int = 0) -> None:
+        """Commit an answer; whoever comes second with the same key changes nothing.
+
+        Args:
+            key: of the request.
+            record: the answer.
+            reserved: picodollars set aside for the call, which the answer's cost replaces in the
+                same transaction, so that a process killed at any moment forgets no money.
+        """
         values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
-        with self._errors():
+        with self._transaction():
             self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", values)
+            self._let_go(key, reserved)
 
     def spent(self, run: str) -> int:
         """Return the picodollars a run has paid; calls and batches in flight at their worst."""
@@ -171,12 +179,9 @@ class AnswerJournal:
             )
 
     def release(self, key: bytes, cost: int) -> None:
-        """Forget a reservation: the call is settled or was never billed."""
-        with self._errors():
-            self._connection.execute(
-                "UPDATE reservations SET cost = cost - ? WHERE key = ?", (cost, key)
-            )
-            self._connection.execute("DELETE FROM reservations WHERE key = ? AND cost <= 0", (key,))
+        """Forget a reservation: the call was never billed."""
+        with self._transaction():
+            self._let_go(key, cost)
 
     def recall(self, key: str) -> Any:
         """Return what was remembered under `key`, or None."""
@@ -203,11 +208,24 @@ class AnswerJournal:
     def keep_batches(self, run: str, parts: Sequence[BatchPart]) -> None:
         """Commit parts, all of them or none."""
         rows = [(run, p.part, p.tag, p.batch, p.state, p.requests, p.cost) for p in parts]
-        with self._errors(), self._connection:
-            self._connection.execute("BEGIN")
+        with self._transaction():
             self._connection.executemany(
                 "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", rows
             )
+
+    def _let_go(self, key: bytes, cost: int) -> None:
+        """Take `cost` off a reservation; what lost tries of the same call left there stays."""
+        self._connection.execute(
+            "UPDATE reservations SET cost = cost - ? WHERE key = ?", (cost, key)
+        )
+        self._connection.execute("DELETE FROM reservations WHERE key = ? AND cost <= 0", (key,))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit all of a block or none of it."""
+        with self._errors(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
 
     def _check_version(self) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
