@@ -264,7 +264,7 @@ class Caller:
     def _release(self, key: bytes, reserved: int) -> None:
         if self.ledger.ceiling is not None:
             self.ledger.release(reserved)
-            self.journal.release(key, reserved)
+            self.journal.release(key, self.run, reserved)
 
     def _learn(self, answer: Answer) -> None:
         self.patience.answered()
