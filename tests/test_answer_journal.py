@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -112,6 +115,38 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(InputError, match="not a file of answers this version"):
         AnswerJournal(tmp_path / "a").__enter__()
+
+
+def test_runs_that_begin_together_share_a_new_file(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from sentikit.prompting.requesting.journal import AnswerJournal\n"
+        "print('ready', flush=True)\n"
+        "began = float(sys.stdin.readline())\n"
+        "for number in range(40):\n"
+        "    time.sleep(max(0, began + 0.02 * number - time.time()))\n"
+        "    with AnswerJournal(Path(sys.argv[1]) / str(number)) as journal:\n"
+        "        journal.remember(sys.argv[2], 1)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    pipe = subprocess.PIPE
+    runs = [
+        subprocess.Popen([*command, str(n)], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        for n in range(4)
+    ]
+    for run in runs:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+    began = time.time() + 0.1
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write(f"{began}\n")
+        run.stdin.flush()
+    assert [run.communicate()[1] for run in runs] == [""] * 4
+    for number in range(40):
+        with AnswerJournal(tmp_path / str(number)) as journal:
+            assert [journal.recall(str(n)) for n in range(4)] == [1] * 4
 
 
 def test_a_key_hangs_on_all_that_is_sent() -> None:

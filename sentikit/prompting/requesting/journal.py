@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ _FROM_VERSION_1 = (
     "DROP TABLE reservations_1",
     f"PRAGMA user_version = {_VERSION}",
 )
+#: Seconds to wait for other processes.
+_WAIT = 60.0
 # The row number of what a run paid before its first row.
 _OPENING_ROW = -1
 
@@ -110,11 +113,11 @@ class AnswerJournal:
             if self.path.is_dir():
                 raise IsADirectoryError(str(self.path))
         with self._errors():
-            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
             with contextlib.ExitStack() as on_failure:
                 on_failure.callback(self._connection.close)
                 self._make_tables()
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._log_ahead()
                 # NORMAL survives a kill at any moment; a power cut may cost the last few answers.
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 on_failure.pop_all()
@@ -262,6 +265,19 @@ class AnswerJournal:
             f"{self.path} is not a file of answers this version of sentikit can read. Name "
             "another with --set llm.cache=FILE."
         )
+
+    def _log_ahead(self) -> None:
+        """Switch to WAL; SQLite itself waits for nobody here."""
+        deadline = time.monotonic() + _WAIT
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
