@@ -170,7 +170,7 @@ class TestLedger:
             await asyncio.sleep(0)
             assert not second.done()
             ledger.settle(first, 20)
-            assert await second == 60
+            assert (await second).amount == 60
             assert ledger.spent == 25
 
         run(test())
@@ -193,7 +193,16 @@ class TestLedger:
             await asyncio.sleep(0)
             assert not alone.done()
             ledger.settle(first, 30)
-            assert await alone == 30
+            assert (await alone).amount == 30
+
+        run(test())
+
+    def test_goes_on_learning(self) -> None:
+        async def test() -> None:
+            ledger = Ledger(1000)
+            for billed in (150, 180):
+                ledger.settle(await ledger.reserve(100), billed)
+            assert (await ledger.reserve(100)).amount == 180
 
         run(test())
 

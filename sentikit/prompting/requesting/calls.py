@@ -21,7 +21,7 @@ from sentikit.prompting.backend import (
 from sentikit.prompting.counting import TokenCounter
 from sentikit.prompting.prices import Prices, usd
 from sentikit.prompting.requesting.journal import AnswerJournal, Record, request_key
-from sentikit.prompting.requesting.ledger import Ledger
+from sentikit.prompting.requesting.ledger import Ledger, Reservation
 from sentikit.prompting.requesting.pacing import Pacer
 from sentikit.prompting.requesting.retrying import Patience, Tries
 from sentikit.prompting.requesting.tally import Tally
@@ -187,12 +187,12 @@ class Caller:
         finally:
             self.pacer.release()
         cost = self._settle(reserved, answer)
-        self.journal.keep(key, Record(self.run, row, cost, answer), reserved)
+        self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
         self._learn(answer)
         self._tell(request, moment, attempt=tries.number, answer=answer, cost=_dollars(cost))
         return Answered(answer, cost, own=True)
 
-    async def _slot(self, key: bytes, reserved: int) -> int:
+    async def _slot(self, key: bytes, reserved: Reservation) -> int:
         try:
             episode = await self.pacer.acquire()
         except BaseException:
@@ -218,13 +218,13 @@ class Caller:
         finally:
             self.calling.discard(task)
 
-    async def _reserve(self, key: bytes, request: ChatRequest) -> int:
+    async def _reserve(self, key: bytes, request: ChatRequest) -> Reservation:
         if self.ledger.ceiling is None:
-            return 0
+            return Reservation()
         worst = self.worst_cost(request)
         assert worst is not None
         reserved = await self.ledger.reserve(worst)
-        self.journal.reserve(key, self.run, reserved)
+        self.journal.reserve(key, self.run, reserved.amount)
         return reserved
 
     def worst_cost(self, request: ChatRequest, tier: str | None = None) -> int | None:
@@ -241,17 +241,17 @@ class Caller:
         asked = tier or self.backend.service_tier
         return self.prices.worst(count.most, request.max_tokens, asked)
 
-    def _settle(self, reserved: int, answer: Answer) -> int | None:
+    def _settle(self, reserved: Reservation, answer: Answer) -> int | None:
         cost = None
         if self.prices is not None:
             cost = self.prices.cost(answer.usage, answer.service_tier)
         if cost is None and self.ledger.ceiling is not None:
             # Where the tier that served has no price, the worst of the tier asked for stands.
-            cost = reserved
+            cost = reserved.amount
         self.ledger.settle(reserved, cost or 0)
         return cost
 
-    def _unsettle(self, key: bytes, reserved: int, error: BaseException) -> None:
+    def _unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
         """Give the reservation back, unless the provider may have billed the lost answer."""
         refused = isinstance(error, RejectedError | FatalError) or (
             isinstance(error, RetryableError) and error.reason != "network"
@@ -261,10 +261,10 @@ class Caller:
         elif not isinstance(error, SentikitError) or isinstance(error, RetryableError):
             self.ledger.lose(reserved)
 
-    def _release(self, key: bytes, reserved: int) -> None:
+    def _release(self, key: bytes, reserved: Reservation) -> None:
         if self.ledger.ceiling is not None:
             self.ledger.release(reserved)
-            self.journal.release(key, self.run, reserved)
+            self.journal.release(key, self.run, reserved.amount)
 
     def _learn(self, answer: Answer) -> None:
         self.patience.answered()

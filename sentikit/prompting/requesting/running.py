@@ -27,7 +27,7 @@ from sentikit.prompting.prices import (
 from sentikit.prompting.requesting.calls import Caller
 from sentikit.prompting.requesting.failures import FailureLimit
 from sentikit.prompting.requesting.journal import AnswerJournal
-from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger
+from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger, Reservation
 from sentikit.prompting.requesting.loop import RequestLoop
 from sentikit.prompting.requesting.pacing import MOST, START, Pacer
 from sentikit.prompting.requesting.questions import AnsweredQuestion, LabelReader, Question, Row
@@ -87,7 +87,7 @@ class _Session:
 
     def __init__(self, caller: Caller, reporter: RequestReporter) -> None:
         self._caller = caller
-        self._reserved = 0
+        self._reserved = Reservation()
         self.say = reporter.say
         self.recall = caller.journal.recall
         self.remember = caller.journal.remember
@@ -105,7 +105,7 @@ class _Session:
             cost = caller.prices.cost(used, caller.backend.service_tier)
         caller.ledger.release(self._reserved)
         caller.ledger.spent += cost or 0
-        self._reserved = 0
+        self._reserved = Reservation()
         caller.journal.add_opening(caller.run, cost)
 
 
