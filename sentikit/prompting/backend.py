@@ -307,4 +307,8 @@ class BatchBackend(LLMBackend):
     def batch_answers(
         self, batch: str, labels: tuple[str, ...]
     ) -> AsyncIterator[tuple[str, Answer | str]]:
-        """Yield each request's name and its answer, or why it has none."""
+        """Yield each request's name and its answer, or why it has none.
+
+        Raises:
+            BackendError: as `ask`; a `RetryableError` makes all be asked for again after a while.
+        """
