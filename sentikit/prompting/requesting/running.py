@@ -187,6 +187,8 @@ async def _answer(
                 stop_requested=job.stop_requested,
                 tick=lambda: reporter.update(tally, caller.pacer.in_flight),
             )
+            # Opening may take minutes, and a batch a day: silence begins now.
+            caller.patience.answered()
             await loop.run(questions)
         except BudgetSpentError as error:
             raise _explain(error, tally) from error
