@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
 
-from sentikit import InputError, SentikitError
+from sentikit import (
+    Answer,
+    BackendSession,
+    ChatRequest,
+    FatalError,
+    InputError,
+    LLMBackend,
+    RetryableError,
+    SentikitError,
+    Usage,
+)
 from sentikit.prompting.parsing import parse_label
 from sentikit.prompting.prices import Prices
 from sentikit.prompting.requesting.failures import FailureLimit
@@ -314,6 +324,55 @@ class TestFaults:
             assert s.server.calls == FIRST + len(TEXTS)
         assert asked.labels == EXPECTED
         assert not any(row.saved for row in asked.rows)
+
+
+class Opening(LLMBackend):
+    """Makes two calls of its own as it opens, and settles only the second."""
+
+    model = "own"
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__(self.Settings())
+        self._failures = [failure]
+
+    async def open(self, session: BackendSession) -> None:
+        await session.reserve(Usage(prompt=100))
+        if self._failures:
+            raise self._failures.pop()
+        await session.reserve(Usage(prompt=100))
+        session.settle(Usage(prompt=10))
+
+    def canonical(self, request: ChatRequest) -> dict[str, str]:
+        return {"text": request.text}
+
+    async def ask(self, request: ChatRequest) -> Answer:
+        return Answer("positive", usage=Usage(prompt=1))
+
+
+@pytest.mark.parametrize(
+    ("failure", "spent"),
+    [
+        # Where it opens at the second try: a call that was never settled, another, and a row's.
+        (RetryableError("Busy.", "server", 0.01), 100 + 10 + 1),
+        (RetryableError("Lost.", "network", 0.01), 100 + 100 + 10 + 1),
+        (FatalError("No such model."), 0),
+        (RuntimeError("A bug."), 100),
+    ],
+)
+def test_an_opening_that_settles_nothing_holds_nobody_up(
+    failure: Exception, spent: int, tmp_path: Path
+) -> None:
+    with contextlib.suppress(SentikitError, RuntimeError):
+        asked = ask(
+            Opening(failure),
+            ask_about(TEXTS[:1]),
+            tmp_path,
+            options=fast(prices=PRICES),
+            max_cost=1.0,
+        )
+        assert asked.labels == ["positive"]
+    with AnswerJournal(tmp_path / "answers.sqlite") as journal:
+        assert journal.spent("this run") == spent * 10**6
 
 
 class TestMoney:

@@ -154,6 +154,9 @@ class BackendSession(Protocol):
     async def reserve(self, most: Usage) -> None:
         """Set money aside for a call of the backend's own; follow it with `settle`.
 
+        What is never settled is given back where the backend raises that the call was refused, and
+        else counts as spent.
+
         Raises:
             SentikitError: the user's budget has no room for it.
         """

@@ -134,6 +134,22 @@ class Caller:
             del self._asking[key]
             done.set_result(None)
 
+    def unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
+        """Give a failed call's reservation back, unless the provider may have billed its answer.
+
+        Args:
+            key: what the journal has it under.
+            reserved: the reservation.
+            error: why there is no answer.
+        """
+        refused = isinstance(error, RejectedError | FatalError) or (
+            isinstance(error, RetryableError) and error.reason != "network"
+        )
+        if refused:
+            self._release(key, reserved)
+        elif not isinstance(error, SentikitError) or isinstance(error, RetryableError):
+            self.ledger.lose(reserved)
+
     def _found(self, key: bytes, row: int) -> Answered | None:
         record = self.journal.find(key)
         if record is None:
@@ -179,7 +195,7 @@ class Caller:
         try:
             answer = await self._within_time(request)
         except BaseException as error:
-            self._unsettle(key, reserved, error)
+            self.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__
             self._tell(request, moment, attempt=tries.number, reason=reason, error=said)
             self._blame(error, episode)
@@ -250,16 +266,6 @@ class Caller:
             cost = reserved.amount
         self.ledger.settle(reserved, cost or 0)
         return cost
-
-    def _unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
-        """Give the reservation back, unless the provider may have billed the lost answer."""
-        refused = isinstance(error, RejectedError | FatalError) or (
-            isinstance(error, RetryableError) and error.reason != "network"
-        )
-        if refused:
-            self._release(key, reserved)
-        elif not isinstance(error, SentikitError) or isinstance(error, RetryableError):
-            self.ledger.lose(reserved)
 
     def _release(self, key: bytes, reserved: Reservation) -> None:
         if self.ledger.ceiling is not None:

@@ -93,6 +93,11 @@ def request_key(canonical: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(text.encode("ascii")).digest()
 
 
+def opening_key(run: str) -> bytes:
+    """Return what stands for all calls a run makes before its first row."""
+    return f"opening:{run}".encode()
+
+
 class AnswerJournal:
     """The file; use as a context manager.
 
@@ -169,15 +174,16 @@ class AnswerJournal:
         with self._errors():
             return int(self._connection.execute(query, {"run": run}).fetchone()[0])
 
-    def add_opening(self, run: str, cost: int | None) -> None:
-        """Book a call a run made before its first row."""
-        key = f"opening:{run}".encode()
-        with self._errors():
+    def add_opening(self, run: str, cost: int | None, reserved: int = 0) -> None:
+        """Book a call a run made before its first row, in place of what was reserved for it."""
+        key = opening_key(run)
+        with self._transaction():
             self._connection.execute(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, '') "
                 "ON CONFLICT (key) DO UPDATE SET cost = cost + excluded.cost",
                 (key, run, _OPENING_ROW, cost),
             )
+            self._let_go(key, run, reserved)
 
     def opening_cost(self, run: str) -> int | None:
         """Return what a run paid before its first row."""
