@@ -162,6 +162,13 @@ class TestRuns:
         unknown = json.loads(sentikit(*arguments).stdout)
         assert unknown["expected_usd"] is None
 
+    def test_estimate_counts_repeated_questions_apart(self) -> None:
+        recipe = write_recipe("http://127.0.0.1:1/v1", [*texts(3), *texts(2)])
+        arguments = ["prompt", "--recipe", recipe, "--estimate"]
+        found = json.loads(sentikit(*arguments, "--json").stdout)
+        assert (found["requests"], found["cached"], found["repeated"]) == (3, 0, 2)
+        assert "3, and 0 in the cache, 2 repeated\n" in sentikit(*arguments).stdout
+
     def test_estimate_knows_what_is_in_the_cache(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(6), guarantee="json_schema")
