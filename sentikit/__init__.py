@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from sentikit.finetuning.job import FinishedFineTuning as FinishedFineTuning
     from sentikit.finetuning.job import open_fine_tuning as open_fine_tuning
     from sentikit.finetuning.preparing import PreparedReport as PreparedReport
+    from sentikit.finite_numbers import FiniteRange as FiniteRange
     from sentikit.hookspecs import Register as Register
     from sentikit.keys import find_key as find_key
     from sentikit.keys import key_source as key_source
@@ -151,6 +152,7 @@ _LAZY: dict[str, str] = {
     "FineTuningOptions": "sentikit.finetuning.job",
     "FineTuningSession": "sentikit.finetuning.fine_tuner",
     "FinishedFineTuning": "sentikit.finetuning.job",
+    "FiniteRange": "sentikit.finite_numbers",
     "FittingPlace": "sentikit.training.fitting",
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifier.head",

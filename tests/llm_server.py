@@ -41,7 +41,9 @@ class Behaviour:
         rate_headers: whether answers carry ``x-ratelimit-*``.
         hidden_tokens: billed with every prompt, beside its own.
         tier: the service tier it says it served.
-        batch: "" or what goes wrong with batches: lost, failed, expired, never.
+        batch: "" or what goes wrong with batches: lost, failed, expired, never, or torn
+            (expired, and its second file arrives at the second try).
+        retry_after: seconds that faults named by a status ask to wait, or "".
     """
 
     seconds: float = 0.0
@@ -60,6 +62,7 @@ class Behaviour:
     hidden_tokens: int = 0
     tier: str = ""
     batch: str = ""
+    retry_after: str = ""
 
 
 class LLMServer:
@@ -199,7 +202,9 @@ class LLMServer:
             return web.Response(status=500)
         if name == "say":
             return self._answer(body, detail)
-        return _error(int(name), detail or "made to fail", "made_up")
+        asked = self.behaviour.retry_after
+        headers = {"Retry-After": asked} if asked else {}
+        return _error(int(name), detail or "made to fail", "made_up", headers)
 
     async def _half(self, body: dict[str, Any], request: web.Request) -> web.StreamResponse:
         whole = self._answer(body).body
@@ -264,6 +269,7 @@ class BatchService:
         self._files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self._looks: Counter[str] = Counter()
+        self._sent = 0
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
@@ -302,6 +308,9 @@ class BatchService:
 
     async def content(self, request: web.Request) -> web.Response:
         """Return a file."""
+        self._sent += 1
+        if self._server.behaviour.batch == "torn" and self._sent == 2:
+            request.transport.close()
         return web.Response(body=self._files[request.match_info["id"]])
 
     async def create(self, request: web.Request) -> web.Response:
@@ -347,7 +356,7 @@ class BatchService:
         if batch["status"] != "in_progress":
             return
         answered, failed = [], []
-        expired = self._server.behaviour.batch == "expired"
+        expired = self._server.behaviour.batch in ("expired", "torn")
         for number, text in enumerate(self._files[batch["input_file_id"]].splitlines()):
             line = json.loads(text)
             if expired and number % 2:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,12 +56,97 @@ def test_sums_what_a_run_has_spent(tmp_path: Path) -> None:
         journal.reserve(key("d"), "one", 100)
         journal.reserve(key("d"), "one", 100)
         assert journal.spent("one") == 212
-        journal.release(key("d"), 100)
+        journal.release(key("d"), "one", 100)
         part = BatchPart(0, "one-0", None, "prepared", 9, 1000)
         journal.keep_batches("one", [part])
         assert journal.spent("one") == 1112
         assert journal.batches("one") == [part]
         assert journal.spent("three") == 0
+
+
+def test_an_answer_takes_the_place_of_what_was_reserved_for_it(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path / "a") as journal:
+        for _ in range(2):
+            journal.reserve(key("a"), "one", 100)
+        journal.keep(key("a"), Record("one", 0, 5, ANSWER), reserved=100)
+        # The other try was lost, and may have been billed.
+        assert journal.spent("one") == 105
+
+
+def test_runs_that_share_the_file_pay_for_themselves(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path / "a") as one, AnswerJournal(tmp_path / "a") as two:
+        one.reserve(key("a"), "one", 100)
+        two.reserve(key("a"), "two", 200)
+        assert (one.spent("one"), two.spent("two")) == (100, 200)
+        one.release(key("a"), "one", 100)
+        assert (one.spent("one"), two.spent("two")) == (0, 200)
+        one.reserve(key("a"), "one", 100)
+        one.keep(key("a"), Record("one", 0, 5, ANSWER), reserved=100)
+        assert (one.spent("one"), two.spent("two")) == (5, 200)
+        two.keep(key("a"), Record("two", 0, 7, ANSWER), reserved=200)
+        assert (one.spent("one"), two.spent("two")) == (5, 7)
+
+
+def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with AnswerJournal(path) as journal:
+        journal.keep(key("a"), Record("one", 0, 5, ANSWER))
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            "DROP TABLE reservations; CREATE TABLE reservations (key BLOB PRIMARY KEY, "
+            "run TEXT NOT NULL, cost INTEGER NOT NULL) WITHOUT ROWID; PRAGMA user_version = 1"
+        )
+        connection.execute("INSERT INTO reservations VALUES (?, 'one', 100)", (key("b"),))
+    connection.close()
+    for _ in range(2):
+        with AnswerJournal(path) as journal:
+            assert journal.find(key("a")) == Record("one", 0, 5, ANSWER)
+            assert journal.spent("one") == 105
+    with AnswerJournal(path) as journal:
+        journal.reserve(key("b"), "two", 30)
+        assert (journal.spent("one"), journal.spent("two")) == (105, 30)
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path / "a"):
+        pass
+    with sqlite3.connect(tmp_path / "a") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(InputError, match="not a file of answers this version"):
+        AnswerJournal(tmp_path / "a").__enter__()
+
+
+def test_runs_that_begin_together_share_a_new_file(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from sentikit.prompting.requesting.journal import AnswerJournal\n"
+        "print('ready', flush=True)\n"
+        "began = float(sys.stdin.readline())\n"
+        "for number in range(40):\n"
+        "    time.sleep(max(0, began + 0.02 * number - time.time()))\n"
+        "    with AnswerJournal(Path(sys.argv[1]) / str(number)) as journal:\n"
+        "        journal.remember(sys.argv[2], 1)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    pipe = subprocess.PIPE
+    runs = [
+        subprocess.Popen([*command, str(n)], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        for n in range(4)
+    ]
+    for run in runs:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+    began = time.time() + 0.1
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write(f"{began}\n")
+        run.stdin.flush()
+    assert [run.communicate()[1] for run in runs] == [""] * 4
+    for number in range(40):
+        with AnswerJournal(tmp_path / str(number)) as journal:
+            assert [journal.recall(str(n)) for n in range(4)] == [1] * 4
 
 
 def test_a_key_hangs_on_all_that_is_sent() -> None:

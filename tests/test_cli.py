@@ -217,6 +217,22 @@ class TestFailures:
         assert "No such option '--recip'" in result.stderr
         assert "'--recipe'" in result.stderr
 
+    @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+    def test_amounts_and_shares_are_finite(self, number: str) -> None:
+        asked = [
+            (f"{name} {option.opts[0]}", command, option)
+            for name, command in leaf_commands(sentikit, "sentikit")
+            for option in command.params
+            if isinstance(option.type, click.types.FloatParamType)
+        ]
+        assert {words.split()[1] for words, _, _ in asked} >= {"prompt", "gpt-finetune", "compare"}
+        for words, command, option in asked:
+            with pytest.raises(click.BadParameter, match=r"not a finite|not in the range"):
+                option.type_cast_value(click.Context(command, info_name=words), number)
+        result = run("prompt", "--max-cost", number)
+        assert result.returncode == 2
+        assert f"{number!r} is not a finite number." in result.stderr or "range" in result.stderr
+
     def test_a_reader_that_goes_away(self, site: SitePackages) -> None:
         body = "[click.echo('x' * 1000) for _ in range(10_000)]"
         add_command(site, "film", "rate", body)

@@ -525,7 +525,7 @@ def test_equal_names_are_told_apart_by_their_folders() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--sample-size", "5"], "fraction between 0 and 1"),
+        (["--sample-size", "5"], "0<x<1"),
         (["--seed", "-1"], "x>=0"),
         (["--training-cost", "good"], "RUN=USD"),
         (["--inference-cost", "good=-1"], "RUN=USD"),
@@ -543,5 +543,7 @@ def test_the_python_api_says_the_same_as_the_command(files: list[str]) -> None:
     assert len(comparison.aligned.examples) == 120
     with pytest.raises(InputError, match="resamples"):
         sentikit.compare(files, resamples=0)
+    with pytest.raises(InputError, match="fraction between 0 and 1"):
+        sentikit.compare(files, sample_size=5)
     with pytest.raises(InputError, match="seed must be 0 or more"):
         sentikit.compare(files, seed=-1)

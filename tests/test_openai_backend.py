@@ -181,6 +181,11 @@ class TestKeys:
             {"base_url": f"https://user:{KEY}@example.org/v1"},
             {"base_url": f"https://example.org/v1?api_key={KEY}"},
             {"base_url": "https://example.org/v1", "query": {"api_key": KEY}},
+            {"base_url": "https://example.org/v1", "extra_body": {"api_key": KEY}},
+            {
+                "base_url": "https://example.org/v1",
+                "extra_body": {"tools": [{"headers": {"Authorization": f"Bearer {KEY}"}}]},
+            },
         ],
     )
     def test_keys_in_what_a_run_writes_down_are_refused_unseen(
@@ -189,6 +194,16 @@ class TestKeys:
         with pytest.raises(InputError, match="header_variables") as caught:
             openai_backend(settings.pop("base_url"), **settings)
         assert KEY not in caught.value.message
+
+    def test_what_is_only_named_like_a_key_is_sent(self) -> None:
+        body = {
+            "prompt_cache_key": "mine",
+            "max_tokens": 9,
+            "schema": {"token": {"type": "string"}},
+        }
+        backend = openai_backend("https://example.org/v1", extra_body=body)
+        sent = backend.parameters(ask_about(["text"])[0].request)
+        assert body.items() <= sent.items()
 
 
 class TestAddresses:

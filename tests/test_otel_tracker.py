@@ -227,6 +227,10 @@ def show(tracker: str) -> Result:
     ("endpoint", "said"),
     [
         ("localhost", "must be an address such as http://localhost:4318"),
+        (f"me:{KEY}@localhost:4318", "OTEL_EXPORTER_OTLP_HEADERS"),
+        (f"http://me:{KEY}@[localhost", "OTEL_EXPORTER_OTLP_HEADERS"),
+        (f"localhost?key={KEY}", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("http://localhost:four", "must be an address such as http://localhost:4318"),
         (f"http://user:{KEY}@localhost", "OTEL_EXPORTER_OTLP_HEADERS"),
         (f"http://localhost?key={KEY}", "OTEL_EXPORTER_OTLP_HEADERS"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Coroutine
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,7 @@ from sentikit.prompting.backend import RetryableError
 from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger
 from sentikit.prompting.requesting.ordering import OrderedDelivery
 from sentikit.prompting.requesting.pacing import Pacer
-from sentikit.prompting.requesting.retrying import Patience, backoff
+from sentikit.prompting.requesting.retrying import Patience, Tries, backoff
 
 
 class Clock:
@@ -169,7 +170,7 @@ class TestLedger:
             await asyncio.sleep(0)
             assert not second.done()
             ledger.settle(first, 20)
-            assert await second == 60
+            assert (await second).amount == 60
             assert ledger.spent == 25
 
         run(test())
@@ -192,7 +193,16 @@ class TestLedger:
             await asyncio.sleep(0)
             assert not alone.done()
             ledger.settle(first, 30)
-            assert await alone == 30
+            assert (await alone).amount == 30
+
+        run(test())
+
+    def test_goes_on_learning(self) -> None:
+        async def test() -> None:
+            ledger = Ledger(1000)
+            for billed in (150, 180):
+                ledger.settle(await ledger.reserve(100), billed)
+            assert (await ledger.reserve(100)).amount == 180
 
         run(test())
 
@@ -217,15 +227,37 @@ class TestPatience:
     def test_ends_an_outage_but_not_a_wait_the_server_asked_for(self) -> None:
         clock = Clock()
         patience = Patience(60, 600, clock)
-        clock.now += 59
+        patience.heed(RetryableError("busy.", "rate_limit", 300))
+        clock.now += 359
         assert not patience.exhausted
-        clock.now += 300
-        patience.waited(300)
-        assert not patience.exhausted
-        clock.now += 5
+        clock.now += 2
+        assert patience.exhausted
+        patience.answered()
+        clock.now += 61
         assert patience.exhausted
         with pytest.raises(SentikitError, match="asks to wait 601 s"):
-            patience.check_wait(RetryableError("busy.", "rate_limit", 601))
+            patience.heed(RetryableError("busy.", "rate_limit", 601))
+
+    def test_ends_an_outage_in_which_every_row_is_asked_to_wait(self) -> None:
+        clock = Clock()
+        patience, began = Patience(60, 600, clock), clock.now
+        for _ in range(100):
+            for _ in range(20):
+                patience.heed(RetryableError("down.", "server", 1))
+            clock.now += 1
+        assert patience.last_answer == began
+        assert patience.exhausted
+
+
+class TestTries:
+    @pytest.mark.parametrize("reason", ["server", "rate_limit"])
+    def test_give_a_call_up_only_where_others_succeed(self, reason: str) -> None:
+        tries = Tries(random.Random(0))
+        before = time.monotonic()
+        for _ in range(50):
+            tries.fail(RetryableError("down.", reason, 1))
+        assert not tries.hopeless(6, last_answer=before)
+        assert tries.hopeless(6, last_answer=time.monotonic())
 
 
 class TestOrder:

@@ -121,6 +121,28 @@ def test_expired_requests_are_asked_for_live(
     assert "15 requests of the batch have no answer" in said
 
 
+def test_answers_whose_fetching_breaks_off_are_fetched_again(tmp_path: Path) -> None:
+    with serving(batch="torn") as s:
+        asked = batch(s, tmp_path)
+        assert s.server.calls == FIRST + 15
+        assert len(s.server.batches.batches) == 1
+    assert asked.labels == EXPECTED
+    assert asked.outcome is not None
+    assert asked.outcome.tally.calls == len(TEXTS)
+
+
+def test_waiting_for_a_batch_takes_none_of_the_patience(tmp_path: Path) -> None:
+    with serving(batch="expired", faults={str(FIRST): "503"}) as s:
+        asked = ask(
+            openai_backend(s.url),
+            ask_about(TEXTS),
+            tmp_path,
+            options=RequestOptions(patience=0.9, in_flight=1),
+            batch_folder=tmp_path / "batches",
+        )
+    assert asked.labels == EXPECTED
+
+
 def test_a_failed_batch_ends_the_run_and_says_why(tmp_path: Path) -> None:
     with serving(batch="failed") as s:
         with pytest.raises(SentikitError, match=r"batch_0 failed: too many tokens\."):

@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
 
-from sentikit import InputError, SentikitError
+from sentikit import (
+    Answer,
+    BackendSession,
+    ChatRequest,
+    FatalError,
+    InputError,
+    LLMBackend,
+    RetryableError,
+    SentikitError,
+    Usage,
+)
 from sentikit.prompting.parsing import parse_label
 from sentikit.prompting.prices import Prices
 from sentikit.prompting.requesting.failures import FailureLimit
@@ -220,6 +230,24 @@ class TestFaults:
             assert s.server.calls == before + len(TEXTS) - 5
         assert asked.labels == EXPECTED
 
+    @pytest.mark.parametrize("fault", ["503:down", "429:0.3"])
+    def test_an_outage_that_asks_to_wait_ends_the_run_too(self, fault: str, tmp_path: Path) -> None:
+        kept, options = Asked(), fast(patience=2, tries=2, in_flight=20)
+        with serving() as s:
+            ask(openai_backend(s.url), ask_about(["warm up"]), tmp_path)
+            down = {"fault_words": {"text": fault}, "retry_after": "0.3"}
+            s.server.behaviour = type(s.server.behaviour)(**down)
+            with pytest.raises(SentikitError, match=r"answered nothing for .* --resume"):
+                ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=options, into=kept)
+        assert not kept.rows
+
+    def test_a_wait_longer_than_the_patience_is_waited_for(self, tmp_path: Path) -> None:
+        faults = {str(FIRST): "503", str(FIRST + 1): "503"}
+        with serving(faults=faults, retry_after="2") as s:
+            options = fast(patience=1)
+            asked = ask(openai_backend(s.url), ask_about(TEXTS[:1]), tmp_path, options=options)
+        assert asked.labels == EXPECTED[:1]
+
     def test_a_server_that_goes_away_near_the_end_leaves_a_run_to_go_on_with(
         self, tmp_path: Path
     ) -> None:
@@ -296,6 +324,55 @@ class TestFaults:
             assert s.server.calls == FIRST + len(TEXTS)
         assert asked.labels == EXPECTED
         assert not any(row.saved for row in asked.rows)
+
+
+class Opening(LLMBackend):
+    """Makes two calls of its own as it opens, and settles only the second."""
+
+    model = "own"
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__(self.Settings())
+        self._failures = [failure]
+
+    async def open(self, session: BackendSession) -> None:
+        await session.reserve(Usage(prompt=100))
+        if self._failures:
+            raise self._failures.pop()
+        await session.reserve(Usage(prompt=100))
+        session.settle(Usage(prompt=10))
+
+    def canonical(self, request: ChatRequest) -> dict[str, str]:
+        return {"text": request.text}
+
+    async def ask(self, request: ChatRequest) -> Answer:
+        return Answer("positive", usage=Usage(prompt=1))
+
+
+@pytest.mark.parametrize(
+    ("failure", "spent"),
+    [
+        # Where it opens at the second try: a call that was never settled, another, and a row's.
+        (RetryableError("Busy.", "server", 0.01), 100 + 10 + 1),
+        (RetryableError("Lost.", "network", 0.01), 100 + 100 + 10 + 1),
+        (FatalError("No such model."), 0),
+        (RuntimeError("A bug."), 100),
+    ],
+)
+def test_an_opening_that_settles_nothing_holds_nobody_up(
+    failure: Exception, spent: int, tmp_path: Path
+) -> None:
+    with contextlib.suppress(SentikitError, RuntimeError):
+        asked = ask(
+            Opening(failure),
+            ask_about(TEXTS[:1]),
+            tmp_path,
+            options=fast(prices=PRICES),
+            max_cost=1.0,
+        )
+        assert asked.labels == ["positive"]
+    with AnswerJournal(tmp_path / "answers.sqlite") as journal:
+        assert journal.spent("this run") == spent * 10**6
 
 
 class TestMoney:
@@ -409,3 +486,21 @@ class TestMoney:
                     max_cost=0.0015,
                 )
             assert sum(s.server.billed.values()) / 1e6 <= 0.0015
+
+    def test_an_answer_that_cannot_be_kept_counts_as_spent(self, tmp_path: Path) -> None:
+        path, full = tmp_path / "answers.sqlite", "SELECT RAISE(ABORT, 'the disk is full')"
+        with AnswerJournal(path), sqlite3.connect(path) as connection:
+            connection.execute(
+                f"CREATE TRIGGER t BEFORE INSERT ON answers WHEN NEW.row >= 0 BEGIN {full}; END"
+            )
+        connection.close()
+        with serving() as s, pytest.raises(SentikitError, match="the disk is full"):
+            ask(
+                openai_backend(s.url),
+                ask_about(TEXTS[:1]),
+                tmp_path,
+                options=fast(prices=PRICES),
+                max_cost=1.0,
+            )
+        with AnswerJournal(path) as journal:
+            assert journal.spent("this run") >= sum(s.server.billed.values()) * 10**6

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit import (
+    FiniteRange,
     InputError,
     joined_processes,
     launch_processes,
@@ -49,7 +50,7 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
 @click.option("--estimate", is_flag=True, help="Count tokens and dollars offline; do nothing.")
 @click.option(
     "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="USD",
     help="Refuse to start where the estimate is above.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -10,7 +11,9 @@ from pydantic import AfterValidator, Field
 
 from sentikit import InputError, PartSettings
 
-_SECRET_WORDS = ("key", "token", "secret", "password", "signature")
+_SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization")
+#: Named like a secret, and none: it groups requests for the provider's prompt cache.
+_HARMLESS = "prompt_cache_key"
 _VARIABLE = "OPENAI_BASE_URL"
 _NO_ADDRESS = "must be an address such as http://localhost:8000/v1"
 OPENAI_URL = "https://api.openai.com/v1"
@@ -38,6 +41,20 @@ def _parsed(url: str) -> SplitResult | None:
 
 def _may_hold_a_key(url: str) -> bool:
     return "@" in url or "?" in url
+
+
+def _held_keys(values: Any, place: str) -> Iterator[str]:
+    """Yield the places in nested values where a text is named as secrets are."""
+    if isinstance(values, list):
+        for number, value in enumerate(values):
+            yield from _held_keys(value, f"{place}.{number}")
+    if not isinstance(values, Mapping):
+        return
+    for name, value in values.items():
+        secret = str(name).lower().endswith(_SECRET_WORDS) and name != _HARMLESS
+        if secret and isinstance(value, str):
+            yield f"{place}.{name}"
+        yield from _held_keys(value, f"{place}.{name}")
 
 
 class ServerSettings(PartSettings):
@@ -102,11 +119,15 @@ class ServerSettings(PartSettings):
                 f"run, so give keys by {section}.key_variable or {section}.header_variables, and "
                 f"other parameters by {section}.query."
             )
-        held = [name for name in self.query if name.lower().endswith(_SECRET_WORDS)]
-        if held:
+        self._refuse_keys("query", self.query)
+
+    def _refuse_keys(self, name: str, values: Mapping[str, Any]) -> None:
+        """Refuse the setting `name` where one of its values seems to be a key."""
+        held = next(_held_keys(values, f"{self.section}.{name}"), None)
+        if held is not None:
             raise InputError(
-                f"{section}.query.{held[0]} seems to hold a key, and recipes are written into the "
-                f"run. Give it by {section}.header_variables."
+                f"{held} seems to hold a key, and recipes are written into the run. Give it by "
+                f"{self.section}.header_variables."
             )
 
 
@@ -126,3 +147,12 @@ class OpenAISettings(ServerSettings):
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="more keys of every request, as this server wants them"
     )
+
+    def refuse_secrets(self) -> None:
+        """Keep keys out of what a run writes down, and out of this message.
+
+        Raises:
+            InputError: the address, a query parameter or `extra_body` seems to hold one.
+        """
+        super().refuse_secrets()
+        self._refuse_keys("extra_body", self.extra_body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -20,10 +20,24 @@ _PATH = "/v1/traces"
 def _address(url: str | None) -> str | None:
     if url is None:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    # What may hold a password or a key is refused later, by a message that does not show it.
+    if _parsed(url) is None and not _may_hold_a_key(url):
         raise ValueError("must be an address such as http://localhost:4318")
     return url.rstrip("/").removesuffix(_PATH)
+
+
+def _parsed(url: str) -> SplitResult | None:
+    """Part an address, or return None where it is none."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is no number up to 65535, or a bracket is open
+        return None
+    return parts if usable else None
+
+
+def _may_hold_a_key(url: str) -> bool:
+    return "@" in url or "?" in url
 
 
 class OtelTracker(Tracker):
@@ -86,8 +100,7 @@ class OtelTracker(Tracker):
 
 def _refuse_secrets(endpoint: str | None) -> None:
     """Keep keys out of what a run writes down, and out of this message."""
-    parts = urlsplit(endpoint or "")
-    if parts.username or parts.password or parts.query:
+    if endpoint is not None and _may_hold_a_key(endpoint):
         raise InputError(
             "the tracker otel's endpoint holds a user, a password or a query. It is written into "
             "the run, so give keys by OTEL_EXPORTER_OTLP_HEADERS."

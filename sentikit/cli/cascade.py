@@ -11,6 +11,7 @@ import click
 from sentikit.amounts import usd_text
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, RUNS, SETTINGS, check_plots, write_charts
 from sentikit.errors import InputError
+from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.teams.judged import JudgedCascade
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @SETTINGS
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     metavar="T",
     help="The encoder answers from this top probability on.",
 )
@@ -51,13 +52,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--target",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="X",
     help="calls: largest share of texts sent to the LLM; cost: USD for 1,000 texts.",
 )
 @click.option(
     "--llm-cost",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="USD",
     help="What the LLM takes for 1,000 texts, where its run does not say.",
 )
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 @PLOTS_FOLDER
 @click.option(
     "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="USD",
     help="With --recipe: never spend more on the LLM.",
 )

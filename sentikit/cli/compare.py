@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
+from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.comparing.comparison import Progress
@@ -29,7 +30,7 @@ _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing
 @click.option("--intersect", is_flag=True, help="Compare the texts that all runs share.")
 @click.option(
     "--sample-size",
-    type=float,
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="DELTA",
     help="Say how many test texts show this difference, as 0.01 for one point.",
 )
@@ -49,14 +50,14 @@ _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     help="Of the intervals.",
 )
 @click.option(
     "--gpu-rate",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="USD",
     help="What an hour of each device costs; prices measured training.",
 )

@@ -12,6 +12,7 @@ import click
 
 from sentikit.amounts import usd_text
 from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
+from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.prompting.parts import PromptParts
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--estimate", is_flag=True, help="Count tokens and dollars offline; ask nothing.")
 @click.option(
     "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="USD",
     help="Never spend more: each call's worst is set aside before it is made.",
 )

@@ -10,6 +10,7 @@ import click
 
 from sentikit.cli.options import RUNS, SETTINGS
 from sentikit.errors import InputError
+from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.runs.folder import RunFolder
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="USD",
     help="With --recipe: never spend more on all LLMs together that are asked now.",
 )

@@ -154,6 +154,9 @@ class BackendSession(Protocol):
     async def reserve(self, most: Usage) -> None:
         """Set money aside for a call of the backend's own; follow it with `settle`.
 
+        What is never settled is given back where the backend raises that the call was refused, and
+        else counts as spent.
+
         Raises:
             SentikitError: the user's budget has no room for it.
         """
@@ -307,4 +310,8 @@ class BatchBackend(LLMBackend):
     def batch_answers(
         self, batch: str, labels: tuple[str, ...]
     ) -> AsyncIterator[tuple[str, Answer | str]]:
-        """Yield each request's name and its answer, or why it has none."""
+        """Yield each request's name and its answer, or why it has none.
+
+        Raises:
+            BackendError: as `ask`; a `RetryableError` makes all be asked for again after a while.
+        """

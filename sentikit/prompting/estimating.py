@@ -33,6 +33,7 @@ class Estimate:
         model: the model's name.
         requests: how many calls would be made.
         cached: how many more are in the cache already.
+        repeated: how many more ask what another of these calls asks; it is asked once.
         prompt_tokens: of all requests.
         completion_tokens: expected, of all answers.
         exact: whether the model's own tokenizer counted.
@@ -47,6 +48,7 @@ class Estimate:
     model: str
     requests: int
     cached: int
+    repeated: int
     prompt_tokens: int
     completion_tokens: int
     exact: bool
@@ -64,9 +66,10 @@ class Estimate:
     def to_text(self) -> str:
         """Return the lines that people read."""
         about = "" if self.exact else "about "
+        again = f", {self.repeated:,} repeated" if self.repeated else ""
         lines = [
             f"Model              {self.model}",
-            f"Requests           {self.requests:,}, and {self.cached:,} in the cache",
+            f"Requests           {self.requests:,}, and {self.cached:,} in the cache{again}",
             f"Prompt tokens      {about}{self.prompt_tokens:,}",
             f"Completion tokens  about {self.completion_tokens:,}",
             f"Longest prompt     {about}{self.longest_prompt:,} tokens (example {self.longest_id})",
@@ -115,6 +118,7 @@ class _Count:
 
     requests: int = 0
     cached: int = 0
+    repeated: int = 0
     usage: Usage = field(default_factory=Usage)
     most: Money = field(default_factory=Money)
     longest: tuple[int, str] = (0, "")
@@ -148,6 +152,7 @@ def estimate(
         model=backend.model,
         requests=counted.requests,
         cached=counted.cached,
+        repeated=counted.repeated,
         prompt_tokens=counted.usage.prompt,
         completion_tokens=counted.usage.completion,
         exact=counter.exact,
@@ -174,7 +179,10 @@ def _count(
             request = question.request
             sent = backend.canonical(request)
             key = request_key(sent)
-            if key in seen or key in known:
+            if key in seen:
+                counted.repeated += 1
+                continue
+            if key in known:
                 counted.cached += 1
                 continue
             seen.add(key)

@@ -255,12 +255,14 @@ class _Asked:
 def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the settings that differ and matter: not those that only say how calls are made."""
     before, after = _flat(begun), _flat(now)
-    free = [f"llm.{name}" for name in RequestOptions.model_fields if name != "repair"]
-    ignored = ("description", "trackers", *free)
+    free = {f"llm.{name}" for name in RequestOptions.model_fields if name != "repair"}
+    free |= {"description", "trackers"}
     return sorted(
         key
         for key in before.keys() | after.keys()
-        if before.get(key) != after.get(key) and not key.startswith(ignored)
+        if before.get(key) != after.get(key)
+        and key not in free
+        and not key.startswith(("llm.prices.", "trackers."))
     )
 
 

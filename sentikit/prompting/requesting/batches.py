@@ -185,10 +185,23 @@ class BatchRound:
             pause = min(_LONGEST_WAIT, pause * 1.5)
 
     async def _fetch(self, part: BatchPart) -> None:
-        """Put a batch's answers into the journal."""
+        """Put a batch's answers into the journal, and forget what it was reserved for."""
         assert part.batch is not None
+        batch = part.batch
+        # From the first answer, where it breaks off: what was kept before is kept once.
+        self._remember_refused(await self._again(lambda: self._collect(batch)))
+        self._journal.keep_batches(self._run, [replace(part, state=_FETCHED)])
+        # What it was reserved for gives way to what it really cost.
+        self._caller.ledger.spent = self._journal.spent(self._run)
+        with disk_errors(self._folder):
+            _path(self._folder, part.part).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
+
+    async def _collect(self, batch: str) -> list[str]:
+        """Keep a batch's answers, and return the names of the requests that have none."""
         refused: list[str] = []
-        async for name, answer in self._backend.batch_answers(part.batch, self._labels):
+        async for name, answer in self._backend.batch_answers(batch, self._labels):
             row, key = _parse_name(name)
             if isinstance(answer, Answer):
                 cost = None
@@ -197,14 +210,7 @@ class BatchRound:
                 self._journal.keep(key, Record(self._run, row, cost, answer))
             else:
                 refused.append(name)
-        self._remember_refused(refused)
-        self._journal.keep_batches(self._run, [replace(part, state=_FETCHED)])
-        # What it was reserved for gives way to what it really cost.
-        self._caller.ledger.spent = self._journal.spent(self._run)
-        with disk_errors(self._folder):
-            _path(self._folder, part.part).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                self._folder.rmdir()
+        return refused
 
     @property
     def _refusals(self) -> str:

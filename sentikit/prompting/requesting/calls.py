@@ -21,7 +21,7 @@ from sentikit.prompting.backend import (
 from sentikit.prompting.counting import TokenCounter
 from sentikit.prompting.prices import Prices, usd
 from sentikit.prompting.requesting.journal import AnswerJournal, Record, request_key
-from sentikit.prompting.requesting.ledger import Ledger
+from sentikit.prompting.requesting.ledger import Ledger, Reservation
 from sentikit.prompting.requesting.pacing import Pacer
 from sentikit.prompting.requesting.retrying import Patience, Tries
 from sentikit.prompting.requesting.tally import Tally
@@ -29,8 +29,6 @@ from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
 _HOPELESS = 20
-#: Tries of a call that is refused for its rate, each after the wait the server asked for.
-_MOST_REFUSALS = 50
 #: Rows without an answer at a run's end which are taken for rows that fail, not for an outage.
 _LAST_FEW = 3
 
@@ -136,6 +134,22 @@ class Caller:
             del self._asking[key]
             done.set_result(None)
 
+    def unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
+        """Give a failed call's reservation back, unless the provider may have billed its answer.
+
+        Args:
+            key: what the journal has it under.
+            reserved: the reservation.
+            error: why there is no answer.
+        """
+        refused = isinstance(error, RejectedError | FatalError) or (
+            isinstance(error, RetryableError) and error.reason != "network"
+        )
+        if refused:
+            self._release(key, reserved)
+        elif not isinstance(error, SentikitError) or isinstance(error, RetryableError):
+            self.ledger.lose(reserved)
+
     def _found(self, key: bytes, row: int) -> Answered | None:
         record = self.journal.find(key)
         if record is None:
@@ -152,22 +166,18 @@ class Caller:
                 self._check_hope(error)
                 self.tally.retries += 1
                 tries.fail(error)
-                # During an outage all rows fail; only where others succeed is this row to blame.
-                alone = self.patience.last_answer > tries.first_failure
-                if tries.refusals >= _MOST_REFUSALS or (tries.failures >= self.tries and alone):
+                if tries.hopeless(self.tries, self.patience.last_answer):
                     number = tries.number - 1
                     raise FailedCallError(f"{error.message} ({number} tries)") from error
                 await asyncio.sleep(tries.wait(error))
 
     def _check_hope(self, error: RetryableError) -> None:
         """End the run in an outage; the last rows of one that was answered fail by themselves."""
-        self.patience.check_wait(error)
+        self.patience.heed(error)
         if self.patience.exhausted:
             if self._row_is_to_blame(error):
                 raise FailedCallError(error.message) from error
             raise self.patience.outage(error)
-        if error.retry_after is not None:
-            self.patience.waited(error.retry_after)
         if self.stopping:
             raise StoppedError
 
@@ -185,20 +195,20 @@ class Caller:
         try:
             answer = await self._within_time(request)
         except BaseException as error:
-            self._unsettle(key, reserved, error)
+            self.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__
             self._tell(request, moment, attempt=tries.number, reason=reason, error=said)
             self._blame(error, episode)
             raise
         finally:
             self.pacer.release()
-        cost = self._settle(key, reserved, answer)
-        self.journal.keep(key, Record(self.run, row, cost, answer))
+        cost = self._settle(reserved, answer)
+        self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
         self._learn(answer)
         self._tell(request, moment, attempt=tries.number, answer=answer, cost=_dollars(cost))
         return Answered(answer, cost, own=True)
 
-    async def _slot(self, key: bytes, reserved: int) -> int:
+    async def _slot(self, key: bytes, reserved: Reservation) -> int:
         try:
             episode = await self.pacer.acquire()
         except BaseException:
@@ -224,13 +234,13 @@ class Caller:
         finally:
             self.calling.discard(task)
 
-    async def _reserve(self, key: bytes, request: ChatRequest) -> int:
+    async def _reserve(self, key: bytes, request: ChatRequest) -> Reservation:
         if self.ledger.ceiling is None:
-            return 0
+            return Reservation()
         worst = self.worst_cost(request)
         assert worst is not None
         reserved = await self.ledger.reserve(worst)
-        self.journal.reserve(key, self.run, reserved)
+        self.journal.reserve(key, self.run, reserved.amount)
         return reserved
 
     def worst_cost(self, request: ChatRequest, tier: str | None = None) -> int | None:
@@ -247,32 +257,20 @@ class Caller:
         asked = tier or self.backend.service_tier
         return self.prices.worst(count.most, request.max_tokens, asked)
 
-    def _settle(self, key: bytes, reserved: int, answer: Answer) -> int | None:
+    def _settle(self, reserved: Reservation, answer: Answer) -> int | None:
         cost = None
         if self.prices is not None:
             cost = self.prices.cost(answer.usage, answer.service_tier)
         if cost is None and self.ledger.ceiling is not None:
             # Where the tier that served has no price, the worst of the tier asked for stands.
-            cost = reserved
+            cost = reserved.amount
         self.ledger.settle(reserved, cost or 0)
-        if self.ledger.ceiling is not None:
-            self.journal.release(key, reserved)
         return cost
 
-    def _unsettle(self, key: bytes, reserved: int, error: BaseException) -> None:
-        """Give the reservation back, unless the provider may have billed the lost answer."""
-        refused = isinstance(error, RejectedError | FatalError) or (
-            isinstance(error, RetryableError) and error.reason != "network"
-        )
-        if refused:
-            self._release(key, reserved)
-        elif not isinstance(error, SentikitError) or isinstance(error, RetryableError):
-            self.ledger.lose(reserved)
-
-    def _release(self, key: bytes, reserved: int) -> None:
+    def _release(self, key: bytes, reserved: Reservation) -> None:
         if self.ledger.ceiling is not None:
             self.ledger.release(reserved)
-            self.journal.release(key, reserved)
+            self.journal.release(key, self.run, reserved.amount)
 
     def _learn(self, answer: Answer) -> None:
         self.patience.answered()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +17,34 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.files import disk_errors
 from sentikit.prompting.backend import Answer, Usage
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
+_VERSION = 2
+_RESERVATIONS = """
+CREATE TABLE reservations (
+    key BLOB NOT NULL, run TEXT NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (key, run)
+) WITHOUT ROWID"""
+_SCHEMA = (
+    """CREATE TABLE answers (
     key BLOB PRIMARY KEY, run TEXT NOT NULL, row INTEGER NOT NULL, cost INTEGER, answer TEXT
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS answers_of_run ON answers (run, row);
-CREATE TABLE IF NOT EXISTS reservations (
-    key BLOB PRIMARY KEY, run TEXT NOT NULL, cost INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS batches (
+) WITHOUT ROWID""",
+    "CREATE INDEX answers_of_run ON answers (run, row)",
+    _RESERVATIONS,
+    "CREATE TABLE memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE batches (
     run TEXT NOT NULL, part INTEGER NOT NULL, tag TEXT NOT NULL, batch TEXT, state TEXT NOT NULL,
     requests INTEGER NOT NULL, cost INTEGER, PRIMARY KEY (run, part)
-) WITHOUT ROWID;
-"""
+) WITHOUT ROWID""",
+    f"PRAGMA user_version = {_VERSION}",
+)
+#: From version 1, in which a key had one reservation, whichever run made it.
+_FROM_VERSION_1 = (
+    "ALTER TABLE reservations RENAME TO reservations_1",
+    _RESERVATIONS,
+    "INSERT INTO reservations SELECT key, run, cost FROM reservations_1",
+    "DROP TABLE reservations_1",
+    f"PRAGMA user_version = {_VERSION}",
+)
+#: Seconds to wait for other processes.
+_WAIT = 60.0
 # The row number of what a run paid before its first row.
 _OPENING_ROW = -1
 
@@ -79,6 +93,11 @@ def request_key(canonical: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(text.encode("ascii")).digest()
 
 
+def opening_key(run: str) -> bytes:
+    """Return what stands for all calls a run makes before its first row."""
+    return f"opening:{run}".encode()
+
+
 class AnswerJournal:
     """The file; use as a context manager.
 
@@ -99,14 +118,13 @@ class AnswerJournal:
             if self.path.is_dir():
                 raise IsADirectoryError(str(self.path))
         with self._errors():
-            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
             with contextlib.ExitStack() as on_failure:
                 on_failure.callback(self._connection.close)
-                self._check_version()
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._make_tables()
+                self._log_ahead()
                 # NORMAL survives a kill at any moment; a power cut may cost the last few answers.
                 self._connection.execute("PRAGMA synchronous = NORMAL")
-                self._connection.executescript(_SCHEMA)
                 on_failure.pop_all()
         return self
 
@@ -129,11 +147,23 @@ class AnswerJournal:
         run, row, cost, answer = found
         return Record(run, row, cost, _read_answer(answer))
 
-    def keep(self, key: bytes, record: Record) -> None:
-        """Commit an answer; whoever comes second with the same key changes nothing."""
+    def keep(self, key: bytes, record: Record, reserved: int = 0) -> None:
+        """Commit an answer; the first with a key stays.
+
+        Args:
+            key: of the request.
+            record: the answer.
+            reserved: picodollars set aside for the call, which the answer's cost replaces in the
+                same transaction, so that a process killed at any moment forgets no money.
+        """
         values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
-        with self._errors():
-            self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", values)
+        with self._transaction():
+            kept = self._connection.execute(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", values
+            ).rowcount
+            # Where another run's answer was first, this one's bill stays in the reservations.
+            billed = record.cost or 0 if reserved and not kept else 0
+            self._let_go(key, record.run, reserved - billed)
 
     def spent(self, run: str) -> int:
         """Return the picodollars a run has paid; calls and batches in flight at their worst."""
@@ -144,15 +174,16 @@ class AnswerJournal:
         with self._errors():
             return int(self._connection.execute(query, {"run": run}).fetchone()[0])
 
-    def add_opening(self, run: str, cost: int | None) -> None:
-        """Book a call a run made before its first row."""
-        key = f"opening:{run}".encode()
-        with self._errors():
+    def add_opening(self, run: str, cost: int | None, reserved: int = 0) -> None:
+        """Book a call a run made before its first row, in place of what was reserved for it."""
+        key = opening_key(run)
+        with self._transaction():
             self._connection.execute(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, '') "
                 "ON CONFLICT (key) DO UPDATE SET cost = cost + excluded.cost",
                 (key, run, _OPENING_ROW, cost),
             )
+            self._let_go(key, run, reserved)
 
     def opening_cost(self, run: str) -> int | None:
         """Return what a run paid before its first row."""
@@ -166,17 +197,14 @@ class AnswerJournal:
         with self._errors():
             self._connection.execute(
                 "INSERT INTO reservations VALUES (?, ?, ?) "
-                "ON CONFLICT (key) DO UPDATE SET cost = cost + excluded.cost",
+                "ON CONFLICT (key, run) DO UPDATE SET cost = cost + excluded.cost",
                 (key, run, cost),
             )
 
-    def release(self, key: bytes, cost: int) -> None:
-        """Forget a reservation: the call is settled or was never billed."""
-        with self._errors():
-            self._connection.execute(
-                "UPDATE reservations SET cost = cost - ? WHERE key = ?", (cost, key)
-            )
-            self._connection.execute("DELETE FROM reservations WHERE key = ? AND cost <= 0", (key,))
+    def release(self, key: bytes, run: str, cost: int) -> None:
+        """Forget a reservation: the call was never billed."""
+        with self._transaction():
+            self._let_go(key, run, cost)
 
     def recall(self, key: str) -> Any:
         """Return what was remembered under `key`, or None."""
@@ -203,22 +231,59 @@ class AnswerJournal:
     def keep_batches(self, run: str, parts: Sequence[BatchPart]) -> None:
         """Commit parts, all of them or none."""
         rows = [(run, p.part, p.tag, p.batch, p.state, p.requests, p.cost) for p in parts]
-        with self._errors(), self._connection:
-            self._connection.execute("BEGIN")
+        with self._transaction():
             self._connection.executemany(
                 "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", rows
             )
 
-    def _check_version(self) -> None:
+    def _let_go(self, key: bytes, run: str, cost: int) -> None:
+        """Take `cost` off a reservation; what lost tries of the same call left there stays."""
+        self._connection.execute(
+            "UPDATE reservations SET cost = cost - ? WHERE key = ? AND run = ?", (cost, key, run)
+        )
+        self._connection.execute(
+            "DELETE FROM reservations WHERE key = ? AND run = ? AND cost <= 0", (key, run)
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit all of a block or none of it."""
+        with self._errors(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+
+    def _make_tables(self) -> None:
+        """Check the version, make a new file's tables and bring an older one's up to date."""
+        with self._transaction():
+            for step in self._steps():
+                self._connection.execute(step)
+
+    def _steps(self) -> tuple[str, ...]:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if version == 0 and tables == 0:
-            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
-        elif version != _VERSION:
-            raise InputError(
-                f"{self.path} is not a file of answers this version of sentikit can read. Name "
-                "another with --set llm.cache=FILE."
-            )
+        if version == _VERSION:
+            return ()
+        if version in (0, 1) and not tables:
+            return _SCHEMA
+        if version == 1:
+            return _FROM_VERSION_1
+        raise InputError(
+            f"{self.path} is not a file of answers this version of sentikit can read. Name "
+            "another with --set llm.cache=FILE."
+        )
+
+    def _log_ahead(self) -> None:
+        """Switch to WAL; SQLite itself waits for nobody here."""
+        deadline = time.monotonic() + _WAIT
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

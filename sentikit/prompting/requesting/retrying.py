@@ -10,6 +10,8 @@ from sentikit.errors import SentikitError
 from sentikit.prompting.backend import RetryableError
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+#: Tries of a call that is refused for its rate, each after the wait the server asked for.
+_MOST_REFUSALS = 50
 
 
 def backoff(failures: int, source: random.Random) -> float:
@@ -31,7 +33,7 @@ class Tries:
         self._last_wait = 0.0
         self.failures = 0
         self.refusals = 0
-        self.first_failure = float("inf")
+        self._first_failure = self._first_refusal = float("inf")
 
     @property
     def number(self) -> int:
@@ -48,9 +50,23 @@ class Tries:
         self._failed_at = time.monotonic()
         if error.reason == "rate_limit":
             self.refusals += 1
+            self._first_refusal = min(self._first_refusal, self._failed_at)
         else:
             self.failures += 1
-            self.first_failure = min(self.first_failure, self._failed_at)
+            self._first_failure = min(self._first_failure, self._failed_at)
+
+    def hopeless(self, most: int, last_answer: float) -> bool:
+        """Return whether this call is given up.
+
+        During an outage all rows fail; only where others succeed is this one to blame.
+
+        Args:
+            most: tries of a call the server fails at.
+            last_answer: when the server last answered any call, on the monotonic clock.
+        """
+        failed = self.failures >= most and last_answer > self._first_failure
+        refused = self.refusals >= _MOST_REFUSALS and last_answer > self._first_refusal
+        return failed or refused
 
     def wait(self, error: RetryableError) -> float:
         """Return the seconds until the next try: what the server asks for, or a back-off."""
@@ -63,10 +79,17 @@ class Tries:
 class Patience:
     """Knows when the server last answered anything, so that an outage stops the run.
 
+    The longest wait that the server asked for since its last answer is waited for in addition. It
+    counts once: a server that is down and asks every row, again and again, to wait a little would
+    otherwise be waited for without end.
+
     Args:
         seconds: without any answer, after which an error is raised.
         longest_wait: seconds a server may ask to wait.
         clock: seconds, monotonic.
+
+    Attributes:
+        last_answer: when that was; before the first answer, when this object was made.
     """
 
     def __init__(
@@ -74,31 +97,31 @@ class Patience:
     ) -> None:
         self._seconds, self._longest_wait, self._clock = seconds, longest_wait, clock
         self.last_answer = clock()
+        self._asked_for = 0.0
 
     def answered(self) -> None:
         """Note that the server works."""
         self.last_answer = self._clock()
+        self._asked_for = 0.0
 
-    def waited(self, seconds: float) -> None:
-        """Note that nothing was asked for some time because the server wanted that."""
-        self.last_answer = max(self.last_answer, min(self._clock(), self.last_answer + seconds))
-
-    def check_wait(self, error: RetryableError) -> None:
-        """Stop the run where the server asks to wait for too long.
+    def heed(self, error: RetryableError) -> None:
+        """Note a wait that the server asks for, and stop the run where it is too long.
 
         Raises:
-            SentikitError: it does.
+            SentikitError: it is.
         """
-        if error.retry_after is not None and error.retry_after > self._longest_wait:
+        asked = error.retry_after or 0.0
+        if asked > self._longest_wait:
             raise SentikitError(
-                f"The server asks to wait {error.retry_after:,.0f} s ({error.message}). Nothing "
+                f"The server asks to wait {asked:,.0f} s ({error.message}). Nothing "
                 "is lost; go on later with --resume, or allow the wait: --set llm.longest_wait=…"
             )
+        self._asked_for = max(self._asked_for, asked)
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing was answered for too long."""
-        return self._clock() - self.last_answer > self._seconds
+        return self._clock() - self.last_answer > self._seconds + self._asked_for
 
     def outage(self, error: RetryableError) -> SentikitError:
         """Build the error that ends the run."""

@@ -26,8 +26,8 @@ from sentikit.prompting.prices import (
 )
 from sentikit.prompting.requesting.calls import Caller
 from sentikit.prompting.requesting.failures import FailureLimit
-from sentikit.prompting.requesting.journal import AnswerJournal
-from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger
+from sentikit.prompting.requesting.journal import AnswerJournal, opening_key
+from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger, Reservation
 from sentikit.prompting.requesting.loop import RequestLoop
 from sentikit.prompting.requesting.pacing import MOST, START, Pacer
 from sentikit.prompting.requesting.questions import AnsweredQuestion, LabelReader, Question, Row
@@ -87,16 +87,32 @@ class _Session:
 
     def __init__(self, caller: Caller, reporter: RequestReporter) -> None:
         self._caller = caller
-        self._reserved = 0
+        self._reserved = Reservation()
         self.say = reporter.say
         self.recall = caller.journal.recall
         self.remember = caller.journal.remember
 
+    async def lend_to(self, get_ready: Callable[[BackendSession], Awaitable[None]]) -> None:
+        """Call `check` or `open`, and let go of what it set aside and did not settle."""
+        try:
+            await get_ready(self)
+        except BaseException as error:
+            self._caller.unsettle(opening_key(self._caller.run), self._reserved, error)
+            self._reserved = Reservation()
+            raise
+        self._lose()
+
     async def reserve(self, most: Usage) -> None:
+        self._lose()
         caller = self._caller
-        if caller.prices is not None:
-            worst = caller.prices.worst(most.prompt, most.completion, caller.backend.service_tier)
-            self._reserved = await caller.ledger.reserve(worst or 0)
+        if caller.ledger.ceiling is None:
+            return
+        # A ceiling is refused for a model, or in a tier, without a price.
+        assert caller.prices is not None
+        worst = caller.prices.worst(most.prompt, most.completion, caller.backend.service_tier)
+        assert worst is not None
+        self._reserved = await caller.ledger.reserve(worst)
+        caller.journal.reserve(opening_key(caller.run), caller.run, self._reserved.amount)
 
     def settle(self, used: Usage) -> None:
         caller = self._caller
@@ -105,8 +121,13 @@ class _Session:
             cost = caller.prices.cost(used, caller.backend.service_tier)
         caller.ledger.release(self._reserved)
         caller.ledger.spent += cost or 0
-        self._reserved = 0
-        caller.journal.add_opening(caller.run, cost)
+        caller.journal.add_opening(caller.run, cost, self._reserved.amount)
+        self._reserved = Reservation()
+
+    def _lose(self) -> None:
+        """Count a call that was never settled at its worst: it may have been billed."""
+        self._caller.ledger.lose(self._reserved)
+        self._reserved = Reservation()
 
 
 def answer_questions(
@@ -187,6 +208,8 @@ async def _answer(
                 stop_requested=job.stop_requested,
                 tick=lambda: reporter.update(tally, caller.pacer.in_flight),
             )
+            # Opening may take minutes, and a batch a day: silence begins now.
+            caller.patience.answered()
             await loop.run(questions)
         except BudgetSpentError as error:
             raise _explain(error, tally) from error
@@ -263,7 +286,7 @@ async def _patiently(
 
     for failures in range(1, _OPENING_TRIES + 1):
         try:
-            await get_ready(session)
+            await session.lend_to(get_ready)
             return
         except RetryableError as error:
             if failures == _OPENING_TRIES:
