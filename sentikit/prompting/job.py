@@ -28,6 +28,7 @@ from sentikit.prompting.requesting.settings import RequestOptions
 from sentikit.prompting.results import FinishedPrompting, ResultWriter, begin_run
 from sentikit.prompting.split import Split, split_to_label
 from sentikit.prompting.tracked import TrackedPrompting
+from sentikit.recipe.changes import differing_keys
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
@@ -254,27 +255,10 @@ class _Asked:
 
 def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the settings that differ and matter: not those that only say how calls are made."""
-    before, after = _flat(begun), _flat(now)
     free = {f"llm.{name}" for name in RequestOptions.model_fields if name != "repair"}
     free |= {"description", "trackers"}
-    return sorted(
+    return [
         key
-        for key in before.keys() | after.keys()
-        if before.get(key) != after.get(key)
-        and key not in free
-        and not key.startswith(("llm.prices.", "trackers."))
-    )
-
-
-def differing_keys(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the dotted keys in which two recipes differ, sorted."""
-    before, after = _flat(begun), _flat(now)
-    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        path = f"{prefix}{key}"
-        flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
-    return flat
+        for key in differing_keys(begun, now)
+        if key not in free and not key.startswith(("llm.prices.", "trackers."))
+    ]

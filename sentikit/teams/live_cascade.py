@@ -15,7 +15,6 @@ from sentikit.errors import InputError
 from sentikit.prompting.findings import find_out
 from sentikit.prompting.job import (
     PromptOptions,
-    differing_keys,
     other_settings,
     prompt,
     refuse_changed,
@@ -27,6 +26,7 @@ from sentikit.prompting.results import spent_usd
 from sentikit.prompting.section import StrategyOptions
 from sentikit.prompting.split import Split, split_to_label
 from sentikit.prompting.strategy import Needs
+from sentikit.recipe.changes import differing_keys
 from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
