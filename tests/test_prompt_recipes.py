@@ -192,7 +192,7 @@ def test_cascades() -> None:
     (line,) = cascade(tune={"goal": "f1"})
     assert "give either a threshold or tune" in line
     (line,) = cascade(threshold=None, tune={"goal": "cost"})
-    assert "goal 'cost' needs a target" in line
+    assert "The goal cost needs a target" in line
     (line,) = cascade(threshold=None, tune={"goal": "calls", "target": 20})
     assert "a share of calls is at most 1" in line
     (line,) = cascade(threshold=1.5)
