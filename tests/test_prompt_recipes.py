@@ -194,7 +194,7 @@ def test_cascades() -> None:
     (line,) = cascade(threshold=None, tune={"goal": "cost"})
     assert "The goal cost needs a target" in line
     (line,) = cascade(threshold=None, tune={"goal": "calls", "target": 20})
-    assert "a share of calls is at most 1" in line
+    assert "A share of calls is at most 1" in line
     (line,) = cascade(threshold=1.5)
     assert line.startswith("cascade.threshold")
     (line,) = cascade(encoder="minilmm")
