@@ -10,7 +10,6 @@ def usd_text(amount: float) -> str:
 
     However little it is, one digit counts: 0 is nothing at all.
     """
-    size = abs(amount)
-    if size >= 1 or size == 0:
+    if amount == 0 or round(abs(amount), 4) >= 1:
         return f"{amount:,.2f}"
-    return f"{amount:.{max(4, -math.floor(math.log10(size)))}f}"
+    return f"{amount:.{max(4, -math.floor(math.log10(abs(amount))))}f}"

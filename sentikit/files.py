@@ -14,13 +14,18 @@ from typing import IO, Any
 
 from sentikit.errors import InputError, SentikitError
 
+#: Refusals that come without the name of a file, while an open one is written.
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
+#: Where names such as stdout stand for what a process has open.
+_SYSTEM = (("/", "dev"), ("/", "proc"))
+
 
 @contextlib.contextmanager
 def disk_errors(path: Path | str) -> Iterator[None]:
     """Turn the operating system's refusals about `path` into one clear sentence.
 
-    A refusal about another file that is used meanwhile is said of that one; the network's are none
-    of ours.
+    A refusal about another file that is used meanwhile is said of that one; one that names no file
+    and is none of a disk's, as the network's, is passed on.
 
     Raises:
         InputError: the file is missing, is a folder or may not be read or written.
@@ -28,9 +33,9 @@ def disk_errors(path: Path | str) -> Iterator[None]:
     """
     try:
         yield
-    except (ConnectionError, TimeoutError):
-        raise
     except OSError as error:
+        if error.filename is None and error.errno not in _OF_DISKS:
+            raise
         raise _explain(error, _refused(error, Path(path))) from error
 
 
@@ -65,8 +70,16 @@ def _explain(error: OSError, path: Path) -> SentikitError:
 
 @contextlib.contextmanager
 def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; on success sync it and rename it into place."""
+    """Open a temporary file beside `path`; on success sync it and rename it into place.
+
+    A link stays, and what it points to is replaced. A device or a pipe is written to directly.
+    """
     with disk_errors(path):
+        if _is_stream(path):
+            with path.open(mode, encoding=None if "b" in mode else "utf-8") as stream:
+                yield stream
+            return
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -85,6 +98,13 @@ def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 os.unlink(temporary)
             raise
     sync(path.parent)
+
+
+def _is_stream(path: Path) -> bool:
+    """Say whether a path is there and is no file that a rename could replace."""
+    if path.is_dir():
+        return False
+    return path.exists() and (not path.is_file() or path.parts[:2] in _SYSTEM)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -159,7 +159,9 @@ def _table_writer(
 
 def _cell(value: Any) -> Any:
     """Write nested JSON values as JSON, all others as they are."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    if not isinstance(value, dict | list):
+        return value
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, default=str)
 
 
 def _plain(value: Any) -> Any:

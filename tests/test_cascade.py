@@ -238,6 +238,19 @@ class TestCommand:
         assert found["threshold"] == pytest.approx(0.55)
         assert "30 texts that the threshold was chosen on" in found["notes"][0]
 
+    def test_tuned_on_the_very_texts_it_is_judged_on_is_noted(self, tmp_path: Path) -> None:
+        """Also where the files hold ids alone."""
+        lines = ["id,gold,label,probabilities"]
+        for i in range(30):
+            probabilities = json.dumps(sure(LABELS[i % 3], 0.7)).replace('"', '""')
+            lines.append(f'r{i},{LABELS[i % 3]},{LABELS[i % 3]},"{probabilities}"')
+        for name in ("encoder", "llm"):
+            (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+        runs = [str(tmp_path / f"{name}.csv") for name in ("encoder", "llm")]
+        found = run(*runs, "--tune", *runs)
+        assert "30 texts that the threshold was chosen on" in found["notes"][0]
+        assert "30 texts of the runs to tune on" in found["explanation"]
+
     def test_cross_fitted_where_there_is_one_split(self, runs: tuple[str, str]) -> None:
         found = run(*runs)
         assert found["how"] == "cross-fitted"

@@ -70,6 +70,23 @@ class TestParts:
         assert "the label 'non-positive' is not one of" in said
         assert f"row {chosen[with_it].index('text 57') + 1} of 'train'" in said
 
+    def test_only_chosen_rows_must_have_a_label(self, folder: Path) -> None:
+        rows = "".join(f"text {n},{'' if n == 57 else 'positive'}\n" for n in range(100))
+        (folder / "train.csv").write_text(f"text,label\n{rows}")
+        part = {"name": "files", "train": str(folder / "train.csv"), "weight": 0.5}
+        said = set()
+        for seed in range(10):
+            opened = mixture({**part, "seed": seed})
+            texts = opened.split("train", labelled=False).texts
+            if "text 57" in texts:
+                place = f"row {texts.index('text 57') + 1} of 'train'"
+                with pytest.raises(InputError, match=f"{place}: the label is missing"):
+                    opened.split("train")
+            else:
+                assert len(opened.split("train")) == 50
+            said.add("text 57" in texts)
+        assert said == {True, False}
+
     def test_parts_take_the_core_options(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees")}
         swapped = mixture({**sst, "splits": {"train": "test", "test": None}})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +57,32 @@ def test_a_file_where_a_folder_must_be_is_said() -> None:
         write_text(Path("taken/a.txt"), "x")
 
 
+def test_a_link_stays_and_what_it_points_to_is_replaced() -> None:
+    Path("real").mkdir()
+    Path("real/a.txt").write_text("old")
+    Path("link").symlink_to("real/a.txt")
+    write_text(Path("link"), "new")
+    assert Path("link").is_symlink()
+    assert Path("real/a.txt").read_text() == "new"
+    assert os.listdir("real") == ["a.txt"]
+
+
+def test_a_pipe_is_written_to_and_stays() -> None:
+    os.mkfifo("pipe")
+    reader = subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE)
+    write_text(Path("pipe"), "through")
+    assert reader.communicate(timeout=10)[0] == b"through"
+    assert Path("pipe").is_fifo()
+
+
+def test_standard_output_has_a_name_too() -> None:
+    program = "from pathlib import Path; from sentikit.files import write_text; "
+    program += "write_text(Path('/dev/stdout'), 'said')"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert done.stdout == b"said"
+    assert Path("/dev/stdout").is_symlink()
+
+
 def test_what_is_read_meanwhile_is_blamed_for_itself() -> None:
     with pytest.raises(InputError, match=r"in\.csv does not exist"), atomic_writer(Path("out.csv")):
         Path("in.csv").read_text()
@@ -66,6 +94,19 @@ def test_a_network_that_fails_meanwhile_is_no_fault_of_the_file() -> None:
     with refused, atomic_writer(Path("out.csv")), socket.socket() as peer:
         peer.bind(("127.0.0.1", 0))
         socket.create_connection(peer.getsockname())
+
+
+def write_and_refuse(error: OSError) -> None:
+    with atomic_writer(Path("out.csv")):
+        raise error
+
+
+@pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.EPIPE, None])
+def test_a_refusal_that_is_no_disks_is_passed_on(number: int | None) -> None:
+    error = OSError("odd") if number is None else OSError(number, os.strerror(number))
+    with pytest.raises(OSError, match="odd" if number is None else "Errno") as caught:
+        write_and_refuse(error)
+    assert caught.value is error
 
 
 def write_folder(path: Path, content: str) -> None:

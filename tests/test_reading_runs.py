@@ -105,6 +105,10 @@ def test_classes_of_ones_own() -> None:
         ((ROW, ROW | {"label": "mixed"}), "row 2: the label 'mixed' is none of the run's classes"),
         ((ROW, {"gold": "positive"}), "a row has no id"),
         ((ROW, ROW | {"cost": "cheap"}), "holds rows that sentikit does not write"),
+        (
+            (ROW, ROW | {"probabilities": {"positive": 7.5, "negative": -3, "neutral": 0.6}}),
+            r"row 2: \[-3.0, 0.6, 7.5\] are no probabilities",
+        ),
         (("",), "is empty: the run labelled nothing"),
     ],
 )

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 from sentikit.cli.cascade import cascade
+from sentikit.cli.compare import compare as compare_command
 from sentikit.comparing.compare import compare
 from sentikit.comparing.results import Comparison
 from sentikit.reporting import charts, write_report
@@ -157,6 +158,16 @@ class TestFile:
         assert 'class="band"' in text
         assert "33.3%" in text
         assert "--training-cost of sentikit compare says it" in text
+
+    @pytest.mark.parametrize("name", ["notes.yaml", "manifest.json", "report"])
+    def test_takes_no_other_file_s_place(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("mine")
+        words = [*encoder_and_llm(tmp_path), "--report", str(tmp_path / name)]
+        for command in (cascade, compare_command):
+            result = CliRunner().invoke(command, words)
+            assert result.exit_code == 2
+            assert "end in .html" in result.stderr
+        assert (tmp_path / name).read_text() == "mine"
 
     def test_of_an_augmented_run_shows_how_the_llm_uses_its_encoder(self, tmp_path: Path) -> None:
         said = [(LABELS[i % 3], LABELS[(i + (i % 4 == 0)) % 3]) for i in range(60)]

@@ -144,6 +144,11 @@ class TestCommand:
         assert found["overall"]["macro_f1"] == 1.0
         assert found["ties"] == "probability"
 
+    def test_ties_by_probabilities_that_nobody_records(self, tmp_path: Path) -> None:
+        rows = [(f"text {i}", LABELS[i % 3], LABELS[i % 3]) for i in range(30)]
+        files = [write_results(tmp_path / f"{name}.jsonl", rows) for name in "abc"]
+        assert "records probabilities" in refused(*files, "--ties", "probability")
+
     def test_a_recipe_leaves_itself_in_the_run(self, runs: list[str], tmp_path: Path) -> None:
         members = "".join(f"\n    - {name}" for name in runs)
         recipe = tmp_path / "team.yaml"

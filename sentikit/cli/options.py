@@ -38,9 +38,17 @@ def draw(run: Path) -> None:
         click.echo(f"Drawn: {path}", err=True)
 
 
+def _page(context: click.Context, option: click.Parameter, report: Path | None) -> Path | None:
+    """Refuse a name that another kind of file has: a report replaces what is there."""
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise click.BadParameter(f"A report is a page: let the name {report} end in .html.")
+    return report
+
+
 REPORT = click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=_page,
     metavar="FILE.html",
     help="Write a report in one page that opens in any browser.",
 )

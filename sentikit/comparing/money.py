@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sentikit.amounts import usd_text
 from sentikit.comparing.aligned import AlignedRun, is_called
 from sentikit.comparing.results import BreakEven, RunCost, RunFindings
 from sentikit.errors import InputError, did_you_mean
@@ -210,7 +211,9 @@ def _per_1000(run: AlignedRun, rates: Rates) -> _Known:
     rows = (run.manifest.get("dataset") or {}).get("examples")
     if answers and rows and None not in answers.values():
         total = sum(usd or 0.0 for usd in answers.values())
-        return _Known(total / rows * 1000, f"${total:.4f} for {rows:,} texts, as its run says")
+        return _Known(
+            total / rows * 1000, f"${usd_text(total)} for {rows:,} texts, as its run says"
+        )
     # A team's rows record the cost of those that an LLM was asked for alone.
     if kind not in _TEAMS and run.cost is not None and np.isfinite(run.cost).any():
         known = int(np.isfinite(run.cost).sum())

@@ -178,11 +178,14 @@ class OpenedDataset:
         )
 
     def _refuse_missing_labels(self, split: str, examples: Examples) -> None:
-        if examples.table.column("label").null_count:
-            labels = examples.labels
+        labels = examples.table.column("label")
+        if not labels.null_count:
+            return
+        missing = _positions(examples, labels.is_null().to_numpy())
+        if len(missing):
             raise InputError(
-                f"{self.loader.locate(split, labels.index(None))}: the label is missing "
-                f"({labels.count(None)} of {len(examples)} in split {split!r}). "
+                f"{self.loader.locate(split, int(missing[0]))}: the label is missing "
+                f"({len(missing):,} of {len(examples):,} in split {split!r}). "
                 "Label these rows or leave them out."
             )
 

@@ -16,6 +16,7 @@ from sentikit.data.json_lines import json_records
 from sentikit.data.text_lines import decoded_lines, open_binary
 from sentikit.errors import InputError
 from sentikit.files import disk_errors
+from sentikit.runs.spelled import are_distributions
 from sentikit.runs.table import Labelling, RunTable, class_numbers
 
 _TOKENS = ("prompt", "cached", "completion")
@@ -46,9 +47,9 @@ def read_run_rows(
         gold=gold,
         answers=Labelling(
             _classes(table, "label", classes, path),
-            _probabilities(table.column("probabilities"), classes),
+            _probabilities(table.column("probabilities"), classes, path),
         ),
-        opinion=_opinion(table.column("encoder"), classes),
+        opinion=_opinion(table.column("encoder"), classes, path),
         raw=_unless_null(table.column("answer")),
         cost=_numbers(table.column("cost")),
         tokens=_tokens(table.column("usage")),
@@ -129,11 +130,19 @@ def _classes(
 
 
 def _probabilities(
-    structs: pa.ChunkedArray, classes: tuple[str, ...]
+    structs: pa.ChunkedArray, classes: tuple[str, ...], path: Path
 ) -> NDArray[np.float64] | None:
     if structs.null_count == len(structs):
         return None
-    return np.column_stack([_column(structs, name) for name in classes])
+    found = np.column_stack([_column(structs, name) for name in classes])
+    odd = np.flatnonzero(~are_distributions(found) & structs.is_valid().to_numpy())
+    if len(odd):
+        row = int(odd[0])
+        raise InputError(
+            f"{path}, row {row + 1}: {found[row].tolist()} are no probabilities: each lies between "
+            "0 and 1, and they add up to 1."
+        )
+    return found
 
 
 def _column(structs: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
@@ -149,13 +158,14 @@ def _with_nan(numbers: pa.ChunkedArray) -> NDArray[np.float64]:
     return np.asarray(filled.to_numpy(), np.float64)
 
 
-def _opinion(structs: pa.ChunkedArray, classes: tuple[str, ...]) -> Labelling | None:
+def _opinion(structs: pa.ChunkedArray, classes: tuple[str, ...], path: Path) -> Labelling | None:
     import pyarrow.compute as pc
 
     if structs.null_count == len(structs):
         return None
     labels = class_numbers(pc.struct_field(structs, "label"), classes)
-    return Labelling(labels, _probabilities(pc.struct_field(structs, "probabilities"), classes))
+    probabilities = pc.struct_field(structs, "probabilities")
+    return Labelling(labels, _probabilities(probabilities, classes, path))
 
 
 def _unless_null(column: pa.ChunkedArray) -> pa.Array | None:

@@ -92,7 +92,7 @@ class SpelledProbabilities:
         where = np.frombuffer(self._where, np.int64)
         given = np.frombuffer(self._flat, np.float64).reshape(-1, self._width)
         given = given[:, self._order(classes, name)]
-        odd = np.flatnonzero(~_are_distributions(given))
+        odd = np.flatnonzero(~are_distributions(given))
         if len(odd):
             raise InputError(
                 f"{name}, line {int(where[where >= 0][odd[0]])}: {given[odd[0]].tolist()} in "
@@ -156,7 +156,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _are_distributions(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+def are_distributions(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say of each row whether its numbers are probabilities: from 0 to 1, and 1 together."""
     inside = ((rows >= 0) & (rows <= 1)).all(1)
     return np.asarray(inside & (np.abs(rows.sum(1) - 1) <= _TOLERANCE))
 

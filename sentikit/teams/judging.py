@@ -114,7 +114,7 @@ def judge_answers(
 def _notes(team: Team, choice: CascadeChoice, rows: Routed) -> list[str]:
     notes = []
     if choice.tune is not None:
-        shared = len(set(choice.tune.examples.texts) & set(team.examples.texts) - {""})
+        shared = len(_named(choice.tune) & _named(team))
         if shared:
             notes.append(
                 f"{shared:,} texts that the threshold was chosen on are among those it is judged "
@@ -132,6 +132,11 @@ def _notes(team: Team, choice: CascadeChoice, rows: Routed) -> list[str]:
     return notes
 
 
+def _named(team: Team) -> set[str]:
+    """Return a team's texts, or the ids of texts that no run holds."""
+    return set(team.examples.texts) - {""} or set(team.examples.ids)
+
+
 def _per_thousand(cost: NDArray[np.float64] | None, asked: NDArray[np.bool_]) -> float | None:
     if not asked.any():
         return 0.0
@@ -144,10 +149,15 @@ def judge_vote(
     """Let recorded runs vote.
 
     Raises:
-        InputError: fewer than two runs.
+        InputError: fewer than two runs, or ties to break by probabilities that nobody records.
     """
     if len(team.members) < 2:
         raise InputError("A vote needs two runs at least, and three to be of use.")
+    if ties == "probability" and all(m.answers.probabilities is None for m in team.members):
+        raise InputError(
+            "None of the runs records probabilities, so they cannot break ties. Let the first "
+            "named break them: --ties first."
+        )
     held = vote([member.answers for member in team.members], len(team.classes), ties)
     labels = [member.answers.labels for member in team.members]
     names = display_names(team.members)

@@ -99,8 +99,8 @@ def _tuned(
     return (
         point.threshold,
         np.full(len(scored), point.threshold),
-        f"Chosen for {_aimed(choice.aim)} on {len(found):,} other texts, where it sends "
-        f"{point.share:.1%} to the LLM and macro-F1 is {point.macro_f1:.4f}.",
+        f"Chosen for {_aimed(choice.aim)} on the {len(found):,} texts of the runs to tune on, "
+        f"where it sends {point.share:.1%} to the LLM and macro-F1 is {point.macro_f1:.4f}.",
     )
 
 
