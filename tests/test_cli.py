@@ -305,3 +305,16 @@ class TestCompletion:
 
 def test_the_version() -> None:
     assert re.fullmatch(r"sentikit, version \d+\.\d+\.\d+\S*\n", run("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_waiting_threads_leave_the_cores_to_others(own: dict[str, str], expected: str) -> None:
+    code = "import atexit, os; atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY']));"
+    code += "from sentikit.cli import main; main(['--version'])"
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | own
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == expected
