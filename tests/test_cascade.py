@@ -266,6 +266,13 @@ class TestCommand:
         assert "33.3%" in result.stdout
         assert "1.0000" in result.stdout
 
+    def test_no_gain_has_no_sign_of_its_own(self) -> None:
+        from sentikit.cli.tables import gained
+        from sentikit.comparing.results import Estimate, Interval
+
+        nothing = Interval(-0.00001, 0.00001)
+        assert gained(Estimate(-0.0, nothing, nothing)) == "+0.0000 [+0.0000, +0.0000]"
+
     def test_leaves_a_run_like_every_other(self, runs: tuple[str, str], tmp_path: Path) -> None:
         run(*runs, "--threshold", "0.55", "--output", str(tmp_path / "run"))
         manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

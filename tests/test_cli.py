@@ -209,7 +209,13 @@ class TestFailures:
         assert result.returncode == 1
         assert "Traceback" in result.stderr
         assert "film_command.py" in result.stderr
-        assert result.stderr.endswith("ValueError: odd\n")
+        assert "\nValueError: odd\n" in result.stderr
+
+    def test_debug_keeps_the_exit_code(self) -> None:
+        result = run("--debug", "runs", "show", "nowhere")
+        assert result.returncode == 2
+        assert "Traceback" in result.stderr
+        assert "\nError: nowhere" in result.stderr
 
     def test_a_wrong_option(self) -> None:
         result = run("train", "--recip", "x")

@@ -351,6 +351,19 @@ def test_a_split_or_a_path_without_a_dataset_is_refused(files: list[str], words:
     assert "name it (--dataset NAME)" in refused(*files, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--json", "--format", "csv"], "exclude one another"),
+        (["--rows", "pairs"], "give --format csv as well"),
+    ],
+)
+def test_formats_that_exclude_one_another_are_refused(
+    files: list[str], words: list[str], said: str
+) -> None:
+    assert said in refused(*files, *words)
+
+
 def test_other_classes_are_refused(files: list[str]) -> None:
     other = write("cats.csv", ["cat", "dog"] * 60, ["cat", "dog"] * 60)
     assert "has the classes cat, dog" in refused(files[0], other)

@@ -192,6 +192,16 @@ def test_what_is_written_follows_the_name_of_the_output_and_else_the_input(
     assert written.startswith(first)
 
 
+def test_the_file_to_label_is_not_written_over(model: Path) -> None:
+    Path("in.csv").write_text("text\nthe film was great\n")
+    Path("link.csv").symlink_to("in.csv")
+    for output in ("in.csv", "./in.csv", "link.csv"):
+        result = predict(str(model), "in.csv", "--output", output)
+        assert result.exit_code == 2
+        assert "is the file to label" in result.stderr
+    assert Path("in.csv").read_text() == "text\nthe film was great\n"
+
+
 def test_a_file_named_in_capitals_is_of_the_same_kind(model: Path) -> None:
     Path("in.csv").write_text("text\nthe film was great\n")
     assert predict(str(model), "in.csv", "--output", "OUT.CSV").exit_code == 0

@@ -91,6 +91,12 @@ class TestModels:
         facts = model_facts(name)
         assert (facts.prices, facts.ends, facts.as_of) == (None, None, None)
 
+    def test_near_an_unknown_one_are_named(self) -> None:
+        from sentikit.prompting.prices import model_hint
+
+        assert model_hint("gpt-4o-mni").startswith(" Did you mean gpt-4o-mini")
+        assert model_hint("a-model-of-ones-own") == ""
+
     def test_warn_near_their_end(self) -> None:
         facts = model_facts("gpt-4o-2024-08-06")
         assert facts.lifecycle_warning(date(2026, 9, 1)) == ""

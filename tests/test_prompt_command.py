@@ -136,6 +136,10 @@ class TestRuns:
 
     def test_shows_prompts_and_asks_nothing(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(6))
+        for other in ("--estimate", "--resume"):
+            both = sentikit("prompt", "--recipe", recipe, "--show", "2", other)
+            assert both.returncode == 2
+            assert "give one" in both.stderr
         done = sentikit("prompt", "--recipe", recipe, "--show", "2")
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Follow the following format.") == 2

@@ -174,4 +174,6 @@ def _give_up_output() -> None:
 
 def _debug_traceback() -> None:
     if os.environ.get("SENTIKIT_DEBUG"):
-        raise  # noqa: PLE0704 - called from an except block
+        import traceback
+
+        traceback.print_exc()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
+from sentikit.errors import InputError
 from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
@@ -77,16 +78,12 @@ _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing
     "--format",
     "form",
     type=click.Choice(_FORMATS),
-    default="table",
-    show_default=True,
-    help="How to print it.",
+    help="How to print it; default: table.",
 )
 @click.option(
     "--rows",
     type=click.Choice(["runs", "pairs"]),
-    default="runs",
-    show_default=True,
-    help="What a row of CSV is.",
+    help="What a row of CSV is; default: runs.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @REPORT
@@ -105,8 +102,8 @@ def compare(
     gpu_rate: float | None,
     training_cost: tuple[str, ...],
     inference_cost: tuple[str, ...],
-    form: str,
-    rows: str,
+    form: str | None,
+    rows: str | None,
     as_json: bool,
     report: Path | None,
     plots: Path | None,
@@ -118,6 +115,11 @@ def compare(
     """
     from sentikit.comparing.compare import compare as judge
 
+    if as_json and form not in (None, "json"):
+        raise InputError(f"--json and --format {form} exclude one another: give one.")
+    form = "json" if as_json else form or "table"
+    if rows is not None and form != "csv":
+        raise InputError("--rows says what a row of CSV is: give --format csv as well.")
     check_plots(plots)
     with _progress() as progress:
         comparison = judge(
@@ -136,7 +138,7 @@ def compare(
             inference_cost=_amounts("--inference-cost", inference_cost),
             progress=progress,
         )
-    _writer("json" if as_json else form, rows)(comparison)
+    _writer(form, rows or "runs")(comparison)
     write_charts(comparison, report, plots)
 
 

@@ -79,6 +79,8 @@ def predict(
     check_shareable(file, nproc or 1)
     if output is not None and output.is_dir():
         raise InputError(f"--output {output} is a folder; a file is needed.")
+    if output is not None and output.is_file() and file != "-" and _is_same(output, file):
+        raise InputError(f"--output {output} is the file to label. Choose another name.")
     chosen = output_format or _format_like(output, file, input_format)
     start_processes(context, nproc, device)
     with joined_group(device) as group, open_input(file, input_format, group.processes) as rows:
@@ -108,6 +110,10 @@ def _format_like(output: Path | None, file: str, input_format: str | None) -> st
         if ending in _KINDS:
             return _KINDS[ending]
     return _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
+
+
+def _is_same(output: Path, file: str) -> bool:
+    return Path(file).is_file() and output.samefile(file)
 
 
 def _ending(name: str) -> str:

@@ -139,5 +139,6 @@ def scored(found: Estimate) -> tuple[str, str]:
 
 def gained(found: Estimate) -> str:
     """Return a difference with its interval, signs written out."""
-    bounds = found.percentile
-    return f"{found.value:+.4f} [{bounds.low:+.4f}, {bounds.high:+.4f}]"
+    from sentikit.comparing.output.sections import interval, signed
+
+    return f"{signed(found)} {interval(found.percentile, sign=True)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import re
@@ -277,10 +278,18 @@ def prices_for(facts: ModelFacts, own: Prices | None, billed: bool) -> Prices | 
     return facts.prices
 
 
+def model_hint(name: str) -> str:
+    """Return a sentence with the names of known models near an unknown one, or nothing."""
+    names = [known for known in _bundled().models if name not in known]
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.85)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
 def unknown_price(model: str) -> InputError:
     """Build the refusal of a ceiling for a model whose price nobody gave."""
     return InputError(
-        f"--max-cost needs prices, and those of {model!r} are not known. Give them, in USD per "
+        f"--max-cost needs prices, and those of {model!r} are not known.{model_hint(model)} Give "
+        "them, in USD per "
         "million tokens: --set llm.prices.prompt=0.10 --set llm.prices.completion=0.40, or in a "
         f"file named by {MODELS_VARIABLE}."
     )

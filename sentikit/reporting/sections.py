@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sentikit.amounts import usd_text
+from sentikit.comparing.output.sections import interval as written_interval
+from sentikit.comparing.output.sections import signed
 from sentikit.comparing.results import Comparison, Difference, RunFindings
 from sentikit.reporting import charts
 from sentikit.reporting.disagreements import Disagreements
@@ -78,8 +80,8 @@ def differences_table(comparison: Comparison) -> Markup:
 def _difference_row(found: Difference) -> Markup:
     interval = found.macro_f1.percentile
     cells = [
-        element("strong", f"{found.macro_f1.value:+.4f}"),
-        f"[{interval.low:+.4f}, {interval.high:+.4f}]",
+        element("strong", signed(found.macro_f1)),
+        written_interval(interval, sign=True),
         _p(found.mcnemar.holm),
         _p(found.permutation.holm),
         f"{found.kappa:.3f}",
@@ -235,8 +237,8 @@ def _gain(name: str, cascade: JudgedCascade) -> Markup:
     gain = cascade.worth.gains[name]
     return element(
         "li",
-        element("strong", f"{gain.value:+.4f}"),
-        f" [{gain.percentile.low:+.4f}, {gain.percentile.high:+.4f}] against {name}",
+        element("strong", signed(gain)),
+        f" {written_interval(gain.percentile, sign=True)} against {name}",
     )
 
 

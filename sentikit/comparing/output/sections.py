@@ -265,16 +265,17 @@ def optional(value: float | None) -> str:
 
 def signed(estimate: Estimate) -> str:
     """Write a difference."""
-    return _signed(estimate.value)
+    return signed_value(estimate.value)
 
 
 def interval(bounds: Interval, sign: bool = False) -> str:
     """Write an interval."""
-    write = _signed if sign else score
+    write = signed_value if sign else score
     return f"[{write(bounds.low)}, {write(bounds.high)}]"
 
 
-def _signed(value: float) -> str:
+def signed_value(value: float) -> str:
+    """Write a difference with its sign."""
     # What rounds to 0 has no sign of its own: adding 0 turns -0.0 to 0.0.
     return f"{round(value, 4) + 0.0:+.4f}"
 

@@ -20,6 +20,7 @@ from sentikit.prompting.backend import (
 from sentikit.prompting.counting import TokenCounter
 from sentikit.prompting.prices import (
     model_facts,
+    model_hint,
     picodollars,
     prices_for,
     unknown_price,
@@ -165,8 +166,9 @@ def check_backend(backend: LLMBackend, job: RequestJob, reporter: RequestReporte
         reporter.say(warning)
     if backend.billed and prices_for(facts, job.options.prices, backend.billed) is None:
         reporter.say(
-            f"The price of {backend.model} is not known, so neither is the cost. Give it, in USD "
-            "per million tokens, as llm.prices.prompt and llm.prices.completion."
+            f"The price of {backend.model} is not known, so neither is the cost."
+            f"{model_hint(backend.model)} Give it, in USD per million tokens, as "
+            "llm.prices.prompt and llm.prices.completion."
         )
     asyncio.run(_check(backend, job, reporter))
 
