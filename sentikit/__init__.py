@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sentikit.classifier.predictor import Predictor as Predictor
     from sentikit.classifier.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifier.pretrained import PretrainedSource as PretrainedSource
+    from sentikit.classifier.pretrained import hub_answers as hub_answers
     from sentikit.comparing.compare import compare as compare
     from sentikit.comparing.results import Comparison as Comparison
     from sentikit.data.examples import Examples as Examples
@@ -211,6 +212,7 @@ _LAZY: dict[str, str] = {
     "joined_processes": "sentikit.processes.commands",
     "key_source": "sentikit.keys",
     "launch_processes": "sentikit.processes.commands",
+    "hub_answers": "sentikit.classifier.pretrained",
     "load": "sentikit.classifier.loading",
     "load_from_hub": "sentikit.data.hub",
     "open_dataset": "sentikit.data.opening",

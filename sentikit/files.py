@@ -55,6 +55,8 @@ def _explain(error: OSError, path: Path) -> SentikitError:
         return InputError(f"{path} is a folder, a file is needed.")
     if isinstance(error, NotADirectoryError | FileExistsError):
         return InputError(f"{path} cannot be a folder: a file of that name is in the way.")
+    if error.errno == errno.ELOOP:
+        return InputError(f"{path} is a link that leads back to itself. Mend or remove it.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(
             f"{path} may not be read or written ({error.strerror}). "

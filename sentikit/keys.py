@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -54,11 +55,31 @@ def without_secrets(text: str, secrets: Mapping[str, str]) -> str:
     return redacted(text)
 
 
-def _from_file(variable: str, folder: Path) -> str | None:
+def env_file_values(path: Path) -> dict[str, str | None]:
+    """Return the variables that a ``.env`` sets; none where it is not there or not for us.
+
+    Lines that are no ``NAME=VALUE`` are passed over: the file may be another program's too.
+
+    Raises:
+        InputError: the file is no text in UTF-8. Its content is not repeated.
+    """
+    import io
+
     from dotenv import dotenv_values
 
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8. Save it as UTF-8, or remove it.") from error
+    # The library's warning of a line names no file.
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)
+    return dotenv_values(stream=io.StringIO(text))
+
+
+def _from_file(variable: str, folder: Path) -> str | None:
     for place in (folder, *folder.parents):
-        path = place / ENV_FILE
-        if path.is_file() and os.access(path, os.R_OK):
-            return dotenv_values(path).get(variable)
+        if (place / ENV_FILE).is_file():
+            return env_file_values(place / ENV_FILE).get(variable)
     return None

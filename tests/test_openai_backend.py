@@ -145,6 +145,21 @@ class TestKeys:
             backend = openai_backend(s.url, key_variable="OWN_KEY")
             assert ask(backend, ask_about(["I hate it"]), tmp_path).labels == ["negative"]
 
+    def test_a_file_env_that_is_no_text_is_named(self, tmp_path: Path) -> None:
+        Path(".env").write_text(f"OPENAI_API_KEY={KEY}\n", encoding="utf-16")
+        with pytest.raises(InputError, match=r"\.env is not text in UTF-8") as caught:
+            ask(openai_backend("https://api.openai.com/v1"), ask_about(["text"]), tmp_path)
+        assert KEY not in caught.value.message
+
+    def test_a_line_of_file_env_that_sets_nothing_is_passed_over(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Path(".env").write_text(f"=odd\nOWN_KEY={KEY}\n")
+        with serving(key=KEY) as s:
+            backend = openai_backend(s.url, key_variable="OWN_KEY")
+            assert ask(backend, ask_about(["I hate it"]), tmp_path).labels == ["negative"]
+        assert not caplog.records
+
     def test_openai_without_one_is_refused_before_any_call(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"no key for OpenAI. Set OPENAI_API_KEY"):
             ask(openai_backend("https://api.openai.com/v1"), ask_about(["text"]), tmp_path)

@@ -128,6 +128,12 @@ def test_overrides_that_exclude_one_another_are_refused() -> None:
         parse_overrides(["training=3", "training.lr=1"])
 
 
+def test_a_link_to_itself_is_said() -> None:
+    Path("loop.yaml").symlink_to("loop.yaml")
+    with pytest.raises(InputError, match=r"loop\.yaml is a link that leads back to itself"):
+        resolve_recipe("loop.yaml")
+
+
 def test_changing_a_parts_name_drops_the_keys_it_inherited() -> None:
     base = {"head": {"name": "mlp", "layers": 2}, "training": {"lr": 1, "epochs": 2}}
     assert merge(base, {"head": {"name": "linear"}, "training": {"lr": 3}}) == {

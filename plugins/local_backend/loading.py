@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from sentikit import InputError, SentikitError
+from sentikit import InputError, SentikitError, hub_answers
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GGUF = ".gguf"
@@ -119,6 +119,8 @@ def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {"trust_remote_code": False}
     path = source.path
     if path is None:
+        # The library would try again and again for half a minute; a warm cache needs no hub.
+        options |= {"local_files_only": not hub_answers()}
         return source.name, {**options, "revision": source.revision or "main"}
     if path.suffix == _GGUF:
         if not path.is_file():

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sentikit.keys import ENV_FILE, key_source
+from sentikit.keys import ENV_FILE, env_file_values, key_source
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.manifest import versions
 
@@ -111,11 +111,7 @@ def _set_here() -> list[str]:
 
 
 def _set_in_file() -> list[str]:
-    from dotenv import dotenv_values
-
-    path = Path(ENV_FILE)
-    names = dotenv_values(path) if path.is_file() and os.access(path, os.R_OK) else {}
-    return [name for name in names if name.endswith(_SECRET_ENDINGS)]
+    return [name for name in env_file_values(Path(ENV_FILE)) if name.endswith(_SECRET_ENDINGS)]
 
 
 def _plugins(registry: Registry) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -86,7 +87,8 @@ def _read_chain(
     path: FilePath, registry: Registry, below: tuple[FilePath, ...]
 ) -> tuple[dict[str, Any], dict[Path, str]]:
     """Read `path` and, first, whatever it extends."""
-    if path.resolve() in below:
+    real = FilePath(os.path.realpath(path))
+    if real in below:
         circle = " → ".join(p.name for p in (*below, path))
         raise InputError(f"{path}: recipes extend each other in a circle: {circle}.")
     document = read_yaml_file(path)
@@ -96,7 +98,7 @@ def _read_chain(
     if parent is None:
         return own, origins
     parent_path = _parent_path(parent, path, registry)
-    inherited, inherited_origins = _read_chain(parent_path, registry, (*below, path.resolve()))
+    inherited, inherited_origins = _read_chain(parent_path, registry, (*below, real))
     own_description = {"description": own.get("description", "")}
     return merge(inherited, own | own_description), _laid(origins, inherited_origins)
 
