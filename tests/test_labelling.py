@@ -8,6 +8,7 @@ import io
 import json
 import math
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,6 +239,7 @@ def test_a_manifest_of_another_program_hides_no_run(model: Path) -> None:
 def test_missing_models_and_files_are_said(model: Path, tmp_path: Path) -> None:
     assert "does not exist" in predict("nowhere", typed="x\n").stderr
     assert "does not exist" in predict(str(model), "nowhere.csv").stderr
+    assert "does not exist" in predict(str(model), "nowhere.csv", "--nproc", "2").stderr
     (tmp_path / "empty").mkdir()
     assert "neither a run nor a model" in predict("empty", typed="x\n").stderr
 
@@ -351,6 +353,53 @@ def test_runs_are_listed_and_shown(model: Path) -> None:
     assert "cinema" in shown.stdout
     missing = CliRunner().invoke(sentikit, ["runs", "show", "nowhere"])
     assert missing.exit_code == 2
+    assert "nowhere does not exist" in missing.stderr
+    nowhere = CliRunner().invoke(sentikit, ["runs", "list", "nowhere"])
+    assert nowhere.exit_code == 2
+    assert "nowhere is not a folder" in nowhere.stderr
+
+
+def test_a_run_of_nearly_that_name_is_offered(model: Path) -> None:
+    shutil.copytree(model, "runs/whole")
+    for name, said in (("whole", "Did you mean runs/whole?"), ("runs/whol", "mean 'whole'?")):
+        shown = CliRunner().invoke(sentikit, ["runs", "show", name])
+        assert shown.exit_code == 2
+        assert said in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("manifest.json", "{}"), ("manifest.json", '{"h'), ("metrics.json", '{"h')],
+)
+def test_a_damaged_run_is_listed_as_such_and_hides_no_other(
+    model: Path, file: str, content: str
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(model, f"runs/{name}")
+    Path("runs/a", file).write_text(content)
+    listed = CliRunner().invoke(sentikit, ["runs", "list"])
+    assert listed.exit_code == 0, listed.output
+    assert f"runs/a is damaged: runs/a/{file}" in listed.stderr
+    as_json = CliRunner().invoke(sentikit, ["runs", "list", "--json"])
+    found = {run["path"]: run["status"] for run in json.loads(as_json.stdout)}
+    assert found == {"runs/a": "damaged", "runs/b": "finished"}
+    assert CliRunner().invoke(sentikit, ["runs", "show", "runs/a"]).exit_code == 2
+
+
+def test_why_a_run_failed_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sentikit.errors import SentikitError
+    from sentikit.runs.folder import RunFolder
+
+    monkeypatch.setenv("OWN_KEY", "a-secret-value")
+    run = RunFolder(Path("run"))
+    run.path.mkdir()
+    run.update_manifest(kind="prompt", status="running")
+    run.end(SentikitError("The server said: a-secret-value is wrong."))
+    shown = CliRunner().invoke(sentikit, ["runs", "show", "run"])
+    assert "The server said: [OWN_KEY] is wrong." in shown.stdout
+    assert "a-secret-value" not in Path("run/manifest.json").read_text()
+    run.update_manifest(status="running")
+    assert "failure" not in run.manifest
 
 
 @pytest.mark.parametrize("manifest", ["[]", '{"half', '{"dataset": "cinema"}'])

@@ -82,6 +82,10 @@ def predict(
     if output is not None and output.is_file() and file != "-" and _is_same(output, file):
         raise InputError(f"--output {output} is the file to label. Choose another name.")
     chosen = output_format or _format_like(output, file, input_format)
+    if nproc is not None and nproc > 1:
+        # Starting takes seconds a process: what is wrong with the file is said before.
+        with open_input(file, input_format) as rows:
+            rows.find_column("text", text_column, "--text-column")
     start_processes(context, nproc, device)
     with joined_group(device) as group, open_input(file, input_format, group.processes) as rows:
         set_threads(threads)

@@ -45,11 +45,14 @@ def list_runs(folder: Path, as_json: bool) -> None:
         for run in found
     ]
     print_table("", columns, rows, ["macro-F1", "accuracy"])
+    for run in found:
+        if run.problem:
+            click.echo(f"{run.path} is damaged: {run.problem}", err=True)
 
 
 #: What of a manifest is shown.
 _SHOWN = (
-    *("started", "finished", "device", "precision", "seed", "best_epoch", "stopped"),
+    *("failure", "started", "finished", "device", "precision", "seed", "best_epoch", "stopped"),
     *("provider", "base_model", "trained_tokens", "cost_usd"),
 )
 
@@ -73,14 +76,15 @@ def show(run: Path, as_json: bool) -> None:
     if made:
         click.echo(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
     else:
-        _print_metrics(metrics)
+        _print_metrics(metrics, summary.status)
 
 
-def _print_metrics(metrics: dict[str, Any] | None) -> None:
+def _print_metrics(metrics: dict[str, Any] | None, status: str) -> None:
     from sentikit.cli.tables import print_table
 
     if not metrics or "overall" not in metrics:
-        click.echo("No scores yet.", err=True)
+        finished = "No scores: there is no metrics.json, as where no text has a gold label."
+        click.echo(finished if status == "finished" else "No scores yet.", err=True)
         return
     overall = metrics["overall"]
     columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {c}" for c in overall["per_class"])]

@@ -291,7 +291,7 @@ class FineTuning:
             yield
         except BaseException as error:
             if self._speaks:
-                run.update_manifest(status=run_folder.end_status(error))
+                run.end(error)
             raise
 
     def _finish(self, run: RunFolder, model: FineTunedModel | None) -> FinishedFineTuning:

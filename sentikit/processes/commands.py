@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from sentikit.devices import check_gpus
+from sentikit.devices import check_gpus, choose_device
 from sentikit.processes.failing_together import failing_together
 from sentikit.processes.launching import (
     command_arguments,
@@ -17,6 +17,7 @@ from sentikit.processes.launching import (
     launch,
     launched_processes,
     speaks,
+    usable_cores,
 )
 
 
@@ -48,6 +49,9 @@ def launch_processes(context: click.Context, processes: int, device: str = "auto
         InputError: a launcher has started this process already, or there are too few GPUs.
     """
     check_gpus(device, processes)
+    cores = usable_cores()
+    if processes > cores and choose_device(device).type == "cpu":
+        click.echo(f"{processes} processes share {cores} cores: {cores} would be faster.", err=True)
     raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
 
 

@@ -148,15 +148,18 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
+def usable_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def worker_environment(processes: int, cores: int | None = None) -> dict[str, str]:
     """Return variables that divide the machine among the processes, less what the user has set.
 
     Waiting threads sleep instead of spinning: with spinning ones, two processes on busy cores
     were measured to run several times slower than one.
     """
-    if cores is None:
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    share = str(max(1, cores // processes))
+    share = str(max(1, (cores or usable_cores()) // processes))
     wanted = {
         "OMP_NUM_THREADS": share,
         "RAYON_NUM_THREADS": share,

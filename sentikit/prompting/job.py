@@ -237,7 +237,7 @@ class _PromptJob:
             yield
         except BaseException as error:
             if self.folder.status:
-                self.folder.update_manifest(status=run_folder.end_status(error))
+                self.folder.end(error)
             raise
 
 

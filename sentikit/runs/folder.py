@@ -14,6 +14,7 @@ from typing import IO, Any
 from sentikit.classifier.prediction import predictions
 from sentikit.errors import InputError
 from sentikit.files import disk_errors, read_json, write_json, write_text
+from sentikit.redaction import redacted
 from sentikit.runs.predictions import pair, write_predictions
 from sentikit.runs.results import Results
 from sentikit.stopping import Interrupted
@@ -55,7 +56,15 @@ class RunFolder:
     def update_manifest(self, **changes: Any) -> None:
         """Set some of the manifest's keys."""
         known = self.manifest if (self.path / MANIFEST).exists() else {}
+        if changes.get("status") in (RUNNING, FINISHED):
+            known.pop("failure", None)
         write_json(self.path / MANIFEST, known | changes)
+
+    def end(self, error: BaseException) -> None:
+        """Let the manifest say how the run ended and, where it failed, why."""
+        status = end_status(error)
+        reason = {"failure": redacted(str(error))} if status == FAILED else {}
+        self.update_manifest(status=status, **reason)
 
     def write_recipe(self, text: str) -> None:
         """Write the resolved recipe, ready to run again."""

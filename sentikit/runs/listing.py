@@ -6,14 +6,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentikit.errors import InputError
+from sentikit.errors import InputError, did_you_mean
 from sentikit.files import read_json
-from sentikit.runs.folder import MANIFEST, METRICS, RunFolder
+from sentikit.runs.folder import LOG, MANIFEST, METRICS, PREDICTIONS, RECIPE, RunFolder
+
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run in a line; scores are fractions, None where there are none yet."""
+    """One run in a line; scores are fractions, None where there are none yet.
+
+    Where the status is ``damaged``, `problem` says what of the run cannot be read.
+    """
 
     path: str
     kind: str
@@ -22,6 +27,7 @@ class RunSummary:
     macro_f1: float | None
     accuracy: float | None
     started: str
+    problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -39,19 +45,29 @@ def find_runs(folder: Path) -> list[RunSummary]:
             return []
         raise InputError(f"{folder} is not a folder. Give the folder that holds your runs.")
     # Other programs have files of that name, too; none of them may hide a run.
-    folders = {path.parent for path in folder.rglob(MANIFEST) if _is_of_a_run(path)}
+    folders = {path.parent for path in folder.rglob(MANIFEST) if _is_run(path.parent)}
     # What lies inside a run is a part of it, as the LLM's answers in a cascade.
     own = [path for path in folders if not folders & set(path.parents)]
-    found = [read_summary(path)[0] for path in sorted(own)]
+    found = [_summary_or_damage(path) for path in sorted(own)]
     return sorted(found, key=lambda run: (run.started, run.path))
 
 
-def _is_of_a_run(path: Path) -> bool:
+def _is_run(folder: Path) -> bool:
+    """Say whether a folder with a manifest is a run: by the manifest, or by what lies beside it."""
     try:
-        manifest = read_json(path)
+        manifest = read_json(folder / MANIFEST)
     except InputError:
-        return False
-    return isinstance(manifest, dict) and isinstance(manifest.get("dataset", {}), dict)
+        manifest = None
+    if isinstance(manifest, dict) and "status" in manifest:
+        return isinstance(manifest.get("dataset", {}), dict)
+    return any((folder / name).is_file() for name in (PREDICTIONS, RECIPE, LOG))
+
+
+def _summary_or_damage(path: Path) -> RunSummary:
+    try:
+        return read_summary(path)[0]
+    except InputError as error:
+        return RunSummary(str(path), "", DAMAGED, "", None, None, "", error.message)
 
 
 def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any] | None]:
@@ -60,10 +76,12 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
     Raises:
         InputError: there is no run, or its manifest is another program's.
     """
+    if not path.exists():
+        raise InputError(f"{path} does not exist. {_near(path)}")
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path} is not a run: it has no {MANIFEST}. See: sentikit runs list")
     manifest = RunFolder(path).manifest
-    if not isinstance(manifest.get("dataset", {}), dict):
+    if "status" not in manifest or not isinstance(manifest.get("dataset", {}), dict):
         raise InputError(f"{path / MANIFEST} is not the manifest of a run.")
     metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
     overall = metrics.get("overall", {}) if metrics else {}
@@ -77,3 +95,13 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
         started=str(manifest.get("started", "")),
     )
     return summary, manifest, metrics
+
+
+def _near(path: Path) -> str:
+    """Return a sentence with the runs that may be meant."""
+    within = Path("runs") / path
+    if within.is_dir():
+        return f"Did you mean {within}?"
+    folder = path.parent if path.parent.is_dir() else Path("runs")
+    names = [entry.parent.name for entry in folder.glob(f"*/{MANIFEST}")]
+    return f"{did_you_mean(path.name, names)} See: sentikit runs list"

@@ -130,7 +130,7 @@ def _begun(run: RunFolder, recipe: ResolvedRecipe, resume: bool) -> Iterator[Non
             for name in (run_folder.MANIFEST, run_folder.RECIPE):
                 (run.path / name).unlink(missing_ok=True)
         else:
-            run.update_manifest(status=run_folder.end_status(error))
+            run.end(error)
         raise
 
 

@@ -251,7 +251,7 @@ class _Job:
             yield
         except BaseException as error:
             if self.engine.speaks:
-                self.folder.update_manifest(status=run_folder.end_status(error))
+                self.folder.end(error)
             raise
 
     def _journal(self, state: TrainingState) -> Any:
