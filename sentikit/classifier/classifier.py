@@ -71,7 +71,7 @@ class Classifier:
         return self.predictor.precision
 
     def predict(self, texts: Iterable[str]) -> list[str]:
-        """Return one label a text."""
+        """Return one label a text; one without words gets whatever the model makes of nothing."""
         return [prediction.label for prediction in self.classify(texts)]
 
     def predict_proba(self, texts: Iterable[str]) -> NDArray[np.float64]:
