@@ -361,18 +361,28 @@ def test_runs_are_listed_and_shown(model: Path) -> None:
 
 def test_a_run_of_nearly_that_name_is_offered(model: Path) -> None:
     shutil.copytree(model, "runs/whole")
-    for name, said in (("whole", "Did you mean runs/whole?"), ("runs/whol", "mean 'whole'?")):
+    for name, said in (
+        ("whole", "Did you mean runs/whole?"),
+        ("whol", "mean runs/whole?"),
+        ("runs/whol", "mean runs/whole?"),
+    ):
         shown = CliRunner().invoke(sentikit, ["runs", "show", name])
         assert shown.exit_code == 2
         assert said in shown.stderr
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
-    [("manifest.json", "{}"), ("manifest.json", '{"h'), ("metrics.json", '{"h')],
+    ("file", "content", "status"),
+    [
+        ("manifest.json", "{}", "damaged"),
+        ("manifest.json", '{"half', "damaged"),
+        ("metrics.json", '{"half', "finished"),
+        ("metrics.json", "[1]", "finished"),
+        ("metrics.json", '{"overall": null}', "finished"),
+    ],
 )
 def test_a_damaged_run_is_listed_as_such_and_hides_no_other(
-    model: Path, file: str, content: str
+    model: Path, file: str, content: str, status: str
 ) -> None:
     for name in ("a", "b"):
         shutil.copytree(model, f"runs/{name}")
@@ -382,7 +392,7 @@ def test_a_damaged_run_is_listed_as_such_and_hides_no_other(
     assert f"runs/a is damaged: runs/a/{file}" in listed.stderr
     as_json = CliRunner().invoke(sentikit, ["runs", "list", "--json"])
     found = {run["path"]: run["status"] for run in json.loads(as_json.stdout)}
-    assert found == {"runs/a": "damaged", "runs/b": "finished"}
+    assert found == {"runs/a": status, "runs/b": "finished"}
     assert CliRunner().invoke(sentikit, ["runs", "show", "runs/a"]).exit_code == 2
 
 

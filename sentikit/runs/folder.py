@@ -15,6 +15,7 @@ from sentikit.classifier.prediction import predictions
 from sentikit.errors import InputError
 from sentikit.files import disk_errors, read_json, write_json, write_text
 from sentikit.redaction import redacted
+from sentikit.registration import one_line
 from sentikit.runs.predictions import pair, write_predictions
 from sentikit.runs.results import Results
 from sentikit.stopping import Interrupted
@@ -63,7 +64,7 @@ class RunFolder:
     def end(self, error: BaseException) -> None:
         """Let the manifest say how the run ended and, where it failed, why."""
         status = end_status(error)
-        reason = {"failure": redacted(str(error))} if status == FAILED else {}
+        reason = {"failure": redacted(one_line(error))} if status == FAILED else {}
         self.update_manifest(status=status, **reason)
 
     def write_recipe(self, text: str) -> None:

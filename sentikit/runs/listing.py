@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentikit.errors import InputError, did_you_mean
+from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
 from sentikit.runs.folder import LOG, MANIFEST, METRICS, PREDICTIONS, RECIPE, RunFolder
 
@@ -17,7 +18,7 @@ DAMAGED = "damaged"
 class RunSummary:
     """One run in a line; scores are fractions, None where there are none yet.
 
-    Where the status is ``damaged``, `problem` says what of the run cannot be read.
+    `problem` says what of the run cannot be read; without its manifest the status is ``damaged``.
     """
 
     path: str
@@ -67,25 +68,43 @@ def _summary_or_damage(path: Path) -> RunSummary:
     try:
         return read_summary(path)[0]
     except InputError as error:
-        return RunSummary(str(path), "", DAMAGED, "", None, None, "", error.message)
+        problem = error.message
+    try:
+        manifest = _read_manifest(path)
+    except InputError:
+        manifest = {"status": DAMAGED}
+    return _summary(path, manifest, {}, problem)
 
 
 def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any] | None]:
     """Return a run's summary, manifest and metrics.
 
     Raises:
-        InputError: there is no run, or its manifest is another program's.
+        InputError: there is no run, its manifest is another program's, or a file is damaged.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist. {_near(path)}")
+    manifest = _read_manifest(path)
+    metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
+    overall = metrics.get("overall", {}) if isinstance(metrics, dict) else {}
+    if metrics is not None and not (isinstance(metrics, dict) and isinstance(overall, dict)):
+        raise InputError(f"{path / METRICS} does not hold the scores of a run.")
+    return _summary(path, manifest, overall), manifest, metrics
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path} is not a run: it has no {MANIFEST}. See: sentikit runs list")
     manifest = RunFolder(path).manifest
     if "status" not in manifest or not isinstance(manifest.get("dataset", {}), dict):
         raise InputError(f"{path / MANIFEST} is not the manifest of a run.")
-    metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
-    overall = metrics.get("overall", {}) if metrics else {}
-    summary = RunSummary(
+    return manifest
+
+
+def _summary(
+    path: Path, manifest: Mapping[str, Any], overall: Mapping[str, Any], problem: str = ""
+) -> RunSummary:
+    return RunSummary(
         path=str(path),
         kind=str(manifest.get("kind", "")),
         status=str(manifest.get("status", "")),
@@ -93,15 +112,14 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
         macro_f1=overall.get("macro_f1"),
         accuracy=overall.get("accuracy"),
         started=str(manifest.get("started", "")),
+        problem=problem,
     )
-    return summary, manifest, metrics
 
 
 def _near(path: Path) -> str:
-    """Return a sentence with the runs that may be meant."""
-    within = Path("runs") / path
-    if within.is_dir():
-        return f"Did you mean {within}?"
-    folder = path.parent if path.parent.is_dir() else Path("runs")
-    names = [entry.parent.name for entry in folder.glob(f"*/{MANIFEST}")]
-    return f"{did_you_mean(path.name, names)} See: sentikit runs list"
+    """Return a sentence with the runs that may be meant, and where all are listed."""
+    found = [*path.parent.glob(f"*/{MANIFEST}"), *Path("runs").glob(f"*/{MANIFEST}")]
+    runs = {entry.parent.name: str(entry.parent) for entry in found}
+    meant = [runs[name] for name in nearest(path.name, runs)]
+    listed = "See: sentikit runs list"
+    return f"Did you mean {' or '.join(meant)}? {listed}" if meant else listed
