@@ -98,6 +98,9 @@ class TestShow:
         assert result.exit_code == 0
         assert "no label" in result.stdout
         assert "test: 2 of 2 examples have no label." in result.stdout
+        Path("a.txt").write_text("".join(f"text {n}\n" for n in range(2000)))
+        result = run("show", "files", "--set", "test=a.txt")
+        assert "test: 2,000 of 2,000 examples have no label." in result.stdout
 
     def test_many_sources_are_cut_in_the_table_alone(self) -> None:
         rows = "".join(f"text {n},neutral,source {n:02}\n" for n in range(25))
@@ -127,6 +130,14 @@ class TestRefusals:
     @pytest.mark.parametrize("setting", ["labels", "=x", "dataset=3", "name=demo"])
     def test_a_setting_that_is_none(self, setting: str) -> None:
         assert "--set" in refused("show", "demo", "--set", setting)
+
+    def test_a_map_of_labels_that_are_not_there(self) -> None:
+        Path("a.csv").write_text("text,# Stars\nfine,5\n")
+        words = ["show", "files", "--set", "test=a.csv", "--set", "label_map={5: positive}"]
+        message = refused(*words)
+        assert "has a label_map, but no labels" in message
+        assert "label_map" in refused(*words, "--set", "train=a.csv")
+        assert run(*words, "--set", 'dataset.label="# Stars"').exit_code == 0
 
     def test_a_missing_file(self) -> None:
         message = refused("show", "files", "--set", "test=gone.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,28 @@ def test_a_wrong_override_is_named_once(setting: str, said: str) -> None:
 def test_malformed_overrides_are_refused(bad: str) -> None:
     with pytest.raises(InputError, match="--set"):
         parse_overrides([bad])
+
+
+@pytest.mark.parametrize(
+    ("setting", "advice"),
+    [
+        ("label=# Stars", "--set 'label=\"# Stars\"'"),
+        ("label=Stars # 1", "--set 'label=\"Stars # 1\"'"),
+        ("map={a: b} # odd", "Leave it out, or quote"),
+    ],
+)
+def test_a_comment_is_no_value(setting: str, advice: str) -> None:
+    with pytest.raises(InputError, match=re.escape(advice)):
+        parse_overrides([setting])
+
+
+def test_quoting_keeps_what_looks_like_a_comment() -> None:
+    assert parse_overrides(['label="# Stars"', "text=a#b", "m={'# a': b}", "id="]) == {
+        "label": "# Stars",
+        "text": "a#b",
+        "m": {"# a": "b"},
+        "id": None,
+    }
 
 
 @pytest.mark.parametrize("reverse", [False, True])

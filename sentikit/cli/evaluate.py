@@ -11,12 +11,12 @@ import click
 
 from sentikit.cli.options import (
     CALIBRATED,
+    DATASET_SETTINGS,
     DEVICE,
     MODEL,
     OUTPUT,
     PLOTS,
     PRECISION,
-    SETTINGS,
     THREADS,
     check_plots,
     draw,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", metavar="NAME", help="A dataset; default: the one the run was made on.")
 @click.option("--path", metavar="DIR", help="The folder of the dataset's files.")
 @click.option("--split", default="test", show_default=True, help="Which split to score.")
-@SETTINGS
+@DATASET_SETTINGS
 @OUTPUT
 @DEVICE
 @PRECISION
@@ -110,7 +110,7 @@ def _section(
 ) -> dict[str, Any]:
     """Return the dataset section to open: the run's own, or what the options say."""
     from sentikit.data.labels import OWN
-    from sentikit.recipe.overrides import merge, parse_overrides
+    from sentikit.recipe.overrides import merge, parse_dataset_overrides
     from sentikit.runs.folder import RunFolder
 
     if dataset is None:
@@ -125,7 +125,7 @@ def _section(
         section = {"name": dataset, "labels": classifier.scheme.name}
     if path:
         section["path"] = path
-    return merge(section, parse_overrides(settings))
+    return merge(section, parse_dataset_overrides(settings))
 
 
 def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
