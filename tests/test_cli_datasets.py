@@ -139,6 +139,21 @@ class TestRefusals:
         assert "label_map" in refused(*words, "--set", "train=a.csv")
         assert run(*words, "--set", 'dataset.label="# Stars"').exit_code == 0
 
+    def test_what_a_dataset_needs(self) -> None:
+        assert "path: a value is needed: repository id, as owner/name" in refused("show", "hub")
+        message = refused("show", "files")
+        assert message.startswith("Error: name at least one file, as --set dataset.train=FILE")
+        assert "(it is" not in message
+
+    def test_a_path_for_a_dataset_without(self) -> None:
+        assert "'demo' takes no --path: leave it out." in refused("show", "demo", "--path", "x")
+        assert "settings are train, validation" in refused("show", "files", "--path", "x")
+
+    @pytest.mark.parametrize("name", ["a.xlsx", "A.XLS", "a.ods"])
+    def test_a_spreadsheet(self, name: str) -> None:
+        Path(name).write_bytes(b"PK")
+        assert "Save it there as CSV" in refused("show", "files", "--set", f"test={name}")
+
     def test_a_missing_file(self) -> None:
         message = refused("show", "files", "--set", "test=gone.csv")
         assert message == "Error: gone.csv does not exist. Check the path.\n"

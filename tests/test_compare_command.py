@@ -530,6 +530,10 @@ def test_equal_names_are_told_apart_by_their_folders() -> None:
         (["--training-cost", "good"], "RUN=USD"),
         (["--inference-cost", "good=-1"], "RUN=USD"),
         (["--dataset", "nowhere"], "nowhere"),
+        (["--dataset", "demo", "--path", "x"], "'demo' takes no --path"),
+        (["--json", "--format", "csv"], "--json and --format csv contradict each other"),
+        (["--rows", "pairs"], "add --format csv"),
+        (["--rows", "pairs", "--json"], "add --format csv"),
     ],
 )
 def test_wrong_options_are_explained(files: list[str], words: list[str], said: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
+from sentikit.errors import InputError
 from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing
     "--format",
     "form",
     type=click.Choice(_FORMATS),
-    default="table",
-    show_default=True,
+    default=None,
+    show_default="table",
     help="How to print it.",
 )
 @click.option(
@@ -105,7 +106,7 @@ def compare(
     gpu_rate: float | None,
     training_cost: tuple[str, ...],
     inference_cost: tuple[str, ...],
-    form: str,
+    form: str | None,
     rows: str,
     as_json: bool,
     report: Path | None,
@@ -118,6 +119,7 @@ def compare(
     """
     from sentikit.comparing.compare import compare as judge
 
+    form = _form(form, as_json, rows)
     check_plots(plots)
     with _progress() as progress:
         comparison = judge(
@@ -136,8 +138,22 @@ def compare(
             inference_cost=_amounts("--inference-cost", inference_cost),
             progress=progress,
         )
-    _writer("json" if as_json else form, rows)(comparison)
+    _writer(form, rows)(comparison)
     write_charts(comparison, report, plots)
+
+
+def _form(form: str | None, as_json: bool, rows: str) -> str:
+    """Return how to print.
+
+    Raises:
+        InputError: the options contradict one another.
+    """
+    if as_json and form not in (None, "json"):
+        raise InputError(f"--json and --format {form} contradict each other: give one.")
+    chosen = "json" if as_json else form or "table"
+    if rows != "runs" and chosen != "csv":
+        raise InputError(f"--rows {rows} is for CSV: add --format csv, or leave it out.")
+    return chosen
 
 
 def _writer(form: str, rows: str) -> Callable[[Comparison], None]:

@@ -70,14 +70,13 @@ def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) 
 
 def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, Any]:
     """Put a dataset section together."""
+    from sentikit.data.opening import with_path
     from sentikit.recipe.overrides import parse_dataset_overrides
 
     section = parse_dataset_overrides(settings)
     if "name" in section:
         raise InputError(f"--set name=… would replace the dataset {name!r}. Leave it out.")
-    if path is not None:
-        section["path"] = path
-    return {**section, "name": name}
+    return with_path({**section, "name": name}, path)
 
 
 def _describe(dataset: OpenedDataset) -> DatasetDescription:

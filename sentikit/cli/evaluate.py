@@ -84,6 +84,7 @@ def evaluate(
         classifier = shared(own, group)
         section = _section(model, dataset, path, settings, classifier)
         opened = _open(section, classifier)
+        _refuse_unknown_split(opened, split)
         examples = opened.split(split)
         probabilities = classifier.predict_proba(
             text for batch in examples.batches() for text in batch["text"]
@@ -110,6 +111,7 @@ def _section(
 ) -> dict[str, Any]:
     """Return the dataset section to open: the run's own, or what the options say."""
     from sentikit.data.labels import OWN
+    from sentikit.data.opening import with_path
     from sentikit.recipe.overrides import merge, parse_dataset_overrides
     from sentikit.runs.folder import RunFolder
 
@@ -123,9 +125,7 @@ def _section(
         section = {"name": dataset}
     else:
         section = {"name": dataset, "labels": classifier.scheme.name}
-    if path:
-        section["path"] = path
-    return merge(section, parse_dataset_overrides(settings))
+    return merge(with_path(section, path), parse_dataset_overrides(settings))
 
 
 def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
@@ -145,6 +145,19 @@ def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
             "with --set labels=…, or another model."
         )
     return opened
+
+
+def _refuse_unknown_split(opened: OpenedDataset, split: str) -> None:
+    from sentikit.errors import nearest
+
+    if split in opened.splits:
+        return
+    likely = nearest(split, opened.splits) or [s for s in opened.splits if s != "train"]
+    options = " or ".join(f"--split {name}" for name in likely or opened.splits)
+    raise InputError(
+        f"The dataset {opened.name!r} has no split {split!r}. Give {options}, or score a file with "
+        "--dataset files --set test=FILE."
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import click
 
 from sentikit.amounts import usd_text
 from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
+from sentikit.errors import InputError
 from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def prompt(
     from sentikit.prompting.requesting.failures import FailureLimit
     from sentikit.runs.folder import choose_run_folder
 
+    if bool(show) + estimate + resume > 1:
+        raise InputError("--show, --estimate and --resume are different errands: give one.")
     parts = _parts(recipe, settings)
     if show:
         _show(parts, show, as_json)

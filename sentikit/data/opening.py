@@ -231,6 +231,25 @@ def open_dataset(
     return dataset
 
 
+def with_path(
+    section: Mapping[str, Any], path: str | None, registry: Registry | None = None
+) -> dict[str, Any]:
+    """Lay the option ``--path`` into a dataset's section.
+
+    Raises:
+        InputError: there is no such dataset, or it takes no path.
+    """
+    if path is None:
+        return dict(section)
+    name = str(section["name"])
+    loader = (registry or default_registry()).load("register_datasets", name)
+    known = loader.Settings.model_fields
+    if "path" not in known:
+        own = f"; its own settings are {', '.join(known)}" if known else ""
+        raise InputError(f"The dataset {name!r} takes no --path: leave it out{own}.")
+    return {**section, "path": path}
+
+
 def check_dataset(
     registry: Registry, raw: Any, prefix: Path = ()
 ) -> tuple[OpenedDataset | None, list[Problem]]:

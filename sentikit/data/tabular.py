@@ -26,6 +26,7 @@ SUFFIXES: dict[str, str] = {
     ".txt": "text",
 }
 FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "text")
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 STANDARD_INPUT = "standard input"
 
 # Keys that a JSON object may leave out are found by looking at this many; of a pipe, which may be
@@ -272,6 +273,11 @@ def format_of(path: Path) -> str:
         raise InputError(f"{path} is a folder, a file is needed.")
     if not path.exists():
         raise InputError(f"{path} does not exist. Check the path.")
+    if Path(plain_name).suffix in _SPREADSHEETS:
+        raise InputError(
+            f"{path} is a spreadsheet's own file, as of Excel. Save it there as CSV (UTF-8), and "
+            "give that file."
+        )
     raise InputError(
         f"{path}: the name does not tell the format. Let it end in {', '.join(SUFFIXES)}, "
         f"or say the format: {', '.join(FORMATS)}."
