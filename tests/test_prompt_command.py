@@ -423,7 +423,8 @@ class TestDoctor:
         assert done.returncode == 1
         problem = json.loads(done.stdout)["server"]["error"]
         assert "/v1" in problem
-        assert "Check --base-url" in problem
+        assert "llm." not in problem
+        assert "HTML" in url or "Check --base-url" in problem
 
     def test_names_its_own_option_where_a_key_is_missing(self) -> None:
         done = sentikit("doctor", "--model", "gpt-4o", "--json")
