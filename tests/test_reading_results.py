@@ -179,8 +179,12 @@ def test_the_only_column_beside_those_that_predict_added_holds_the_texts() -> No
 
 
 def test_results_separated_by_semicolons() -> None:
-    table = read_run(write("a.csv", "text;gold;prediction\nfine, thanks;positive;neutral\n"))
+    classes = "probability_negative;probability_neutral;probability_positive"
+    row = "fine, thanks;positive;0,1;0,2;0,7"
+    table = read_run(write("a.csv", f"text;prediction;{classes}\n{row}\n"))
     assert table.examples.texts == ["fine, thanks"]
+    assert table.answers.probabilities is not None
+    assert table.answers.probabilities.tolist() == [[0.1, 0.2, 0.7]]
 
 
 def test_ids_are_enough() -> None:

@@ -78,9 +78,7 @@ _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing
     "--format",
     "form",
     type=click.Choice(_FORMATS),
-    default=None,
-    show_default="table",
-    help="How to print it.",
+    help="How to print it; default: table.",
 )
 @click.option(
     "--rows",
