@@ -16,6 +16,10 @@ Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 
+#: How pydantic calls a value that should be a section.
+_SECTION_TYPES = ("dict_type", "model_type", "model_attributes_type")
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with a setting.
@@ -69,7 +73,7 @@ def validate(
     try:
         return model.model_validate(dict(raw)), []
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
+        found = error.errors(include_url=False)
         return None, _problems(found, model, raw, prefix, also_known)
 
 
@@ -159,11 +163,11 @@ def _none_of_these(alternatives: Sequence[Any]) -> str:
     """Say in one sentence what a value could be."""
     wanted = dict.fromkeys(
         "a section of 'key: value'"
-        if details["type"] == "dict_type"
+        if details["type"] in _SECTION_TYPES
         else details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         for details in alternatives
     )
-    return f"Input should be {', or '.join(wanted)} (it is {alternatives[0]['input']!r})."
+    return f"Input should be {', or '.join(wanted)}{_it_is(alternatives[0]['input'])}."
 
 
 def _problem(
@@ -173,13 +177,36 @@ def _problem(
     if kind == "extra_forbidden":
         return Problem(path, f"unknown key. {_known_keys(details['loc'], model, also_known)}")
     if kind == "missing":
-        return Problem(path, "a value is needed.")
+        return Problem(path, f"a value is needed{_meaning(details['loc'], model)}.")
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return _unnamed(path, given, _names(details["loc"], model))
-    if kind == "dict_type":
+    if kind in _SECTION_TYPES:
         return Problem(path, _not_a_section(given))
+    if kind == "too_short":
+        least = details["ctx"]["min_length"]
+        return Problem(path, f"needs {least} values at least, and has {len(given)}.")
     message = details["msg"].removeprefix("Value error, ").rstrip(".")
-    return Problem(path, f"{message} (it is {given!r}).")
+    return Problem(path, f"{message}{_it_is(given)}.")
+
+
+def _it_is(given: object) -> str:
+    """Say what a wrong value is, as YAML spells it; a whole section is not repeated."""
+    return "" if isinstance(given, Mapping) else f" (it is {_spelled(given)})"
+
+
+def _spelled(value: object) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)
+
+
+def _meaning(location: Path, model: type[BaseModel]) -> str:
+    """Return what a missing key is for, where its schema says so."""
+    inner: Any = model
+    for key in location[:-1]:
+        inner = _inside(inner, key)
+    fields = getattr(inner, "model_fields", {})
+    field = fields.get(str(location[-1]))
+    return f": {field.description}" if field and field.description else ""
 
 
 def _unnamed(path: Path, given: Any, names: Sequence[str]) -> Problem:
@@ -212,7 +239,7 @@ def _own_names(schema: Any) -> tuple[str, ...]:
 
 
 def _not_a_section(value: object) -> str:
-    return f"must be a section of 'key: value', not {value!r}."
+    return f"must be a section of 'key: value', not {_spelled(value)}."
 
 
 def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str]) -> str:

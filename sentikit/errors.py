@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 import click
 
+#: More names than these are no help in a message.
+_MOST_LISTED = 40
+
 
 class SentikitError(click.ClickException):
     """Something failed while working: a disk, a network, a worker. The command exits with 1."""
@@ -39,13 +42,15 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a sentence with the nearest names, or with all of them where none is near."""
+    """Return a sentence with the nearest names, or with all, if not too many, where none is."""
     names = sorted(known)
     close = nearest(name, names)
     if close:
         return "Did you mean " + " or ".join(repr(match) for match in close) + "?"
     if not names:
         return "There are none."
+    if len(names) > _MOST_LISTED:
+        return f"None of {len(names)} is alike."
     return "Known: " + ", ".join(names) + "."
 
 

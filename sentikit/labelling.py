@@ -19,8 +19,8 @@ from sentikit.classifier.prediction import Prediction
 from sentikit.data.tabular import Rows, read_rows
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
+from sentikit.runs.result_columns import LABEL_COLUMN
 
-LABEL_COLUMN = "predicted_label"
 #: In tables one column a class, ``probability_negative``; in JSON Lines one object.
 PROBABILITIES_COLUMN = "probabilities"
 #: Tables that can be written, by kind.

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -26,13 +26,16 @@ _SUFFIX = ".template"
 _PACKAGE = "package"
 
 
-def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
+def write_plugin(
+    name: str, folder: Path, registry: Registry, commands: Collection[str] = ()
+) -> list[Path]:
     """Write a plugin called `name` into `folder`, which appears whole or not at all.
 
     Args:
         name: lower-case words joined by ``-``; the distribution and the plugin bear it.
         folder: where the distribution goes; must not exist, or be empty.
         registry: which plugin names are taken.
+        commands: the core's, whose names no plugin's command can have.
 
     Returns:
         The files written.
@@ -42,6 +45,8 @@ def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
         SentikitError: the disk fails.
     """
     package = _package_name(name, registry)
+    if name in commands:
+        raise InputError(f"sentikit has a command {name!r} already. Choose another name.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} exists already; nothing was written. Choose another --output.")
     values = {"name": name, "package": package, "version": __version__}

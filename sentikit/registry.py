@@ -112,7 +112,9 @@ class Registry:
         kind = hookspecs.KINDS[hook]
         matches = [r for r in self.registrations(hook) if name in (r.name, r.qualified_name)]
         if not matches:
-            raise unknown_name(kind, name, self.names(hook), self._advice())
+            listed = "All are in: sentikit recipes list." if hook == "register_recipes" else ""
+            advice = f"{listed} {self._advice()}".strip()
+            raise unknown_name(kind, name, self.names(hook), advice)
         if len(matches) > 1:
             owners = " and ".join(f"{r.plugin!r} ({r.distribution})" for r in matches)
             choices = " or ".join(r.qualified_name for r in matches)

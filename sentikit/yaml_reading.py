@@ -82,6 +82,17 @@ def parse_yaml(text: str, where: str) -> LocatedYaml:
         raise InputError(f"{where}: a value holds itself (&, *). Write it out.") from error
 
 
+def comment_of(text: str) -> str:
+    """Return the first comment of a valid YAML text, from its ``#`` on; "" where there is none."""
+    end = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader) if "#" in text else ():
+        between = text[end : token.start_mark.index]
+        if "#" in between:
+            return between[between.index("#") :].splitlines()[0]
+        end = max(end, token.end_mark.index)
+    return ""
+
+
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """Write nested values as YAML that `parse_yaml` reads back as they are, in their own order."""
     text: str = yaml.dump(

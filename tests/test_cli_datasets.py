@@ -98,6 +98,9 @@ class TestShow:
         assert result.exit_code == 0
         assert "no label" in result.stdout
         assert "test: 2 of 2 examples have no label." in result.stdout
+        Path("a.txt").write_text("".join(f"text {n}\n" for n in range(2000)))
+        result = run("show", "files", "--set", "test=a.txt")
+        assert "test: 2,000 of 2,000 examples have no label." in result.stdout
 
     def test_many_sources_are_cut_in_the_table_alone(self) -> None:
         rows = "".join(f"text {n},neutral,source {n:02}\n" for n in range(25))
@@ -127,6 +130,29 @@ class TestRefusals:
     @pytest.mark.parametrize("setting", ["labels", "=x", "dataset=3", "name=demo"])
     def test_a_setting_that_is_none(self, setting: str) -> None:
         assert "--set" in refused("show", "demo", "--set", setting)
+
+    def test_a_map_of_labels_that_are_not_there(self) -> None:
+        Path("a.csv").write_text("text,# Stars\nfine,5\n")
+        words = ["show", "files", "--set", "test=a.csv", "--set", "label_map={5: positive}"]
+        message = refused(*words)
+        assert "has a label_map, but no labels" in message
+        assert "label_map" in refused(*words, "--set", "train=a.csv")
+        assert run(*words, "--set", 'dataset.label="# Stars"').exit_code == 0
+
+    def test_what_a_dataset_needs(self) -> None:
+        assert "path: a value is needed: repository id, as owner/name" in refused("show", "hub")
+        message = refused("show", "files")
+        assert message.startswith("Error: name at least one file, as --set dataset.train=FILE")
+        assert "(it is" not in message
+
+    def test_a_path_for_a_dataset_without(self) -> None:
+        assert "'demo' takes no --path: leave it out." in refused("show", "demo", "--path", "x")
+        assert "settings are train, validation" in refused("show", "files", "--path", "x")
+
+    @pytest.mark.parametrize("name", ["a.xlsx", "A.XLS", "a.ods"])
+    def test_a_spreadsheet(self, name: str) -> None:
+        Path(name).write_bytes(b"PK")
+        assert "Save it there as CSV" in refused("show", "files", "--set", f"test={name}")
 
     def test_a_missing_file(self) -> None:
         message = refused("show", "files", "--set", "test=gone.csv")

@@ -351,19 +351,6 @@ def test_a_split_or_a_path_without_a_dataset_is_refused(files: list[str], words:
     assert "name it (--dataset NAME)" in refused(*files, *words)
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--json", "--format", "csv"], "exclude one another"),
-        (["--rows", "pairs"], "give --format csv as well"),
-    ],
-)
-def test_formats_that_exclude_one_another_are_refused(
-    files: list[str], words: list[str], said: str
-) -> None:
-    assert said in refused(*files, *words)
-
-
 def test_other_classes_are_refused(files: list[str]) -> None:
     other = write("cats.csv", ["cat", "dog"] * 60, ["cat", "dog"] * 60)
     assert "has the classes cat, dog" in refused(files[0], other)
@@ -543,6 +530,10 @@ def test_equal_names_are_told_apart_by_their_folders() -> None:
         (["--training-cost", "good"], "RUN=USD"),
         (["--inference-cost", "good=-1"], "RUN=USD"),
         (["--dataset", "nowhere"], "nowhere"),
+        (["--dataset", "demo", "--path", "x"], "'demo' takes no --path"),
+        (["--json", "--format", "csv"], "--json and --format csv contradict each other"),
+        (["--rows", "pairs"], "add --format csv"),
+        (["--rows", "pairs", "--json"], "add --format csv"),
     ],
 )
 def test_wrong_options_are_explained(files: list[str], words: list[str], said: str) -> None:

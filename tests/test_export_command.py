@@ -70,7 +70,7 @@ def test_a_refused_export_leaves_nothing_behind(trained_run: Path) -> None:
     [
         ((), "Choose one with --format: causal-lm, electra-classifier, hub, onnx"),
         (("--format", "onx"), "Did you mean 'onnx'?"),
-        (("--format", "hub", "--int8"), "int8: unknown key"),
+        (("--format", "hub", "--int8"), "--int8 belongs to --format onnx, not to hub"),
         (("--format", "hub", "--private"), "--private belongs to --push"),
         (("--format", "onnx", "--itn8"), "--int8"),
     ],

@@ -588,6 +588,10 @@ class TestBadInput:
             assert teach(teacher, "--estimate", "--prepare-only").returncode == 2
             assert "leave --nproc out" in teach(teacher, "--nproc", "2").stderr
             done = teach(teacher, "--cancel")
-            assert "holds no run to resume" in done.stderr
+            assert "nothing to cancel: runs/own holds no run under way" in done.stderr
+            done = teach(teacher, finetune={"train": "trian"})
+            assert "with --set finetune.train=SPLIT" in done.stderr
+            done = teach(teacher, finetune={"validation": "dev"})
+            assert "or none with --set finetune.validation=null" in done.stderr
             done = teach(teacher, engine={"name": "torch"})
             assert "this provider trains elsewhere" in done.stderr

@@ -333,10 +333,22 @@ def test_evaluate_scores_and_leaves_a_run_on_request(model: Path, reviews: Path)
     assert "already holds another run" in again.stderr
 
 
+def test_the_advice_of_evaluate_works_as_it_is_written(model: Path) -> None:
+    Path("a.csv").write_text("text,label\nthe film was great,good\n")
+    words = ["evaluate", str(model), "--dataset", "files", "--set", "test=a.csv"]
+    refused = CliRunner().invoke(sentikit, words)
+    assert "as in dataset.label_map={'good': negative}" in refused.stderr
+    for key in ("label_map", "dataset.label_map"):
+        done = CliRunner().invoke(sentikit, [*words, "--set", f"{key}={{'good': negative}}"])
+        assert done.exit_code == 0, done.stderr
+    whole = CliRunner().invoke(sentikit, [*words, "--set", "dataset={name: demo}"])
+    assert "Set its keys, as labels=five" in whole.stderr
+
+
 def test_evaluate_names_unknown_splits_and_datasets(model: Path) -> None:
     result = CliRunner().invoke(sentikit, ["evaluate", str(model), "--split", "tset"])
     assert result.exit_code == 2
-    assert "'test'" in result.stderr
+    assert "Give --split test, or score a file with" in result.stderr
     result = CliRunner().invoke(sentikit, ["evaluate", str(model), "--dataset", "dem"])
     assert "'demo'" in result.stderr
 

@@ -239,6 +239,7 @@ class TestNew:
             ("torch", "Python has a module 'torch' already"),
             ("json", "Python has a module 'json' already"),
             ("class", "Python has a module 'class' already"),
+            ("train", "sentikit has a command 'train' already"),
             ("heads", "There is a plugin named 'heads' already"),
         ],
     )

@@ -134,6 +134,12 @@ class TestRuns:
         assert (result["rows"], result["overall"]["accuracy"]) == (4, 1.0)
         assert result["run"] == "runs/own"
 
+    @pytest.mark.parametrize("other", ["--estimate", "--resume"])
+    def test_shows_or_does_something_else(self, other: str) -> None:
+        done = sentikit("prompt", "--recipe", "b3-gpt-4o-mini-zero-shot", "--show", "1", other)
+        assert done.returncode == 2
+        assert "are different errands: give one" in done.stderr
+
     def test_shows_prompts_and_asks_nothing(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(6))
         for other in ("--estimate", "--resume"):
@@ -419,4 +425,12 @@ class TestDoctor:
             where = s.url.replace("/v1", "/html") if url == "HTML" else url
             done = sentikit("doctor", "--base-url", where, "--json")
         assert done.returncode == 1
-        assert "/v1" in json.loads(done.stdout)["server"]["error"]
+        problem = json.loads(done.stdout)["server"]["error"]
+        assert "/v1" in problem
+        assert "llm." not in problem
+        assert "HTML" in url or "Check --base-url" in problem
+
+    def test_names_its_own_option_where_a_key_is_missing(self) -> None:
+        done = sentikit("doctor", "--model", "gpt-4o", "--json")
+        problem = json.loads(done.stdout)["server"]["error"]
+        assert problem.endswith("or name another server with --base-url URL.")

@@ -166,6 +166,27 @@ def test_a_layout_of_ones_own_and_a_broken_plugin() -> None:
     assert any("'broken'" in problem for problem in report.problems)
 
 
+def test_the_only_column_beside_those_that_predict_added_holds_the_texts() -> None:
+    added = "predicted_label,probability_negative,probability_neutral,probability_positive"
+    file = write("labelled.csv", f"opinion,label,{added}\nfine,positive,positive,0.1,0.2,0.7\n")
+    table = read_run(file)
+    assert table.examples.texts == ["fine"]
+    assert table.answers.probabilities is not None
+    assert table.answers.probabilities.tolist() == [[0.1, 0.2, 0.7]]
+    file = write("labelled.csv", f"opinion,stars,{added}\nfine,5,positive,0.1,0.2,0.7\n")
+    with pytest.raises(InputError, match=r"the right one of 'opinion', 'stars' to 'text' or 'id'"):
+        read_run(file)
+
+
+def test_results_separated_by_semicolons() -> None:
+    classes = "probability_negative;probability_neutral;probability_positive"
+    row = "fine, thanks;positive;0,1;0,2;0,7"
+    table = read_run(write("a.csv", f"text;prediction;{classes}\n{row}\n"))
+    assert table.examples.texts == ["fine, thanks"]
+    assert table.answers.probabilities is not None
+    assert table.answers.probabilities.tolist() == [[0.1, 0.2, 0.7]]
+
+
 def test_ids_are_enough() -> None:
     table = read_run(write("ids.csv", "id,gold,prediction\nx1,positive,neutral\n"))
     assert table.examples.ids == ["x1"]
@@ -176,7 +197,9 @@ def test_ids_are_enough() -> None:
     ("content", "message"),
     [
         ("text,score\na,1\n", "which column holds the predicted labels"),
+        ("text,score\na,1\n", "Rename it to 'prediction'"),
         ("gold,prediction\npositive,positive\n", "which column holds the texts, or their ids"),
+        ("a,prediction\nfine,positive\n", "Rename 'a' to 'text' or 'id'"),
         ("text,gold,prediction\na,positive,banana\n", r"no label in 'prediction' \('banana'"),
         (
             "text,gold,prediction\na,positive,neutral\nb,mixed,neutral\n",

@@ -123,6 +123,9 @@ def test_unfinished_and_no_run() -> None:
     (run / "manifest.json").write_text('{"status": "interrupted"}')
     with pytest.raises(InputError, match=r"no predictions yet: it is interrupted.*--resume"):
         read_run(run)
+    (run / "manifest.json").write_text('{"status": "finished"}')
+    with pytest.raises(InputError, match=r"predictions\.jsonl is missing.*make the run again"):
+        read_run(run)
     (run / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"run is not a run: it has no manifest\.json"):
         read_run(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,11 @@ def test_overrides_are_split_at_the_first_equals_sign() -> None:
         ),
         ("training.lr=x", "Error: --set training.lr: Input should be a valid number"),
         ("encoder=minilm", "Error: --set encoder: must be a section of 'key: value', not 'minilm'"),
+        ("training=5", "Error: --set training: must be a section of 'key: value', not 5.\n"),
+        ("training.schedule=", "Error: --set training.schedule: must be a section of"),
+        ("dataset=", "Error: --set dataset: must be a section of 'key: value', not null.\n"),
+        ("training.lr=", "Error: --set training.lr: Input should be a valid number (it is null)"),
+        ("dataset.name=files", "Error: --set dataset: name at least one file, as --set dataset.t"),
         ("head=3", "Error: --set head: must be a section of 'key: value', not 3.\n"),
     ],
 )
@@ -114,6 +120,28 @@ def test_a_wrong_override_is_named_once(setting: str, said: str) -> None:
 def test_malformed_overrides_are_refused(bad: str) -> None:
     with pytest.raises(InputError, match="--set"):
         parse_overrides([bad])
+
+
+@pytest.mark.parametrize(
+    ("setting", "advice"),
+    [
+        ("label=# Stars", "--set 'label=\"# Stars\"'"),
+        ("label=Stars # 1", "--set 'label=\"Stars # 1\"'"),
+        ("map={a: b} # odd", "Leave it out, or quote"),
+    ],
+)
+def test_a_comment_is_no_value(setting: str, advice: str) -> None:
+    with pytest.raises(InputError, match=re.escape(advice)):
+        parse_overrides([setting])
+
+
+def test_quoting_keeps_what_looks_like_a_comment() -> None:
+    assert parse_overrides(['label="# Stars"', "text=a#b", "m={'# a': b}", "id="]) == {
+        "label": "# Stars",
+        "text": "a#b",
+        "m": {"# a": "b"},
+        "id": None,
+    }
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -288,6 +316,25 @@ def test_copy_lays_everything_in_and_does_not_clobber(tmp_path: Path) -> None:
     assert again.exit_code == 2
     assert "--force" in again.stderr
     assert run("recipes", "copy", "minilm", "mine.yaml", "--force").exit_code == 0
+
+
+def test_copy_says_first_what_is_wrong_with_the_name(tmp_path: Path) -> None:
+    (tmp_path / "dir.csv").mkdir()
+    (tmp_path / "dir.yaml").mkdir()
+    assert "end in .yaml" in run("recipes", "copy", "minilm", "dir.csv").stderr
+    for force in ([], ["--force"]):
+        folder = run("recipes", "copy", "minilm", "dir.yaml", *force)
+        assert folder.exit_code == 2
+        assert "dir.yaml is a folder; a file is needed" in folder.stderr
+
+
+def test_a_file_that_is_no_recipe_and_a_name_like_none(tmp_path: Path) -> None:
+    (tmp_path / "bin.csv").touch()
+    file = run("train", "--recipe", "bin.csv")
+    assert file.stderr == "Error: bin.csv is no recipe: recipe files end in .yaml.\n"
+    unknown = run("train", "--recipe", "zzzzzz").stderr
+    assert unknown.endswith("All are in: sentikit recipes list.\n")
+    assert len(unknown) < 150
 
 
 def test_show_resolved_says_where_each_value_comes_from() -> None:

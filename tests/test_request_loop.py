@@ -302,7 +302,7 @@ class TestFaults:
 
     def test_twenty_rejections_and_no_answer_end_the_run(self, tmp_path: Path) -> None:
         with serving(fault_words={"text": "400:bad request"}) as s:
-            with pytest.raises(SentikitError, match=r"rejected the first 20 calls.*bad request"):
+            with pytest.raises(SentikitError, match=r"first 20 calls were refused.*bad request"):
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
             assert s.server.calls < FIRST + 40
 

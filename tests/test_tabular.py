@@ -76,6 +76,33 @@ class TestFormats:
     def test_the_last_line_needs_no_line_end(self, write: WriteFile) -> None:
         assert rows_of(write("a.csv", "text\nend")) == [(2, {"text": "end"})]
 
+    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    def test_csv_with_semicolons_as_spreadsheets_write_it(self, write: WriteFile, end: str) -> None:
+        lines = ["", 'text;"stars, of 5";label', '"one; ""two""";3,5;neg', "a, b;4,0;pos", ""]
+        assert rows_of(write("a.csv", "\ufeff" + end.join(lines))) == [
+            (3, {"text": 'one; "two"', "stars, of 5": "3,5", "label": "neg"}),
+            (4, {"text": "a, b", "stars, of 5": "4,0", "label": "pos"}),
+        ]
+
+    @pytest.mark.parametrize(
+        ("header", "columns"),
+        [
+            ("text,a;b", ("text", "a;b")),
+            ('"text;a",b', ("text;a", "b")),
+            ('"text;a"', ("text;a",)),
+            ('"a\nb;c",d', ("a\nb;c", "d")),
+        ],
+    )
+    def test_commas_separate_wherever_the_header_has_one(
+        self, write: WriteFile, header: str, columns: tuple[str, ...]
+    ) -> None:
+        with read_rows(write("a.csv", f"{header}\nfine,pos\n")) as rows:
+            assert rows.columns == columns
+
+    def test_a_stray_quote_among_semicolons(self, write: WriteFile) -> None:
+        message = refusal(write("a.csv", 'text;label\n"fine" indeed;pos\n'))
+        assert "line 2: the quote that opens here closes in the middle of a field" in message
+
     def test_tsv(self, write: WriteFile) -> None:
         path = write("a.tsv", 'text\tlabel\n"a\tb, c"\tneg\n')
         assert rows_of(path) == [(2, {"text": "a\tb, c", "label": "neg"})]
@@ -291,7 +318,7 @@ class TestRefusals:
         assert "2 columns are called 'text'" in refusal(tmp_path / "a.parquet")
 
     def test_another_separator(self, write: WriteFile) -> None:
-        assert "separated by semicolons" in refusal(write("a.csv", "text;label\nfine;pos\n"))
+        assert "separated by semicolons" in refusal(write("a.tsv", "text;label\nfine;pos\n"))
         assert "separated by tabs" in refusal(write("a.csv", "text\tlabel\nfine\tpos\n"))
         assert "separated by commas" in refusal(write("a.tsv", "text,label\nfine,pos\n"))
 

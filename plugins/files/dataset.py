@@ -49,7 +49,9 @@ class Files(DatasetLoader):
         @model_validator(mode="after")
         def _names_a_file(self) -> Files.Settings:
             if not any(getattr(self, split) for split in SPLITS):
-                raise ValueError("name at least one file, as train, validation or test")
+                raise ValueError(
+                    "name at least one file, as --set dataset.train=FILE (or validation, test)"
+                )
             return self
 
     settings: Settings

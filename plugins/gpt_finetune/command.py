@@ -88,11 +88,12 @@ def gpt_finetune(
             found = job.estimate
             click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.to_text())
             return
-        path = job.choose_folder(output, resume or cancel)
         if cancel:
+            path = _run_to_cancel(job, output)
             job.cancel(path)
             click.echo(f"{path}: cancelled.", err=True)
             return
+        path = job.choose_folder(output, resume)
         if prepare_only:
             _prepare(context, job, path, as_json)
             return
@@ -112,6 +113,16 @@ def gpt_finetune(
 def _refuse_contradictions(estimate: bool, prepare_only: bool, cancel: bool) -> None:
     if estimate + prepare_only + cancel > 1:
         raise InputError("--estimate, --prepare-only and --cancel are different errands: give one.")
+
+
+def _run_to_cancel(job: FineTuning, output: Path | None) -> Path:
+    try:
+        return job.choose_folder(output, resume=True)
+    except InputError as error:
+        place = f"{output} holds no run under way" if output else "this recipe has no run under way"
+        raise InputError(
+            f"There is nothing to cancel: {place}. Name the run's folder with --output."
+        ) from error
 
 
 def _prepare(context: click.Context, job: FineTuning, path: Path, as_json: bool) -> None:

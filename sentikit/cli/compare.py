@@ -83,7 +83,9 @@ _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing
 @click.option(
     "--rows",
     type=click.Choice(["runs", "pairs"]),
-    help="What a row of CSV is; default: runs.",
+    default="runs",
+    show_default=True,
+    help="What a row of CSV is.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @REPORT
@@ -103,7 +105,7 @@ def compare(
     training_cost: tuple[str, ...],
     inference_cost: tuple[str, ...],
     form: str | None,
-    rows: str | None,
+    rows: str,
     as_json: bool,
     report: Path | None,
     plots: Path | None,
@@ -115,11 +117,7 @@ def compare(
     """
     from sentikit.comparing.compare import compare as judge
 
-    if as_json and form not in (None, "json"):
-        raise InputError(f"--json and --format {form} exclude one another: give one.")
-    form = "json" if as_json else form or "table"
-    if rows is not None and form != "csv":
-        raise InputError("--rows says what a row of CSV is: give --format csv as well.")
+    form = _form(form, as_json, rows)
     check_plots(plots)
     with _progress() as progress:
         comparison = judge(
@@ -138,8 +136,22 @@ def compare(
             inference_cost=_amounts("--inference-cost", inference_cost),
             progress=progress,
         )
-    _writer(form, rows or "runs")(comparison)
+    _writer(form, rows)(comparison)
     write_charts(comparison, report, plots)
+
+
+def _form(form: str | None, as_json: bool, rows: str) -> str:
+    """Return how to print.
+
+    Raises:
+        InputError: the options contradict one another.
+    """
+    if as_json and form not in (None, "json"):
+        raise InputError(f"--json and --format {form} contradict each other: give one.")
+    chosen = "json" if as_json else form or "table"
+    if rows != "runs" and chosen != "csv":
+        raise InputError(f"--rows {rows} is for CSV: add --format csv, or leave it out.")
+    return chosen
 
 
 def _writer(form: str, rows: str) -> Callable[[Comparison], None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.cli.options import DATASET_SETTINGS
 from sentikit.cli.tables import print_table
 from sentikit.errors import InputError
 
@@ -53,13 +54,7 @@ def list_datasets(as_json: bool) -> None:
 )
 @click.argument("name")
 @click.option("--path", metavar="DIR", help="Where the dataset's files lie.")
-@click.option(
-    "--set",
-    "settings",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Set one key of a recipe's dataset section, as labels=five; repeatable.",
-)
+@DATASET_SETTINGS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Describe a dataset: labels, sources, lengths, duplicates and leaks between splits."""
@@ -74,19 +69,14 @@ def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) 
 
 
 def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, Any]:
-    """Put a dataset section together; keys may be given with or without ``dataset.``."""
-    from sentikit.recipe.overrides import parse_overrides
+    """Put a dataset section together."""
+    from sentikit.data.opening import with_path
+    from sentikit.recipe.overrides import parse_dataset_overrides
 
-    section = parse_overrides(settings)
-    inner = section.pop("dataset", {})
-    if not isinstance(inner, dict):
-        raise InputError("--set dataset=… gives a whole section. Set its keys, as labels=five.")
-    section |= inner
+    section = parse_dataset_overrides(settings)
     if "name" in section:
         raise InputError(f"--set name=… would replace the dataset {name!r}. Leave it out.")
-    if path is not None:
-        section["path"] = path
-    return {**section, "name": name}
+    return with_path({**section, "name": name}, path)
 
 
 def _describe(dataset: OpenedDataset) -> DatasetDescription:
@@ -102,7 +92,10 @@ def _describe(dataset: OpenedDataset) -> DatasetDescription:
                 bar.update(0, len(examples), f"Describing {split}")
                 yield split, examples
 
-        return describe_dataset(dataset.name, dataset.scheme.classes, load(), advance=bar.advance)
+        found = describe_dataset(dataset.name, dataset.scheme.classes, load(), advance=bar.advance)
+    if all(split.unlabelled == split.examples for split in found.splits):
+        dataset.refuse_idle_map()
+    return found
 
 
 def _show(description: DatasetDescription) -> None:

@@ -11,12 +11,12 @@ import click
 
 from sentikit.cli.options import (
     CALIBRATED,
+    DATASET_SETTINGS,
     DEVICE,
     MODEL,
     OUTPUT,
     PLOTS,
     PRECISION,
-    SETTINGS,
     THREADS,
     check_plots,
     draw,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", metavar="NAME", help="A dataset; default: the one the run was made on.")
 @click.option("--path", metavar="DIR", help="The folder of the dataset's files.")
 @click.option("--split", default="test", show_default=True, help="Which split to score.")
-@SETTINGS
+@DATASET_SETTINGS
 @OUTPUT
 @DEVICE
 @PRECISION
@@ -84,6 +84,7 @@ def evaluate(
         classifier = shared(own, group)
         section = _section(model, dataset, path, settings, classifier)
         opened = _open(section, classifier)
+        _refuse_unknown_split(opened, split)
         examples = opened.split(split)
         probabilities = classifier.predict_proba(
             text for batch in examples.batches() for text in batch["text"]
@@ -110,7 +111,8 @@ def _section(
 ) -> dict[str, Any]:
     """Return the dataset section to open: the run's own, or what the options say."""
     from sentikit.data.labels import OWN
-    from sentikit.recipe.overrides import merge, parse_overrides
+    from sentikit.data.opening import with_path
+    from sentikit.recipe.overrides import merge, parse_dataset_overrides
     from sentikit.runs.folder import RunFolder
 
     if dataset is None:
@@ -123,9 +125,7 @@ def _section(
         section = {"name": dataset}
     else:
         section = {"name": dataset, "labels": classifier.scheme.name}
-    if path:
-        section["path"] = path
-    return merge(section, parse_overrides(settings))
+    return merge(with_path(section, path), parse_dataset_overrides(settings))
 
 
 def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
@@ -145,6 +145,19 @@ def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
             "with --set labels=…, or another model."
         )
     return opened
+
+
+def _refuse_unknown_split(opened: OpenedDataset, split: str) -> None:
+    from sentikit.errors import nearest
+
+    if split in opened.splits:
+        return
+    likely = nearest(split, opened.splits) or [s for s in opened.splits if s != "train"]
+    options = " or ".join(f"--split {name}" for name in likely or opened.splits)
+    raise InputError(
+        f"The dataset {opened.name!r} has no split {split!r}. Give {options}, or score a file with "
+        "--dataset files --set test=FILE."
+    )
 
 
 @contextmanager

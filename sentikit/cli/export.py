@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
+_HOOK = "register_formats"
 #: Keeps a format's settings apart from the command's own parameters.
 _PREFIX = "format_setting_"
 
@@ -41,12 +43,13 @@ def export(model: Path, folder: Path, format_name: str | None, **options: Any) -
     """Write a run's model in another format, into a new or empty folder DIR."""
     from sentikit.classifier.exporting import export_model
 
-    known = default_registry().names("register_formats")
+    known = default_registry().names(_HOOK)
     if not format_name:
         raise InputError(f"Which format? Choose one with --format: {', '.join(known)}.")
     given = {
         name.removeprefix(_PREFIX): value for name, value in options.items() if value is not None
     }
+    _refuse_others_options(format_name, given)
     for remark in export_model(model, folder, format_name, given):
         click.echo(remark, err=True)
     click.echo(folder)
@@ -54,18 +57,34 @@ def export(model: Path, folder: Path, format_name: str | None, **options: Any) -
 
 def _format_options() -> list[click.Parameter]:
     """Return an option for each setting; formats whose settings share a name share the option."""
+    fields, owners = _settings()
+    return [_option(field, fields[field], owners[field]) for field in fields]
+
+
+def _refuse_others_options(format_name: str, given: Iterable[str]) -> None:
+    owners = _settings()[1]
+    for name in given:
+        if format_name in default_registry().names(_HOOK) and format_name not in owners[name]:
+            raise InputError(
+                f"--{name.replace('_', '-')} belongs to --format {' or '.join(owners[name])}, not "
+                f"to {format_name}. Leave it out, or choose the other format."
+            )
+
+
+def _settings() -> tuple[dict[str, FieldInfo], dict[str, list[str]]]:
+    """Return the settings of all formats that can be loaded, and the formats that have each."""
     owners: dict[str, list[str]] = {}
     fields: dict[str, FieldInfo] = {}
     registry = default_registry()
-    for name in registry.names("register_formats"):
+    for name in registry.names(_HOOK):
         try:
-            settings = registry.load("register_formats", name).Settings
+            settings = registry.load(_HOOK, name).Settings
         except SentikitError:
             continue
         for field, information in settings.model_fields.items():
             owners.setdefault(field, []).append(name)
             fields.setdefault(field, information)
-    return [_option(field, fields[field], owners[field]) for field in fields]
+    return fields, owners
 
 
 def _option(name: str, field: FieldInfo, formats: list[str]) -> click.Option:

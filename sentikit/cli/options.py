@@ -22,6 +22,13 @@ SETTINGS = click.option(
     multiple=True,
     help="Change one value of the recipe, as training.lr=1e-5; repeatable.",
 )
+DATASET_SETTINGS = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set one key of the dataset section, as 'label_map={good: positive}'; repeatable.",
+)
 OUTPUT = click.option(
     "--output",
     type=click.Path(path_type=Path),

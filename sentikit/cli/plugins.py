@@ -73,10 +73,11 @@ def check(name: str | None, as_json: bool) -> None:
 )
 def new(name: str, output: Path | None) -> None:
     """Write a plugin to start from, with a dataset, a head, a command and tests."""
+    from sentikit.cli import CORE_COMMANDS
     from sentikit.new_plugin import write_plugin
 
     folder = output or Path(name)
-    for path in write_plugin(name, folder, _registry()):
+    for path in write_plugin(name, folder, _registry(), CORE_COMMANDS):
         click.echo(path)
     install, test = f"pip install -e '{folder}[test]'", f"pytest {folder}"
     click.echo(f"Next: {install} && {test} && sentikit plugins check {name}", err=True)

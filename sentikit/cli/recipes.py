@@ -109,12 +109,14 @@ def copy(name: str, file: Path, force: bool) -> None:
     from sentikit.files import write_text
     from sentikit.recipe.resolving import resolve_recipe
 
-    if file.exists() and not force:
-        raise InputError(f"{file} exists. Choose another name, or replace it with --force.")
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(
             f"{file}: let the name end in .yaml, so that --recipe knows it for a file."
         )
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; a file is needed. Choose another name.")
+    if file.exists() and not force:
+        raise InputError(f"{file} exists. Choose another name, or replace it with --force.")
     write_text(file, resolve_recipe(name).to_yaml())
     click.echo(f"Wrote {file}. Try: sentikit recipes check {file}", err=True)
 

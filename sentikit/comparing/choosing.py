@@ -76,9 +76,9 @@ def load_truth(
     Raises:
         InputError: no such dataset or split, or it is malformed.
     """
-    from sentikit.data.opening import open_dataset
+    from sentikit.data.opening import open_dataset, with_path
 
-    section = {"name": dataset} | ({"path": path} if path else {})
+    section = with_path({"name": dataset}, path, registry)
     opened = open_dataset(section, registry=registry or default_registry())
     return Truth(f"{dataset} {split}", opened.split(split), opened.scheme.classes)
 

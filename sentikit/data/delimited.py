@@ -19,9 +19,22 @@ _RAISED_LIMIT = threading.Lock()
 
 DIALECTS: dict[str, dict[str, Any]] = {
     "csv": {"delimiter": ","},
+    "csv-semicolons": {"delimiter": ";"},
     "tsv": {"delimiter": "\t"},
     "tsv-unquoted": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
 }
+
+
+_QUOTED = re.compile(r'"(?:[^"]|"")*("|$)')
+
+
+def csv_dialect(header: str) -> str:
+    """Tell by its header which CSV a file is: semicolons, where they alone stand between names.
+
+    Spreadsheets write them wherever the comma is the decimal sign.
+    """
+    names = _QUOTED.sub("", header)
+    return "csv-semicolons" if ";" in names and "," not in names else "csv"
 
 
 class Records:

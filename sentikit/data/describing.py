@@ -257,11 +257,11 @@ def _problems(split: SplitDescription, classes: Sequence[str]) -> Iterable[str]:
     elif present and missing:
         yield f"No example is labelled {' or '.join(map(repr, missing))}."
     if split.unlabelled:
-        yield f"{split.unlabelled} of {split.examples} examples have no label."
+        yield f"{split.unlabelled:,} of {split.examples:,} examples have no label."
     if split.empty_texts:
-        yield f"{split.empty_texts} of {split.examples} texts are empty."
+        yield f"{split.empty_texts:,} of {split.examples:,} texts are empty."
     if split.conflicts:
-        yield f"{split.conflicts} texts occur with more than one label."
+        yield f"{split.conflicts:,} texts occur with more than one label."
 
 
 def _leak(

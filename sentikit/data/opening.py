@@ -110,8 +110,8 @@ class OpenedDataset:
         wanted = round(amount * distinct) if amount < 1 else int(amount)
         if wanted >= distinct:
             raise InputError(
-                f"dataset.validation_holdout asks for {wanted} examples; the training split of "
-                f"{self.name!r} has {distinct} different texts. Ask for fewer."
+                f"dataset.validation_holdout asks for {wanted:,} examples; the training split of "
+                f"{self.name!r} has {distinct:,} different texts. Ask for fewer."
             )
         chosen = np.zeros(distinct, np.bool_)
         chosen[generator.permutation(distinct)[:wanted]] = True
@@ -133,6 +133,8 @@ class OpenedDataset:
         self._refuse_empty_texts(origin, examples)
         if labelled:
             self._refuse_missing_labels(origin, examples)
+        elif len(self.splits) == 1 and examples.table.column("label").null_count == len(examples):
+            self.refuse_idle_map()
         return self._fold_labels(origin, examples)
 
     def _refuse_empty_texts(self, split: str, examples: Examples) -> None:
@@ -143,7 +145,7 @@ class OpenedDataset:
         if len(empty):
             raise InputError(
                 f"{self.loader.locate(split, int(empty[0]))}: the text is empty "
-                f"({len(empty)} such in split {split!r}). Remove these rows or give them a text."
+                f"({len(empty):,} such in split {split!r}). Remove these rows or give them a text."
             )
 
     def _fold_labels(self, split: str, examples: Examples) -> Examples:
@@ -176,6 +178,18 @@ class OpenedDataset:
             f"Map it, as in dataset.label_map={{{spelling!r}: {self.scheme.classes[0]}}}, "
             "or choose another label scheme (dataset.labels)."
         )
+
+    def refuse_idle_map(self) -> None:
+        """Refuse a ``label_map`` for data that have no labels: their column was not found.
+
+        Raises:
+            InputError: there is such a map.
+        """
+        if self.options.label_map:
+            raise InputError(
+                f"The dataset {self.name!r} has a label_map, but no labels. Name their column, as "
+                "in dataset.label=COLUMN, or leave label_map out."
+            )
 
     def _refuse_missing_labels(self, split: str, examples: Examples) -> None:
         labels = examples.table.column("label")
@@ -218,6 +232,25 @@ def open_dataset(
     refuse(problems, lambda p: p.message if p.path == ("name",) else str(p))
     assert dataset is not None
     return dataset
+
+
+def with_path(
+    section: Mapping[str, Any], path: str | None, registry: Registry | None = None
+) -> dict[str, Any]:
+    """Lay the option ``--path`` into a dataset's section.
+
+    Raises:
+        InputError: there is no such dataset, or it takes no path.
+    """
+    if path is None:
+        return dict(section)
+    name = str(section["name"])
+    loader = (registry or default_registry()).load("register_datasets", name)
+    known = loader.Settings.model_fields
+    if "path" not in known:
+        own = f"; its own settings are {', '.join(known)}" if known else ""
+        raise InputError(f"The dataset {name!r} takes no --path: leave it out{own}.")
+    return {**section, "path": path}
 
 
 def check_dataset(

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Self
 
 from sentikit.data.cells import cell_text, is_plain
 from sentikit.data.columns import USUAL_NAMES, find_column, usual_column
-from sentikit.data.delimited import DIALECTS, Records
+from sentikit.data.delimited import DIALECTS, Records, csv_dialect
 from sentikit.data.json_lines import json_records
 from sentikit.data.text_lines import decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
@@ -26,6 +26,7 @@ SUFFIXES: dict[str, str] = {
     ".txt": "text",
 }
 FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "text")
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 STANDARD_INPUT = "standard input"
 
 # Keys that a JSON object may leave out are found by looking at this many; of a pipe, which may be
@@ -134,6 +135,8 @@ class _DelimitedRows(Rows):
     def __init__(
         self, lines: Iterator[str], name: str, dialect: str, close: Callable[[], None]
     ) -> None:
+        if dialect == "csv":
+            dialect, lines = _csv_dialect(lines)
         self._records = iter(Records(lines, name, dialect))
         line, header = next(self._records, (0, []))
         if not header:
@@ -225,7 +228,8 @@ def read_rows(
 ) -> Rows:
     """Open a table; its rows are read as they are asked for.
 
-    Formats: ``csv`` and ``tsv`` (the first row names the columns; quoted as RFC 4180 has it),
+    Formats: ``csv`` and ``tsv`` (the first row names the columns; quoted as RFC 4180 has it; of CSV
+    with semicolons and no comma between those names, semicolons separate the fields),
     ``tsv-unquoted`` (quotes mean nothing), ``jsonl`` (an object a line), ``parquet``, and ``text``
     (a text a line, in a column ``text``). All are UTF-8. Blank lines are skipped.
 
@@ -269,6 +273,11 @@ def format_of(path: Path) -> str:
         raise InputError(f"{path} is a folder, a file is needed.")
     if not path.exists():
         raise InputError(f"{path} does not exist. Check the path.")
+    if Path(plain_name).suffix in _SPREADSHEETS:
+        raise InputError(
+            f"{path} is a spreadsheet's own file, as of Excel. Save it there as CSV (UTF-8), and "
+            "give that file."
+        )
     raise InputError(
         f"{path}: the name does not tell the format. Let it end in {', '.join(SUFFIXES)}, "
         f"or say the format: {', '.join(FORMATS)}."
@@ -298,14 +307,25 @@ def _empty(name: str) -> InputError:
     return InputError(f"{name} is empty. Give a file with at least one row.")
 
 
+def _csv_dialect(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
+    """Look at the header, and return which CSV it begins and all lines, the header's included."""
+    begin = []
+    for line in lines:
+        begin.append(line)
+        if line.strip():
+            break
+    return csv_dialect("".join(begin)), itertools.chain(begin, lines)
+
+
 def _refuse_wrong_delimiter(header: Sequence[str], place: str, dialect: str) -> None:
-    others = {";": "semicolons", "\t": "tabs"} if dialect == "csv" else {",": "commas"}
+    tabs = dialect.startswith("tsv")
+    others = {",": "commas", ";": "semicolons"} if tabs else {"\t": "tabs"}
+    right, wanted = ("csv", "tabs") if tabs else ("tsv", "commas")
     for character, word in others.items():
         if len(header) == 1 and character in header[0]:
-            wanted = "commas" if dialect == "csv" else "tabs"
             raise InputError(
                 f"{place}: the columns seem to be separated by {word}, not by {wanted} "
-                f"({header[0]!r}). Save the file with {wanted}, or say its format."
+                f"({header[0]!r}). Let the name end in .{right}, or give the format {right!r}."
             )
 
 

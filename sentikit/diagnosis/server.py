@@ -13,6 +13,12 @@ from sentikit.prompting.prices import model_facts
 from sentikit.registry import default_registry
 
 _SETTING = "base_url"
+#: What backends advise for recipes, and what helps here; the longer first.
+_OPTIONS = {
+    f"--set llm.{_SETTING}=…": "--base-url URL.",
+    f"llm.{_SETTING}": "--base-url",
+    "--set llm.key_variable=NAME": "llm.key_variable in a recipe",
+}
 
 
 def server_report(base_url: str | None, model: str | None) -> dict[str, Any]:
@@ -29,13 +35,20 @@ def server_report(base_url: str | None, model: str | None) -> dict[str, Any]:
     try:
         report = dict(asyncio.run(_examine(backend)))
     except SentikitError as error:
-        return {"address": base_url, "error": error.message}
+        return {"address": base_url, "error": _in_own_words(error.message)}
     facts = model_facts(str(report.get("model") or ""))
     report["price_known"] = facts.prices is not None
     warning = facts.lifecycle_warning(date.today())
     if warning:
         report["remarks"] = [*report.get("remarks", []), warning]
     return report
+
+
+def _in_own_words(message: str) -> str:
+    """Name the doctor's option where a backend names the recipe's key."""
+    for key, option in _OPTIONS.items():
+        message = message.replace(key, option)
+    return message
 
 
 async def _examine(backend: LLMBackend) -> Any:

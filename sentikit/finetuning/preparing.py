@@ -76,6 +76,17 @@ class PreparedReport:
         return asdict(self)
 
 
+def _split(parts: FinetuneParts, use: str, split: str) -> Split:
+    dataset = parts.dataset
+    if split not in dataset.splits:
+        none = ", or none with --set finetune.validation=null" if use == "validation" else ""
+        raise InputError(
+            f"The dataset {dataset.name!r} has no split {split!r}; it has "
+            f"{', '.join(dataset.splits)}. Choose one with --set finetune.{use}=SPLIT{none}."
+        )
+    return Split(dataset.split(split), dataset.scheme.classes, f"{dataset.name}/{split}")
+
+
 class Preparation:
     """A recipe's examples, turned into messages whenever they are gone through.
 
@@ -99,12 +110,7 @@ class Preparation:
         self._keep = keep or _passing_folder(self)
         self.advance: Callable[[int], object] = lambda examples: None
         self._splits = {
-            use: Split(
-                parts.dataset.split(split),
-                parts.dataset.scheme.classes,
-                f"{parts.dataset.name}/{split}",
-            )
-            for use, split in zip(FILES, parts.splits, strict=False)
+            use: _split(parts, use, split) for use, split in zip(FILES, parts.splits, strict=False)
         }
         self._briefings: dict[str, Briefing] = {}
 

@@ -58,7 +58,12 @@ def recipe_path(name: str, registry: Registry) -> FilePath:
     """
     if name.endswith(_SUFFIXES) or "\\" in name:
         return FilePath(name)
-    return FilePath(registry.find("register_recipes", name).target)
+    try:
+        return FilePath(registry.find("register_recipes", name).target)
+    except InputError as error:
+        if FilePath(name).exists():
+            raise InputError(f"{name} is no recipe: recipe files end in .yaml.") from error
+        raise
 
 
 def resolve_recipe(

@@ -9,7 +9,7 @@ from typing import Any
 from sentikit.data.labels import label_scheme
 from sentikit.errors import InputError
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import MANIFEST, PREDICTIONS, RunFolder
+from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS, RunFolder
 from sentikit.runs.result_columns import ColumnChoice
 from sentikit.runs.result_files import read_results
 from sentikit.runs.run_rows import read_run_rows
@@ -70,12 +70,21 @@ def _read(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> Ru
             f"llm.model={name}, with a prompt recipe."
         )
     if not (path / PREDICTIONS).is_file():
-        raise InputError(
-            f"{name} has no predictions yet: it is {RunFolder(path).status or 'not finished'}. "
-            "Finish it with --resume, or choose another run."
-        )
+        raise _no_predictions(name, RunFolder(path).status)
     manifest = RunFolder(path).manifest
     return read_run_rows(path / PREDICTIONS, name, run_classes(manifest), manifest)
+
+
+def _no_predictions(name: str, status: str) -> InputError:
+    if status == FINISHED:
+        return InputError(
+            f"{name} is finished, but its {PREDICTIONS} is missing. Put the file back, or make the "
+            "run again in another folder."
+        )
+    return InputError(
+        f"{name} has no predictions yet: it is {status or 'not finished'}. Finish it with "
+        "--resume, or choose another run."
+    )
 
 
 def run_classes(manifest: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sentikit.data.columns import USUAL_NAMES, usual_column
 from sentikit.data.tabular import Rows
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry
 from sentikit.runs.result_format import ResultColumns, ResultFormat
+
+#: What ``sentikit predict`` calls the column that it adds.
+LABEL_COLUMN = "predicted_label"
 
 _HOOK = "register_result_formats"
 
@@ -43,8 +48,8 @@ def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> Resu
     if found is None:
         listed = ", ".join(repr(column) for column in rows.columns)
         raise InputError(
-            f"{rows.name}: which column holds the predicted labels? It has {listed}. Call it "
-            "'prediction', or name it (label_column)."
+            f"{rows.name}: which column holds the predicted labels? It has {listed}. Rename "
+            "it to 'prediction'; a recipe that names the file can set label_column instead."
         )
     if choice.probabilities is not None:
         column = _named(rows, choice.probabilities, "probabilities_column")
@@ -88,15 +93,30 @@ def _named(rows: Rows, column: str, key: str) -> str:
 def _with_usual(columns: ResultColumns, rows: Rows) -> ResultColumns:
     """Find the columns of text, id and source that the format left open."""
     values = dataclasses.asdict(columns)
-    taken = {value for value in values.values() if isinstance(value, str)}
+    taken = _taken(values)
     free = [column for column in rows.columns if column not in taken]
     for what in ("text", "id", "source"):
         if values[what] is None:
             values[what] = usual_column(free, USUAL_NAMES[what])
     if values["text"] is None and values["id"] is None:
-        listed = ", ".join(repr(column) for column in rows.columns)
-        raise InputError(
-            f"{rows.name}: which column holds the texts, or their ids? It has {listed}. Call one "
-            "'text' or 'id'."
-        )
+        if columns.label != LABEL_COLUMN or len(free) != 1:
+            raise _no_texts(rows, free)
+        # As when the texts were labelled: where no name is usual, the only column holds them.
+        values["text"] = free[0]
     return ResultColumns(**values)
+
+
+def _taken(values: Mapping[str, Any]) -> set[str]:
+    """Return the columns that hold something, those of each class included."""
+    single = {value for value in values.values() if isinstance(value, str)}
+    by_class = [value.values() for value in values.values() if isinstance(value, Mapping)]
+    return single.union(*by_class)
+
+
+def _no_texts(rows: Rows, free: Sequence[str]) -> InputError:
+    question = f"{rows.name}: which column holds the texts, or their ids?"
+    if not free:
+        return InputError(f"{question} It has none but the labels. Add one called 'text' or 'id'.")
+    listed = ", ".join(repr(column) for column in free)
+    which = listed if len(free) == 1 else f"the right one of {listed}"
+    return InputError(f"{question} Rename {which} to 'text' or 'id' in the file.")

@@ -175,10 +175,13 @@ def _is_blank(cell: Any) -> bool:
 
 
 def _number_or_text(cell: Any) -> Any:
-    """Read a CSV cell as a number; what is none is refused by the one who knows the place."""
+    """Read a CSV cell as a number, ``0,7`` as ``0.7``: a probability groups no thousands.
+
+    What is none is refused by the one who knows the place.
+    """
     if not isinstance(cell, str):
         return cell
     try:
-        return float(cell)
+        return float(cell.replace(",", "."))
     except ValueError:
         return cell

@@ -288,8 +288,7 @@ class Caller:
         self._rejected_in_a_row += 1
         if not self._any_answer and self._rejected_in_a_row >= _HOPELESS:
             raise FatalError(
-                f"The server has rejected the first {_HOPELESS} calls, the last with: "
-                f"{error.message}"
+                f"The first {_HOPELESS} calls were refused, the last with: {error.message}"
             ) from error
         raise FailedCallError(error.message) from error
 
