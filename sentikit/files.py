@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
@@ -14,6 +15,14 @@ from typing import IO, Any
 
 from sentikit.errors import InputError, SentikitError
 
+#: Of files alone, also where a library raises them without a name.
+_REFUSALS = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    FileExistsError,
+)
 #: Refusals that come without the name of a file, while an open one is written.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
 #: Where names such as stdout stand for what a process has open.
@@ -34,7 +43,8 @@ def disk_errors(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno not in _OF_DISKS:
+        by_type = isinstance(error, _REFUSALS)
+        if error.filename is None and not by_type and error.errno not in _OF_DISKS:
             raise
         raise _explain(error, _refused(error, Path(path))) from error
 
@@ -152,6 +162,17 @@ def folder_writer(folder: Path) -> Iterator[Path]:
             _replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what kills have left of writing `folder`, and put back what they moved away.
+
+    Only for those who know that nobody is writing it now.
+    """
+    if _old(folder).exists() and not folder.exists():
+        os.rename(_old(folder), folder)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _old(folder: Path) -> Path:

@@ -256,6 +256,31 @@ def test_a_loss_that_turns_nan_later_keeps_the_best_weights(tiny_recipe: Path) -
     assert len(log("epoch")) == 1
 
 
+def test_a_loss_that_is_nan_between_two_log_lines_is_in_no_checkpoint(tiny_recipe: Path) -> None:
+    often = "training.checkpoints.every_minutes=1e-9"
+    result = interactive(
+        tiny_recipe,
+        "lr 1e30\ncontinue\n",
+        *("training.epochs=3", "training.clip_norm=null", "training.log_every=1000", often),
+    )
+    assert result.exit_code == 0, result.output
+    assert "the best weights are kept" in result.stderr
+    assert read("manifest.json")["best_epoch"] == 1
+
+
+@pytest.mark.parametrize(("tolerance", "epochs"), [(0.0, 6), (10.0, 3)])
+def test_the_tolerance_delays_the_end_and_not_which_weights_are_kept(
+    tiny_recipe: Path, tolerance: float, epochs: int
+) -> None:
+    watched = f"{{metric: loss, patience: 2, tolerance: {tolerance}}}"
+    train(
+        tiny_recipe, "training.epochs=6", "training.lr=3e-3", f"training.early_stopping={watched}"
+    )
+    losses = [record["validation_loss"] for record in log("epoch")]
+    assert len(losses) == epochs
+    assert read("manifest.json")["best_epoch"] == losses.index(min(losses)) + 1 > 1
+
+
 @pytest.mark.parametrize("metric", ["macro_f1", "loss"])
 def test_a_collapse_to_one_class_is_said(tiny_recipe: Path, metric: str) -> None:
     settings = ("training.epochs=8", "training.lr=3e-3", "training.clip_norm=null")

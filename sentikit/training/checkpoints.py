@@ -7,13 +7,22 @@ needs saving, and a checkpoint fits any number of processes.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
-from sentikit.files import disk_errors, folder_writer, read_json, sync, write_json
+from sentikit.files import (
+    disk_errors,
+    folder_writer,
+    read_json,
+    remove_leftovers,
+    sync,
+    write_json,
+)
 from sentikit.weights import read_weights, write_weights
 
 if TYPE_CHECKING:
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "step-"
 _STATE, _WEIGHTS, _OPTIMIZER = "state.json", "weights.safetensors", "optimizer.safetensors"
-_BEST = "best.safetensors"
+_BEST_PREFIX = "best-"
 
 
 @dataclass
@@ -36,7 +45,8 @@ class TrainingState:
         best_value: best value of the watched metric, or None.
         best_epoch: the epoch (from 1) it belongs to, or 0.
         highest_macro_f1: on validation so far, whichever metric is watched.
-        stale_epochs: epochs since the best one.
+        stopping_best: the value early stopping compares with, or None.
+        stale_epochs: epochs since it was reached.
         plateau_factor: what reduce_on_plateau has made of the rate.
         plateau_best: the value reduce_on_plateau compares with, or None.
         plateau_stale: evaluations since then.
@@ -55,6 +65,7 @@ class TrainingState:
     best_value: float | None = None
     best_epoch: int = 0
     highest_macro_f1: float = 0.0
+    stopping_best: float | None = None
     stale_epochs: int = 0
     plateau_factor: float = 1.0
     plateau_best: float | None = None
@@ -74,6 +85,10 @@ class Checkpoint:
     state: TrainingState
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+
+
+class _OtherRunError(InputError):
+    """The checkpoint is of another run: an older one would be, too."""
 
 
 class CheckpointFolder:
@@ -96,40 +111,80 @@ class CheckpointFolder:
             write_json(temporary / _STATE, asdict(checkpoint.state))
         for old in self._found()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
+        self._prune_best(checkpoint.state.best_epoch)
 
-    def latest(self, identity: str) -> Checkpoint | None:
-        """Read the newest checkpoint, or return None.
+    def latest(
+        self, identity: str, tell: Callable[[str], None] = lambda _: None
+    ) -> Checkpoint | None:
+        """Read the newest checkpoint that is whole, or return None where there is none.
+
+        Args:
+            identity: of the run.
+            tell: told where a damaged one was passed over.
 
         Raises:
-            InputError: it belongs to another recipe, or its files are damaged.
+            InputError: it belongs to another recipe, or all are damaged.
         """
+        self._mend()
         found = self._found()
-        if not found:
-            return None
-        state = _read_state(found[-1] / _STATE)
+        for path in reversed(found):
+            try:
+                return self._read(path, identity)
+            except _OtherRunError:
+                raise
+            except InputError as error:
+                if path == found[0]:
+                    advice = f"Remove {self.folder} to begin anew."
+                    raise InputError(f"{error.message} {advice}") from error
+                tell(f"{error.message} Going on from the checkpoint before.")
+        return None
+
+    def _read(self, path: Path, identity: str) -> Checkpoint:
+        state = _read_state(path / _STATE)
         if state.identity != identity:
-            raise InputError(
-                f"{found[-1]} was made with another recipe, dataset or code version of the "
+            raise _OtherRunError(
+                f"{path} was made with another recipe, dataset or code version of the "
                 "model. Resume with the settings it was started with, or choose another --output."
             )
-        return Checkpoint(
-            state, read_weights(found[-1] / _WEIGHTS), read_weights(found[-1] / _OPTIMIZER)
-        )
+        if state.best_epoch and not self._best(state.best_epoch).is_file():
+            raise InputError(f"{self._best(state.best_epoch)} is missing.")
+        return Checkpoint(state, read_weights(path / _WEIGHTS), read_weights(path / _OPTIMIZER))
 
-    def save_best(self, weights: dict[str, Tensor]) -> None:
-        """Replace the best weights."""
-        path = self.folder / _BEST
+    def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
+        """Write the best weights so far; those that a checkpoint names stay beside them."""
+        path = self._best(epoch)
         with disk_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{_BEST}.new")
+            temporary = path.with_name(f".{path.name}.new")
             write_weights(temporary, weights)
             sync(temporary)
             temporary.replace(path)
             sync(self.folder)
+        self._prune_best(epoch)
 
-    def best(self) -> dict[str, Tensor]:
-        """Read the best weights."""
-        return read_weights(self.folder / _BEST)
+    def best(self, epoch: int) -> dict[str, Tensor]:
+        """Read the weights of the best epoch."""
+        return read_weights(self._best(epoch))
+
+    def _best(self, epoch: int) -> Path:
+        # By epoch: a run that was killed after a better one, before it was saved that it is the
+        # best, goes on with those that its checkpoint knows.
+        return self.folder / f"{_BEST_PREFIX}{epoch:05d}.safetensors"
+
+    def _prune_best(self, epoch: int) -> None:
+        """Remove best weights that neither `epoch` nor a checkpoint names."""
+        named = {self._best(epoch)}
+        for path in self._found():
+            with contextlib.suppress(InputError):
+                named.add(self._best(_read_state(path / _STATE).best_epoch))
+        for path in self.folder.glob(f"{_BEST_PREFIX}*.safetensors"):
+            if path not in named:
+                path.unlink(missing_ok=True)
+
+    def _mend(self) -> None:
+        """Put back or remove what kills have left of writing checkpoints."""
+        for name in {path.name.split(".")[1] for path in self.folder.glob(f".{_PREFIX}*")}:
+            remove_leftovers(self.folder / name)
 
     def clear(self) -> None:
         """Remove everything; a finished run needs none of it."""

@@ -94,7 +94,8 @@ def fit(
     """
     trainer = _trainer(lesson, settings, place, session)
     notes = list(remarks(trainer))
-    checkpoint = trainer.checkpoints.latest(place.identity) if place.engine.speaks else None
+    latest = trainer.checkpoints.latest
+    checkpoint = latest(place.identity, session.say) if place.engine.speaks else None
     state = trainer.restore(checkpoint) or TrainingState(place.identity)
     if place.engine.speaks:
         session.rewind(state.step, state.epoch)

@@ -17,6 +17,7 @@ from sentikit.classifier.saving import ModelDescription, save_model
 from sentikit.classifier.tokenizing import TokenizedTexts
 from sentikit.data.examples import Examples
 from sentikit.devices import choose_precision, set_threads
+from sentikit.files import remove_leftovers
 from sentikit.processes.launching import job_id
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
@@ -211,7 +212,7 @@ class _Job:
 
     def _state(self, trainer: Trainer) -> TrainingState:
         wanted = self.options.resume and self.engine.speaks
-        checkpoint = self.checkpoints.latest(self.identity) if wanted else None
+        checkpoint = self.checkpoints.latest(self.identity, tell) if wanted else None
         return trainer.restore(checkpoint) or TrainingState(self.identity)
 
     def _begin(self, trainer: Trainer, state: TrainingState) -> None:
@@ -219,6 +220,7 @@ class _Job:
         if not self.engine.speaks:
             return
         self.log.keep(state.step, state.epoch)
+        remove_leftovers(self.folder.path / run_folder.MODEL)
         if not self.options.resume:
             self.folder.update_manifest(
                 kind="train", started=now(), status=run_folder.RUNNING, job=job_id()

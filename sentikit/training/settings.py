@@ -15,6 +15,7 @@ class EarlyStopping(PartSettings):
     """When to stop before the last epoch.
 
     ``patience`` epochs without an improvement of more than ``tolerance``, or ``target`` reached.
+    The weights that are kept are the best ones, by however little.
     """
 
     metric: Literal["macro_f1", "accuracy", "loss"] = Field(
@@ -26,13 +27,13 @@ class EarlyStopping(PartSettings):
 
     def improves(self, value: float, best: float | None) -> bool:
         """Say whether `value` beats `best` by more than the tolerance."""
+        return self.is_better(value, best, self.tolerance)
+
+    def is_better(self, value: float, best: float | None, by_more_than: float = 0.0) -> bool:
+        """Say whether `value` beats `best`, which may not be there yet."""
         if best is None:
             return True
-        return (
-            value < best - self.tolerance
-            if self.metric == "loss"
-            else value > best + self.tolerance
-        )
+        return value < best - by_more_than if self.metric == "loss" else value > best + by_more_than
 
     def reached(self, value: float) -> bool:
         """Say whether the target is reached."""

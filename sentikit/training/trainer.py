@@ -26,7 +26,13 @@ from sentikit.training.interactive import (
 )
 from sentikit.training.prefetching import prefetched
 from sentikit.training.schedules import Moment, rate_at
-from sentikit.training.watching import collapse, reason_to_stop, watch_plateau, watched_value
+from sentikit.training.watching import (
+    collapse,
+    reason_to_stop,
+    watch_patience,
+    watch_plateau,
+    watched_value,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +128,7 @@ class Trainer:
                 f"Lower {self.section}.lr, raise {self.section}.warmup or set "
                 f"{self.section}.precision=fp32."
             )
-        best = self.checkpoints.best() if self.engine.speaks else {}
+        best = self.checkpoints.best(state.best_epoch) if self.engine.speaks else {}
         self.engine.load_weights(self.engine.broadcast_tensors(best))
         return state
 
@@ -154,7 +160,9 @@ class Trainer:
                 self._log(state, rates, norm)
                 if state.stopped:
                     return
-            self._between_steps(state, pending)
+            self._between_steps(state, pending, rates, norm)
+            if state.stopped:
+                return
 
     def _assemble(self, batch: Rows) -> list[tuple[MicroBatch, tuple[Tensor, ...]]]:
         """Return this process's micro-batches with the model's inputs."""
@@ -243,7 +251,9 @@ class Trainer:
         said = f"{what}; training ends here, the best weights are kept."
         self.journal.alert("The loss is NaN", said)
 
-    def _between_steps(self, state: TrainingState, pending: list[Tensor]) -> None:
+    def _between_steps(
+        self, state: TrainingState, pending: list[Tensor], rates: list[float], norm: Any
+    ) -> None:
         """Save when minutes are up or the user wants to stop.
 
         Several processes must decide alike; where asking each other makes a GPU wait, they do so
@@ -257,6 +267,10 @@ class Trainer:
         if not (stop or due):
             return
         self._settle(state, pending)
+        if not math.isfinite(state.interval_loss):
+            # Of weights that are NaN no checkpoint could be gone on with: training ends.
+            self._log(state, rates, norm)
+            return
         self.save(state)
         if stop:
             raise Interrupted
@@ -275,13 +289,12 @@ class Trainer:
         if said := collapse(state, scores):
             self.journal.alert("Training collapsed", said)
         state.highest_macro_f1 = max(state.highest_macro_f1, scores.macro_f1)
-        if stopping.improves(value, state.best_value):
-            state.best_value, state.best_epoch, state.stale_epochs = value, state.epoch, 0
+        if stopping.is_better(value, state.best_value):
+            state.best_value, state.best_epoch = value, state.epoch
             weights = self.engine.weights()
             if self.engine.speaks:
-                self.checkpoints.save_best(weights)
-        else:
-            state.stale_epochs += 1
+                self.checkpoints.save_best(weights, state.epoch)
+        watch_patience(stopping, state, value)
         watch_plateau(self.settings, state, value)
         if state.epoch < self.settings.epochs:
             state.stopped = reason_to_stop(stopping, state, value)

@@ -20,6 +20,14 @@ def watched_value(stopping: EarlyStopping, loss: float, scores: Scores) -> float
     return {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}[stopping.metric]
 
 
+def watch_patience(stopping: EarlyStopping, state: TrainingState, value: float) -> None:
+    """Count the epochs since the last improvement that was more than the tolerance."""
+    if stopping.improves(value, state.stopping_best):
+        state.stopping_best, state.stale_epochs = value, 0
+    else:
+        state.stale_epochs += 1
+
+
 def reason_to_stop(stopping: EarlyStopping, state: TrainingState, value: float) -> str:
     """Say why training should end after this epoch, or return ""."""
     if stopping.reached(value):

@@ -1,0 +1,106 @@
+"""Checkpoints: whole or not there, whenever a kill comes, and the best weights with them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sentikit.errors import InputError
+from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
+
+
+def tensors(value: float) -> dict[str, Tensor]:
+    return {"weight": torch.full((3,), value)}
+
+
+def save(folder: CheckpointFolder, step: int, best_epoch: int = 0) -> None:
+    state = TrainingState("this run", step=step, best_epoch=best_epoch)
+    folder.save(Checkpoint(state, tensors(step), tensors(-step)))
+
+
+def latest_step(folder: CheckpointFolder) -> int:
+    found = folder.latest("this run")
+    assert found is not None
+    assert found.weights["weight"][0] == found.state.step
+    return found.state.step
+
+
+@pytest.fixture
+def folder() -> CheckpointFolder:
+    return CheckpointFolder(Path("checkpoints"), keep=2)
+
+
+def test_the_newest_is_found_and_old_ones_are_removed(folder: CheckpointFolder) -> None:
+    assert folder.latest("this run") is None
+    for step in (1, 2, 3):
+        save(folder, step)
+    assert latest_step(folder) == 3
+    assert sorted(os.listdir("checkpoints")) == ["step-000000002", "step-000000003"]
+
+
+def test_best_weights_that_no_checkpoint_knows_yet_do_not_take_the_place_of_others(
+    folder: CheckpointFolder,
+) -> None:
+    folder.save_best(tensors(1), 1)
+    save(folder, 10, best_epoch=1)
+    folder.save_best(tensors(2), 2)
+    # Killed here, the run goes on from the checkpoint, and epoch 2 may come out otherwise.
+    assert folder.best(1)["weight"][0] == 1
+    save(folder, 20, best_epoch=2)
+    save(folder, 30, best_epoch=2)
+    assert folder.best(2)["weight"][0] == 2
+    assert not Path("checkpoints/best-00001.safetensors").exists()
+
+
+def test_best_weights_do_not_pile_up_between_checkpoints(folder: CheckpointFolder) -> None:
+    for epoch in range(1, 6):
+        folder.save_best(tensors(epoch), epoch)
+    assert os.listdir("checkpoints") == ["best-00005.safetensors"]
+
+
+def test_a_kill_between_two_renames_loses_no_checkpoint(folder: CheckpointFolder) -> None:
+    save(folder, 6)
+    Path("checkpoints/step-000000006").rename("checkpoints/.step-000000006.old")
+    Path("checkpoints/.step-000000006.abc").mkdir()
+    assert latest_step(folder) == 6
+    assert os.listdir("checkpoints") == ["step-000000006"]
+
+
+def test_what_kills_have_left_half_written_is_removed(folder: CheckpointFolder) -> None:
+    save(folder, 6)
+    for name in (".step-000000012.abc", ".step-000000012.def", ".step-000000006.old"):
+        Path("checkpoints", name).mkdir()
+    assert latest_step(folder) == 6
+    assert os.listdir("checkpoints") == ["step-000000006"]
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_one_is_passed_over_and_said(folder: CheckpointFolder, file: str) -> None:
+    save(folder, 1)
+    save(folder, 2)
+    os.truncate(Path("checkpoints/step-000000002", file), 20)
+    said: list[str] = []
+    found = folder.latest("this run", said.append)
+    assert found is not None
+    assert found.state.step == 1
+    assert "step-000000002" in said[0]
+    assert said[0].endswith("Going on from the checkpoint before.")
+    os.truncate(Path("checkpoints/step-000000001", file), 20)
+    with pytest.raises(InputError, match="Remove checkpoints to begin anew"):
+        folder.latest("this run")
+
+
+def test_one_without_its_best_weights_is_damaged(folder: CheckpointFolder) -> None:
+    save(folder, 1, best_epoch=3)
+    with pytest.raises(InputError, match=r"best-00003\.safetensors is missing"):
+        folder.latest("this run")
+
+
+def test_one_of_another_run_is_refused(folder: CheckpointFolder) -> None:
+    save(folder, 1)
+    with pytest.raises(InputError, match="another recipe"):
+        folder.latest("another run")
