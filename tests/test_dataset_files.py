@@ -73,7 +73,7 @@ class TestSplits:
         assert [len(dataset.split(split)) for split in dataset.splits] == [8, 2]
 
     def test_a_file_is_needed(self) -> None:
-        with pytest.raises(InputError, match="at least one file, as train, validation or test"):
+        with pytest.raises(InputError, match=r"at least one file, as --set dataset\.train=FILE"):
             sentikit.open_dataset(section(text="review"))
 
     def test_a_misspelt_key(self) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -254,6 +255,41 @@ def test_a_run_that_is_not_finished_has_no_model_yet(tmp_path: Path) -> None:
         (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
         result = predict("run", typed="x\n")
         assert (result.exit_code, said in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"pooling": "Mean"}, "config.json: pooling"),
+        ({"temperature": -1}, "config.json: temperature"),
+        ({"temperature": "x"}, "config.json: temperature"),
+        ({"classes": ["a", "a", "b"]}, "config.json: classes"),
+        ({"classes": "abc"}, "config.json: classes"),
+        ({"classes": None}, "config.json: classes"),
+        ({"max_length": 0}, "config.json: max_length"),
+        ({"max_length": None}, "config.json: max_length"),
+        ({"head": {}}, "config.json: head"),
+        ({"encoder": []}, "config.json: encoder"),
+        ({"version": "1"}, "model version '1'"),
+    ],
+)
+def test_a_model_whose_description_was_spoilt_is_refused(
+    model: Path, changed: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(model / "model", "spoilt")
+    config = json.loads(Path("spoilt/config.json").read_text())
+    Path("spoilt/config.json").write_text(json.dumps(config | changed))
+    result = predict("spoilt", typed="fine\n")
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_what_lies_behind_a_models_positions_is_cut(model: Path) -> None:
+    shutil.copytree(model / "model", "long")
+    config = json.loads(Path("long/config.json").read_text())
+    Path("long/config.json").write_text(json.dumps(config | {"max_length": 100_000}))
+    result = predict("long", typed="fine " * 5000 + "\n")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_model_damaged_on_its_way_is_refused(model: Path, tmp_path: Path) -> None:

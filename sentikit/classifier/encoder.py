@@ -12,6 +12,7 @@ from sentikit.errors import InputError
 from sentikit.parts import Part, PartSettings
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -85,3 +86,15 @@ def without_pooler(backbone: PreTrainedModel) -> PreTrainedModel:
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None  # type: ignore[assignment]
     return backbone
+
+
+def most_positions(backbone: nn.Module) -> int | None:
+    """Return how many word pieces learnt positions reach; None where there is no such limit."""
+    from torch.nn import Embedding
+
+    for name, module in backbone.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, Embedding):
+            # RoBERTa and its like count positions from behind the padding's own.
+            before = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - before
+    return None

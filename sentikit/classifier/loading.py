@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentikit.checking import refuse, validate
 from sentikit.classifier.classifier import Classifier
-from sentikit.classifier.encoder import Encoder
+from sentikit.classifier.encoder import Encoder, most_positions
 from sentikit.classifier.format import ModelFormat
 from sentikit.classifier.model import SentimentModel
 from sentikit.classifier.predictor import TorchPredictor
@@ -150,7 +150,8 @@ def _load_native(folder: Path, device: str, precision: str, registry: Registry) 
         TorchPredictor(model, where, choose_precision(precision, where)),
         tokenizer,
         _scheme(description),
-        description.max_length,
+        # What comes behind the learnt positions cannot be read, whatever the file says.
+        min(description.max_length, most_positions(model.encoder) or description.max_length),
         description.temperature,
     )
 
@@ -166,14 +167,14 @@ def read_description(folder: Path) -> ModelDescription:
         raise InputError(f"{folder} is not a sentikit model (config.json does not say so).")
     if config.get("version") != VERSION:
         raise InputError(
-            f"{folder} has model version {config.get('version')}; this sentikit reads {VERSION}. "
+            f"{folder} has model version {config.get('version')!r}; this sentikit reads {VERSION}. "
             "Use the sentikit that wrote it."
         )
-    try:
-        fields = {key: config[key] for key in ModelDescription.__dataclass_fields__}
-    except KeyError as error:
-        raise InputError(f"{folder}/config.json lacks {error}; the file is damaged.") from error
-    return ModelDescription(**{**fields, "classes": tuple(fields["classes"])})
+    known = {key: value for key, value in config.items() if key in ModelDescription.model_fields}
+    description, problems = validate(ModelDescription, known)
+    refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
+    assert description is not None
+    return description
 
 
 def _scheme(description: ModelDescription) -> LabelScheme:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Pooling = Literal["cls", "mean", "max"]
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:

@@ -9,12 +9,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, field_validator
+
 from sentikit.classifier.encoder import Encoder
+from sentikit.classifier.pooling import Pooling
 from sentikit.files import folder_writer, write_json
+from sentikit.parts import PartSettings
 from sentikit.weights import write_weights
 
 if TYPE_CHECKING:
@@ -26,8 +29,7 @@ VERSION = 1
 WEIGHTS = "model.safetensors"
 
 
-@dataclass(frozen=True)
-class ModelDescription:
+class ModelDescription(PartSettings):
     """What, beside the weights, makes a model.
 
     Attributes:
@@ -42,21 +44,34 @@ class ModelDescription:
     """
 
     label_scheme: str
-    classes: tuple[str, ...]
-    threshold: float | None
+    classes: tuple[str, ...] = Field(min_length=2)
+    threshold: float | None = Field(ge=0, le=1)
     encoder: dict[str, Any]
     head: dict[str, Any]
-    pooling: str
-    max_length: int
-    temperature: float | None = None
+    pooling: Pooling
+    max_length: int = Field(ge=3)
+    temperature: float | None = Field(gt=0)
+
+    @field_validator("classes")
+    @classmethod
+    def _are_different(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("each class needs a name of its own")
+        return classes
+
+    @field_validator("encoder", "head")
+    @classmethod
+    def _has_a_name(cls, part: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(part.get("name"), str):
+            raise ValueError("the name of the part is missing")
+        return part
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``config.json`` holds."""
         return {
             "format": FORMAT,
             "version": VERSION,
-            **self.__dict__,
-            "classes": list(self.classes),
+            **self.model_dump(mode="json"),
         }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.classifier.calibration import fit_temperature
+from sentikit.classifier.encoder import most_positions
 from sentikit.classifier.prediction import softmax
 from sentikit.classifier.saving import ModelDescription, save_model
 from sentikit.classifier.tokenizing import TokenizedTexts
@@ -35,7 +36,6 @@ from sentikit.training.preparing import (
     build_model,
     check_alike,
     load_splits,
-    most_positions,
     run_identity,
     step_plan,
     tokenize_examples,

@@ -16,7 +16,6 @@ from sentikit.errors import InputError
 from sentikit.training.engine import StepPlan
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.training.engine import Engine
@@ -97,18 +96,6 @@ def build_model(parts: TrainParts, classes: int) -> SentimentModel:
     torch.manual_seed(parts.training.seed)
     head = parts.head.build(int(backbone.config.hidden_size), classes)
     return SentimentModel(backbone, head, parts.head_options.pooling)
-
-
-def most_positions(backbone: nn.Module) -> int | None:
-    """Return how many word pieces learnt positions reach; None where there is no such limit."""
-    from torch.nn import Embedding
-
-    for name, module in backbone.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, Embedding):
-            # RoBERTa and its like count positions from behind the padding's own.
-            before = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - before
-    return None
 
 
 def step_plan(
