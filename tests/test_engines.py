@@ -299,6 +299,7 @@ def test_the_users_deepspeed_file_is_merged_and_what_is_not_used_is_said(recipe:
         ("config: ds.json", '{"a": 1,\n"b"', "ds.json, line 2: not valid JSON"),
         ("config: ds.json", "[1]", "must hold a JSON object"),
         ("config: ds.json", '{"zero_optimization": 3}', "zero_optimization must be an object"),
+        ("config: ds.json", '{"zero_optimization": {"stage": true}}', "must be 0 to 3, not True"),
         ("stage: 0, offload_optimizer: true", "{}", "needs ZeRO stage 1, 2 or 3"),
         ("offload_parameters: true", "{}", "needs ZeRO stage 3, the stage is 2"),
     ],
@@ -315,13 +316,22 @@ def test_a_wrong_engine_section_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("refused", "key"),
+    [
+        ('{"zero_optimization": {"stage": 2, "reduce_bucket_size": -3}}', "reduce_bucket_size"),
+        ('{"sparse_gradients": true}', "sparse_gradients"),
+    ],
+)
 @needs_deepspeed
-def test_a_file_that_deepspeed_refuses_is_named_with_its_reason(recipe: Path) -> None:
-    Path("ds.json").write_text('{"zero_optimization": {"stage": 2, "reduce_bucket_size": -3}}')
+def test_a_file_that_deepspeed_refuses_is_named_with_its_reason(
+    recipe: Path, refused: str, key: str
+) -> None:
+    Path("ds.json").write_text(refused)
     result = train(recipe, "run", "engine={name: deepspeed, config: ds.json}")
     assert result.exit_code == 2, result.output
     assert "DeepSpeed refuses ds.json" in result.output
-    assert "reduce_bucket_size" in result.output
+    assert key in result.output
 
 
 def test_without_deepspeed_the_command_to_install_it_is_named(

@@ -348,6 +348,21 @@ def test_only_a_jobs_own_unfinished_run_is_gone_on_with_unasked(tmp_path: Path) 
         choose_run_folder(run_folder.path, "tiny", False, tmp_path / "runs", "torchrun a-job")
 
 
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        ("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer", True),
+        ("NCCL error in: ProcessGroupNCCL.cpp:1", True),
+        ("Connection pool of my tokenizer is broken", False),
+        ("no such column: Connection", False),
+    ],
+)
+def test_only_what_is_said_of_a_lost_peer_is_taken_for_that(message: str, lost: bool) -> None:
+    from sentikit.processes.failing_together import _is_lost_contact
+
+    assert _is_lost_contact(RuntimeError(message)) == lost
+
+
 def test_the_living_agree_on_a_word_though_the_dead_have_spoken() -> None:
     from torch.distributed import TCPStore
 

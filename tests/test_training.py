@@ -466,6 +466,21 @@ def test_a_device_that_is_not_there_is_refused(tiny_recipe: Path) -> None:
     assert "is no device" in train(tiny_recipe, extra=("--device", "toaster")).stderr
 
 
+def test_a_full_memory_is_no_fault_of_ours(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentikit.training.trainer import Trainer
+
+    def run(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes.")
+
+    monkeypatch.setattr(Trainer, "run", run)
+    result = train(tiny_recipe)
+    assert result.exit_code == 1
+    assert "There is not enough memory" in result.stderr
+    assert "training.micro_batch_size" in result.stderr
+
+
 def test_a_schedule_longer_than_training_is_said(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, "training.schedule={name: step, step_size: 50}")
     assert result.exit_code == 0

@@ -30,6 +30,7 @@ OWNED: dict[str, str] = {
     "amp": "training.precision",
     "torch_autocast": "training.precision",
     "data_types": "training.precision",
+    "steps_per_print": "sentikit's own log",
     "prescale_gradients": "always a plain mean",
     "gradient_predivide_factor": "always a plain mean",
     "gradient_allreduce_op": "always a plain mean",
@@ -131,7 +132,7 @@ def _decided(settings: DeepSpeedSettings, zero: Mapping[str, Any]) -> dict[str, 
 
 def _check(zero: Mapping[str, Any]) -> None:
     stage = zero["stage"]
-    if stage not in (0, 1, 2, 3):
+    if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
         raise InputError(f"DeepSpeed's zero_optimization.stage must be 0 to 3, not {stage!r}.")
     if _offloads(zero, "offload_optimizer") and stage == 0:
         raise InputError(

@@ -120,10 +120,10 @@ class DeepSpeedEngine(DistributedEngine):
                     config=self._configuration.for_steps(plan, self.processes),
                     dist_init_required=False,
                 )
-        except (ValueError, AssertionError, TypeError) as error:
+        except (ValueError, AssertionError, TypeError, _configuration_error()) as error:
             if self._configuration.path is None:
                 raise
-            reason = " ".join(str(error).split())[:400]
+            reason = " ".join(str(error).split())[:400] or type(error).__name__
             raise InputError(
                 f"engine.config: DeepSpeed refuses {self._configuration.path}: {reason}"
             ) from error
@@ -291,6 +291,13 @@ def _import_deepspeed() -> None:
     # An extension for CPUs that would be compiled now, for half a minute; and a process killed
     # meanwhile leaves a lock for which all later ones wait.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _configuration_error() -> type[Exception]:
+    from deepspeed.runtime.config import DeepSpeedConfigError
+
+    found: type[Exception] = DeepSpeedConfigError
+    return found
 
 
 def _leave() -> None:

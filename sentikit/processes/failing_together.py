@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -26,7 +27,11 @@ _LOOK_EVERY = 0.5
 #: Seconds a process has to end by itself after another has failed, and its watch to stop looking.
 _GRACE = 5.0
 _FAILURE, _STOPPED = "sentikit/failure", "sentikit/stopped"
-_LOST_CONTACT = ("gloo", "NCCL", "TCPStore", "Connection", "connect()")
+#: What gloo, NCCL and the store say when a peer is gone; no error of anybody else's.
+_LOST_CONTACT = re.compile(
+    r"third_party/gloo|gloo/transport|NCCL|TCPStore|\[c10d\]|Connection (closed|reset|refused) by|"
+    r"connect\(\)|recvValue failed|sendBytes failed"
+)
 
 
 class Together:
@@ -156,4 +161,4 @@ def _code(failure: bytes) -> int:
 
 
 def _is_lost_contact(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST_CONTACT)
+    return isinstance(error, RuntimeError) and bool(_LOST_CONTACT.search(str(error)))

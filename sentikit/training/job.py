@@ -29,6 +29,7 @@ from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.evaluation import shared_logits
 from sentikit.training.frozen import EmbeddedTexts, HeadOnly, embed
 from sentikit.training.interactive import EpochDialogue
+from sentikit.training.memory import is_out_of_memory, out_of_memory
 from sentikit.training.objective import CrossEntropy, class_weights
 from sentikit.training.parameter_groups import freeze, parameter_groups
 from sentikit.training.preparing import (
@@ -254,6 +255,8 @@ class _Job:
         except BaseException as error:
             if self.engine.speaks:
                 self.folder.end(error)
+            if is_out_of_memory(error):
+                raise out_of_memory(error) from error
             raise
 
     def _journal(self, state: TrainingState) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sentikit.errors import SentikitError
+
 FLOAT32 = 4
 
 
@@ -48,3 +50,21 @@ def replicated(size: ModelSize) -> MemoryNeed:
     """Return what a process needs that keeps everything itself."""
     trained = FLOAT32 * size.trained
     return MemoryNeed(FLOAT32 * size.parameters, trained, size.moments * trained)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is that of a device or machine whose memory is full."""
+    if isinstance(error, MemoryError):
+        return True
+    said = str(error).lower()
+    full = "out of memory" in said or "can't allocate memory" in said
+    return isinstance(error, RuntimeError) and full
+
+
+def out_of_memory(error: BaseException) -> SentikitError:
+    """Return what to tell the user of it."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return SentikitError(
+        f"There is not enough memory ({reason}). Lower training.micro_batch_size or "
+        "training.micro_batch_tokens, and go on with --resume."
+    )
