@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +144,30 @@ def test_a_damaged_folder_is_named(
         (damaged / path.name).write_bytes(content[:50] if path.name == name else content)
     with pytest.raises(InputError, match=complaint):
         sentikit.load(damaged)
+
+
+def changed_copy(exported: Path, folder: Path, **changes: Any) -> Path:
+    shutil.copytree(exported, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_other_classes_than_the_graph_has_are_refused(
+    more: int, native: Path, exported: Path, tmp_path: Path
+) -> None:
+    logits = len(sentikit.load(native).labels)
+    names = {str(number): f"class {number}" for number in range(logits + more)}
+    odd = changed_copy(exported, tmp_path / "odd", id2label=names)
+    said = rf"names {logits + more} classes, and model\.onnx has {logits} logits"
+    with pytest.raises(InputError, match=said):
+        sentikit.load(odd)
+
+
+def test_what_lies_behind_the_encoders_positions_is_cut(exported: Path, tmp_path: Path) -> None:
+    long = changed_copy(exported, tmp_path / "long", max_length=100_000)
+    assert len(sentikit.load(long).predict(["fine " * 5000])) == 1
 
 
 def test_without_the_extra_the_pip_command_is_named(

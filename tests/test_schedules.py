@@ -26,6 +26,20 @@ from sentikit.training.schedules import (
 EPOCHS, PER_EPOCH, BASE = 12, 5, 0.1
 
 
+@pytest.mark.parametrize("period", [0.1, 0.2, 0.3, 0.6])
+@pytest.mark.parametrize("mult", [1, 2])
+def test_restarts_fall_on_their_very_steps(period: float, mult: int) -> None:
+    schedule = CosineWarmRestarts(t_0=period, t_mult=mult)
+    starts, length = {0}, round(100 * period)
+    while max(starts) < 1000:
+        starts.add(max(starts) + length)
+        length *= mult
+    rates = [schedule.rate(BASE, Moment(step, 1000, 100, 0)) for step in range(1000)]
+    assert {step for step, rate in enumerate(rates) if rate > BASE - 1e-9} == starts - {
+        step for step in starts if step >= 1000
+    }
+
+
 def moments(warmup: int = 0) -> list[Moment]:
     return [Moment(s, EPOCHS * PER_EPOCH, PER_EPOCH, warmup) for s in range(EPOCHS * PER_EPOCH)]
 

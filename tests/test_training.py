@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +235,24 @@ def interactive(recipe: Path, typed: str, *settings: str) -> Result:
     for setting in settings:
         arguments += ["--set", setting]
     return CliRunner().invoke(sentikit, arguments, input=typed)
+
+
+def test_ctrl_c_at_the_prompt_quits_at_once(tiny_recipe: Path) -> None:
+    words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--interactive"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "sentikit", *words],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while "help lists" not in (line := process.stderr.readline()):
+            assert line
+        # Until it reads.
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert "--resume" in process.stderr.read()
 
 
 def test_what_is_best_may_not_change_its_meaning_half_way(tiny_recipe: Path) -> None:

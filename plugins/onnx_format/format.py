@@ -61,13 +61,18 @@ class OnnxFormat(ModelFormat):
         config = read_config(folder)
         path, precision = _graph_for(folder, precision)
         predictor = OnnxPredictor(path, device, precision)
+        if predictor.width != len(config.classes):
+            raise InputError(
+                f"{folder / CONFIG} names {len(config.classes)} classes, and {path.name} has "
+                f"{predictor.width} logits."
+            )
         tokenizer = _tokenizer(folder)
         longest = min(tokenizer.model_max_length, config.max_position_embeddings or 512)
         return Classifier(
             predictor,
             tokenizer,
             scheme_for_classes(config.classes, config.threshold),
-            config.max_length or longest,
+            min(config.max_length or longest, longest),
             config.temperature,
         )
 

@@ -51,6 +51,12 @@ class OnnxPredictor:
         self._inputs = [value.name for value in self._session.get_inputs()]
 
     @property
+    def width(self) -> int:
+        """How many logits a text gets; graphs do not always say, so one text is labelled."""
+        one = np.ones((1, 2), np.int64)
+        return int(self._run(one, one).shape[-1])
+
+    @property
     def device(self) -> str:
         """Where the graph runs."""
         return self._device

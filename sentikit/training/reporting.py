@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -149,13 +150,19 @@ def tell(message: str) -> None:
 
 
 def read_line() -> str:
-    """Read a line the user types.
+    """Read a line the user types; Ctrl-C is ``quit``, for there is no step to wait for.
 
     Raises:
         EOFError: there is no more input.
     """
     click.echo("> ", nl=False, err=True)
-    line = sys.stdin.readline()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        line = sys.stdin.readline()
+    except KeyboardInterrupt:
+        return "quit"
+    finally:
+        signal.signal(signal.SIGINT, before)
     if not line:
         raise EOFError
     return line

@@ -90,6 +90,10 @@ class Cosine(_ScheduleSettings):
         return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * moment.progress)) / 2
 
 
+#: Far less than a step, in epochs, and far more than what sums of periods are off by.
+_ROUNDING = 1e-9
+
+
 class CosineWarmRestarts(_ScheduleSettings):
     """Cosine annealing that starts anew every `t_0` epochs, each period `t_mult` times longer."""
 
@@ -100,12 +104,14 @@ class CosineWarmRestarts(_ScheduleSettings):
 
     def rate(self, base: float, moment: Moment) -> float:
         """Return the rate within the present period (arXiv:1608.03983, equation 5)."""
+        # Of a step that lies on a restart, rounding must not make the last of the period before.
+        epochs = moment.epochs + _ROUNDING
         begun, period = 0.0, self.t_0
         if self.t_mult == 1:
-            begun = moment.epochs // period * period
-        while moment.epochs - begun >= period:
+            begun = epochs // period * period
+        while epochs - begun >= period:
             begun, period = begun + period, period * self.t_mult
-        share = (moment.epochs - begun) / period
+        share = max(0.0, moment.epochs - begun) / period
         return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * share)) / 2
 
     def longest_epochs(self) -> float:

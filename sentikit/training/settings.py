@@ -90,7 +90,9 @@ class LoopSettings(PartSettings):
     log_every: int = Field(
         10, ge=1, description="steps between two log lines; each makes the device wait"
     )
-    seed: int = Field(42, ge=0, description="decides initial weights, data order and dropout")
+    seed: int = Field(
+        42, ge=0, lt=2**63, description="decides initial weights, data order and dropout"
+    )
 
     def deciding(self) -> dict[str, Any]:
         """Return, as JSON values, all settings but those that may change on a resume.
