@@ -161,9 +161,10 @@ class AnswerJournal:
             kept = self._connection.execute(
                 "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", values
             ).rowcount
-            # Where another run's answer was first, this one's bill stays in the reservations.
-            billed = record.cost or 0 if reserved and not kept else 0
-            self._let_go(key, record.run, reserved - billed)
+            if reserved:
+                # Where another run's answer was first, this one's bill stays in the reservations.
+                billed = 0 if kept else record.cost or 0
+                self._let_go(key, record.run, reserved - billed)
 
     def spent(self, run: str) -> int:
         """Return the picodollars a run has paid; calls and batches in flight at their worst."""
