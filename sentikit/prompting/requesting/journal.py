@@ -157,14 +157,17 @@ class AnswerJournal:
                 same transaction, so that a process killed at any moment forgets no money.
         """
         values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
+        insert = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)"
+        if not reserved:
+            # One statement is a transaction of its own, and the cheapest.
+            with self._errors():
+                self._connection.execute(insert, values)
+            return
         with self._transaction():
-            kept = self._connection.execute(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", values
-            ).rowcount
-            if reserved:
-                # Where another run's answer was first, this one's bill stays in the reservations.
-                billed = 0 if kept else record.cost or 0
-                self._let_go(key, record.run, reserved - billed)
+            kept = self._connection.execute(insert, values).rowcount
+            # Where another run's answer was first, this one's bill stays in the reservations.
+            billed = 0 if kept else record.cost or 0
+            self._let_go(key, record.run, reserved - billed)
 
     def spent(self, run: str) -> int:
         """Return the picodollars a run has paid; calls and batches in flight at their worst."""
