@@ -17,6 +17,8 @@ from sentikit.errors import InputError, SentikitError, did_you_mean, unknown_nam
 from sentikit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from sentikit.addresses import may_hold_a_key as may_hold_a_key
+    from sentikit.addresses import parsed_address as parsed_address
     from sentikit.amounts import usd_text as usd_text
     from sentikit.classifier.batching import BatchLimits as BatchLimits
     from sentikit.classifier.classifier import Classifier as Classifier
@@ -227,6 +229,8 @@ _LAZY: dict[str, str] = {
     "set_weights": "sentikit.classifier.loading",
     "stop_on_signal": "sentikit.stopping",
     "typed_command": "sentikit.processes.commands",
+    "may_hold_a_key": "sentikit.addresses",
+    "parsed_address": "sentikit.addresses",
     "usd_text": "sentikit.amounts",
     "vote": "sentikit.teams.recorded",
     "without_secrets": "sentikit.keys",

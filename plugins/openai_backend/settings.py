@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 
-from sentikit import InputError, PartSettings
+from sentikit import InputError, PartSettings, may_hold_a_key, parsed_address
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization")
 #: Named like a secret, and none: it groups requests for the provider's prompt cache.
@@ -24,23 +23,9 @@ def _address(url: str | None) -> str | None:
     if url is None:
         return None
     # What may hold a key is refused later, by a message that does not show it.
-    if _parsed(url) is None and not _may_hold_a_key(url):
+    if parsed_address(url) is None and not may_hold_a_key(url):
         raise ValueError(_NO_ADDRESS)
     return url.rstrip("/")
-
-
-def _parsed(url: str) -> SplitResult | None:
-    """Part an address, or return None where it is none."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # the port is no number up to 65535, or a bracket is open
-        return None
-    return parts if usable else None
-
-
-def _may_hold_a_key(url: str) -> bool:
-    return "@" in url or "?" in url
 
 
 def _held_keys(values: Any, place: str) -> Iterator[str]:
@@ -103,7 +88,7 @@ class ServerSettings(PartSettings):
     @property
     def is_openai(self) -> bool:
         """Whether this is OpenAI itself."""
-        parts = _parsed(self.address)
+        parts = parsed_address(self.address)
         return parts is not None and str(parts.hostname).endswith("api.openai.com")
 
     def refuse_secrets(self) -> None:
@@ -112,7 +97,7 @@ class ServerSettings(PartSettings):
         Raises:
             InputError: the address or a query parameter seems to hold one.
         """
-        parts, section = _parsed(self.address), self.section
+        parts, section = parsed_address(self.address), self.section
         if parts is None or parts.username or parts.password or parts.query:
             raise InputError(
                 f"{self.address_key} holds a user, a password or a query. It is written into the "

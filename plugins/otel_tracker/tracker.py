@@ -5,11 +5,19 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 
-from sentikit import InputError, LLMCall, PartSettings, TrackedRun, Tracker, without_secrets
+from sentikit import (
+    InputError,
+    LLMCall,
+    PartSettings,
+    TrackedRun,
+    Tracker,
+    may_hold_a_key,
+    parsed_address,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     from .sending import SpanSender
@@ -21,23 +29,9 @@ def _address(url: str | None) -> str | None:
     if url is None:
         return None
     # What may hold a password or a key is refused later, by a message that does not show it.
-    if _parsed(url) is None and not _may_hold_a_key(url):
+    if parsed_address(url) is None and not may_hold_a_key(url):
         raise ValueError("must be an address such as http://localhost:4318")
     return url.rstrip("/").removesuffix(_PATH)
-
-
-def _parsed(url: str) -> SplitResult | None:
-    """Part an address, or return None where it is none."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # the port is no number up to 65535, or a bracket is open
-        return None
-    return parts if usable else None
-
-
-def _may_hold_a_key(url: str) -> bool:
-    return "@" in url or "?" in url
 
 
 class OtelTracker(Tracker):
@@ -100,7 +94,7 @@ class OtelTracker(Tracker):
 
 def _refuse_secrets(endpoint: str | None) -> None:
     """Keep keys out of what a run writes down, and out of this message."""
-    if endpoint is not None and _may_hold_a_key(endpoint):
+    if endpoint is not None and may_hold_a_key(endpoint):
         raise InputError(
             "the tracker otel's endpoint holds a user, a password or a query. It is written into "
             "the run, so give keys by OTEL_EXPORTER_OTLP_HEADERS."
