@@ -110,11 +110,11 @@ async def sdk(url: str, requests: int) -> None:
 def loop(url: str, requests: int) -> None:
     """The request loop with the backend openai and its journal."""
     from sentikit import ChatRequest, Message
-    from sentikit.prompting.parsing import parse_label
-    from sentikit.prompting.requesting.questions import Question
-    from sentikit.prompting.requesting.reporting import RequestReporter
-    from sentikit.prompting.requesting.running import RequestJob, answer_questions
-    from sentikit.prompting.requesting.settings import RequestOptions
+    from sentikit.llm.parsing import parse_label
+    from sentikit.llm.requests.questions import Question
+    from sentikit.llm.requests.reporting import RequestReporter
+    from sentikit.llm.requests.running import RequestJob, answer_questions
+    from sentikit.llm.requests.settings import RequestOptions
     from sentikit.registry import default_registry
 
     backend_class = default_registry().load("register_llm_backends", "openai")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from sentikit.comparing.results import LAYOUT, Findings
+from sentikit.comparison.results import LAYOUT, Findings
 
 TARGET = Path(__file__).parent / "compare.schema.json"
 

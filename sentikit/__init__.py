@@ -20,37 +20,40 @@ if TYPE_CHECKING:
     from sentikit.addresses import may_hold_a_key as may_hold_a_key
     from sentikit.addresses import parsed_address as parsed_address
     from sentikit.amounts import usd_text as usd_text
-    from sentikit.classifier.batching import BatchLimits as BatchLimits
-    from sentikit.classifier.classifier import Classifier as Classifier
-    from sentikit.classifier.encoder import Encoder as Encoder
-    from sentikit.classifier.export_source import ExportSource as ExportSource
-    from sentikit.classifier.exporting import export_model as export_model
-    from sentikit.classifier.format import ModelFormat as ModelFormat
-    from sentikit.classifier.head import Head as Head
-    from sentikit.classifier.loading import load as load
-    from sentikit.classifier.loading import set_weights as set_weights
-    from sentikit.classifier.model import SentimentModel as SentimentModel
-    from sentikit.classifier.prediction import Prediction as Prediction
-    from sentikit.classifier.predictor import Predictor as Predictor
-    from sentikit.classifier.predictor import TorchPredictor as TorchPredictor
-    from sentikit.classifier.pretrained import PretrainedSource as PretrainedSource
-    from sentikit.classifier.pretrained import hub_answers as hub_answers
-    from sentikit.comparing.compare import compare as compare
-    from sentikit.comparing.results import Comparison as Comparison
-    from sentikit.data.examples import Examples as Examples
-    from sentikit.data.examples import ExamplesBuilder as ExamplesBuilder
-    from sentikit.data.hub import hub_splits as hub_splits
-    from sentikit.data.hub import load_from_hub as load_from_hub
-    from sentikit.data.labels import scheme_for_classes as scheme_for_classes
-    from sentikit.data.loader import DatasetLoader as DatasetLoader
-    from sentikit.data.opening import OpenedDataset as OpenedDataset
-    from sentikit.data.opening import open_dataset as open_dataset
-    from sentikit.data.tabular import Rows as Rows
-    from sentikit.data.tabular import read_rows as read_rows
+    from sentikit.classifiers.batching import BatchLimits as BatchLimits
+    from sentikit.classifiers.classifier import Classifier as Classifier
+    from sentikit.classifiers.encoder import Encoder as Encoder
+    from sentikit.classifiers.export_source import ExportSource as ExportSource
+    from sentikit.classifiers.exporting import export_model as export_model
+    from sentikit.classifiers.format import ModelFormat as ModelFormat
+    from sentikit.classifiers.head import Head as Head
+    from sentikit.classifiers.loading import load as load
+    from sentikit.classifiers.loading import set_weights as set_weights
+    from sentikit.classifiers.model import SentimentModel as SentimentModel
+    from sentikit.classifiers.prediction import Prediction as Prediction
+    from sentikit.classifiers.predictor import Predictor as Predictor
+    from sentikit.classifiers.predictor import TorchPredictor as TorchPredictor
+    from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
+    from sentikit.classifiers.pretrained import hub_answers as hub_answers
+    from sentikit.comparison.compare import compare as compare
+    from sentikit.comparison.results import Comparison as Comparison
+    from sentikit.datasets.examples import Examples as Examples
+    from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
+    from sentikit.datasets.hub import hub_splits as hub_splits
+    from sentikit.datasets.hub import load_from_hub as load_from_hub
+    from sentikit.datasets.labels import scheme_for_classes as scheme_for_classes
+    from sentikit.datasets.loader import DatasetLoader as DatasetLoader
+    from sentikit.datasets.opening import OpenedDataset as OpenedDataset
+    from sentikit.datasets.opening import open_dataset as open_dataset
+    from sentikit.datasets.tabular import Rows as Rows
+    from sentikit.datasets.tabular import read_rows as read_rows
     from sentikit.devices import Hardware as Hardware
     from sentikit.devices import autocast as autocast
     from sentikit.devices import choose_device as choose_device
     from sentikit.devices import choose_precision as choose_precision
+    from sentikit.ensembles.recorded import cascade as cascade
+    from sentikit.ensembles.recorded import compare_cascade as compare_cascade
+    from sentikit.ensembles.recorded import vote as vote
     from sentikit.files import disk_errors as disk_errors
     from sentikit.files import folder_writer as folder_writer
     from sentikit.files import read_json as read_json
@@ -70,32 +73,32 @@ if TYPE_CHECKING:
     from sentikit.keys import find_key as find_key
     from sentikit.keys import key_source as key_source
     from sentikit.keys import without_secrets as without_secrets
+    from sentikit.llm.backend import Answer as Answer
+    from sentikit.llm.backend import BackendError as BackendError
+    from sentikit.llm.backend import BackendSession as BackendSession
+    from sentikit.llm.backend import BatchBackend as BatchBackend
+    from sentikit.llm.backend import BatchStatus as BatchStatus
+    from sentikit.llm.backend import ChatRequest as ChatRequest
+    from sentikit.llm.backend import FatalError as FatalError
+    from sentikit.llm.backend import LLMBackend as LLMBackend
+    from sentikit.llm.backend import RateLimit as RateLimit
+    from sentikit.llm.backend import RejectedError as RejectedError
+    from sentikit.llm.backend import RetryableError as RetryableError
+    from sentikit.llm.backend import Usage as Usage
+    from sentikit.llm.messages import Message as Message
+    from sentikit.llm.strategy import ExamplesNeeded as ExamplesNeeded
+    from sentikit.llm.strategy import Needs as Needs
+    from sentikit.llm.strategy import Opinion as Opinion
+    from sentikit.llm.strategy import PromptInput as PromptInput
+    from sentikit.llm.strategy import PromptStrategy as PromptStrategy
+    from sentikit.llm.strategy import RetrievedExample as RetrievedExample
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
     from sentikit.plotting.comparison import save_plots as save_plots
     from sentikit.processes.commands import joined_processes as joined_processes
     from sentikit.processes.commands import launch_processes as launch_processes
     from sentikit.processes.commands import typed_command as typed_command
-    from sentikit.prompting.backend import Answer as Answer
-    from sentikit.prompting.backend import BackendError as BackendError
-    from sentikit.prompting.backend import BackendSession as BackendSession
-    from sentikit.prompting.backend import BatchBackend as BatchBackend
-    from sentikit.prompting.backend import BatchStatus as BatchStatus
-    from sentikit.prompting.backend import ChatRequest as ChatRequest
-    from sentikit.prompting.backend import FatalError as FatalError
-    from sentikit.prompting.backend import LLMBackend as LLMBackend
-    from sentikit.prompting.backend import RateLimit as RateLimit
-    from sentikit.prompting.backend import RejectedError as RejectedError
-    from sentikit.prompting.backend import RetryableError as RetryableError
-    from sentikit.prompting.backend import Usage as Usage
-    from sentikit.prompting.messages import Message as Message
-    from sentikit.prompting.strategy import ExamplesNeeded as ExamplesNeeded
-    from sentikit.prompting.strategy import Needs as Needs
-    from sentikit.prompting.strategy import Opinion as Opinion
-    from sentikit.prompting.strategy import PromptInput as PromptInput
-    from sentikit.prompting.strategy import PromptStrategy as PromptStrategy
-    from sentikit.prompting.strategy import RetrievedExample as RetrievedExample
-    from sentikit.reporting.page import write_report as write_report
+    from sentikit.reports.page import write_report as write_report
     from sentikit.runs.reading import read_run as read_run
     from sentikit.runs.result_format import ResultColumns as ResultColumns
     from sentikit.runs.result_format import ResultFormat as ResultFormat
@@ -103,9 +106,6 @@ if TYPE_CHECKING:
     from sentikit.runs.table import RunTable as RunTable
     from sentikit.stopping import Interrupted as Interrupted
     from sentikit.stopping import stop_on_signal as stop_on_signal
-    from sentikit.teams.recorded import cascade as cascade
-    from sentikit.teams.recorded import compare_cascade as compare_cascade
-    from sentikit.teams.recorded import vote as vote
     from sentikit.tracking import LLMCall as LLMCall
     from sentikit.tracking import TrackedRun as TrackedRun
     from sentikit.tracking import Tracker as Tracker
@@ -129,24 +129,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY: dict[str, str] = {
-    "Answer": "sentikit.prompting.backend",
-    "BackendError": "sentikit.prompting.backend",
-    "BackendSession": "sentikit.prompting.backend",
-    "BatchBackend": "sentikit.prompting.backend",
-    "BatchLimits": "sentikit.classifier.batching",
-    "BatchStatus": "sentikit.prompting.backend",
-    "ChatRequest": "sentikit.prompting.backend",
-    "Classifier": "sentikit.classifier.classifier",
-    "Comparison": "sentikit.comparing.results",
-    "DatasetLoader": "sentikit.data.loader",
+    "Answer": "sentikit.llm.backend",
+    "BackendError": "sentikit.llm.backend",
+    "BackendSession": "sentikit.llm.backend",
+    "BatchBackend": "sentikit.llm.backend",
+    "BatchLimits": "sentikit.classifiers.batching",
+    "BatchStatus": "sentikit.llm.backend",
+    "ChatRequest": "sentikit.llm.backend",
+    "Classifier": "sentikit.classifiers.classifier",
+    "Comparison": "sentikit.comparison.results",
+    "DatasetLoader": "sentikit.datasets.loader",
     "DistributedEngine": "sentikit.training.distributed_engine",
-    "Encoder": "sentikit.classifier.encoder",
+    "Encoder": "sentikit.classifiers.encoder",
     "Engine": "sentikit.training.engine",
-    "Examples": "sentikit.data.examples",
-    "ExamplesBuilder": "sentikit.data.examples",
-    "ExamplesNeeded": "sentikit.prompting.strategy",
-    "ExportSource": "sentikit.classifier.export_source",
-    "FatalError": "sentikit.prompting.backend",
+    "Examples": "sentikit.datasets.examples",
+    "ExamplesBuilder": "sentikit.datasets.examples",
+    "ExamplesNeeded": "sentikit.llm.strategy",
+    "ExportSource": "sentikit.classifiers.export_source",
+    "FatalError": "sentikit.llm.backend",
     "FineTunedModel": "sentikit.finetuning.fine_tuner",
     "FineTuner": "sentikit.finetuning.fine_tuner",
     "FineTuning": "sentikit.finetuning.job",
@@ -158,84 +158,84 @@ _LAZY: dict[str, str] = {
     "FiniteRange": "sentikit.finite_numbers",
     "FittingPlace": "sentikit.training.fitting",
     "Hardware": "sentikit.devices",
-    "Head": "sentikit.classifier.head",
+    "Head": "sentikit.classifiers.head",
     "Interrupted": "sentikit.stopping",
-    "LLMBackend": "sentikit.prompting.backend",
+    "LLMBackend": "sentikit.llm.backend",
     "Labelled": "sentikit.training.trainer",
     "LLMCall": "sentikit.tracking",
     "Labelling": "sentikit.runs.table",
     "Lesson": "sentikit.training.fitting",
     "LoopSettings": "sentikit.training.settings",
-    "Message": "sentikit.prompting.messages",
+    "Message": "sentikit.llm.messages",
     "MicroBatch": "sentikit.training.batches",
     "MemoryNeed": "sentikit.training.memory",
-    "ModelFormat": "sentikit.classifier.format",
+    "ModelFormat": "sentikit.classifiers.format",
     "ModelSize": "sentikit.training.memory",
-    "Needs": "sentikit.prompting.strategy",
-    "OpenedDataset": "sentikit.data.opening",
-    "Opinion": "sentikit.prompting.strategy",
+    "Needs": "sentikit.llm.strategy",
+    "OpenedDataset": "sentikit.datasets.opening",
+    "Opinion": "sentikit.llm.strategy",
     "ParameterGroup": "sentikit.training.parameter_groups",
     "Part": "sentikit.parts",
     "PartSettings": "sentikit.parts",
-    "Prediction": "sentikit.classifier.prediction",
-    "Predictor": "sentikit.classifier.predictor",
+    "Prediction": "sentikit.classifiers.prediction",
+    "Predictor": "sentikit.classifiers.predictor",
     "PreparedReport": "sentikit.finetuning.preparing",
-    "PretrainedSource": "sentikit.classifier.pretrained",
-    "PromptInput": "sentikit.prompting.strategy",
-    "PromptStrategy": "sentikit.prompting.strategy",
-    "RateLimit": "sentikit.prompting.backend",
+    "PretrainedSource": "sentikit.classifiers.pretrained",
+    "PromptInput": "sentikit.llm.strategy",
+    "PromptStrategy": "sentikit.llm.strategy",
+    "RateLimit": "sentikit.llm.backend",
     "Register": "sentikit.hookspecs",
-    "RejectedError": "sentikit.prompting.backend",
+    "RejectedError": "sentikit.llm.backend",
     "ResultColumns": "sentikit.runs.result_format",
     "ResultFormat": "sentikit.runs.result_format",
-    "RetrievedExample": "sentikit.prompting.strategy",
-    "RetryableError": "sentikit.prompting.backend",
-    "Rows": "sentikit.data.tabular",
+    "RetrievedExample": "sentikit.llm.strategy",
+    "RetryableError": "sentikit.llm.backend",
+    "Rows": "sentikit.datasets.tabular",
     "RunTable": "sentikit.runs.table",
-    "SentimentModel": "sentikit.classifier.model",
+    "SentimentModel": "sentikit.classifiers.model",
     "StepPlan": "sentikit.training.engine",
-    "TorchPredictor": "sentikit.classifier.predictor",
+    "TorchPredictor": "sentikit.classifiers.predictor",
     "TrackedRun": "sentikit.tracking",
     "Tracker": "sentikit.tracking",
-    "Usage": "sentikit.prompting.backend",
+    "Usage": "sentikit.llm.backend",
     "autocast": "sentikit.devices",
-    "cascade": "sentikit.teams.recorded",
+    "cascade": "sentikit.ensembles.recorded",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
-    "compare": "sentikit.comparing.compare",
-    "compare_cascade": "sentikit.teams.recorded",
+    "compare": "sentikit.comparison.compare",
+    "compare_cascade": "sentikit.ensembles.recorded",
     "disk_errors": "sentikit.files",
-    "export_model": "sentikit.classifier.exporting",
+    "export_model": "sentikit.classifiers.exporting",
     "find_key": "sentikit.keys",
     "fit": "sentikit.training.fitting",
     "flat_numbers": "sentikit.tracking",
     "folder_writer": "sentikit.files",
-    "hub_splits": "sentikit.data.hub",
+    "hub_splits": "sentikit.datasets.hub",
     "joined_processes": "sentikit.processes.commands",
     "key_source": "sentikit.keys",
     "launch_processes": "sentikit.processes.commands",
-    "hub_answers": "sentikit.classifier.pretrained",
-    "load": "sentikit.classifier.loading",
-    "load_from_hub": "sentikit.data.hub",
-    "open_dataset": "sentikit.data.opening",
+    "hub_answers": "sentikit.classifiers.pretrained",
+    "load": "sentikit.classifiers.loading",
+    "load_from_hub": "sentikit.datasets.hub",
+    "open_dataset": "sentikit.datasets.opening",
     "open_fine_tuning": "sentikit.finetuning.job",
     "read_json": "sentikit.files",
-    "read_rows": "sentikit.data.tabular",
+    "read_rows": "sentikit.datasets.tabular",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
     "replicated": "sentikit.training.memory",
-    "scheme_for_classes": "sentikit.data.labels",
+    "scheme_for_classes": "sentikit.datasets.labels",
     "save_plots": "sentikit.plotting.comparison",
-    "set_weights": "sentikit.classifier.loading",
+    "set_weights": "sentikit.classifiers.loading",
     "stop_on_signal": "sentikit.stopping",
     "typed_command": "sentikit.processes.commands",
     "may_hold_a_key": "sentikit.addresses",
     "parsed_address": "sentikit.addresses",
     "usd_text": "sentikit.amounts",
-    "vote": "sentikit.teams.recorded",
+    "vote": "sentikit.ensembles.recorded",
     "without_secrets": "sentikit.keys",
     "write_json": "sentikit.files",
-    "write_report": "sentikit.reporting.page",
+    "write_report": "sentikit.reports.page",
     "write_weights": "sentikit.weights",
 }
 

@@ -14,9 +14,9 @@ from itertools import tee
 from pathlib import Path
 from typing import IO, Any
 
-from sentikit.classifier.classifier import Classifier
-from sentikit.classifier.prediction import Prediction
-from sentikit.data.tabular import Rows, read_rows
+from sentikit.classifiers.classifier import Classifier
+from sentikit.classifiers.prediction import Prediction
+from sentikit.datasets.tabular import Rows, read_rows
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.runs.result_columns import LABEL_COLUMN

@@ -11,7 +11,7 @@ from sentikit.parts import Part
 from sentikit.redaction import redacted
 
 if TYPE_CHECKING:
-    from sentikit.prompting.backend import Answer, ChatRequest
+    from sentikit.llm.backend import Answer, ChatRequest
 
 
 @dataclass(frozen=True)

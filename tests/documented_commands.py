@@ -14,7 +14,7 @@ import click
 
 from sentikit.checking import Problem
 from sentikit.cli import sentikit
-from sentikit.data.opening import check_dataset
+from sentikit.datasets.opening import check_dataset
 from sentikit.recipe.overrides import parse_overrides
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.recipe_checks import check_recipe

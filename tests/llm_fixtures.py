@@ -14,11 +14,11 @@ from aiohttp import web
 from llm_server import Behaviour, LLMServer
 
 from sentikit import ChatRequest, LLMBackend, Message
-from sentikit.prompting.parsing import parse_label
-from sentikit.prompting.requesting.questions import AnsweredQuestion, Question
-from sentikit.prompting.requesting.reporting import RequestReporter
-from sentikit.prompting.requesting.running import RequestJob, RequestOutcome, answer_questions
-from sentikit.prompting.requesting.settings import RequestOptions
+from sentikit.llm.parsing import parse_label
+from sentikit.llm.requests.questions import AnsweredQuestion, Question
+from sentikit.llm.requests.reporting import RequestReporter
+from sentikit.llm.requests.running import RequestJob, RequestOutcome, answer_questions
+from sentikit.llm.requests.settings import RequestOptions
 from sentikit.registry import default_registry
 
 LABELS = ("negative", "neutral", "positive")

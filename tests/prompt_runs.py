@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sentikit.prompting.asking import label_reader, questions
-from sentikit.prompting.briefing import brief
-from sentikit.prompting.parts import PromptParts, prompt_parts
-from sentikit.prompting.requesting.reporting import RequestReporter
-from sentikit.prompting.requesting.running import RequestJob, answer_questions
-from sentikit.prompting.results import FinishedPrompting, ResultWriter, begin_run
-from sentikit.prompting.split import split_to_label
+from sentikit.llm.asking import label_reader, questions
+from sentikit.llm.briefing import brief
+from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.llm.requests.reporting import RequestReporter
+from sentikit.llm.requests.running import RequestJob, answer_questions
+from sentikit.llm.results import FinishedPrompting, ResultWriter, begin_run
+from sentikit.llm.split import split_to_label
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 from sentikit.runs.folder import RunFolder

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sentikit import Answer, InputError, Usage
-from sentikit.prompting.requesting.journal import AnswerJournal, BatchPart, Record, request_key
+from sentikit.llm.requests.journal import AnswerJournal, BatchPart, Record, request_key
 
 ANSWER = Answer(
     text="positive",
@@ -121,7 +121,7 @@ def test_runs_that_begin_together_share_a_new_file(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from sentikit.prompting.requesting.journal import AnswerJournal\n"
+        "from sentikit.llm.requests.journal import AnswerJournal\n"
         "print('ready', flush=True)\n"
         "began = float(sys.stdin.readline())\n"
         "for number in range(40):\n"

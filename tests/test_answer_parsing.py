@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sentikit.prompting.parsing import parse_label
+from sentikit.llm.parsing import parse_label
 
 CLASSES = ("negative", "neutral", "positive")
 

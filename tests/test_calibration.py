@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import sentikit as toolkit
-from sentikit.classifier.calibration import HIGHEST, LOWEST, fit_temperature
-from sentikit.classifier.prediction import softmax
+from sentikit.classifiers.calibration import HIGHEST, LOWEST, fit_temperature
+from sentikit.classifiers.prediction import softmax
 from sentikit.cli import sentikit
 from sentikit.scoring import calibration
 

@@ -19,11 +19,9 @@ from team_runs import LABELS, encoder_and_llm, sure, write_results
 import sentikit
 from sentikit import read_run
 from sentikit.cli.cascade import cascade
-from sentikit.comparing.resampling import Resampling
-from sentikit.errors import InputError
-from sentikit.scoring import confusion_counts, macro_f1
-from sentikit.teams.aim import Aim
-from sentikit.teams.cascade import (
+from sentikit.comparison.resampling import Resampling
+from sentikit.ensembles.aim import Aim
+from sentikit.ensembles.cascade import (
     EVERYTHING,
     UNSURE,
     Operation,
@@ -33,7 +31,9 @@ from sentikit.teams.cascade import (
     cross_fit,
     sent,
 )
-from sentikit.teams.curve import curve
+from sentikit.ensembles.curve import curve
+from sentikit.errors import InputError
+from sentikit.scoring import confusion_counts, macro_f1
 
 
 def routed(rows: int, seed: int = 0, cost: bool = False) -> Routed:
@@ -268,7 +268,7 @@ class TestCommand:
 
     def test_no_gain_has_no_sign_of_its_own(self) -> None:
         from sentikit.cli.tables import gained
-        from sentikit.comparing.results import Estimate, Interval
+        from sentikit.comparison.results import Estimate, Interval
 
         nothing = Interval(-0.00001, 0.00001)
         assert gained(Estimate(-0.0, nothing, nothing)) == "+0.0000 [+0.0000, +0.0000]"

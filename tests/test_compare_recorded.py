@@ -12,11 +12,11 @@ import pytest
 
 import sentikit
 from sentikit import Comparison, read_run
-from sentikit.comparing.aligning import align_runs
-from sentikit.comparing.bootstrap import estimate_pair
-from sentikit.comparing.cells import count_cells
-from sentikit.comparing.comparison import CompareOptions, compare_aligned
-from sentikit.comparing.resampling import Resampling
+from sentikit.comparison.aligning import align_runs
+from sentikit.comparison.bootstrap import estimate_pair
+from sentikit.comparison.cells import count_cells
+from sentikit.comparison.comparison import CompareOptions, compare_aligned
+from sentikit.comparison.resampling import Resampling
 
 SOURCES = {"dyn1": "dynasent_r1", "dyn2": "dynasent_r2", "sst": "sst_local"}
 

@@ -11,12 +11,12 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, f1_score
 from statsmodels.stats import contingency_tables, multitest
 
-from sentikit.comparing.bootstrap import estimate_pair, estimate_run, paired_estimates
-from sentikit.comparing.cells import count_cells
-from sentikit.comparing.joint import joint_samples
-from sentikit.comparing.resampling import Resampling
-from sentikit.comparing.sample_size import texts_for_mcnemar, texts_for_mean
-from sentikit.comparing.significance import (
+from sentikit.comparison.bootstrap import estimate_pair, estimate_run, paired_estimates
+from sentikit.comparison.cells import count_cells
+from sentikit.comparison.joint import joint_samples
+from sentikit.comparison.resampling import Resampling
+from sentikit.comparison.sample_size import texts_for_mcnemar, texts_for_mean
+from sentikit.comparison.significance import (
     benjamini_hochberg,
     cochrans_q,
     cohens_kappa,

@@ -21,8 +21,8 @@ from sentikit.plotting.confidence import reliability_diagrams
 from sentikit.plotting.confusion import confusion_matrices
 from sentikit.plotting.costs import cost_front
 from sentikit.plotting.intervals import forest, source_bars
-from sentikit.reporting.placing import Box, place_names
-from sentikit.reporting.shown import Bar, Priced
+from sentikit.reports.placing import Box, place_names
+from sentikit.reports.shown import Bar, Priced
 
 ALWAYS = ["confusion_matrices", "scores"]
 

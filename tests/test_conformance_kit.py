@@ -35,8 +35,8 @@ from sentikit import (
 )
 from sentikit.finetuning.choosing import fine_tuner_of
 from sentikit.hookspecs import INTERFACES, KINDS
-from sentikit.prompting.backend import Answer, LLMBackend, RejectedError
-from sentikit.prompting.messages import Message
+from sentikit.llm.backend import Answer, LLMBackend, RejectedError
+from sentikit.llm.messages import Message
 from sentikit.registry import default_registry
 from sentikit.testing import (
     check_command,

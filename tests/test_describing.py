@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentikit.data.describing import (
+from sentikit.datasets.describing import (
     DatasetDescription,
     TokenLengths,
     describe_dataset,
     estimate_tokens,
 )
-from sentikit.data.examples import Examples
-from sentikit.data.made_ids import text_hashes
-from sentikit.data.tabular import read_rows
+from sentikit.datasets.examples import Examples
+from sentikit.datasets.made_ids import text_hashes
+from sentikit.datasets.tabular import read_rows
 
 CLASSES = ("negative", "neutral", "positive")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sentikit.data.examples import Examples, ExamplesBuilder
+from sentikit.datasets.examples import Examples, ExamplesBuilder
 
 ROWS = 40_000
 

@@ -186,7 +186,7 @@ def test_training_onto_a_full_disk_ends_in_one_sentence(
 def test_a_full_temporary_folder_is_named(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sentikit.data.examples import Examples
+    from sentikit.datasets.examples import Examples
 
     monkeypatch.setattr("tempfile.tempdir", str(small_disk))
     with pytest.raises(SentikitError, match=r"disk is full: .*/disk \(TMPDIR\)"):

@@ -8,7 +8,7 @@ import pytest
 
 from sentikit import FineTuningLimits, InputError, Message
 from sentikit.finetuning.examining import LearntExample, SplitExaminer
-from sentikit.prompting.training_lines import training_line
+from sentikit.llm.training_lines import training_line
 
 LABELS = ("negative", "neutral", "positive")
 ASKED = (Message("system", "Be brief."), Message("user", "I love it"))

@@ -11,7 +11,7 @@ from llm_fixtures import LABELS, ask, ask_about
 from tiny_language_models import make_language_model
 
 from sentikit import ChatRequest, InputError, LLMBackend, Message
-from sentikit.prompting.requesting.settings import RequestOptions
+from sentikit.llm.requests.settings import RequestOptions
 from sentikit.registry import default_registry
 
 

@@ -11,9 +11,9 @@ from prompt_runs import make_parts
 
 import sentikit
 from sentikit import InputError
-from sentikit.prompting.asking import label_reader, questions
-from sentikit.prompting.briefing import Briefing, brief
-from sentikit.prompting.split import split_to_label
+from sentikit.llm.asking import label_reader, questions
+from sentikit.llm.briefing import Briefing, brief
+from sentikit.llm.split import split_to_label
 from sentikit.registry import default_registry
 
 LLM = {"backend": "replay", "run": "unused.csv"}

@@ -14,9 +14,9 @@ from prompt_runs import make_parts
 
 from sentikit import InputError
 from sentikit.cli import sentikit
-from sentikit.prompting.job import PromptOptions, prompt
-from sentikit.prompting.requesting.loop import RequestsInterrupted
-from sentikit.prompting.results import FinishedPrompting
+from sentikit.llm.job import PromptOptions, prompt
+from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.results import FinishedPrompting
 from sentikit.testing import check_tracker
 
 KEY = "sk-proj-0123456789abcdef0123456789abcdef"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from sentikit import RateLimit, SentikitError
-from sentikit.prompting.backend import RetryableError
-from sentikit.prompting.requesting.ledger import BudgetSpentError, Ledger
-from sentikit.prompting.requesting.ordering import OrderedDelivery
-from sentikit.prompting.requesting.pacing import Pacer
-from sentikit.prompting.requesting.retrying import Patience, Tries, backoff
+from sentikit.llm.backend import RetryableError
+from sentikit.llm.requests.ledger import BudgetSpentError, Ledger
+from sentikit.llm.requests.ordering import OrderedDelivery
+from sentikit.llm.requests.pacing import Pacer
+from sentikit.llm.requests.retrying import Patience, Tries, backoff
 
 
 class Clock:

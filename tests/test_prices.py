@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sentikit import ChatRequest, InputError, Message, Usage
-from sentikit.prompting.counting import TokenCounter
-from sentikit.prompting.prices import Prices, describe_cost, model_facts, picodollars, usd
+from sentikit.llm.counting import TokenCounter
+from sentikit.llm.prices import Prices, describe_cost, model_facts, picodollars, usd
 
 MILLION = 1_000_000
 
@@ -92,7 +92,7 @@ class TestModels:
         assert (facts.prices, facts.ends, facts.as_of) == (None, None, None)
 
     def test_near_an_unknown_one_are_named(self) -> None:
-        from sentikit.prompting.prices import model_hint
+        from sentikit.llm.prices import model_hint
 
         assert model_hint("gpt-4o-mni").startswith(" Did you mean gpt-4o-mini")
         assert model_hint("a-model-of-ones-own") == ""

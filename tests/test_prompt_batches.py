@@ -10,8 +10,8 @@ import pytest
 from llm_fixtures import Asked, RunningServer, ask, ask_about, openai_backend, serving
 
 from sentikit import InputError, SentikitError
-from sentikit.prompting.requesting.loop import RequestsInterrupted
-from sentikit.prompting.requesting.settings import RequestOptions
+from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.requests.settings import RequestOptions
 
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5}}
 TEXTS = [f"I {verb} text number {n}" for n in range(10) for verb in ("love", "hate", "read")]

@@ -15,8 +15,8 @@ from openai_contract import Recorder, judged_by
 from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
-from sentikit.prompting.job import PromptOptions, prompt
-from sentikit.prompting.requesting.settings import RequestOptions
+from sentikit.llm.job import PromptOptions, prompt
+from sentikit.llm.requests.settings import RequestOptions
 from sentikit.registry import default_registry
 
 pytestmark = pytest.mark.slow

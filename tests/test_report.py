@@ -17,12 +17,12 @@ from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 from sentikit.cli.cascade import cascade
 from sentikit.cli.compare import compare as compare_command
-from sentikit.comparing.compare import compare
-from sentikit.comparing.results import Comparison
-from sentikit.reporting import charts, write_report
-from sentikit.reporting.disagreements import find_disagreements, to_script
-from sentikit.reporting.markup import Markup, element, escaped
-from sentikit.reporting.scales import Scale, around, decimals
+from sentikit.comparison.compare import compare
+from sentikit.comparison.results import Comparison
+from sentikit.reports import charts, write_report
+from sentikit.reports.disagreements import find_disagreements, to_script
+from sentikit.reports.markup import Markup, element, escaped
+from sentikit.reports.scales import Scale, around, decimals
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)> & \"'"
 

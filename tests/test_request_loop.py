@@ -24,15 +24,15 @@ from sentikit import (
     SentikitError,
     Usage,
 )
-from sentikit.prompting.parsing import parse_label
-from sentikit.prompting.prices import Prices
-from sentikit.prompting.requesting.failures import FailureLimit
-from sentikit.prompting.requesting.journal import AnswerJournal
-from sentikit.prompting.requesting.loop import RequestsInterrupted
-from sentikit.prompting.requesting.questions import Question
-from sentikit.prompting.requesting.reporting import RequestReporter
-from sentikit.prompting.requesting.running import RequestJob, answer_questions
-from sentikit.prompting.requesting.settings import RequestOptions
+from sentikit.llm.parsing import parse_label
+from sentikit.llm.prices import Prices
+from sentikit.llm.requests.failures import FailureLimit
+from sentikit.llm.requests.journal import AnswerJournal
+from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.requests.questions import Question
+from sentikit.llm.requests.reporting import RequestReporter
+from sentikit.llm.requests.running import RequestJob, answer_questions
+from sentikit.llm.requests.settings import RequestOptions
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
 EXPECTED = ["positive", "negative", "neutral"] * 20

@@ -11,10 +11,10 @@ from prompt_runs import make_parts
 
 import sentikit
 from sentikit import Examples, ExamplesNeeded, InputError
-from sentikit.prompting.briefing import Briefing, brief
-from sentikit.prompting.encoding import read_texts
-from sentikit.prompting.retrieval import Pool, choose_examples
-from sentikit.prompting.split import split_to_label
+from sentikit.llm.briefing import Briefing, brief
+from sentikit.llm.encoding import read_texts
+from sentikit.llm.retrieval import Pool, choose_examples
+from sentikit.llm.split import split_to_label
 from sentikit.registry import default_registry
 
 CLASSES = ("negative", "neutral", "positive")
@@ -70,7 +70,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = random_pool(100)
     queries, asked = pool.embeddings[::-1].copy(), pool.texts[::-1]
     whole = pool.nearest(queries, asked, ExamplesNeeded(4), CLASSES)
-    monkeypatch.setattr("sentikit.prompting.retrieval._BLOCK", 700)
+    monkeypatch.setattr("sentikit.llm.retrieval._BLOCK", 700)
     np.testing.assert_array_equal(pool.nearest(queries, asked, ExamplesNeeded(4), CLASSES), whole)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sentikit import Message, Opinion, PromptInput, PromptStrategy, RetrievedExample
 from sentikit.checking import check_part
-from sentikit.prompting.training_lines import training_line
+from sentikit.llm.training_lines import training_line
 from sentikit.registry import default_registry
 
 CLASSES = ("negative", "neutral", "positive")

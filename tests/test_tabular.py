@@ -21,9 +21,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentikit.data.columns import USUAL_NAMES, find_column
-from sentikit.data.delimited import LONGEST_FIELD
-from sentikit.data.tabular import FORMATS, read_rows
+from sentikit.datasets.columns import USUAL_NAMES, find_column
+from sentikit.datasets.delimited import LONGEST_FIELD
+from sentikit.datasets.tabular import FORMATS, read_rows
 from sentikit.errors import InputError
 
 WriteFile = Callable[[str, str | bytes], Path]

@@ -16,8 +16,8 @@ from team_runs import LABELS, sure, write_results
 
 from sentikit import Labelling, read_run
 from sentikit.cli.vote import vote as vote_command
+from sentikit.ensembles.vote import vote
 from sentikit.errors import InputError
-from sentikit.teams.vote import vote
 
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
 

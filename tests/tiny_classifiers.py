@@ -23,9 +23,9 @@ def make_classifier(
     """Write a native model folder and return it; weights are spread, so that texts differ."""
     import torch
 
-    from sentikit.classifier.model import SentimentModel
-    from sentikit.classifier.saving import ModelDescription, save_model
-    from sentikit.data.labels import SCHEMES
+    from sentikit.classifiers.model import SentimentModel
+    from sentikit.classifiers.saving import ModelDescription, save_model
+    from sentikit.datasets.labels import SCHEMES
     from sentikit.registry import default_registry
 
     registry = default_registry()

@@ -14,8 +14,8 @@ from sentikit.errors import InputError
 from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
-    from sentikit.teams.judged import JudgedCascade
-    from sentikit.teams.thresholds import CascadeChoice
+    from sentikit.ensembles.judged import JudgedCascade
+    from sentikit.ensembles.thresholds import CascadeChoice
 
 
 @click.command(
@@ -102,8 +102,8 @@ def cascade(
     cross-fitted on these runs. With --recipe the LLM is asked about the texts that the encoder is
     not sure of, and about no others.
     """
-    from sentikit.teams.aim import Aim, aim_problem
-    from sentikit.teams.thresholds import CascadeChoice
+    from sentikit.ensembles.aim import Aim, aim_problem
+    from sentikit.ensembles.thresholds import CascadeChoice
 
     if threshold is not None and (tune or goal != "f1" or target is not None):
         raise InputError("Give either --threshold, or --tune, --goal and --target to choose one.")
@@ -137,11 +137,11 @@ def _recorded(
     """Judge a cascade of two recorded runs."""
     import dataclasses
 
+    from sentikit.ensembles.judging import judge_cascade
+    from sentikit.ensembles.members import gather
+    from sentikit.ensembles.writing import recorded_recipe, write_cascade
     from sentikit.runs.folder import choose_run_folder
     from sentikit.runs.reading import read_run
-    from sentikit.teams.judging import judge_cascade
-    from sentikit.teams.members import gather
-    from sentikit.teams.writing import recorded_recipe, write_cascade
 
     if len(runs) != 2:
         raise InputError(
@@ -174,11 +174,11 @@ def _live(
 ) -> None:
     """Run a recipe."""
     from sentikit.cli.prompt import resumable
-    from sentikit.prompting.job import PromptOptions
+    from sentikit.ensembles.live_cascade import run_cascade
+    from sentikit.llm.job import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
-    from sentikit.teams.live_cascade import run_cascade
 
     registry = default_registry()
     resolved = resolve_recipe(recipe, settings, registry)
@@ -206,7 +206,7 @@ def _show_elsewhere(
     judged: JudgedCascade, llm_cost: float | None, report: Path | None, plots: Path | None
 ) -> None:
     """Write a report and plots of the cascade beside its two members."""
-    from sentikit.teams.recorded import compare_cascade
+    from sentikit.ensembles.recorded import compare_cascade
 
     if report or plots:
         write_charts(compare_cascade(judged, llm_cost), report, plots, judged)
@@ -214,7 +214,7 @@ def _show_elsewhere(
 
 def _print(judged: JudgedCascade) -> None:
     from sentikit.cli.tables import gained, print_sentence, print_table, scored
-    from sentikit.comparing.aligning import display_names
+    from sentikit.comparison.aligning import display_names
 
     title = " → ".join(display_names(judged.team.members))
     if judged.worth.macro_f1 is None:

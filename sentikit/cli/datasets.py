@@ -13,13 +13,13 @@ from sentikit.cli.tables import print_table
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.data.describing import (
+    from sentikit.datasets.describing import (
         DatasetDescription,
         SourceDescription,
         SplitDescription,
     )
-    from sentikit.data.examples import Examples
-    from sentikit.data.opening import OpenedDataset
+    from sentikit.datasets.examples import Examples
+    from sentikit.datasets.opening import OpenedDataset
 
 # Of more sources the table says how many; --json has them all.
 _SOURCES_SHOWN = 20
@@ -58,7 +58,7 @@ def list_datasets(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Describe a dataset: labels, sources, lengths, duplicates and leaks between splits."""
-    from sentikit.data.opening import open_dataset
+    from sentikit.datasets.opening import open_dataset
 
     dataset = open_dataset(_section(name, path, settings))
     description = _describe(dataset)
@@ -70,7 +70,7 @@ def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) 
 
 def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, Any]:
     """Put a dataset section together."""
-    from sentikit.data.opening import with_path
+    from sentikit.datasets.opening import with_path
     from sentikit.recipe.overrides import parse_dataset_overrides
 
     section = parse_dataset_overrides(settings)
@@ -80,7 +80,7 @@ def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, 
 
 
 def _describe(dataset: OpenedDataset) -> DatasetDescription:
-    from sentikit.data.describing import describe_dataset
+    from sentikit.datasets.describing import describe_dataset
     from sentikit.live_bar import LiveBar
 
     with LiveBar("texts") as bar:

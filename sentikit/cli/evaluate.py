@@ -25,8 +25,8 @@ from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.classifier.classifier import Classifier
-    from sentikit.data.opening import OpenedDataset
+    from sentikit.classifiers.classifier import Classifier
+    from sentikit.datasets.opening import OpenedDataset
     from sentikit.runs.folder import RunFolder
 
 
@@ -110,8 +110,8 @@ def _section(
     classifier: Classifier,
 ) -> dict[str, Any]:
     """Return the dataset section to open: the run's own, or what the options say."""
-    from sentikit.data.labels import OWN
-    from sentikit.data.opening import with_path
+    from sentikit.datasets.labels import OWN
+    from sentikit.datasets.opening import with_path
     from sentikit.recipe.overrides import merge, parse_dataset_overrides
     from sentikit.runs.folder import RunFolder
 
@@ -132,7 +132,7 @@ def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
     from dataclasses import replace
 
     from sentikit import open_dataset
-    from sentikit.data.labels import OWN
+    from sentikit.datasets.labels import OWN
 
     opened = open_dataset(section)
     if classifier.scheme.name == OWN:

@@ -41,7 +41,7 @@ class _ExportCommand(click.Command):
 @click.option("--format", "format_name", metavar="NAME", help="The format to write.")
 def export(model: Path, folder: Path, format_name: str | None, **options: Any) -> None:
     """Write a run's model in another format, into a new or empty folder DIR."""
-    from sentikit.classifier.exporting import export_model
+    from sentikit.classifiers.exporting import export_model
 
     known = default_registry().names(_HOOK)
     if not format_name:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sentikit.comparing.results import Comparison
-    from sentikit.teams.judged import JudgedCascade
+    from sentikit.comparison.results import Comparison
+    from sentikit.ensembles.judged import JudgedCascade
 
 #: Where runs go unless --output says otherwise.
 RUNS = Path("runs")
@@ -87,7 +87,7 @@ def write_charts(
 ) -> None:
     """Write a report and plots where they are asked for, and say where they are."""
     if report:
-        from sentikit.reporting import write_report
+        from sentikit.reports import write_report
 
         write_report(comparison, report, cascade)
         click.echo(f"Report: {report}", err=True)

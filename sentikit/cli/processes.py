@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sentikit.classifier.classifier import Classifier
+    from sentikit.classifiers.classifier import Classifier
     from sentikit.processes.group import ProcessGroup
 
 NPROC = click.option(
@@ -46,6 +46,6 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
 
 def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
     """Return a classifier whose texts the group shares."""
-    from sentikit.classifier.sharing import SharedClassifier
+    from sentikit.classifiers.sharing import SharedClassifier
 
     return classifier if group.processes == 1 else SharedClassifier(classifier, group)

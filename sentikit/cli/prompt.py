@@ -16,8 +16,8 @@ from sentikit.errors import InputError
 from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
-    from sentikit.prompting.parts import PromptParts
-    from sentikit.prompting.results import FinishedPrompting
+    from sentikit.llm.parts import PromptParts
+    from sentikit.llm.results import FinishedPrompting
 
 
 @click.command(
@@ -60,9 +60,9 @@ def prompt(
     as_json: bool,
 ) -> None:
     """Label a dataset with an LLM and leave a run: predictions, scores, costs."""
-    from sentikit.prompting.job import PromptOptions
-    from sentikit.prompting.job import prompt as run_prompt
-    from sentikit.prompting.requesting.failures import FailureLimit
+    from sentikit.llm.job import PromptOptions
+    from sentikit.llm.job import prompt as run_prompt
+    from sentikit.llm.requests.failures import FailureLimit
     from sentikit.runs.folder import choose_run_folder
 
     if (show is not None) + estimate + resume > 1:
@@ -83,7 +83,7 @@ def prompt(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
-    from sentikit.prompting.parts import prompt_parts
+    from sentikit.llm.parts import prompt_parts
     from sentikit.recipe.listing import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
@@ -95,9 +95,9 @@ def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
 
 def _questions(parts: PromptParts, limit: int | None) -> Iterator[Any]:
     """Return the questions of a recipe, and read no more of the split than is needed."""
-    from sentikit.prompting.asking import questions
-    from sentikit.prompting.briefing import brief
-    from sentikit.prompting.split import split_to_label
+    from sentikit.llm.asking import questions
+    from sentikit.llm.briefing import brief
+    from sentikit.llm.split import split_to_label
     from sentikit.registry import default_registry
 
     split = split_to_label(parts, limit)
@@ -124,9 +124,9 @@ def _estimate(
 ) -> None:
     import json
 
-    from sentikit.prompting.estimating import estimate
-    from sentikit.prompting.job import refuse_missing
-    from sentikit.prompting.requesting.running import CACHE
+    from sentikit.llm.estimating import estimate
+    from sentikit.llm.job import refuse_missing
+    from sentikit.llm.requests.running import CACHE
 
     refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE

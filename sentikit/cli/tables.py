@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sentikit.comparing.results import Estimate
+    from sentikit.comparison.results import Estimate
     from sentikit.scoring import Scores
 
 
@@ -139,6 +139,6 @@ def scored(found: Estimate) -> tuple[str, str]:
 
 def gained(found: Estimate) -> str:
     """Return a difference with its interval, signs written out."""
-    from sentikit.comparing.output.sections import interval, signed
+    from sentikit.comparison.output.sections import interval, signed
 
     return f"{signed(found)} {interval(found.percentile, sign=True)}"

@@ -13,8 +13,8 @@ from sentikit.errors import InputError
 from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
+    from sentikit.ensembles.judged import JudgedVote
     from sentikit.runs.folder import RunFolder
-    from sentikit.teams.judged import JudgedVote
 
 
 @click.command(
@@ -65,10 +65,10 @@ def vote(
     """
     import json
 
+    from sentikit.ensembles.judging import judge_vote
+    from sentikit.ensembles.members import gather
+    from sentikit.ensembles.writing import write_vote
     from sentikit.runs.reading import read_run
-    from sentikit.teams.judging import judge_vote
-    from sentikit.teams.members import gather
-    from sentikit.teams.writing import write_vote
 
     if recipe is not None and runs:
         raise InputError("Give either runs or --recipe, not both.")
@@ -113,11 +113,11 @@ def _members(
 ) -> tuple[tuple[str, ...], str, Mapping[str, Any]]:
     """Return the runs that a recipe names, made now where need be, how it breaks ties, and it."""
     from sentikit.cli.prompt import resumable
-    from sentikit.prompting.job import PromptOptions
+    from sentikit.ensembles.live_vote import member_runs
+    from sentikit.ensembles.parts import vote_settings
+    from sentikit.llm.job import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
-    from sentikit.teams.live_vote import member_runs
-    from sentikit.teams.parts import vote_settings
 
     registry = default_registry()
     resolved = resolve_recipe(recipe, settings, registry)

@@ -8,8 +8,8 @@ from typing import Any
 
 from sentikit.checking import Problem, refuse, validate
 from sentikit.errors import InputError, SentikitError
-from sentikit.prompting.backend import LLMBackend
-from sentikit.prompting.prices import model_facts
+from sentikit.llm.backend import LLMBackend
+from sentikit.llm.prices import model_facts
 from sentikit.registry import default_registry
 
 _SETTING = "base_url"

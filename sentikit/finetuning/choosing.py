@@ -7,7 +7,7 @@ from typing import Any
 
 from sentikit.errors import InputError, SentikitError
 from sentikit.finetuning.fine_tuner import FineTuner
-from sentikit.prompting.backend import LLMBackend
+from sentikit.llm.backend import LLMBackend
 from sentikit.registry import Registry
 
 _HOOK = "register_llm_backends"

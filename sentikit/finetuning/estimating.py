@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
 from sentikit.finetuning.preparing import PreparedReport
-from sentikit.prompting.prices import (
+from sentikit.llm.prices import (
     MODELS_VARIABLE,
     PICODOLLARS,
     ModelFacts,

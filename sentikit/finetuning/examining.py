@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentikit.data.made_ids import canonical_text
+from sentikit.datasets.made_ids import canonical_text
 from sentikit.errors import InputError
 from sentikit.finetuning.fine_tuner import FineTuningLimits
-from sentikit.prompting.messages import Message
+from sentikit.llm.messages import Message
 
 _ROLES = ("system", "user", "assistant")
 

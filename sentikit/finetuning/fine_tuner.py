@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from sentikit.errors import InputError
+from sentikit.llm.messages import Message
 from sentikit.parts import Part
-from sentikit.prompting.messages import Message
 
 if TYPE_CHECKING:
     from sentikit.training.engine import Engine

@@ -25,7 +25,7 @@ from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuningJob
 from sentikit.finetuning.preparing import FILES, Preparation, PreparedReport
 from sentikit.finetuning.recording import RunSession
 from sentikit.live_bar import LiveBar
-from sentikit.prompting.backend import FatalError, RejectedError
+from sentikit.llm.backend import FatalError, RejectedError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder, choose_run_folder

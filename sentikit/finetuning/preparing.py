@@ -16,12 +16,12 @@ from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.finetuning.counting import conversation_counter
 from sentikit.finetuning.examining import LearntExample, SplitExaminer, SplitReport
-from sentikit.prompting.asking import messages_for
-from sentikit.prompting.briefing import Briefing, brief
-from sentikit.prompting.messages import Message
-from sentikit.prompting.prices import model_facts
-from sentikit.prompting.split import Split
-from sentikit.prompting.training_lines import training_line
+from sentikit.llm.asking import messages_for
+from sentikit.llm.briefing import Briefing, brief
+from sentikit.llm.messages import Message
+from sentikit.llm.prices import model_facts
+from sentikit.llm.split import Split
+from sentikit.llm.training_lines import training_line
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:

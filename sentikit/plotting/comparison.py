@@ -11,13 +11,13 @@ from sentikit.plotting.confusion import confusion_matrices
 from sentikit.plotting.costs import cost_front
 from sentikit.plotting.figures import check_plotting, save_figure
 from sentikit.plotting.intervals import forest, source_bars
-from sentikit.reporting import shown
+from sentikit.reports import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sentikit.comparing.results import Comparison
-    from sentikit.teams.judged import JudgedCascade
+    from sentikit.comparison.results import Comparison
+    from sentikit.ensembles.judged import JudgedCascade
 
 FORMATS = ("png", "svg")
 

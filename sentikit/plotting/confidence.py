@@ -16,13 +16,13 @@ from sentikit.plotting.figures import (
     new_figure,
     write_title,
 )
-from sentikit.reporting.shown import curve_marks, short_name, shown_dollars
+from sentikit.reports.shown import curve_marks, short_name, shown_dollars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sentikit.ensembles.judged import JudgedCascade
     from sentikit.scoring import Calibration
-    from sentikit.teams.judged import JudgedCascade
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -12,7 +12,7 @@ from sentikit.plotting.figures import (
     new_figure,
     write_title,
 )
-from sentikit.reporting.shown import short_name
+from sentikit.reports.shown import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

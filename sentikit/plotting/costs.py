@@ -15,8 +15,8 @@ from sentikit.plotting.figures import (
     new_figure,
     write_title,
 )
-from sentikit.reporting.placing import Box, place_names
-from sentikit.reporting.shown import Priced, short_name, shown_dollars
+from sentikit.reports.placing import Box, place_names
+from sentikit.reports.shown import Priced, short_name, shown_dollars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
-from sentikit.reporting.shown import short_name
+from sentikit.reports.shown import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ from sentikit.plotting.figures import (
     new_figure,
     write_title,
 )
-from sentikit.reporting.shown import Bar
+from sentikit.reports.shown import Bar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

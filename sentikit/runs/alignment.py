@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.data.examples import Examples
-from sentikit.data.made_ids import canonical_text
+from sentikit.datasets.examples import Examples
+from sentikit.datasets.made_ids import canonical_text
 from sentikit.errors import InputError, quoted
 
 Rows = NDArray[np.int64]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from sentikit.classifier.prediction import predictions
+from sentikit.classifiers.prediction import predictions
 from sentikit.errors import InputError
 from sentikit.files import disk_errors, read_json, write_json, write_text
 from sentikit.redaction import redacted

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentikit.classifier.prediction import Prediction
-from sentikit.data.examples import Examples
+from sentikit.classifiers.prediction import Prediction
+from sentikit.datasets.examples import Examples
 from sentikit.files import atomic_writer
 
 

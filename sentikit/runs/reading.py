@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit.data.labels import label_scheme
+from sentikit.datasets.labels import label_scheme
 from sentikit.errors import InputError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS, RunFolder

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifier.prediction import choose_classes, softmax
-from sentikit.data.examples import Examples
-from sentikit.data.labels import LabelScheme
+from sentikit.classifiers.prediction import choose_classes, softmax
+from sentikit.datasets.examples import Examples
+from sentikit.datasets.labels import LabelScheme
 from sentikit.scoring import Calibration, Scores, calibration, score, score_by_source
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.json as pj
 from numpy.typing import NDArray
 
-from sentikit.data.examples import SCHEMA, Examples
-from sentikit.data.json_lines import json_records
-from sentikit.data.text_lines import decoded_lines, open_binary
+from sentikit.datasets.examples import SCHEMA, Examples
+from sentikit.datasets.json_lines import json_records
+from sentikit.datasets.text_lines import decoded_lines, open_binary
 from sentikit.errors import InputError
 from sentikit.files import disk_errors
 from sentikit.runs.spelled import are_distributions

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentikit.data.examples import Examples
+from sentikit.datasets.examples import Examples
 from sentikit.errors import InputError
 
 

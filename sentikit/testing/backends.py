@@ -8,9 +8,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sentikit.prompting.backend import Answer, BackendError, ChatRequest, LLMBackend, Usage
-from sentikit.prompting.messages import Message
-from sentikit.prompting.section import LLMOptions
+from sentikit.llm.backend import Answer, BackendError, ChatRequest, LLMBackend, Usage
+from sentikit.llm.messages import Message
+from sentikit.llm.section import LLMOptions
 from sentikit.testing.parts import check_part, require
 
 _KEY_MARKS = ("KEY", "TOKEN", "SECRET", "PASSWORD")

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from sentikit.data.examples import SCHEMA, Examples
-from sentikit.data.loader import DatasetLoader
-from sentikit.data.section import DatasetOptions
+from sentikit.datasets.examples import SCHEMA, Examples
+from sentikit.datasets.loader import DatasetLoader
+from sentikit.datasets.section import DatasetOptions
 from sentikit.testing.parts import check_part, require
 
 

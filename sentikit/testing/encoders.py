@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifier.encoder import Encoder, EncoderOptions
+from sentikit.classifiers.encoder import Encoder, EncoderOptions
 from sentikit.testing.parts import check_part, require
 
 if TYPE_CHECKING:

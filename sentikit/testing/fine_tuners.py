@@ -11,8 +11,8 @@ from typing import Any
 
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuner, FineTuningJob
 from sentikit.finetuning.section import FinetuneOptions
-from sentikit.prompting.messages import Message
-from sentikit.prompting.training_lines import training_line
+from sentikit.llm.messages import Message
+from sentikit.llm.training_lines import training_line
 from sentikit.registry import default_registry
 from sentikit.testing.parts import check_part, check_settings_class, require
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifier.head import Head, HeadOptions
+from sentikit.classifiers.head import Head, HeadOptions
 from sentikit.testing.parts import check_part, require
 
 if TYPE_CHECKING:

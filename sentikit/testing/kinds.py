@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sentikit.classifier.encoder import EncoderOptions
-from sentikit.classifier.head import HeadOptions
-from sentikit.data.section import DatasetOptions
-from sentikit.prompting.section import LLMOptions, StrategyOptions
+from sentikit.classifiers.encoder import EncoderOptions
+from sentikit.classifiers.head import HeadOptions
+from sentikit.datasets.section import DatasetOptions
+from sentikit.llm.section import LLMOptions, StrategyOptions
 from sentikit.testing.backends import check_llm_backend
 from sentikit.testing.datasets import check_dataset
 from sentikit.testing.encoders import check_encoder

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sentikit.prompting.messages import Message
-from sentikit.prompting.section import StrategyOptions
-from sentikit.prompting.strategy import Opinion, PromptInput, PromptStrategy, RetrievedExample
+from sentikit.llm.messages import Message
+from sentikit.llm.section import StrategyOptions
+from sentikit.llm.strategy import Opinion, PromptInput, PromptStrategy, RetrievedExample
 from sentikit.testing.parts import check_part, require
 
 _CLASSES = ("negative", "neutral", "positive")

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sentikit.prompting.backend import Answer, ChatRequest, Usage
-from sentikit.prompting.messages import Message
+from sentikit.llm.backend import Answer, ChatRequest, Usage
+from sentikit.llm.messages import Message
 from sentikit.testing.parts import check_part
 from sentikit.tracking import LLMCall, TrackedRun, Tracker
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifier.calibration import fit_temperature
-from sentikit.classifier.encoder import most_positions
-from sentikit.classifier.prediction import softmax
-from sentikit.classifier.saving import ModelDescription, save_model
-from sentikit.classifier.tokenizing import TokenizedTexts
-from sentikit.data.examples import Examples
+from sentikit.classifiers.calibration import fit_temperature
+from sentikit.classifiers.encoder import most_positions
+from sentikit.classifiers.prediction import softmax
+from sentikit.classifiers.saving import ModelDescription, save_model
+from sentikit.classifiers.tokenizing import TokenizedTexts
+from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
 from sentikit.files import remove_leftovers
 from sentikit.processes.launching import job_id
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifier.model import SentimentModel
+    from sentikit.classifiers.model import SentimentModel
     from sentikit.training.parts import TrainParts
 
 

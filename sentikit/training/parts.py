@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
-from sentikit.classifier.encoder import Encoder, EncoderOptions
-from sentikit.classifier.head import Head, HeadOptions
-from sentikit.data.opening import OpenedDataset, check_dataset
+from sentikit.classifiers.encoder import Encoder, EncoderOptions
+from sentikit.classifiers.head import Head, HeadOptions
+from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.recipe.trackers import check_trackers

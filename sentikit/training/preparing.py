@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifier.model import SentimentModel
-from sentikit.classifier.tokenizing import TokenizedTexts, tokenize
-from sentikit.data.examples import Examples
+from sentikit.classifiers.model import SentimentModel
+from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
+from sentikit.datasets.examples import Examples
 from sentikit.errors import InputError
 from sentikit.training.engine import StepPlan
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifier.prediction import softmax
+from sentikit.classifiers.prediction import softmax
 from sentikit.errors import SentikitError
 from sentikit.scoring import Scores, score
 from sentikit.stopping import Interrupted

@@ -1,0 +1,66 @@
+"""Writes a trained model in another format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sentikit.checking import check_part, refuse
+from sentikit.classifiers.export_source import ExportSource
+from sentikit.classifiers.format import ModelFormat
+from sentikit.classifiers.loading import find_model_folder, is_native, load, read_description
+from sentikit.errors import InputError
+from sentikit.files import folder_writer
+from sentikit.registry import Registry, default_registry
+
+
+def export_model(
+    path: str | Path,
+    folder: str | Path,
+    format: str,  # noqa: A002 - the word users know
+    options: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> list[str]:
+    """Write the model of a run or model folder in another format.
+
+    Args:
+        path: a run that trained a model, or a model folder of any known format.
+        folder: where to; it must not exist or be empty, and appears only when it is complete.
+        format: the format's name, as ``onnx``.
+        options: the format's own settings, as ``{"int8": True}``.
+        registry: where to look for formats.
+
+    Returns:
+        Remarks for the user.
+
+    Raises:
+        InputError: no such model, format or option; `folder` holds something; or the format
+            cannot hold the model.
+    """
+    registry = registry or default_registry()
+    model_format, problems = check_part(
+        registry, "register_formats", {**(options or {}), "name": format}
+    )
+    refuse(problems, lambda problem: f"Format {format}: {problem}")
+    assert isinstance(model_format, ModelFormat)
+    target = Path(folder)
+    _check_free(target)
+    source = _source(Path(path), registry)
+    with folder_writer(target) as temporary:
+        return model_format.export(source, temporary)
+
+
+def _source(path: Path, registry: Registry) -> ExportSource:
+    folder = find_model_folder(path, registry)
+    description = read_description(folder) if is_native(folder) else None
+    in_fp32 = partial(load, folder, device="cpu", precision="fp32", registry=registry)
+    return ExportSource(path, folder, description, in_fp32)
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds files already. Choose a new or empty folder.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; an export needs a folder. Choose another name.")

@@ -1,0 +1,268 @@
+"""What runs cost, in USD: training once, inference by the text."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentikit.amounts import usd_text
+from sentikit.comparison.aligned import AlignedRun, is_called
+from sentikit.comparison.results import BreakEven, RunCost, RunFindings
+from sentikit.errors import InputError, did_you_mean
+
+#: What a manifest's cost_usd calls the answers, and what is paid once before them.
+_ANSWERS, _PROBING, _ENCODER = "llm", "probing", "encoder"
+_TEAMS = ("cascade", "vote")
+#: Kinds of runs that train a model.
+_LEARNT = ("train", "finetune")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the user says of money.
+
+    Attributes:
+        gpu_hour: USD an hour for each device of a measured training, or None.
+        training: a run's name or path to its training cost in USD.
+        per_1000: a run's name or path to the cost of 1,000 answers in USD.
+    """
+
+    gpu_hour: float | None = None
+    training: Mapping[str, float] = field(default_factory=dict)
+    per_1000: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Known:
+    usd: float | None
+    basis: str
+
+
+def check_rates(runs: Sequence[AlignedRun], rates: Rates) -> None:
+    """Refuse what the user says of the costs of something that is not compared.
+
+    Raises:
+        InputError: a name is of no run, or, for training, of no run's part either.
+    """
+    parts = (
+        [part for run in runs for part in _trained_parts(run.manifest)] if rates.training else []
+    )
+    for option, amounts, own in (
+        ("--training-cost", rates.training, parts),
+        ("--inference-cost", rates.per_1000, []),
+    ):
+        for name in amounts:
+            called = any(is_called(name, run.name, run.path) for run in runs)
+            if not called and not any(is_called(name, part, part) for part in own):
+                known = [*(run.name for run in runs), *dict.fromkeys(own)]
+                raise InputError(
+                    f"{option}: {name!r} is none of the runs compared. {did_you_mean(name, known)}"
+                )
+
+
+def run_cost(run: AlignedRun, macro_f1: float, examples: int, rates: Rates) -> RunCost:
+    """Return what a run costs.
+
+    Args:
+        run: with its manifest and the cost of its rows.
+        macro_f1: a fraction.
+        examples: how many texts were compared.
+        rates: what the user says.
+    """
+    training, answers = _training(run, rates), _per_1000(run, rates)
+    total = None
+    if training.usd is not None and answers.usd is not None:
+        total = training.usd + answers.usd * examples / 1000
+    return RunCost(
+        training=training.usd,
+        training_basis=training.basis,
+        per_1000=answers.usd,
+        per_1000_basis=answers.basis,
+        total=total,
+        per_f1_point=cost_per_point(training.usd, macro_f1),
+        per_f1_point_with_inference=cost_per_point(total, macro_f1),
+    )
+
+
+def cost_per_point(usd: float | None, macro_f1: float) -> float | None:
+    """Return USD for each point of macro-F1 (Beno 2025, section 4); None where there is none."""
+    return None if usd is None or macro_f1 <= 0 else usd / (100 * macro_f1)
+
+
+def _training(run: AlignedRun, rates: Rates) -> _Known:
+    given = _given(run, rates.training)
+    if given is not None:
+        return _Known(given, "given by the user")
+    manifest = run.manifest
+    if not manifest:
+        return _Known(None, "unknown: a results file does not say")
+    parts = [_measured(manifest, rates), *_billed(manifest), *_of_encoder(manifest, rates)]
+    known = [part for part in parts if part is not None]
+    if not known and manifest.get("kind") == "train":
+        return _Known(None, "unknown: give --gpu-rate")
+    if any(part.usd is None for part in known):
+        return next(part for part in known if part.usd is None)
+    total = float(sum(part.usd or 0.0 for part in known))
+    return _Known(total, "; ".join(part.basis for part in known) or "nothing was trained")
+
+
+def _measured(manifest: Mapping[str, Any], rates: Rates) -> _Known | None:
+    seconds = manifest.get("training_seconds")
+    if manifest.get("kind") not in _LEARNT or not isinstance(seconds, int | float):
+        return None
+    if rates.gpu_hour is None:
+        return _Known(None, "unknown: give --gpu-rate")
+    devices = int(manifest.get("processes") or 1)
+    hours = float(seconds) / 3600
+    basis = f"{hours:.3f} h on {devices} x {manifest.get('device') or 'device'}"
+    return _Known(hours * devices * rates.gpu_hour, f"{basis} at ${rates.gpu_hour:g} an hour")
+
+
+def _items(manifest: Mapping[str, Any], *kinds: str) -> dict[str, float | None]:
+    """Return a manifest's costs of these kinds; a vote numbers its members' items."""
+    costs = manifest.get("cost_usd") or {}
+    return {item: usd for item, usd in costs.items() if item.split(" ")[0] in kinds}
+
+
+def _billed(manifest: Mapping[str, Any]) -> list[_Known]:
+    """Return what a provider took for training, by item; the encoder is counted elsewhere."""
+    apart = _items(manifest, _ANSWERS, _PROBING, _ENCODER)
+    costs = manifest.get("cost_usd") or {}
+    return [_Known(usd, f"{item}, as billed") for item, usd in costs.items() if item not in apart]
+
+
+def _of_encoder(manifest: Mapping[str, Any], rates: Rates) -> list[_Known]:
+    """Return what was trained for a prompt or a team: encoders, and LLMs that were taught here."""
+    billed = _items(manifest, _ENCODER)
+    known = [_Known(usd, "its encoder, as its run says") for usd in billed.values()]
+    return known + [
+        _of_part(name, own, rates)
+        for name, own in _trained_parts(manifest).items()
+        if not billed or (own or {}).get("kind") == "finetune"
+    ]
+
+
+def _of_part(name: str, manifest: Mapping[str, Any] | None, rates: Rates) -> _Known:
+    for key, amount in rates.training.items():
+        if is_called(key, name, name):
+            return _Known(amount, f"{Path(name).name}, given by the user")
+    measured = _measured(manifest, rates) if manifest else None
+    if measured is None:
+        return _Known(None, f"unknown: what training {name} cost")
+    part = "its LLM" if manifest and manifest.get("kind") == "finetune" else "its encoder"
+    return _Known(measured.usd, f"{part}, {measured.basis}")
+
+
+def _trained_parts(
+    manifest: Mapping[str, Any], above: frozenset[str] = frozenset()
+) -> dict[str, Mapping[str, Any] | None]:
+    """Return the runs that trained what a run is made of, each once; None for no run's folder.
+
+    Args:
+        manifest: of the run.
+        above: the runs it is part of: a folder written anew may come to name itself.
+    """
+    found: dict[str, Mapping[str, Any] | None] = {}
+    for name in _members(manifest.get("recipe") or {}):
+        plain = name.removesuffix("#encoder")
+        own = _manifest_of(plain)
+        if own is None or own.get("kind") in _LEARNT:
+            found[plain] = own
+        elif plain not in above:
+            found |= _trained_parts(own, above | {plain})
+    return found
+
+
+def _members(recipe: Mapping[str, Any]) -> list[str]:
+    """Return the runs and models that a recipe puts together."""
+    strategy, cascade, vote = (recipe.get(key) or {} for key in ("strategy", "cascade", "vote"))
+    named = [strategy.get("encoder"), cascade.get("encoder"), cascade.get("llm")]
+    taught = (recipe.get("llm") or {}).get("model")
+    named += [taught] if _taught_here(taught) else []
+    return [name for name in [*named, *(vote.get("members") or [])] if isinstance(name, str)]
+
+
+def _taught_here(model: Any) -> bool:
+    """Say whether a model is the run of a fine-tuning that no provider has billed."""
+    own = _manifest_of(model) if isinstance(model, str) else None
+    return bool(own and own.get("kind") == "finetune" and not own.get("cost_usd"))
+
+
+def _manifest_of(name: str) -> Mapping[str, Any] | None:
+    from sentikit.files import read_json
+    from sentikit.runs.folder import MANIFEST
+
+    path = Path(name).expanduser() / MANIFEST
+    found = read_json(path) if path.is_file() else None
+    return found if isinstance(found, dict) else None
+
+
+def _per_1000(run: AlignedRun, rates: Rates) -> _Known:
+    given = _given(run, rates.per_1000)
+    if given is not None:
+        return _Known(given, "given by the user")
+    kind = run.manifest.get("kind")
+    answers = _items(run.manifest, _ANSWERS)
+    rows = (run.manifest.get("dataset") or {}).get("examples")
+    if answers and rows and None not in answers.values():
+        total = sum(usd or 0.0 for usd in answers.values())
+        return _Known(
+            total / rows * 1000, f"${usd_text(total)} for {rows:,} texts, as its run says"
+        )
+    # A team's rows record the cost of those that an LLM was asked for alone.
+    if kind not in _TEAMS and run.cost is not None and np.isfinite(run.cost).any():
+        known = int(np.isfinite(run.cost).sum())
+        mean = float(np.nanmean(run.cost)) * 1000
+        return _Known(mean, f"mean of {known:,} recorded answers")
+    if kind in ("train", "evaluate"):
+        return _Known(0.0, "own hardware; its time was not measured")
+    return _Known(None, "unknown: no costs are recorded")
+
+
+def _given(run: AlignedRun, amounts: Mapping[str, float]) -> float | None:
+    for key in (run.name, run.path):
+        if key in amounts:
+            return float(amounts[key])
+    called = (usd for key, usd in amounts.items() if is_called(key, run.name, run.path))
+    return next(map(float, called), None)
+
+
+def pareto_front(findings: Sequence[RunFindings]) -> dict[str, bool | None]:
+    """Say of each run whether no other is at least as good and cheaper, or as cheap and better.
+
+    Cost is training and inference of the compared texts; None where it is unknown.
+    """
+    known = [(run.name, run.cost.total, run.scores.macro_f1) for run in findings]
+    priced = [(name, cost, f1) for name, cost, f1 in known if cost is not None]
+    front: dict[str, bool | None] = {run.name: None for run in findings}
+    for name, cost, f1 in priced:
+        front[name] = not any(
+            other <= cost and better >= f1 and (other < cost or better > f1)
+            for _, other, better in priced
+        )
+    return front
+
+
+def break_even(findings: Sequence[RunFindings]) -> tuple[BreakEven, ...]:
+    """Return where one run overtakes another: less training against cheaper answers."""
+    found = []
+    for one, other in itertools.combinations(findings, 2):
+        first, second = _cheaper_first(one, other)
+        a, b = first.cost, second.cost
+        if None in (a.training, a.per_1000, b.training, b.per_1000):
+            continue
+        more = (b.training or 0.0) - (a.training or 0.0)
+        saved = ((a.per_1000 or 0.0) - (b.per_1000 or 0.0)) / 1000
+        if more > 0 and saved > 0:
+            found.append(BreakEven(first.name, second.name, more / saved))
+    return tuple(found)
+
+
+def _cheaper_first(one: RunFindings, other: RunFindings) -> tuple[RunFindings, RunFindings]:
+    in_turn = (one.cost.training or 0.0) <= (other.cost.training or 0.0)
+    return (one, other) if in_turn else (other, one)

@@ -1,0 +1,173 @@
+"""Tests of differences between runs on the same examples, and corrections for their number."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.comparison.cells import Cells, macro_f1, tallies
+from sentikit.comparison.resampling import Purpose, Resampling
+from sentikit.comparison.results import CochranQ
+
+# What a p-value too small for a double is given as: none is 0.
+_SMALLEST = sys.float_info.min
+
+Contingency = tuple[tuple[int, int], tuple[int, int]]
+
+
+def contingency(cells: Cells) -> Contingency:
+    """Count examples by first run right, wrong (rows) and second right, wrong (columns)."""
+    first, second = (labels == cells.gold for labels in cells.labels)
+
+    def count(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
+        return int(cells.counts[one & other].sum())
+
+    return (
+        (count(first, second), count(first, ~second)),
+        (count(~first, second), count(~first, ~second)),
+    )
+
+
+def mcnemar(table: Contingency) -> float:
+    """Return the exact two-sided p-value of McNemar's test (1947): a binomial test."""
+    from scipy.special import bdtr
+
+    one, other = table[0][1], table[1][0]
+    if one + other == 0:
+        return 1.0
+    return max(_SMALLEST, min(1.0, 2 * float(bdtr(min(one, other), one + other, 0.5))))
+
+
+def permutation_test(cells: Cells, resampling: Resampling) -> float:
+    """Return the two-sided p-value of the paired permutation test of macro-F1.
+
+    Under the null hypothesis the two answers to an example could as well be swapped. Of the m
+    examples with one gold label and the same two answers, a binomial number is (Good 2005).
+    """
+    classes = cells.classes
+    gold, low, high, members = _unordered(cells)
+    forth = tallies(gold, low, classes) - tallies(gold, high, classes)
+    totals = [cells.counts @ cells.tallies(run) for run in (0, 1)]
+    observed = abs(float(macro_f1(totals[1]) - macro_f1(totals[0])))
+    if not len(members):
+        return 1.0
+    # Where every low label is the second run's; each swap brings one to the first.
+    as_first = _fixed(cells) + members @ tallies(gold, high, classes)
+    as_second = _fixed(cells) + members @ tallies(gold, low, classes)
+    moved = _swaps(members, resampling) @ forth
+    differences = macro_f1(as_second - moved) - macro_f1(as_first + moved)
+    as_extreme = int((np.abs(differences) >= observed - 1e-12).sum())
+    return (as_extreme + 1) / (resampling.resamples + 1)
+
+
+def _swaps(members: NDArray[np.int64], resampling: Resampling) -> NDArray[np.float64]:
+    """Draw how many of each cell's examples are swapped, (resamples, cells): binomial with 1/2.
+
+    Uniform numbers are turned into binomial ones by the inverse of their distribution. The uniform
+    numbers are the same for every pair of runs, so they are sorted once.
+    """
+    from scipy.special import bdtr
+
+    swaps = np.empty((len(members), resampling.resamples))
+    for cell, count in enumerate(members.tolist()):
+        order, ordered = _uniform(resampling.seed, resampling.resamples, cell)
+        # Beyond 40 standard deviations nothing is drawn.
+        reach = 20 * math.sqrt(count) + 1
+        low, high = max(0, math.floor(count / 2 - reach)), min(count, math.ceil(count / 2 + reach))
+        drawn = np.arange(low, high + 1)
+        ends = np.searchsorted(ordered, bdtr(drawn, count, 0.5))
+        ends[-1] = len(ordered)
+        swaps[cell, order] = np.repeat(drawn, np.diff(ends, prepend=0))
+    return swaps.T
+
+
+@functools.lru_cache(maxsize=256)
+def _uniform(seed: int, resamples: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return uniform numbers, sorted, and the place of each before that."""
+    numbers = np.random.default_rng([seed, Purpose.PERMUTATION, cell]).random(resamples)
+    order = np.argsort(numbers)
+    return order, numbers[order]
+
+
+def _fixed(cells: Cells) -> NDArray[np.float64]:
+    """Return the tallies of examples to which both runs say the same."""
+    same = cells.labels[0] == cells.labels[1]
+    return np.asarray(cells.counts[same] @ cells.tallies(0)[same])
+
+
+def _unordered(cells: Cells) -> tuple[NDArray[np.int64], ...]:
+    """Return gold, lower and higher label, and count of examples with two different answers."""
+    differ = cells.labels[0] != cells.labels[1]
+    pairs = np.sort(cells.labels[:, differ], 0)
+    rows = np.stack([cells.gold[differ], *pairs], 1)
+    distinct, member = np.unique(rows, axis=0, return_inverse=True)
+    counts = np.bincount(member.ravel(), cells.counts[differ], len(distinct)).astype(np.int64)
+    return distinct[:, 0], distinct[:, 1], distinct[:, 2], counts
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for their number (Holm 1979): bounds the chance of any false finding."""
+    values = np.asarray(p_values, np.float64)
+    order = np.argsort(values, kind="stable")
+    factors = np.arange(len(values), 0, -1)
+    adjusted = np.minimum(1, np.maximum.accumulate(values[order] * factors))
+    return _in_order(adjusted, order)
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for their number (Benjamini and Hochberg 1995): share of false findings."""
+    values = np.asarray(p_values, np.float64)
+    order = np.argsort(values, kind="stable")
+    scaled = values[order] * len(values) / np.arange(1, len(values) + 1)
+    adjusted = np.minimum(1, np.minimum.accumulate(scaled[::-1])[::-1])
+    return _in_order(adjusted, order)
+
+
+def _in_order(adjusted: NDArray[np.float64], order: NDArray[np.int64]) -> list[float]:
+    result = np.empty(len(adjusted))
+    result[order] = adjusted
+    return [float(value) for value in result]
+
+
+def cochrans_q(gold: NDArray[np.int64], labels: Sequence[NDArray[np.int64]]) -> CochranQ:
+    """Test whether runs are equally accurate (Cochran 1950).
+
+    Args:
+        gold: class numbers, (examples,).
+        labels: of each run, (examples,).
+    """
+    from scipy.special import chdtrc
+
+    runs = len(labels)
+    by_run = np.array([int((answered == gold).sum()) for answered in labels], np.float64)
+    by_example = np.zeros(len(gold), np.int32)
+    for answered in labels:
+        by_example += answered == gold
+    total = float(by_run.sum())
+    below = runs * total - float((by_example.astype(np.float64) ** 2).sum())
+    if below == 0:
+        return CochranQ(0.0, runs - 1, 1.0)
+    statistic = (runs - 1) * (runs * float((by_run**2).sum()) - total**2) / below
+    p = max(_SMALLEST, float(chdtrc(runs - 1, statistic)))
+    return CochranQ(statistic, runs - 1, p)
+
+
+def cohens_kappa(cells: Cells) -> tuple[float, float]:
+    """Return Cohen's kappa (1960) between a pair's labels, and the share they agree on.
+
+    Invalid answers are a label of their own. Two runs that always give the same one label agree
+    fully: 1.
+    """
+    width = cells.classes + 1
+    first, second = (np.bincount(row + 1, cells.counts, width) for row in cells.labels)
+    n = cells.examples
+    agreed = float(cells.counts[cells.labels[0] == cells.labels[1]].sum()) / n
+    by_chance = float(first @ second) / n**2
+    if by_chance >= 1:
+        return 1.0, agreed
+    return (agreed - by_chance) / (1 - by_chance), agreed

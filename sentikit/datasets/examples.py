@@ -1,0 +1,245 @@
+"""Examples: texts with ids and, where known, gold labels and sources, kept in Arrow."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sentikit.datasets.made_ids import MadeIds
+from sentikit.files import disk_errors
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("source", pa.string()),
+    ]
+)
+ROWS_PER_BATCH = 10_000
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A split: rows of an Arrow table, optionally in another order.
+
+    Attributes:
+        table: columns ``id``, ``text``, ``label`` (gold label as the data spell it, or null) and
+            ``source`` (or null).
+        order: row numbers into `table`, or None for the table's own order. Choosing and shuffling
+            change this alone, so that texts stay where they are, on disk if they came from there.
+        mapped: the files that `table` lies in, where it is on disk.
+    """
+
+    table: pa.Table
+    order: NDArray[np.int64] | None = None
+    mapped: tuple[mmap.mmap, ...] = field(default=(), repr=False, compare=False)
+
+    @classmethod
+    def from_columns(
+        cls,
+        texts: Sequence[str],
+        labels: Sequence[str | None] | None = None,
+        sources: Sequence[str | None] | str | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> Examples:
+        """Build examples from columns; ids are made from the texts where none are given."""
+        builder = ExamplesBuilder()
+        for row, text in enumerate(texts):
+            builder.add(
+                text,
+                label=labels[row] if labels is not None else None,
+                source=sources if sources is None or isinstance(sources, str) else sources[row],
+                id=ids[row] if ids is not None else None,
+            )
+        return builder.finish()
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Examples]) -> Examples:
+        """Put splits one after the other; nothing is copied."""
+        table = pa.concat_tables([part.table for part in parts]) if parts else SCHEMA.empty_table()
+        mapped = tuple(file for part in parts for file in part.mapped)
+        if all(part.order is None for part in parts):
+            return cls(table, mapped=mapped)
+        starts = np.cumsum([0] + [part.table.num_rows for part in parts])
+        orders = [part.row_numbers() + start for part, start in zip(parts, starts, strict=False)]
+        return cls(table, np.concatenate(orders), mapped)
+
+    def __len__(self) -> int:
+        return self.table.num_rows if self.order is None else len(self.order)
+
+    def row_numbers(self) -> NDArray[np.int64]:
+        """Return the rows of `table` in this split's order."""
+        if self.order is None:
+            return np.arange(self.table.num_rows, dtype=np.int64)
+        return self.order
+
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Examples:
+        """Return the examples at `rows`, in that order."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        order = chosen if self.order is None else self.order[chosen]
+        return replace(self, order=order)
+
+    def column(self, name: str) -> list[Any]:
+        """Return a whole column as Python values."""
+        column = self.table.column(name)
+        return (column if self.order is None else column.take(self.order)).to_pylist()  # type: ignore[no-any-return]
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids."""
+        return self.column("id")
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts; for large splits prefer `batches`."""
+        return self.column("text")
+
+    @property
+    def labels(self) -> list[str | None]:
+        """All gold labels, None where unknown."""
+        return self.column("label")
+
+    @property
+    def sources(self) -> list[str | None]:
+        """All sources, None where unknown."""
+        return self.column("source")
+
+    def replace_column(self, name: str, values: pa.Array) -> Examples:
+        """Return examples with one column changed; `values` are in the table's own order."""
+        position = SCHEMA.get_field_index(name)
+        return replace(self, table=self.table.set_column(position, SCHEMA.field(position), values))
+
+    def in_order(self) -> Examples:
+        """Return examples whose table is in this split's order; a copy, unless it is already."""
+        return self if self.order is None else Examples(self.table.take(self.order))
+
+    def identified_by_text(self) -> Examples:
+        """Return examples in order, with the ids their texts would get without any of their own."""
+        examples, made = self.in_order(), MadeIds()
+        ids = (made.make(row, text) for row, text in enumerate(examples.values("text")))
+        column = pa.chunked_array([pa.array(ids, pa.string())])
+        return examples.replace_column("id", made.told_apart(column))
+
+    def batches(self, rows: int = ROWS_PER_BATCH) -> Iterator[dict[str, list[Any]]]:
+        """Yield the columns of up to `rows` examples at a time."""
+        for piece in self.pieces(rows):
+            yield piece.to_pydict()
+
+    def values(self, name: str) -> Iterator[Any]:
+        """Yield a column's values, without a list of them all."""
+        for piece in self.pieces(columns=[name]):
+            yield from piece.column(0).to_pylist()
+
+    def pieces(
+        self, rows: int = ROWS_PER_BATCH, columns: Sequence[str] = SCHEMA.names
+    ) -> Iterator[pa.Table]:
+        """Yield tables of up to `rows` examples; what was read does not stay in memory."""
+        table = self.table.select(columns)
+        for start in range(0, len(self), rows):
+            yield self._piece(table, start, rows)
+            for file in self.mapped:
+                _let_go(file)
+
+    def _piece(self, table: pa.Table, start: int, rows: int) -> pa.Table:
+        if self.order is None:
+            return table.slice(start, rows)
+        wanted = self.order[start : start + rows]
+        # Arrow copies all it takes from: where rows stand in order, that is a few of them.
+        lowest, highest = int(wanted.min()), int(wanted.max())
+        return table.slice(lowest, highest - lowest + 1).take(wanted - lowest)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over ids, texts, labels and sources in order: equal means same data."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for batch in self.batches():
+            for row in zip(
+                batch["id"], batch["text"], batch["label"], batch["source"], strict=True
+            ):
+                for value in row:
+                    encoded = b"\xff" if value is None else value.encode("utf-8", "surrogatepass")
+                    digest.update(len(encoded).to_bytes(4, "little") + encoded)
+        return digest.hexdigest()
+
+
+class ExamplesBuilder:
+    """Collects examples row by row and puts them on disk, so that memory does not grow with rows.
+
+    The file is temporary and already unlinked: it goes when the examples go.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str, str | None, str | None]] = []
+        self._spool: pa.RecordBatchFileWriter | None = None
+        self._file: Any = None
+        self._made_ids, self._count = MadeIds(), 0
+
+    def add(
+        self,
+        text: str,
+        label: str | None = None,
+        source: str | None = None,
+        id: str | None = None,  # noqa: A002 - the word users know
+    ) -> None:
+        """Add one example; without an id, one is made from its text."""
+        made = id if id is not None else self._made_ids.make(self._count, text)
+        self._rows.append((made, text, label, source))
+        self._count += 1
+        if len(self._rows) >= ROWS_PER_BATCH:
+            self._flush()
+
+    def finish(self) -> Examples:
+        """Return the examples, memory-mapped if there are many."""
+        if self._spool is None:
+            return self._examples(pa.Table.from_batches([_batch(self._rows)], SCHEMA))
+        self._flush()
+        self._spool.close()
+        self._file.flush()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+        self._file.close()
+        return self._examples(table, mapped)
+
+    def _examples(self, table: pa.Table, *mapped: mmap.mmap) -> Examples:
+        ids = self._made_ids.told_apart(table.column("id"))
+        return Examples(table.set_column(0, SCHEMA.field("id"), ids), mapped=mapped)
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        if self._spool is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            # A loader that fails half-way leaves the builder, and nobody else would close it.
+            weakref.finalize(self, self._file.close)
+            self._spool = pa.ipc.new_file(self._file, SCHEMA)
+        with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
+            self._spool.write_batch(_batch(self._rows))
+        self._rows = []
+
+
+def _let_go(file: mmap.mmap) -> None:
+    """Give back the memory that pages of a file take; they are read again when needed."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
+
+
+def _batch(rows: Iterable[tuple[str, str, str | None, str | None]]) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    return pa.record_batch(
+        [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)],
+        schema=SCHEMA,
+    )

@@ -1,0 +1,250 @@
+"""Reads datasets of the Hugging Face hub, and local folders in the hub's layout.
+
+No dataset script is ever run: where a repository has one, the hub's own conversion of it to Parquet
+(revision ``refs/convert/parquet``, https://huggingface.co/docs/dataset-viewer/parquet) serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from sentikit.datasets.hub_errors import CONVERSION, hub_errors, needs_script
+from sentikit.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetBuilder
+
+_REACH_TIMEOUT = 10.0  # seconds
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def load_from_hub(
+    repository: str,
+    split: str,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> Dataset:
+    """Load a split of a hub dataset, memory-mapped from the cache of ``datasets``.
+
+    Args:
+        repository: repository id, as ``stanfordnlp/imdb``, or a local folder in the hub's layout.
+        split: the split's name there.
+        config: configuration (subset), where the dataset has several.
+        revision: branch, tag or commit; ``refs/convert/parquet`` for the hub's own conversion.
+        columns: the columns that are needed; all others are left out.
+
+    Raises:
+        InputError: there is no such repository, configuration, split, revision or column, it is
+            gated, it needs a script, or its files are broken.
+        SentikitError: the hub cannot be reached or fails, the disk is full.
+    """
+    with hub_errors(repository, revision), _bars_on_terminals_only():
+        if revision == CONVERSION and not _is_folder(repository):
+            dataset = _load_conversion(repository, config, split)
+        else:
+            dataset = _load(repository, config, revision, split)
+    if columns is None:
+        return dataset
+    missing = [column for column in columns if column not in dataset.column_names]
+    if missing:
+        raise InputError(
+            f"The dataset {repository!r} has no column {missing[0]!r}. "
+            f"{did_you_mean(missing[0], dataset.column_names)}"
+        )
+    return dataset.select_columns(list(columns))
+
+
+def hub_splits(
+    repository: str, *, config: str | None = None, revision: str | None = None
+) -> tuple[str, ...]:
+    """Return the names of a hub dataset's splits without loading them.
+
+    Args:
+        repository: as for `load_from_hub`.
+        config: as for `load_from_hub`.
+        revision: as for `load_from_hub`.
+
+    Raises:
+        InputError: as for `load_from_hub`.
+        SentikitError: as for `load_from_hub`.
+    """
+    with hub_errors(repository, revision), _bars_on_terminals_only():
+        if revision == CONVERSION and not _is_folder(repository):
+            files = _converted_files(repository)
+            return _converted_splits(files, _converted_config(repository, config, files))
+        builder = _builder(repository, config, revision)
+        return tuple(str(split) for split in builder.config.data_files or builder.info.splits)
+
+
+def _load(repository: str, config: str | None, revision: str | None, split: str) -> Dataset:
+    builder = _builder(repository, config, revision)
+    if revision and _COMMIT.fullmatch(revision) and builder.hash != revision:
+        # Offline, datasets takes the version it has loaded last.
+        raise InputError(
+            f"The dataset {repository!r} was last loaded at revision {builder.hash}; {revision} "
+            "cannot be had offline. Load it once with a network, or ask for the other revision."
+        )
+    builder.download_and_prepare()
+    if split not in builder.info.splits:
+        raise _unknown("split", split, repository, builder.info.splits)
+    return builder.as_dataset(split)
+
+
+def _builder(repository: str, config: str | None, revision: str | None) -> DatasetBuilder:
+    from datasets import get_dataset_config_names, load_dataset_builder
+
+    path, options = _address(repository, config, revision)
+    try:
+        return load_dataset_builder(path, **options)
+    except ValueError:
+        known = get_dataset_config_names(path, revision=revision)
+        if config in known or (config is None and len(known) < 2):
+            raise
+        raise _unknown("config", config, repository, known) from None
+
+
+def _address(
+    repository: str, config: str | None, revision: str | None
+) -> tuple[str, dict[str, Any]]:
+    """Return the arguments for ``load_dataset_builder``."""
+    if _is_folder(repository):
+        folder = str(Path(repository).expanduser())
+        if config and Path(folder, config).is_dir():
+            return folder, {"data_dir": config}
+        return folder, {"name": config}
+    # Asking for the files first gives the true reason of a failure in a moment: datasets retries
+    # for half a minute, then takes any version at all that its cache holds.
+    if f"{PurePosixPath(repository).name}.py" in _files_on_hub(repository, revision):
+        raise needs_script(repository)
+    return repository, {"name": config, "revision": revision}
+
+
+def _is_folder(repository: str) -> bool:
+    """Say whether `repository` is a local folder, not a repository id.
+
+    Raises:
+        InputError: it is written as a path and there is no such folder.
+    """
+    path = Path(repository).expanduser()
+    if path.is_dir():
+        return True
+    if path.is_file() or repository.startswith((".", "/", "~")):
+        raise InputError(
+            f"{repository} is not a folder. Give a folder in the hub's layout, or a repository id."
+        )
+    return False
+
+
+def _files_on_hub(repository: str, revision: str | None) -> list[str]:
+    """List a repository's files; none in offline mode, where only the cache can answer."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        info = HfApi().dataset_info(repository, revision=revision, timeout=_REACH_TIMEOUT)
+    except OfflineModeIsEnabled:
+        return []
+    return [sibling.rfilename for sibling in info.siblings or ()]
+
+
+def _load_conversion(repository: str, config: str | None, split: str) -> Dataset:
+    """Load the files ``CONFIG/SPLIT/*.parquet`` of the conversion.
+
+    ``load_dataset`` cannot: it takes all configurations for one, and finds none of it offline.
+    """
+    from datasets import load_dataset
+    from huggingface_hub import snapshot_download
+
+    files = _converted_files(repository)
+    folder = _converted_config(repository, config, files)
+    splits = _converted_splits(files, folder)
+    if split not in splits:
+        raise _unknown("split", split, repository, splits)
+    snapshot = snapshot_download(
+        repository,
+        repo_type="dataset",
+        revision=CONVERSION,
+        allow_patterns=f"{folder}/{split}/*.parquet",
+    )
+    paths = sorted(Path(snapshot, folder, split).glob("*.parquet"))
+    return load_dataset("parquet", data_files={split: [glob.escape(str(p)) for p in paths]})[split]
+
+
+def _converted_files(repository: str) -> list[PurePosixPath]:
+    """List the conversion's files; in offline mode those in the cache."""
+    names = _files_on_hub(repository, CONVERSION)
+    if not names:
+        snapshot = _cached_snapshot(repository)
+        names = [p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*.parquet")]
+    return [PurePosixPath(name) for name in names if name.endswith(".parquet")]
+
+
+def _cached_snapshot(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                repository, repo_type="dataset", revision=CONVERSION, local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        # Some of the files are enough; recent versions tell where an incomplete snapshot lies.
+        snapshot: str | None = getattr(error, "snapshot_path", None)
+        if snapshot is None:
+            raise
+        return Path(snapshot)
+
+
+def _converted_config(repository: str, config: str | None, files: Sequence[PurePosixPath]) -> str:
+    known = sorted({path.parts[0] for path in files})
+    if config is None and (len(known) == 1 or "default" in known):
+        return known[0] if len(known) == 1 else "default"
+    if config is None or config not in known:
+        raise _unknown("config", config, repository, known)
+    return config
+
+
+def _converted_splits(files: Sequence[PurePosixPath], config: str) -> tuple[str, ...]:
+    names = [path.parts[1] for path in files if path.parts[0] == config]
+    return tuple(dict.fromkeys(names))
+
+
+def _unknown(what: str, name: str | None, repository: str, known: Iterable[str]) -> InputError:
+    if name is None:
+        return InputError(
+            f"The dataset {repository!r} has several configurations; choose one with "
+            f"config: {', '.join(sorted(known))}."
+        )
+    return InputError(
+        f"The dataset {repository!r} has no {what} {name!r}. {did_you_mean(name, known)}"
+    )
+
+
+@contextlib.contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    """Keep both libraries' progress bars out of files and pipes."""
+    from datasets import utils as datasets_utils
+    from huggingface_hub import utils as hub_utils
+
+    silenced = [
+        library
+        for library in (datasets_utils, hub_utils)
+        if not sys.stderr.isatty() and not library.are_progress_bars_disabled()
+    ]
+    for library in silenced:
+        library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for library in silenced:
+            library.enable_progress_bars()

@@ -1,0 +1,286 @@
+"""Opens a dataset by its recipe section: splits chosen, sampled, held out, labels folded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
+from sentikit.datasets.examples import Examples
+from sentikit.datasets.labels import LabelScheme, label_scheme
+from sentikit.datasets.loader import DatasetLoader
+from sentikit.datasets.made_ids import text_hashes
+from sentikit.datasets.section import DatasetOptions
+from sentikit.errors import InputError, did_you_mean
+from sentikit.registry import Registry, default_registry
+
+
+@dataclass(frozen=True)
+class OpenedDataset:
+    """A dataset with its options applied; splits are loaded when asked for.
+
+    Attributes:
+        name: the name the recipe gave.
+        loader: the part that reads the data.
+        options: the core's own keys.
+        own_scheme: a model's own classes in the place of a registered scheme, or None.
+    """
+
+    name: str
+    loader: DatasetLoader
+    options: DatasetOptions
+    own_scheme: LabelScheme | None = None
+
+    @cached_property
+    def scheme(self) -> LabelScheme:
+        """The classes, and how gold labels fold into them."""
+        return self.own_scheme or label_scheme(self.options.labels, self.options.threshold)
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that can be asked for."""
+        own = [s for s in self.loader.splits() if s not in self.options.splits]
+        mapped = [target for target, origin in self.options.splits.items() if origin]
+        held_out = ["validation"] if self.options.validation_holdout else []
+        return tuple(dict.fromkeys([*own, *mapped, *held_out]))
+
+    def split(self, name: str, labelled: bool = True) -> Examples:
+        """Load a split with its labels folded into the scheme's classes.
+
+        Args:
+            name: one of `splits`.
+            labelled: whether every example needs a gold label.
+
+        Raises:
+            InputError: no such split, an empty one, an empty text, or a label outside the scheme.
+        """
+        if name not in self.splits:
+            raise InputError(
+                f"The dataset {self.name!r} has no split {name!r}. "
+                f"{did_you_mean(name, self.splits)}"
+            )
+        examples = self._sampled(name, labelled)
+        if not len(examples):
+            raise InputError(f"The split {name!r} of the dataset {self.name!r} is empty.")
+        return examples
+
+    def _sampled(self, name: str, labelled: bool) -> Examples:
+        whole = not self.options.validation_holdout and self.options.sample == 1
+        if name == "train" and not whole:
+            return self._train_and_holdout[0]
+        if name == "validation" and self.options.validation_holdout:
+            own = [self._folded("validation", labelled)] if self._has("validation") else []
+            return Examples.concatenate([*own, self._train_and_holdout[1]])
+        return self._folded(name, labelled)
+
+    @cached_property
+    def _train_and_holdout(self) -> tuple[Examples, Examples]:
+        train = self._folded("train", labelled=True)
+        generator = np.random.default_rng(self.options.seed)
+        texts = self._numbered_texts(train)
+        held = self._held_out(texts, generator) if len(texts) else np.zeros(len(train), np.bool_)
+        kept = generator.permutation(np.flatnonzero(~held))
+        if self.options.sample < 1:
+            kept = kept[: max(1, round(self.options.sample * len(kept)))]
+        return train.select(np.sort(kept)), train.select(_first_of_each(texts, held))
+
+    def _numbered_texts(self, train: Examples) -> NDArray[np.intp]:
+        """Number the different texts, (examples,); empty where none is to be held out.
+
+        By the text and not by the id: one that stands twice has two ids.
+        """
+        if not self.options.validation_holdout:
+            return np.empty(0, np.intp)
+        hashes = text_hashes(train.values("text"))
+        return np.unique(hashes, return_inverse=True)[1]
+
+    def _held_out(
+        self, texts: NDArray[np.intp], generator: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Mark what moves to validation; all examples of one text go together."""
+        amount = self.options.validation_holdout
+        distinct = int(texts.max()) + 1
+        wanted = round(amount * distinct) if amount < 1 else int(amount)
+        if wanted >= distinct:
+            raise InputError(
+                f"dataset.validation_holdout asks for {wanted:,} examples; the training split of "
+                f"{self.name!r} has {distinct:,} different texts. Ask for fewer."
+            )
+        chosen = np.zeros(distinct, np.bool_)
+        chosen[generator.permutation(distinct)[:wanted]] = True
+        return np.asarray(chosen[texts])
+
+    def _has(self, name: str) -> bool:
+        if name in self.options.splits:
+            return self.options.splits[name] is not None
+        return name in self.loader.splits()
+
+    def _folded(self, name: str, labelled: bool) -> Examples:
+        origin = self.options.splits.get(name) or name
+        if origin not in self.loader.splits():
+            raise InputError(
+                f"The dataset {self.name!r} has no split {origin!r}. "
+                f"{did_you_mean(origin, self.loader.splits())}"
+            )
+        examples = self.loader.load(origin)
+        self._refuse_empty_texts(origin, examples)
+        if labelled:
+            self._refuse_missing_labels(origin, examples)
+        elif len(self.splits) == 1 and examples.table.column("label").null_count == len(examples):
+            self.refuse_idle_map()
+        return self._fold_labels(origin, examples)
+
+    def _refuse_empty_texts(self, split: str, examples: Examples) -> None:
+        # Chunk by chunk, so that no copy of all texts is made.
+        chunks = examples.table.column("text").chunks
+        blank = [pc.equal(pc.utf8_trim_whitespace(c), "").to_numpy(False) for c in chunks]
+        empty = _positions(examples, np.concatenate([np.empty(0, np.bool_), *blank]))
+        if len(empty):
+            raise InputError(
+                f"{self.loader.locate(split, int(empty[0]))}: the text is empty "
+                f"({len(empty):,} such in split {split!r}). Remove these rows or give them a text."
+            )
+
+    def _fold_labels(self, split: str, examples: Examples) -> Examples:
+        encoded = examples.table.column("label").combine_chunks().dictionary_encode()
+        classes = [self._class_of(spelling) for spelling in encoded.dictionary.to_pylist()]
+        if None in classes:
+            self._refuse_labels(split, examples, encoded, classes)
+        folded = pa.array(classes, pa.string()).take(encoded.indices)
+        return examples.replace_column("label", folded)
+
+    def _class_of(self, spelling: str) -> str | None:
+        return self.scheme.class_of(self.options.label_map.get(spelling, spelling))
+
+    def _refuse_labels(
+        self,
+        split: str,
+        examples: Examples,
+        encoded: pa.DictionaryArray,
+        classes: Sequence[str | None],
+    ) -> None:
+        """Refuse a label without a class; in rows that were not chosen it does no harm."""
+        unknown = pa.array([name is None for name in classes]).take(encoded.indices)
+        wrong = _positions(examples, pc.fill_null(unknown, False).to_numpy(zero_copy_only=False))
+        if not len(wrong):
+            return
+        spelling = examples.select(wrong[:1]).labels[0]
+        raise InputError(
+            f"{self.loader.locate(split, int(wrong[0]))}: the label {spelling!r} is not one of "
+            f"{', '.join(self.scheme.classes)}. "
+            f"Map it, as in dataset.label_map={{{spelling!r}: {self.scheme.classes[0]}}}, "
+            "or choose another label scheme (dataset.labels)."
+        )
+
+    def refuse_idle_map(self) -> None:
+        """Refuse a ``label_map`` for data that have no labels: their column was not found.
+
+        Raises:
+            InputError: there is such a map.
+        """
+        if self.options.label_map:
+            raise InputError(
+                f"The dataset {self.name!r} has a label_map, but no labels. Name their column, as "
+                "in dataset.label=COLUMN, or leave label_map out."
+            )
+
+    def _refuse_missing_labels(self, split: str, examples: Examples) -> None:
+        labels = examples.table.column("label")
+        if not labels.null_count:
+            return
+        missing = _positions(examples, labels.is_null().to_numpy())
+        if len(missing):
+            raise InputError(
+                f"{self.loader.locate(split, int(missing[0]))}: the label is missing "
+                f"({len(missing):,} of {len(examples):,} in split {split!r}). "
+                "Label these rows or leave them out."
+            )
+
+
+def _positions(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return where examples stand whose rows of the table are marked."""
+    return np.flatnonzero(marked if examples.order is None else marked[examples.order])
+
+
+def _first_of_each(texts: NDArray[np.intp], marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the first position of every marked text, in order."""
+    positions = np.flatnonzero(marked)
+    if not len(positions):
+        return positions
+    _, first = np.unique(texts[positions], return_index=True)
+    return np.sort(positions[first])
+
+
+def open_dataset(
+    section: Mapping[str, Any] | str, registry: Registry | None = None
+) -> OpenedDataset:
+    """Open the dataset a recipe's section (or just a name) describes.
+
+    Raises:
+        InputError: unknown dataset or key; all problems at once.
+    """
+    raw = {"name": section} if isinstance(section, str) else section
+    dataset, problems = check_dataset(registry or default_registry(), raw)
+    # Without a recipe around the section, `name:` in front of an unknown name tells nothing.
+    refuse(problems, lambda p: p.message if p.path == ("name",) else str(p))
+    assert dataset is not None
+    return dataset
+
+
+def with_path(
+    section: Mapping[str, Any], path: str | None, registry: Registry | None = None
+) -> dict[str, Any]:
+    """Lay the option ``--path`` into a dataset's section.
+
+    Raises:
+        InputError: there is no such dataset, or it takes no path.
+    """
+    if path is None:
+        return dict(section)
+    name = str(section["name"])
+    loader = (registry or default_registry()).load("register_datasets", name)
+    known = loader.Settings.model_fields
+    if "path" not in known:
+        own = f"; its own settings are {', '.join(known)}" if known else ""
+        raise InputError(f"The dataset {name!r} takes no --path: leave it out{own}.")
+    return {**section, "path": path}
+
+
+def check_dataset(
+    registry: Registry, raw: Any, prefix: Path = ()
+) -> tuple[OpenedDataset | None, list[Problem]]:
+    """Open the dataset of a recipe's section, or say all that is wrong with it."""
+    if not isinstance(raw, Mapping):
+        return None, [Problem(prefix, "must be a section with a name.")]
+    core, own = split_options(DatasetOptions, raw)
+    options, problems = validate(DatasetOptions, core, prefix)
+    loader, more = check_part(
+        registry, "register_datasets", own, prefix, DatasetOptions.model_fields
+    )
+    if options is not None:
+        problems += _unknown_classes(options, prefix)
+    if options is None or loader is None or problems:
+        return None, problems + more
+    if not isinstance(loader, DatasetLoader):
+        return None, [Problem((*prefix, "name"), f"{raw['name']!r} is not a DatasetLoader.")]
+    return OpenedDataset(str(raw["name"]), loader, options), []
+
+
+def _unknown_classes(options: DatasetOptions, prefix: Path) -> list[Problem]:
+    """Say which labels are mapped to what is no class."""
+    scheme = label_scheme(options.labels)
+    return [
+        Problem(
+            (*prefix, "label_map", spelling),
+            f"{target!r} is no class of {scheme.name}. {did_you_mean(target, scheme.classes)}",
+        )
+        for spelling, target in options.label_map.items()
+        if scheme.class_of(target) is None
+    ]

@@ -1,0 +1,307 @@
+"""What models cost and when they end: one dated file, which users may add to."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from sentikit.amounts import usd_text
+from sentikit.checking import Problem, refuse, validate
+from sentikit.errors import InputError
+from sentikit.llm.backend import Usage
+from sentikit.parts import PartSettings
+
+MODELS_VARIABLE = "SENTIKIT_MODELS"
+#: A model this near its end is warned about.
+WARNING_DAYS = 90
+#: Money is counted in whole picodollars (1e-12 USD), so that no sum depends on its order.
+PICODOLLARS = 10**12
+STANDARD_TIERS = frozenset({None, "auto", "default", "standard", "scale"})
+
+_DATED = re.compile(r"(?P<name>.+?)-\d{4}-\d{2}-\d{2}")
+
+
+def usd(picodollars: int) -> float:
+    """Return picodollars as dollars."""
+    return picodollars / PICODOLLARS
+
+
+def picodollars(dollars: float) -> int:
+    """Return dollars as picodollars."""
+    return int(Decimal(str(dollars)) * PICODOLLARS)
+
+
+class LongPrompt(PartSettings):
+    """Factors on the prices of a request whose prompt is long."""
+
+    over: int
+    prompt: float = 1
+    completion: float = 1
+
+
+class TierPrices(PartSettings):
+    """A service tier's own prices, in USD per million tokens."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+    cache_writes: float | None = Field(None, ge=0)
+
+
+class Prices(TierPrices):
+    """What tokens cost, in USD per million; ``llm.prices`` of a recipe has this form too."""
+
+    tiers: dict[str, float | TierPrices] = Field(default_factory=dict)
+    long_prompt: LongPrompt | None = None
+
+    def cost(self, usage: Usage, tier: str | None = None) -> int | None:
+        """Return what `usage` costs in picodollars; None where the tier's price is unknown."""
+        found = self._of_tier(tier)
+        if found is None:
+            return None
+        prices, factor = found
+        prompt, completion = self._factors(usage.prompt, factor)
+        plain = usage.prompt - usage.cached - usage.cache_writes
+        tokens_in = (
+            _of(prices.prompt, plain)
+            + _of(_or(prices.cached, prices.prompt), usage.cached)
+            + _of(_or(prices.cache_writes, prices.prompt), usage.cache_writes)
+        )
+        return round(tokens_in * prompt + _of(prices.completion, usage.completion) * completion)
+
+    def worst(self, prompt: int, completion: int, tier: str | None = None) -> int | None:
+        """Return the most that a request of so many tokens can cost, in picodollars."""
+        written = self.cost(Usage(prompt, 0, completion, prompt), tier)
+        plain = self.cost(Usage(prompt, 0, completion), tier)
+        return None if written is None or plain is None else max(written, plain)
+
+    def _of_tier(self, tier: str | None) -> tuple[TierPrices, Decimal] | None:
+        if tier in STANDARD_TIERS:
+            return self, Decimal(1)
+        found = self.tiers.get(str(tier))
+        if found is None:
+            return None
+        if isinstance(found, TierPrices):
+            return found, Decimal(1)
+        return self, Decimal(str(found))
+
+    def _factors(self, prompt: int, factor: Decimal) -> tuple[Decimal, Decimal]:
+        long = self.long_prompt
+        if long is None or prompt <= long.over:
+            return factor, factor
+        return factor * Decimal(str(long.prompt)), factor * Decimal(str(long.completion))
+
+
+def _of(price: float, tokens: int) -> Decimal:
+    """Return picodollars: a price per million tokens is as many microdollars a token."""
+    return Decimal(str(price)) * 10**6 * tokens
+
+
+def _or(price: float | None, other: float) -> float:
+    return other if price is None else price
+
+
+class _Entry(PartSettings):
+    """A model as the file describes it."""
+
+    prompt: float | None = Field(None, ge=0)
+    completion: float | None = Field(None, ge=0)
+    cached: float | None = Field(None, ge=0)
+    cache_writes: float | None = Field(None, ge=0)
+    training: float | None = Field(None, ge=0)
+    tiers: dict[str, float | TierPrices] = Field(default_factory=dict)
+    long_prompt: LongPrompt | None = None
+    context: int | None = Field(None, gt=0)
+    most_completion: int | None = Field(None, gt=0)
+    ends: date | None = None
+    successor: str = ""
+    training_context: int | None = Field(None, gt=0)
+    fine_tunable: bool = True
+    fine_tuning_ends: date | None = None
+    reasoning: bool = False
+    tokenizer: str = ""
+
+    def prices(self) -> Prices | None:
+        """Return the prices, or None where they are not known."""
+        if self.prompt is None or self.completion is None:
+            return None
+        keys = ("prompt", "completion", "cached", "cache_writes", "tiers", "long_prompt")
+        return Prices(**{key: getattr(self, key) for key in keys})
+
+
+class _File(PartSettings):
+    as_of: date
+    sources: list[str] = Field(default_factory=list)
+    models: dict[str, _Entry]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model; all unknown for a model the file does not name.
+
+    Attributes:
+        name: as the user wrote it.
+        prices: of its tokens, or None.
+        training: USD per million tokens of fine-tuning data, or None.
+        context: tokens of prompt and answer together, or None.
+        most_completion: tokens an answer may have, or None.
+        ends: the day it is switched off, or None.
+        successor: what its provider names instead.
+        training_context: tokens an example to learn may have, or None.
+        fine_tunable: False where it is known that the model cannot be fine-tuned.
+        fine_tuning_ends: last day for new fine-tuning jobs, or None.
+        reasoning: whether it thinks before it answers.
+        tokenizer: its name, or "".
+        as_of: the day the file was checked, or None for a model it does not name.
+    """
+
+    name: str
+    prices: Prices | None = None
+    training: float | None = None
+    context: int | None = None
+    most_completion: int | None = None
+    ends: date | None = None
+    successor: str = ""
+    training_context: int | None = None
+    fine_tunable: bool = True
+    fine_tuning_ends: date | None = None
+    reasoning: bool = False
+    tokenizer: str = ""
+    as_of: date | None = None
+
+    def lifecycle_warning(self, today: date) -> str:
+        """Return a sentence where the model has ended or is near its end, else ""."""
+        if self.ends is None or (self.ends - today).days > WARNING_DAYS:
+            return ""
+        instead = f" Its provider names {self.successor} instead." if self.successor else ""
+        if today >= self.ends:
+            return f"{self.name} was switched off on {self.ends}.{instead}"
+        days = (self.ends - today).days
+        return (
+            f"{self.name} and every fine-tune of it end on {self.ends}, in {days} days.{instead} "
+            "What is recorded in a run can be replayed after that."
+        )
+
+
+def model_facts(name: str, environment: Mapping[str, str] = os.environ) -> ModelFacts:
+    """Return what is known of a model.
+
+    Raises:
+        InputError: the user's own file cannot be read or is malformed.
+    """
+    own = environment.get(MODELS_VARIABLE)
+    tables = [_read(Path(own))] if own else []
+    for table in [*tables, _bundled()]:
+        entry = _find(table.models, name)
+        if entry is not None:
+            return _facts(name, entry, table.as_of)
+    return ModelFacts(name)
+
+
+def _facts(name: str, entry: _Entry, as_of: date) -> ModelFacts:
+    return ModelFacts(
+        name=name,
+        prices=entry.prices(),
+        training=entry.training,
+        context=entry.context,
+        most_completion=entry.most_completion,
+        ends=entry.ends,
+        successor=entry.successor,
+        training_context=entry.training_context,
+        fine_tunable=entry.fine_tunable,
+        fine_tuning_ends=entry.fine_tuning_ends,
+        reasoning=entry.reasoning,
+        tokenizer=entry.tokenizer,
+        as_of=as_of,
+    )
+
+
+def _find(models: Mapping[str, _Entry], name: str) -> _Entry | None:
+    for candidate in _spellings(name):
+        if candidate in models:
+            return models[candidate]
+    return None
+
+
+def _spellings(name: str) -> list[str]:
+    """Return the names a model may be listed under, the most exact first."""
+    if name.startswith("ft:"):
+        base = name.removeprefix("ft:").split(":")[0]
+        return [name, *(f"ft:{spelling}" for spelling in _spellings(base))]
+    dated = _DATED.fullmatch(name)
+    return [name, dated["name"]] if dated else [name]
+
+
+@functools.cache
+def _bundled() -> _File:
+    return _read(Path(str(files("sentikit.llm") / "models.yaml")))
+
+
+def _read(path: Path) -> _File:
+    from sentikit.yaml_reading import read_yaml_file
+
+    document = read_yaml_file(path)
+    table, problems = validate(_File, document.value)
+
+    def describe(problem: Problem) -> str:
+        line = document.lines.get(problem.path)
+        return f"{path}{f', line {line}' if line else ''}: {problem}"
+
+    refuse(problems, describe)
+    assert table is not None
+    return table
+
+
+def prices_for(facts: ModelFacts, own: Prices | None, billed: bool) -> Prices | None:
+    """Return the prices a run counts with: the recipe's own, the file's, or none.
+
+    Args:
+        facts: of the model.
+        own: ``llm.prices`` of the recipe.
+        billed: False for a backend that costs nothing.
+    """
+    if own is not None:
+        return own
+    if not billed:
+        return Prices(prompt=0, completion=0)
+    return facts.prices
+
+
+def model_hint(name: str) -> str:
+    """Return a sentence with the names of known models near an unknown one, or nothing."""
+    names = [known for known in _bundled().models if name not in known]
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.85)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def unknown_price(model: str) -> InputError:
+    """Build the refusal of a ceiling for a model whose price nobody gave."""
+    return InputError(
+        f"--max-cost needs prices, and those of {model!r} are not known.{model_hint(model)} Give "
+        "them, in USD per "
+        "million tokens: --set llm.prices.prompt=0.10 --set llm.prices.completion=0.40, or in a "
+        f"file named by {MODELS_VARIABLE}."
+    )
+
+
+def describe_cost(cost: int | None) -> str:
+    """Write picodollars for people."""
+    if cost is None:
+        return "unknown cost"
+    return f"${usd_text(usd(cost))}"
+
+
+def plain_usd(cost: int | None) -> Any:
+    """Return dollars for JSON, or None."""
+    return None if cost is None else usd(cost)

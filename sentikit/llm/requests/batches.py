@@ -1,0 +1,300 @@
+"""Answers questions through a provider's batch service: the same requests, a day, half the price.
+
+Whatever a batch answers goes into the journal, where the request loop finds it: what is left, such
+as repairs of invalid answers, is asked one by one afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from sentikit.errors import InputError, SentikitError
+from sentikit.files import disk_errors
+from sentikit.llm.backend import (
+    Answer,
+    BatchBackend,
+    BatchStatus,
+    ChatRequest,
+    RetryableError,
+)
+from sentikit.llm.prices import describe_cost
+from sentikit.llm.requests.calls import Caller
+from sentikit.llm.requests.journal import BatchPart, Record, request_key
+from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.requests.questions import Question
+from sentikit.llm.requests.reporting import RequestReporter
+
+#: The tier of prices that batches are billed by.
+BATCH_TIER = "batch"
+_PREPARED, _SUBMITTED, _FETCHED = "prepared", "submitted", "fetched"
+_FIRST_WAIT, _LONGEST_WAIT, _TICK = 1.0, 60.0, 0.2
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A part that is being written."""
+
+    part: int
+    requests: int
+    cost: int
+
+
+class BatchRound:
+    """Puts what the journal does not know yet through the batch service, once.
+
+    A part is prepared, submitted, fetched, each noted in the journal. A process that is killed
+    after handing a part in finds it again by its tag, so that nothing is submitted twice.
+
+    Args:
+        backend: with a batch service.
+        caller: of the run: its journal, prices and ledger.
+        folder: for the files that are handed in.
+        labels: that all requests choose from.
+        reporter: speaks.
+        stop_requested: asked several times a second.
+    """
+
+    def __init__(
+        self,
+        backend: BatchBackend,
+        caller: Caller,
+        folder: Path,
+        labels: tuple[str, ...],
+        reporter: RequestReporter,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self._backend, self._caller, self._journal = backend, caller, caller.journal
+        self._folder, self._labels = folder, labels
+        self._reporter, self._stop_requested = reporter, stop_requested
+        self._run = caller.run
+
+    async def run(self, questions: Iterable[Question[Any]]) -> None:
+        """Finish the run's batches, and one more for what they leave unanswered.
+
+        Raises:
+            RequestsInterrupted: the user asked to stop; the batches go on at the provider.
+            InputError: the ceiling is lower than what the batches may cost.
+            SentikitError: a batch failed, or the provider cannot be reached.
+        """
+        known = [part for part in self._journal.batches(self._run) if part.state != _FETCHED]
+        await self._finish(known, maybe_submitted=True)
+        prepared = self._prepare(questions)
+        await self._finish(prepared, maybe_submitted=False)
+
+    async def _finish(self, parts: list[BatchPart], maybe_submitted: bool) -> None:
+        submitted = [await self._submit(part, maybe_submitted) for part in parts]
+        for number, part in enumerate(submitted, 1):
+            await self._wait(part, f"batch {number} of {len(submitted)}")
+            await self._fetch(part)
+
+    def _prepare(self, questions: Iterable[Question[Any]]) -> list[BatchPart]:
+        """Write the files of all unanswered requests and note them, all or none."""
+        first = len(self._journal.batches(self._run))
+        writer = _PartWriter(self._backend, self._folder, first)
+        refused = set(self._journal.recall(self._refusals) or ())
+        with writer.open():
+            seen: set[bytes] = set()
+            for row, question in enumerate(questions):
+                key = request_key(self._backend.canonical(question.request))
+                if key in seen or self._journal.find(key) or _name(row, key) in refused:
+                    continue
+                seen.add(key)
+                writer.add(_name(row, key), question.request, self._worst(question.request))
+        drafts = writer.drafts
+        self._refuse_over_ceiling(sum(draft.cost for draft in drafts))
+        known = self._caller.prices is not None
+        parts = [
+            BatchPart(
+                part=draft.part,
+                tag=f"{self._run}-{draft.part}",
+                batch=None,
+                state=_PREPARED,
+                requests=draft.requests,
+                cost=draft.cost if known else None,
+            )
+            for draft in drafts
+        ]
+        self._journal.keep_batches(self._run, parts)
+        return parts
+
+    def _worst(self, request: ChatRequest) -> int:
+        """Return the most an answer can cost; without a batch's price, what it costs elsewhere."""
+        worst = self._caller.worst_cost(request, BATCH_TIER)
+        return (self._caller.worst_cost(request) if worst is None else worst) or 0
+
+    def _refuse_over_ceiling(self, worst: int) -> None:
+        ledger = self._caller.ledger
+        if ledger.ceiling is not None and ledger.spent + worst > ledger.ceiling:
+            raise InputError(
+                f"The batch may cost {describe_cost(worst)} at worst, and --max-cost "
+                f"{describe_cost(ledger.ceiling)} leaves "
+                f"{describe_cost(max(0, ledger.ceiling - ledger.spent))}. Raise it, lower "
+                "llm.max_tokens, or label fewer examples with --limit. Nothing was submitted."
+            )
+        ledger.spent += worst
+
+    async def _submit(self, part: BatchPart, maybe_submitted: bool) -> BatchPart:
+        """Hand a part in, unless it was; note its id."""
+        if part.state == _SUBMITTED:
+            return part
+        handed_in = maybe_submitted
+
+        async def hand_in() -> str:
+            nonlocal handed_in
+            # An answer that was lost, now or before a kill, may have been a batch's beginning.
+            found = await self._backend.find_batch(part.tag) if handed_in else None
+            handed_in = True
+            return found or await self._backend.submit_batch(
+                _path(self._folder, part.part), part.tag
+            )
+
+        batch = await self._again(hand_in)
+        submitted = replace(part, batch=batch, state=_SUBMITTED)
+        self._journal.keep_batches(self._run, [submitted])
+        self._reporter.say(f"Submitted {part.requests:,} requests as {batch}.")
+        return submitted
+
+    async def _wait(self, part: BatchPart, name: str) -> None:
+        """Wait until a batch has results.
+
+        Raises:
+            SentikitError: it failed.
+        """
+        assert part.batch is not None
+        batch, pause = part.batch, _FIRST_WAIT
+        while True:
+            status: BatchStatus = await self._again(lambda: self._backend.batch_status(batch))
+            self._reporter.waiting(name, status.answered, status.total)
+            if status.state == "failed":
+                self._journal.keep_batches(self._run, [replace(part, state=_FETCHED, cost=0)])
+                raise SentikitError(
+                    f"The batch {batch} failed: {status.message} Nothing of it was billed; mend "
+                    "it and go on with --resume, with or without --batch."
+                )
+            if status.state == "done":
+                if status.message:
+                    self._reporter.say(f"{batch}: {status.message}")
+                return
+            await self._sleep(pause)
+            pause = min(_LONGEST_WAIT, pause * 1.5)
+
+    async def _fetch(self, part: BatchPart) -> None:
+        """Put a batch's answers into the journal, and forget what it was reserved for."""
+        assert part.batch is not None
+        batch = part.batch
+        # From the first answer, where it breaks off: what was kept before is kept once.
+        self._remember_refused(await self._again(lambda: self._collect(batch)))
+        self._journal.keep_batches(self._run, [replace(part, state=_FETCHED)])
+        # What it was reserved for gives way to what it really cost.
+        self._caller.ledger.spent = self._journal.spent(self._run)
+        with disk_errors(self._folder):
+            _path(self._folder, part.part).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
+
+    async def _collect(self, batch: str) -> list[str]:
+        """Keep a batch's answers, and return the names of the requests that have none."""
+        refused: list[str] = []
+        async for name, answer in self._backend.batch_answers(batch, self._labels):
+            row, key = _parse_name(name)
+            if isinstance(answer, Answer):
+                cost = None
+                if self._caller.prices is not None:
+                    cost = self._caller.prices.cost(answer.usage, BATCH_TIER)
+                self._journal.keep(key, Record(self._run, row, cost, answer))
+            else:
+                refused.append(name)
+        return refused
+
+    @property
+    def _refusals(self) -> str:
+        return f"batch refused {self._run}"
+
+    def _remember_refused(self, names: list[str]) -> None:
+        """Keep what a batch could not answer out of the next one: the loop asks it once more."""
+        if names:
+            self._reporter.say(f"{len(names):,} requests of the batch have no answer.")
+            before = self._journal.recall(self._refusals) or []
+            self._journal.remember(self._refusals, sorted({*before, *names}))
+
+    async def _again(self, call: Callable[[], Any]) -> Any:
+        """Make a call about a batch, patiently: the batch goes on whatever the network does."""
+        pause = _FIRST_WAIT
+        while True:
+            try:
+                return await call()
+            except RetryableError as error:
+                if pause >= _LONGEST_WAIT:
+                    raise SentikitError(f"{error.message} Go on later with --resume.") from error
+                await self._sleep(error.retry_after or pause)
+                pause *= 2
+
+    async def _sleep(self, seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline:
+            if self._stop_requested():
+                raise RequestsInterrupted
+            await asyncio.sleep(min(_TICK, seconds))
+
+
+class _PartWriter:
+    """Writes requests into files that a batch service takes."""
+
+    def __init__(self, backend: BatchBackend, folder: Path, first: int) -> None:
+        self._backend, self._folder = backend, folder
+        self._next = first
+        self._stream: IO[bytes] | None = None
+        self._bytes = self._requests = self._cost = 0
+        self.drafts: list[_Draft] = []
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Make the folder, and close the last file."""
+        with disk_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                yield
+            finally:
+                self._close()
+
+    def add(self, name: str, request: ChatRequest, cost: int) -> None:
+        """Write a request, into another file where this one is full."""
+        line = self._backend.batch_line(name, request) + b"\n"
+        full = self._requests >= self._backend.batch_requests
+        if full or self._bytes + len(line) > self._backend.batch_bytes:
+            self._close()
+        if self._stream is None:
+            self._stream = _path(self._folder, self._next).open("wb")
+        self._stream.write(line)
+        self._bytes += len(line)
+        self._requests += 1
+        self._cost += cost
+
+    def _close(self) -> None:
+        if self._stream is None:
+            return
+        self._stream.close()
+        self.drafts.append(_Draft(self._next, self._requests, self._cost))
+        self._stream = None
+        self._next += 1
+        self._bytes = self._requests = self._cost = 0
+
+
+def _path(folder: Path, part: int) -> Path:
+    return folder / f"batch-{part}.jsonl"
+
+
+def _name(row: int, key: bytes) -> str:
+    """Name a request by its row and key, in few letters: services limit their number."""
+    return f"{row}.{base64.urlsafe_b64encode(key).decode().rstrip('=')}"
+
+
+def _parse_name(name: str) -> tuple[int, bytes]:
+    row, _, key = name.partition(".")
+    return int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))

@@ -1,0 +1,329 @@
+"""Makes one call: from the cache if it is there, else with a slot, a budget and retries."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sentikit.errors import SentikitError
+from sentikit.llm.backend import (
+    Answer,
+    ChatRequest,
+    FatalError,
+    LLMBackend,
+    RejectedError,
+    RetryableError,
+)
+from sentikit.llm.counting import TokenCounter
+from sentikit.llm.prices import Prices, usd
+from sentikit.llm.requests.journal import AnswerJournal, Record, request_key
+from sentikit.llm.requests.ledger import Ledger, Reservation
+from sentikit.llm.requests.pacing import Pacer
+from sentikit.llm.requests.retrying import Patience, Tries
+from sentikit.llm.requests.tally import Tally
+from sentikit.tracking import LLMCall
+
+#: Rejections in a row, with no answer before them, after which no row is expected to succeed.
+_HOPELESS = 20
+#: Rows without an answer at a run's end which are taken for rows that fail, not for an outage.
+_LAST_FEW = 3
+
+
+class FailedCallError(Exception):
+    """This call cannot be answered; the row fails, others go on."""
+
+
+class StoppedError(Exception):
+    """No call is made any more, because the run is ending."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A call's outcome: what came back, what it cost, and whether this row paid for it."""
+
+    answer: Answer
+    cost: int | None
+    own: bool
+
+
+class Caller:
+    """Makes calls for one run.
+
+    Args:
+        backend: answers them.
+        journal: cache and record.
+        run: the run's id.
+        prices: of the model, or None where unknown.
+        counter: counts prompts, for reservations.
+        ledger: keeps the ceiling.
+        pacer: lends slots.
+        patience: ends an outage.
+        timeout: seconds a try may take, or None.
+        tries: of a call the server fails at.
+        tally: counts retries and episodes.
+        watch: told of every try and of every answer that was there before; None where nobody
+            listens.
+        batched: whether answers this run paid for come out of a batch, and were not told yet.
+
+    Attributes:
+        stopping: set when the run ends: nothing new is tried.
+        last_rows: set when no more rows will come, so that a row that alone cannot be answered is
+            no outage.
+        calling: the tasks that wait for an answer.
+    """
+
+    def __init__(
+        self,
+        backend: LLMBackend,
+        journal: AnswerJournal,
+        run: str,
+        prices: Prices | None,
+        counter: TokenCounter,
+        ledger: Ledger,
+        pacer: Pacer,
+        patience: Patience,
+        timeout: float | None,
+        tries: int,
+        tally: Tally,
+        watch: Callable[[LLMCall], None] | None = None,
+        batched: bool = False,
+    ) -> None:
+        self.backend, self.journal, self.run = backend, journal, run
+        self.prices, self.counter, self.ledger = prices, counter, ledger
+        self.pacer, self.patience, self.tally = pacer, patience, tally
+        self.timeout, self.tries = timeout, tries
+        self.watch, self.batched = watch, batched
+        self.stopping = False
+        self.last_rows = False
+        self.calling: set[asyncio.Task[Any]] = set()
+        self._asking: dict[bytes, asyncio.Future[None]] = {}
+        self._jitter = random.Random()  # noqa: S311 - jitter
+        self._rejected_in_a_row = 0
+        self._any_answer = False
+
+    def recorded(self, request: ChatRequest, row: int) -> Answered | None:
+        """Return what the journal holds, without any call."""
+        return self._found(request_key(self.backend.canonical(request)), row)
+
+    async def call(self, request: ChatRequest, row: int) -> Answered:
+        """Answer a request; the same request is never on its way twice.
+
+        Raises:
+            FailedCallError: it cannot be answered.
+            FatalError: no request can.
+            SentikitError: an outage, or no money left.
+            StoppedError: the run is ending.
+        """
+        key = request_key(self.backend.canonical(request))
+        while True:
+            found = self._found(key, row)
+            if found is not None:
+                self._tell_found(request, found)
+                return found
+            if key not in self._asking:
+                break
+            await asyncio.wait([self._asking[key]])
+        done = self._asking[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._ask(key, request, row)
+        finally:
+            del self._asking[key]
+            done.set_result(None)
+
+    def unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
+        """Give a failed call's reservation back, unless the provider may have billed its answer.
+
+        Args:
+            key: what the journal has it under.
+            reserved: the reservation.
+            error: why there is no answer.
+        """
+        refused = isinstance(error, RejectedError | FatalError) or (
+            isinstance(error, RetryableError) and error.reason != "network"
+        )
+        if refused:
+            self._release(key, reserved)
+        elif not isinstance(error, SentikitError) or isinstance(error, RetryableError):
+            self.ledger.lose(reserved)
+
+    def _found(self, key: bytes, row: int) -> Answered | None:
+        record = self.journal.find(key)
+        if record is None:
+            return None
+        return Answered(record.answer, record.cost, (record.run, record.row) == (self.run, row))
+
+    async def _ask(self, key: bytes, request: ChatRequest, row: int) -> Answered:
+        """Try until there is an answer or no hope of one."""
+        tries = Tries(self._jitter)
+        while True:
+            try:
+                return await self._try(key, request, row, tries)
+            except RetryableError as error:
+                self._check_hope(error)
+                self.tally.retries += 1
+                tries.fail(error)
+                if tries.hopeless(self.tries, self.patience.last_answer):
+                    number = tries.number - 1
+                    raise FailedCallError(f"{error.message} ({number} tries)") from error
+                await asyncio.sleep(tries.wait(error))
+
+    def _check_hope(self, error: RetryableError) -> None:
+        """End the run in an outage; the last rows of one that was answered fail by themselves."""
+        self.patience.heed(error)
+        if self.patience.exhausted:
+            if self._row_is_to_blame(error):
+                raise FailedCallError(error.message) from error
+            raise self.patience.outage(error)
+        if self.stopping:
+            raise StoppedError
+
+    def _row_is_to_blame(self, error: RetryableError) -> bool:
+        """Say whether a row that is not answered is no outage: it is one of the last few."""
+        few = len(self._asking) <= _LAST_FEW
+        return self.last_rows and few and self.tally.rows > 0 and error.reason != "unreachable"
+
+    async def _try(self, key: bytes, request: ChatRequest, row: int, tries: Tries) -> Answered:
+        """Make one try, with a slot and a reservation held."""
+        reserved = await self._reserve(key, request)
+        episode = await self._slot(key, reserved)
+        tries.begin()
+        moment = time.monotonic()
+        try:
+            answer = await self._within_time(request)
+        except BaseException as error:
+            self.unsettle(key, reserved, error)
+            reason, said = _reason(error), str(error) or type(error).__name__
+            self._tell(request, moment, attempt=tries.number, reason=reason, error=said)
+            self._blame(error, episode)
+            raise
+        finally:
+            self.pacer.release()
+        cost = self._settle(reserved, answer)
+        self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
+        self._learn(answer)
+        self._tell(request, moment, attempt=tries.number, answer=answer, cost=_dollars(cost))
+        return Answered(answer, cost, own=True)
+
+    async def _slot(self, key: bytes, reserved: Reservation) -> int:
+        try:
+            episode = await self.pacer.acquire()
+        except BaseException:
+            self._release(key, reserved)
+            raise
+        if self.stopping:
+            self.pacer.release()
+            self._release(key, reserved)
+            raise StoppedError
+        return episode
+
+    async def _within_time(self, request: ChatRequest) -> Answer:
+        task = asyncio.current_task()
+        assert task is not None
+        self.calling.add(task)
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self.backend.ask(request)
+        except TimeoutError as error:
+            raise RetryableError(
+                f"No answer within {self.timeout:g} s (llm.timeout).", "network"
+            ) from error
+        finally:
+            self.calling.discard(task)
+
+    async def _reserve(self, key: bytes, request: ChatRequest) -> Reservation:
+        if self.ledger.ceiling is None:
+            return Reservation()
+        worst = self.worst_cost(request)
+        assert worst is not None
+        reserved = await self.ledger.reserve(worst)
+        self.journal.reserve(key, self.run, reserved.amount)
+        return reserved
+
+    def worst_cost(self, request: ChatRequest, tier: str | None = None) -> int | None:
+        """Return the most a request can cost, in picodollars; None where prices are unknown.
+
+        Args:
+            request: the request.
+            tier: service tier; without one, what the backend asks for.
+        """
+        if self.prices is None:
+            return None
+        sent = self.backend.canonical(request)
+        count = self.counter.request(request, sent)
+        asked = tier or self.backend.service_tier
+        return self.prices.worst(count.most, request.max_tokens, asked)
+
+    def _settle(self, reserved: Reservation, answer: Answer) -> int | None:
+        cost = None
+        if self.prices is not None:
+            cost = self.prices.cost(answer.usage, answer.service_tier)
+        if cost is None and self.ledger.ceiling is not None:
+            # Where the tier that served has no price, the worst of the tier asked for stands.
+            cost = reserved.amount
+        self.ledger.settle(reserved, cost or 0)
+        return cost
+
+    def _release(self, key: bytes, reserved: Reservation) -> None:
+        if self.ledger.ceiling is not None:
+            self.ledger.release(reserved)
+            self.journal.release(key, self.run, reserved.amount)
+
+    def _learn(self, answer: Answer) -> None:
+        self.patience.answered()
+        self._rejected_in_a_row = 0
+        self._any_answer = True
+        self.pacer.answered(answer.rate_limit, answer.usage.prompt + answer.usage.completion)
+
+    def _blame(self, error: BaseException, episode: int) -> None:
+        """Draw the lesson of a failed try; a rejection becomes the row's failure."""
+        if isinstance(error, RetryableError) and error.reason == "rate_limit":
+            self.tally.limited += self.pacer.refused(episode, error.retry_after)
+        if not isinstance(error, RejectedError):
+            return
+        self.patience.answered()
+        self._rejected_in_a_row += 1
+        if not self._any_answer and self._rejected_in_a_row >= _HOPELESS:
+            raise FatalError(
+                f"The first {_HOPELESS} calls were refused, the last with: {error.message}"
+            ) from error
+        raise FailedCallError(error.message) from error
+
+    def _tell(self, request: ChatRequest, moment: float, **outcome: Any) -> None:
+        """Tell whoever watches of what began at a `moment` of the monotonic clock."""
+        if self.watch is None:
+            return
+        seconds = time.monotonic() - moment
+        self.watch(
+            LLMCall(
+                request=request,
+                model=self.backend.model,
+                parameters=self.backend.parameters(request),
+                began=time.time() - seconds,
+                seconds=seconds,
+                **outcome,
+            )
+        )
+
+    def _tell_found(self, request: ChatRequest, found: Answered) -> None:
+        """Tell of an answer out of the journal; what an earlier sitting asked was told there."""
+        if self.watch is not None and (self.batched or not found.own):
+            cost = _dollars(found.cost)
+            told = {"answer": found.answer, "cost": cost, "cached": not found.own}
+            self._tell(request, time.monotonic(), **told)
+
+
+def _dollars(cost: int | None) -> float | None:
+    return None if cost is None else usd(cost)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a word why a call failed."""
+    if isinstance(error, RetryableError):
+        return error.reason
+    if isinstance(error, RejectedError):
+        return "rejected"
+    return "fatal" if isinstance(error, SentikitError) else "cancelled"

@@ -1,0 +1,333 @@
+"""One SQLite file that is cache, journal and resume store of everything answered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sentikit.errors import InputError, SentikitError
+from sentikit.files import disk_errors
+from sentikit.llm.backend import Answer, Usage
+
+_VERSION = 2
+_RESERVATIONS = """
+CREATE TABLE reservations (
+    key BLOB NOT NULL, run TEXT NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (key, run)
+) WITHOUT ROWID"""
+_SCHEMA = (
+    """CREATE TABLE answers (
+    key BLOB PRIMARY KEY, run TEXT NOT NULL, row INTEGER NOT NULL, cost INTEGER, answer TEXT
+) WITHOUT ROWID""",
+    "CREATE INDEX answers_of_run ON answers (run, row)",
+    _RESERVATIONS,
+    "CREATE TABLE memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE batches (
+    run TEXT NOT NULL, part INTEGER NOT NULL, tag TEXT NOT NULL, batch TEXT, state TEXT NOT NULL,
+    requests INTEGER NOT NULL, cost INTEGER, PRIMARY KEY (run, part)
+) WITHOUT ROWID""",
+    f"PRAGMA user_version = {_VERSION}",
+)
+#: From version 1, in which a key had one reservation, whichever run made it.
+_FROM_VERSION_1 = (
+    "ALTER TABLE reservations RENAME TO reservations_1",
+    _RESERVATIONS,
+    "INSERT INTO reservations SELECT key, run, cost FROM reservations_1",
+    "DROP TABLE reservations_1",
+    f"PRAGMA user_version = {_VERSION}",
+)
+#: Seconds to wait for other processes.
+_WAIT = 60.0
+# The row number of what a run paid before its first row.
+_OPENING_ROW = -1
+
+
+@dataclass(frozen=True)
+class Record:
+    """An answer as it was kept.
+
+    Attributes:
+        run: id of the run that paid.
+        row: index of the row it paid for.
+        cost: picodollars, or None where the price was unknown.
+        answer: what came back.
+    """
+
+    run: str
+    row: int
+    cost: int | None
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """One file handed to a batch service.
+
+    Attributes:
+        part: its number in the run.
+        tag: what finds it at the provider.
+        batch: the provider's id, once it is handed in.
+        state: ``prepared``, ``submitted`` or ``fetched``.
+        requests: how many it holds.
+        cost: picodollars at worst, or None.
+    """
+
+    part: int
+    tag: str
+    batch: str | None
+    state: str
+    requests: int
+    cost: int | None
+
+
+def request_key(canonical: Mapping[str, Any]) -> bytes:
+    """Return the SHA-256 of all that decides an answer."""
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).digest()
+
+
+def opening_key(run: str) -> bytes:
+    """Return what stands for all calls a run makes before its first row."""
+    return f"opening:{run}".encode()
+
+
+class AnswerJournal:
+    """The file; use as a context manager.
+
+    Every answer is committed before the row it belongs to is reported, in WAL mode
+    (https://sqlite.org/wal.html): a killed process loses only calls in flight. Several runs may
+    share the file at a time.
+
+    Raises:
+        InputError: the file is no journal, or may not be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Self:
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_dir():
+                raise IsADirectoryError(str(self.path))
+        with self._errors():
+            self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(self._connection.close)
+                self._make_tables()
+                self._log_ahead()
+                # NORMAL survives a kill at any moment; a power cut may cost the last few answers.
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                on_failure.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def find(self, key: bytes) -> Record | None:
+        """Return what was answered before, or None."""
+        with self._errors():
+            found = self._connection.execute(
+                "SELECT run, row, cost, answer FROM answers WHERE key = ?", (key,)
+            ).fetchone()
+        if found is None:
+            return None
+        run, row, cost, answer = found
+        return Record(run, row, cost, _read_answer(answer))
+
+    def keep(self, key: bytes, record: Record, reserved: int = 0) -> None:
+        """Commit an answer; the first with a key stays.
+
+        Args:
+            key: of the request.
+            record: the answer.
+            reserved: picodollars set aside for the call, which the answer's cost replaces in the
+                same transaction, so that a process killed at any moment forgets no money.
+        """
+        values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
+        insert = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)"
+        if not reserved:
+            # One statement is a transaction of its own, and the cheapest.
+            with self._errors():
+                self._connection.execute(insert, values)
+            return
+        with self._transaction():
+            kept = self._connection.execute(insert, values).rowcount
+            # Where another run's answer was first, this one's bill stays in the reservations.
+            billed = 0 if kept else record.cost or 0
+            self._let_go(key, record.run, reserved - billed)
+
+    def spent(self, run: str) -> int:
+        """Return the picodollars a run has paid; calls and batches in flight at their worst."""
+        query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = :run)
+                        + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = :run)
+                        + (SELECT COALESCE(SUM(cost), 0) FROM batches
+                           WHERE run = :run AND state != 'fetched')"""
+        with self._errors():
+            return int(self._connection.execute(query, {"run": run}).fetchone()[0])
+
+    def add_opening(self, run: str, cost: int | None, reserved: int = 0) -> None:
+        """Book a call a run made before its first row, in place of what was reserved for it."""
+        key = opening_key(run)
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, '') "
+                "ON CONFLICT (key) DO UPDATE SET cost = cost + excluded.cost",
+                (key, run, _OPENING_ROW, cost),
+            )
+            self._let_go(key, run, reserved)
+
+    def opening_cost(self, run: str) -> int | None:
+        """Return what a run paid before its first row."""
+        query = "SELECT cost FROM answers WHERE run = ? AND row = ?"
+        with self._errors():
+            found = self._connection.execute(query, (run, _OPENING_ROW)).fetchone()
+        return 0 if found is None else found[0]
+
+    def reserve(self, key: bytes, run: str, cost: int) -> None:
+        """Note a call that is about to be made and what it may cost at worst."""
+        with self._errors():
+            self._connection.execute(
+                "INSERT INTO reservations VALUES (?, ?, ?) "
+                "ON CONFLICT (key, run) DO UPDATE SET cost = cost + excluded.cost",
+                (key, run, cost),
+            )
+
+    def release(self, key: bytes, run: str, cost: int) -> None:
+        """Forget a reservation: the call was never billed."""
+        with self._transaction():
+            self._let_go(key, run, cost)
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered under `key`, or None."""
+        with self._errors():
+            found = self._connection.execute(
+                "SELECT value FROM memory WHERE key = ?", (key,)
+            ).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON value."""
+        with self._errors():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, json.dumps(value))
+            )
+
+    def batches(self, run: str) -> list[BatchPart]:
+        """Return the parts of a run's batches, in order."""
+        query = "SELECT part, tag, batch, state, requests, cost FROM batches WHERE run = ?"
+        with self._errors():
+            found = self._connection.execute(f"{query} ORDER BY part", (run,)).fetchall()
+        return [BatchPart(*values) for values in found]
+
+    def keep_batches(self, run: str, parts: Sequence[BatchPart]) -> None:
+        """Commit parts, all of them or none."""
+        rows = [(run, p.part, p.tag, p.batch, p.state, p.requests, p.cost) for p in parts]
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+            )
+
+    def _let_go(self, key: bytes, run: str, cost: int) -> None:
+        """Take `cost` off a reservation; what lost tries of the same call left there stays."""
+        self._connection.execute(
+            "UPDATE reservations SET cost = cost - ? WHERE key = ? AND run = ?", (cost, key, run)
+        )
+        self._connection.execute(
+            "DELETE FROM reservations WHERE key = ? AND run = ? AND cost <= 0", (key, run)
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit all of a block or none of it."""
+        with self._errors(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+
+    def _make_tables(self) -> None:
+        """Check the version, make a new file's tables and bring an older one's up to date."""
+        with self._transaction():
+            for step in self._steps():
+                self._connection.execute(step)
+
+    def _steps(self) -> tuple[str, ...]:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if version == _VERSION:
+            return ()
+        if version in (0, 1) and not tables:
+            return _SCHEMA
+        if version == 1:
+            return _FROM_VERSION_1
+        raise InputError(
+            f"{self.path} is not a file of answers this version of sentikit can read. Name "
+            "another with --set llm.cache=FILE."
+        )
+
+    def _log_ahead(self) -> None:
+        """Switch to WAL; SQLite itself waits for nobody here."""
+        deadline = time.monotonic() + _WAIT
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise SentikitError(
+                f"{self.path}: {error}. Every answer before this is kept; mend it (free space, "
+                "permissions) and go on with --resume."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{self.path} is not a file of answers or is damaged ({error}). Move it away, or "
+                "name another with --set llm.cache=FILE."
+            ) from error
+
+
+def _write_answer(answer: Answer) -> str:
+    usage = answer.usage
+    values = {
+        "text": answer.text,
+        "raw": answer.raw,
+        "usage": [usage.prompt, usage.cached, usage.completion, usage.cache_writes],
+        "logs": None if answer.log_probabilities is None else dict(answer.log_probabilities),
+        "finish": answer.finish_reason,
+        "model": answer.model,
+        "tier": answer.service_tier,
+    }
+    # In ASCII: an answer may hold half a surrogate pair, which SQLite cannot.
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _read_answer(text: str) -> Answer:
+    values = json.loads(text)
+    return Answer(
+        text=values["text"],
+        usage=Usage(*values["usage"]),
+        log_probabilities=values["logs"],
+        finish_reason=values["finish"],
+        model=values["model"],
+        service_tier=values["tier"],
+        raw=values["raw"],
+    )

@@ -1,0 +1,209 @@
+"""Decides how many calls run at a time, and when none may start."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sentikit.llm.backend import RateLimit
+
+START = 20
+MOST = 256
+#: What a rate-limit episode leaves of the limit, and seconds without growth after one (the values
+#: of inspect_ai's adaptive concurrency).
+SHRINK, COOL_DOWN = 0.8, 15.0
+# Growing must raise the rate by this share of the growth, else the limit goes back and stays.
+_WORTHWHILE, _SETTLED = 0.25, 60.0
+#: Seconds between steps up once a server has refused calls.
+_SLOWLY = 2.0
+_SHORTEST_PHASE, _FEWEST_ANSWERS = 0.25, 20
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+@dataclass
+class _Phase:
+    """Answers at one limit, to see whether the limit was worth it."""
+
+    began: float
+    answers: int = 0
+    full: bool = False
+
+
+class Pacer:
+    """Lends slots for calls; asyncio, one event loop.
+
+    The limit doubles while that raises the rate, until the server first answers 429; then it
+    shrinks once an episode, however many calls are refused in it, and grows slowly after a
+    cool-down. While the server asks to wait nothing starts, and afterwards calls start one, two,
+    four at a time.
+
+    Args:
+        start: calls at a time at first.
+        most: calls at a time at most; equal to `start` for a fixed number.
+        clock: seconds, monotonic.
+        source: of jitter.
+    """
+
+    def __init__(
+        self,
+        start: int = START,
+        most: int = MOST,
+        clock: Callable[[], float] = time.monotonic,
+        source: random.Random | None = None,
+    ) -> None:
+        self.limit = min(start, most)
+        self.in_flight = 0
+        self.episodes = 0
+        self._most, self._clock = most, clock
+        self._source = source or random.Random()  # noqa: S311 - jitter
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._closed_until = 0.0
+        self._ramp: int | None = None
+        self._refused_in_a_row = 0
+        self._phase = _Phase(clock())
+        self._rate_before, self._limit_before = 0.0, self.limit
+        self._no_growth_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> int:
+        """How many calls could start now."""
+        if self._clock() < self._closed_until:
+            return 0
+        most = self.limit if self._ramp is None else min(self.limit, self._ramp)
+        return max(0, most - self.in_flight)
+
+    async def acquire(self) -> int:
+        """Wait for a slot, first come first served.
+
+        Returns:
+            The episode the call starts in; hand it back to `refused`.
+        """
+        if self._waiting or not self.idle:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            self._wake()
+            try:
+                await turn
+            except asyncio.CancelledError:
+                self._forget(turn)
+                raise
+        else:
+            self._lend()
+        return self.episodes
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self.in_flight -= 1
+        self._wake()
+
+    def answered(self, rate_limit: RateLimit | None = None, tokens: int = 0) -> None:
+        """Learn from an answer.
+
+        Args:
+            rate_limit: what the server says is left.
+            tokens: what the call used, to judge whether another one fits.
+        """
+        self._refused_in_a_row = 0
+        if self._ramp is not None:
+            self._ramp = self._ramp * 2 if self._ramp * 2 < self.limit else None
+        if rate_limit is not None:
+            self._heed(rate_limit, tokens)
+        self._phase.answers += 1
+        self._consider_growth()
+
+    def refused(self, episode: int, retry_after: float | None) -> bool:
+        """Learn from a 429.
+
+        Args:
+            episode: what `acquire` returned for the refused call.
+            retry_after: seconds the server asks to wait.
+
+        Returns:
+            Whether this began a new episode.
+        """
+        new = episode == self.episodes
+        if new:
+            self.episodes += 1
+            self._refused_in_a_row += 1
+            self.limit = max(1, int(self.limit * SHRINK))
+            self._no_growth_until = self._clock() + COOL_DOWN
+        self._ramp = 1
+        self._close(self._pause() if retry_after is None else retry_after)
+        return new
+
+    def _lend(self) -> None:
+        self.in_flight += 1
+        if self.in_flight >= self.limit:
+            self._phase.full = True
+
+    def _pause(self) -> float:
+        """Return a pause of our own where the server names none: doubling, with jitter."""
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** max(0, self._refused_in_a_row - 1))
+        return pause * self._source.uniform(0.75, 1.25)
+
+    def _heed(self, left: RateLimit, tokens: int) -> None:
+        if left.requests == 0 and left.requests_reset:
+            self._close(min(_LONGEST_PAUSE, left.requests_reset))
+        if left.tokens is not None and left.tokens_reset and 0 <= left.tokens < tokens:
+            self._close(min(_LONGEST_PAUSE, left.tokens_reset))
+
+    def _close(self, seconds: float) -> None:
+        # A little later than asked, so that clocks may differ and clients do not come in step.
+        until = self._clock() + seconds + self._source.uniform(0.01, 0.05 + 0.05 * min(seconds, 10))
+        if until > self._closed_until:
+            self._closed_until = until
+            self._phase = _Phase(until)
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, self._closed_until - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        while self._waiting and self.idle:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._lend()
+                turn.set_result(None)
+        if self._waiting and self._clock() < self._closed_until:
+            self._set_timer()
+
+    def _forget(self, turn: asyncio.Future[None]) -> None:
+        """Undo a cancelled wait, whether or not its slot had been given."""
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        elif turn.done() and not turn.cancelled():
+            self.release()
+
+    def _begin_phase(self) -> None:
+        self._phase = _Phase(self._clock())
+
+    def _consider_growth(self) -> None:
+        phase, now = self._phase, self._clock()
+        lasted = now - phase.began
+        if lasted < _SHORTEST_PHASE or phase.answers < max(self.limit, _FEWEST_ANSWERS):
+            return
+        if not phase.full or now < self._no_growth_until or self.limit >= self._most:
+            self._begin_phase()
+            return
+        rate = phase.answers / lasted
+        growth = self.limit / self._limit_before - 1
+        if rate > self._rate_before * (1 + _WORTHWHILE * growth):
+            self._limit_before, self._rate_before = self.limit, rate
+            step = self.limit if not self.episodes else max(1, self.limit // 10)
+            self.limit = min(self._most, self.limit + step)
+            if self.episodes:
+                self._no_growth_until = now + _SLOWLY
+        else:
+            self.limit = min(self.limit, self._limit_before)
+            self._rate_before = 0.0
+            self._no_growth_until = now + _SETTLED
+        self._begin_phase()
+        self._wake()

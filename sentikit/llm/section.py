@@ -1,0 +1,60 @@
+"""The core's own keys of a prompt recipe's sections, beside those of the parts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sentikit.llm.requests.settings import RequestOptions
+from sentikit.parts import PartSettings
+
+
+class LLMOptions(RequestOptions):
+    """Keys of the ``llm`` section that work with every backend."""
+
+    temperature: float | None = Field(
+        0.0, ge=0, description="of sampling; null leaves it to the server, as reasoning models need"
+    )
+    max_tokens: int = Field(64, ge=1, description="most tokens of an answer, reasoning included")
+    probabilities: bool = Field(
+        True, description="ask for log-probabilities over the labels, where the server has them"
+    )
+
+
+class ExamplesOptions(PartSettings):
+    """Where a strategy's examples come from: ``strategy.examples``."""
+
+    encoder: str | None = Field(
+        None, description="a model that embeds the texts; without it, strategy.encoder"
+    )
+    dataset: dict[str, Any] | None = Field(
+        None, description="a dataset's name and settings; without it, the recipe's own"
+    )
+    split: str = Field("validation", description="the split examples are taken from")
+    pool: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        "all", description="how many of the split to choose from: a number (the paper's 300) or all"
+    )
+    seed: int = Field(42, ge=0, description="decides which ones, where not all")
+
+
+class StrategyOptions(PartSettings):
+    """Keys of the ``strategy`` section that work with every strategy."""
+
+    encoder: str | None = Field(
+        None,
+        description="whose opinion is shown: a model, a run, a results file, or PATH#encoder for "
+        "the opinion recorded inside an augmented run or file",
+    )
+    label_column: str | None = Field(
+        None, description="of a file: the column with the encoder's labels"
+    )
+    probabilities_column: str | None = Field(
+        None, description="of a file: the column with the encoder's probabilities"
+    )
+    examples: ExamplesOptions = Field(
+        default_factory=ExamplesOptions, description="where examples come from"
+    )
+    not_as_trained: bool = Field(
+        False, description="the model was fine-tuned on other messages than these, and it is meant"
+    )

@@ -1,0 +1,117 @@
+"""The interface of a prompt strategy: what a plugin implements to put a text to an LLM."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sentikit.llm.messages import Message
+from sentikit.llm.parsing import parse_label
+from sentikit.parts import Part
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the encoder says of a text.
+
+    Attributes:
+        label: the class it predicts.
+        probabilities: class to probability, or None where only the label is known.
+    """
+
+    label: str
+    probabilities: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class RetrievedExample:
+    """A labelled text like the one that is asked about."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class PromptInput:
+    """Everything a strategy may put into its messages.
+
+    Attributes:
+        text: the text to classify, as it is.
+        classes: the labels to choose from.
+        opinion: what the encoder says, where the strategy needs it.
+        examples: labelled texts like this one, the most alike first (or class by class), where the
+            strategy needs them.
+    """
+
+    text: str
+    classes: tuple[str, ...]
+    opinion: Opinion | None = None
+    examples: tuple[RetrievedExample, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExamplesNeeded:
+    """How many labelled texts a strategy shows.
+
+    Attributes:
+        k: how many; of each class where `balanced`.
+        balanced: the same number of each class, class by class in the order of the classes.
+    """
+
+    k: int
+    balanced: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a strategy needs beside the text.
+
+    Attributes:
+        label: the encoder's label.
+        probabilities: the encoder's probabilities.
+        examples: labelled texts that the encoder finds alike, or None.
+    """
+
+    label: bool = False
+    probabilities: bool = False
+    examples: ExamplesNeeded | None = None
+
+    @property
+    def opinion(self) -> bool:
+        """Whether the encoder's opinion is needed."""
+        return self.label or self.probabilities
+
+    @property
+    def encoder(self) -> bool:
+        """Whether an encoder is needed at all."""
+        return self.opinion or self.examples is not None
+
+
+class PromptStrategy(Part, ABC):
+    r"""Turns a text, and what the encoder says of it, into messages, and an answer into a label.
+
+    A whole strategy::
+
+        class Terse(sentikit.PromptStrategy):
+            def messages(self, given):
+                choices = " or ".join(given.classes)
+                return [sentikit.Message("user", f"{given.text}\n\nAnswer {choices}:")]
+
+    One that shows the encoder's label also says so::
+
+            def needs(self):
+                return sentikit.Needs(label=True)
+    """
+
+    def needs(self) -> Needs:
+        """Say what `messages` needs beside the text; nothing unless overridden."""
+        return Needs()
+
+    @abstractmethod
+    def messages(self, given: PromptInput) -> list[Message]:
+        """Return the messages to send, the same ones for the same input."""
+
+    def parse(self, answer: str, classes: Sequence[str]) -> str | None:
+        """Return the label in a free-text answer, or None if the answer is invalid."""
+        return parse_label(answer, classes)

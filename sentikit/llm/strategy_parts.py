@@ -1,0 +1,128 @@
+"""Makes what prompting and fine-tuning share: the examples, and the strategy for their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sentikit.checking import Problem, check_part, split_options, validate
+from sentikit.datasets.opening import OpenedDataset, check_dataset
+from sentikit.llm.section import StrategyOptions
+from sentikit.llm.strategy import PromptStrategy
+from sentikit.recipe.resolving import ResolvedRecipe
+from sentikit.registry import Registry
+
+DEFAULT_STRATEGY = "zero-shot"
+
+
+@dataclass(frozen=True)
+class StrategyParts:
+    """What turns a split's examples into messages.
+
+    Attributes:
+        recipe: the resolved recipe, as written beside the run.
+        dataset: holds the split.
+        split: its name.
+        examples_dataset: holds the examples that strategies show.
+        strategy: turns a text into messages.
+        strategy_options: the core's keys of the section.
+    """
+
+    recipe: ResolvedRecipe
+    dataset: OpenedDataset
+    split: str
+    examples_dataset: OpenedDataset
+    strategy: PromptStrategy
+    strategy_options: StrategyOptions
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy's name in the recipe."""
+        return str(self.recipe.values.get("strategy", {}).get("name", DEFAULT_STRATEGY))
+
+
+def check_strategy_parts(
+    recipe: ResolvedRecipe, registry: Registry, splits: Iterable[str]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Make the parts of `StrategyParts`, or say all that is wrong; no data is touched.
+
+    Args:
+        recipe: of kind prompt or finetune.
+        registry: where to look for parts.
+        splits: whose examples are put into messages.
+
+    Returns:
+        Keywords of `StrategyParts`, those that could be made, and the problems.
+    """
+    made, problems = _dataset(registry, recipe.values.get("dataset"))
+    found, more = _strategy(registry, recipe.values.get("strategy"))
+    made, problems = made | found, problems + more
+    options = made.get("strategy_options")
+    if options:
+        made["examples_dataset"], more = _examples_dataset(registry, options, made.get("dataset"))
+        problems += more
+    if options and made["strategy"]:
+        problems += _check_needs(recipe.values, made["strategy"], options, set(splits))
+    return made, problems
+
+
+def _dataset(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
+    if not isinstance(raw, Mapping):
+        return {}, []  # the schema has said that it must be a section
+    dataset, problems = check_dataset(registry, raw, ("dataset",))
+    return {"dataset": dataset}, problems
+
+
+def _strategy(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
+    section = {"name": DEFAULT_STRATEGY} if raw is None else raw
+    if not isinstance(section, Mapping):
+        return {}, []
+    core, own = split_options(StrategyOptions, section)
+    options, problems = validate(StrategyOptions, core, ("strategy",))
+    known = ["name", *StrategyOptions.model_fields]
+    part, more = check_part(registry, "register_prompt_strategies", own, ("strategy",), known)
+    problems += more
+    if part is not None and not isinstance(part, PromptStrategy):
+        wrong = f"{section['name']!r} is not a PromptStrategy."
+        problems.append(Problem(("strategy", "name"), wrong))
+        part = None
+    return {"strategy": part, "strategy_options": options}, problems
+
+
+def _examples_dataset(
+    registry: Registry, options: StrategyOptions, own: OpenedDataset | None
+) -> tuple[OpenedDataset | None, list[Problem]]:
+    """Open the dataset that examples come from: the recipe's own unless another is named."""
+    if options.examples.dataset is None:
+        return own, []
+    return check_dataset(registry, options.examples.dataset, ("strategy", "examples", "dataset"))
+
+
+def _check_needs(
+    values: Mapping[str, Any],
+    strategy: PromptStrategy,
+    options: StrategyOptions,
+    splits: set[str],
+) -> list[Problem]:
+    """Compare what a strategy needs with what the recipe gives it."""
+    section = values.get("strategy") or {}
+    name, needs, examples = section.get("name"), strategy.needs(), options.examples
+    problems = []
+    if needs.opinion and options.encoder is None:
+        message = (
+            f"the strategy {name!r} shows an encoder's opinion. Name a model, a run, a results "
+            "file or PATH#encoder."
+        )
+        problems.append(Problem(("strategy", "encoder"), message))
+    elif needs.examples and (examples.encoder or options.encoder) is None:
+        message = f"the strategy {name!r} needs an encoder to find examples. Name a model or a run."
+        problems.append(Problem(("strategy", "encoder"), message))
+    own_dataset = examples.dataset is None or examples.dataset == values.get("dataset")
+    if needs.examples and own_dataset and examples.split in splits:
+        message = (
+            f"the split {examples.split!r} is the one to label: an example from it would give its "
+            "label away. Choose another split."
+        )
+        problems.append(Problem(("strategy", "examples", "split"), message))
+    return problems
