@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from sentikit.amounts import usd_text as usd_text
     from sentikit.classifiers.batching import BatchLimits as BatchLimits
     from sentikit.classifiers.classifier import Classifier as Classifier
+    from sentikit.classifiers.classifier import Example as Example
+    from sentikit.classifiers.classifier import Session as Session
     from sentikit.classifiers.encoder import Encoder as Encoder
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier as EncoderClassifier
     from sentikit.classifiers.export_source import ExportSource as ExportSource
     from sentikit.classifiers.exporting import export_model as export_model
     from sentikit.classifiers.format import ModelFormat as ModelFormat
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from sentikit.classifiers.loading import set_weights as set_weights
     from sentikit.classifiers.model import SentimentModel as SentimentModel
     from sentikit.classifiers.prediction import Prediction as Prediction
+    from sentikit.classifiers.prediction import Usage as Usage
     from sentikit.classifiers.predictor import Predictor as Predictor
     from sentikit.classifiers.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
@@ -84,7 +88,6 @@ if TYPE_CHECKING:
     from sentikit.llm.backend import RateLimit as RateLimit
     from sentikit.llm.backend import RejectedError as RejectedError
     from sentikit.llm.backend import RetryableError as RetryableError
-    from sentikit.llm.backend import Usage as Usage
     from sentikit.llm.messages import Message as Message
     from sentikit.llm.strategy import ExamplesNeeded as ExamplesNeeded
     from sentikit.llm.strategy import Needs as Needs
@@ -141,6 +144,9 @@ _LAZY: dict[str, str] = {
     "DatasetLoader": "sentikit.datasets.loader",
     "DistributedEngine": "sentikit.training.distributed_engine",
     "Encoder": "sentikit.classifiers.encoder",
+    "EncoderClassifier": "sentikit.classifiers.encoder_classifier",
+    "Example": "sentikit.classifiers.classifier",
+    "Session": "sentikit.classifiers.classifier",
     "Engine": "sentikit.training.engine",
     "Examples": "sentikit.datasets.examples",
     "ExamplesBuilder": "sentikit.datasets.examples",
@@ -197,7 +203,7 @@ _LAZY: dict[str, str] = {
     "TorchPredictor": "sentikit.classifiers.predictor",
     "TrackedRun": "sentikit.tracking",
     "Tracker": "sentikit.tracking",
-    "Usage": "sentikit.llm.backend",
+    "Usage": "sentikit.classifiers.prediction",
     "autocast": "sentikit.devices",
     "cascade": "sentikit.ensembles.recorded",
     "choose_device": "sentikit.devices",

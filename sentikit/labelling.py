@@ -14,7 +14,7 @@ from itertools import tee
 from pathlib import Path
 from typing import IO, Any
 
-from sentikit.classifiers.classifier import Classifier
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.tabular import Rows, read_rows
 from sentikit.errors import InputError
@@ -106,7 +106,7 @@ def _stream(output: Path | None) -> Iterator[IO[str]]:
             yield stream
 
 
-def label_rows(classifier: Classifier, rows: Rows, text_column: str, write: Write) -> int:
+def label_rows(classifier: EncoderClassifier, rows: Rows, text_column: str, write: Write) -> int:
     """Label every row in order, some thousands ahead at most; return how many have no text."""
     for_texts, for_writing = tee(row for _, row in rows)
     without = 0
@@ -118,7 +118,7 @@ def label_rows(classifier: Classifier, rows: Rows, text_column: str, write: Writ
     return without
 
 
-def help_label(classifier: Classifier, rows: Rows, text_column: str) -> None:
+def help_label(classifier: EncoderClassifier, rows: Rows, text_column: str) -> None:
     """Take part in labelling rows that another process writes."""
     for _ in classifier.logits(_text(row, text_column) for _, row in rows):
         pass
@@ -147,11 +147,9 @@ def _table_writer(
                 "Write JSON Lines with --format jsonl."
             )
         cells = [_cell(row.get(column)) for column in columns]
-        if prediction is None:
-            added = [""] * (len(labels) + 1)
-        else:
-            shown = [f"{prediction.probabilities[label]:.6f}" for label in labels]
-            added = [prediction.label, *shown]
+        known = None if prediction is None else prediction.probabilities
+        shown = [""] * len(labels) if known is None else [f"{known[label]:.6f}" for label in labels]
+        added = ["" if prediction is None else prediction.label, *shown]
         writer.writerow([*cells, *added])
 
     return write
@@ -177,7 +175,8 @@ def _json_writer(stream: IO[str], labels: Sequence[str]) -> Write:
     def write(row: Row, prediction: Prediction | None) -> None:
         added: dict[str, Any] = {LABEL_COLUMN: None, PROBABILITIES_COLUMN: None}
         if prediction is not None:
-            rounded = {label: round(prediction.probabilities[label], 6) for label in labels}
+            known = prediction.probabilities
+            rounded = None if known is None else {n: round(known[n], 6) for n in labels}
             added = {LABEL_COLUMN: prediction.label, PROBABILITIES_COLUMN: rounded}
         record = {**{name: _plain(value) for name, value in row.items()}, **added}
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)

@@ -25,7 +25,7 @@ WORD_LIST = """
 import numpy as np
 from transformers import AutoTokenizer
 
-from sentikit import Classifier, ModelFormat, scheme_for_classes
+from sentikit import EncoderClassifier, ModelFormat, scheme_for_classes
 
 
 class Words:
@@ -49,7 +49,7 @@ class WordList(ModelFormat):
         tokenizer = AutoTokenizer.from_pretrained(folder / "words")
         word = (folder / "good.txt").read_text().strip()
         predictor = Words(tokenizer.convert_tokens_to_ids(word))
-        return Classifier(predictor, tokenizer, scheme_for_classes(["meh", "good"]), 32)
+        return EncoderClassifier(predictor, tokenizer, scheme_for_classes(["meh", "good"]), 32)
 
     def export(self, source, folder):
         (folder / "good.txt").write_text("great")

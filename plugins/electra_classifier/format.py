@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit import (
-    Classifier,
+    EncoderClassifier,
     ExportSource,
     InputError,
     ModelFormat,
@@ -58,7 +58,7 @@ class ElectraClassifierFormat(ModelFormat):
         """Say whether ``config.json`` names the architecture ElectraClassifier."""
         return is_of_format(folder)
 
-    def load(self, folder: Path, device: str, precision: str) -> Classifier:
+    def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
         """Load a folder as the hub holds it, whichever name its shared tensors have."""
         from sentikit import SentimentModel, TorchPredictor
 
@@ -72,7 +72,7 @@ class ElectraClassifierFormat(ModelFormat):
         stored = read_weights(folder / WEIGHTS)
         set_weights(model, _native_names(stored, head, folder / WEIGHTS), folder / WEIGHTS)
         own, longest = head_config.sentikit, _longest(tokenizer, backbone)
-        return Classifier(
+        return EncoderClassifier(
             TorchPredictor(model, where, choose_precision(precision, where)),
             tokenizer,
             scheme_for_classes(head_config.classes, own.threshold),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentikit import SentikitError
 
 if TYPE_CHECKING:
-    from sentikit import Classifier, ExportSource
+    from sentikit import EncoderClassifier, ExportSource
 
 #: Texts compared: enough to see a share of a few percent, few enough for a large encoder.
 MOST_TEXTS = 256
@@ -38,7 +38,9 @@ def sample_texts(source: ExportSource) -> list[str]:
         return [*_SENTENCES, *(json.loads(line)["text"] for line in islice(lines, MOST_TEXTS))]
 
 
-def check_graph(torch_classifier: Classifier, graph: Classifier, texts: list[str]) -> str:
+def check_graph(
+    torch_classifier: EncoderClassifier, graph: EncoderClassifier, texts: list[str]
+) -> str:
     """Return a remark that the graph gives the same labels.
 
     Raises:
@@ -60,7 +62,9 @@ def check_graph(torch_classifier: Classifier, graph: Classifier, texts: list[str
     )
 
 
-def count_changes(torch_classifier: Classifier, graph: Classifier, texts: list[str]) -> str:
+def count_changes(
+    torch_classifier: EncoderClassifier, graph: EncoderClassifier, texts: list[str]
+) -> str:
     """Return a remark on how many labels quantisation changes."""
     expected, found = _logits(torch_classifier, texts), _logits(graph, texts)
     changed = int((expected.argmax(1) != found.argmax(1)).sum())
@@ -70,5 +74,5 @@ def count_changes(torch_classifier: Classifier, graph: Classifier, texts: list[s
     )
 
 
-def _logits(classifier: Classifier, texts: list[str]) -> NDArray[np.float32]:
+def _logits(classifier: EncoderClassifier, texts: list[str]) -> NDArray[np.float32]:
     return np.concatenate(list(classifier.logits(texts)))

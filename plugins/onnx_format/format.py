@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from sentikit import (
-    Classifier,
+    EncoderClassifier,
     ExportSource,
     InputError,
     ModelFormat,
@@ -54,7 +54,7 @@ class OnnxFormat(ModelFormat):
         """Say whether there is a graph, and a ``config.json`` that names the classes."""
         return is_of_format(folder)
 
-    def load(self, folder: Path, device: str, precision: str) -> Classifier:
+    def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
         """Load a folder that `export` wrote, or a text classifier exported by others."""
         from .runtime import OnnxPredictor
 
@@ -68,7 +68,7 @@ class OnnxFormat(ModelFormat):
             )
         tokenizer = _tokenizer(folder)
         longest = min(tokenizer.model_max_length, config.max_position_embeddings or 512)
-        return Classifier(
+        return EncoderClassifier(
             predictor,
             tokenizer,
             scheme_for_classes(config.classes, config.threshold),

@@ -1,137 +1,109 @@
-"""The classifier people use: texts in, labels and probabilities out, in batches of like length."""
+"""The contract of a classifier: texts in, predictions out."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sentikit.classifiers.batching import batches_by_length
-from sentikit.classifiers.prediction import Prediction, predictions, softmax
-from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
-from sentikit.datasets.labels import LabelScheme
+from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    import numpy as np
+    from numpy.typing import NDArray
 
-    from sentikit.classifiers.predictor import Predictor
-
-#: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
-#: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
-FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
-#: Half of a pair in UTF-16, which no tokenizer can read.
-_SURROGATE = re.compile("[\ud800-\udfff]")
+    from sentikit.datasets.labels import LabelScheme
 
 
-class Classifier:
-    """A trained model that labels texts; as scikit-learn's, with streaming.
+@dataclass(frozen=True)
+class Example:
+    """One text to label.
 
     Attributes:
-        predictor: what computes the logits.
-        tokenizer: a fast tokenizer.
-        scheme: the classes, and the threshold where there is one.
-        max_length: word pieces after which a text is cut.
-        temperature: fitted on validation; None where it was not.
-        calibrated: whether probabilities come from logits divided by `temperature`.
+        text: what is labelled.
+        id: of the row; "" where it has none.
+        source: where the text comes from, or None.
+        columns: the row's other columns, by name.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        tokenizer: PreTrainedTokenizerBase,
-        scheme: LabelScheme,
-        max_length: int,
-        temperature: float | None = None,
-    ) -> None:
-        self.predictor = predictor
-        self.tokenizer = tokenizer
-        self.scheme = scheme
-        self.max_length = max_length
-        self.temperature = temperature
-        self.calibrated = False
+    text: str
+    id: str = ""
+    source: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Session:
+    """What the classifiers of one labelling job share.
+
+    A classifier that costs nothing may ignore it. One that pays takes its journal, its budget and
+    its progress from the subclass that `sentikit.labelling` opens.
+
+    Attributes:
+        stop_requested: whether the user asked to stop; checked several times a second.
+    """
+
+    stop_requested: Callable[[], bool] = staticmethod(lambda: False)
+
+
+class Classifier(ABC):
+    """Anything that labels texts: an encoder, an LLM, recorded answers, a cascade, a vote.
+
+    A subclass provides `scheme` and `classify`.
+    """
+
+    @property
+    @abstractmethod
+    def scheme(self) -> LabelScheme:
+        """The classes, and the threshold where there is one."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes, in the order of `predict_proba`'s columns."""
+        """The class names, in the order of the columns of `predict_proba`."""
         return self.scheme.classes
 
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        return self.predictor.device
+    @abstractmethod
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        """Yield one prediction for each example, in order.
 
-    @property
-    def precision(self) -> str:
-        """In which precision it computes: fp32, bf16, fp16 or int8."""
-        return self.predictor.precision
+        Memory stays flat: an implementation reads a bounded number of examples ahead. An example
+        that cannot be labelled yields a prediction whose `label` is None, with `error` set where
+        asking again may help.
 
-    def predict(self, texts: Iterable[str]) -> list[str]:
-        """Return one label a text; one without words gets whatever the model makes of nothing."""
+        Args:
+            examples: texts, or examples with ids and columns; any number.
+            session: shared by the classifiers of one labelling job; None outside of a job.
+
+        Raises:
+            InputError: an item is neither a text nor an example.
+        """
+
+    def predict(self, texts: Iterable[str | Example]) -> list[str | None]:
+        """Return the label of each text; None where the classifier gives none."""
         return [prediction.label for prediction in self.classify(texts)]
 
-    def predict_proba(self, texts: Iterable[str]) -> NDArray[np.float64]:
-        """Return probabilities, (texts, classes), columns in `labels` order."""
-        rows = [self.probabilities(logits) for logits in self.logits(texts)]
-        return np.concatenate(rows) if rows else np.empty((0, len(self.labels)))
+    def predict_proba(self, texts: Iterable[str | Example]) -> NDArray[np.float64]:
+        """Return probabilities, (texts, labels), columns in `labels` order.
 
-    def classify(self, texts: Iterable[str]) -> Iterator[Prediction]:
-        """Yield a prediction a text, in order; reads `texts` some thousands ahead, no more."""
-        for logits in self.logits(texts):
-            yield from predictions(self.probabilities(logits), self.scheme)
+        Raises:
+            InputError: the classifier gives no probabilities for a text.
+        """
+        import numpy as np
 
-    def logits(self, texts: Iterable[str]) -> Iterator[NDArray[np.float32]]:
-        """Yield the logits of successive windows of texts, (texts, classes)."""
-        for window in windows(texts):
-            yield self.logits_of_texts(window)
-
-    def logits_of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits of some thousands of texts, (texts, classes)."""
-        return self.logits_of(tokenize([texts], self.tokenizer, self.max_length))
-
-    def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
-        """Return the logits of tokenised texts, (texts, classes)."""
-        plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
-        answers = self.predictor.logits(tokenized.batch(rows) for rows in plan)
-        results = np.empty((len(tokenized), len(self.labels)), np.float32)
-        for rows, logits in zip(plan, answers, strict=True):
-            results[rows] = logits
-        return results
-
-    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probabilities that logits mean, both (texts, classes)."""
-        return softmax(logits, (self.temperature or 1.0) if self.calibrated else 1.0)
+        rows = []
+        for row, prediction in enumerate(self.classify(texts)):
+            if prediction.probabilities is None:
+                raise InputError(
+                    f"This classifier gives no probabilities for item {row} (from 0); use "
+                    "predict() or classify()."
+                )
+            rows.append([prediction.probabilities[label] for label in self.labels])
+        return np.array(rows, np.float64).reshape(-1, len(self.labels))
 
 
-def windows(texts: Iterable[str], processes: int = 1) -> Iterator[list[str]]:
-    """Yield texts some thousands at a time for each of the processes that share them.
-
-    Raises:
-        InputError: one text is given instead of many, or an item is no text; says which.
-    """
-    if isinstance(texts, str):
-        raise InputError("One text was given where a list of texts is needed: [text].")
-    iterator, size, read = iter(texts), FIRST_WINDOW, 0
-    while window := list(islice(iterator, size * processes)):
-        _check_texts(window, read)
-        read += len(window)
-        size = min(2 * size, LARGEST_WINDOW)
-        yield window
-
-
-def _check_texts(texts: Sequence[object], before: int) -> None:
-    for place, text in enumerate(texts, before):
-        if not isinstance(text, str):
-            raise InputError(
-                f"Item {place} (from 0) is no text but {text!r}. Give a list of strings; leave "
-                "out what has no text."
-            )
-        if not text.isascii() and _SURROGATE.search(text):
-            raise InputError(
-                f"Item {place} (from 0) is no valid Unicode: it holds half a surrogate pair. "
-                "Read the text again with its right encoding."
-            )
+def text_of(item: str | Example) -> str:
+    """Return the text of an item given to `Classifier.classify`."""
+    return item.text if isinstance(item, Example) else item

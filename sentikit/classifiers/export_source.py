@@ -14,7 +14,7 @@ from sentikit.files import read_json
 from sentikit.runs import folder as run_folder
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.classifiers.model import SentimentModel
     from sentikit.classifiers.saving import ModelDescription
 
@@ -33,10 +33,10 @@ class ExportSource:
     path: Path
     folder: Path
     description: ModelDescription | None
-    load: Callable[[], Classifier]
+    load: Callable[[], EncoderClassifier]
 
     @cached_property
-    def classifier(self) -> Classifier:
+    def classifier(self) -> EncoderClassifier:
         """The model, loaded when first asked for."""
         return self.load()
 

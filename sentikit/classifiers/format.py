@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sentikit.parts import Part
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.classifiers.export_source import ExportSource
 
 
@@ -26,7 +26,7 @@ class ModelFormat(Part, ABC):
         """Say whether `folder` is of this format, by names and small files, without torch."""
 
     @abstractmethod
-    def load(self, folder: Path, device: str, precision: str) -> Classifier:
+    def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
         """Load a folder that `recognises` accepted.
 
         Args:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.checking import refuse, validate
-from sentikit.classifiers.classifier import Classifier
 from sentikit.classifiers.encoder import Encoder, most_positions
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.format import ModelFormat
 from sentikit.classifiers.model import SentimentModel
 from sentikit.classifiers.predictor import TorchPredictor
@@ -30,7 +30,7 @@ def load(
     precision: str = "auto",
     calibrated: bool = False,
     registry: Registry | None = None,
-) -> Classifier:
+) -> EncoderClassifier:
     """Load a classifier.
 
     Args:
@@ -137,7 +137,9 @@ def _recognising_format(folder: Path, registry: Registry) -> ModelFormat | None:
     return None
 
 
-def _load_native(folder: Path, device: str, precision: str, registry: Registry) -> Classifier:
+def _load_native(
+    folder: Path, device: str, precision: str, registry: Registry
+) -> EncoderClassifier:
     description = read_description(folder)
     where = choose_device(device)
     if precision == "int8":
@@ -146,7 +148,7 @@ def _load_native(folder: Path, device: str, precision: str, registry: Registry) 
         )
     tokenizer, model = _build(folder, description, registry)
     set_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
-    return Classifier(
+    return EncoderClassifier(
         TorchPredictor(model, where, choose_precision(precision, where)),
         tokenizer,
         _scheme(description),

@@ -12,16 +12,69 @@ from sentikit.datasets.labels import LabelScheme
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Tokens billed.
+
+    Attributes:
+        prompt: tokens sent, cached ones included.
+        cached: those of `prompt` that the provider had in its prompt cache.
+        completion: tokens answered, reasoning included.
+        cache_writes: those of `prompt` that the provider wrote into its cache, where it bills that.
+    """
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    cache_writes: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.cached + other.cached,
+            self.completion + other.completion,
+            self.cache_writes + other.cache_writes,
+        )
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a classifier says of one text.
 
     Attributes:
-        label: the predicted class.
-        probabilities: class to probability, in logit order.
+        label: the predicted class; None where there is no valid answer.
+        probabilities: class to probability, in the order of the classifier's labels, or None.
+        confidence: how sure the classifier is, from 0 to 1; None takes the highest probability.
+        cost: USD of the answers behind it, whoever paid for them; 0 for a classifier that costs
+            nothing; None where the price is unknown.
+        paid: USD of those answers that this job paid for; None where the price is unknown.
+        usage: tokens of the answers, or None.
+        answered_by: the member of a cascade or vote that answered, or None.
+        answer: the raw answer of an LLM, or None.
+        first_answer: the invalid answer before it, where the LLM was asked again.
+        finish_reason: why the LLM stopped, as the server says it, or None.
+        adviser: what the adviser shown in the prompt, or the first member of a cascade, said.
+        error: why the text could not be labelled; asking again may help.
     """
 
-    label: str
-    probabilities: dict[str, float]
+    label: str | None
+    probabilities: dict[str, float] | None = None
+    confidence: float | None = None
+    cost: float | None = 0.0
+    paid: float | None = 0.0
+    usage: Usage | None = None
+    answered_by: str | None = None
+    answer: str | None = None
+    first_answer: str | None = None
+    finish_reason: str | None = None
+    adviser: Prediction | None = None
+    error: str | None = None
+
+    @property
+    def certainty(self) -> float | None:
+        """The confidence, else the highest probability; None where neither is known."""
+        if self.confidence is not None or self.probabilities is None:
+            return self.confidence
+        return max(self.probabilities.values())
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:

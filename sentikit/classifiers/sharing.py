@@ -8,26 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.classifier import Classifier, windows
+from sentikit.classifiers.classifier import Example
+from sentikit.classifiers.encoder_classifier import EncoderClassifier, windows
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.processes.group import ProcessGroup
 
 
-class SharedClassifier(Classifier):
+class SharedClassifier(EncoderClassifier):
     """A classifier of which every process of a group has one.
 
     All are given the same texts and go through them in step: of each window a process answers
     every so-many-th text, and what they have found is put together. Memory stays flat.
     """
 
-    def __init__(self, own: Classifier, group: ProcessGroup) -> None:
+    def __init__(self, own: EncoderClassifier, group: ProcessGroup) -> None:
         super().__init__(own.predictor, own.tokenizer, own.scheme, own.max_length, own.temperature)
         self.calibrated = own.calibrated
         self._own, self._group = own, group
 
-    def logits(self, texts: Iterable[str]) -> Iterator[NDArray[np.float32]]:
+    def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes)."""
         for window in windows(texts, self._group.processes):
             yield self._shared(window)

@@ -25,7 +25,7 @@ from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.datasets.opening import OpenedDataset
     from sentikit.runs.folder import RunFolder
 
@@ -107,7 +107,7 @@ def _section(
     dataset: str | None,
     path: str | None,
     settings: tuple[str, ...],
-    classifier: Classifier,
+    classifier: EncoderClassifier,
 ) -> dict[str, Any]:
     """Return the dataset section to open: the run's own, or what the options say."""
     from sentikit.datasets.labels import OWN
@@ -128,7 +128,7 @@ def _section(
     return merge(with_path(section, path), parse_dataset_overrides(settings))
 
 
-def _open(section: dict[str, Any], classifier: Classifier) -> OpenedDataset:
+def _open(section: dict[str, Any], classifier: EncoderClassifier) -> OpenedDataset:
     from dataclasses import replace
 
     from sentikit import open_dataset
@@ -182,7 +182,7 @@ def _write_run(
     opened: OpenedDataset,
     split: str,
     results: Any,
-    classifier: Classifier,
+    classifier: EncoderClassifier,
 ) -> None:
     from sentikit.runs.folder import FINISHED
     from sentikit.runs.manifest import command_line, describe_split, now, versions

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.processes.group import ProcessGroup
 
 NPROC = click.option(
@@ -44,7 +44,7 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
         yield group
 
 
-def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
+def shared(classifier: EncoderClassifier, group: ProcessGroup) -> EncoderClassifier:
     """Return a classifier whose texts the group shares."""
     from sentikit.classifiers.sharing import SharedClassifier
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.classifiers.prediction import Usage
 from sentikit.llm.asking import PromptRow
-from sentikit.llm.backend import Usage
 from sentikit.llm.requests.questions import AnsweredQuestion
 from sentikit.scoring import Scores, calibration, score
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
 from sentikit.llm.messages import Message
 from sentikit.parts import Part
@@ -37,31 +38,6 @@ class ChatRequest:
     example_id: str = ""
     text: str = ""
     occurrence: int = 0
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens billed.
-
-    Attributes:
-        prompt: tokens sent, cached ones included.
-        cached: those of `prompt` that the provider had in its prompt cache.
-        completion: tokens answered, reasoning included.
-        cache_writes: those of `prompt` that the provider wrote into its cache, where it bills that.
-    """
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-    cache_writes: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt + other.prompt,
-            self.cached + other.cached,
-            self.completion + other.completion,
-            self.cache_writes + other.cache_writes,
-        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.classifiers.batching import batches_by_length
-from sentikit.classifiers.classifier import Classifier
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import choose_classes
 from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
 from sentikit.datasets.examples import Examples
@@ -34,7 +34,7 @@ class Reading:
     embeddings: NDArray[np.float32]
 
 
-def read_texts(classifier: Classifier, texts: list[str], embed: bool) -> Reading:
+def read_texts(classifier: EncoderClassifier, texts: list[str], embed: bool) -> Reading:
     """Read some thousand texts; opinion and embedding share one forward pass.
 
     Embeddings are the mean over the tokens of the last hidden states, before the head, divided by
@@ -54,7 +54,7 @@ def read_texts(classifier: Classifier, texts: list[str], embed: bool) -> Reading
 
 
 def _logits_and_embeddings(
-    classifier: Classifier, tokenized: TokenizedTexts
+    classifier: EncoderClassifier, tokenized: TokenizedTexts
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     import torch
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.llm.backend import ChatRequest, LLMBackend, Usage
+from sentikit.classifiers.prediction import Usage
+from sentikit.llm.backend import ChatRequest, LLMBackend
 from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import Prices, describe_cost, model_facts, prices_for, usd
 from sentikit.llm.requests.batches import BATCH_TIER

@@ -24,7 +24,7 @@ from sentikit.registry import Registry
 from sentikit.runs.table import Labelling
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
 
 Advance = Callable[[int], object]
 
@@ -89,7 +89,7 @@ class _Gathering:
     """One model's pass over a split."""
 
     def __init__(
-        self, classifier: Classifier, split: Split, search: Search | None, advance: Advance
+        self, classifier: EncoderClassifier, split: Split, search: Search | None, advance: Advance
     ) -> None:
         self._classifier, self._split, self._search = classifier, split, search
         self._advance = advance

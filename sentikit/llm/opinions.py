@@ -19,7 +19,7 @@ from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.table import Labelling, RunTable
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
 
 
 def opinion_at(labelling: Labelling, row: int, classes: tuple[str, ...]) -> Opinion:
@@ -142,7 +142,7 @@ def in_classes(
     return answers.in_classes(own, wanted)
 
 
-def load_encoder(name: str, registry: Registry) -> Classifier:
+def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
     """Load the model of an encoder that a strategy names.
 
     Raises:

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from sentikit.amounts import usd_text
 from sentikit.checking import Problem, refuse, validate
+from sentikit.classifiers.prediction import Usage
 from sentikit.errors import InputError
-from sentikit.llm.backend import Usage
 from sentikit.parts import PartSettings
 
 MODELS_VARIABLE = "SENTIKIT_MODELS"

@@ -45,7 +45,8 @@ def pair(examples: Examples, predictions: Iterable[Prediction]) -> Iterator[Pred
         columns = (batch["id"], batch["text"], batch["label"], batch["source"])
         for identifier, text, gold, source in zip(*columns, strict=True):
             answer = next(answers)
-            rounded = {name: round(p, 6) for name, p in answer.probabilities.items()}
+            known = answer.probabilities
+            rounded = None if known is None else {n: round(p, 6) for n, p in known.items()}
             yield PredictedExample(identifier, text, gold, answer.label, rounded, source)
 
 

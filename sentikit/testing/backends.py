@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sentikit.llm.backend import Answer, BackendError, ChatRequest, LLMBackend, Usage
+from sentikit.classifiers.prediction import Usage
+from sentikit.llm.backend import Answer, BackendError, ChatRequest, LLMBackend
 from sentikit.llm.messages import Message
 from sentikit.llm.section import LLMOptions
 from sentikit.testing.parts import check_part, require

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sentikit.llm.backend import Answer, ChatRequest, Usage
+from sentikit.classifiers.prediction import Usage
+from sentikit.llm.backend import Answer, ChatRequest
 from sentikit.llm.messages import Message
 from sentikit.testing.parts import check_part
 from sentikit.tracking import LLMCall, TrackedRun, Tracker

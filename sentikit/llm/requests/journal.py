@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sentikit.classifiers.prediction import Usage
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import disk_errors
-from sentikit.llm.backend import Answer, Usage
+from sentikit.llm.backend import Answer
 
 _VERSION = 2
 _RESERVATIONS = """

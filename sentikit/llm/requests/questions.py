@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sentikit.llm.backend import Answer, ChatRequest, Usage
+from sentikit.classifiers.prediction import Usage
+from sentikit.llm.backend import Answer, ChatRequest
 
 Row = TypeVar("Row")
 

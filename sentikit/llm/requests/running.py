@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from sentikit.classifiers.prediction import Usage
 from sentikit.errors import InputError, SentikitError
 from sentikit.llm.backend import (
     BackendSession,
@@ -15,7 +16,6 @@ from sentikit.llm.backend import (
     FatalError,
     LLMBackend,
     RetryableError,
-    Usage,
 )
 from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sentikit.llm.backend import Answer, Usage
+from sentikit.classifiers.prediction import Usage
+from sentikit.llm.backend import Answer
 
 
 @dataclass

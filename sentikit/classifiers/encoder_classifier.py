@@ -1,0 +1,138 @@
+"""The classifier over an encoder: batches of similar length through a predictor of logits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifiers.batching import batches_by_length
+from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
+from sentikit.classifiers.prediction import Prediction, predictions, softmax
+from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
+from sentikit.datasets.labels import LabelScheme
+from sentikit.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sentikit.classifiers.predictor import Predictor
+
+#: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
+#: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
+FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
+#: Half of a pair in UTF-16, which no tokenizer can read.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class EncoderClassifier(Classifier):
+    """A trained encoder that labels texts.
+
+    Attributes:
+        predictor: what computes the logits.
+        tokenizer: a fast tokenizer.
+        max_length: word pieces after which a text is cut.
+        temperature: fitted on validation; None where it was not.
+        calibrated: whether probabilities come from logits divided by `temperature`.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        tokenizer: PreTrainedTokenizerBase,
+        scheme: LabelScheme,
+        max_length: int,
+        temperature: float | None = None,
+    ) -> None:
+        self.predictor = predictor
+        self.tokenizer = tokenizer
+        self._scheme = scheme
+        self.max_length = max_length
+        self.temperature = temperature
+        self.calibrated = False
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The classes, and the threshold where there is one."""
+        return self._scheme
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self.predictor.device
+
+    @property
+    def precision(self) -> str:
+        """In which precision it computes: fp32, bf16, fp16 or int8."""
+        return self.predictor.precision
+
+    def predict_proba(self, texts: Iterable[str | Example]) -> NDArray[np.float64]:
+        """Return probabilities, (texts, labels), columns in `labels` order."""
+        rows = [self.probabilities(logits) for logits in self.logits(texts)]
+        return np.concatenate(rows) if rows else np.empty((0, len(self.labels)))
+
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        """Yield one prediction for each example; reads some thousands of texts ahead.
+
+        A text without words gets whatever label the model gives an empty input.
+        """
+        for logits in self.logits(examples):
+            yield from predictions(self.probabilities(logits), self.scheme)
+
+    def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
+        """Yield the logits of successive windows of texts, (texts, classes)."""
+        for window in windows(texts):
+            yield self.logits_of_texts(window)
+
+    def logits_of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the logits of some thousands of texts, (texts, classes)."""
+        return self.logits_of(tokenize([texts], self.tokenizer, self.max_length))
+
+    def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
+        """Return the logits of tokenised texts, (texts, classes)."""
+        plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
+        answers = self.predictor.logits(tokenized.batch(rows) for rows in plan)
+        results = np.empty((len(tokenized), len(self.labels)), np.float32)
+        for rows, logits in zip(plan, answers, strict=True):
+            results[rows] = logits
+        return results
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probabilities that logits mean, both (texts, classes)."""
+        return softmax(logits, (self.temperature or 1.0) if self.calibrated else 1.0)
+
+
+def windows(texts: Iterable[str | Example], processes: int = 1) -> Iterator[list[str]]:
+    """Yield texts some thousands at a time for each of the processes that share them.
+
+    Raises:
+        InputError: one text is given instead of many, or an item is no text; says which.
+    """
+    if isinstance(texts, str):
+        raise InputError("One text was given where a list of texts is needed: [text].")
+    iterator, size, read = map(text_of, texts), FIRST_WINDOW, 0
+    while window := list(islice(iterator, size * processes)):
+        _check_texts(window, read)
+        read += len(window)
+        size = min(2 * size, LARGEST_WINDOW)
+        yield window
+
+
+def _check_texts(texts: Sequence[object], before: int) -> None:
+    for place, text in enumerate(texts, before):
+        if not isinstance(text, str):
+            raise InputError(
+                f"Item {place} (from 0) is no text but {text!r}. Give a list of strings; leave "
+                "out what has no text."
+            )
+        if not text.isascii() and _SURROGATE.search(text):
+            raise InputError(
+                f"Item {place} (from 0) is no valid Unicode: it holds half a surrogate pair. "
+                "Read the text again with its right encoding."
+            )
