@@ -127,6 +127,7 @@ if TYPE_CHECKING:
     from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.trainer import Labelled as Labelled
     from sentikit.weights import read_weights as read_weights
+    from sentikit.weights import refuse_foreign_code as refuse_foreign_code
     from sentikit.weights import write_weights as write_weights
 
 __version__ = "0.1.0"
@@ -229,6 +230,7 @@ _LAZY: dict[str, str] = {
     "read_rows": "sentikit.datasets.tabular",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
+    "refuse_foreign_code": "sentikit.weights",
     "replicated": "sentikit.training.memory",
     "scheme_for_classes": "sentikit.datasets.labels",
     "save_plots": "sentikit.plotting.comparison",
