@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.parts import Part
+from sentikit.components import Part
 from sentikit.redaction import redacted
 
 if TYPE_CHECKING:

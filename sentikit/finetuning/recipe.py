@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sentikit.parts import PartSettings, Section
-from sentikit.recipe.trackers import Trackers
+from sentikit.components import PartSettings, Section, Trackers
 
 
 class FinetuneRecipe(PartSettings):

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sentikit.checking import Problem, check_part, refuse, split_options, validate
+from sentikit.components import Problem, check_part, check_trackers, refuse, split_options, validate
 from sentikit.errors import InputError
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.fine_tuned import FineTunedRun, check_taught, find_fine_tuned
 from sentikit.llm.recipe import PromptRecipe
 from sentikit.llm.section import LLMOptions
 from sentikit.llm.strategy_parts import StrategyParts, check_strategy_parts
-from sentikit.recipe.kinds import refuse_other_kind
-from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.trackers import check_trackers
+from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sentikit.checking import Problem, check_part, split_options, validate
+from sentikit.components import Problem, check_part, split_options, validate
 from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.llm.section import StrategyOptions
 from sentikit.llm.strategy import PromptStrategy

@@ -6,13 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
 from sentikit.classifiers.encoder import Encoder, EncoderOptions
 from sentikit.classifiers.head import Head, HeadOptions
+from sentikit.components import (
+    Path,
+    Problem,
+    check_part,
+    check_trackers,
+    refuse,
+    split_options,
+    validate,
+)
 from sentikit.datasets.opening import OpenedDataset, check_dataset
-from sentikit.recipe.kinds import refuse_other_kind
-from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.trackers import check_trackers
+from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 from sentikit.training.choosing_engine import check_engine
 from sentikit.training.recipe import TrainRecipe

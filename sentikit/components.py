@@ -1,15 +1,14 @@
-"""Checks settings against their schemas and says everything that is wrong at once."""
+"""Components: what plugins register, and the check of the settings that make one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from sentikit.errors import InputError, did_you_mean
-from sentikit.parts import Part
 from sentikit.registry import Registry
 
 Path = tuple[str | int, ...]
@@ -253,3 +252,81 @@ def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str
     if len(location) == 1:
         known += list(also_known)
     return did_you_mean(str(location[-1]), known)
+
+
+#: A part as a recipe names it: its registered name, and its settings.
+Section = dict[str, Any]
+
+
+def as_section(raw: Any) -> Any:
+    """Let a name stand for a section of that name, as in ``--set training.optimizer=adam``."""
+    return {"name": raw} if isinstance(raw, str) else raw
+
+
+class PartSettings(BaseModel):
+    """Base of a part's settings: frozen, unknown keys refused, numbers welcome as text.
+
+    A recipe's section gives a part's registered ``name`` beside these keys.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+class Part:
+    """Base of whatever a plugin registers: it is made from its own settings.
+
+    Parts are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
+    ``InputError`` for a package that is missing. A subclass names its settings class::
+
+        class Reviews(sentikit.DatasetLoader):
+            class Settings(sentikit.PartSettings):
+                path: str
+    """
+
+    Settings: ClassVar[type[PartSettings]] = PartSettings
+
+    def __init__(self, settings: PartSettings) -> None:
+        self.settings = settings
+
+
+if TYPE_CHECKING:
+    from sentikit.tracking import Tracker
+
+
+def as_list(raw: Any) -> Any:
+    """Let a single tracker stand for a list of one, as in ``--set trackers=wandb``."""
+    return [raw] if isinstance(raw, str | Mapping) else raw
+
+
+#: The list in a recipe: names, or sections with a name and settings.
+Trackers = Annotated[list[Any], BeforeValidator(as_list)]
+
+
+def check_trackers(
+    registry: Registry, raw: Any, prefix: Path = ("trackers",)
+) -> tuple[dict[str, Tracker], list[Problem]]:
+    """Make the trackers of ``trackers: [wandb, {name: tensorboard, …}]``; a text is a name.
+
+    Returns:
+        The trackers by name, and all that is wrong with the list.
+    """
+    made: dict[str, Tracker] = {}
+    problems: list[Problem] = []
+    # Anything but a list is refused by the recipe's own schema.
+    entries = as_list(raw)
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        path = (*prefix, number)
+        section = {"name": entry} if isinstance(entry, str) else entry
+        if not isinstance(section, Mapping):
+            problems.append(Problem(path, f"must be a tracker's name or section, not {entry!r}."))
+            continue
+        tracker, found = check_part(registry, "register_trackers", section, path)
+        problems += found
+        name = section.get("name")
+        if name in made:
+            problems.append(Problem((*path, "name"), f"{name!r} is listed twice."))
+        elif tracker is not None:
+            made[str(name)] = cast("Tracker", tracker)
+    return made, problems
