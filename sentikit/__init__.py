@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sentikit.classifiers.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
     from sentikit.classifiers.pretrained import hub_answers as hub_answers
-    from sentikit.comparison.compare import compare as compare
+    from sentikit.comparison.comparison import compare as compare
     from sentikit.comparison.results import Comparison as Comparison
     from sentikit.components import Part as Part
     from sentikit.components import PartSettings as PartSettings
@@ -208,7 +208,7 @@ _LAZY: dict[str, str] = {
     "cascade": "sentikit.ensembles.recorded",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
-    "compare": "sentikit.comparison.compare",
+    "compare": "sentikit.comparison.comparison",
     "compare_cascade": "sentikit.ensembles.recorded",
     "disk_errors": "sentikit.files",
     "export_model": "sentikit.classifiers.exporting",
