@@ -4,15 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, cast, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry
 
 Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
+MadePart = TypeVar("MadePart", bound="Part")
+
+#: A part as a recipe names it: its registered name, and its settings.
+Section = dict[str, Any]
+
+
+def as_section(raw: Any) -> Any:
+    """Let a name stand for a section of that name, as in ``--set training.optimizer=adam``."""
+    return {"name": raw} if isinstance(raw, str) else raw
+
+
+class PartSettings(BaseModel):
+    """Base of a part's settings: frozen, unknown keys refused, numbers welcome as text.
+
+    A recipe's section gives a part's registered ``name`` beside these keys.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+class Part:
+    """Base of whatever a plugin registers: it is made from its own settings.
+
+    Parts are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
+    ``InputError`` for a package that is missing. A subclass names its settings class::
+
+        class Reviews(sentikit.DatasetLoader):
+            class Settings(sentikit.PartSettings):
+                path: str
+    """
+
+    Settings: ClassVar[type[PartSettings]] = PartSettings
+
+    def __init__(self, settings: PartSettings) -> None:
+        self.settings = settings
 
 
 #: How pydantic calls a value that should be a section.
@@ -109,6 +146,40 @@ def check_part(
         return part_class(settings), []
     except InputError as error:
         return None, [Problem(prefix, error.message)]
+
+
+def check_section(
+    registry: Registry,
+    hook: str,
+    options: type[Model],
+    raw: Mapping[str, Any],
+    path: Path,
+    interface: type[MadePart],
+    name_key: str = "name",
+) -> tuple[MadePart | None, Model | None, list[Problem]]:
+    """Check a section that holds keys of the core beside those of the part it names.
+
+    Args:
+        registry: where to look for parts.
+        hook: the part's hook.
+        options: schema of the core's keys.
+        raw: what the user wrote.
+        path: where `raw` stands in the recipe.
+        interface: the class that the part must derive from.
+        name_key: the key that names the part.
+
+    Returns:
+        The part and the core's settings, each None if it could not be made, and the problems.
+    """
+    core, own = split_options(options, raw)
+    settings, problems = validate(options, core, path)
+    known = [name_key, *options.model_fields]
+    part, more = check_part(registry, hook, own, path, known, name_key)
+    problems += more
+    if part is None or isinstance(part, interface):
+        return part, settings, problems
+    wrong = f"{raw[name_key]!r} is not a subclass of {interface.__name__}."
+    return None, settings, [*problems, Problem((*path, name_key), wrong)]
 
 
 def _problems(
@@ -252,81 +323,3 @@ def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str
     if len(location) == 1:
         known += list(also_known)
     return did_you_mean(str(location[-1]), known)
-
-
-#: A part as a recipe names it: its registered name, and its settings.
-Section = dict[str, Any]
-
-
-def as_section(raw: Any) -> Any:
-    """Let a name stand for a section of that name, as in ``--set training.optimizer=adam``."""
-    return {"name": raw} if isinstance(raw, str) else raw
-
-
-class PartSettings(BaseModel):
-    """Base of a part's settings: frozen, unknown keys refused, numbers welcome as text.
-
-    A recipe's section gives a part's registered ``name`` beside these keys.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
-    )
-
-
-class Part:
-    """Base of whatever a plugin registers: it is made from its own settings.
-
-    Parts are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
-    ``InputError`` for a package that is missing. A subclass names its settings class::
-
-        class Reviews(sentikit.DatasetLoader):
-            class Settings(sentikit.PartSettings):
-                path: str
-    """
-
-    Settings: ClassVar[type[PartSettings]] = PartSettings
-
-    def __init__(self, settings: PartSettings) -> None:
-        self.settings = settings
-
-
-if TYPE_CHECKING:
-    from sentikit.tracking import Tracker
-
-
-def as_list(raw: Any) -> Any:
-    """Let a single tracker stand for a list of one, as in ``--set trackers=wandb``."""
-    return [raw] if isinstance(raw, str | Mapping) else raw
-
-
-#: The list in a recipe: names, or sections with a name and settings.
-Trackers = Annotated[list[Any], BeforeValidator(as_list)]
-
-
-def check_trackers(
-    registry: Registry, raw: Any, prefix: Path = ("trackers",)
-) -> tuple[dict[str, Tracker], list[Problem]]:
-    """Make the trackers of ``trackers: [wandb, {name: tensorboard, …}]``; a text is a name.
-
-    Returns:
-        The trackers by name, and all that is wrong with the list.
-    """
-    made: dict[str, Tracker] = {}
-    problems: list[Problem] = []
-    # Anything but a list is refused by the recipe's own schema.
-    entries = as_list(raw)
-    for number, entry in enumerate(entries if isinstance(entries, list) else []):
-        path = (*prefix, number)
-        section = {"name": entry} if isinstance(entry, str) else entry
-        if not isinstance(section, Mapping):
-            problems.append(Problem(path, f"must be a tracker's name or section, not {entry!r}."))
-            continue
-        tracker, found = check_part(registry, "register_trackers", section, path)
-        problems += found
-        name = section.get("name")
-        if name in made:
-            problems.append(Problem((*path, "name"), f"{name!r} is listed twice."))
-        elif tracker is not None:
-            made[str(name)] = cast("Tracker", tracker)
-    return made, problems

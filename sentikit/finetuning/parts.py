@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sentikit.components import Problem, check_trackers, refuse, split_options, validate
+from sentikit.components import Problem, refuse, split_options, validate
 from sentikit.errors import InputError
 from sentikit.finetuning.choosing import fine_tuner_class
 from sentikit.finetuning.fine_tuner import FineTuner
@@ -15,6 +15,7 @@ from sentikit.finetuning.section import FinetuneOptions
 from sentikit.llm.strategy_parts import StrategyParts, check_strategy_parts
 from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
+from sentikit.tracking import check_trackers
 from sentikit.training.choosing_engine import check_engine
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from sentikit.components import PartSettings, Section, Trackers
+from sentikit.components import PartSettings, Section
+from sentikit.tracking import Trackers
 
 
 class FinetuneRecipe(PartSettings):
