@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
     from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.trainer import Labelled as Labelled
+    from sentikit.weights import load_pretrained as load_pretrained
     from sentikit.weights import read_weights as read_weights
     from sentikit.weights import write_weights as write_weights
 
@@ -223,6 +224,7 @@ _LAZY: dict[str, str] = {
     "hub_answers": "sentikit.classifiers.pretrained",
     "load": "sentikit.classifiers.loading",
     "load_from_hub": "sentikit.datasets.hub",
+    "load_pretrained": "sentikit.weights",
     "open_dataset": "sentikit.datasets.opening",
     "open_fine_tuning": "sentikit.finetuning.job",
     "read_json": "sentikit.files",

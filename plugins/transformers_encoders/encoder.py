@@ -28,6 +28,11 @@ class TransformersEncoder(Encoder):
 
     settings: Settings
 
+    @property
+    def trust_remote_code(self) -> bool:  # type: ignore[override]
+        """Whether Python code that comes with the model may run."""
+        return self.settings.trust_remote_code
+
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the fast tokenizer."""
         return self._source().tokenizer()

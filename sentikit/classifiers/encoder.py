@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -29,7 +29,12 @@ class Encoder(Part, ABC):
 
     The backbone is a transformers model whose output has ``last_hidden_state`` of shape
     (texts, word pieces, hidden size).
+
+    Attributes:
+        trust_remote_code: whether Python code that comes with a model may run.
     """
+
+    trust_remote_code: bool = False
 
     @abstractmethod
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -52,7 +57,9 @@ class Encoder(Part, ABC):
         """Build the backbone with random weights, on whatever device is the default."""
         from transformers import AutoModel
 
-        return without_pooler(AutoModel.from_config(config))
+        return without_pooler(
+            AutoModel.from_config(config, trust_remote_code=self.trust_remote_code)
+        )
 
     def save(
         self, folder: Path, tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel
@@ -74,10 +81,11 @@ class Encoder(Part, ABC):
         if not (folder / "tokenizer.json").is_file():
             # transformers would silently make one without words from config.json alone.
             raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        config = AutoConfig.from_pretrained(folder, **options)
         with no_init_weights():
-            backbone = AutoModel.from_config(config)
+            backbone = AutoModel.from_config(config, trust_remote_code=False)
         return tokenizer, without_pooler(backbone)
 
 
