@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import disk_errors
+from sentikit.files import disk_errors, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 #: A layer that pretraining uses and an encoder here drops; many checkpoints leave it out.
 POOLER = r"(^|\.)pooler\."
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+_MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
+
+
+def refuse_foreign_code(folder: Path) -> None:
+    """Refuse a model folder that names Python code of its own for transformers to run.
+
+    Raises:
+        InputError: its ``config.json`` or ``tokenizer_config.json`` has an ``auto_map``.
+    """
+    for name in _MAY_NAME_CODE:
+        config = read_json(folder / name) if (folder / name).is_file() else None
+        if isinstance(config, dict) and config.get("auto_map"):
+            raise InputError(
+                f"{folder} needs Python code that comes with the model (auto_map in {name}), and "
+                "sentikit does not run such code. Use a model whose architecture transformers "
+                "itself has."
+            )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -64,7 +82,13 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def load_pretrained(
-    auto_class: Any, model: str, *, dtype: Any, may_miss: str | None = None, **options: Any
+    auto_class: Any,
+    model: str,
+    *,
+    dtype: Any,
+    trust_remote_code: bool,
+    may_miss: str | None = None,
+    **options: Any,
 ) -> Any:
     """Load a transformers model, and refuse weights that do not fit its configuration.
 
@@ -74,6 +98,7 @@ def load_pretrained(
         auto_class: as ``transformers.AutoModel``.
         model: a hub id, or a folder.
         dtype: of the weights.
+        trust_remote_code: whether Python code that comes with the model may run.
         may_miss: pattern of the tensors that a checkpoint may leave out.
         options: further ones of ``from_pretrained``.
 
@@ -82,7 +107,12 @@ def load_pretrained(
     """
     with _quiet_transformers():
         loaded, report = auto_class.from_pretrained(
-            model, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            model,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
         )
     missing = {
         name for name in report["missing_keys"] if may_miss is None or not re.search(may_miss, name)

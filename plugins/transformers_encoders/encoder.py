@@ -28,11 +28,6 @@ class TransformersEncoder(Encoder):
 
     settings: Settings
 
-    @property
-    def trust_remote_code(self) -> bool:  # type: ignore[override]
-        """Whether Python code that comes with the model may run."""
-        return self.settings.trust_remote_code
-
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the fast tokenizer."""
         return self._source().tokenizer()
@@ -47,7 +42,9 @@ class TransformersEncoder(Encoder):
 
     def _source(self) -> PretrainedSource:
         chosen = self.settings
-        return PretrainedSource(chosen.model, chosen.revision, chosen.trust_remote_code)
+        return PretrainedSource(
+            chosen.model, chosen.revision, chosen.trust_remote_code, "encoder.trust_remote_code"
+        )
 
 
 class MiniLM(Encoder):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from sentikit.errors import InputError
 from sentikit.parts import Part, PartSettings
+from sentikit.weights import refuse_foreign_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,12 +30,7 @@ class Encoder(Part, ABC):
 
     The backbone is a transformers model whose output has ``last_hidden_state`` of shape
     (texts, word pieces, hidden size).
-
-    Attributes:
-        trust_remote_code: whether Python code that comes with a model may run.
     """
-
-    trust_remote_code: bool = False
 
     @abstractmethod
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -57,9 +53,9 @@ class Encoder(Part, ABC):
         """Build the backbone with random weights, on whatever device is the default."""
         from transformers import AutoModel
 
-        return without_pooler(
-            AutoModel.from_config(config, trust_remote_code=self.trust_remote_code)
-        )
+        # A setting of encoders that load any model; off unless the user wrote it.
+        trusted = bool(getattr(self.settings, "trust_remote_code", False))
+        return without_pooler(AutoModel.from_config(config, trust_remote_code=trusted))
 
     def save(
         self, folder: Path, tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel
@@ -73,7 +69,7 @@ class Encoder(Part, ABC):
         """Rebuild tokenizer and backbone from `folder`; the weights are random until loaded.
 
         Raises:
-            sentikit.InputError: there is no tokenizer in it.
+            sentikit.InputError: there is no tokenizer in it, or it needs code of its own.
         """
         from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.initialization import no_init_weights
@@ -81,9 +77,11 @@ class Encoder(Part, ABC):
         if not (folder / "tokenizer.json").is_file():
             # transformers would silently make one without words from config.json alone.
             raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        config = AutoConfig.from_pretrained(folder, **options)
+        refuse_foreign_code(folder)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with no_init_weights():
             backbone = AutoModel.from_config(config, trust_remote_code=False)
         return tokenizer, without_pooler(backbone)
