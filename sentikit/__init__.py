@@ -126,7 +126,9 @@ if TYPE_CHECKING:
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
     from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.trainer import Labelled as Labelled
+    from sentikit.weights import load_pretrained as load_pretrained
     from sentikit.weights import read_weights as read_weights
+    from sentikit.weights import refuse_foreign_code as refuse_foreign_code
     from sentikit.weights import write_weights as write_weights
 
 __version__ = "0.1.0"
@@ -223,12 +225,14 @@ _LAZY: dict[str, str] = {
     "hub_answers": "sentikit.classifiers.pretrained",
     "load": "sentikit.classifiers.loading",
     "load_from_hub": "sentikit.datasets.hub",
+    "load_pretrained": "sentikit.weights",
     "open_dataset": "sentikit.datasets.opening",
     "open_fine_tuning": "sentikit.finetuning.job",
     "read_json": "sentikit.files",
     "read_rows": "sentikit.datasets.tables",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
+    "refuse_foreign_code": "sentikit.weights",
     "replicated": "sentikit.training.memory",
     "scheme_for_classes": "sentikit.datasets.labels",
     "save_plots": "sentikit.plotting.comparison",

@@ -173,7 +173,7 @@ def check_section(
     """
     core, own = split_options(options, raw)
     settings, problems = validate(options, core, path)
-    known = [name_key, *options.model_fields]
+    known = [*options.model_fields, *([] if name_key == "name" else [name_key])]
     part, more = check_part(registry, hook, own, path, known, name_key)
     problems += more
     if part is None or isinstance(part, interface):
