@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sentikit.components import PartSettings
 from sentikit.errors import InputError
 from sentikit.llm.prices import Prices
-from sentikit.parts import PartSettings
 
 
 class RequestOptions(PartSettings):
