@@ -17,12 +17,12 @@ from sentikit.llm.prices import usd
 from sentikit.llm.requests.job import (
     CACHE,
     RequestJob,
-    RequestReporter,
     answer_questions,
     check_backend,
     needed_batches,
 )
 from sentikit.llm.requests.loop import LabelReader, Question
+from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 from sentikit.llm.results import FinishedPrompting, ResultWriter, begin_run
 from sentikit.llm.split import Split, split_to_label

@@ -1,19 +1,15 @@
-"""A run's requests from beginning to end: opening, batches, the loop, and what the user is told."""
+"""A run's requests from beginning to end: opening, batches, then the loop."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import InputError, SentikitError
-from sentikit.live_bar import LiveBar
 from sentikit.llm.backend import (
     BackendSession,
     BatchBackend,
@@ -23,11 +19,9 @@ from sentikit.llm.backend import (
 )
 from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import (
-    describe_cost,
     model_facts,
     model_hint,
     picodollars,
-    plain_usd,
     prices_for,
     unknown_price,
 )
@@ -36,94 +30,9 @@ from sentikit.llm.requests.calls import Caller
 from sentikit.llm.requests.journal import AnswerJournal, opening_key
 from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question, RequestLoop, Row
 from sentikit.llm.requests.pacing import MOST, START, Pace, Pacer, Patience, backoff
+from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import FailureLimit, RequestOptions
-from sentikit.runs.folder import JsonLinesLog
 from sentikit.tracking import LLMCall
-
-
-class RequestReporter:
-    """Speaks for one run; use as a context manager.
-
-    Args:
-        total: how many rows there are.
-        log: the run's log, or None.
-    """
-
-    def __init__(self, total: int, log: JsonLinesLog | None = None) -> None:
-        self._total, self._log = total, log
-        self._bar = LiveBar()
-        self._began = time.monotonic()
-        self._said: set[str] = set()
-        self._tally = Tally()
-
-    def __enter__(self) -> Self:
-        self._bar.start(self._total)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        if self._log is not None:
-            self._log.write(self.summary())
-            self._log.close()
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the log says of this sitting; a resumed run has several."""
-        tally = self._tally
-        return {
-            "kind": "requests",
-            "seconds": round(time.monotonic() - self._began, 3),
-            "rows": tally.rows,
-            "calls": tally.calls,
-            "saved_calls": tally.saved_calls,
-            "invalid": tally.invalid,
-            "failed": tally.failed,
-            "repaired": tally.repaired,
-            "retries": tally.retries,
-            "rate_limit_episodes": tally.limited,
-            "service_tiers": tally.tiers,
-            "usage": asdict(tally.usage),
-            "calls_without_usage": tally.unmetered,
-            "paid_usd": plain_usd(tally.paid.known),
-            "saved_usd": plain_usd(tally.saved.known),
-        }
-
-    def update(self, tally: Tally, in_flight: int) -> None:
-        """Renew the live line."""
-        self._tally = tally
-        seconds = max(1e-9, time.monotonic() - self._began)
-        line = live_line(tally, in_flight, tally.rows / seconds)
-        self._bar.update(tally.rows, line=line)
-
-    def waiting(self, what: str, answered: int, total: int) -> None:
-        """Show how far something at the provider is."""
-        line = f"{what}: {answered:,} of {total:,} answered, waiting for the provider"
-        self._bar.update(line=line)
-
-    def say(self, message: str) -> None:
-        """Tell the user something, the same thing once."""
-        if message in self._said:
-            return
-        self._said.add(message)
-        if self._log is not None:
-            self._log.write({"kind": "message", "message": message})
-        self._bar.say(message)
-
-
-def live_line(tally: Tally, in_flight: int, rate: float) -> str:
-    """Return what the live line says beside the bar."""
-    parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s", describe_cost(tally.paid.known)]
-    if tally.saved_calls:
-        parts.append(f"saved {describe_cost(tally.saved.known)}")
-    parts.append(f"{tally.invalid / max(1, tally.rows):.1%} invalid")
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
-    return "  ".join([*parts, f"{in_flight} in flight"])
-
 
 #: Default name of the file that keeps answers, beside the run's folder.
 CACHE = "answers.sqlite"
