@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from sentikit.classifiers.loading import load as load
     from sentikit.classifiers.loading import set_weights as set_weights
     from sentikit.classifiers.model import SentimentModel as SentimentModel
+    from sentikit.classifiers.plugin_classifier import PluginClassifier as PluginClassifier
     from sentikit.classifiers.prediction import Prediction as Prediction
     from sentikit.classifiers.prediction import Usage as Usage
+    from sentikit.classifiers.prediction import predictions as predictions
     from sentikit.classifiers.predictor import Predictor as Predictor
     from sentikit.classifiers.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
     from sentikit.datasets.hub import hub_splits as hub_splits
     from sentikit.datasets.hub import load_from_hub as load_from_hub
+    from sentikit.datasets.labels import LabelScheme as LabelScheme
     from sentikit.datasets.labels import scheme_for_classes as scheme_for_classes
     from sentikit.datasets.loader import DatasetLoader as DatasetLoader
     from sentikit.datasets.opening import OpenedDataset as OpenedDataset
@@ -95,6 +98,7 @@ if TYPE_CHECKING:
     from sentikit.llm.strategy import PromptInput as PromptInput
     from sentikit.llm.strategy import PromptStrategy as PromptStrategy
     from sentikit.llm.strategy import RetrievedExample as RetrievedExample
+    from sentikit.metrics import Metric as Metric
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
     from sentikit.plotting.comparison import save_plots as save_plots
@@ -182,7 +186,9 @@ _LAZY: dict[str, str] = {
     "OpenedDataset": "sentikit.datasets.opening",
     "Opinion": "sentikit.llm.strategy",
     "ParameterGroup": "sentikit.training.parameter_groups",
+    "Metric": "sentikit.metrics",
     "Part": "sentikit.parts",
+    "PluginClassifier": "sentikit.classifiers.plugin_classifier",
     "PartSettings": "sentikit.parts",
     "Prediction": "sentikit.classifiers.prediction",
     "Predictor": "sentikit.classifiers.predictor",
@@ -226,6 +232,8 @@ _LAZY: dict[str, str] = {
     "load_from_hub": "sentikit.datasets.hub",
     "open_dataset": "sentikit.datasets.opening",
     "open_fine_tuning": "sentikit.finetuning.job",
+    "predictions": "sentikit.classifiers.prediction",
+    "LabelScheme": "sentikit.datasets.labels",
     "read_json": "sentikit.files",
     "read_rows": "sentikit.datasets.tabular",
     "read_run": "sentikit.runs.reading",
