@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sentikit.checking import check_part, refuse
 from sentikit.classifiers.loading import find_model_folder, load
 from sentikit.classifiers.model_folder import is_native, read_description
 from sentikit.classifiers.model_format import ExportSource, ModelFormat
+from sentikit.components import check_part, refuse
 from sentikit.errors import InputError
 from sentikit.files import folder_writer
 from sentikit.registry import Registry, default_registry

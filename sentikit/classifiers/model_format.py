@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentikit.components import Part
 from sentikit.errors import InputError
 from sentikit.files import read_json
-from sentikit.parts import Part
 
 if TYPE_CHECKING:
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
