@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from sentikit.components import Part
 from sentikit.errors import SentikitError
-from sentikit.parts import Part
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from sentikit.classifiers.plugin_classifier import (
     untrained_classifier,
 )
 from sentikit.classifiers.prediction import Prediction
+from sentikit.components import PartSettings
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.labels import SCHEMES, LabelScheme, scheme_for_classes
 from sentikit.errors import InputError, SentikitError
 from sentikit.metrics import Metric, NamedMetric, metrics_for
-from sentikit.parts import PartSettings
 from sentikit.registry import Registry, default_registry
 from sentikit.scoring import confusion_counts
 

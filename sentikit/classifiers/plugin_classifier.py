@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sentikit.checking import check_part, refuse, validate
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
+from sentikit.components import Part, PartSettings, check_part, refuse, validate
 from sentikit.datasets.labels import SCHEMES, LabelScheme, label_scheme
 from sentikit.errors import InputError, SentikitError, quoted
 from sentikit.files import folder_writer, read_json, write_json
-from sentikit.parts import Part, PartSettings
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:
