@@ -67,9 +67,7 @@ ERROR = {
     "required": ["error", "error_type"],
     "properties": {
         "error": {"type": "string"},
-        "error_type": {
-            "enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer"]
-        },
+        "error_type": {"enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer"]},
     },
 }
 
@@ -152,7 +150,6 @@ class TestContract:
         assert status == 200
         for text, scores in zip(texts, answer, strict=True):
             jsonschema.validate(scores, SCORES)
-            assert scores == pytest.approx(scores)
             single = {row["label"]: row["score"] for row in server.predict(text)[2]}
             assert {row["label"]: row["score"] for row in scores} == pytest.approx(single, abs=1e-5)
 
@@ -260,12 +257,13 @@ def test_a_client_that_hangs_up_does_no_harm(server: Client) -> None:
     assert server.predict("I love it")[0] == 200
 
 
-class TestKey:
-    @pytest.fixture(scope="class")
-    def locked(self, trained_run: Path) -> Iterator[Client]:
-        with served(str(trained_run), SENTIKIT_SERVE_KEY="open-sesame") as (port, _):
-            yield Client(port)
+@pytest.fixture(scope="module")
+def locked(trained_run: Path) -> Iterator[Client]:
+    with served(str(trained_run), SENTIKIT_SERVE_KEY="open-sesame") as (port, _):
+        yield Client(port)
 
+
+class TestKey:
     @pytest.mark.parametrize("path", ["/info", "/metrics", "/docs", "/openapi.json", "/"])
     def test_everything_but_health_needs_the_key(self, locked: Client, path: str) -> None:
         status, headers, content = locked.send("GET", path)
@@ -299,18 +297,20 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded(server: Client) 
     assert "address already in use" in done.stderr
 
 
+@pytest.mark.slow
 def test_requests_under_way_are_answered_when_the_server_stops(trained_run: Path) -> None:
     with served(str(trained_run)) as (port, process), ThreadPoolExecutor(1) as pool:
         client = Client(port)
         client.predict("warm up")
         under_way = pool.submit(client.predict, [["a long review " * 30]] * 400)
-        while not client.send("GET", "/metrics")[2].decode().count('batch_texts_count 2.0'):
+        while not client.send("GET", "/metrics")[2].decode().count("batch_texts_count 2.0"):
             pass
         process.send_signal(signal.SIGTERM)
         assert under_way.result()[0] == 200
         assert process.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_more_waiting_texts_than_allowed_get_429(trained_run: Path) -> None:
     with served(str(trained_run), "--most-waiting", "1") as (port, _):
         client = Client(port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -27,12 +28,16 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
     epilog="\b\nExample:\n"
     "  sentikit serve runs/quickstart --port 8080\n"
     "  curl http://127.0.0.1:8080/predict -H 'content-type: application/json' "
-    "-d '{\"inputs\": \"I love it\"}'"
+    '-d \'{"inputs": "I love it"}\''
 )
 @click.argument("classifier", metavar="X")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0: any free one.",
 )
 @click.option(
     "--max-cost",
@@ -87,7 +92,8 @@ def serve(
         )
     with contextlib.closing(_bound(host, port)) as listener:
         uvicorn = _needed()
-        from sentikit import EncoderClassifier, load, set_threads
+        from sentikit import EncoderClassifier, load
+        from sentikit.devices import set_threads
 
         from .server import Limits, build_app
 
@@ -102,6 +108,7 @@ def serve(
         )
         with contextlib.closing(DailyBudget(loaded, cache, max_cost)) as budget:
             app = build_app(loaded, classifier, budget.classify, limits)
+            listener.listen(2048)
             click.echo(f"http://{_address(listener)} serves {classifier}. Ctrl-C stops.", err=True)
             config = uvicorn.Config(
                 app,
@@ -110,6 +117,8 @@ def serve(
                 server_header=False,
                 timeout_graceful_shutdown=30,
             )
+            # The server raises the signal again once it has stopped; SIGTERM has done its work then.
+            signal.signal(signal.SIGTERM, lambda number, frame: None)
             uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -120,7 +129,8 @@ def _needed() -> Any:
         import uvicorn
     except ImportError as error:
         raise InputError(
-            f"Serving needs the extra serve ({error.name} is missing): pip install 'sentikit[serve]'"
+            f"Serving needs the extra serve ({error.name} is missing): "
+            "pip install 'sentikit[serve]'"
         ) from error
     return uvicorn
 
@@ -177,7 +187,7 @@ class DailyBudget:
         Raises:
             BudgetError: the day's budget is spent.
         """
-        from sentikit import BudgetSpentError
+        from sentikit.llm.requests.budget import BudgetSpentError
 
         from .server import BudgetError
 
@@ -199,15 +209,13 @@ class DailyBudget:
     @contextlib.contextmanager
     def _today(self) -> Iterator[Any]:
         """Lend today's session; yesterday's is closed when nobody uses it any more."""
-        from sentikit import open_session
-
         with self._lock:
             day = datetime.now(UTC).date().isoformat()
             if day != self._day:
                 if self._session is not None:
                     self._retired.append(self._session)
                 self._day = day
-                self._session = open_session(f"serve {day}", self._cache, max_cost=self._max_cost)
+                self._session = None
             self._users += 1
             session = self._session
         try:

@@ -77,19 +77,27 @@ class Metrics:
     def __init__(self, waiting: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "sentikit_requests", "requests by path and status", ["path", "status"],
+            "sentikit_requests",
+            "requests by path and status",
+            ["path", "status"],
             registry=self.registry,
         )
         self.seconds = Histogram(
-            "sentikit_request_seconds", "seconds from request to response", ["path"],
+            "sentikit_request_seconds",
+            "seconds from request to response",
+            ["path"],
             registry=self.registry,
         )
         self.batches = Histogram(
-            "sentikit_batch_texts", "texts classified together",
-            buckets=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024], registry=self.registry,
+            "sentikit_batch_texts",
+            "texts classified together",
+            buckets=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024],
+            registry=self.registry,
         )
         self.texts = Counter(
-            "sentikit_texts", "texts by predicted label and member", ["label", "answered_by"],
+            "sentikit_texts",
+            "texts by predicted label and member",
+            ["label", "answered_by"],
             registry=self.registry,
         )
         self.cost = Counter("sentikit_cost_usd", "USD paid to providers", registry=self.registry)
@@ -131,6 +139,7 @@ def build_app(classifier: Classifier, name: str, classify: Classify, limits: Lim
     _add_pages(app, metrics, _info(classifier, name, limits))
     app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RefusalError, _explained)
     return Gate(app, limits, metrics)
 
 
@@ -147,29 +156,8 @@ def _add_predict(
     app: FastAPI, batcher: Batcher, metrics: Metrics, labels: tuple[str, ...], limits: Limits
 ) -> None:
     async def predict(request: Request) -> Response:
-        try:
-            body = PredictRequest.model_validate_json(await request.body())
-        except ValidationError as error:
-            return _error(422, _first_problem(error), "Validation")
-        batch = isinstance(body.inputs, list)
-        texts = [text for (text,) in body.inputs] if isinstance(body.inputs, list) else [body.inputs]
-        problem = _problem(texts, body.raw_scores, limits.texts)
-        if problem is not None:
-            return problem
-        try:
-            predictions = await batcher.classify(texts) if texts else []
-        except QueueFullError:
-            message = "The model is overloaded: too many texts wait. Try again later."
-            return _error(429, message, "Overloaded", {"retry-after": "1"})
-        except BudgetError as error:
-            return _error(429, str(error), "Overloaded", {"retry-after": str(error.seconds)})
-        except InputError as error:
-            return _error(422, without_secrets(error.message, {}), "Validation")
-        except SentikitError as error:
-            return _error(424, without_secrets(error.message, {}), "Backend")
-        failed = next((p.error for p in predictions if p.error is not None), None)
-        if failed is not None:
-            return _error(424, without_secrets(failed, {}), "Backend")
+        texts, batch = _texts(await request.body(), limits.texts)
+        predictions = await _classified(batcher, texts)
         metrics.count(predictions)
         rows = [_scores(prediction, labels) for prediction in predictions]
         content = json.dumps(rows if batch else rows[0], ensure_ascii=False)
@@ -212,7 +200,9 @@ def _add_pages(app: FastAPI, metrics: Metrics, info: Info) -> None:
     async def docs() -> Response:
         return Response(_page(app.openapi()), media_type="text/html", headers=_PAGE_HEADERS)
 
-    app.add_api_route("/health", health, summary="Whether the server is up", response_class=Response)
+    app.add_api_route(
+        "/health", health, summary="Whether the server is up", response_class=Response
+    )
     app.add_api_route("/info", show_info, response_model=Info, summary="The classifier served")
     app.add_api_route(
         "/metrics", show_metrics, summary="Metrics for Prometheus", response_class=Response
@@ -242,19 +232,71 @@ def _info(classifier: Classifier, name: str, limits: Limits) -> Info:
     )
 
 
-def _problem(texts: list[str], raw_scores: bool, most: int) -> Response | None:
-    if raw_scores:
-        return _error(422, "raw_scores is not offered: scores are probabilities.", "Validation")
+class RefusalError(Exception):
+    """A request that gets an error response.
+
+    Attributes:
+        response: what is sent.
+    """
+
+    def __init__(
+        self, status: int, message: str, kind: str, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.response = _error(status, message, kind, headers)
+
+
+def _texts(body: bytes, most: int) -> tuple[list[str], bool]:
+    """Return the texts of a request, and whether it is a batch.
+
+    Raises:
+        RefusalError: the body is no request, or a text cannot be classified.
+    """
+    try:
+        request = PredictRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise RefusalError(422, _first_problem(error), "Validation") from error
+    if request.raw_scores:
+        message = "raw_scores is not offered: scores are probabilities."
+        raise RefusalError(422, message, "Validation")
+    if isinstance(request.inputs, str):
+        texts, batch = [request.inputs], False
+    else:
+        texts, batch = [text for (text,) in request.inputs], True
     if len(texts) > most:
         message = f"The batch has {len(texts)} texts; at most {most} are taken at once."
-        return _error(413, message, "Validation")
+        raise RefusalError(413, message, "Validation")
     for place, text in enumerate(texts):
         if not text.strip():
-            return _error(422, f"Text {place} (from 0) is empty.", "Validation")
+            raise RefusalError(422, f"Text {place} (from 0) is empty.", "Validation")
         if not text.isascii() and _SURROGATE.search(text):
-            message = f"Text {place} (from 0) is no valid Unicode: it holds half a surrogate pair."
-            return _error(422, message, "Tokenizer")
-    return None
+            message = f"Text {place} (from 0) is not valid Unicode: it holds half a surrogate pair."
+            raise RefusalError(422, message, "Tokenizer")
+    return texts, batch
+
+
+async def _classified(batcher: Batcher, texts: list[str]) -> list[Prediction]:
+    """Return the predictions of a request's texts.
+
+    Raises:
+        RefusalError: too many texts wait, the day's budget is spent, or the classifier fails.
+    """
+    try:
+        predictions = await batcher.classify(texts) if texts else []
+    except QueueFullError as error:
+        message = "The model is overloaded: too many texts wait. Try again later."
+        raise RefusalError(429, message, "Overloaded", {"retry-after": "1"}) from error
+    except BudgetError as error:
+        headers = {"retry-after": str(error.seconds)}
+        raise RefusalError(429, error.message, "Overloaded", headers) from error
+    except InputError as error:
+        raise RefusalError(422, without_secrets(error.message, {}), "Validation") from error
+    except SentikitError as error:
+        raise RefusalError(424, without_secrets(error.message, {}), "Backend") from error
+    failed = next((p.error for p in predictions if p.error is not None), None)
+    if failed is not None:
+        raise RefusalError(424, without_secrets(failed, {}), "Backend")
+    return predictions
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -290,9 +332,7 @@ def _headers(predictions: Sequence[Prediction]) -> dict[str, str]:
     return headers
 
 
-def _error(
-    status: int, message: str, kind: str, headers: dict[str, str] | None = None
-) -> Response:
+def _error(status: int, message: str, kind: str, headers: dict[str, str] | None = None) -> Response:
     content = json.dumps({"error": message, "error_type": kind})
     return Response(content, status, headers, media_type="application/json")
 
@@ -307,6 +347,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     return _error(error.status_code, f"{error.detail}.", "Validation", headers)
 
 
+async def _explained(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusalError)
+    return error.response
+
+
 def _page(schema: dict[str, Any]) -> str:
     """Return the page of the API: no script, nothing from elsewhere."""
     rows = "".join(
@@ -317,7 +362,7 @@ def _page(schema: dict[str, Any]) -> str:
     )
     example = html.escape(
         "curl http://HOST:PORT/predict -H 'content-type: application/json' "
-        "-d '{\"inputs\": \"I love it\"}'"
+        '-d \'{"inputs": "I love it"}\''
     )
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
