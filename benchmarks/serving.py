@@ -51,7 +51,7 @@ def texts_of(path: Path) -> list[str]:
         with path.open(newline="") as stream:
             return [row["sentence"] for row in csv.DictReader(stream)]
     words = "the food was good and we came back for more of it every single week".split()
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311 - made-up texts
     return [" ".join(chance.choices(words, k=chance.randint(4, 40))) for _ in range(6000)]
 
 
@@ -75,7 +75,7 @@ def loaded(port: int, texts: list[str], clients: int, seconds: float) -> list[fl
 
     def client(number: int) -> None:
         connection = HTTPConnection("127.0.0.1", port)
-        chance = random.Random(number)
+        chance = random.Random(number)  # noqa: S311 - which text next
         while (began := time.perf_counter()) < end:
             body = json.dumps({"inputs": chance.choice(texts)})
             connection.request("POST", "/predict", body, {"content-type": "application/json"})
@@ -128,10 +128,10 @@ def main() -> None:
         script = Path(folder) / "unbatched.py"
         script.write_text(UNBATCHED)
         alone = in_process(options.model, texts, options.seconds)
+        python = [sys.executable]
         arms = {
-            "sentikit serve": [sys.executable, "-m", "sentikit", "serve", options.model]
-            + ["--port", "0"],
-            "unbatched FastAPI": [sys.executable, str(script), options.model, "8917"],
+            "sentikit serve": [*python, "-m", "sentikit", "serve", options.model, "--port", "0"],
+            "unbatched FastAPI": [*python, str(script), options.model, "8917"],
         }
         print(f"in-process  {alone:.0f} texts/s")
         for name, command in arms.items():

@@ -117,7 +117,7 @@ def serve(
                 server_header=False,
                 timeout_graceful_shutdown=30,
             )
-            # The server raises the signal again once it has stopped; SIGTERM has done its work then.
+            # The server raises a signal again once it has stopped; SIGTERM has done its work.
             signal.signal(signal.SIGTERM, lambda number, frame: None)
             uvicorn.Server(config).run(sockets=[listener])
 
