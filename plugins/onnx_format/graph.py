@@ -12,7 +12,7 @@ from sentikit import SentikitError
 from .requirement import needed
 
 if TYPE_CHECKING:
-    from sentikit import SentimentModel
+    from sentikit.extension import SentimentModel
 
 OPSET = 17
 
