@@ -20,37 +20,42 @@ if TYPE_CHECKING:
     from sentikit.addresses import may_hold_a_key as may_hold_a_key
     from sentikit.addresses import parsed_address as parsed_address
     from sentikit.amounts import usd_text as usd_text
-    from sentikit.classifiers.batching import BatchLimits as BatchLimits
+    from sentikit.classifiers.batches import BatchLimits as BatchLimits
     from sentikit.classifiers.classifier import Classifier as Classifier
     from sentikit.classifiers.classifier import Example as Example
     from sentikit.classifiers.classifier import Session as Session
     from sentikit.classifiers.encoder import Encoder as Encoder
     from sentikit.classifiers.encoder_classifier import EncoderClassifier as EncoderClassifier
-    from sentikit.classifiers.export_source import ExportSource as ExportSource
+    from sentikit.classifiers.encoder_classifier import Predictor as Predictor
     from sentikit.classifiers.exporting import export_model as export_model
-    from sentikit.classifiers.format import ModelFormat as ModelFormat
     from sentikit.classifiers.head import Head as Head
     from sentikit.classifiers.loading import load as load
-    from sentikit.classifiers.loading import set_weights as set_weights
-    from sentikit.classifiers.model import SentimentModel as SentimentModel
+    from sentikit.classifiers.model_folder import set_weights as set_weights
+    from sentikit.classifiers.model_format import ExportSource as ExportSource
+    from sentikit.classifiers.model_format import ModelFormat as ModelFormat
+    from sentikit.classifiers.plugin_classifier import PluginClassifier as PluginClassifier
     from sentikit.classifiers.prediction import Prediction as Prediction
     from sentikit.classifiers.prediction import Usage as Usage
-    from sentikit.classifiers.predictor import Predictor as Predictor
-    from sentikit.classifiers.predictor import TorchPredictor as TorchPredictor
+    from sentikit.classifiers.prediction import predictions as predictions
     from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
     from sentikit.classifiers.pretrained import hub_answers as hub_answers
+    from sentikit.classifiers.torch_model import SentimentModel as SentimentModel
+    from sentikit.classifiers.torch_model import TorchPredictor as TorchPredictor
     from sentikit.comparison.comparison import compare as compare
     from sentikit.comparison.results import Comparison as Comparison
+    from sentikit.components import Part as Part
+    from sentikit.components import PartSettings as PartSettings
     from sentikit.datasets.examples import Examples as Examples
     from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
     from sentikit.datasets.hub import hub_splits as hub_splits
     from sentikit.datasets.hub import load_from_hub as load_from_hub
+    from sentikit.datasets.labels import LabelScheme as LabelScheme
     from sentikit.datasets.labels import scheme_for_classes as scheme_for_classes
-    from sentikit.datasets.loader import DatasetLoader as DatasetLoader
+    from sentikit.datasets.opening import DatasetLoader as DatasetLoader
     from sentikit.datasets.opening import OpenedDataset as OpenedDataset
     from sentikit.datasets.opening import open_dataset as open_dataset
-    from sentikit.datasets.tabular import Rows as Rows
-    from sentikit.datasets.tabular import read_rows as read_rows
+    from sentikit.datasets.tables import Rows as Rows
+    from sentikit.datasets.tables import read_rows as read_rows
     from sentikit.devices import Hardware as Hardware
     from sentikit.devices import autocast as autocast
     from sentikit.devices import choose_device as choose_device
@@ -95,8 +100,7 @@ if TYPE_CHECKING:
     from sentikit.llm.strategy import PromptInput as PromptInput
     from sentikit.llm.strategy import PromptStrategy as PromptStrategy
     from sentikit.llm.strategy import RetrievedExample as RetrievedExample
-    from sentikit.parts import Part as Part
-    from sentikit.parts import PartSettings as PartSettings
+    from sentikit.metrics import Metric as Metric
     from sentikit.processes.commands import joined_processes as joined_processes
     from sentikit.processes.commands import launch_processes as launch_processes
     from sentikit.processes.commands import typed_command as typed_command
@@ -126,7 +130,9 @@ if TYPE_CHECKING:
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
     from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.trainer import Labelled as Labelled
+    from sentikit.weights import load_pretrained as load_pretrained
     from sentikit.weights import read_weights as read_weights
+    from sentikit.weights import refuse_foreign_code as refuse_foreign_code
     from sentikit.weights import write_weights as write_weights
 
 __version__ = "0.1.0"
@@ -136,12 +142,12 @@ _LAZY: dict[str, str] = {
     "BackendError": "sentikit.llm.backend",
     "BackendSession": "sentikit.llm.backend",
     "BatchBackend": "sentikit.llm.backend",
-    "BatchLimits": "sentikit.classifiers.batching",
+    "BatchLimits": "sentikit.classifiers.batches",
     "BatchStatus": "sentikit.llm.backend",
     "ChatRequest": "sentikit.llm.backend",
     "Classifier": "sentikit.classifiers.classifier",
     "Comparison": "sentikit.comparison.results",
-    "DatasetLoader": "sentikit.datasets.loader",
+    "DatasetLoader": "sentikit.datasets.opening",
     "DistributedEngine": "sentikit.training.distributed_engine",
     "Encoder": "sentikit.classifiers.encoder",
     "EncoderClassifier": "sentikit.classifiers.encoder_classifier",
@@ -151,7 +157,7 @@ _LAZY: dict[str, str] = {
     "Examples": "sentikit.datasets.examples",
     "ExamplesBuilder": "sentikit.datasets.examples",
     "ExamplesNeeded": "sentikit.llm.strategy",
-    "ExportSource": "sentikit.classifiers.export_source",
+    "ExportSource": "sentikit.classifiers.model_format",
     "FatalError": "sentikit.llm.backend",
     "FineTunedModel": "sentikit.finetuning.fine_tuner",
     "FineTuner": "sentikit.finetuning.fine_tuner",
@@ -175,16 +181,20 @@ _LAZY: dict[str, str] = {
     "Message": "sentikit.llm.messages",
     "MicroBatch": "sentikit.training.batches",
     "MemoryNeed": "sentikit.training.memory",
-    "ModelFormat": "sentikit.classifiers.format",
+    "ModelFormat": "sentikit.classifiers.model_format",
     "ModelSize": "sentikit.training.memory",
     "Needs": "sentikit.llm.strategy",
     "OpenedDataset": "sentikit.datasets.opening",
     "Opinion": "sentikit.llm.strategy",
     "ParameterGroup": "sentikit.training.parameter_groups",
-    "Part": "sentikit.parts",
-    "PartSettings": "sentikit.parts",
+    "LabelScheme": "sentikit.datasets.labels",
+    "Metric": "sentikit.metrics",
+    "Part": "sentikit.components",
+    "PluginClassifier": "sentikit.classifiers.plugin_classifier",
+    "predictions": "sentikit.classifiers.prediction",
+    "PartSettings": "sentikit.components",
     "Prediction": "sentikit.classifiers.prediction",
-    "Predictor": "sentikit.classifiers.predictor",
+    "Predictor": "sentikit.classifiers.encoder_classifier",
     "PreparedReport": "sentikit.finetuning.preparing",
     "PretrainedSource": "sentikit.classifiers.pretrained",
     "PromptInput": "sentikit.llm.strategy",
@@ -196,11 +206,11 @@ _LAZY: dict[str, str] = {
     "ResultFormat": "sentikit.runs.result_format",
     "RetrievedExample": "sentikit.llm.strategy",
     "RetryableError": "sentikit.llm.backend",
-    "Rows": "sentikit.datasets.tabular",
+    "Rows": "sentikit.datasets.tables",
     "RunTable": "sentikit.runs.table",
-    "SentimentModel": "sentikit.classifiers.model",
+    "SentimentModel": "sentikit.classifiers.torch_model",
     "StepPlan": "sentikit.training.engine",
-    "TorchPredictor": "sentikit.classifiers.predictor",
+    "TorchPredictor": "sentikit.classifiers.torch_model",
     "TrackedRun": "sentikit.tracking",
     "Tracker": "sentikit.tracking",
     "Usage": "sentikit.classifiers.prediction",
@@ -223,16 +233,18 @@ _LAZY: dict[str, str] = {
     "hub_answers": "sentikit.classifiers.pretrained",
     "load": "sentikit.classifiers.loading",
     "load_from_hub": "sentikit.datasets.hub",
+    "load_pretrained": "sentikit.weights",
     "open_dataset": "sentikit.datasets.opening",
     "open_fine_tuning": "sentikit.finetuning.job",
     "read_json": "sentikit.files",
-    "read_rows": "sentikit.datasets.tabular",
+    "read_rows": "sentikit.datasets.tables",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
+    "refuse_foreign_code": "sentikit.weights",
     "replicated": "sentikit.training.memory",
     "scheme_for_classes": "sentikit.datasets.labels",
     "save_plots": "sentikit.reports.figures",
-    "set_weights": "sentikit.classifiers.loading",
+    "set_weights": "sentikit.classifiers.model_folder",
     "stop_on_signal": "sentikit.stopping",
     "typed_command": "sentikit.processes.commands",
     "may_hold_a_key": "sentikit.addresses",
