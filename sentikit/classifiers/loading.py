@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from sentikit.classifiers.model import SentimentModel
 from sentikit.classifiers.predictor import TorchPredictor
 from sentikit.classifiers.saving import FORMAT, VERSION, WEIGHTS, ModelDescription
 from sentikit.components import refuse, validate
-from sentikit.datasets.labels import LabelScheme, label_scheme
+from sentikit.datasets.labels import OWN, LabelScheme, label_scheme, scheme_for_classes
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
@@ -180,8 +181,10 @@ def read_description(folder: Path) -> ModelDescription:
 
 
 def _scheme(description: ModelDescription) -> LabelScheme:
+    if description.label_scheme == OWN:
+        return scheme_for_classes(description.classes, description.threshold)
     known = label_scheme(description.label_scheme, description.threshold)
-    return LabelScheme(known.name, description.classes, known.meanings, description.threshold)
+    return replace(known, classes=description.classes)
 
 
 def _build(
