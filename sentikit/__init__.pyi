@@ -24,7 +24,7 @@ from sentikit.ensembles.recorded import cascade as cascade
 from sentikit.ensembles.recorded import vote as vote
 from sentikit.ensembles.recorded import compare_cascade as compare_cascade
 from sentikit.reports.page import write_report as write_report
-from sentikit.plotting.comparison import save_plots as save_plots
+from sentikit.reports.figures import save_plots as save_plots
 
 # Errors
 from sentikit.errors import SentikitError as SentikitError
