@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from sentikit.classifiers.model_folder import set_weights as set_weights
     from sentikit.classifiers.model_format import ExportSource as ExportSource
     from sentikit.classifiers.model_format import ModelFormat as ModelFormat
+    from sentikit.classifiers.plugin_classifier import PluginClassifier as PluginClassifier
     from sentikit.classifiers.prediction import Prediction as Prediction
     from sentikit.classifiers.prediction import Usage as Usage
+    from sentikit.classifiers.prediction import predictions as predictions
     from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
     from sentikit.classifiers.pretrained import hub_answers as hub_answers
     from sentikit.classifiers.torch_model import SentimentModel as SentimentModel
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
     from sentikit.datasets.hub import hub_splits as hub_splits
     from sentikit.datasets.hub import load_from_hub as load_from_hub
+    from sentikit.datasets.labels import LabelScheme as LabelScheme
     from sentikit.datasets.labels import scheme_for_classes as scheme_for_classes
     from sentikit.datasets.opening import DatasetLoader as DatasetLoader
     from sentikit.datasets.opening import OpenedDataset as OpenedDataset
@@ -97,6 +100,7 @@ if TYPE_CHECKING:
     from sentikit.llm.strategy import PromptInput as PromptInput
     from sentikit.llm.strategy import PromptStrategy as PromptStrategy
     from sentikit.llm.strategy import RetrievedExample as RetrievedExample
+    from sentikit.metrics import Metric as Metric
     from sentikit.plotting.comparison import save_plots as save_plots
     from sentikit.processes.commands import joined_processes as joined_processes
     from sentikit.processes.commands import launch_processes as launch_processes
@@ -183,7 +187,11 @@ _LAZY: dict[str, str] = {
     "OpenedDataset": "sentikit.datasets.opening",
     "Opinion": "sentikit.llm.strategy",
     "ParameterGroup": "sentikit.training.parameter_groups",
+    "LabelScheme": "sentikit.datasets.labels",
+    "Metric": "sentikit.metrics",
     "Part": "sentikit.components",
+    "PluginClassifier": "sentikit.classifiers.plugin_classifier",
+    "predictions": "sentikit.classifiers.prediction",
     "PartSettings": "sentikit.components",
     "Prediction": "sentikit.classifiers.prediction",
     "Predictor": "sentikit.classifiers.encoder_classifier",
