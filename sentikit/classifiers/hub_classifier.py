@@ -179,15 +179,17 @@ def _read(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
             f"{folder} has no safetensors weights, and pickled ones, which can run code when "
             "opened, are refused. Look for a revision or a conversion with model.safetensors."
         )
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         model: PreTrainedModel = load_pretrained(
             AutoModelForSequenceClassification,
             str(folder),
             dtype=torch.float32,
             use_safetensors=True,
-            **options,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     except SentikitError:
         raise
