@@ -383,7 +383,7 @@ class TestShape:
 
     def test_a_name_of_the_old_place_still_works_and_warns(self) -> None:
         with pytest.warns(DeprecationWarning, match=r"import it from sentikit\.extension"):
-            assert sentikit.extension.DatasetLoader is extension.DatasetLoader  # type: ignore[attr-defined]
+            assert sentikit.DatasetLoader is extension.DatasetLoader  # type: ignore[attr-defined]
         with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
             _ = sentikit.nonsense  # type: ignore[attr-defined]
 
