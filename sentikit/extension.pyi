@@ -125,3 +125,4 @@ from sentikit.metrics import Metric as Metric
 from sentikit.finite_numbers import FiniteRange as FiniteRange
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.amounts import usd_text as usd_text
+from sentikit.devices import set_threads as set_threads

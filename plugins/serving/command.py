@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit import FiniteRange, InputError, find_key
+from sentikit import InputError
+from sentikit.extension import FiniteRange, find_key
 
 if TYPE_CHECKING:
     from sentikit import Classifier, Prediction
@@ -92,8 +93,8 @@ def serve(
         )
     with contextlib.closing(_bound(host, port)) as listener:
         uvicorn = _needed()
-        from sentikit import EncoderClassifier, load
-        from sentikit.devices import set_threads
+        from sentikit import load
+        from sentikit.extension import EncoderClassifier, set_threads
 
         from .server import Limits, build_app
 
@@ -187,7 +188,7 @@ class DailyBudget:
         Raises:
             BudgetError: the day's budget is spent.
         """
-        from sentikit.llm.requests.budget import BudgetSpentError
+        from sentikit.extension import BudgetSpentError
 
         from .server import BudgetError
 
@@ -215,7 +216,8 @@ class DailyBudget:
                 if self._session is not None:
                     self._retired.append(self._session)
                 self._day = day
-                self._session = None
+                limits = RequestLimits(max_cost=self._max_cost)
+                self._session = RequestSession(f"serve {day}", self._cache, limits)
             self._users += 1
             session = self._session
         try:

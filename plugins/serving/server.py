@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from sentikit import Classifier, InputError, Prediction, SentikitError, without_secrets
+from sentikit import Classifier, InputError, Prediction, SentikitError
+from sentikit.extension import without_secrets
 
 from .batching import Batcher, Classify, QueueFullError
 from .schemas import ClassifierModel, ErrorResponse, Info, ModelType, PredictRequest, Score
