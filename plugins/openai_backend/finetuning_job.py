@@ -1,10 +1,14 @@
-"""A fine-tuning job at a provider: found or started, followed, and what it leaves fetched."""
+"""A fine-tuning job at a provider: files uploaded, found or started, followed to its end."""
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
+from collections.abc import Awaitable, Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sentikit import (
     FatalError,
@@ -17,15 +21,122 @@ from sentikit import (
     SentikitError,
 )
 
-from .failures import UnknownModelError
-from .finetuning_calls import TRIES, PatientCalls
-from .finetuning_events import EventStream
-from .finetuning_files import upload
-from .finetuning_results import fetch
+from .failures import FINE_TUNING, UnknownModelError
+from .finetuning_results import EventStream, fetch
 
 if TYPE_CHECKING:
-    from .client import Connection
-    from .finetuning_settings import OpenAIFineTuningSettings
+    from .connection import Connection
+    from .settings import OpenAIFineTuningSettings
+
+
+TRIES = 4
+_SLICE, _LONGEST = 0.2, 30.0
+#: Seconds a server has for an answer; only uploads may take longer.
+_ANSWER_SECONDS = 60.0
+
+Result = TypeVar("Result")
+
+
+class PatientCalls:
+    """Calls of one connection; the user's wish to stop cuts every wait short.
+
+    Attributes:
+        connection: to the server.
+        client: the same, for calls that are answered soon.
+    """
+
+    def __init__(
+        self, connection: Connection[OpenAIFineTuningSettings], session: FineTuningSession
+    ) -> None:
+        self.connection, self._session = connection, session
+        self.client = connection.client.with_options(timeout=_ANSWER_SECONDS)
+
+    async def once(self, call: Awaitable[Result]) -> Result:
+        """Make a call once.
+
+        Raises:
+            BackendError: the server refuses or fails.
+        """
+        return await self.connection.guard(call, FINE_TUNING)
+
+    async def ask(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Make a call, again after a while where the server fails.
+
+        Raises:
+            BackendError: the server refuses, or fails again and again.
+        """
+        for tried in range(1, TRIES + 1):
+            try:
+                return await self.once(call())
+            except RetryableError as error:
+                if tried == TRIES:
+                    raise
+                await self.pause(error, tried)
+        raise AssertionError
+
+    async def pause(self, error: RetryableError, tried: int) -> None:
+        """Wait as long as the server asks, or longer from try to try."""
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        backoff = min(_LONGEST, self.connection.settings.poll_seconds, 0.5 * 2.0**tried) * jitter
+        await self.sleep(error.retry_after or backoff)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not beyond the user's wish to stop."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._session.stop_requested():
+            await asyncio.sleep(min(_SLICE, left))
+
+
+#: An upload may be repeated at will, so the SDK does so by itself.
+_TRIES = 4
+_TYPE = "text/jsonl"
+
+
+async def upload(connection: Connection[OpenAIFineTuningSettings], path: Path, name: str) -> str:
+    """Upload a file, in parts where it is large, and return its id.
+
+    Args:
+        connection: to the server.
+        path: of the file.
+        name: what the server calls it.
+
+    Raises:
+        BackendError: the server refuses, or fails again and again.
+    """
+    size = path.stat().st_size
+    if size > connection.settings.file_bytes:
+        return await _upload_in_parts(connection, path, name, size)
+    client = connection.client.with_options(max_retries=_TRIES)
+    # A Path would be sent under its own name.
+    content = (name, path.read_bytes(), _TYPE)
+    uploaded = await connection.guard(
+        client.files.create(file=content, purpose="fine-tune"), FINE_TUNING
+    )
+    return str(uploaded.id)
+
+
+async def _upload_in_parts(
+    connection: Connection[OpenAIFineTuningSettings], path: Path, name: str, size: int
+) -> str:
+    client = connection.client.with_options(max_retries=_TRIES)
+    whole = await connection.guard(
+        client.uploads.upload_file_chunked(
+            file=path,
+            filename=name,
+            bytes=size,
+            mime_type=_TYPE,
+            purpose="fine-tune",
+            part_size=connection.settings.part_bytes,
+        ),
+        FINE_TUNING,
+    )
+    if whole.file is None:
+        raise SentikitError(
+            f"The server took all parts of {path} and made no file of them (status "
+            f"{whole.status}). Go on with --resume."
+        )
+    return str(whole.file.id)
+
 
 #: The metadata's key that holds a job's fingerprint.
 TAG = "sentikit"

@@ -209,9 +209,7 @@ class BatchRound:
         return refused
 
     def _cost(self, answer: Answer, part: BatchPart) -> int | None:
-        prices, cost = self._caller.prices, None
-        if prices is not None:
-            cost = prices.cost(answer.usage, BATCH_TIER)
+        cost = self._caller.budget.cost(answer, BATCH_TIER)
         if cost is None and part.cost and self._caller.ledger.ceiling is not None:
             # A share of what was reserved for the batch: together they come to all of it.
             cost = -(-part.cost // part.requests)
