@@ -62,9 +62,9 @@ def test_a_token_that_begins_before_the_label() -> None:
 def test_other_words_say_nothing() -> None:
     assert found(token("Well", Hm=0.3), token(",")) is None
     assert label_log_probabilities([], LABELS) is None
-    assert label_log_probabilities(None, LABELS) is None
+    assert label_log_probabilities(tuple(read_tokens(None)), LABELS) is None
 
 
 def test_no_logarithm_of_nothing() -> None:
     entry = {"token": "neutral", "logprob": float("-inf"), "top_logprobs": None}
-    assert label_log_probabilities([entry], LABELS) is None
+    assert found(entry) is None

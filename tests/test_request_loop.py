@@ -24,7 +24,7 @@ from sentikit import (
     SentikitError,
     Usage,
 )
-from sentikit.llm.parsing import parse_label
+from sentikit.classifiers.label_reader import parse_label
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.job import RequestJob, answer_questions
 from sentikit.llm.requests.journal import AnswerJournal
