@@ -33,13 +33,11 @@ from sentikit.classifiers.batching import batches_by_length
 from sentikit.classifiers.model import SentimentModel
 from sentikit.classifiers.tokenizing import TokenizedTexts
 from sentikit.registry import default_registry
-from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share
+from sentikit.training.batches import MicroBatch, Rows, plan_epoch, prefetched, share
 from sentikit.training.engine import StepPlan
-from sentikit.training.objective import CrossEntropy
-from sentikit.training.optimizers import AdamW
-from sentikit.training.parameter_groups import parameter_groups
-from sentikit.training.prefetching import prefetched
-from sentikit.training.settings import TrainingSettings
+from sentikit.training.evaluation import CrossEntropy
+from sentikit.training.optimizers import AdamW, parameter_groups
+from sentikit.training.recipe import TrainingSettings
 
 BATCH = 256
 PRECISION = {"cuda": "bf16", "cpu": "fp32"}

@@ -98,9 +98,9 @@ if TYPE_CHECKING:
     from sentikit.parts import Part as Part
     from sentikit.parts import PartSettings as PartSettings
     from sentikit.plotting.comparison import save_plots as save_plots
-    from sentikit.processes.commands import joined_processes as joined_processes
-    from sentikit.processes.commands import launch_processes as launch_processes
-    from sentikit.processes.commands import typed_command as typed_command
+    from sentikit.processes.failures import joined_processes as joined_processes
+    from sentikit.processes.launching import launch_processes as launch_processes
+    from sentikit.processes.launching import typed_command as typed_command
     from sentikit.reports.page import write_report as write_report
     from sentikit.runs.reading import read_run as read_run
     from sentikit.runs.result_format import ResultColumns as ResultColumns
@@ -114,18 +114,18 @@ if TYPE_CHECKING:
     from sentikit.tracking import Tracker as Tracker
     from sentikit.tracking import flat_numbers as flat_numbers
     from sentikit.training.batches import MicroBatch as MicroBatch
-    from sentikit.training.distributed_engine import DistributedEngine as DistributedEngine
+    from sentikit.training.data import Labelled as Labelled
+    from sentikit.training.engine import DistributedEngine as DistributedEngine
     from sentikit.training.engine import Engine as Engine
+    from sentikit.training.engine import MemoryNeed as MemoryNeed
+    from sentikit.training.engine import ModelSize as ModelSize
     from sentikit.training.engine import StepPlan as StepPlan
-    from sentikit.training.fitting import FittingPlace as FittingPlace
-    from sentikit.training.fitting import Lesson as Lesson
-    from sentikit.training.fitting import fit as fit
-    from sentikit.training.memory import MemoryNeed as MemoryNeed
-    from sentikit.training.memory import ModelSize as ModelSize
-    from sentikit.training.memory import replicated as replicated
-    from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
-    from sentikit.training.settings import LoopSettings as LoopSettings
-    from sentikit.training.trainer import Labelled as Labelled
+    from sentikit.training.engine import replicated as replicated
+    from sentikit.training.optimizers import ParameterGroup as ParameterGroup
+    from sentikit.training.recipe import LoopSettings as LoopSettings
+    from sentikit.training.task import TrainingPlace as TrainingPlace
+    from sentikit.training.task import TrainingTask as TrainingTask
+    from sentikit.training.task import fit as fit
     from sentikit.weights import load_pretrained as load_pretrained
     from sentikit.weights import read_weights as read_weights
     from sentikit.weights import refuse_foreign_code as refuse_foreign_code
@@ -144,7 +144,7 @@ _LAZY: dict[str, str] = {
     "Classifier": "sentikit.classifiers.classifier",
     "Comparison": "sentikit.comparison.results",
     "DatasetLoader": "sentikit.datasets.loader",
-    "DistributedEngine": "sentikit.training.distributed_engine",
+    "DistributedEngine": "sentikit.training.engine",
     "Encoder": "sentikit.classifiers.encoder",
     "EncoderClassifier": "sentikit.classifiers.encoder_classifier",
     "Example": "sentikit.classifiers.classifier",
@@ -164,25 +164,25 @@ _LAZY: dict[str, str] = {
     "FineTuningSession": "sentikit.finetuning.fine_tuner",
     "FinishedFineTuning": "sentikit.finetuning.job",
     "FiniteRange": "sentikit.finite_numbers",
-    "FittingPlace": "sentikit.training.fitting",
+    "TrainingPlace": "sentikit.training.task",
     "Hardware": "sentikit.devices",
     "Head": "sentikit.classifiers.head",
     "Interrupted": "sentikit.stopping",
     "LLMBackend": "sentikit.llm.backend",
-    "Labelled": "sentikit.training.trainer",
+    "Labelled": "sentikit.training.data",
     "LLMCall": "sentikit.tracking",
     "Labelling": "sentikit.runs.table",
-    "Lesson": "sentikit.training.fitting",
-    "LoopSettings": "sentikit.training.settings",
+    "TrainingTask": "sentikit.training.task",
+    "LoopSettings": "sentikit.training.recipe",
     "Message": "sentikit.llm.messages",
     "MicroBatch": "sentikit.training.batches",
-    "MemoryNeed": "sentikit.training.memory",
+    "MemoryNeed": "sentikit.training.engine",
     "ModelFormat": "sentikit.classifiers.format",
-    "ModelSize": "sentikit.training.memory",
+    "ModelSize": "sentikit.training.engine",
     "Needs": "sentikit.llm.strategy",
     "OpenedDataset": "sentikit.datasets.opening",
     "Opinion": "sentikit.llm.strategy",
-    "ParameterGroup": "sentikit.training.parameter_groups",
+    "ParameterGroup": "sentikit.training.optimizers",
     "Part": "sentikit.parts",
     "PartSettings": "sentikit.parts",
     "Prediction": "sentikit.classifiers.prediction",
@@ -215,13 +215,13 @@ _LAZY: dict[str, str] = {
     "disk_errors": "sentikit.files",
     "export_model": "sentikit.classifiers.exporting",
     "find_key": "sentikit.keys",
-    "fit": "sentikit.training.fitting",
+    "fit": "sentikit.training.task",
     "flat_numbers": "sentikit.tracking",
     "folder_writer": "sentikit.files",
     "hub_splits": "sentikit.datasets.hub",
-    "joined_processes": "sentikit.processes.commands",
+    "joined_processes": "sentikit.processes.failures",
     "key_source": "sentikit.keys",
-    "launch_processes": "sentikit.processes.commands",
+    "launch_processes": "sentikit.processes.launching",
     "hub_answers": "sentikit.classifiers.pretrained",
     "load": "sentikit.classifiers.loading",
     "load_from_hub": "sentikit.datasets.hub",
@@ -233,12 +233,12 @@ _LAZY: dict[str, str] = {
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
     "refuse_foreign_code": "sentikit.weights",
-    "replicated": "sentikit.training.memory",
+    "replicated": "sentikit.training.engine",
     "scheme_for_classes": "sentikit.datasets.labels",
     "save_plots": "sentikit.plotting.comparison",
     "set_weights": "sentikit.classifiers.loading",
     "stop_on_signal": "sentikit.stopping",
-    "typed_command": "sentikit.processes.commands",
+    "typed_command": "sentikit.processes.launching",
     "may_hold_a_key": "sentikit.addresses",
     "parsed_address": "sentikit.addresses",
     "usd_text": "sentikit.amounts",

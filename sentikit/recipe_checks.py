@@ -9,7 +9,7 @@ from sentikit.llm.parts import check_prompt
 from sentikit.recipe.kinds import kind_of, unknown_kind
 from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.registry import Registry
-from sentikit.training.parts import check_train
+from sentikit.training.recipe import check_train
 
 _CHECKS = {
     "train": lambda recipe, registry: check_train(recipe, registry)[1],

@@ -17,7 +17,7 @@ from sentikit.recipe.overrides import merge, parse_overrides
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
-from sentikit.training.parts import train_parts
+from sentikit.training.recipe import train_parts
 from sentikit.yaml_reading import dump_yaml, parse_yaml
 
 BUNDLED = default_registry().names("register_recipes")

@@ -17,7 +17,7 @@ from sentikit.recipe.kinds import refuse_other_kind
 from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.recipe.trackers import check_trackers
 from sentikit.registry import Registry
-from sentikit.training.choosing_engine import check_engine
+from sentikit.training.engine import check_engine
 
 if TYPE_CHECKING:
     from sentikit.tracking import Tracker
