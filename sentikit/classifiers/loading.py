@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.checking import refuse, validate
 from sentikit.classifiers.encoder import Encoder, most_positions
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.format import ModelFormat
 from sentikit.classifiers.model import SentimentModel
 from sentikit.classifiers.predictor import TorchPredictor
 from sentikit.classifiers.saving import FORMAT, VERSION, WEIGHTS, ModelDescription
+from sentikit.components import refuse, validate
 from sentikit.datasets.labels import LabelScheme, label_scheme
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sentikit.checking import Path, Problem, check_part
+from sentikit.components import Part, Path, Problem, check_part
 from sentikit.devices import find_hardware
 from sentikit.errors import InputError, SentikitError
-from sentikit.parts import Part
 from sentikit.processes.group import ProcessGroup
 from sentikit.registry import Registry
 
