@@ -39,12 +39,14 @@ class LabelScheme:
         meanings: gold label, case-folded, to class.
         threshold: for two classes, the probability of the second from which it is predicted;
             None predicts the likelier class.
+        ordered: whether the classes have an order, from one end to the other.
     """
 
     name: str
     classes: tuple[str, ...]
     meanings: Mapping[str, str]
     threshold: float | None = None
+    ordered: bool = True
 
     def class_of(self, label: str) -> str | None:
         """Return the class a gold label folds into, or None if it is not one."""
@@ -111,4 +113,5 @@ def scheme_for_classes(classes: Sequence[str], threshold: float | None = None) -
     for scheme in SCHEMES.values():
         if sorted(folded) == sorted(scheme.classes):
             return LabelScheme(scheme.name, folded, scheme.meanings, threshold)
-    return LabelScheme(OWN, names, dict(zip(folded, names, strict=True)), threshold)
+    meanings = dict(zip(folded, names, strict=True))
+    return LabelScheme(OWN, names, meanings, threshold, ordered=False)

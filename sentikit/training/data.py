@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentikit.classifiers.batching import BATCH_LIMITS, batches_by_length
-from sentikit.classifiers.model import SentimentModel
-from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
+from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length, tokenize
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.devices import autocast
 from sentikit.errors import InputError
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifiers.model import SentimentModel
-    from sentikit.classifiers.tokenizing import TokenizedTexts
+    from sentikit.classifiers.batches import TokenizedTexts
+    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.engine import Engine
     from sentikit.training.recipe import TrainParts
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batching import BATCH_LIMITS, batches_by_length
+from sentikit.classifiers.batches import BATCH_LIMITS, batches_by_length
 from sentikit.errors import InputError, did_you_mean
 from sentikit.training.batches import MicroBatch, Rows
 from sentikit.training.schedules import ReduceOnPlateau

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.calibration import fit_temperature
+from sentikit.classifiers.batches import TokenizedTexts
 from sentikit.classifiers.encoder import most_positions
-from sentikit.classifiers.model import SentimentModel
-from sentikit.classifiers.prediction import softmax
-from sentikit.classifiers.saving import ModelDescription, save_model
-from sentikit.classifiers.tokenizing import TokenizedTexts
+from sentikit.classifiers.model_folder import ModelDescription, save_model
+from sentikit.classifiers.prediction import fit_temperature, softmax
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
 from sentikit.files import remove_leftovers
@@ -61,7 +60,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifiers.model import SentimentModel
+    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.recipe import LoopSettings, TrainParts
 
 

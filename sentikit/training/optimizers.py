@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from sentikit.classifiers.model import SentimentModel
+    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.recipe import TrainingSettings
 
 
