@@ -16,9 +16,6 @@ from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.devices import autocast
 from sentikit.errors import InputError
-from sentikit.training.evaluation import (
-    exchange_rows,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,3 +161,25 @@ def embed(
             vectors[rows] = pooled.float().cpu().numpy()
     exchange_rows(engine, batches, vectors)
     return EmbeddedTexts(vectors)
+
+
+def exchange_rows(
+    engine: Engine, batches: Sequence[NDArray[np.int64]], rows: NDArray[np.float32]
+) -> None:
+    """Fill in the rows that other processes have worked out; each sends its own and no more.
+
+    Args:
+        engine: who takes part.
+        batches: row numbers; batch b was worked out by process b mod processes.
+        rows: (rows, …), the own ones filled in.
+    """
+    if engine.processes == 1:
+        return
+    nothing = np.empty(0, np.int64)
+    shares = [
+        np.concatenate([nothing, *batches[rank :: engine.processes]])
+        for rank in range(engine.processes)
+    ]
+    pieces = engine.gather(rows[shares[engine.rank]])
+    for share, piece in zip(shares, pieces, strict=True):
+        rows[share] = piece

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from sentikit.classifiers.batches import BATCH_LIMITS, batches_by_length
 from sentikit.errors import InputError, did_you_mean
 from sentikit.training.batches import MicroBatch, Rows
+from sentikit.training.data import ModelInputs, exchange_rows
 from sentikit.training.schedules import ReduceOnPlateau
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from sentikit.scoring import Scores
     from sentikit.training.checkpoints import TrainingState
-    from sentikit.training.data import ModelInputs
     from sentikit.training.engine import Engine
     from sentikit.training.recipe import EarlyStopping, LoopSettings
 
@@ -141,28 +140,6 @@ def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[
     engine.training_mode(True)
     exchange_rows(engine, batches, own)
     return own
-
-
-def exchange_rows(
-    engine: Engine, batches: Sequence[NDArray[np.int64]], rows: NDArray[np.float32]
-) -> None:
-    """Fill in the rows that other processes have worked out; each sends its own and no more.
-
-    Args:
-        engine: who takes part.
-        batches: row numbers; batch b was worked out by process b mod processes.
-        rows: (rows, …), the own ones filled in.
-    """
-    if engine.processes == 1:
-        return
-    nothing = np.empty(0, np.int64)
-    shares = [
-        np.concatenate([nothing, *batches[rank :: engine.processes]])
-        for rank in range(engine.processes)
-    ]
-    pieces = engine.gather(rows[shares[engine.rank]])
-    for share, piece in zip(shares, pieces, strict=True):
-        rows[share] = piece
 
 
 #: A validation score this far below the highest, with one class answered throughout, is a collapse.
