@@ -35,8 +35,8 @@ from sentikit.registry import default_registry
 from sentikit.training.batches import MicroBatch, Rows, plan_epoch, prefetched, share
 from sentikit.training.engine import StepPlan
 from sentikit.training.evaluation import CrossEntropy
-from sentikit.training.optimizers import AdamW, parameter_groups
-from sentikit.training.recipe import TrainingSettings
+from sentikit.training.parameters import AdamW, parameter_groups
+from sentikit.training.settings import TrainingSettings
 
 BATCH = 256
 PRECISION = {"cuda": "bf16", "cpu": "fp32"}

@@ -63,7 +63,7 @@ def work(name: str, processes: int) -> None:
 
     from sentikit.registry import default_registry
     from sentikit.training.engine import ModelSize, StepPlan
-    from sentikit.training.optimizers import AdamW, ParameterGroup
+    from sentikit.training.parameters import AdamW, ParameterGroup
 
     kind, _, stage = name.partition(" ")
     engine_class = default_registry().load("register_engines", kind)

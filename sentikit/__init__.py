@@ -125,8 +125,8 @@ if TYPE_CHECKING:
     from sentikit.training.engine import ModelSize as ModelSize
     from sentikit.training.engine import StepPlan as StepPlan
     from sentikit.training.engine import replicated as replicated
-    from sentikit.training.optimizers import ParameterGroup as ParameterGroup
-    from sentikit.training.recipe import LoopSettings as LoopSettings
+    from sentikit.training.parameters import ParameterGroup as ParameterGroup
+    from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.task import TrainingPlace as TrainingPlace
     from sentikit.training.task import TrainingTask as TrainingTask
     from sentikit.training.task import fit as fit
@@ -177,7 +177,7 @@ _LAZY: dict[str, str] = {
     "LLMCall": "sentikit.tracking",
     "Labelling": "sentikit.runs.table",
     "TrainingTask": "sentikit.training.task",
-    "LoopSettings": "sentikit.training.recipe",
+    "LoopSettings": "sentikit.training.settings",
     "Message": "sentikit.llm.messages",
     "MicroBatch": "sentikit.training.batches",
     "MemoryNeed": "sentikit.training.engine",
@@ -186,7 +186,7 @@ _LAZY: dict[str, str] = {
     "Needs": "sentikit.llm.strategy",
     "OpenedDataset": "sentikit.datasets.opening",
     "Opinion": "sentikit.llm.strategy",
-    "ParameterGroup": "sentikit.training.optimizers",
+    "ParameterGroup": "sentikit.training.parameters",
     "LabelScheme": "sentikit.datasets.labels",
     "Metric": "sentikit.metrics",
     "Part": "sentikit.components",

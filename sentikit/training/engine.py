@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sentikit.devices import Hardware
-    from sentikit.training.optimizers import Optimizer, ParameterGroup
-    from sentikit.training.recipe import LoopSettings
+    from sentikit.training.parameters import ParameterGroup
+    from sentikit.training.settings import LoopSettings, Optimizer
 
 
 FLOAT32 = 4

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sentikit.scoring import Scores
     from sentikit.training.checkpoints import TrainingState
     from sentikit.training.engine import Engine
-    from sentikit.training.recipe import EarlyStopping, LoopSettings
+    from sentikit.training.settings import EarlyStopping, LoopSettings
 
 
 class Objective(Protocol):

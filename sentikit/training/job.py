@@ -44,7 +44,7 @@ from sentikit.training.engine import (
     step_plan,
 )
 from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
-from sentikit.training.optimizers import freeze, parameter_groups
+from sentikit.training.parameters import freeze, parameter_groups
 from sentikit.training.reporting import (
     ConsoleJournal,
     EpochDialogue,
@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.classifiers.torch_model import SentimentModel
-    from sentikit.training.recipe import LoopSettings, TrainParts
+    from sentikit.training.recipe import TrainParts
+    from sentikit.training.settings import LoopSettings
 
 
 @dataclass(frozen=True)

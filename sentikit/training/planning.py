@@ -9,7 +9,7 @@ from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.errors import InputError, SentikitError
 from sentikit.training.batches import steps_per_epoch
 from sentikit.training.engine import MemoryNeed, ModelSize
-from sentikit.training.optimizers import freeze, parameter_groups
+from sentikit.training.parameters import freeze, parameter_groups
 
 if TYPE_CHECKING:
     from sentikit.training.recipe import TrainParts

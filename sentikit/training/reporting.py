@@ -19,7 +19,7 @@ from sentikit.runs.folder import JsonLinesLog
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:
-    from sentikit.training.recipe import LoopSettings
+    from sentikit.training.settings import LoopSettings
 
 
 class Journal(Protocol):

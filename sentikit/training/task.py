@@ -15,7 +15,7 @@ from sentikit.stopping import Interrupted
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.data import Labelled
 from sentikit.training.engine import step_plan
-from sentikit.training.optimizers import ParameterGroup
+from sentikit.training.parameters import ParameterGroup
 from sentikit.training.reporting import SilentJournal
 from sentikit.training.trainer import Trainer
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sentikit.training.engine import Engine
     from sentikit.training.evaluation import Objective
-    from sentikit.training.recipe import LoopSettings
+    from sentikit.training.settings import LoopSettings
 
 
 class TrainingSession(Protocol):

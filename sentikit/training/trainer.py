@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from sentikit.training.data import Labelled
     from sentikit.training.engine import Engine, StepPlan
     from sentikit.training.evaluation import Objective
-    from sentikit.training.optimizers import ParameterGroup
-    from sentikit.training.recipe import LoopSettings
+    from sentikit.training.parameters import ParameterGroup
     from sentikit.training.reporting import Journal
+    from sentikit.training.settings import LoopSettings
 
 
 @dataclass

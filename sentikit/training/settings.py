@@ -1,0 +1,227 @@
+"""Settings of a training: optimizers, when to stop and save, and the training section."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sentikit.components import PartSettings, as_section
+from sentikit.training.schedules import Linear, Schedule
+
+if TYPE_CHECKING:
+    import torch
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _OptimizerSettings(PartSettings):
+    """An optimizer of torch.optim; its arguments bear torch's names."""
+
+    _always: ClassVar[int] = 1
+
+    name: str
+
+    @property
+    def moments(self) -> int:
+        """Numbers kept for each parameter."""
+        options = ("momentum", "centered", "amsgrad")
+        return self._always + sum(bool(getattr(self, option, False)) for option in options)
+
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Build the optimizer over parameter groups that carry their own lr and weight decay.
+
+        The fused kernels are taken where torch has them: one pass over the parameters a step.
+        """
+        import torch
+
+        optimizer_class = getattr(torch.optim, type(self).__name__)
+        arguments = self.model_dump(exclude={"name"})
+        on_cpu = all(p.device.type == "cpu" for group in groups for p in group["params"])
+        # torch has no fused RMSprop, and a fused Adagrad for the CPU alone.
+        if type(self).__name__ != "RMSprop" and (type(self).__name__ != "Adagrad" or on_cpu):
+            arguments["fused"] = True
+        built: torch.optim.Optimizer = optimizer_class(list(groups), **arguments)
+        return built
+
+
+class AdamW(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html."""
+
+    _always: ClassVar[int] = 2
+    name: Literal["adamw"] = "adamw"
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    amsgrad: bool = False
+
+
+class Adam(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html."""
+
+    _always: ClassVar[int] = 2
+    name: Literal["adam"] = "adam"
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    amsgrad: bool = False
+
+
+class SGD(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html."""
+
+    _always: ClassVar[int] = 0
+    name: Literal["sgd"] = "sgd"
+    momentum: Share = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> SGD:
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError("nesterov needs a momentum above 0 and a dampening of 0")
+        return self
+
+
+class Adagrad(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.Adagrad.html."""
+
+    name: Literal["adagrad"] = "adagrad"
+    lr_decay: Annotated[float, Field(ge=0)] = 0.0
+    initial_accumulator_value: Annotated[float, Field(ge=0)] = 0.0
+    eps: Positive = 1e-10
+
+
+class RMSprop(_OptimizerSettings):
+    """https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.html."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    alpha: Share = 0.99
+    eps: Positive = 1e-8
+    momentum: Share = 0.0
+    centered: bool = False
+
+
+#: A section with a name, or the name alone.
+Optimizer = Annotated[
+    AdamW | Adam | SGD | Adagrad | RMSprop, Field(discriminator="name"), BeforeValidator(as_section)
+]
+
+
+class EarlyStopping(PartSettings):
+    """When to stop before the last epoch.
+
+    ``patience`` epochs without an improvement of more than ``tolerance``, or ``target`` reached.
+    The weights that are kept are the best ones, by however little.
+    """
+
+    metric: Literal["macro_f1", "accuracy", "loss"] = Field(
+        "macro_f1", description="what is watched on the validation split"
+    )
+    patience: int | None = Field(None, ge=1, description="epochs without improvement; null: never")
+    tolerance: float = Field(0.0, ge=0, description="an improvement must be more than this")
+    target: float | None = Field(None, description="stop once the metric is this good")
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Say whether `value` beats `best` by more than the tolerance."""
+        return self.is_better(value, best, self.tolerance)
+
+    def is_better(self, value: float, best: float | None, by_more_than: float = 0.0) -> bool:
+        """Say whether `value` beats `best`, which may not be there yet."""
+        if best is None:
+            return True
+        return value < best - by_more_than if self.metric == "loss" else value > best + by_more_than
+
+    def reached(self, value: float) -> bool:
+        """Say whether the target is reached."""
+        if self.target is None:
+            return False
+        return value <= self.target if self.metric == "loss" else value >= self.target
+
+
+class Checkpoints(PartSettings):
+    """When the state is saved, so that a killed run goes on."""
+
+    every_epochs: int | None = Field(1, ge=1, description="epochs between checkpoints; null: none")
+    every_minutes: float | None = Field(10, gt=0, description="minutes between checkpoints")
+    keep: int = Field(1, ge=1, description="checkpoints kept; older ones are removed")
+
+
+#: Settings that may change when a run is resumed: how often to save, how steps run, when to stop.
+CHANGEABLE = frozenset(
+    "checkpoints early_stopping log_every micro_batch_size micro_batch_tokens prefetch "
+    "workers".split()
+)
+
+
+class LoopSettings(PartSettings):
+    """How a model is trained, whatever it is. Sizes count texts, rates are per optimizer step."""
+
+    epochs: int = Field(3, ge=1, description="passes over the training split")
+    batch_size: int = Field(
+        32, ge=1, description="texts per optimizer step, over all processes and micro-batches"
+    )
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="texts per forward pass and process; null: as many as sensible"
+    )
+    micro_batch_tokens: int | None = Field(
+        None, ge=8, description="word pieces per forward pass and process; null: what fits easily"
+    )
+    lr: float = Field(5e-5, gt=0, description="learning rate")
+    optimizer: Optimizer = Field(default_factory=AdamW, description="name and own arguments")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled for adamw, L2 for the others")
+    schedule: Schedule = Field(default_factory=Linear, description="name and own arguments")
+    warmup: float = Field(
+        0.1, ge=0, description="steps of rising rate: a count, or a share of all steps below 1"
+    )
+    clip_norm: float | None = Field(1.0, gt=0, description="gradient norm limit; null: none")
+    early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device is faster with it, else fp32"
+    )
+    prefetch: int = Field(
+        2, ge=0, le=64, description="batches made ready ahead of their step; 0: none"
+    )
+    workers: int = Field(1, ge=1, le=64, description="threads that make batches ready")
+    log_every: int = Field(
+        10, ge=1, description="steps between two log lines; each makes the device wait"
+    )
+    seed: int = Field(
+        42, ge=0, lt=2**63, description="decides initial weights, data order and dropout"
+    )
+
+    def deciding(self) -> dict[str, Any]:
+        """Return, as JSON values, all settings but those that may change on a resume.
+
+        When to stop may change, but not by what: the best value so far is one of the metric's.
+        """
+        deciding = self.model_dump(mode="json", exclude=set(CHANGEABLE))
+        return deciding | {"early_stopping": {"metric": self.early_stopping.metric}}
+
+    @model_validator(mode="after")
+    def _fits_batch(self) -> Self:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide "
+                f"batch_size {self.batch_size}"
+            )
+        return self
+
+
+class TrainingSettings(LoopSettings):
+    """How to train an encoder with its head."""
+
+    lr: float = Field(5e-5, gt=0, description="learning rate of the encoder's top layer")
+    head_lr: float | None = Field(None, gt=0, description="learning rate of the head; null: lr")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each layer's rate is this times that of the layer above"
+    )
+    finetune_layers: Annotated[int, Field(ge=1)] | Literal["all", "none"] = Field(
+        "all", description="all, none (train only the head), or how many of the last layers"
+    )
+    decay_biases: bool = Field(False, description="decay biases and norms as well")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all classes")
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none", description="none, balanced (inverse frequency), or class: weight"
+    )
