@@ -101,10 +101,10 @@ if TYPE_CHECKING:
     from sentikit.llm.strategy import PromptStrategy as PromptStrategy
     from sentikit.llm.strategy import RetrievedExample as RetrievedExample
     from sentikit.metrics import Metric as Metric
-    from sentikit.plotting.comparison import save_plots as save_plots
     from sentikit.processes.failures import joined_processes as joined_processes
     from sentikit.processes.launching import launch_processes as launch_processes
     from sentikit.processes.launching import typed_command as typed_command
+    from sentikit.reports.figures import save_plots as save_plots
     from sentikit.reports.page import write_report as write_report
     from sentikit.runs.reading import read_run as read_run
     from sentikit.runs.result_format import ResultColumns as ResultColumns
@@ -243,7 +243,7 @@ _LAZY: dict[str, str] = {
     "refuse_foreign_code": "sentikit.weights",
     "replicated": "sentikit.training.engine",
     "scheme_for_classes": "sentikit.datasets.labels",
-    "save_plots": "sentikit.plotting.comparison",
+    "save_plots": "sentikit.reports.figures",
     "set_weights": "sentikit.classifiers.model_folder",
     "stop_on_signal": "sentikit.stopping",
     "typed_command": "sentikit.processes.launching",

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from sentikit.classifiers.encoder import Encoder, most_positions
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.head import Pooling
 from sentikit.components import PartSettings, refuse, validate
-from sentikit.datasets.labels import LabelScheme, label_scheme
+from sentikit.datasets.labels import OWN, LabelScheme, label_scheme, scheme_for_classes
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import folder_writer, read_json, write_json
@@ -155,8 +156,10 @@ def read_description(folder: Path) -> ModelDescription:
 
 
 def _scheme(description: ModelDescription) -> LabelScheme:
+    if description.label_scheme == OWN:
+        return scheme_for_classes(description.classes, description.threshold)
     known = label_scheme(description.label_scheme, description.threshold)
-    return LabelScheme(known.name, description.classes, known.meanings, description.threshold)
+    return dataclasses.replace(known, classes=description.classes)
 
 
 def _build(

@@ -54,7 +54,6 @@ def train(
 
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
-    from sentikit.plotting import check_plotting
     from sentikit.processes.failures import failing_together
     from sentikit.processes.launching import is_main_process, join_slurm, process_count
 
@@ -62,6 +61,8 @@ def train(
     with failing_together() as together:
         parts = _parts(recipe, settings)
         if plots:
+            from sentikit.reports.drawing import check_plotting
+
             check_plotting()
         if dry_run:
             if is_main_process():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sentikit.training.engine import Engine, StepPlan
 from sentikit.training.parameters import ParameterGroup
-    from sentikit.training.settings import Optimizer
+from sentikit.training.settings import Optimizer
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer

@@ -152,7 +152,7 @@ class _Job:
         model = build_model(self.parts, len(self.classes))
         notes = self._cut_texts(model)
         trainer = self._trainer(model, tokenizer)
-        notes += remarks(trainer)
+        notes += [*remarks(trainer), *self.parts.dataset.warnings()]
         state = self._state(trainer)
         self._begin(trainer, state)
         with self._statuses(), self._journal(state) as trainer.journal:
