@@ -88,7 +88,7 @@ class OnnxFormat(ModelFormat):
         from .requirement import needed
 
         needed("onnxruntime")
-        classifier, model = source.classifier, source.model
+        classifier, model = source.classifier, source.module
         config = OnnxConfig(
             id2label=dict(enumerate(classifier.labels)),
             model_type=model.encoder.config.model_type,
