@@ -86,7 +86,7 @@ def evaluate(
         opened = _open(section, classifier)
         _refuse_unknown_split(opened, split)
         examples = opened.split(split)
-        for warning in opened.warnings() if group.speaks else ():
+        for warning in opened.warnings() if group.is_main_process else ():
             click.echo(f"Warning: {warning}", err=True)
         probabilities = classifier.predict_proba(
             text for batch in examples.batches() for text in batch["text"]
