@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
-from sentikit import Message
+from sentikit.extension import Message
 
 from .guarantees import FOREIGN, LADDER, Guarantee
 from .settings import OpenAISettings

@@ -18,7 +18,8 @@ import httpx2
 import openai
 from openai import AsyncOpenAI
 
-from sentikit import FatalError, InputError, RejectedError, find_key, without_secrets
+from sentikit import InputError
+from sentikit.extension import FatalError, RejectedError, find_key, without_secrets
 
 from .failures import (
     CHAT,

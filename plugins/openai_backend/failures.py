@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sentikit import (
+from sentikit.extension import (
     BackendError,
     FatalError,
     RejectedError,

@@ -10,15 +10,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sentikit import (
+from sentikit import InputError, SentikitError
+from sentikit.extension import (
     FatalError,
     FineTunedModel,
     FineTuningJob,
     FineTuningSession,
-    InputError,
     RejectedError,
     RetryableError,
-    SentikitError,
 )
 
 from .failures import FINE_TUNING, UnknownModelError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit import BackendError, FatalError, FineTunedModel, RejectedError
+from sentikit.extension import BackendError, FatalError, FineTunedModel, RejectedError
 
 if TYPE_CHECKING:
     from .finetuning_job import PatientCalls

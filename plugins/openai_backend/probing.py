@@ -12,7 +12,8 @@ from typing import Any
 
 import openai
 
-from sentikit import (
+from sentikit import Usage
+from sentikit.extension import (
     BackendError,
     BackendSession,
     FatalError,
@@ -20,7 +21,6 @@ from sentikit import (
     Message,
     RejectedError,
     RetryableError,
-    Usage,
 )
 
 from .bodies import API, Abilities, Prompt

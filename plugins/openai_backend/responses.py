@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentikit import RateLimit, Usage
+from sentikit import Usage
+from sentikit.extension import RateLimit
 
 #: More tokens than any call has: a count above is no count.
 _MOST_TOKENS = 10**9

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from sentikit import InputError, PartSettings, may_hold_a_key, parsed_address, without_secrets
+from sentikit import InputError
+from sentikit.extension import PartSettings, may_hold_a_key, parsed_address, without_secrets
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization", "cookie")
 #: Named like a secret, and none: it groups requests for the provider's prompt cache.
