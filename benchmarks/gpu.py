@@ -28,9 +28,10 @@ import numpy as np
 import torch
 from transformers import AutoModel, ElectraConfig
 
-from sentikit import TorchPredictor, open_dataset
+from sentikit import open_dataset
 from sentikit.classifiers.batches import TokenizedTexts, batches_by_length
 from sentikit.classifiers.torch_model import SentimentModel
+from sentikit.extension import TorchPredictor
 from sentikit.registry import default_registry
 from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share
 from sentikit.training.engine import StepPlan

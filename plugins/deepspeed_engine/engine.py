@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     DistributedEngine,
     Hardware,
-    InputError,
     MemoryNeed,
     ModelSize,
     ParameterGroup,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     FiniteRange,
-    InputError,
     joined_processes,
     launch_processes,
     open_fine_tuning,
@@ -22,7 +22,7 @@ from sentikit import (
 from .showing import cost_words, finished_json, report_table
 
 if TYPE_CHECKING:
-    from sentikit import FineTuning, FinishedFineTuning
+    from sentikit.extension import FineTuning, FinishedFineTuning
 
 _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
 
@@ -79,7 +79,7 @@ def gpt_finetune(
     as_json: bool,
 ) -> None:
     """Fine-tune an LLM on a dataset and leave a run, which recipes name as llm.model."""
-    from sentikit import FineTuningOptions
+    from sentikit.extension import FineTuningOptions
 
     _refuse_contradictions(estimate, prepare_only, cancel)
     with joined_processes() as speaks:
@@ -151,7 +151,8 @@ def _resumable(
     context: click.Context, job: FineTuning, path: Path, speaks: bool
 ) -> Iterator[Callable[[], bool]]:
     """End in good order at the first Ctrl-C (or SIGTERM), and say how to come back."""
-    from sentikit import Interrupted, stop_on_signal
+    from sentikit import Interrupted
+    from sentikit.extension import stop_on_signal
 
     def tell(number: int) -> None:
         if speaks and job.trains_here:

@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     FineTunedModel,
     FineTuner,
     FineTuningJob,
     FineTuningLimits,
     FineTuningSession,
     FittingPlace,
-    InputError,
     Lesson,
     Message,
     PartSettings,
@@ -26,7 +26,7 @@ from sentikit import (
 from .finetuning_settings import LocalFineTuningSettings
 
 if TYPE_CHECKING:
-    from sentikit import Engine
+    from sentikit.extension import Engine
 
     from .conversation import Conversation
     from .loading import ModelSource

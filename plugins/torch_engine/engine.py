@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     DistributedEngine,
     Hardware,
-    InputError,
     ParameterGroup,
     PartSettings,
     StepPlan,
