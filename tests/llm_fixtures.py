@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from llm_server import Behaviour, LLMServer
 
-from sentikit import ChatRequest, LLMBackend, Message
+from sentikit.extension import ChatRequest, LLMBackend, Message
 from sentikit.llm.parsing import parse_label
 from sentikit.llm.requests.job import RequestJob, RequestOutcome, answer_questions
 from sentikit.llm.requests.loop import AnsweredQuestion, Question

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentikit import InputError, ResultColumns, ResultFormat, RunTable, hookimpl, read_run
+from sentikit import InputError, RunTable, hookimpl, read_run
 from sentikit.discovery import PluginSource, installed_plugins
+from sentikit.extension import ResultColumns, ResultFormat
 from sentikit.registry import Registry
 
 TEXTS = ("Lovely.", "It exists.", "Awful, just awful.")

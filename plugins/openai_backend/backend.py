@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentikit import (
+from sentikit.extension import (
     Answer,
     BackendSession,
     BatchBackend,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit import Answer, BackendError, BatchStatus
+from sentikit.extension import Answer, BackendError, BatchStatus
 
 from .client import Connection
 

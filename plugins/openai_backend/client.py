@@ -12,7 +12,8 @@ import httpx2
 import openai
 from openai import AsyncOpenAI
 
-from sentikit import FatalError, InputError, find_key, without_secrets
+from sentikit import InputError
+from sentikit.extension import FatalError, find_key, without_secrets
 
 from .failures import (
     CHAT,

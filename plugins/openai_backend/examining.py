@@ -8,7 +8,8 @@ from typing import Any
 
 import openai
 
-from sentikit import BackendError, FatalError, LLMBackend, RetryableError, Usage
+from sentikit import Usage
+from sentikit.extension import BackendError, FatalError, LLMBackend, RetryableError
 
 from .abilities import Abilities
 from .client import Connection

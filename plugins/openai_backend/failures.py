@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sentikit import BackendError, FatalError, RejectedError, RetryableError, parsed_address
+from sentikit.extension import (
+    BackendError,
+    FatalError,
+    RejectedError,
+    RetryableError,
+    parsed_address,
+)
 
 from .rate_limits import rate_limit, retry_after
 from .settings import ServerSettings

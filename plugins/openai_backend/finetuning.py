@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sentikit import (
+from sentikit.extension import (
     FineTunedModel,
     FineTuner,
     FineTuningJob,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from sentikit import FineTuningSession, RetryableError
+from sentikit.extension import FineTuningSession, RetryableError
 
 from .failures import FINE_TUNING
 

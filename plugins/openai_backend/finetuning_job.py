@@ -6,15 +6,14 @@ import time
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from sentikit import (
+from sentikit import InputError, SentikitError
+from sentikit.extension import (
     FatalError,
     FineTunedModel,
     FineTuningJob,
     FineTuningSession,
-    InputError,
     RejectedError,
     RetryableError,
-    SentikitError,
 )
 
 from .failures import UnknownModelError

@@ -7,7 +7,7 @@ import binascii
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit import BackendError, FatalError, FineTunedModel, RejectedError
+from sentikit.extension import BackendError, FatalError, FineTunedModel, RejectedError
 
 from .finetuning_events import EventStream, last_values, numbers
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from sentikit import PartSettings
+from sentikit.extension import PartSettings
 
 from .settings import ServerSettings
 

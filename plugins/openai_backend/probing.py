@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sentikit import BackendSession, FatalError, RejectedError, RetryableError, Usage
+from sentikit import Usage
+from sentikit.extension import BackendSession, FatalError, RejectedError, RetryableError
 
 from .abilities import Abilities
 from .client import Connection

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from sentikit import RateLimit
+from sentikit.extension import RateLimit
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

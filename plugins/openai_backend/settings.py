@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from sentikit import InputError, PartSettings, may_hold_a_key, parsed_address
+from sentikit import InputError
+from sentikit.extension import PartSettings, may_hold_a_key, parsed_address
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization")
 #: Named like a secret, and none: it groups requests for the provider's prompt cache.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit import Metric
+from sentikit.extension import Metric
 
 if TYPE_CHECKING:
     from sentikit import LabelScheme

@@ -158,7 +158,7 @@ class LLMBackend(Part, ABC):
         most_in_flight: how many calls run at once; None lets the core find out.
         in_process: whether it answers in this process, so that no time limit applies.
         any_model: stands for the only model a server has, where `examine` is asked for that.
-        fine_tuner: teaches models for this backend: a subclass of ``sentikit.FineTuner``, or its
+        fine_tuner: teaches models for this backend: a subclass of ``FineTuner``, or its
             place as ``"package.module:Class"``; None where there is none.
     """
 
