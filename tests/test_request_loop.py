@@ -13,18 +13,16 @@ from pathlib import Path
 import pytest
 from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
 
-from sentikit import (
+from sentikit import InputError, SentikitError, Usage
+from sentikit.classifiers.label_reader import parse_label
+from sentikit.extension import (
     Answer,
     BackendSession,
     ChatRequest,
     FatalError,
-    InputError,
     LLMBackend,
     RetryableError,
-    SentikitError,
-    Usage,
 )
-from sentikit.llm.parsing import parse_label
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.job import RequestJob, answer_questions
 from sentikit.llm.requests.journal import AnswerJournal

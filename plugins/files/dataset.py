@@ -12,11 +12,10 @@ from typing import Literal
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from sentikit import (
+from sentikit import Examples, InputError
+from sentikit.extension import (
     DatasetLoader,
-    Examples,
     ExamplesBuilder,
-    InputError,
     PartSettings,
     Rows,
     disk_errors,

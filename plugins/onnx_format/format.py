@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     EncoderClassifier,
     ExportSource,
-    InputError,
     ModelFormat,
     PartSettings,
     refuse_foreign_code,
