@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.amounts import usd_text
-from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
+from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS, resolved_recipe
 from sentikit.errors import InputError
 from sentikit.finite_numbers import FiniteRange
 
@@ -85,12 +85,11 @@ def prompt(
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
     from sentikit.llm.parts import prompt_parts
     from sentikit.recipe.catalogue import needed_recipe
-    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
     registry = default_registry()
     name = needed_recipe(recipe, "prompt", registry)
-    return prompt_parts(resolve_recipe(name, settings, registry), registry)
+    return prompt_parts(resolved_recipe(name, settings, registry), registry)
 
 
 def _questions(parts: PromptParts, limit: int | None) -> Iterator[Any]:
