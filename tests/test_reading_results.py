@@ -55,6 +55,12 @@ def test_the_studys_llm_layout_keeps_the_encoders_opinion_apart() -> None:
     assert encoder.name.endswith("#encoder")
 
 
+def test_answers_are_read_as_live_ones_are() -> None:
+    rows = ["Good,positive,Positive.", "Bad,negative,**negative**", "So,neutral,(neutral)"]
+    table = read_run(write("odd.csv", "text,label,prediction\n" + "\n".join(rows) + "\n"))
+    assert labels(table) == ["positive", "negative", "neutral"]
+
+
 def test_an_opinion_without_probabilities() -> None:
     file = write(
         "e8.csv",
