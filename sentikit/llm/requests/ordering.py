@@ -14,20 +14,23 @@ class OrderedDelivery(Generic[Item]):
 
     Args:
         deliver: called once an index, in order.
-        window: how far ahead of the oldest missing item others may be.
+        window: how far ahead of the oldest item not yet taken others may be.
+        held: whether delivered items fill the window until `take` is called.
     """
 
-    def __init__(self, deliver: Callable[[Item], None], window: int = 4096) -> None:
+    def __init__(
+        self, deliver: Callable[[Item], None], window: int = 4096, held: bool = False
+    ) -> None:
         self._deliver = deliver
-        self._window = window
+        self._window, self._held = window, held
         self._waiting: dict[int, Item] = {}
-        self._next = 0
+        self._next = self._taken = 0
         self._moved = asyncio.Event()
         self._closed = False
 
     async def room(self, index: int) -> None:
         """Wait until the item of `index` may be started, or nothing more will be delivered."""
-        while index - self._next >= self._window and not self._closed:
+        while index - self._taken >= self._window and not self._closed:
             self._moved.clear()
             await self._moved.wait()
 
@@ -42,4 +45,10 @@ class OrderedDelivery(Generic[Item]):
         while self._next in self._waiting:
             self._deliver(self._waiting.pop(self._next))
             self._next += 1
+        if not self._held:
+            self.take(self._next - self._taken)
+
+    def take(self, number: int) -> None:
+        """Make room: so many more items have left the queue behind the delivery."""
+        self._taken += number
         self._moved.set()

@@ -21,11 +21,13 @@ class Question(Generic[Row]):
 
     Attributes:
         row: whatever the caller wants back with the answer.
-        request: what to ask.
+        request: what to ask; None where nothing is to be asked, as about a text without words.
+        error: why nothing can be asked, where that is a failure.
     """
 
     row: Row
-    request: ChatRequest
+    request: ChatRequest | None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class AnsweredQuestion(Generic[Row]):
         paid: USD of those that were asked for this row and not found in the cache; None likewise.
         saved: whether all answers were found in the cache: of an earlier run or an earlier row.
         error: why the row failed, or None.
+        pending: whether the request was collected, for a batch or an estimate, and not asked.
     """
 
     question: Question[Row]
@@ -49,6 +52,7 @@ class AnsweredQuestion(Generic[Row]):
     paid: float | None = None
     saved: bool = False
     error: str | None = None
+    pending: bool = False
 
     @property
     def probabilities(self) -> dict[str, float] | None:

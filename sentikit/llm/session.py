@@ -1,0 +1,538 @@
+"""The session of a labelling job that asks LLMs: one journal, one budget, one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+from sentikit.classifiers.classifier import Session
+from sentikit.classifiers.prediction import Usage
+from sentikit.errors import InputError, SentikitError
+from sentikit.llm.backend import BackendSession, BatchBackend, FatalError, LLMBackend, RetryableError
+from sentikit.llm.counting import TokenCounter
+from sentikit.llm.prices import model_facts, model_hint, picodollars, prices_for, unknown_price
+from sentikit.llm.requests.calls import Caller, Collector
+from sentikit.llm.requests.failures import FailureLimit
+from sentikit.llm.requests.journal import AnswerJournal, opening_key
+from sentikit.llm.requests.ledger import BudgetSpentError, Ledger, Reservation
+from sentikit.llm.requests.loop import RequestLoop
+from sentikit.llm.requests.pacing import MOST, START, Pacer
+from sentikit.llm.requests.questions import AnsweredQuestion, LabelReader, Question, Row
+from sentikit.llm.requests.reporting import RequestReporter
+from sentikit.llm.requests.retrying import Patience, backoff
+from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.requests.tally import Tally
+from sentikit.tracking import LLMCall
+
+Result = TypeVar("Result")
+
+#: Default name of the file that keeps answers, beside the run's folder.
+CACHE = "answers.sqlite"
+_OPENING_TRIES = 4
+#: Rows of the members of a job are numbered apart: by so many.
+_ROWS_OF_A_MEMBER = 2**40
+#: Answers handed over before the request loop is told that there is room for as many.
+_TAKEN_AT_ONCE = 64
+
+
+@dataclass
+class LLMMember:
+    """One LLM of a job.
+
+    Attributes:
+        backend: opened, unless requests are only counted.
+        options: how calls are made.
+        caller: makes them.
+        numbers: of the rows it is asked about, which a resumed job counts again.
+    """
+
+    backend: LLMBackend
+    options: RequestOptions
+    caller: Caller
+    numbers: Iterator[int]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a user allows a job.
+
+    Attributes:
+        max_cost: USD, or None.
+        failure_limit: how many failing rows end the job, or None.
+        total: rows of the job, where known.
+    """
+
+    max_cost: float | None = None
+    failure_limit: FailureLimit | None = None
+    total: int | None = None
+
+
+class RequestSession(Session):
+    """What the LLMs of one labelling job share; use as a context manager.
+
+    The journal and the event loop, which runs in a thread of its own, start with the first LLM:
+    a job without one leaves no file.
+
+    Args:
+        run: the job's id; answers it pays for are its own when it is resumed.
+        cache: the file of answers; made where it is not there.
+        limits: budget and failures, of all LLMs together.
+        reporter: shows progress and messages.
+        stop_requested: whether the user asked to stop; checked several times a second.
+        batch_folder: where files for batch services are written; None asks live.
+
+    Attributes:
+        tally: what all calls came to so far.
+        watch: told of every call; None where nobody listens.
+        opening_cost: picodollars spent on finding out what servers can do; None if unknown.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        cache: Path,
+        limits: Limits | None = None,
+        reporter: RequestReporter | None = None,
+        stop_requested: Callable[[], bool] = lambda: False,
+        batch_folder: Path | None = None,
+    ) -> None:
+        self.run, self.cache, self.limits = run, cache, limits or Limits()
+        self.reporter = reporter or RequestReporter(None)
+        self.stop_requested = stop_requested  # type: ignore[method-assign]
+        self.batch_folder = batch_folder
+        self.tally = Tally()
+        self.watch: Callable[[LLMCall], None] | None = None
+        self.opening_cost: int | None = 0
+        self._collectors: Callable[[LLMMember], Collector] | None = None
+        self._members: dict[int, LLMMember] = {}
+        self._checked: set[int] = set()
+        self._opening = threading.Lock()
+        self._exit = ExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._journal: AnswerJournal | None = None
+        self._ledger: Ledger | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    @property
+    def members(self) -> tuple[LLMMember, ...]:
+        """The LLMs asked so far."""
+        return tuple(self._members.values())
+
+    @property
+    def collecting(self) -> bool:
+        """Whether requests are collected and not asked."""
+        return self._collectors is not None
+
+    def collect(self, collectors: Callable[[LLMMember], Collector] | None) -> None:
+        """Collect requests from now on, or, without `collectors`, ask again.
+
+        While requests are collected, every row not answered before is `pending`.
+
+        Args:
+            collectors: makes the collector of an LLM.
+        """
+        self._collectors = collectors
+        for member in self._members.values():
+            member.caller.collector = None if collectors is None else collectors(member)
+            member.numbers = _numbers_from(member.numbers)
+
+    def check(self, backend: LLMBackend, options: RequestOptions) -> None:
+        """Refuse what cannot work before a job begins, and warn of what ends or has no price.
+
+        Raises:
+            InputError: no key, a wrong one, no such server or model; a ceiling too low for one
+                call or for a model without a price.
+            SentikitError: the server fails.
+        """
+        if id(backend) in self._checked:
+            return
+        facts = model_facts(backend.model)
+        warning = facts.lifecycle_warning(date.today())
+        if warning:
+            self.reporter.say(warning)
+        if backend.billed and prices_for(facts, options.prices, backend.billed) is None:
+            self.reporter.say(
+                f"The price of {backend.model} is not known, so neither is the cost."
+                f"{model_hint(backend.model)} Give it, in USD per million tokens, as "
+                "llm.prices.prompt and llm.prices.completion."
+            )
+        if self.batch_folder is not None:
+            needed_batches(backend)
+        self.call(self._check(backend, options))
+        self._checked.add(id(backend))
+
+    def ask(
+        self,
+        backend: LLMBackend,
+        options: RequestOptions,
+        questions: Iterable[Question[Row]],
+        read_label: LabelReader,
+    ) -> Iterator[AnsweredQuestion[Row]]:
+        """Yield what becomes of each question, in order.
+
+        Questions are made in another thread, some hundreds ahead; some thousands of answers wait
+        to be taken at most.
+
+        Raises:
+            RequestsInterrupted: the user asked to stop.
+            InputError: a ceiling too low for one call or for a model without a price.
+            SentikitError: no call can succeed, an outage, too many failing rows, no money left.
+        """
+        member = self.member(backend, options)
+        answers: _Answers[Row] = _Answers()
+        work = self._submit(self._answer(member, questions, read_label, answers))
+        try:
+            yield from answers
+        except GeneratorExit:
+            answers.stop()
+            work.result()
+            raise
+        except BaseException:
+            work.cancel()
+            raise
+
+    def member(self, backend: LLMBackend, options: RequestOptions) -> LLMMember:
+        """Return the member of a backend, opened when it is asked for first.
+
+        Raises:
+            InputError: a ceiling too low for one call or for a model without a price.
+            SentikitError: it cannot be opened.
+        """
+        with self._opening:
+            found = self._members.get(id(backend))
+            if found is None:
+                number = len(self._members)
+                found = self.call(self._open(backend, options, number))
+                self._members[id(backend)] = found
+            return found
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered in the journal under `key` (JSON), or None."""
+        return self.call(self._recall(key))
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON value in the journal."""
+        self.call(self._remember(key, value))
+
+    def forget(self, prefix: str) -> None:
+        """Drop what was remembered under keys that begin so."""
+        self.call(self._forget(prefix))
+
+    def call(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine on the session's loop and wait for its result."""
+        future = self._submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close backends, journal and event loop."""
+        if self._loop is None:
+            return
+        loop, self._loop = self._loop, None
+        asyncio.run_coroutine_threadsafe(self._close(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+
+    def _submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=_run, args=(self._loop,), daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _answer(
+        self,
+        member: LLMMember,
+        questions: Iterable[Question[Row]],
+        read_label: LabelReader,
+        answers: _Answers[Row],
+    ) -> None:
+        loop = RequestLoop(
+            caller=member.caller,
+            read_label=read_label,
+            deliver=answers.put,
+            tally=self.tally,
+            total=self.limits.total,
+            repair=member.options.repair,
+            failure_limit=self.limits.failure_limit,
+            stop_requested=self.stop_requested,
+            tick=self._tick,
+            held=True,
+            numbers=member.numbers,
+        )
+        answers.feed(loop)
+        # Opening may take minutes, and a batch a day: silence begins now.
+        member.caller.patience.answered()
+        error: BaseException | None = None
+        try:
+            await loop.run(questions)
+        except BudgetSpentError as spent:
+            error = _explain(spent, self.tally)
+            error.__cause__ = spent
+        except BaseException as raised:
+            error = raised
+        finally:
+            self._tick()
+            answers.finish(error)
+
+    def _tick(self) -> None:
+        in_flight = sum(member.caller.pacer.in_flight for member in self.members)
+        self.reporter.update(self.tally, in_flight)
+
+    async def _open(self, backend: LLMBackend, options: RequestOptions, number: int) -> LLMMember:
+        caller = self._caller(backend, options)
+        numbers = itertools.count(number * _ROWS_OF_A_MEMBER)
+        member = LLMMember(backend, options, caller, numbers)
+        if self._collectors is not None:
+            caller.collector = self._collectors(member)
+        if self._collectors is None or self.batch_folder is not None:
+            await self._get_ready(backend.open, caller)
+        return member
+
+    async def _check(self, backend: LLMBackend, options: RequestOptions) -> None:
+        try:
+            await self._get_ready(backend.check, self._caller(backend, options))
+        except FatalError as error:
+            raise InputError(error.message) from error
+
+    async def _get_ready(
+        self, get_ready: Callable[[BackendSession], Awaitable[None]], caller: Caller
+    ) -> None:
+        try:
+            await _patiently(get_ready, _Opening(caller, self.reporter))
+        except BudgetSpentError as error:
+            raise _explain(error, self.tally) from error
+        finally:
+            self.opening_cost = caller.journal.opening_cost(self.run)
+
+    def _caller(self, backend: LLMBackend, options: RequestOptions) -> Caller:
+        journal = self._open_journal()
+        facts = model_facts(backend.model)
+        prices = prices_for(facts, options.prices, backend.billed)
+        if self.limits.max_cost is not None and prices is None:
+            raise unknown_price(backend.model)
+        tier = backend.service_tier
+        if self.limits.max_cost is not None and prices and prices.worst(1, 1, tier) is None:
+            raise InputError(
+                f"The price of {backend.model} in the service tier {tier!r} is not known, so "
+                "--max-cost cannot be kept. Leave llm.service_tier or --max-cost out, or give "
+                f"llm.prices.tiers.{tier}."
+            )
+        fixed = options.in_flight if isinstance(options.in_flight, int) else backend.most_in_flight
+        assert self._ledger is not None
+        return Caller(
+            backend=backend,
+            journal=journal,
+            run=self.run,
+            prices=prices,
+            counter=TokenCounter(facts.tokenizer),
+            ledger=self._ledger,
+            pacer=Pacer(fixed or START, fixed or MOST),
+            patience=Patience(options.patience, options.longest_wait),
+            timeout=None if backend.in_process else options.timeout,
+            tries=options.tries,
+            tally=self.tally,
+            watch=self.watch,
+            batched=self.batch_folder is not None,
+        )
+
+    def _open_journal(self) -> AnswerJournal:
+        """Open the journal once; while requests are only counted, none is made."""
+        if self._journal is None:
+            path = self.cache
+            if self._collectors is not None and self.batch_folder is None and not path.exists():
+                folder = self._exit.enter_context(tempfile.TemporaryDirectory())
+                path = Path(folder) / CACHE
+            self._journal = self._exit.enter_context(AnswerJournal(path))
+            ceiling = self.limits.max_cost
+            self._ledger = Ledger(
+                None if ceiling is None else picodollars(ceiling), self._journal.spent(self.run)
+            )
+        return self._journal
+
+    async def _recall(self, key: str) -> Any:
+        return self._open_journal().recall(key)
+
+    async def _remember(self, key: str, value: Any) -> None:
+        self._open_journal().remember(key, value)
+
+    async def _forget(self, prefix: str) -> None:
+        self._open_journal().forget(prefix)
+
+    async def _close(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            for member in self.members:
+                await member.backend.close()
+        finally:
+            self._members.clear()
+            self._exit.close()
+
+
+class _Answers(Generic[Row]):
+    """Answers on their way from the event loop to the thread that takes them."""
+
+    def __init__(self) -> None:
+        self._ready: deque[AnsweredQuestion[Row]] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._source: tuple[asyncio.AbstractEventLoop, RequestLoop[Row]] | None = None
+
+    def feed(self, loop: RequestLoop[Row]) -> None:
+        """Name the loop that fills this; called in its event loop."""
+        self._source = (asyncio.get_running_loop(), loop)
+
+    def put(self, answered: AnsweredQuestion[Row]) -> None:
+        """Hand over an answer."""
+        with self._changed:
+            self._ready.append(answered)
+            self._changed.notify()
+
+    def finish(self, error: BaseException | None) -> None:
+        """Hand over the end."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Let the loop end: calls under way may finish."""
+        if self._source is not None:
+            loop, source = self._source
+            loop.call_soon_threadsafe(source.stop)
+
+    def __iter__(self) -> Iterator[AnsweredQuestion[Row]]:
+        while True:
+            with self._changed:
+                while not self._ready and not self._ended:
+                    self._changed.wait()
+                ready = [
+                    self._ready.popleft() for _ in range(min(_TAKEN_AT_ONCE, len(self._ready)))
+                ]
+            if not ready:
+                break
+            yield from ready
+            if self._source is not None and not self._ended:
+                loop, source = self._source
+                loop.call_soon_threadsafe(source.take, len(ready))
+        if self._error is not None:
+            raise self._error
+
+
+class _Opening:
+    """What a backend may use while it opens: its calls are budgeted and booked like all others."""
+
+    def __init__(self, caller: Caller, reporter: RequestReporter) -> None:
+        self._caller = caller
+        self._reserved = Reservation()
+        self.say = reporter.say
+        self.recall = caller.journal.recall
+        self.remember = caller.journal.remember
+
+    async def lend_to(self, get_ready: Callable[[BackendSession], Awaitable[None]]) -> None:
+        """Call `check` or `open`, and let go of what it set aside and did not settle."""
+        try:
+            await get_ready(self)
+        except BaseException as error:
+            self._caller.unsettle(opening_key(self._caller.run), self._reserved, error)
+            self._reserved = Reservation()
+            raise
+        self._lose()
+
+    async def reserve(self, most: Usage) -> None:
+        self._lose()
+        caller = self._caller
+        if caller.ledger.ceiling is None:
+            return
+        # A ceiling is refused for a model, or in a tier, without a price.
+        assert caller.prices is not None
+        worst = caller.prices.worst(most.prompt, most.completion, caller.backend.service_tier)
+        assert worst is not None
+        self._reserved = await caller.ledger.reserve(worst)
+        caller.journal.reserve(opening_key(caller.run), caller.run, self._reserved.amount)
+
+    def settle(self, used: Usage) -> None:
+        caller = self._caller
+        cost = None
+        if caller.prices is not None:
+            cost = caller.prices.cost(used, caller.backend.service_tier)
+        caller.ledger.release(self._reserved)
+        caller.ledger.spent += cost or 0
+        caller.journal.add_opening(caller.run, cost, self._reserved.amount)
+        self._reserved = Reservation()
+
+    def _lose(self) -> None:
+        """Count a call that was never settled at its worst: it may have been billed."""
+        self._caller.ledger.lose(self._reserved)
+        self._reserved = Reservation()
+
+
+def needed_batches(backend: LLMBackend) -> BatchBackend:
+    """Return the backend as one with a batch service.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not isinstance(backend, BatchBackend):
+        raise InputError("This LLM backend has no batch service. Leave --batch out.")
+    return backend
+
+
+async def _patiently(
+    get_ready: Callable[[BackendSession], Awaitable[None]], opening: _Opening
+) -> None:
+    """Call `check` or `open`, again after a while where the server fails."""
+    for failures in range(1, _OPENING_TRIES + 1):
+        try:
+            await opening.lend_to(get_ready)
+            return
+        except RetryableError as error:
+            if failures == _OPENING_TRIES:
+                raise SentikitError(error.message) from error
+            pause = backoff(failures, random.Random())  # noqa: S311 - jitter
+            await asyncio.sleep((error.retry_after or 0) + pause)
+
+
+def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:
+    """Say what to do about a ceiling that was reached, or never left room."""
+    if not tally.calls:
+        return InputError(f"{error.message} Nothing was asked. Raise it, or lower llm.max_tokens.")
+    return SentikitError(
+        f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Go on with "
+        "--resume and a higher --max-cost."
+    )
+
+
+def _numbers_from(numbers: Iterator[int]) -> Iterator[int]:
+    """Return the numbers of a member's rows from the first, for another pass."""
+    return itertools.count(next(numbers) // _ROWS_OF_A_MEMBER * _ROWS_OF_A_MEMBER)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
