@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sentikit.classifiers.predictor import TorchPredictor as TorchPredictor
     from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
     from sentikit.classifiers.pretrained import hub_answers as hub_answers
-    from sentikit.comparison.compare import compare as compare
+    from sentikit.comparison.comparison import compare as compare
     from sentikit.comparison.results import Comparison as Comparison
     from sentikit.datasets.examples import Examples as Examples
     from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
@@ -127,6 +127,7 @@ if TYPE_CHECKING:
     from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.trainer import Labelled as Labelled
     from sentikit.weights import read_weights as read_weights
+    from sentikit.weights import refuse_foreign_code as refuse_foreign_code
     from sentikit.weights import write_weights as write_weights
 
 __version__ = "0.1.0"
@@ -208,7 +209,7 @@ _LAZY: dict[str, str] = {
     "cascade": "sentikit.ensembles.recorded",
     "choose_device": "sentikit.devices",
     "choose_precision": "sentikit.devices",
-    "compare": "sentikit.comparison.compare",
+    "compare": "sentikit.comparison.comparison",
     "compare_cascade": "sentikit.ensembles.recorded",
     "disk_errors": "sentikit.files",
     "export_model": "sentikit.classifiers.exporting",
@@ -229,6 +230,7 @@ _LAZY: dict[str, str] = {
     "read_rows": "sentikit.datasets.tabular",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
+    "refuse_foreign_code": "sentikit.weights",
     "replicated": "sentikit.training.memory",
     "scheme_for_classes": "sentikit.datasets.labels",
     "save_plots": "sentikit.plotting.comparison",

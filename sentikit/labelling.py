@@ -147,8 +147,8 @@ def _table_writer(
                 "Write JSON Lines with --format jsonl."
             )
         cells = [_cell(row.get(column)) for column in columns]
-        known = None if prediction is None else prediction.probabilities
-        shown = [""] * len(labels) if known is None else [f"{known[label]:.6f}" for label in labels]
+        found = None if prediction is None else prediction.probabilities
+        shown = [""] * len(labels) if found is None else [f"{found[label]:.6f}" for label in labels]
         added = ["" if prediction is None else prediction.label, *shown]
         writer.writerow([*cells, *added])
 

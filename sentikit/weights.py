@@ -1,4 +1,4 @@
-"""Safetensors files read and written, with damage and full disks said in one sentence."""
+"""Safetensors files, and what is refused beside them: pickled weights and foreign code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import disk_errors
+from sentikit.files import disk_errors, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+_MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
+
+
+def refuse_foreign_code(folder: Path) -> None:
+    """Refuse a model folder that names Python code of its own for transformers to run.
+
+    Raises:
+        InputError: its ``config.json`` or ``tokenizer_config.json`` has an ``auto_map``.
+    """
+    for name in _MAY_NAME_CODE:
+        config = read_json(folder / name) if (folder / name).is_file() else None
+        if isinstance(config, dict) and config.get("auto_map"):
+            raise InputError(
+                f"{folder} needs Python code that comes with the model (auto_map in {name}), and "
+                "sentikit does not run such code. Use a model whose architecture transformers "
+                "itself has."
+            )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

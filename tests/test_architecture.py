@@ -375,3 +375,50 @@ class TestShape:
     def test_every_hook_has_its_interface_in_public(self) -> None:
         for hook, name in hookspecs.INTERFACES.items():
             assert name in sentikit.__all__, f"{hook}: sentikit.{name}"
+
+
+class TestForeignCode:
+    def test_every_call_of_transformers_says_whether_a_models_own_code_may_run(self) -> None:
+        # Without the keyword transformers asks on a terminal, and runs the code on "y".
+        calls = [
+            (file, *found)
+            for file in python_files(CORE) + python_files(PLUGINS)
+            for found in loading_calls(ast.parse(file.read_text(encoding="utf-8")))
+        ]
+        silent = [f"{file.relative_to(ROOT)}:{line}" for file, line, said in calls if not said]
+        assert calls
+        assert silent == []
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "AutoTokenizer.from_pretrained(folder)",
+            "AutoModel.from_pretrained(folder, trust_remote_code=True)",
+            "AutoModel.from_config(config)",
+            "transformers.AutoModel.from_pretrained(folder, **options)",
+            "pipeline('text-classification', folder)",
+            "load = AutoModel.from_pretrained",
+        ],
+    )
+    def test_the_gate_finds_a_call_that_does_not_say(self, code: str) -> None:
+        assert [said for _, said in loading_calls(ast.parse(code))] == [False]
+
+    def test_the_gate_passes_a_call_that_does(self) -> None:
+        code = "AutoModel.from_pretrained(folder, trust_remote_code=False)"
+        assert [said for _, said in loading_calls(ast.parse(code))] == [True]
+
+
+def loading_calls(tree: ast.AST) -> Iterator[tuple[int, bool]]:
+    """Yield the line of each use of a loader of transformers, and whether it refuses code."""
+    called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        is_loader = isinstance(node, ast.Attribute) and (
+            node.attr in ("from_pretrained", "from_config")
+            and ast.unparse(node.value).rpartition(".")[2].startswith(("Auto", "PreTrained"))
+        )
+        if is_loader or (isinstance(node, ast.Name) and node.id == "pipeline"):
+            call = called.get(id(node))
+            given = {key.arg: key.value for key in call.keywords} if call else {}
+            value = given.get("trust_remote_code")
+            is_true = isinstance(value, ast.Constant) and value.value is not False
+            yield node.lineno, value is not None and not is_true

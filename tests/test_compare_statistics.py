@@ -11,11 +11,14 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, f1_score
 from statsmodels.stats import contingency_tables, multitest
 
-from sentikit.comparison.bootstrap import estimate_pair, estimate_run, paired_estimates
-from sentikit.comparison.cells import count_cells
-from sentikit.comparison.joint import joint_samples
-from sentikit.comparison.resampling import Resampling
-from sentikit.comparison.sample_size import texts_for_mcnemar, texts_for_mean
+from sentikit.comparison.bootstrap import (
+    Resampling,
+    estimate_pair,
+    estimate_run,
+    joint_samples,
+    paired_estimates,
+)
+from sentikit.comparison.counts import count_cells
 from sentikit.comparison.significance import (
     benjamini_hochberg,
     cochrans_q,
@@ -24,6 +27,8 @@ from sentikit.comparison.significance import (
     holm,
     mcnemar,
     permutation_test,
+    texts_for_mcnemar,
+    texts_for_mean,
 )
 
 Labels = NDArray[np.int64]

@@ -51,6 +51,14 @@ def test_gives_the_same_answers_at_its_own_price(tmp_path: Path) -> None:
     assert not (tmp_path / "batch" / "batches").exists()
 
 
+def test_answers_without_usage_keep_what_was_reserved_for_them(tmp_path: Path) -> None:
+    with serving(usage="none") as s:
+        asked = batch(s, tmp_path, max_cost=1.0)
+        billed = sum(s.server.billed.values()) / 2e6
+    assert asked.labels == EXPECTED
+    assert sum(row.paid or 0 for row in asked.rows) >= billed
+
+
 def test_repeated_questions_are_sent_once(tmp_path: Path) -> None:
     with serving() as s:
         asked = batch(s, tmp_path, ["I love it"] * 4)

@@ -17,7 +17,7 @@ from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 from sentikit.cli.cascade import cascade
 from sentikit.cli.compare import compare as compare_command
-from sentikit.comparison.compare import compare
+from sentikit.comparison.comparison import compare
 from sentikit.comparison.results import Comparison
 from sentikit.reports import charts, write_report
 from sentikit.reports.disagreements import find_disagreements, to_script

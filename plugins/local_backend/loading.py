@@ -67,7 +67,9 @@ def load_config(source: ModelSource) -> Any:
     from transformers import AutoConfig
 
     name, options = _place(source)
-    return _loaded(source, lambda: AutoConfig.from_pretrained(name, **options))
+    return _loaded(
+        source, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+    )
 
 
 def load_tokenizer(source: ModelSource) -> Any:
@@ -75,7 +77,9 @@ def load_tokenizer(source: ModelSource) -> Any:
     from transformers import AutoTokenizer
 
     name, options = _place(source)
-    return _loaded(source, lambda: AutoTokenizer.from_pretrained(name, **options))
+    return _loaded(
+        source, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+    )
 
 
 def load_model(source: ModelSource, dtype: torch.dtype) -> Any:
@@ -102,12 +106,19 @@ def _loaded(source: ModelSource, load: Callable[[], Loaded]) -> Loaded:
 def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    load: Any = AutoModelForCausalLM.from_pretrained
     if "gguf_file" not in options:
-        return load(name, dtype=dtype, use_safetensors=True, **options)
+        return AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+        )
     # Dequantising draws a bar of its own whatever it is told.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        model = load(name, dtype=dtype, quantization_config=GgufConfig(dequantize=True), **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=dtype,
+            quantization_config=GgufConfig(dequantize=True),
+            trust_remote_code=False,
+            **options,
+        )
     # Its weights are plain numbers now, and can be saved as such; the model does not know of it.
     model.hf_quantizer = None
     vars(model.config).pop("quantization_config", None)
@@ -116,11 +127,11 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
 
 def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:
     """Return where the model is, and how it is read."""
-    options: dict[str, Any] = {"trust_remote_code": False}
+    options: dict[str, Any] = {}
     path = source.path
     if path is None:
         # The library would try again and again for half a minute; a warm cache needs no hub.
-        options |= {"local_files_only": not hub_answers()}
+        options = {"local_files_only": not hub_answers()}
         return source.name, {**options, "revision": source.revision or "main"}
     if path.suffix == _GGUF:
         if not path.is_file():
@@ -149,6 +160,11 @@ def _explain(source: ModelSource, error: Exception) -> SentikitError:
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return InputError(
             f"There is no model {source.name!r} on the hub, and no folder of that name."
+        )
+    if "custom code" in reason:
+        return InputError(
+            f"The model {source.name!r} needs Python code that comes with it, which is not run. "
+            "Use a model whose architecture transformers itself has."
         )
     if source.path is not None:
         return InputError(f"{source.name} is no causal language model: {reason}")

@@ -21,6 +21,7 @@ from sentikit import (
     InputError,
     ModelFormat,
     PartSettings,
+    refuse_foreign_code,
     scheme_for_classes,
     write_json,
 )
@@ -126,9 +127,10 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not (folder / "tokenizer.json").is_file():
         # transformers would silently make one without words from config.json alone.
         raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
+    refuse_foreign_code(folder)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True
+            folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())

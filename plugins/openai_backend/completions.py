@@ -17,9 +17,11 @@ def first_choice(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return first if isinstance(first, Mapping) and "message" in first else {}
 
 
-def read_usage(value: Mapping[str, Any]) -> Usage:
-    """Read the usage of a chat completion; what a server leaves out is 0."""
-    counts = value.get("usage") or {}
+def read_usage(value: Mapping[str, Any]) -> Usage | None:
+    """Read the usage of a chat completion; None where the server does not say."""
+    counts = value.get("usage")
+    if not counts:
+        return None
     details = counts.get("prompt_tokens_details") or {}
     return Usage(
         prompt=int(counts.get("prompt_tokens") or 0),

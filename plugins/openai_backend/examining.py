@@ -31,7 +31,7 @@ class _Memory:
     async def reserve(self, most: Usage) -> None:
         return
 
-    def settle(self, used: Usage) -> None:
+    def settle(self, used: Usage | None) -> None:
         return
 
     def recall(self, key: str) -> Any:

@@ -159,12 +159,16 @@ class Probe:
     ) -> Mapping[str, Any]:
         body: dict[str, Any] = {**self._body(question, abilities), **more}
         await self.session.reserve(Usage(prompt=_MOST_PROMPT, completion=self.limit))
-        used = Usage()
         try:
             value, _ = await self.connection.post(PATH, body)
-            used = read_usage(value)
-        finally:
-            self.session.settle(used)
+        except RejectedError:
+            self.session.settle(Usage())
+            raise
+        except RetryableError as error:
+            if error.reason != "network":
+                self.session.settle(Usage())
+            raise
+        self.session.settle(read_usage(value))
         if not first_choice(value):
             raise FatalError(
                 f"{self.connection.settings.address} answers JSON, but no chat completion. Check "
@@ -222,7 +226,7 @@ class Probe:
     def _seen(self, abilities: Abilities, value: Mapping[str, Any]) -> Abilities:
         """Correct what the server accepted and then ignored."""
         choice, usage = first_choice(value), read_usage(value)
-        if usage.completion > self.limit + 1 and abilities.limit_key != "max_tokens":
+        if usage and usage.completion > self.limit + 1 and abilities.limit_key != "max_tokens":
             abilities = replace(abilities, limit_key="max_tokens")
         content = (choice.get("message") or {}).get("content")
         if content and not (choice.get("logprobs") or {}).get("content"):

@@ -42,7 +42,9 @@ class TransformersEncoder(Encoder):
 
     def _source(self) -> PretrainedSource:
         chosen = self.settings
-        return PretrainedSource(chosen.model, chosen.revision, chosen.trust_remote_code)
+        return PretrainedSource(
+            chosen.model, chosen.revision, chosen.trust_remote_code, "encoder.trust_remote_code"
+        )
 
 
 class MiniLM(Encoder):

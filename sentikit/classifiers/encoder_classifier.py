@@ -91,7 +91,9 @@ class EncoderClassifier(Classifier):
             yield self.logits_of_texts(window)
 
     def logits_of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits of some thousands of texts, (texts, classes)."""
+        """Return the logits of up to some thousands of texts, (texts, classes)."""
+        if not texts:  # The last window of several processes may have fewer texts than processes.
+            return np.empty((0, len(self.labels)), np.float32)
         return self.logits_of(tokenize([texts], self.tokenizer, self.max_length))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:

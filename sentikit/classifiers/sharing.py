@@ -1,4 +1,4 @@
-"""Lets several processes share the texts of one classifier; each learns all answers, in order."""
+"""The classifier that several processes share: each labels a part and receives all predictions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class SharedClassifier(EncoderClassifier):
-    """A classifier of which every process of a group has one.
+    """A classifier of which every process of a group has a copy.
 
-    All are given the same texts and go through them in step: of each window a process answers
-    every so-many-th text, and what they have found is put together. Memory stays flat.
+    All processes are given the same texts and read them in step: of each window a process labels
+    every n-th text, then the results are gathered. Memory stays flat.
     """
 
     def __init__(self, own: EncoderClassifier, group: ProcessGroup) -> None:
@@ -34,7 +34,7 @@ class SharedClassifier(EncoderClassifier):
             yield self._shared(window)
 
     def _shared(self, window: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits of a window of which this process answers its part.
+        """Return the logits of a window, of which this process computes its part.
 
         Raises:
             InputError: another process has other texts.

@@ -181,6 +181,7 @@ def _result(finished: FinishedPrompting) -> dict[str, Any]:
         "failed": totals.failed,
         "cost_usd": finished.cost_usd,
         "paid_usd": totals.paid,
+        "answers_without_usage": totals.unmetered,
         "overall": None if finished.scores is None else finished.scores.to_json(),
         "by_source": {name: scores.to_json() for name, scores in finished.by_source.items()},
     }
@@ -200,6 +201,9 @@ def _summary(finished: FinishedPrompting) -> str:
         parts.append(f"${usd_text(totals.paid)} paid")
         if totals.cost and totals.cost > totals.paid:
             parts.append(f"${usd_text(totals.cost - totals.paid)} saved by the cache")
+    if totals.unmetered:
+        counted = "their cost is unknown" if totals.paid is None else "counted at their worst case"
+        parts.append(f"{totals.unmetered:,} answers without usage, {counted}")
     return ", ".join(parts) + "."
 
 

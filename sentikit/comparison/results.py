@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sentikit.comparison.aligned import AlignedRuns
+from sentikit.comparison.alignment import AlignedRuns
 from sentikit.scoring import Scores
 
 #: Version of the layout of `Findings.to_json`; docs/compare.schema.json describes it.
@@ -130,6 +131,11 @@ class RunFindings:
     partnership: Partnership | None
     cost: RunCost
     on_front: bool | None = None
+
+
+def best_run(findings: Sequence[RunFindings]) -> RunFindings:
+    """Return the run with the highest macro-F1, of equals the one with the first name."""
+    return min(findings, key=lambda run: (-run.scores.macro_f1, run.name))
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Answer:
 
     Attributes:
         text: the answer, freed of what a label guarantee wraps around it.
-        usage: tokens billed.
+        usage: tokens billed; None where the server does not say, which is never taken for zero.
         log_probabilities: label (as in ``ChatRequest.labels``) to natural logarithm, not yet
             normalised over the labels; None where the backend has none.
         finish_reason: ``stop``, ``length``, ``content_filter``, … as the server says.
@@ -74,7 +74,7 @@ class Answer:
     """
 
     text: str
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage | None = None
     log_probabilities: Mapping[str, float] | None = None
     finish_reason: str = "stop"
     model: str = ""
@@ -137,8 +137,8 @@ class BackendSession(Protocol):
             SentikitError: the user's budget has no room for it.
         """
 
-    def settle(self, used: Usage) -> None:
-        """Book what that call used."""
+    def settle(self, used: Usage | None) -> None:
+        """Book what that call used; None, where the server does not say, counts at its worst."""
 
     def recall(self, key: str) -> Any:
         """Return what was remembered under `key` (JSON), or None."""

@@ -65,8 +65,10 @@ class Prices(TierPrices):
     tiers: dict[str, float | TierPrices] = Field(default_factory=dict)
     long_prompt: LongPrompt | None = None
 
-    def cost(self, usage: Usage, tier: str | None = None) -> int | None:
-        """Return what `usage` costs in picodollars; None where the tier's price is unknown."""
+    def cost(self, usage: Usage | None, tier: str | None = None) -> int | None:
+        """Return the cost of `usage` in picodollars; None where it or the price is unknown."""
+        if usage is None:
+            return 0 if self.free else None
         found = self._of_tier(tier)
         if found is None:
             return None
@@ -79,6 +81,11 @@ class Prices(TierPrices):
             + _of(_or(prices.cache_writes, prices.prompt), usage.cache_writes)
         )
         return round(tokens_in * prompt + _of(prices.completion, usage.completion) * completion)
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing costs anything."""
+        return not (self.prompt or self.completion or self.cached or self.cache_writes)
 
     def worst(self, prompt: int, completion: int, tier: str | None = None) -> int | None:
         """Return the most that a request of so many tokens can cost, in picodollars."""

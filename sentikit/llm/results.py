@@ -137,6 +137,7 @@ class ResultWriter:
             failed=totals.failed,
             repaired=totals.repaired,
             usage=totals.usage.__dict__,
+            answers_without_usage=totals.unmetered,
             cost_usd=costs,
             paid_usd=_rounded(totals.paid),
             saved_usd=_rounded(_difference(totals.cost, totals.paid)),

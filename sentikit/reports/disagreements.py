@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.comparison.aligned import AlignedRuns
+from sentikit.comparison.alignment import AlignedRuns
 from sentikit.reports.markup import Markup
 
 #: A page with more texts opens slowly on a phone.

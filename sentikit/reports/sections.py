@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sentikit.amounts import usd_text
-from sentikit.comparison.output.sections import interval as written_interval
-from sentikit.comparison.output.sections import signed
 from sentikit.comparison.results import Comparison, Difference, RunFindings
+from sentikit.comparison.tables import interval as written_interval
+from sentikit.comparison.tables import signed
 from sentikit.ensembles.judged import JudgedCascade
 from sentikit.reports import charts
 from sentikit.reports.disagreements import Disagreements

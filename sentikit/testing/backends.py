@@ -75,7 +75,7 @@ class _Session:
     async def reserve(self, most: Usage) -> None:
         """Allow every call."""
 
-    def settle(self, used: Usage) -> None:
+    def settle(self, used: Usage | None) -> None:
         """Let the call pass."""
 
     def recall(self, key: str) -> Any:

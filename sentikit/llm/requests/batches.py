@@ -186,10 +186,8 @@ class BatchRound:
 
     async def _fetch(self, part: BatchPart) -> None:
         """Put a batch's answers into the journal, and forget what it was reserved for."""
-        assert part.batch is not None
-        batch = part.batch
         # From the first answer, where it breaks off: what was kept before is kept once.
-        self._remember_refused(await self._again(lambda: self._collect(batch)))
+        self._remember_refused(await self._again(lambda: self._collect(part)))
         self._journal.keep_batches(self._run, [replace(part, state=_FETCHED)])
         # What it was reserved for gives way to what it really cost.
         self._caller.ledger.spent = self._journal.spent(self._run)
@@ -198,19 +196,27 @@ class BatchRound:
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
 
-    async def _collect(self, batch: str) -> list[str]:
+    async def _collect(self, part: BatchPart) -> list[str]:
         """Keep a batch's answers, and return the names of the requests that have none."""
+        assert part.batch is not None
         refused: list[str] = []
-        async for name, answer in self._backend.batch_answers(batch, self._labels):
+        async for name, answer in self._backend.batch_answers(part.batch, self._labels):
             row, key = _parse_name(name)
             if isinstance(answer, Answer):
-                cost = None
-                if self._caller.prices is not None:
-                    cost = self._caller.prices.cost(answer.usage, BATCH_TIER)
+                cost = self._cost(answer, part)
                 self._journal.keep(key, Record(self._run, row, cost, answer))
             else:
                 refused.append(name)
         return refused
+
+    def _cost(self, answer: Answer, part: BatchPart) -> int | None:
+        prices, cost = self._caller.prices, None
+        if prices is not None:
+            cost = prices.cost(answer.usage, BATCH_TIER)
+        if cost is None and part.cost and self._caller.ledger.ceiling is not None:
+            # A share of what was reserved for the batch: together they come to all of it.
+            cost = -(-part.cost // part.requests)
+        return cost
 
     @property
     def _refusals(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import (
     Answer,
@@ -290,7 +291,7 @@ class Caller:
         if self.prices is not None:
             cost = self.prices.cost(answer.usage, answer.service_tier)
         if cost is None and self.ledger.ceiling is not None:
-            # Where the tier that served has no price, the worst of the tier asked for stands.
+            # Where usage, or the price of the tier that served, is unknown, the worst case stands.
             cost = reserved.amount
         self.ledger.settle(reserved, cost or 0)
         return cost
@@ -304,7 +305,8 @@ class Caller:
         self.patience.answered()
         self._rejected_in_a_row = 0
         self._any_answer = True
-        self.pacer.answered(answer.rate_limit, answer.usage.prompt + answer.usage.completion)
+        used = answer.usage or Usage()
+        self.pacer.answered(answer.rate_limit, used.prompt + used.completion)
 
     def _blame(self, error: BaseException, episode: int) -> None:
         """Draw the lesson of a failed try; a rejection becomes the row's failure."""

@@ -62,6 +62,16 @@ class AnsweredQuestion(Generic[Row]):
         return self.answers[-1].probabilities
 
     @property
-    def usage(self) -> Usage:
-        """Tokens of all answers."""
-        return sum((answer.usage for answer in self.answers), Usage())
+    def usage(self) -> Usage | None:
+        """Tokens of all answers; None where there is no answer or one of them has no usage."""
+        total = Usage()
+        for answer in self.answers:
+            if answer.usage is None:
+                return None
+            total += answer.usage
+        return total if self.answers else None
+
+    @property
+    def unmetered(self) -> int:
+        """How many answers came without usage."""
+        return sum(answer.usage is None for answer in self.answers)

@@ -59,6 +59,7 @@ class RequestReporter:
             "rate_limit_episodes": tally.limited,
             "service_tiers": tally.tiers,
             "usage": asdict(tally.usage),
+            "calls_without_usage": tally.unmetered,
             "paid_usd": plain_usd(tally.paid.known),
             "saved_usd": plain_usd(tally.saved.known),
         }

@@ -115,11 +115,13 @@ class _Session:
         self._reserved = await caller.ledger.reserve(worst)
         caller.journal.reserve(opening_key(caller.run), caller.run, self._reserved.amount)
 
-    def settle(self, used: Usage) -> None:
+    def settle(self, used: Usage | None) -> None:
         caller = self._caller
         cost = None
         if caller.prices is not None:
             cost = caller.prices.cost(used, caller.backend.service_tier)
+        if cost is None and caller.ledger.ceiling is not None:
+            cost = self._reserved.amount
         caller.ledger.release(self._reserved)
         caller.ledger.spent += cost or 0
         caller.journal.add_opening(caller.run, cost, self._reserved.amount)

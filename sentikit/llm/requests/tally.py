@@ -39,7 +39,8 @@ class Tally:
         repaired: rows whose second answer was valid.
         calls: answers this run paid for.
         saved_calls: answers that were there before.
-        usage: tokens of `calls`.
+        usage: tokens of `calls`, as far as the server says.
+        unmetered: those of `calls` whose usage the server does not say.
         paid: cost of `calls`.
         saved: cost of `saved_calls`.
         retries: calls made again after a failure.
@@ -54,6 +55,7 @@ class Tally:
     calls: int = 0
     saved_calls: int = 0
     usage: Usage = field(default_factory=Usage)
+    unmetered: int = 0
     paid: Money = field(default_factory=Money)
     saved: Money = field(default_factory=Money)
     retries: int = 0
@@ -63,7 +65,10 @@ class Tally:
     def add_paid(self, answer: Answer, cost: int | None) -> None:
         """Count an answer this run paid for."""
         self.calls += 1
-        self.usage += answer.usage
+        if answer.usage is None:
+            self.unmetered += 1
+        else:
+            self.usage += answer.usage
         self.paid.add(cost)
         if answer.service_tier:
             self.tiers[answer.service_tier] = self.tiers.get(answer.service_tier, 0) + 1

@@ -1,4 +1,4 @@
-"""Counts of equal rows: macro-F1 and accuracy hang on them alone, whatever the number of rows."""
+"""Counts of equal rows, on which macro-F1 and accuracy depend alone."""
 
 from __future__ import annotations
 

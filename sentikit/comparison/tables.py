@@ -1,4 +1,4 @@
-"""A comparison as titled tables of plain text, for people."""
+"""Tables of a comparison as plain text."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentikit.amounts import usd_text
-from sentikit.comparison.advice import best_run
-from sentikit.comparison.results import Comparison, Difference, Estimate, Interval, RunFindings
+from sentikit.comparison.results import (
+    Comparison,
+    Difference,
+    Estimate,
+    Interval,
+    RunFindings,
+    best_run,
+)
 
 #: More differences than this are shown for the best run alone.
 MOST_DIFFERENCES = 30

@@ -1,20 +1,106 @@
-"""Brings runs into one order of rows and classes, or says how they differ."""
+"""Alignment of runs: one order of rows and classes, with gold labels and sources."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sentikit.comparison.aligned import AlignedRun, AlignedRuns
-from sentikit.comparison.truth import Rows, Truth, gold_labels, sources_of
 from sentikit.datasets.examples import Examples
 from sentikit.errors import InputError, quoted
 from sentikit.runs.alignment import align, text_occurrences
 from sentikit.runs.reading import ENCODER_SUFFIX
-from sentikit.runs.table import RunTable
+from sentikit.runs.table import Labelling, RunTable, class_numbers
+
+
+@dataclass(frozen=True)
+class AlignedRun:
+    """One run, in the common order of rows and classes.
+
+    Attributes:
+        name: short, and no other run's in the comparison.
+        path: as the user gave it.
+        answers: labels (class numbers, -1 invalid) and probabilities.
+        opinion: what the encoder said that the LLM was shown, or None.
+        cost: USD of each row, NaN where unknown; None where all are.
+        manifest: of a run; empty for a file.
+    """
+
+    name: str
+    path: str
+    answers: Labelling
+    opinion: Labelling | None = None
+    cost: NDArray[np.float64] | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    def select(self, rows: NDArray[np.int64]) -> AlignedRun:
+        """Return some rows, in the order given."""
+        return replace(
+            self,
+            answers=self.answers.select(rows),
+            opinion=None if self.opinion is None else self.opinion.select(rows),
+            cost=None if self.cost is None else self.cost[rows],
+        )
+
+
+@dataclass(frozen=True)
+class AlignedRuns:
+    """Runs over the same examples.
+
+    Attributes:
+        classes: what class numbers stand for.
+        examples: ids and texts, (rows,); texts are empty where no run has any.
+        gold: class numbers, (rows,); every row has one.
+        sources: the sources' names, sorted; empty where unknown.
+        source_of: number of each row's source, (rows,); -1 where unknown.
+        runs: in the order the user gave.
+        dataset: what the examples are called, or "".
+        notes: sentences on what was left out or matched loosely.
+    """
+
+    classes: tuple[str, ...]
+    examples: Examples
+    gold: NDArray[np.int64]
+    sources: tuple[str, ...]
+    source_of: NDArray[np.int64]
+    runs: tuple[AlignedRun, ...]
+    dataset: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.gold)
+
+    def run(self, name: str) -> AlignedRun:
+        """Return the run of that name."""
+        return next(run for run in self.runs if run.name == name)
+
+    def select(self, rows: NDArray[np.int64]) -> AlignedRuns:
+        """Return some rows, in the order given."""
+        return replace(
+            self,
+            examples=self.examples.select(rows),
+            gold=self.gold[rows],
+            source_of=self.source_of[rows],
+            runs=tuple(run.select(rows) for run in self.runs),
+        )
+
+    def rows_of_source(self, name: str) -> NDArray[np.int64]:
+        """Return the rows of a source."""
+        return np.flatnonzero(self.source_of == self.sources.index(name))
+
+
+def is_called(wanted: str, name: str, path: str) -> bool:
+    """Say whether the user means a run: by its name, its path or its file's or folder's name."""
+    return wanted in (name, path, Path(path).name) or same_path(wanted, path)
+
+
+def same_path(wanted: str, path: str) -> bool:
+    """Say whether two ways of writing a path, as ``runs/a/`` and ``runs/a``, are one."""
+    return Path(wanted) == Path(path)
 
 
 def align_runs(
@@ -193,3 +279,117 @@ def _without_empty_sources(aligned: AlignedRuns) -> AlignedRuns:
     numbers[present] = np.arange(len(present))
     sources = tuple(aligned.sources[number] for number in present)
     return replace(aligned, sources=sources, source_of=numbers[aligned.source_of])
+
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Examples with gold labels from a dataset.
+
+    Attributes:
+        name: of the dataset and split, for messages.
+        examples: with gold labels as class names.
+        classes: of its label scheme.
+    """
+
+    name: str
+    examples: Examples
+    classes: tuple[str, ...]
+
+
+def _taken(values: Rows, rows: Rows | None) -> Rows:
+    return values if rows is None else values[rows]
+
+
+def gold_labels(
+    examples: Examples,
+    classes: tuple[str, ...],
+    truth: Truth | None,
+    tables: Sequence[RunTable],
+    chosen: Sequence[Rows | None],
+) -> Rows:
+    """Return gold labels from whoever has them, -1 where nobody has; all in the same classes.
+
+    Raises:
+        InputError: two of them differ; none has any.
+    """
+    owners: list[tuple[str, Rows]] = []
+    if truth:
+        owners.append((truth.name, class_numbers(_arrow(examples, "label"), classes)))
+    for table, rows in zip(tables, chosen, strict=True):
+        owners.append((table.name, _taken(table.gold, rows)))
+    first_name, gold = owners[0]
+    gold = gold.copy()
+    for name, other in owners[1:]:
+        _refuse_conflict(examples, classes, (first_name, gold), (name, other))
+        if (gold < 0).all():
+            first_name = name
+        np.copyto(gold, other, where=gold < 0)
+    if (gold < 0).all():
+        raise InputError(
+            "No run has gold labels, so none can be scored. Name the data they are of, as "
+            "--dataset merged --split test, or add a column of gold labels to a file."
+        )
+    return gold
+
+
+def _refuse_conflict(
+    examples: Examples,
+    classes: tuple[str, ...],
+    first: tuple[str, Rows],
+    other: tuple[str, Rows],
+) -> None:
+    odd = np.flatnonzero((first[1] >= 0) & (other[1] >= 0) & (first[1] != other[1]))
+    if not len(odd):
+        return
+    row = int(odd[0])
+    text = quoted(examples.select([row]).texts[0] or examples.select([row]).ids[0])
+    raise InputError(
+        f"{first[0]} and {other[0]} have different gold labels for {len(odd):,} of "
+        f"{len(examples):,} texts. The first is row {row + 1}, {text}: "
+        f"{classes[int(first[1][row])]} and {classes[int(other[1][row])]}."
+    )
+
+
+def _arrow(examples: Examples, column: str) -> Any:
+    values = examples.table.column(column)
+    return values if examples.order is None else values.take(examples.order)
+
+
+def sources_of(
+    examples: Examples, tables: Sequence[RunTable], chosen: Sequence[Rows | None]
+) -> tuple[tuple[str, ...], Rows]:
+    """Return the names of sources, and each row's, from whoever knows it first."""
+    names: list[str] = []
+    found = np.full(len(examples), -1, np.int64)
+    for own in [
+        examples,
+        *(
+            t.examples if r is None else t.examples.select(r)
+            for t, r in zip(tables, chosen, strict=True)
+        ),
+    ]:
+        if not (found < 0).any():
+            break
+        codes, known = _source_codes(own)
+        for name in known:
+            if name not in names:
+                names.append(name)
+        lookup = np.array([*(names.index(name) for name in known), -1], np.int64)
+        np.copyto(found, lookup[codes], where=found < 0)
+    ordered = sorted(names)
+    lookup = np.array([*(ordered.index(name) for name in names), -1], np.int64)
+    return tuple(ordered), lookup[found]
+
+
+def _source_codes(examples: Examples) -> tuple[Rows, list[str]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = _arrow(examples, "source")
+    together = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    encoded = together.dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return np.asarray(codes, np.int64), encoded.dictionary.to_pylist()
