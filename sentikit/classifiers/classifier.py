@@ -81,6 +81,20 @@ class Classifier(ABC):
             InputError: an item is neither a text nor an example.
         """
 
+    def prepare(self, session: Session) -> None:
+        """Get ready for a job before it writes anything; by default there is nothing to do.
+
+        A classifier made of others prepares these.
+
+        Raises:
+            InputError: it cannot work: a missing key, no such server, a wrong model.
+        """
+        return
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the labels, as JSON values: a resumed job compares them."""
+        return {"classifier": type(self).__name__}
+
     def predict(self, texts: Iterable[str | Example]) -> list[str | None]:
         """Return the label of each text; None where the classifier gives none."""
         return [prediction.label for prediction in self.classify(texts)]

@@ -41,11 +41,12 @@ class ExamplesOptions(PartSettings):
 class StrategyOptions(PartSettings):
     """Keys of the ``strategy`` section that work with every strategy."""
 
-    encoder: str | None = Field(
+    adviser: str | None = Field(
         None,
-        description="whose opinion is shown: a model, a run, a results file, or PATH#encoder for "
-        "the opinion recorded inside an augmented run or file",
+        description="the classifier whose prediction is shown: a model, a run, a recipe, a results "
+        "file, or PATH#encoder for the prediction recorded inside an augmented run or file",
     )
+    encoder: str | None = Field(None, description="the old name of adviser", exclude=True)
     label_column: str | None = Field(
         None, description="of a file: the column with the encoder's labels"
     )

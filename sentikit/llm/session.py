@@ -7,7 +7,7 @@ import itertools
 import random
 import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -54,13 +54,30 @@ class LLMMember:
         backend: opened, unless requests are only counted.
         options: how calls are made.
         caller: makes them.
+        first: number of its first row in the journal.
         numbers: of the rows it is asked about, which a resumed job counts again.
     """
 
     backend: LLMBackend
     options: RequestOptions
     caller: Caller
-    numbers: Iterator[int]
+    first: int
+    numbers: Iterator[int] = field(init=False)
+    _texts: Counter[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from the first row again, for another pass over the same texts."""
+        self.numbers, self._texts = itertools.count(self.first), Counter()
+
+    def occurrence(self, text: str) -> int:
+        """Return how often a text was asked about before, for a backend that tells them apart."""
+        if not self.backend.by_occurrence:
+            return 0
+        self._texts[hash(text)] += 1
+        return self._texts[hash(text)] - 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,7 @@ class RequestSession(Session):
         self._collectors = collectors
         for member in self._members.values():
             member.caller.collector = None if collectors is None else collectors(member)
-            member.numbers = _numbers_from(member.numbers)
+            member.begin()
 
     def check(self, backend: LLMBackend, options: RequestOptions) -> None:
         """Refuse what cannot work before a job begins, and warn of what ends or has no price.
@@ -223,16 +240,17 @@ class RequestSession(Session):
             return found
 
     def recall(self, key: str) -> Any:
-        """Return what was remembered in the journal under `key` (JSON), or None."""
-        return self.call(self._recall(key))
+        """Return what this job remembered under `key` (JSON), or None."""
+        return self.call(self._recall(f"{self.run} {key}"))
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value in the journal."""
-        self.call(self._remember(key, value))
+        """Keep a JSON value for a resumed job."""
+        self.call(self._remember(f"{self.run} {key}", value))
 
-    def forget(self, prefix: str) -> None:
-        """Drop what was remembered under keys that begin so."""
-        self.call(self._forget(prefix))
+    def forget(self) -> None:
+        """Drop what this job remembered."""
+        if self._journal is not None:
+            self.call(self._forget(f"{self.run} "))
 
     def call(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the session's loop and wait for its result."""
@@ -298,8 +316,7 @@ class RequestSession(Session):
 
     async def _open(self, backend: LLMBackend, options: RequestOptions, number: int) -> LLMMember:
         caller = self._caller(backend, options)
-        numbers = itertools.count(number * _ROWS_OF_A_MEMBER)
-        member = LLMMember(backend, options, caller, numbers)
+        member = LLMMember(backend, options, caller, number * _ROWS_OF_A_MEMBER)
         if self._collectors is not None:
             caller.collector = self._collectors(member)
         if self._collectors is None or self.batch_folder is not None:
@@ -471,11 +488,13 @@ class _Opening:
         self._reserved = await caller.ledger.reserve(worst)
         caller.journal.reserve(opening_key(caller.run), caller.run, self._reserved.amount)
 
-    def settle(self, used: Usage) -> None:
+    def settle(self, used: Usage | None) -> None:
         caller = self._caller
         cost = None
         if caller.prices is not None:
             cost = caller.prices.cost(used, caller.backend.service_tier)
+        if cost is None and caller.ledger.ceiling is not None:
+            cost = self._reserved.amount
         caller.ledger.release(self._reserved)
         caller.ledger.spent += cost or 0
         caller.journal.add_opening(caller.run, cost, self._reserved.amount)
@@ -521,11 +540,6 @@ def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:
         f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Go on with "
         "--resume and a higher --max-cost."
     )
-
-
-def _numbers_from(numbers: Iterator[int]) -> Iterator[int]:
-    """Return the numbers of a member's rows from the first, for another pass."""
-    return itertools.count(next(numbers) // _ROWS_OF_A_MEMBER * _ROWS_OF_A_MEMBER)
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

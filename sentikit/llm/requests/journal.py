@@ -226,6 +226,13 @@ class AnswerJournal:
                 "INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, json.dumps(value))
             )
 
+    def forget(self, prefix: str) -> None:
+        """Drop what was remembered under keys that begin with `prefix`."""
+        with self._errors():
+            self._connection.execute(
+                "DELETE FROM memory WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
+            )
+
     def batches(self, run: str) -> list[BatchPart]:
         """Return the parts of a run's batches, in order."""
         query = "SELECT part, tag, batch, state, requests, cost FROM batches WHERE run = ?"
