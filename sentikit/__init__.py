@@ -41,16 +41,18 @@ if TYPE_CHECKING:
     from sentikit.classifiers.pretrained import hub_answers as hub_answers
     from sentikit.comparison.comparison import compare as compare
     from sentikit.comparison.results import Comparison as Comparison
+    from sentikit.components import Part as Part
+    from sentikit.components import PartSettings as PartSettings
     from sentikit.datasets.examples import Examples as Examples
     from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
     from sentikit.datasets.hub import hub_splits as hub_splits
     from sentikit.datasets.hub import load_from_hub as load_from_hub
     from sentikit.datasets.labels import scheme_for_classes as scheme_for_classes
-    from sentikit.datasets.loader import DatasetLoader as DatasetLoader
+    from sentikit.datasets.opening import DatasetLoader as DatasetLoader
     from sentikit.datasets.opening import OpenedDataset as OpenedDataset
     from sentikit.datasets.opening import open_dataset as open_dataset
-    from sentikit.datasets.tabular import Rows as Rows
-    from sentikit.datasets.tabular import read_rows as read_rows
+    from sentikit.datasets.tables import Rows as Rows
+    from sentikit.datasets.tables import read_rows as read_rows
     from sentikit.devices import Hardware as Hardware
     from sentikit.devices import autocast as autocast
     from sentikit.devices import choose_device as choose_device
@@ -95,8 +97,6 @@ if TYPE_CHECKING:
     from sentikit.llm.strategy import PromptInput as PromptInput
     from sentikit.llm.strategy import PromptStrategy as PromptStrategy
     from sentikit.llm.strategy import RetrievedExample as RetrievedExample
-    from sentikit.parts import Part as Part
-    from sentikit.parts import PartSettings as PartSettings
     from sentikit.plotting.comparison import save_plots as save_plots
     from sentikit.processes.commands import joined_processes as joined_processes
     from sentikit.processes.commands import launch_processes as launch_processes
@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
     from sentikit.training.settings import LoopSettings as LoopSettings
     from sentikit.training.trainer import Labelled as Labelled
+    from sentikit.weights import load_pretrained as load_pretrained
     from sentikit.weights import read_weights as read_weights
     from sentikit.weights import refuse_foreign_code as refuse_foreign_code
     from sentikit.weights import write_weights as write_weights
@@ -142,7 +143,7 @@ _LAZY: dict[str, str] = {
     "ChatRequest": "sentikit.llm.backend",
     "Classifier": "sentikit.classifiers.classifier",
     "Comparison": "sentikit.comparison.results",
-    "DatasetLoader": "sentikit.datasets.loader",
+    "DatasetLoader": "sentikit.datasets.opening",
     "DistributedEngine": "sentikit.training.distributed_engine",
     "Encoder": "sentikit.classifiers.encoder",
     "EncoderClassifier": "sentikit.classifiers.encoder_classifier",
@@ -182,8 +183,8 @@ _LAZY: dict[str, str] = {
     "OpenedDataset": "sentikit.datasets.opening",
     "Opinion": "sentikit.llm.strategy",
     "ParameterGroup": "sentikit.training.parameter_groups",
-    "Part": "sentikit.parts",
-    "PartSettings": "sentikit.parts",
+    "Part": "sentikit.components",
+    "PartSettings": "sentikit.components",
     "Prediction": "sentikit.classifiers.prediction",
     "Predictor": "sentikit.classifiers.predictor",
     "PreparedReport": "sentikit.finetuning.preparing",
@@ -197,7 +198,7 @@ _LAZY: dict[str, str] = {
     "ResultFormat": "sentikit.runs.result_format",
     "RetrievedExample": "sentikit.llm.strategy",
     "RetryableError": "sentikit.llm.backend",
-    "Rows": "sentikit.datasets.tabular",
+    "Rows": "sentikit.datasets.tables",
     "RunTable": "sentikit.runs.table",
     "SentimentModel": "sentikit.classifiers.model",
     "StepPlan": "sentikit.training.engine",
@@ -224,10 +225,11 @@ _LAZY: dict[str, str] = {
     "hub_answers": "sentikit.classifiers.pretrained",
     "load": "sentikit.classifiers.loading",
     "load_from_hub": "sentikit.datasets.hub",
+    "load_pretrained": "sentikit.weights",
     "open_dataset": "sentikit.datasets.opening",
     "open_fine_tuning": "sentikit.finetuning.job",
     "read_json": "sentikit.files",
-    "read_rows": "sentikit.datasets.tabular",
+    "read_rows": "sentikit.datasets.tables",
     "read_run": "sentikit.runs.reading",
     "read_weights": "sentikit.weights",
     "refuse_foreign_code": "sentikit.weights",

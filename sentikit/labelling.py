@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction
-from sentikit.datasets.tabular import Rows, read_rows
+from sentikit.datasets.tables import Rows, read_rows
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.runs.result_columns import LABEL_COLUMN

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sentikit import Message, Opinion, PromptInput, PromptStrategy, RetrievedExample
-from sentikit.checking import check_part
+from sentikit.components import check_part
 from sentikit.llm.training_lines import training_line
 from sentikit.registry import default_registry
 

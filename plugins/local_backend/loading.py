@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from sentikit import InputError, SentikitError, hub_answers
+from sentikit import InputError, SentikitError, hub_answers, load_pretrained
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GGUF = ".gguf"
@@ -107,17 +107,15 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM, GgufConfig
 
     if "gguf_file" not in options:
-        return AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+        options = {**options, "use_safetensors": True}
+        return load_pretrained(
+            AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options
         )
     # Dequantising draws a bar of its own whatever it is told.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=dtype,
-            quantization_config=GgufConfig(dequantize=True),
-            trust_remote_code=False,
-            **options,
+        options = {**options, "quantization_config": GgufConfig(dequantize=True)}
+        model = load_pretrained(
+            AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options
         )
     # Its weights are plain numbers now, and can be saved as such; the model does not know of it.
     model.hf_quantizer = None

@@ -12,9 +12,17 @@ import httpx2
 import openai
 from openai import AsyncOpenAI
 
-from sentikit import InputError, find_key, without_secrets
+from sentikit import FatalError, InputError, find_key, without_secrets
 
-from .failures import CHAT, FailedResponse, failed_status, not_a_server, unreachable
+from .failures import (
+    CHAT,
+    FailedResponse,
+    failed_status,
+    not_a_server,
+    redirect_target,
+    redirected,
+    unreachable,
+)
 from .posting import PostingSession
 from .settings import ServerSettings
 
@@ -52,6 +60,9 @@ class Connection(Generic[Settings]):
             default_query=dict(settings.query),
             max_retries=0,
             timeout=_TIMEOUT,
+            http_client=openai.DefaultAsyncHttpxClient(
+                event_hooks={"response": [self._refuse_redirect]}
+            ),
         )
         given = {**self.client.default_headers, **self.client.auth_headers}
         self._headers = {name: value for name, value in given.items() if isinstance(value, str)}
@@ -76,6 +87,8 @@ class Connection(Generic[Settings]):
             raise unreachable(self.settings, error, self.safe, sent=False) from None
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(self.settings, error, self.safe) from None
+        if 300 <= response.status < 400:
+            raise redirected(self.settings, self.settings.address, response.headers)
         value = _parsed(response.content)
         if response.status >= 400:
             text = response.content.decode("utf-8", "replace")
@@ -109,7 +122,17 @@ class Connection(Generic[Settings]):
             )
             raise failed_status(self.settings, failed, self.safe, service) from None
         except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
+            if isinstance(error.__cause__, FatalError):
+                raise error.__cause__ from None
             raise unreachable(self.settings, error, self.safe) from None
+
+    async def _refuse_redirect(self, response: httpx2.Response) -> None:
+        """Follow no redirect to another origin: httpx would take all headers but one along."""
+        address, status = str(response.url), response.status_code
+        if response.has_redirect_location and not redirect_target(
+            address, status, response.headers
+        ):
+            raise redirected(self.settings, address, response.headers)
 
     def safe(self, text: str) -> str:
         """Return what a server said without any key it may quote, on one line."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sentikit import BackendError, FatalError, RejectedError, RetryableError
+from sentikit import BackendError, FatalError, RejectedError, RetryableError, parsed_address
 
 from .rate_limits import rate_limit, retry_after
 from .settings import ServerSettings
@@ -86,6 +87,46 @@ def unreachable(
         f"Check {settings.address_key}.",
         "network" if sent else "unreachable",
     )
+
+
+def redirect_target(address: str, status: int, headers: Mapping[str, str]) -> str | None:
+    """Return where a redirect leads, where it keeps the method and stays at the same origin.
+
+    Args:
+        address: that answered.
+        status: its HTTP status.
+        headers: its headers.
+    """
+    target = _target(address, headers)
+    stays = _origin(target) == _origin(address) and target != address
+    return target if status in (307, 308) and stays else None
+
+
+def redirected(settings: ServerSettings, address: str, headers: Mapping[str, str]) -> FatalError:
+    """Describe a redirect that is not followed: key and texts are for one server alone."""
+    target = _target(address, headers)
+    origin = "".join(letter for letter in _origin(target) if letter.isprintable())[:200]
+    return FatalError(
+        f"{settings.address} redirects to {origin or 'no address'}. Keys and texts are sent to no "
+        "other server than the one named, so it was not followed. If you trust the other, name it "
+        f"in {settings.address_key}."
+    )
+
+
+def _target(address: str, headers: Mapping[str, str]) -> str:
+    try:
+        return urllib.parse.urljoin(address, headers.get("location") or "")
+    except ValueError:
+        return ""
+
+
+def _origin(address: str) -> str:
+    """Return scheme, host and port, the port spelled out; "" where that is no address."""
+    parts = parsed_address(address)
+    if parts is None:
+        return ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
 def not_a_server(

@@ -11,8 +11,14 @@ from dataclasses import dataclass
 import aiohttp
 import httpx2
 
+from .failures import redirect_target
+
 # Calls have a time limit in the core; this one only keeps a forgotten connection from living on.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15.0, sock_read=3600.0)
+
+
+#: Redirects within one origin that are followed, as of a missing slash.
+_MOST_REDIRECTS = 3
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,21 @@ class PostingSession:
             OSError: likewise.
         """
         address = f"{self._address}{path}{self._query}"
-        sent = self._session.post(
-            address, data=content, headers=self._headers, proxy_headers=self._proxy_headers
-        )
-        async with sent as response:
-            return Response(response.status, response.headers, await response.read())
+        for _ in range(_MOST_REDIRECTS):
+            sent = self._session.post(
+                address,
+                data=content,
+                headers=self._headers,
+                proxy_headers=self._proxy_headers,
+                allow_redirects=False,
+            )
+            async with sent as response:
+                received = Response(response.status, response.headers, await response.read())
+            target = redirect_target(address, received.status, received.headers)
+            if target is None:
+                break
+            address = target
+        return received
 
     async def close(self) -> None:
         """Close the connections."""

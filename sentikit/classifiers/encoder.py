@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from sentikit.components import Part, PartSettings
 from sentikit.errors import InputError
-from sentikit.parts import Part, PartSettings
 from sentikit.weights import refuse_foreign_code
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentikit.parts import Part
+from sentikit.components import Part
 
 if TYPE_CHECKING:
     from sentikit.classifiers.encoder_classifier import EncoderClassifier

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sentikit.parts import Part, PartSettings
+from sentikit.components import Part, PartSettings
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.checking import refuse, validate
 from sentikit.classifiers.encoder import Encoder, most_positions
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.format import ModelFormat
 from sentikit.classifiers.model import SentimentModel
 from sentikit.classifiers.predictor import TorchPredictor
 from sentikit.classifiers.saving import FORMAT, VERSION, WEIGHTS, ModelDescription
+from sentikit.components import refuse, validate
 from sentikit.datasets.labels import LabelScheme, label_scheme
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
-from sentikit.weights import read_weights
+from sentikit.weights import read_weights, refuse_unfitting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -217,14 +217,12 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> Non
     Raises:
         InputError: a tensor is missing, unknown or of another shape.
     """
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path} does not fit its config.json: {reason}") from error
-    if missing or unexpected:
-        names = ", ".join([*missing, *unexpected][:3])
-        raise InputError(
-            f"{path} does not fit its config.json: {len(missing)} tensors missing, "
-            f"{len(unexpected)} unknown ({names}, …)."
-        )
+    own = model.state_dict()
+    shapes = {
+        name: (tuple(weights[name].shape), tuple(tensor.shape))
+        for name, tensor in own.items()
+        if name in weights and weights[name].shape != tensor.shape
+    }
+    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
+    refuse_unfitting(path, missing, shapes, unknown, exact=True)
+    model.load_state_dict(weights)

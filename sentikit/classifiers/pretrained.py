@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from sentikit.classifiers.encoder import without_pooler
 from sentikit.errors import InputError, SentikitError
+from sentikit.weights import POOLER, load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -64,14 +65,21 @@ class PretrainedSource:
         return cast("PreTrainedTokenizerBase", tokenizer)
 
     def backbone(self) -> PreTrainedModel:
-        """Return the backbone in float32 without a pooler; only safetensors are read."""
+        """Return the backbone in float32 without a pooler; only safetensors are read.
+
+        Raises:
+            InputError: as `config`, or the weights do not fit the configuration.
+            SentikitError: the hub cannot be reached.
+        """
         import torch
         from transformers import AutoModel
 
-        with self._clear_errors(), _quiet_transformers():
-            model = AutoModel.from_pretrained(
+        with self._clear_errors():
+            model = load_pretrained(
+                AutoModel,
                 self.model,
                 dtype=torch.float32,
+                may_miss=POOLER,
                 use_safetensors=True,
                 trust_remote_code=self.trust_remote_code,
                 **self._options(),
@@ -157,19 +165,3 @@ def _endpoint() -> str:
     from huggingface_hub import constants
 
     return constants.ENDPOINT
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Hide the bar, and the report on unused pretraining heads: a backbone never has them."""
-    from transformers.utils import logging
-
-    before, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if had_bar:
-            logging.enable_progress_bar()

@@ -16,8 +16,8 @@ from pydantic import Field, field_validator
 
 from sentikit.classifiers.encoder import Encoder
 from sentikit.classifiers.pooling import Pooling
+from sentikit.components import PartSettings
 from sentikit.files import folder_writer, write_json
-from sentikit.parts import PartSettings
 from sentikit.weights import write_weights
 
 if TYPE_CHECKING:

@@ -112,7 +112,7 @@ def _section(
     """Return the dataset section to open: the run's own, or what the options say."""
     from sentikit.datasets.labels import OWN
     from sentikit.datasets.opening import with_path
-    from sentikit.recipe.overrides import merge, parse_dataset_overrides
+    from sentikit.recipe.resolving import merge, parse_dataset_overrides
     from sentikit.runs.folder import RunFolder
 
     if dataset is None:

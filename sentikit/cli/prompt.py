@@ -84,7 +84,7 @@ def prompt(
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
     from sentikit.llm.parts import prompt_parts
-    from sentikit.recipe.listing import needed_recipe
+    from sentikit.recipe.catalogue import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 

@@ -86,7 +86,7 @@ def train(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
-    from sentikit.recipe.listing import needed_recipe
+    from sentikit.recipe.catalogue import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
     from sentikit.training.parts import train_parts

@@ -1,25 +1,124 @@
-"""Opens a dataset by its recipe section: splits chosen, sampled, held out, labels folded."""
+"""Datasets of a recipe: loader, options, and splits whose labels are folded into classes."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
-from sentikit.datasets.examples import Examples
-from sentikit.datasets.labels import LabelScheme, label_scheme
-from sentikit.datasets.loader import DatasetLoader
-from sentikit.datasets.made_ids import text_hashes
-from sentikit.datasets.section import DatasetOptions
+from sentikit.components import (
+    Part,
+    PartSettings,
+    Path,
+    Problem,
+    check_section,
+    refuse,
+)
+from sentikit.datasets.examples import Examples, text_hashes
+from sentikit.datasets.labels import SCHEMES, LabelScheme, label_scheme
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry, default_registry
+
+
+class DatasetLoader(Part, ABC):
+    """Loads the splits of one dataset.
+
+    Labels are given as the data spell them; the recipe's label scheme folds them into classes.
+    """
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits that can be loaded with these settings, cheaply.
+
+        Raises:
+            sentikit.InputError: the settings point at nothing that can be read.
+        """
+
+    @abstractmethod
+    def load(self, split: str) -> Examples:
+        """Load one of `splits`.
+
+        Raises:
+            sentikit.InputError: a file is missing or malformed; says which and where.
+            sentikit.SentikitError: the disk or the network failed.
+        """
+
+    def locate(self, split: str, row: int) -> str:
+        """Say where row `row` (from 0) of `split` stands, for error messages."""
+        return f"row {row + 1} of split {split!r}"
+
+
+#: The parts that a dataset's splits can play.
+SPLITS = ("train", "validation", "test")
+
+
+def _share(value: object) -> object:
+    """Read '10%' as 0.1."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(value.strip().rstrip("%")) / 100
+    return value
+
+
+def _known_scheme(name: str) -> str:
+    if name not in SCHEMES:
+        raise ValueError(f"unknown label scheme {name!r}. {did_you_mean(name, SCHEMES)}")
+    return name
+
+
+def _holdout(value: object) -> object:
+    """Read '10%' as 0.1; a percentage is never a count."""
+    share = _share(value)
+    if isinstance(value, str) and isinstance(share, float) and share >= 1:
+        raise ValueError("a share to hold out must be below 100%")
+    return share
+
+
+def _whole(amount: float) -> float:
+    if amount >= 1 and not float(amount).is_integer():
+        raise ValueError("a count must be a whole number, and a share below 1 or in %")
+    return amount
+
+
+def _known_splits(splits: dict[str, str | None]) -> dict[str, str | None]:
+    for name in splits:
+        if name not in SPLITS:
+            raise ValueError(f"unknown split {name!r}. {did_you_mean(name, SPLITS)}")
+    return splits
+
+
+class DatasetOptions(PartSettings):
+    """Keys that work with every dataset."""
+
+    labels: Annotated[str, AfterValidator(_known_scheme)] = Field(
+        "neg_neu_pos", description="label scheme: neg_neu_pos, five, bin_neg, bin_neu or bin_pos"
+    )
+    label_map: dict[str, str] = Field(
+        default_factory=dict, description="gold label as the data spell it, to a class"
+    )
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="two classes: predict the second from this probability on"
+    )
+    splits: Annotated[dict[str, str | None], AfterValidator(_known_splits)] = Field(
+        default_factory=dict,
+        description="which of the dataset's splits serves as train, validation or test; null: none",
+    )
+    sample: Annotated[float, BeforeValidator(_share)] = Field(
+        1.0, gt=0, le=1, description="share of the training split to keep, as 0.1 or '10%'"
+    )
+    validation_holdout: Annotated[float, BeforeValidator(_holdout), AfterValidator(_whole)] = Field(
+        0,
+        ge=0,
+        description="training examples to move to validation: a count, or a share below 1 or in %",
+    )
+    seed: int = Field(42, ge=0, description="decides which examples are sampled and held out")
 
 
 @dataclass(frozen=True)
@@ -259,17 +358,13 @@ def check_dataset(
     """Open the dataset of a recipe's section, or say all that is wrong with it."""
     if not isinstance(raw, Mapping):
         return None, [Problem(prefix, "must be a section with a name.")]
-    core, own = split_options(DatasetOptions, raw)
-    options, problems = validate(DatasetOptions, core, prefix)
-    loader, more = check_part(
-        registry, "register_datasets", own, prefix, DatasetOptions.model_fields
+    loader, options, problems = check_section(
+        registry, "register_datasets", DatasetOptions, raw, prefix, DatasetLoader
     )
     if options is not None:
         problems += _unknown_classes(options, prefix)
     if options is None or loader is None or problems:
-        return None, problems + more
-    if not isinstance(loader, DatasetLoader):
-        return None, [Problem((*prefix, "name"), f"{raw['name']!r} is not a DatasetLoader.")]
+        return None, problems
     return OpenedDataset(str(raw["name"]), loader, options), []
 
 

@@ -6,7 +6,7 @@ import asyncio
 from datetime import date
 from typing import Any
 
-from sentikit.checking import Problem, refuse, validate
+from sentikit.components import Problem, refuse, validate
 from sentikit.errors import InputError, SentikitError
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.prices import model_facts

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from sentikit.components import Part
 from sentikit.errors import InputError
 from sentikit.llm.messages import Message
-from sentikit.parts import Part
 
 if TYPE_CHECKING:
     from sentikit.training.engine import Engine

@@ -346,7 +346,7 @@ def open_fine_tuning(
         InputError: no such recipe, or anything wrong with it; all problems at once.
     """
     from sentikit.finetuning.parts import finetune_parts
-    from sentikit.recipe.listing import needed_recipe
+    from sentikit.recipe.catalogue import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
 
     known = registry or default_registry()

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sentikit.classifiers.prediction import Usage
+from sentikit.components import Part
 from sentikit.errors import SentikitError
 from sentikit.llm.messages import Message
-from sentikit.parts import Part
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from sentikit.llm.requests.settings import RequestOptions
 from sentikit.llm.results import FinishedPrompting, ResultWriter, begin_run
 from sentikit.llm.split import Split, split_to_label
 from sentikit.llm.tracked import TrackedPrompting
-from sentikit.recipe.changes import differing_keys
+from sentikit.recipe.resolving import differing_keys
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder

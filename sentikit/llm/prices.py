@@ -17,10 +17,9 @@ from typing import Any
 from pydantic import Field
 
 from sentikit.amounts import usd_text
-from sentikit.checking import Problem, refuse, validate
 from sentikit.classifiers.prediction import Usage
+from sentikit.components import PartSettings, Problem, refuse, validate
 from sentikit.errors import InputError
-from sentikit.parts import PartSettings
 
 MODELS_VARIABLE = "SENTIKIT_MODELS"
 #: A model this near its end is warned about.
@@ -256,7 +255,7 @@ def _bundled() -> _File:
 
 
 def _read(path: Path) -> _File:
-    from sentikit.yaml_reading import read_yaml_file
+    from sentikit.yaml_files import read_yaml_file
 
     document = read_yaml_file(path)
     table, problems = validate(_File, document.value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sentikit.parts import Part
+from sentikit.components import Part
 
 
 @dataclass(frozen=True)

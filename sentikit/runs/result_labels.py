@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sentikit.datasets.labels import SCHEMES, LabelScheme, scheme_for_classes
-from sentikit.datasets.tabular import Rows
+from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError
 from sentikit.runs.result_format import ResultColumns
 from sentikit.runs.spelled import SpelledLabels

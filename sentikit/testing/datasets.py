@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentikit.datasets.examples import SCHEMA, Examples
-from sentikit.datasets.loader import DatasetLoader
-from sentikit.datasets.section import DatasetOptions
+from sentikit.datasets.opening import DatasetLoader, DatasetOptions
 from sentikit.testing.parts import check_part, require
 
 

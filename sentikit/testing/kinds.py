@@ -8,7 +8,7 @@ from typing import Any
 
 from sentikit.classifiers.encoder import EncoderOptions
 from sentikit.classifiers.head import HeadOptions
-from sentikit.datasets.section import DatasetOptions
+from sentikit.datasets.opening import DatasetOptions
 from sentikit.llm.section import LLMOptions, StrategyOptions
 from sentikit.testing.backends import check_llm_backend
 from sentikit.testing.datasets import check_dataset

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from sentikit.checking import validate
-from sentikit.parts import Part, PartSettings
-from sentikit.yaml_reading import dump_yaml, parse_yaml
+from sentikit.components import Part, PartSettings, validate
+from sentikit.yaml_files import dump_yaml, parse_yaml
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sentikit.checking import Path, Problem, check_part
+from sentikit.components import Part, Path, Problem, check_part
 from sentikit.devices import find_hardware
-from sentikit.parts import Part
 from sentikit.registry import Registry
 
 AUTO = "auto"

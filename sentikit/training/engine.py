@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sentikit.parts import Part
+from sentikit.components import Part
 from sentikit.training.memory import MemoryNeed, ModelSize, replicated
 
 if TYPE_CHECKING:

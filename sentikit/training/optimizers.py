@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sentikit.parts import PartSettings, as_section
+from sentikit.components import PartSettings, as_section
 
 if TYPE_CHECKING:
     import torch

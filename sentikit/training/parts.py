@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
 from sentikit.classifiers.encoder import Encoder, EncoderOptions
 from sentikit.classifiers.head import Head, HeadOptions
+from sentikit.components import Path, Problem, check_section, refuse, validate
 from sentikit.datasets.opening import OpenedDataset, check_dataset
-from sentikit.recipe.kinds import refuse_other_kind
-from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.trackers import check_trackers
+from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
+from sentikit.tracking import check_trackers
 from sentikit.training.choosing_engine import check_engine
 from sentikit.training.recipe import TrainRecipe
 
@@ -121,17 +120,17 @@ def _dataset(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], 
 
 
 def _encoder(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    core, own = split_options(EncoderOptions, raw)
-    options, problems = validate(EncoderOptions, core, path)
-    part, more = check_part(registry, "register_encoders", own, path, EncoderOptions.model_fields)
-    return {"encoder": part, "encoder_options": options}, problems + more
+    part, options, problems = check_section(
+        registry, "register_encoders", EncoderOptions, raw, path, Encoder
+    )
+    return {"encoder": part, "encoder_options": options}, problems
 
 
 def _head(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    core, own = split_options(HeadOptions, raw)
-    options, problems = validate(HeadOptions, core, path)
-    part, more = check_part(registry, "register_heads", own, path, HeadOptions.model_fields)
-    return {"head": part, "head_options": options}, problems + more
+    part, options, problems = check_section(
+        registry, "register_heads", HeadOptions, raw, path, Head
+    )
+    return {"head": part, "head_options": options}, problems
 
 
 _SECTION_CHECKS = {

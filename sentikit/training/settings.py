@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sentikit.parts import PartSettings
+from sentikit.components import PartSettings
 from sentikit.training.optimizers import AdamW, Optimizer
 from sentikit.training.schedules import Linear, Schedule
 

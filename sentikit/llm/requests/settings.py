@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sentikit.components import PartSettings
 from sentikit.llm.prices import Prices
-from sentikit.parts import PartSettings
 
 
 class RequestOptions(PartSettings):

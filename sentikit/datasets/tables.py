@@ -1,8 +1,11 @@
-"""Reads tables row by row: CSV, TSV, JSON Lines, Parquet and plain text, of any size."""
+"""Tables read row by row: delimited files, JSON, Parquet, Arrow, workbooks and plain text."""
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,11 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from sentikit.datasets.cells import cell_text, is_plain
-from sentikit.datasets.columns import USUAL_NAMES, find_column, usual_column
 from sentikit.datasets.delimited import DIALECTS, Records, csv_dialect
-from sentikit.datasets.json_lines import json_records
-from sentikit.datasets.text_lines import decoded_lines, open_binary
+from sentikit.datasets.text_files import decoded_lines, json_records, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
 
 SUFFIXES: dict[str, str] = {
@@ -206,7 +206,7 @@ class _ParquetRows(Rows):
 
     def __init__(self, path: Path) -> None:
         # pyarrow.parquet takes a while to import; most tables are not Parquet.
-        from sentikit.datasets.parquet import ParquetTable
+        from sentikit.datasets.columnar import ParquetTable
 
         table = ParquetTable(path)
         try:
@@ -339,3 +339,123 @@ def _refuse_repeated(columns: Sequence[str], place: str) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+#: Names these columns usually have, likeliest first; case and surrounding blanks do not count.
+USUAL_NAMES: dict[str, tuple[str, ...]] = {
+    "text": (
+        "text",
+        "sentence",
+        "review",
+        "content",
+        "comment",
+        "body",
+        "tweet",
+        "message",
+        "review_text",
+        "review_body",
+        "full_text",
+        "X_test_sent",
+    ),
+    "label": (
+        "label",
+        "gold",
+        "gold_label",
+        "sentiment",
+        "classification",
+        "class",
+        "label_text",
+        "target",
+        "y_test",
+    ),
+    "id": ("id", "text_id", "example_id"),
+    "source": ("source", "domain", "dataset"),
+}
+
+
+def usual_column(columns: Sequence[str], usual_names: Sequence[str]) -> str | None:
+    """Return the column with the likeliest of `usual_names`, or None if there is none."""
+    by_folded = {_fold(column): column for column in reversed(columns)}
+    found = (by_folded[_fold(name)] for name in usual_names if _fold(name) in by_folded)
+    return next(found, None)
+
+
+def find_column(
+    columns: Sequence[str],
+    wanted: str | None,
+    usual_names: Sequence[str],
+    what: str,
+    path: str,
+    option: str = "",
+) -> str:
+    """Choose a column: the one asked for, else one with a usual name, else the only one there is.
+
+    Args:
+        columns: the table's columns.
+        wanted: the name the user gave, if any.
+        usual_names: names such a column usually has, likeliest first.
+        what: what the column holds, for messages: "text".
+        path: the file's name, for messages.
+        option: what the user can write to choose, for messages: ``--text-column COLUMN``.
+
+    Raises:
+        InputError: there is no such column, or none that is likely.
+    """
+    if wanted is not None:
+        return _named(columns, wanted, what, path)
+    found = usual_column(columns, usual_names)
+    if found is not None:
+        return found
+    if len(columns) == 1:
+        return columns[0]
+    advice = f" Say which one it is with {option}." if option else ""
+    listed = ", ".join(repr(column) for column in columns)
+    raise InputError(f"{path}: which column holds the {what}? It has {listed}.{advice}")
+
+
+def _named(columns: Sequence[str], wanted: str, what: str, path: str) -> str:
+    if wanted in columns:
+        return wanted
+    alike = [column for column in columns if _fold(column) == _fold(wanted)]
+    if len(alike) == 1:
+        return alike[0]
+    raise InputError(
+        f"{path} has no column {wanted!r} for the {what}. {did_you_mean(wanted, columns)}"
+    )
+
+
+def _fold(name: str) -> str:
+    return name.strip().casefold()
+
+
+_KINDS: dict[type, str] = {list: "a list", dict: "a mapping", bytes: "bytes"}
+
+
+def cell_text(value: Any) -> str | None:
+    """Write a value as text, numbers as short as they go (``1``, not ``1.0``); None stays None.
+
+    Raises:
+        TypeError: the value is a list, a mapping or bytes; the message names which.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return None if math.isnan(value) else repr(value).removesuffix(".0")
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, decimal.Decimal):
+        return f"{value.normalize():f}"
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise TypeError(_KINDS.get(type(value), f"a {type(value).__name__}"))
+
+
+def is_plain(value: object) -> bool:
+    """Say whether `cell_text` can write a value."""
+    try:
+        cell_text(value)
+    except TypeError:
+        return False
+    return True

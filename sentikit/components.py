@@ -1,19 +1,55 @@
-"""Checks settings against their schemas and says everything that is wrong at once."""
+"""Components: what plugins register, and the check of the settings that make one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sentikit.errors import InputError, did_you_mean
-from sentikit.parts import Part
 from sentikit.registry import Registry
 
 Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
+MadePart = TypeVar("MadePart", bound="Part")
+
+#: A part as a recipe names it: its registered name, and its settings.
+Section = dict[str, Any]
+
+
+def as_section(raw: Any) -> Any:
+    """Let a name stand for a section of that name, as in ``--set training.optimizer=adam``."""
+    return {"name": raw} if isinstance(raw, str) else raw
+
+
+class PartSettings(BaseModel):
+    """Base of a part's settings: frozen, unknown keys refused, numbers welcome as text.
+
+    A recipe's section gives a part's registered ``name`` beside these keys.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+class Part:
+    """Base of whatever a plugin registers: it is made from its own settings.
+
+    Parts are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
+    ``InputError`` for a package that is missing. A subclass names its settings class::
+
+        class Reviews(sentikit.DatasetLoader):
+            class Settings(sentikit.PartSettings):
+                path: str
+    """
+
+    Settings: ClassVar[type[PartSettings]] = PartSettings
+
+    def __init__(self, settings: PartSettings) -> None:
+        self.settings = settings
 
 
 #: How pydantic calls a value that should be a section.
@@ -110,6 +146,40 @@ def check_part(
         return part_class(settings), []
     except InputError as error:
         return None, [Problem(prefix, error.message)]
+
+
+def check_section(
+    registry: Registry,
+    hook: str,
+    options: type[Model],
+    raw: Mapping[str, Any],
+    path: Path,
+    interface: type[MadePart],
+    name_key: str = "name",
+) -> tuple[MadePart | None, Model | None, list[Problem]]:
+    """Check a section that holds keys of the core beside those of the part it names.
+
+    Args:
+        registry: where to look for parts.
+        hook: the part's hook.
+        options: schema of the core's keys.
+        raw: what the user wrote.
+        path: where `raw` stands in the recipe.
+        interface: the class that the part must derive from.
+        name_key: the key that names the part.
+
+    Returns:
+        The part and the core's settings, each None if it could not be made, and the problems.
+    """
+    core, own = split_options(options, raw)
+    settings, problems = validate(options, core, path)
+    known = [*options.model_fields, *([] if name_key == "name" else [name_key])]
+    part, more = check_part(registry, hook, own, path, known, name_key)
+    problems += more
+    if part is None or isinstance(part, interface):
+        return part, settings, problems
+    wrong = f"{raw[name_key]!r} is not a subclass of {interface.__name__}."
+    return None, settings, [*problems, Problem((*path, name_key), wrong)]
 
 
 def _problems(

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.datasets.examples import Examples
-from sentikit.datasets.made_ids import text_hashes
+from sentikit.datasets.examples import Examples, text_hashes
 
 CountTokens = Callable[[list[str]], list[int]]
 Hashes = NDArray[np.uint64]
