@@ -76,7 +76,7 @@ def brief(
     """
     needs, options = parts.strategy.needs(), parts.strategy_options
     recorded = recorded_opinion(options, split, needs, registry) if needs.opinion else None
-    asked = options.encoder if needs.opinion and recorded is None else None
+    asked = options.adviser if needs.opinion and recorded is None else None
     search = _search(parts, split)
     findings = _findings(split, asked, search, registry, keep, advance)
     return Briefing(
@@ -111,7 +111,7 @@ def _search(parts: StrategyParts, split: Split) -> Search | None:
     needed, options = parts.strategy.needs().examples, parts.strategy_options.examples
     if needed is None:
         return None
-    encoder = options.encoder or parts.strategy_options.encoder
+    encoder = options.encoder or parts.strategy_options.adviser
     assert encoder is not None
     dataset = parts.examples_dataset
     if dataset.scheme.classes != split.classes:

@@ -91,7 +91,7 @@ class LLMClassifier(Classifier):
                 own = RequestSession(uuid.uuid4().hex, self.cache, stop_requested=stop_requested)
                 session = stack.enter_context(own)
             parts = self.parts
-            member = session.member(parts.llm, parts.llm_options)
+            member = session.member(parts.llm, parts.llm_options, self._read_label)
             questions = self._questions(examples, session, member)
             for answered in session.ask(
                 parts.llm, parts.llm_options, questions, self._read_label

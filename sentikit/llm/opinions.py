@@ -48,16 +48,16 @@ def recorded_opinion(
     Raises:
         InputError: the records do not belong to the split, or lack what is needed.
     """
-    assert options.encoder is not None
-    if not _is_recorded(options.encoder):
+    assert options.adviser is not None
+    if not _is_recorded(options.adviser):
         return None
     table = read_run(
-        options.encoder,
+        options.adviser,
         label_column=options.label_column,
         probabilities_column=options.probabilities_column,
         registry=registry,
     )
-    if not _must_be_recorded(options.encoder) and _has_model(options.encoder, registry):
+    if not _must_be_recorded(options.adviser) and _has_model(options.adviser, registry):
         rows = _rows_or_none(split, table)
         if rows is None:
             return None

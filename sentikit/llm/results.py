@@ -170,7 +170,7 @@ class ResultWriter:
         if self._parts.fine_tuned and self._parts.fine_tuned.cost is not None:
             costs |= {"fine_tuning": self._parts.fine_tuned.cost}
         if self._parts.strategy.needs().encoder:
-            encoder = encoder_cost(self._parts.strategy_options.encoder)
+            encoder = encoder_cost(self._parts.strategy_options.adviser)
             costs |= {"encoder": encoder} if encoder else {}
         return costs
 

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -211,7 +211,7 @@ class RequestSession(Session):
             InputError: a ceiling too low for one call or for a model without a price.
             SentikitError: no call can succeed, an outage, too many failing rows, no money left.
         """
-        member = self.member(backend, options)
+        member = self.member(backend, options, read_label)
         answers: _Answers[Row] = _Answers()
         work = self._submit(self._answer(member, questions, read_label, answers))
         try:
@@ -224,7 +224,9 @@ class RequestSession(Session):
             work.cancel()
             raise
 
-    def member(self, backend: LLMBackend, options: RequestOptions) -> LLMMember:
+    def member(
+        self, backend: LLMBackend, options: RequestOptions, read_label: LabelReader
+    ) -> LLMMember:
         """Return the member of a backend, opened when it is asked for first.
 
         Raises:
@@ -235,7 +237,7 @@ class RequestSession(Session):
             found = self._members.get(id(backend))
             if found is None:
                 number = len(self._members)
-                found = self.call(self._open(backend, options, number))
+                found = self.call(self._open(backend, options, number, read_label))
                 self._members[id(backend)] = found
             return found
 
@@ -314,8 +316,12 @@ class RequestSession(Session):
         in_flight = sum(member.caller.pacer.in_flight for member in self.members)
         self.reporter.update(self.tally, in_flight)
 
-    async def _open(self, backend: LLMBackend, options: RequestOptions, number: int) -> LLMMember:
+    async def _open(
+        self, backend: LLMBackend, options: RequestOptions, number: int, read_label: LabelReader
+    ) -> LLMMember:
         caller = self._caller(backend, options)
+        if self.watch is not None:
+            caller.watch = _with_labels(self.watch, read_label)
         member = LLMMember(backend, options, caller, number * _ROWS_OF_A_MEMBER)
         if self._collectors is not None:
             caller.collector = self._collectors(member)
@@ -366,7 +372,6 @@ class RequestSession(Session):
             timeout=None if backend.in_process else options.timeout,
             tries=options.tries,
             tally=self.tally,
-            watch=self.watch,
             batched=self.batch_folder is not None,
         )
 
@@ -540,6 +545,19 @@ def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:
         f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Go on with "
         "--resume and a higher --max-cost."
     )
+
+
+def _with_labels(
+    watch: Callable[[LLMCall], None], read_label: LabelReader
+) -> Callable[[LLMCall], None]:
+    """Return what passes a call on with the label that its answer holds."""
+
+    def tell(call: LLMCall) -> None:
+        if call.answer is not None:
+            call = replace(call, label=read_label(call.answer.text, call.request.labels))
+        watch(call)
+
+    return tell
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -14,14 +14,18 @@ from sentikit.runs.folder import JsonLinesLog
 
 
 class RequestReporter:
-    """Speaks for one run; use as a context manager.
+    """Shows the progress of one job; use as a context manager.
 
     Args:
-        total: how many rows there are.
+        total: how many rows there are, or None.
         log: the run's log, or None.
+
+    Attributes:
+        rows: labelled so far; None where no one but the request loop counts them.
     """
 
-    def __init__(self, total: int, log: JsonLinesLog | None = None) -> None:
+    def __init__(self, total: int | None, log: JsonLinesLog | None = None) -> None:
+        self.rows: int | None = None
         self._total, self._log = total, log
         self._bar = LiveBar()
         self._began = time.monotonic()
@@ -68,8 +72,8 @@ class RequestReporter:
         """Renew the live line."""
         self._tally = tally
         seconds = max(1e-9, time.monotonic() - self._began)
-        line = live_line(tally, in_flight, tally.rows / seconds)
-        self._bar.update(tally.rows, line=line)
+        rows = tally.rows if self.rows is None else self.rows
+        self._bar.update(rows, line=live_line(tally, in_flight, rows / seconds))
 
     def waiting(self, what: str, answered: int, total: int) -> None:
         """Show how far something at the provider is."""
@@ -88,7 +92,10 @@ class RequestReporter:
 
 def live_line(tally: Tally, in_flight: int, rate: float) -> str:
     """Return what the live line says beside the bar."""
-    parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s", describe_cost(tally.paid.known)]
+    parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"]
+    if not tally.rows:
+        return parts[0]
+    parts.append(describe_cost(tally.paid.known))
     if tally.saved_calls:
         parts.append(f"saved {describe_cost(tally.saved.known)}")
     parts.append(f"{tally.invalid / max(1, tally.rows):.1%} invalid")

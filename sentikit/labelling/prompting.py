@@ -1,0 +1,129 @@
+"""Runs of an LLM: a prompt recipe's split labelled, and left as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sentikit.classifiers.classifier import Classifier
+from sentikit.errors import InputError
+from sentikit.labelling.job import LabellingOptions, label_run
+from sentikit.labelling.run_writer import FinishedRun, LabelledSplit, RunPlan
+from sentikit.llm.classifier import LLMClassifier, context_source
+from sentikit.llm.context import SplitPredictions
+from sentikit.llm.fine_tuned import missing_run
+from sentikit.llm.opinions import encoder_cost, load_encoder, recorded_opinion
+from sentikit.llm.split import Split
+from sentikit.registry import Registry, default_registry
+from sentikit.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from sentikit.llm.parts import PromptParts
+
+
+@dataclass(frozen=True)
+class PromptOptions(LabellingOptions):
+    """What a user decides at the command line and not in the recipe.
+
+    Attributes:
+        limit: label so many examples at most, or None.
+    """
+
+    limit: int | None = None
+
+
+def prompt(
+    parts: PromptParts,
+    path: Path,
+    options: PromptOptions,
+    registry: Registry | None = None,
+) -> FinishedRun:
+    """Label a split with an LLM and leave a run in `path`.
+
+    Raises:
+        Interrupted: the user asked to stop; the run can be resumed.
+        InputError: something the user gave cannot be used; nothing is written.
+        SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
+    """
+    registry = registry or default_registry()
+    split = split_to_label(parts, options.limit)
+    run = RunFolder(path)
+    with run.locked(new=not options.resume):
+        refuse_missing(parts)
+        classifier = split_classifier(parts, split, registry)
+        plan = RunPlan(
+            kind="prompt",
+            recipe=parts.recipe.values,
+            recipe_text=parts.recipe.to_yaml(),
+            split=split,
+            manifest={
+                "limit": options.limit,
+                "seed": parts.strategy_options.examples.seed,
+                "model": parts.llm.model,
+            },
+            costs=_earlier_costs(parts),
+        )
+        return label_run(classifier, run, plan, options, parts.llm_options.cache, parts.trackers)
+
+
+def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSplit:
+    """Load the split that a recipe asks to label; gold labels may be missing.
+
+    Raises:
+        InputError: there is no such split, or it cannot be read.
+    """
+    examples = parts.dataset.split(parts.split, labelled=False)
+    if limit is not None:
+        examples = examples.select(np.arange(min(limit, len(examples))))
+    return LabelledSplit(examples, parts.dataset.scheme.classes, parts.dataset.name, parts.split)
+
+
+def split_classifier(
+    parts: PromptParts,
+    split: LabelledSplit,
+    registry: Registry,
+    load: Callable[[str], Classifier] | None = None,
+) -> LLMClassifier:
+    """Return the classifier of a prompt recipe for its own split.
+
+    An adviser that is recorded answers must hold every example of the split.
+
+    Raises:
+        InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
+            examples to show.
+    """
+    needs, options = parts.strategy.needs(), parts.strategy_options
+    adviser: Classifier | None = None
+    if needs.opinion:
+        own = Split(split.examples, split.classes, split.name)
+        recorded = recorded_opinion(options, own, needs, registry)
+        if recorded is not None:
+            adviser = SplitPredictions(parts.dataset.scheme, recorded)
+    load = load or (lambda name: load_encoder(name, registry))
+    return LLMClassifier(parts, context_source(parts, load, adviser))
+
+
+def refuse_missing(parts: PromptParts) -> None:
+    """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet.
+
+    Raises:
+        InputError: it is not there; says how to make it.
+    """
+    missing = missing_run(parts.llm.model)
+    if missing:
+        raise InputError(missing)
+
+
+def _earlier_costs(parts: PromptParts) -> dict[str, float | None]:
+    """Return what fine-tuning the model and training the adviser cost, as far as is known."""
+    costs: dict[str, float | None] = {}
+    if parts.fine_tuned and parts.fine_tuned.cost is not None:
+        costs["fine_tuning"] = parts.fine_tuned.cost
+    if parts.strategy.needs().encoder:
+        encoder = encoder_cost(parts.strategy_options.adviser)
+        costs |= {"encoder": encoder} if encoder else {}
+    return costs
