@@ -46,7 +46,7 @@ DISTRIBUTIONS = {
     "openinference": "openinference-semantic-conventions",
     "opentelemetry": "opentelemetry-sdk",
     "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
+    "ruamel": "ruamel.yaml",
 }
 
 pytestmark = pytest.mark.skipif(not PLUGINS.is_dir(), reason="this is no checkout")

@@ -26,13 +26,11 @@ from sentikit import (
 )
 from sentikit.llm.parsing import parse_label
 from sentikit.llm.prices import Prices
-from sentikit.llm.requests.failures import FailureLimit
+from sentikit.llm.requests.job import RequestJob, answer_questions
 from sentikit.llm.requests.journal import AnswerJournal
-from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.llm.requests.questions import Question
-from sentikit.llm.requests.reporting import RequestReporter
-from sentikit.llm.requests.running import RequestJob, answer_questions
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.requests.loop import Question, RequestsInterrupted
+from sentikit.llm.requests.progress import RequestReporter
+from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
 EXPECTED = ["positive", "negative", "neutral"] * 20

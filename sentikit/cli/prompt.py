@@ -62,7 +62,7 @@ def prompt(
     """Label a dataset with an LLM and leave a run: predictions, scores, costs."""
     from sentikit.llm.job import PromptOptions
     from sentikit.llm.job import prompt as run_prompt
-    from sentikit.llm.requests.failures import FailureLimit
+    from sentikit.llm.requests.settings import FailureLimit
     from sentikit.runs.folder import choose_run_folder
 
     if (show is not None) + estimate + resume > 1:
@@ -126,7 +126,7 @@ def _estimate(
 
     from sentikit.llm.estimating import estimate
     from sentikit.llm.job import refuse_missing
-    from sentikit.llm.requests.running import CACHE
+    from sentikit.llm.requests.job import CACHE
 
     refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE

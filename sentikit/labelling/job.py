@@ -22,7 +22,7 @@ from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.requests.reporting import RequestReporter
 from sentikit.llm.requests.settings import RequestOptions
 from sentikit.llm.session import CACHE, Limits, RequestSession
-from sentikit.recipe.changes import differing_keys
+from sentikit.recipe.resolving import differing_keys
 from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.llm.asking import PromptRow
-from sentikit.llm.requests.questions import AnsweredQuestion
+from sentikit.llm.requests.loop import AnsweredQuestion
 from sentikit.scoring import Scores, calibration, score
 
 

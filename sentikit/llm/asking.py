@@ -10,7 +10,7 @@ from sentikit.errors import SentikitError
 from sentikit.llm.backend import ChatRequest
 from sentikit.llm.briefing import Briefing
 from sentikit.llm.messages import Message
-from sentikit.llm.requests.questions import LabelReader, Question
+from sentikit.llm.requests.loop import LabelReader, Question
 from sentikit.llm.split import Split
 from sentikit.llm.strategy import Opinion, PromptInput
 from sentikit.runs.alignment import text_occurrences

@@ -26,9 +26,8 @@ from sentikit.llm.backend import (
 from sentikit.llm.prices import describe_cost
 from sentikit.llm.requests.calls import Caller
 from sentikit.llm.requests.journal import BatchPart, Record, request_key
-from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.llm.requests.questions import Question
-from sentikit.llm.requests.reporting import RequestReporter
+from sentikit.llm.requests.loop import Question, RequestsInterrupted
+from sentikit.llm.requests.progress import RequestReporter
 
 #: The tier of prices that batches are billed by.
 BATCH_TIER = "batch"

@@ -19,13 +19,10 @@ from sentikit.llm.backend import (
     RejectedError,
     RetryableError,
 )
-from sentikit.llm.counting import TokenCounter
-from sentikit.llm.prices import Prices, usd
+from sentikit.llm.prices import usd
+from sentikit.llm.requests.budget import Budget, Reservation
 from sentikit.llm.requests.journal import AnswerJournal, Record, request_key
-from sentikit.llm.requests.ledger import Ledger, Reservation
-from sentikit.llm.requests.pacing import Pacer
-from sentikit.llm.requests.retrying import Patience, Tries
-from sentikit.llm.requests.tally import Tally
+from sentikit.llm.requests.pacing import Pace, Tries
 from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
@@ -75,14 +72,8 @@ class Caller:
         backend: answers them.
         journal: cache and record.
         run: the run's id.
-        prices: of the model, or None where unknown.
-        counter: counts prompts, for reservations.
-        ledger: keeps the ceiling.
-        pacer: lends slots.
-        patience: ends an outage.
-        timeout: seconds a try may take, or None.
-        tries: of a call the server fails at.
-        tally: counts retries and episodes.
+        budget: what calls cost and may cost.
+        pace: when they are made, and made again.
         watch: told of every try and of every answer that was there before; None where nobody
             listens.
         batched: whether answers this run paid for come out of a batch, and were not told yet.
@@ -100,21 +91,16 @@ class Caller:
         backend: LLMBackend,
         journal: AnswerJournal,
         run: str,
-        prices: Prices | None,
-        counter: TokenCounter,
-        ledger: Ledger,
-        pacer: Pacer,
-        patience: Patience,
-        timeout: float | None,
-        tries: int,
-        tally: Tally,
+        budget: Budget,
+        pace: Pace,
         watch: Callable[[LLMCall], None] | None = None,
         batched: bool = False,
     ) -> None:
         self.backend, self.journal, self.run = backend, journal, run
-        self.prices, self.counter, self.ledger = prices, counter, ledger
-        self.pacer, self.patience, self.tally = pacer, patience, tally
-        self.timeout, self.tries = timeout, tries
+        self.prices, self.counter = budget.prices, budget.counter
+        self.ledger, self.tally = budget.ledger, budget.tally
+        self.pacer, self.patience = pace.pacer, pace.patience
+        self.timeout, self.tries = pace.timeout, pace.tries
         self.watch, self.batched = watch, batched
         self.collector: Collector | None = None
         self.stopping = False

@@ -1,4 +1,4 @@
-"""The loop: pulls questions, keeps calls running, hands answers back in order."""
+"""The request loop: pulls questions, keeps calls running, hands answers back in order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import contextlib
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
+from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import ChatRequest
+from sentikit.llm.backend import Answer, ChatRequest
+from sentikit.llm.messages import Message
 from sentikit.llm.prices import usd
+from sentikit.llm.requests.budget import Money, Tally
 from sentikit.llm.requests.calls import (
     Answered,
     Caller,
@@ -20,12 +24,145 @@ from sentikit.llm.requests.calls import (
     PendingError,
     StoppedError,
 )
-from sentikit.llm.requests.failures import FailureLimit
-from sentikit.llm.requests.ordering import OrderedDelivery
-from sentikit.llm.requests.questions import AnsweredQuestion, LabelReader, Question, Row
-from sentikit.llm.requests.repairing import repair_request, worth_repairing
-from sentikit.llm.requests.tally import Money, Tally
+from sentikit.llm.requests.settings import FailureLimit
 from sentikit.stopping import Interrupted
+
+Row = TypeVar("Row")
+
+#: Reads the label out of an answer's text: one of the labels, or None where it is invalid.
+LabelReader = Callable[[str, Sequence[str]], str | None]
+
+
+@dataclass(frozen=True)
+class Question(Generic[Row]):
+    """One row to ask about.
+
+    Attributes:
+        row: whatever the caller wants back with the answer.
+        request: what to ask; None where nothing is to be asked, as about a text without words.
+        error: why nothing can be asked, where that is a failure.
+    """
+
+    row: Row
+    request: ChatRequest | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class AnsweredQuestion(Generic[Row]):
+    """What became of one row.
+
+    Attributes:
+        question: as it went in.
+        label: one of the request's labels; None where no answer was valid or the row failed.
+        answers: the first try and, where that was invalid, the repair; empty where the row failed.
+        cost: USD of these answers, whoever paid; None where the model's price is unknown.
+        paid: USD of those that were asked for this row and not found in the cache; None likewise.
+        saved: whether all answers were found in the cache: of an earlier run or an earlier row.
+        error: why the row failed, or None.
+        pending: whether the request was collected, for a batch or an estimate, and not asked.
+    """
+
+    question: Question[Row]
+    label: str | None
+    answers: tuple[Answer, ...]
+    cost: float | None
+    paid: float | None = None
+    saved: bool = False
+    error: str | None = None
+    pending: bool = False
+
+    @property
+    def probabilities(self) -> dict[str, float] | None:
+        """Label to probability, of the answer that gave the label."""
+        if self.label is None or not self.answers:
+            return None
+        return self.answers[-1].probabilities
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of all answers; None where there is no answer or one of them has no usage."""
+        total = Usage()
+        for answer in self.answers:
+            if answer.usage is None:
+                return None
+            total += answer.usage
+        return total if self.answers else None
+
+    @property
+    def unmetered(self) -> int:
+        """How many answers came without usage."""
+        return sum(answer.usage is None for answer in self.answers)
+
+
+#: Finish reasons after which asking again gives the same.
+_FINAL = frozenset({"content_filter"})
+
+
+def worth_repairing(answer: Answer) -> bool:
+    """Return whether another answer may be better."""
+    return answer.finish_reason not in _FINAL
+
+
+def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
+    """Return the request that shows the model its answer and asks for one label."""
+    said = answer.text.strip() or "…"
+    asked = Message("user", f"Answer with exactly one word: {_choices(request.labels)}.")
+    return replace(request, messages=(*request.messages, Message("assistant", said), asked))
+
+
+def _choices(labels: Sequence[str]) -> str:
+    quoted = [f"'{label}'" for label in labels]
+    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+
+
+Item = TypeVar("Item")
+
+
+class OrderedDelivery(Generic[Item]):
+    """Holds what comes early, never more than a window of it.
+
+    Args:
+        deliver: called once an index, in order.
+        window: how far ahead of the oldest item not yet taken others may be.
+        held: whether delivered items fill the window until `take` is called.
+    """
+
+    def __init__(
+        self, deliver: Callable[[Item], None], window: int = 4096, held: bool = False
+    ) -> None:
+        self._deliver = deliver
+        self._window, self._held = window, held
+        self._waiting: dict[int, Item] = {}
+        self._next = self._taken = 0
+        self._moved = asyncio.Event()
+        self._closed = False
+
+    async def room(self, index: int) -> None:
+        """Wait until the item of `index` may be started, or nothing more will be delivered."""
+        while index - self._taken >= self._window and not self._closed:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def close(self) -> None:
+        """Let go of whoever waits for room."""
+        self._closed = True
+        self._moved.set()
+
+    def put(self, index: int, item: Item) -> None:
+        """Hand in an item; it and those waiting behind it are delivered when it is their turn."""
+        self._waiting[index] = item
+        while self._next in self._waiting:
+            self._deliver(self._waiting.pop(self._next))
+            self._next += 1
+        if not self._held:
+            self.take(self._next - self._taken)
+
+    def take(self, number: int) -> None:
+        """Make room: so many more items have left the queue behind the delivery."""
+        self._taken += number
+        self._moved.set()
+
 
 #: Questions made ahead of those that are asked.
 _MADE_AHEAD = 256

@@ -1,4 +1,4 @@
-"""Opens a backend, answers every question, and says what it came to."""
+"""A run's requests from beginning to end: opening, batches, then the loop."""
 
 from __future__ import annotations
 
@@ -25,17 +25,13 @@ from sentikit.llm.prices import (
     prices_for,
     unknown_price,
 )
+from sentikit.llm.requests.budget import Budget, BudgetSpentError, Ledger, Reservation, Tally
 from sentikit.llm.requests.calls import Caller
-from sentikit.llm.requests.failures import FailureLimit
 from sentikit.llm.requests.journal import AnswerJournal, opening_key
-from sentikit.llm.requests.ledger import BudgetSpentError, Ledger, Reservation
-from sentikit.llm.requests.loop import RequestLoop
-from sentikit.llm.requests.pacing import MOST, START, Pacer
-from sentikit.llm.requests.questions import AnsweredQuestion, LabelReader, Question, Row
-from sentikit.llm.requests.reporting import RequestReporter
-from sentikit.llm.requests.retrying import Patience, backoff
-from sentikit.llm.requests.settings import RequestOptions
-from sentikit.llm.requests.tally import Tally
+from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question, RequestLoop, Row
+from sentikit.llm.requests.pacing import MOST, START, Pace, Pacer, Patience, backoff
+from sentikit.llm.requests.progress import RequestReporter
+from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 from sentikit.tracking import LLMCall
 
 #: Default name of the file that keeps answers, beside the run's folder.
@@ -269,14 +265,18 @@ def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally:
         backend=backend,
         journal=journal,
         run=job.run,
-        prices=prices,
-        counter=TokenCounter(facts.tokenizer),
-        ledger=Ledger(ceiling, journal.spent(job.run)),
-        pacer=Pacer(fixed or START, fixed or MOST),
-        patience=Patience(options.patience, options.longest_wait),
-        timeout=None if backend.in_process else options.timeout,
-        tries=options.tries,
-        tally=tally,
+        budget=Budget(
+            prices=prices,
+            counter=TokenCounter(facts.tokenizer),
+            ledger=Ledger(ceiling, journal.spent(job.run)),
+            tally=tally,
+        ),
+        pace=Pace(
+            pacer=Pacer(fixed or START, fixed or MOST),
+            patience=Patience(options.patience, options.longest_wait),
+            timeout=None if backend.in_process else options.timeout,
+            tries=options.tries,
+        ),
         watch=job.watch,
         batched=job.batch_folder is not None,
     )

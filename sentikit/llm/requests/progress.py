@@ -1,4 +1,4 @@
-"""Tells the user how requests go: a live line on standard error, messages, lines in log.jsonl."""
+"""The progress of requests: a live line on standard error, messages, lines in log.jsonl."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from sentikit.live_bar import LiveBar
 from sentikit.llm.prices import describe_cost, plain_usd
-from sentikit.llm.requests.tally import Tally
+from sentikit.llm.requests.budget import Tally
 from sentikit.runs.folder import JsonLinesLog
 
 
