@@ -5,28 +5,31 @@ from __future__ import annotations
 import math
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
-from sentikit.labelling.run_writer import FinishedRun, LabelledSplit, RunPlan, RunWriter
+from sentikit.labelling.run_writer import FinishedRun, RunPlan, RunWriter
 from sentikit.llm.prices import usd
-from sentikit.llm.requests.failures import FailureLimit
 from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.llm.requests.reporting import RequestReporter
-from sentikit.llm.requests.settings import RequestOptions
-from sentikit.llm.session import CACHE, Limits, RequestSession
+from sentikit.llm.requests.progress import RequestReporter
+from sentikit.llm.requests.settings import FailureLimit, RequestOptions
+from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
 from sentikit.recipe.resolving import differing_keys
 from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
+from sentikit.runs.manifest import LabelledSplit
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
+
+if TYPE_CHECKING:
+    from sentikit.llm.estimating import Estimate
 
 #: Files for the provider's batch service, in a run's folder.
 BATCHES = "batches"
@@ -84,9 +87,7 @@ def label(
         SentikitError: the classifier fails, or breaks its contract.
     """
     if session.batch_folder is not None:
-        from sentikit.llm.requests.batches import fill_journal
-
-        fill_journal(session, lambda: _drain(classifier, rows, session))
+        session.fill_by_batches(lambda: _drain(classifier, rows, session))
     session.reporter.rows = 0
     for row, prediction in predicted(classifier, rows, session):
         sink.add(row.example, row.gold, prediction)
@@ -143,6 +144,31 @@ def _check(prediction: Prediction, labels: frozenset[str], number: int) -> None:
             fault = f"probabilities of {', '.join(known)}; its labels are others"
     if fault is not None:
         raise SentikitError(f"The classifier gives row {number + 1} {fault}.")
+
+
+def estimate(
+    classifier: Classifier, rows: Iterable[Row], cache: Path, batch: bool = False
+) -> list[Estimate]:
+    """Count what each LLM of a classifier would cost; nothing is asked and nothing written.
+
+    Args:
+        classifier: labels the rows.
+        rows: in order.
+        cache: the file of answers, which may not exist yet.
+        batch: whether the batch services' prices count.
+    """
+    from sentikit.llm.estimating import EstimateCollector
+
+    found: list[EstimateCollector] = []
+
+    def collector(member: LLMMember) -> EstimateCollector:
+        found.append(EstimateCollector(member.backend, member.options, batch))
+        return found[-1]
+
+    with RequestSession("", cache) as session:
+        session.collect(collector)
+        _drain(classifier, rows, session)
+    return [counted.estimate() for counted in found]
 
 
 def split_rows(split: LabelledSplit) -> Iterable[Row]:
@@ -238,11 +264,7 @@ def refuse_changed(run: RunFolder, plan: RunPlan) -> None:
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), plan.recipe)
     if changed:
-        raise InputError(
-            f"{run.path} was begun with other settings: {', '.join(changed)}. Resume it with the "
-            "same ones, or start anew with another --output: answers that still fit are found in "
-            "the cache."
-        )
+        raise other_settings(run.path, changed)
     begun = manifest.get("dataset", {}).get("fingerprint")
     if begun != plan.split.examples.fingerprint():
         limit = manifest.get("limit")
@@ -251,6 +273,14 @@ def refuse_changed(run: RunFolder, plan: RunPlan) -> None:
             f"{run.path} was begun with other examples than {plan.split.name} has now.{advice} "
             "Start anew with another --output."
         )
+
+
+def other_settings(path: Path, changed: Sequence[str]) -> InputError:
+    """Return the error for resuming a run with different settings."""
+    return InputError(
+        f"{path} was begun with other settings: {', '.join(changed)}. Resume it with the same "
+        "ones, or start anew with another --output: answers that still fit are found in the cache."
+    )
 
 
 def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sentikit.classifiers.classifier import Classifier
+from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions, label_run
-from sentikit.labelling.run_writer import FinishedRun, LabelledSplit, RunPlan
-from sentikit.llm.classifier import LLMClassifier, context_source
-from sentikit.llm.context import SplitPredictions
+from sentikit.labelling.job import LabellingOptions, label_run, split_rows
+from sentikit.labelling.run_writer import FinishedRun, RunPlan
+from sentikit.llm.classifier import LLMClassifier, split_context
 from sentikit.llm.fine_tuned import missing_run
-from sentikit.llm.opinions import encoder_cost, load_encoder, recorded_opinion
-from sentikit.llm.split import Split
+from sentikit.llm.messages import Message
+from sentikit.llm.opinions import encoder_cost
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import RunFolder
+from sentikit.runs.manifest import LabelledSplit
 
 if TYPE_CHECKING:
     from sentikit.llm.parts import PromptParts
@@ -41,8 +41,16 @@ def prompt(
     path: Path,
     options: PromptOptions,
     registry: Registry | None = None,
+    split: LabelledSplit | None = None,
 ) -> FinishedRun:
     """Label a split with an LLM and leave a run in `path`.
+
+    Args:
+        parts: of the recipe.
+        path: of the run.
+        options: what the user decides beside it.
+        registry: where to look for components.
+        split: the examples to label, where they are not all of the recipe's split.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
@@ -50,7 +58,7 @@ def prompt(
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
     registry = registry or default_registry()
-    split = split_to_label(parts, options.limit)
+    split = split or split_to_label(parts, options.limit)
     run = RunFolder(path)
     with run.locked(new=not options.resume):
         refuse_missing(parts)
@@ -90,21 +98,26 @@ def split_classifier(
 ) -> LLMClassifier:
     """Return the classifier of a prompt recipe for its own split.
 
-    An adviser that is recorded answers must hold every example of the split.
-
     Raises:
         InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
             examples to show.
     """
-    needs, options = parts.strategy.needs(), parts.strategy_options
-    adviser: Classifier | None = None
-    if needs.opinion:
-        own = Split(split.examples, split.classes, split.name)
-        recorded = recorded_opinion(options, own, needs, registry)
-        if recorded is not None:
-            adviser = SplitPredictions(parts.dataset.scheme, recorded)
-    load = load or (lambda name: load_encoder(name, registry))
-    return LLMClassifier(parts, context_source(parts, load, adviser))
+    return LLMClassifier(parts, split_context(parts, split, registry, load))
+
+
+def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
+    """Return the ids and messages of the first examples; nothing is asked.
+
+    Raises:
+        InputError: the adviser cannot be used.
+        SentikitError: the strategy fails.
+    """
+    split = split_to_label(parts, number)
+    classifier = split_classifier(parts, split, default_registry())
+    examples = (row.example for row in split_rows(split))
+    return [
+        (example.id, messages) for example, messages in classifier.messages(examples, Session())
+    ]
 
 
 def refuse_missing(parts: PromptParts) -> None:

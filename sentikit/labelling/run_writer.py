@@ -17,34 +17,11 @@ from numpy.typing import NDArray
 
 from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction, Usage
-from sentikit.datasets.examples import Examples
 from sentikit.files import atomic_writer, write_json
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder
-from sentikit.runs.manifest import command_line, describe_split, now, versions
+from sentikit.runs.manifest import LabelledSplit, command_line, describe_split, now, versions
 from sentikit.scoring import Scores, calibration, score
-
-
-@dataclass(frozen=True)
-class LabelledSplit:
-    """The examples that a run labels.
-
-    Attributes:
-        examples: in order, gold labels folded into `classes`.
-        classes: the labels to choose from.
-        dataset: name of the dataset.
-        split: name of the split.
-    """
-
-    examples: Examples
-    classes: tuple[str, ...]
-    dataset: str
-    split: str
-
-    @property
-    def name(self) -> str:
-        """What messages call it, as ``merged/test``."""
-        return f"{self.dataset}/{self.split}"
 
 
 @dataclass(frozen=True)
@@ -351,6 +328,16 @@ def row_json(
     if prediction.error is not None:
         record["error"] = prediction.error
     return record
+
+
+def spent_usd(run: RunFolder) -> float:
+    """Return the USD that a finished run's calls were billed, probing the server included.
+
+    Answers found in the cache cost nothing; neither does, here, a call whose price is unknown.
+    """
+    manifest = run.manifest
+    probing = manifest.get("cost_usd", {}).get("probing")
+    return float((manifest.get("paid_usd") or 0.0) + (probing or 0.0))
 
 
 def rounded(

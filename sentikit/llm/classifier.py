@@ -15,15 +15,24 @@ from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import Answer, ChatRequest
-from sentikit.llm.context import ContextSource, PromptContext, retriever
+from sentikit.llm.context import (
+    ContextSource,
+    Memory,
+    PromptContext,
+    SplitPredictions,
+    retriever,
+)
 from sentikit.llm.messages import Message
-from sentikit.llm.requests.questions import AnsweredQuestion, LabelReader, Question
+from sentikit.llm.opinions import load_encoder, recorded_opinion
+from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question
 from sentikit.llm.session import CACHE, LLMMember, RequestSession
 from sentikit.llm.strategy import Opinion, PromptInput
 
 if TYPE_CHECKING:
     from sentikit.llm.parts import PromptParts
     from sentikit.llm.strategy_parts import StrategyParts
+    from sentikit.registry import Registry
+    from sentikit.runs.manifest import LabelledSplit
 
 #: Where answers are kept outside of a run, unless the recipe names a file.
 DEFAULT_CACHE = Path("runs") / CACHE
@@ -91,12 +100,16 @@ class LLMClassifier(Classifier):
                 own = RequestSession(uuid.uuid4().hex, self.cache, stop_requested=stop_requested)
                 session = stack.enter_context(own)
             parts = self.parts
-            member = session.member(parts.llm, parts.llm_options, self._read_label)
-            questions = self._questions(examples, session, member)
-            for answered in session.ask(
-                parts.llm, parts.llm_options, questions, self._read_label
-            ):
+            asked = (parts.llm, parts.llm_options, self._read_label, self.labels)
+            questions = self._questions(examples, session, session.member(*asked))
+            for answered in session.ask(questions, *asked):
                 yield _prediction(answered, session.collecting)
+
+    def messages(
+        self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
+    ) -> Iterator[tuple[Example, tuple[Message, ...]]]:
+        """Yield each example with the messages that would be sent."""
+        return prompt_messages(self.parts, self.context, examples, session, memory)
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the labels: the sections of the recipe."""
@@ -156,6 +169,34 @@ def llm_classifier(parts: PromptParts, load: Callable[[str], Classifier]) -> LLM
     return LLMClassifier(parts, context_source(parts, load))
 
 
+def split_context(
+    parts: StrategyParts,
+    split: LabelledSplit,
+    registry: Registry,
+    load: Callable[[str], Classifier] | None = None,
+) -> ContextSource:
+    """Return what gives prompts about a split their context.
+
+    An adviser that is recorded answers must hold every example of the split.
+
+    Args:
+        parts: of the recipe.
+        split: what prompts are about.
+        registry: where to look for components.
+        load: loads the adviser, and the encoder that finds examples; default: models alone.
+
+    Raises:
+        InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
+            examples to show.
+    """
+    needs, adviser = parts.strategy.needs(), None
+    if needs.opinion:
+        recorded = recorded_opinion(parts.strategy_options, split, needs, registry)
+        if recorded is not None:
+            adviser = SplitPredictions(parts.dataset.scheme, recorded)
+    return context_source(parts, load or (lambda name: load_encoder(name, registry)), adviser)
+
+
 def context_source(
     parts: StrategyParts, load: Callable[[str], Classifier], adviser: Classifier | None = None
 ) -> ContextSource:
@@ -202,6 +243,23 @@ def prompt_input(text: str, classes: tuple[str, ...], context: PromptContext) ->
     if said is not None and said.label is not None:
         opinion = Opinion(said.label, said.probabilities)
     return PromptInput(text, classes, opinion, context.examples)
+
+
+def prompt_messages(
+    parts: StrategyParts,
+    context: ContextSource,
+    examples: Iterable[str | Example],
+    session: Session,
+    memory: Memory | None = None,
+) -> Iterator[tuple[Example, tuple[Message, ...]]]:
+    """Yield each example with the messages of a strategy.
+
+    Raises:
+        SentikitError: the strategy fails; names the row.
+    """
+    classes = parts.dataset.scheme.classes
+    for row, (example, shown) in enumerate(context.stream(examples, session, memory)):
+        yield example, messages_for(parts, prompt_input(example.text, classes, shown), row)
 
 
 def label_reader(parts: StrategyParts) -> LabelReader:

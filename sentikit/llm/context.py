@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from sentikit.classifiers.prediction import Prediction, predictions
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
+from sentikit.files import read_json, write_json
 from sentikit.llm.encoding import read_texts
 from sentikit.llm.retrieval import Pool, choose_examples
 from sentikit.llm.strategy import ExamplesNeeded, RetrievedExample
@@ -52,6 +54,26 @@ class Memory(Protocol):
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a value."""
+
+
+class FolderMemory:
+    """Keeps JSON values in a folder, each in a file of its own.
+
+    Args:
+        folder: made when something is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def recall(self, key: str) -> Any:
+        """Return the value of a key, or None."""
+        path = self.folder / f"{key}.json"
+        return read_json(path) if path.is_file() else None
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        write_json(self.folder / f"{key}.json", value)
 
 
 class Retriever:
@@ -114,6 +136,9 @@ class ContextSource:
         adviser_name: what identifies it.
         retriever: what finds examples, or None.
 
+    Attributes:
+        advance: told how many texts a model read since the last call.
+
     Raises:
         InputError: the adviser has other classes.
     """
@@ -132,6 +157,7 @@ class ContextSource:
                 "scheme (dataset.labels)."
             )
         self.adviser = adviser
+        self.advance: Callable[[int], object] = lambda texts: None
         self._classes, self._name, self._retriever = classes, adviser_name, retriever
         self._together = retriever is not None and retriever.encoder is adviser
 
@@ -184,6 +210,7 @@ class ContextSource:
             kept = self._compute(texts)
             if memory is not None:
                 memory.remember(key, kept)
+        self.advance(len(texts))
         shown = kept["shown"] or [()] * len(texts)
         said = kept["said"] or [None] * len(texts)
         pool = self._retriever.shown if self._retriever else ()

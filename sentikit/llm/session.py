@@ -8,7 +8,7 @@ import random
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -22,17 +22,14 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.llm.backend import BackendSession, BatchBackend, FatalError, LLMBackend, RetryableError
 from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import model_facts, model_hint, picodollars, prices_for, unknown_price
+from sentikit.llm.requests.batches import BatchRound
+from sentikit.llm.requests.budget import Budget, BudgetSpentError, Ledger, Reservation, Tally
 from sentikit.llm.requests.calls import Caller, Collector
-from sentikit.llm.requests.failures import FailureLimit
 from sentikit.llm.requests.journal import AnswerJournal, opening_key
-from sentikit.llm.requests.ledger import BudgetSpentError, Ledger, Reservation
-from sentikit.llm.requests.loop import RequestLoop
-from sentikit.llm.requests.pacing import MOST, START, Pacer
-from sentikit.llm.requests.questions import AnsweredQuestion, LabelReader, Question, Row
-from sentikit.llm.requests.reporting import RequestReporter
-from sentikit.llm.requests.retrying import Patience, backoff
-from sentikit.llm.requests.settings import RequestOptions
-from sentikit.llm.requests.tally import Tally
+from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question, RequestLoop, Row
+from sentikit.llm.requests.pacing import MOST, START, Pace, Pacer, Patience, backoff
+from sentikit.llm.requests.progress import RequestReporter
+from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 from sentikit.tracking import LLMCall
 
 Result = TypeVar("Result")
@@ -54,14 +51,16 @@ class LLMMember:
         backend: opened, unless requests are only counted.
         options: how calls are made.
         caller: makes them.
-        first: number of its first row in the journal.
+        labels: that its requests choose from.
+        number: of the member, from 0.
         numbers: of the rows it is asked about, which a resumed job counts again.
     """
 
     backend: LLMBackend
     options: RequestOptions
     caller: Caller
-    first: int
+    labels: tuple[str, ...]
+    number: int
     numbers: Iterator[int] = field(init=False)
     _texts: Counter[int] = field(init=False)
 
@@ -70,7 +69,8 @@ class LLMMember:
 
     def begin(self) -> None:
         """Count from the first row again, for another pass over the same texts."""
-        self.numbers, self._texts = itertools.count(self.first), Counter()
+        self.numbers = itertools.count(self.number * _ROWS_OF_A_MEMBER)
+        self._texts = Counter()
 
     def occurrence(self, text: str) -> int:
         """Return how often a text was asked about before, for a backend that tells them apart."""
@@ -126,7 +126,7 @@ class RequestSession(Session):
     ) -> None:
         self.run, self.cache, self.limits = run, cache, limits or Limits()
         self.reporter = reporter or RequestReporter(None)
-        self.stop_requested = stop_requested  # type: ignore[method-assign]
+        self.stop_requested = stop_requested
         self.batch_folder = batch_folder
         self.tally = Tally()
         self.watch: Callable[[LLMCall], None] | None = None
@@ -169,6 +169,52 @@ class RequestSession(Session):
             member.caller.collector = None if collectors is None else collectors(member)
             member.begin()
 
+    def fill_by_batches(self, go_through: Callable[[], None]) -> None:
+        """Let the providers' batch services answer what a job asks, before it asks live.
+
+        Where an LLM's questions depend on another's answers, the job is gone through again until
+        it asks nothing new.
+
+        Args:
+            go_through: puts the job's rows through its classifier.
+
+        Raises:
+            RequestsInterrupted: the user asked to stop; the batches go on at the provider.
+            InputError: the ceiling is lower than what the batches may cost.
+            SentikitError: a batch failed, or the provider cannot be reached.
+        """
+        asked = 1
+        while asked:
+            rounds: list[BatchRound] = []
+
+            def collector(member: LLMMember, rounds: list[BatchRound] = rounds) -> BatchRound:
+                rounds.append(self._batch_round(member))
+                return rounds[-1]
+
+            self.collect(collector)
+            try:
+                go_through()
+                asked = self.call(_submit_all(rounds))
+            finally:
+                for batches in rounds:
+                    batches.close()
+            if len(self._members) == 1:
+                break
+        self.collect(None)
+
+    def _batch_round(self, member: LLMMember) -> BatchRound:
+        assert self.batch_folder is not None
+        suffix = f".{member.number}" if member.number else ""
+        return BatchRound(
+            needed_batches(member.backend),
+            member.caller,
+            self.batch_folder.with_name(self.batch_folder.name + suffix),
+            member.labels,
+            self.reporter,
+            self.stop_requested,
+            self.run + suffix,
+        )
+
     def check(self, backend: LLMBackend, options: RequestOptions) -> None:
         """Refuse what cannot work before a job begins, and warn of what ends or has no price.
 
@@ -196,10 +242,11 @@ class RequestSession(Session):
 
     def ask(
         self,
+        questions: Iterable[Question[Row]],
         backend: LLMBackend,
         options: RequestOptions,
-        questions: Iterable[Question[Row]],
         read_label: LabelReader,
+        labels: tuple[str, ...],
     ) -> Iterator[AnsweredQuestion[Row]]:
         """Yield what becomes of each question, in order.
 
@@ -211,7 +258,7 @@ class RequestSession(Session):
             InputError: a ceiling too low for one call or for a model without a price.
             SentikitError: no call can succeed, an outage, too many failing rows, no money left.
         """
-        member = self.member(backend, options, read_label)
+        member = self.member(backend, options, read_label, labels)
         answers: _Answers[Row] = _Answers()
         work = self._submit(self._answer(member, questions, read_label, answers))
         try:
@@ -225,7 +272,11 @@ class RequestSession(Session):
             raise
 
     def member(
-        self, backend: LLMBackend, options: RequestOptions, read_label: LabelReader
+        self,
+        backend: LLMBackend,
+        options: RequestOptions,
+        read_label: LabelReader,
+        labels: tuple[str, ...],
     ) -> LLMMember:
         """Return the member of a backend, opened when it is asked for first.
 
@@ -236,8 +287,9 @@ class RequestSession(Session):
         with self._opening:
             found = self._members.get(id(backend))
             if found is None:
-                number = len(self._members)
-                found = self.call(self._open(backend, options, number, read_label))
+                caller = self.call(self._caller_for(backend, options))
+                found = LLMMember(backend, options, caller, labels, len(self._members))
+                self.call(self._open(found, read_label))
                 self._members[id(backend)] = found
             return found
 
@@ -316,18 +368,22 @@ class RequestSession(Session):
         in_flight = sum(member.caller.pacer.in_flight for member in self.members)
         self.reporter.update(self.tally, in_flight)
 
-    async def _open(
-        self, backend: LLMBackend, options: RequestOptions, number: int, read_label: LabelReader
-    ) -> LLMMember:
-        caller = self._caller(backend, options)
+    async def _caller_for(self, backend: LLMBackend, options: RequestOptions) -> Caller:
+        return self._caller(backend, options)
+
+    async def _open(self, member: LLMMember, read_label: LabelReader) -> None:
+        caller = member.caller
         if self.watch is not None:
             caller.watch = _with_labels(self.watch, read_label)
-        member = LLMMember(backend, options, caller, number * _ROWS_OF_A_MEMBER)
-        if self._collectors is not None:
-            caller.collector = self._collectors(member)
-        if self._collectors is None or self.batch_folder is not None:
-            await self._get_ready(backend.open, caller)
-        return member
+        try:
+            if self._collectors is None or self.batch_folder is not None:
+                await self._get_ready(member.backend.open, caller)
+            if self._collectors is not None:
+                caller.collector = self._collectors(member)
+                await caller.collector.begin()
+        except BaseException:
+            await member.backend.close()
+            raise
 
     async def _check(self, backend: LLMBackend, options: RequestOptions) -> None:
         try:
@@ -364,14 +420,13 @@ class RequestSession(Session):
             backend=backend,
             journal=journal,
             run=self.run,
-            prices=prices,
-            counter=TokenCounter(facts.tokenizer),
-            ledger=self._ledger,
-            pacer=Pacer(fixed or START, fixed or MOST),
-            patience=Patience(options.patience, options.longest_wait),
-            timeout=None if backend.in_process else options.timeout,
-            tries=options.tries,
-            tally=self.tally,
+            budget=Budget(prices, TokenCounter(facts.tokenizer), self._ledger, self.tally),
+            pace=Pace(
+                pacer=Pacer(fixed or START, fixed or MOST),
+                patience=Patience(options.patience, options.longest_wait),
+                timeout=None if backend.in_process else options.timeout,
+                tries=options.tries,
+            ),
             batched=self.batch_folder is not None,
         )
 
@@ -558,6 +613,13 @@ def _with_labels(
         watch(call)
 
     return tell
+
+
+async def _submit_all(rounds: Sequence[BatchRound]) -> int:
+    """Submit what was collected, all of it or nothing, and return how many requests that was."""
+    for batches in rounds:
+        batches.prepare()
+    return sum(await asyncio.gather(*(batches.finish() for batches in rounds)))
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

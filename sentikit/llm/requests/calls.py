@@ -48,6 +48,9 @@ class Collector(Protocol):
 
     known: int
 
+    async def begin(self) -> None:
+        """Get ready, once the LLM is open."""
+
     def add(self, row: int, key: bytes, request: ChatRequest) -> None:
         """Take a request; `key` is the journal's."""
 

@@ -175,7 +175,8 @@ class AnswerJournal:
         query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = :run)
                         + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = :run)
                         + (SELECT COALESCE(SUM(cost), 0) FROM batches
-                           WHERE run = :run AND state != 'fetched')"""
+                           WHERE (run = :run OR substr(run, 1, length(:run) + 1) = :run || '.')
+                           AND state != 'fetched')"""
         with self._errors():
             return int(self._connection.execute(query, {"run": run}).fetchone()[0])
 
