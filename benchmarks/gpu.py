@@ -29,9 +29,8 @@ import torch
 from transformers import AutoModel, ElectraConfig
 
 from sentikit import TorchPredictor, open_dataset
-from sentikit.classifiers.batching import batches_by_length
-from sentikit.classifiers.model import SentimentModel
-from sentikit.classifiers.tokenizing import TokenizedTexts
+from sentikit.classifiers.batches import TokenizedTexts, batches_by_length
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.registry import default_registry
 from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share
 from sentikit.training.engine import StepPlan

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from sentikit import open_dataset
-from sentikit.classifiers.model import SentimentModel
-from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
+from sentikit.classifiers.batches import TokenizedTexts, tokenize
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.devices import half_precision_pays
 from sentikit.registry import default_registry
 from sentikit.training.batches import plan_epoch, share

@@ -20,25 +20,27 @@ if TYPE_CHECKING:
     from sentikit.addresses import may_hold_a_key as may_hold_a_key
     from sentikit.addresses import parsed_address as parsed_address
     from sentikit.amounts import usd_text as usd_text
-    from sentikit.classifiers.batching import BatchLimits as BatchLimits
+    from sentikit.classifiers.batches import BatchLimits as BatchLimits
     from sentikit.classifiers.classifier import Classifier as Classifier
     from sentikit.classifiers.classifier import Example as Example
     from sentikit.classifiers.classifier import Session as Session
     from sentikit.classifiers.encoder import Encoder as Encoder
     from sentikit.classifiers.encoder_classifier import EncoderClassifier as EncoderClassifier
-    from sentikit.classifiers.export_source import ExportSource as ExportSource
+    from sentikit.classifiers.encoder_classifier import Predictor as Predictor
     from sentikit.classifiers.exporting import export_model as export_model
-    from sentikit.classifiers.format import ModelFormat as ModelFormat
     from sentikit.classifiers.head import Head as Head
     from sentikit.classifiers.loading import load as load
-    from sentikit.classifiers.loading import set_weights as set_weights
-    from sentikit.classifiers.model import SentimentModel as SentimentModel
+    from sentikit.classifiers.model_folder import set_weights as set_weights
+    from sentikit.classifiers.model_format import ExportSource as ExportSource
+    from sentikit.classifiers.model_format import ModelFormat as ModelFormat
+    from sentikit.classifiers.plugin_classifier import PluginClassifier as PluginClassifier
     from sentikit.classifiers.prediction import Prediction as Prediction
     from sentikit.classifiers.prediction import Usage as Usage
-    from sentikit.classifiers.predictor import Predictor as Predictor
-    from sentikit.classifiers.predictor import TorchPredictor as TorchPredictor
+    from sentikit.classifiers.prediction import predictions as predictions
     from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
     from sentikit.classifiers.pretrained import hub_answers as hub_answers
+    from sentikit.classifiers.torch_model import SentimentModel as SentimentModel
+    from sentikit.classifiers.torch_model import TorchPredictor as TorchPredictor
     from sentikit.comparison.comparison import compare as compare
     from sentikit.comparison.results import Comparison as Comparison
     from sentikit.components import Part as Part
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
     from sentikit.datasets.hub import hub_splits as hub_splits
     from sentikit.datasets.hub import load_from_hub as load_from_hub
+    from sentikit.datasets.labels import LabelScheme as LabelScheme
     from sentikit.datasets.labels import scheme_for_classes as scheme_for_classes
     from sentikit.datasets.opening import DatasetLoader as DatasetLoader
     from sentikit.datasets.opening import OpenedDataset as OpenedDataset
@@ -97,10 +100,11 @@ if TYPE_CHECKING:
     from sentikit.llm.strategy import PromptInput as PromptInput
     from sentikit.llm.strategy import PromptStrategy as PromptStrategy
     from sentikit.llm.strategy import RetrievedExample as RetrievedExample
-    from sentikit.plotting.comparison import save_plots as save_plots
+    from sentikit.metrics import Metric as Metric
     from sentikit.processes.commands import joined_processes as joined_processes
     from sentikit.processes.commands import launch_processes as launch_processes
     from sentikit.processes.commands import typed_command as typed_command
+    from sentikit.reports.figures import save_plots as save_plots
     from sentikit.reports.page import write_report as write_report
     from sentikit.runs.reading import read_run as read_run
     from sentikit.runs.result_format import ResultColumns as ResultColumns
@@ -138,7 +142,7 @@ _LAZY: dict[str, str] = {
     "BackendError": "sentikit.llm.backend",
     "BackendSession": "sentikit.llm.backend",
     "BatchBackend": "sentikit.llm.backend",
-    "BatchLimits": "sentikit.classifiers.batching",
+    "BatchLimits": "sentikit.classifiers.batches",
     "BatchStatus": "sentikit.llm.backend",
     "ChatRequest": "sentikit.llm.backend",
     "Classifier": "sentikit.classifiers.classifier",
@@ -153,7 +157,7 @@ _LAZY: dict[str, str] = {
     "Examples": "sentikit.datasets.examples",
     "ExamplesBuilder": "sentikit.datasets.examples",
     "ExamplesNeeded": "sentikit.llm.strategy",
-    "ExportSource": "sentikit.classifiers.export_source",
+    "ExportSource": "sentikit.classifiers.model_format",
     "FatalError": "sentikit.llm.backend",
     "FineTunedModel": "sentikit.finetuning.fine_tuner",
     "FineTuner": "sentikit.finetuning.fine_tuner",
@@ -177,16 +181,20 @@ _LAZY: dict[str, str] = {
     "Message": "sentikit.llm.messages",
     "MicroBatch": "sentikit.training.batches",
     "MemoryNeed": "sentikit.training.memory",
-    "ModelFormat": "sentikit.classifiers.format",
+    "ModelFormat": "sentikit.classifiers.model_format",
     "ModelSize": "sentikit.training.memory",
     "Needs": "sentikit.llm.strategy",
     "OpenedDataset": "sentikit.datasets.opening",
     "Opinion": "sentikit.llm.strategy",
     "ParameterGroup": "sentikit.training.parameter_groups",
+    "LabelScheme": "sentikit.datasets.labels",
+    "Metric": "sentikit.metrics",
     "Part": "sentikit.components",
+    "PluginClassifier": "sentikit.classifiers.plugin_classifier",
+    "predictions": "sentikit.classifiers.prediction",
     "PartSettings": "sentikit.components",
     "Prediction": "sentikit.classifiers.prediction",
-    "Predictor": "sentikit.classifiers.predictor",
+    "Predictor": "sentikit.classifiers.encoder_classifier",
     "PreparedReport": "sentikit.finetuning.preparing",
     "PretrainedSource": "sentikit.classifiers.pretrained",
     "PromptInput": "sentikit.llm.strategy",
@@ -200,9 +208,9 @@ _LAZY: dict[str, str] = {
     "RetryableError": "sentikit.llm.backend",
     "Rows": "sentikit.datasets.tables",
     "RunTable": "sentikit.runs.table",
-    "SentimentModel": "sentikit.classifiers.model",
+    "SentimentModel": "sentikit.classifiers.torch_model",
     "StepPlan": "sentikit.training.engine",
-    "TorchPredictor": "sentikit.classifiers.predictor",
+    "TorchPredictor": "sentikit.classifiers.torch_model",
     "TrackedRun": "sentikit.tracking",
     "Tracker": "sentikit.tracking",
     "Usage": "sentikit.classifiers.prediction",
@@ -235,8 +243,8 @@ _LAZY: dict[str, str] = {
     "refuse_foreign_code": "sentikit.weights",
     "replicated": "sentikit.training.memory",
     "scheme_for_classes": "sentikit.datasets.labels",
-    "save_plots": "sentikit.plotting.comparison",
-    "set_weights": "sentikit.classifiers.loading",
+    "save_plots": "sentikit.reports.figures",
+    "set_weights": "sentikit.classifiers.model_folder",
     "stop_on_signal": "sentikit.stopping",
     "typed_command": "sentikit.processes.commands",
     "may_hold_a_key": "sentikit.addresses",

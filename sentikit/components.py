@@ -300,7 +300,10 @@ def _inside(outer: Any, key: str | int) -> Any:
     if isinstance(outer, type) and issubclass(outer, BaseModel):
         field = outer.model_fields.get(str(key))
         return field.annotation if field else None
-    return next((one for one in get_args(outer) if key in _own_names(one)), None)
+    alternatives = get_args(outer)
+    return next(
+        (o for o in alternatives if key in (*_own_names(o), getattr(o, "__name__", ""))), None
+    )
 
 
 def _own_names(schema: Any) -> tuple[str, ...]:

@@ -56,6 +56,11 @@ def register_heads(register: Register) -> None:
 
 
 @hookspec
+def register_classifiers(register: Register) -> None:
+    """Offer whole classifiers: subclasses of ``sentikit.PluginClassifier``."""
+
+
+@hookspec
 def register_llm_backends(register: Register) -> None:
     """Offer LLM backends, whatever answers chat messages: subclasses of ``sentikit.LLMBackend``."""
 
@@ -91,6 +96,11 @@ def register_result_formats(register: Register) -> None:
 
 
 @hookspec
+def register_metrics(register: Register) -> None:
+    """Offer metrics of predictions: subclasses of ``sentikit.Metric``."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``."""
 
@@ -100,6 +110,7 @@ KINDS: dict[str, str] = {
     "register_datasets": "dataset",
     "register_encoders": "encoder",
     "register_heads": "head",
+    "register_classifiers": "classifier",
     "register_llm_backends": "LLM backend",
     "register_prompt_strategies": "prompt strategy",
     "register_engines": "engine",
@@ -107,6 +118,7 @@ KINDS: dict[str, str] = {
     "register_trackers": "tracker",
     "register_formats": "format",
     "register_result_formats": "result format",
+    "register_metrics": "metric",
     "register_commands": "command",
 }
 
@@ -115,10 +127,12 @@ INTERFACES: dict[str, str] = {
     "register_datasets": "DatasetLoader",
     "register_encoders": "Encoder",
     "register_heads": "Head",
+    "register_classifiers": "PluginClassifier",
     "register_llm_backends": "LLMBackend",
     "register_prompt_strategies": "PromptStrategy",
     "register_engines": "Engine",
     "register_trackers": "Tracker",
     "register_formats": "ModelFormat",
     "register_result_formats": "ResultFormat",
+    "register_metrics": "Metric",
 }

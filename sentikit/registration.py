@@ -29,6 +29,7 @@ class Registration:
         summary: one line for the lists.
         plugin: the plugin's name.
         distribution: what ``pip`` calls the package that brings the plugin.
+        version: of the distribution.
     """
 
     hook: str
@@ -37,6 +38,7 @@ class Registration:
     summary: str
     plugin: str
     distribution: str
+    version: str = ""
 
     @property
     def kind(self) -> str:
@@ -47,6 +49,21 @@ class Registration:
     def qualified_name(self) -> str:
         """The name that always resolves: ``plugin/name``."""
         return f"{self.plugin}/{self.name}"
+
+    @property
+    def title(self) -> str:
+        """What messages call the component, its plugin included."""
+        return f"The {self.kind} {self.name!r} of plugin {self.plugin!r}"
+
+    def component(self) -> dict[str, str]:
+        """Return where the component comes from, as manifests and models record it."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "plugin": self.plugin,
+            "distribution": self.distribution,
+            "version": self.version,
+        }
 
     def check(self) -> None:
         """Check what can be checked without importing anything.

@@ -86,6 +86,8 @@ def evaluate(
         opened = _open(section, classifier)
         _refuse_unknown_split(opened, split)
         examples = opened.split(split)
+        for warning in opened.warnings() if group.speaks else ():
+            click.echo(f"Warning: {warning}", err=True)
         probabilities = classifier.predict_proba(
             text for batch in examples.batches() for text in batch["text"]
         )
@@ -122,21 +124,18 @@ def _section(
         recipe = run.manifest["recipe"]
         section = dict(recipe.get("evaluation_dataset") or recipe["dataset"])
     elif classifier.scheme.name == OWN:
-        section = {"name": dataset}
+        section = {"name": dataset, "labels": list(classifier.labels)}
+        if classifier.scheme.threshold is not None:
+            section["threshold"] = classifier.scheme.threshold
     else:
         section = {"name": dataset, "labels": classifier.scheme.name}
     return merge(with_path(section, path), parse_dataset_overrides(settings))
 
 
 def _open(section: dict[str, Any], classifier: EncoderClassifier) -> OpenedDataset:
-    from dataclasses import replace
-
     from sentikit import open_dataset
-    from sentikit.datasets.labels import OWN
 
     opened = open_dataset(section)
-    if classifier.scheme.name == OWN:
-        opened = replace(opened, own_scheme=classifier.scheme)
     # A model made elsewhere may have the same classes in another order.
     if set(opened.scheme.classes) != set(classifier.labels):
         own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)

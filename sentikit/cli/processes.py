@@ -46,6 +46,6 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
 
 def shared(classifier: EncoderClassifier, group: ProcessGroup) -> EncoderClassifier:
     """Return a classifier whose texts the group shares."""
-    from sentikit.classifiers.sharing import SharedClassifier
+    from sentikit.classifiers.encoder_classifier import SharedClassifier
 
     return classifier if group.processes == 1 else SharedClassifier(classifier, group)

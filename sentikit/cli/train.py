@@ -54,9 +54,9 @@ def train(
 
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
-    from sentikit.plotting import check_plotting
     from sentikit.processes.failing_together import failing_together
     from sentikit.processes.launching import join_slurm, process_count, speaks
+    from sentikit.reports.drawing import check_plotting
 
     os.environ.update(join_slurm())
     with failing_together() as together:

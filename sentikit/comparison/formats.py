@@ -55,7 +55,11 @@ def _row(run: RunFindings, source: str, scores: Scores, estimates: Estimates) ->
             f"f1 {name}": own.f1,
             f"support {name}": own.support,
         }
-    return row | {"ece": scores.calibration.ece if scores.calibration else None}
+    row |= {"ece": scores.calibration.ece if scores.calibration else None}
+    ranking = scores.ranking
+    row |= {"auc": ranking.auc if ranking else None}
+    row |= {"average_precision": ranking.average_precision if ranking else None}
+    return row | scores.metrics
 
 
 def _difference(found: Difference) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from sentikit.comparison.significance import (
     sample_size,
 )
 from sentikit.errors import InputError, did_you_mean
-from sentikit.scoring import Scores, calibration, score
+from sentikit.scoring import Scores, score
 
 #: With more runs than this, each is compared to the best instead of to all others.
 MOST_FOR_ALL_PAIRS = 40
@@ -184,16 +184,10 @@ def _kind(run: AlignedRun) -> str:
 
 
 def _scores(aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64] | None) -> Scores:
-    """Score a run on some rows, or on all; calibration counts rows with probabilities alone."""
+    """Score a run on some rows, or on all."""
     answers = run.answers if rows is None else run.answers.select(rows)
     gold = aligned.gold if rows is None else aligned.gold[rows]
-    scores = score(gold, answers.labels, aligned.classes)
-    if answers.probabilities is None:
-        return scores
-    known = np.flatnonzero(~np.isnan(answers.probabilities).any(1))
-    if not len(known):
-        return scores
-    return replace(scores, calibration=calibration(gold[known], answers.probabilities[known]))
+    return score(gold, answers.labels, aligned.classes, answers.probabilities)
 
 
 def _estimates(

@@ -325,6 +325,11 @@ class Findings:
         """The confidence as people write it: 95%, 99.5%."""
         return f"{self.confidence * 100:g}%"
 
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics of plugins that any run has."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.scores.metrics))
+
     def run(self, name: str) -> RunFindings:
         """Return the run of that name."""
         return next(run for run in self.runs if run.name == name)

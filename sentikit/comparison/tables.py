@@ -40,6 +40,8 @@ def sections(comparison: Comparison) -> list[Section]:
     """Return the tables that have something to show."""
     built = [
         _scores(comparison),
+        _ranking(comparison),
+        _metrics(comparison),
         _sources(comparison),
         _differences(comparison),
         _partners(comparison),
@@ -101,6 +103,32 @@ def _scores(comparison: Comparison) -> Section:
         ),
         tuple(rows),
     )
+
+
+def _ranking(comparison: Comparison) -> Section:
+    rows = [
+        (
+            run.name,
+            optional(ranking.auc),
+            optional(ranking.average_precision),
+            *(optional(own.auc) for own in ranking.per_class.values()),
+        )
+        for run in comparison.runs
+        if (ranking := run.scores.ranking) is not None
+    ]
+    classes = (f"AUC {name}" for name in comparison.classes)
+    title = "ranking by probability, each class against all others"
+    return Section(title, ("run", "AUC", "average precision", *classes), tuple(rows))
+
+
+def _metrics(comparison: Comparison) -> Section:
+    names = comparison.metric_names
+    rows = [
+        (run.name, *(optional(run.scores.metrics.get(name)) for name in names))
+        for run in comparison.runs
+        if names
+    ]
+    return Section("metrics of plugins", ("run", *names), tuple(rows))
 
 
 def _sources(comparison: Comparison) -> Section:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batching import batches_by_length
+from sentikit.classifiers.batches import TokenizedTexts, batches_by_length, tokenize
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import choose_classes
-from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
 from sentikit.datasets.examples import Examples
 from sentikit.errors import InputError
 
@@ -58,8 +57,8 @@ def _logits_and_embeddings(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     import torch
 
-    from sentikit.classifiers.pooling import pool
-    from sentikit.classifiers.predictor import TorchPredictor
+    from sentikit.classifiers.head import pool
+    from sentikit.classifiers.torch_model import TorchPredictor
 
     predictor = classifier.predictor
     if not isinstance(predictor, TorchPredictor):

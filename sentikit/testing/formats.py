@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sentikit.classifiers.format import ModelFormat
+from sentikit.classifiers.model_format import ModelFormat
 from sentikit.runs.result_format import ResultColumns, ResultFormat
 from sentikit.testing.parts import check_part, require
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batching import BATCH_LIMITS, batches_by_length
+from sentikit.classifiers.batches import BATCH_LIMITS, batches_by_length
 
 if TYPE_CHECKING:
     from torch import Tensor

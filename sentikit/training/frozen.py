@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentikit.classifiers.batching import BATCH_LIMITS, batches_by_length
+from sentikit.classifiers.batches import BATCH_LIMITS, batches_by_length
 from sentikit.devices import autocast
 from sentikit.training.evaluation import exchange_rows
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.model import SentimentModel
-    from sentikit.classifiers.tokenizing import TokenizedTexts
+    from sentikit.classifiers.batches import TokenizedTexts
+    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.engine import Engine
 
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.calibration import fit_temperature
+from sentikit.classifiers.batches import TokenizedTexts
 from sentikit.classifiers.encoder import most_positions
-from sentikit.classifiers.prediction import softmax
-from sentikit.classifiers.saving import ModelDescription, save_model
-from sentikit.classifiers.tokenizing import TokenizedTexts
+from sentikit.classifiers.model_folder import ModelDescription, save_model
+from sentikit.classifiers.prediction import fit_temperature, softmax
 from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
 from sentikit.files import remove_leftovers
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifiers.model import SentimentModel
+    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.parts import TrainParts
 
 
@@ -146,7 +145,7 @@ class _Job:
         model = build_model(self.parts, len(self.classes))
         notes = self._cut_texts(model)
         trainer = self._trainer(model, tokenizer)
-        notes += remarks(trainer)
+        notes += [*remarks(trainer), *self.parts.dataset.warnings()]
         state = self._state(trainer)
         self._begin(trainer, state)
         with self._statuses(), self._journal(state) as trainer.journal:

@@ -10,7 +10,7 @@ from torch import nn
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.model import SentimentModel
+    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.settings import TrainingSettings
 
 

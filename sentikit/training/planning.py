@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.model import SentimentModel
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.errors import InputError, SentikitError
 from sentikit.training.batches import steps_per_epoch
 from sentikit.training.memory import MemoryNeed, ModelSize

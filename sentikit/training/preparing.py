@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.model import SentimentModel
-from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
+from sentikit.classifiers.batches import TokenizedTexts, tokenize
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.errors import InputError
 from sentikit.training.engine import StepPlan

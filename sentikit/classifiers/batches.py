@@ -1,12 +1,12 @@
-"""Tokenised texts in one flat array, and padded batches cut from it."""
+"""Tokenised texts, and batches of texts of similar length for passes without gradients."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,46 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
+
+
+class BatchLimits(NamedTuple):
+    """The size of one forward pass.
+
+    Attributes:
+        tokens: most word pieces, padding included.
+        texts: most texts.
+        padding: the most, as a share of the longest text, that a text may be filled up.
+    """
+
+    tokens: int
+    texts: int
+    padding: float = 1.0
+
+
+#: By device. A CPU pays for every word piece of padding and little for one more pass.
+BATCH_LIMITS = {
+    "cpu": BatchLimits(2048, 64, 0.1),
+    "cuda": BatchLimits(32768, 1024),
+    "mps": BatchLimits(8192, 256),
+}
+
+
+def batches_by_length(
+    lengths: NDArray[np.int64], most_tokens: int, most_rows: int, most_padding: float = 1.0
+) -> Iterator[NDArray[np.int64]]:
+    """Yield row numbers of batches of like length, longest first; see `BatchLimits`.
+
+    Longest first, so that memory is at its highest in the first batch and not in the last.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    falling = -lengths[order]
+    start = 0
+    while start < len(order):
+        longest = max(1, -int(falling[start]))
+        rows = min(most_rows, max(1, most_tokens // longest))
+        alike = int(np.searchsorted(falling, -longest * (1 - most_padding), side="right")) - start
+        yield order[start : start + max(1, min(rows, alike))]
+        start += max(1, min(rows, alike))
 
 
 @dataclass(frozen=True)

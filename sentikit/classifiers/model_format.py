@@ -1,22 +1,22 @@
-"""A trained model on its way into another format."""
+"""The interface of a model format: a layout of model folders that others read or write."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.predictor import TorchPredictor
+from sentikit.components import Part
 from sentikit.errors import InputError
 from sentikit.files import read_json
-from sentikit.runs import folder as run_folder
 
 if TYPE_CHECKING:
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
-    from sentikit.classifiers.model import SentimentModel
-    from sentikit.classifiers.saving import ModelDescription
+    from sentikit.classifiers.model_folder import ModelDescription
+    from sentikit.classifiers.torch_model import SentimentModel
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class ExportSource:
         Raises:
             InputError: the source is of a format that no torch module can be rebuilt from.
         """
+        from sentikit.classifiers.torch_model import TorchPredictor
+
         predictor = self.classifier.predictor
         if not isinstance(predictor, TorchPredictor):
             raise InputError(
@@ -59,7 +61,7 @@ class ExportSource:
     def run(self) -> Path | None:
         """The run that the model belongs to, or None."""
         for candidate in (self.path, self.folder.parent):
-            if (candidate / run_folder.MANIFEST).is_file():
+            if (candidate / "manifest.json").is_file():
                 return candidate
         return None
 
@@ -69,3 +71,40 @@ class ExportSource:
             return None
         values: dict[str, Any] = read_json(self.run / name)
         return values
+
+
+class ModelFormat(Part, ABC):
+    """Recognises, loads and writes model folders of one layout.
+
+    Its settings are the options of ``sentikit export`` and all have defaults; to recognise and
+    load, a format is made from the defaults. The module of a format imports nothing heavy at the
+    top: every format is asked about a folder that is not a native one.
+    """
+
+    @abstractmethod
+    def recognises(self, folder: Path) -> bool:
+        """Say whether `folder` is of this format, by names and small files, without torch."""
+
+    @abstractmethod
+    def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
+        """Load a folder that `recognises` accepted.
+
+        Args:
+            folder: the model folder.
+            device: as the user gave it: auto, cpu, cuda, …
+            precision: auto, fp32, bf16, fp16 or int8.
+
+        Raises:
+            InputError: the folder is damaged, or the device or precision cannot be had.
+        """
+
+    @abstractmethod
+    def export(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write the model into `folder`, which is there and empty.
+
+        Returns:
+            Remarks for the user, one sentence each.
+
+        Raises:
+            InputError: the format cannot hold this model; says which part and what can.
+        """
