@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sentikit.labelling.prompting import PromptOptions, prompt
+from sentikit.classifiers.classifier import Session
+from sentikit.labelling.job import split_rows
+from sentikit.labelling.prompting import PromptOptions, prompt, split_to_label
 from sentikit.labelling.run_writer import FinishedRun
+from sentikit.llm.classifier import prompt_input, split_context
+from sentikit.llm.context import Memory
 from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.llm.strategy import PromptInput
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 
@@ -21,3 +26,14 @@ def make_parts(**sections: Any) -> PromptParts:
 def run_prompts(parts: PromptParts, folder: Path, limit: int | None = None) -> FinishedRun:
     """Label a recipe's split and leave a run."""
     return prompt(parts, folder, PromptOptions(limit=limit))
+
+
+def prompt_inputs(parts: PromptParts, memory: Memory | None = None) -> list[PromptInput]:
+    """Return what a strategy is given for each example of the split to label."""
+    split = split_to_label(parts)
+    source = split_context(parts, split, default_registry())
+    examples = (row.example for row in split_rows(split))
+    return [
+        prompt_input(example.text, split.classes, context)
+        for example, context in source.stream(examples, Session(), memory)
+    ]

@@ -23,7 +23,7 @@ from sentikit import (
     read_weights,
 )
 from sentikit.finetuning.parts import finetune_parts
-from sentikit.llm.job import PromptOptions, prompt
+from sentikit.labelling.prompting import PromptOptions, prompt
 from sentikit.llm.parts import prompt_parts
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry

@@ -24,11 +24,9 @@ from sentikit import (
     SentikitError,
     Usage,
 )
-from sentikit.llm.parsing import parse_label
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import Question, RequestsInterrupted
-from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]

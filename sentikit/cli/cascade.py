@@ -173,7 +173,7 @@ def _live(
     as_json: bool,
 ) -> None:
     """Run a recipe."""
-    from sentikit.cli.prompt import resumable
+    from sentikit.cli.options import resumable
     from sentikit.labelling.live_cascade import run_cascade
     from sentikit.labelling.prompting import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sentikit.amounts import usd_text
-from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
+from sentikit.cli.options import (
+    BATCH,
+    ESTIMATE,
+    MAX_COST,
+    OUTPUT,
+    RECIPE,
+    RESUME,
+    RUNS,
+    SETTINGS,
+    resumable,
+)
 from sentikit.errors import InputError
-from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
-    from sentikit.llm.parts import PromptParts
     from sentikit.labelling.run_writer import FinishedRun
+    from sentikit.llm.parts import PromptParts
 
 
 @click.command(
@@ -27,21 +34,16 @@ if TYPE_CHECKING:
 @SETTINGS
 @OUTPUT
 @click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N prompts; ask none.")
-@click.option("--estimate", is_flag=True, help="Count tokens and dollars offline; ask nothing.")
-@click.option(
-    "--max-cost",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="USD",
-    help="Never spend more: each call's worst is set aside before it is made.",
-)
+@ESTIMATE
+@MAX_COST
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Label N examples at most.")
-@click.option("--batch", is_flag=True, help="Use the provider's batch service: slower, cheaper.")
+@BATCH
 @click.option(
     "--fail-on-error",
     metavar="N|FRACTION",
     help="Stop once N rows, or this fraction of all, have failed. Default: failing rows are rows.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
+@RESUME
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def prompt(
@@ -99,7 +101,7 @@ def _show(parts: PromptParts, number: int, as_json: bool) -> None:
 
     asked = shown_prompts(parts, number)
     if as_json:
-        shown = [{"id": id, "messages": [m.__dict__ for m in messages]} for id, messages in asked]
+        shown = [{"id": own, "messages": [m.__dict__ for m in messages]} for own, messages in asked]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     for identifier, messages in asked:
@@ -128,25 +130,6 @@ def _estimate(
         click.echo(json.dumps(found[0].to_json(), indent=2))
     else:
         click.echo("\n\n".join(counted.to_text() for counted in found))
-
-
-@contextmanager
-def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
-    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    from sentikit.processes.commands import typed_command
-    from sentikit.stopping import Interrupted, stop_on_signal
-
-    def tell(number: int) -> None:
-        click.echo("Waiting for the calls under way; once more stops at once.", err=True)
-
-    try:
-        with stop_on_signal(tell) as stop_requested:
-            yield stop_requested
-    except (Interrupted, KeyboardInterrupt) as error:
-        add = ["--output", str(path)] if path is not None else []
-        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        click.echo(f"Stopped. Go on with: {again}", err=True)
-        raise click.exceptions.Exit(130) from error
 
 
 def _print_result(finished: FinishedRun, as_json: bool) -> None:

@@ -112,9 +112,9 @@ def _members(
     output: Path | None,
 ) -> tuple[tuple[str, ...], str, Mapping[str, Any]]:
     """Return the runs that a recipe names, made now where need be, how it breaks ties, and it."""
-    from sentikit.cli.prompt import resumable
-    from sentikit.labelling.live_vote import member_runs
+    from sentikit.cli.options import resumable
     from sentikit.ensembles.parts import vote_settings
+    from sentikit.labelling.live_vote import member_runs
     from sentikit.labelling.prompting import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.components import Problem, refuse
 from sentikit.classifiers.classifier import Example, Session
+from sentikit.components import Problem, refuse
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer, read_json
 from sentikit.finetuning.counting import conversation_counter

@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sentikit.amounts import usd_text
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError, SentikitError
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Files for the provider's batch service, in a run's folder.
 BATCHES = "batches"
+#: Rows that the cost of a job is estimated from, before the first call.
+_SAMPLE = 300
 #: How far the sum of a classifier's probabilities may be from 1.
 _TOLERANCE = 0.02
 
@@ -71,9 +75,7 @@ class Row:
     gold: str | None = None
 
 
-def label(
-    classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession
-) -> None:
+def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
     """Put rows through a classifier, in flat memory.
 
     Args:
@@ -107,17 +109,22 @@ def predicted(
 
     labels, number = frozenset(classifier.labels), 0
     answers = classifier.classify(examples(), session)
-    for prediction in answers:
-        if session.stop_requested():
-            raise RequestsInterrupted
-        if not waiting:
-            raise SentikitError("The classifier gave more predictions than it was given texts.")
-        _check(prediction, labels, number)
-        number += 1
-        yield waiting.popleft(), prediction
+    try:
+        for prediction in answers:
+            if not session.members and session.stop_requested():
+                raise RequestsInterrupted
+            if not waiting:
+                raise SentikitError("The classifier gives more predictions than it is given texts.")
+            _check(prediction, labels, number)
+            number += 1
+            yield waiting.popleft(), prediction
+    finally:
+        # Calls under way are paid: a generator of an LLM waits for them as it closes.
+        close: Callable[[], Any] = getattr(answers, "close", lambda: None)
+        close()
     if waiting:
         raise SentikitError(
-            f"The classifier gave {number:,} predictions for {number + len(waiting):,} texts. One "
+            f"The classifier gives {number:,} predictions for {number + len(waiting):,} texts. One "
             "for each is needed: repair its plugin."
         )
 
@@ -171,6 +178,32 @@ def estimate(
     return [counted.estimate() for counted in found]
 
 
+def say_estimate(
+    classifier: Classifier,
+    rows: Iterable[Row],
+    total: int,
+    session: RequestSession,
+    batch: bool = False,
+) -> None:
+    """Tell the user what the LLMs are estimated to cost, from rows spread over the whole.
+
+    Nothing is said of LLMs that bill nothing or whose price is unknown.
+    """
+    step = max(1, total // _SAMPLE)
+    sample = list(islice(islice(rows, 0, None, step), _SAMPLE))
+    share = total / max(1, len(sample))
+    for found in estimate(classifier, sample, session.cache, batch):
+        if not found.most_usd or found.expected_usd is None:
+            continue
+        calls = found.requests * share
+        expected, most = (usd_text(v * share) for v in (found.expected_usd, found.most_usd))
+        of_rows = f", estimated from {len(sample):,} of {total:,} rows" if step > 1 else ""
+        session.reporter.say(
+            f"{found.model}: about {calls:,.0f} requests for about ${expected}, at most "
+            f"${most}{of_rows}."
+        )
+
+
 def split_rows(split: LabelledSplit) -> Iterable[Row]:
     """Return the rows of a split, read piece by piece each time they are gone through."""
     return _SplitRows(split)
@@ -215,7 +248,7 @@ def label_run(
         refuse_changed(run, plan)
         identity = str(run.manifest.get("run_id", ""))
     total = len(plan.split.examples)
-    reporter = RequestReporter(total, JsonLinesLog(run.path / run_folder.LOG))
+    reporter = RequestReporter(total)
     session = RequestSession(
         identity,
         cache or run.path.resolve().parent / CACHE,
@@ -228,11 +261,14 @@ def label_run(
         stack.enter_context(session)
         classifier.prepare(session)
         writer.begin(options.resume, run_id=identity)
+        # Whatever is refused before has left nothing behind.
+        reporter.log = JsonLinesLog(run.path / run_folder.LOG)
+        stack.enter_context(reporter)
         if trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
-        with reporter:
-            label(classifier, split_rows(plan.split), writer, session)
+        label(classifier, split_rows(plan.split), writer, session)
+        reporter.write_summary()
         opening = session.opening_cost
         probing = None if opening is None else usd(opening)
         finished = writer.finish(costs={"probing": probing}, **_requests(session))

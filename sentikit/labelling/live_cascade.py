@@ -23,9 +23,9 @@ from sentikit.ensembles.writing import write_cascade
 from sentikit.errors import InputError
 from sentikit.labelling.job import other_settings
 from sentikit.labelling.prompting import PromptOptions, prompt, refuse_missing, split_to_label
+from sentikit.labelling.run_writer import spent_usd
 from sentikit.llm.opinions import in_classes, load_encoder, recorded_opinion
 from sentikit.llm.parts import PromptParts, prompt_parts
-from sentikit.labelling.run_writer import spent_usd
 from sentikit.llm.section import StrategyOptions
 from sentikit.llm.strategy import Needs
 from sentikit.recipe.resolving import ResolvedRecipe, differing_keys, resolve_recipe, resolve_values

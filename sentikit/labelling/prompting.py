@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,16 +12,15 @@ from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, label_run, split_rows
 from sentikit.labelling.run_writer import FinishedRun, RunPlan
-from sentikit.llm.classifier import LLMClassifier, split_context
+from sentikit.llm.classifier import LLMClassifier, llm_classifier, split_context
 from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.messages import Message
 from sentikit.llm.opinions import encoder_cost
+from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.recipe.resolving import kind_of, resolve_recipe, resolve_values
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import RunFolder
 from sentikit.runs.manifest import LabelledSplit
-
-if TYPE_CHECKING:
-    from sentikit.llm.parts import PromptParts
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,37 @@ def split_classifier(
             examples to show.
     """
     return LLMClassifier(parts, split_context(parts, split, registry, load))
+
+
+def load_llm(
+    name: str, registry: Registry, load: Callable[[str], Classifier]
+) -> LLMClassifier | None:
+    """Load the LLM of a prompt run or recipe; None where the name is neither.
+
+    Args:
+        name: a run's folder, a recipe's name or its file.
+        registry: where to look for components.
+        load: loads the adviser.
+
+    Raises:
+        InputError: the recipe is wrong, or its adviser cannot be loaded.
+    """
+    run = RunFolder(Path(name).expanduser())
+    if run.status:
+        if run.manifest.get("kind") != "prompt":
+            return None
+        recipe = resolve_values(run.manifest["recipe"], run.path.name, str(run.path))
+    elif Path(name).is_dir():
+        return None
+    elif name in registry.names("register_recipes") or Path(name).suffix in (".yaml", ".yml"):
+        recipe = resolve_recipe(name, registry=registry)
+    else:
+        return None
+    if kind_of(recipe) != "prompt":
+        return None
+    parts = prompt_parts(recipe, registry)
+    refuse_missing(parts)
+    return llm_classifier(parts, load)
 
 
 def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:

@@ -50,6 +50,7 @@ class RowTotals:
 
     Attributes:
         rows: counted so far.
+        answers: rows that an LLM answered.
         invalid: rows without a valid label, failed ones among them.
         failed: rows that could not be labelled; asking again may help.
         repaired: rows whose second answer was valid.
@@ -60,7 +61,8 @@ class RowTotals:
     """
 
     def __init__(self) -> None:
-        self.rows = self.invalid = self.failed = self.repaired = self.unmetered = 0
+        self.rows = self.answers = self.invalid = self.failed = self.repaired = 0
+        self.unmetered = 0
         self.usage = Usage()
         self.cost: float | None = 0.0
         self.paid: float | None = 0.0
@@ -68,6 +70,7 @@ class RowTotals:
     def add(self, prediction: Prediction) -> None:
         """Count a row."""
         self.rows += 1
+        self.answers += prediction.answer is not None
         self.invalid += prediction.label is None
         self.failed += prediction.error is not None
         self.repaired += prediction.first_answer is not None and prediction.label is not None
@@ -85,7 +88,7 @@ class RowTotals:
             "invalid": self.invalid,
             "failed": self.failed,
             "repaired": self.repaired,
-            "unmetered": self.unmetered,
+            "answers_without_usage": self.unmetered,
             "usage": asdict(self.usage),
             "paid_usd": _rounded(self.paid),
             "saved_usd": _rounded(saved),
@@ -219,9 +222,7 @@ class RunWriter:
         if error is not None and self._begun and not self._finished:
             self.run.end(error)
 
-    def add(
-        self, example: Example, gold: str | None, prediction: Prediction, **more: Any
-    ) -> None:
+    def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
         """Write a row; `more` are further keys of it."""
         if self._stream is None:
             path = self.run.path / run_folder.PREDICTIONS

@@ -1,4 +1,4 @@
-"""Labels tables: every row as it came, with its label and probabilities behind it."""
+"""The tables that `predict` writes: every row as it came, with what the classifier says of it."""
 
 from __future__ import annotations
 
@@ -9,84 +9,153 @@ import io
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import tee
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
-from sentikit.datasets.tables import Rows, read_rows
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
+from sentikit.labelling.run_writer import RowTotals, rounded
+from sentikit.llm.classifier import LLMClassifier
 from sentikit.runs.result_columns import LABEL_COLUMN
 
 #: In tables one column a class, ``probability_negative``; in JSON Lines one object.
 PROBABILITIES_COLUMN = "probabilities"
-#: Tables that can be written, by kind.
+ANSWERED_BY_COLUMN, COST_COLUMN, ERROR_COLUMN = "answered_by", "cost", "error"
+#: Tables of text that can be written, by kind.
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+_ROWS_PER_GROUP = 10_000
 
-Row = Mapping[str, Any]
-Write = Callable[[Row, Prediction | None], None]
+Record = Mapping[str, Any]
+Write = Callable[[Record, Record], None]
 
 
-def check_shareable(file: str, processes: int) -> None:
-    """Refuse several processes on standard input.
+@dataclass(frozen=True)
+class AddedColumns:
+    """What a classifier adds to each row.
 
-    Raises:
-        InputError: there are several, and each would have to read it all.
+    Attributes:
+        labels: the classes.
+        answered_by: whether the member that answered is named.
+        paid: whether answers may cost money, and may fail.
     """
-    if file == "-" and processes > 1:
-        raise InputError(
-            f"{processes} processes cannot share standard input: each reads all texts. "
-            "Save them in a file and name it."
-        )
+
+    labels: tuple[str, ...]
+    answered_by: bool = False
+    paid: bool = False
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> AddedColumns:
+        """Return what a classifier adds."""
+        composed = bool(classifier.members) and not isinstance(classifier, LLMClassifier)
+        return cls(classifier.labels, composed, bool(language_models(classifier)))
+
+    def names(self, nested: bool) -> list[str]:
+        """Return the columns; `nested` keeps probabilities together."""
+        shares = [PROBABILITIES_COLUMN] if nested else self._share_columns
+        more = [ANSWERED_BY_COLUMN] if self.answered_by else []
+        return [LABEL_COLUMN, *shares, *more, *([COST_COLUMN, ERROR_COLUMN] if self.paid else [])]
+
+    def values(self, prediction: Prediction | None, nested: bool) -> dict[str, Any]:
+        """Return a row's values by column; all are None where nothing was asked."""
+        said = prediction or Prediction(None)
+        shares = rounded(said.probabilities, self.labels)
+        row: dict[str, Any] = {LABEL_COLUMN: said.label}
+        if nested:
+            row[PROBABILITIES_COLUMN] = shares
+        else:
+            known = [None] * len(self.labels) if shares is None else list(shares.values())
+            row |= dict(zip(self._share_columns, known, strict=True))
+        if self.answered_by:
+            row[ANSWERED_BY_COLUMN] = said.answered_by
+        if self.paid:
+            cost = None if said.cost is None or said.error is not None else round(said.cost, 9)
+            row[COST_COLUMN] = None if prediction is None else cost
+            row[ERROR_COLUMN] = said.error or invalid_answer(said)
+        return row
+
+    @property
+    def _share_columns(self) -> list[str]:
+        return [f"probability_{label}" for label in self.labels]
 
 
-def open_input(file: str, kind: str | None, processes: int = 1) -> Rows:
-    """Open a file, or standard input for ``-``.
+def language_models(classifier: Classifier) -> list[LLMClassifier]:
+    """Return the LLMs that a classifier may ask, its members' included."""
+    own = [classifier] if isinstance(classifier, LLMClassifier) else []
+    return own + [
+        found for member in classifier.members.values() for found in language_models(member)
+    ]
 
-    Raises:
-        InputError: it cannot be read, is a terminal, or is to be shared by several processes.
+
+def invalid_answer(said: Prediction) -> str | None:
+    """Say that an LLM's answer is no label, where that is so."""
+    if said.label is not None or said.answer is None:
+        return None
+    return f"The answer is no label: {said.answer[:60]!r}"
+
+
+class TableWriter:
+    """Takes the rows of a job and writes each with its label.
+
+    Attributes:
+        totals: what the rows came to.
+        without_text: rows that have no text, and get no label.
     """
-    check_shareable(file, processes)
-    if file != "-":
-        return read_rows(file, kind)
-    if sys.stdin.isatty():
-        raise InputError(
-            "There is nothing to label: name a file, or pipe texts in, one a line "
-            "(echo 'I love it' | sentikit predict MODEL)."
-        )
-    return read_rows(sys.stdin.buffer, kind)
+
+    def __init__(self, write: Write, added: AddedColumns, nested: bool) -> None:
+        self._write, self._added, self._nested = write, added, nested
+        self.totals, self.without_text = RowTotals(), 0
+
+    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+        """Write a row."""
+        empty = not example.text.strip()
+        self.without_text += empty
+        if not empty:
+            self.totals.add(prediction)
+        said = None if empty else prediction
+        self._write(example.columns, self._added.values(said, self._nested))
 
 
 @contextlib.contextmanager
-def open_output(
-    output: Path | None, kind: str, columns: Sequence[str], labels: Sequence[str]
-) -> Iterator[Write]:
-    """Open the place labelled rows go to and yield what writes one.
+def open_table(
+    output: Path | None, kind: str, columns: Sequence[str], added: AddedColumns
+) -> Iterator[TableWriter]:
+    """Open the place labelled rows go to and yield what takes them.
 
     A file appears only when it is complete, compressed if its name ends in ``.gz``; standard
     output is written as rows are labelled.
 
     Args:
         output: the file; None: standard output.
-        kind: csv, tsv or jsonl.
+        kind: csv, tsv, jsonl or parquet.
         columns: of the input.
-        labels: the classifier's classes.
+        added: what the classifier adds.
 
     Raises:
         InputError: the input has a column of a name that is added here.
     """
-    added = _table_columns(labels) if kind in DELIMITERS else [LABEL_COLUMN, PROBABILITIES_COLUMN]
-    taken = [column for column in columns if column in added]
+    nested = kind == "jsonl"
+    names = added.names(nested)
+    taken = [column for column in columns if column in names]
     if taken:
         raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+    if kind == "parquet":
+        assert output is not None
+        with (
+            atomic_writer(output, "wb") as binary,
+            _parquet_writer(binary, columns, added) as write,
+        ):
+            yield TableWriter(write, added, nested)
+        return
     with _stream(output) as stream:
         if kind in DELIMITERS:
-            yield _table_writer(stream, columns, labels, DELIMITERS[kind])
+            write = _delimited_writer(stream, columns, names, DELIMITERS[kind])
         else:
-            yield _json_writer(stream, labels)
+            write = _json_writer(stream)
+        yield TableWriter(write, added, nested)
 
 
 @contextlib.contextmanager
@@ -106,53 +175,34 @@ def _stream(output: Path | None) -> Iterator[IO[str]]:
             yield stream
 
 
-def label_rows(classifier: EncoderClassifier, rows: Rows, text_column: str, write: Write) -> int:
-    """Label every row in order, some thousands ahead at most; return how many have no text."""
-    for_texts, for_writing = tee(row for _, row in rows)
-    without = 0
-    for prediction in classifier.classify(_text(row, text_column) for row in for_texts):
-        row = next(for_writing)
-        empty = not _text(row, text_column).strip()
-        without += empty
-        write(row, None if empty else prediction)
-    return without
-
-
-def help_label(classifier: EncoderClassifier, rows: Rows, text_column: str) -> None:
-    """Take part in labelling rows that another process writes."""
-    for _ in classifier.logits(_text(row, text_column) for _, row in rows):
-        pass
-
-
-def _text(row: Row, column: str) -> str:
-    value = row.get(column)
-    return "" if value is None else str(value)
-
-
-def _table_columns(labels: Iterable[str]) -> list[str]:
-    return [LABEL_COLUMN, *(f"probability_{label}" for label in labels)]
-
-
-def _table_writer(
-    stream: IO[str], columns: Sequence[str], labels: Sequence[str], delimiter: str
+def _delimited_writer(
+    stream: IO[str], columns: Sequence[str], added: Sequence[str], delimiter: str
 ) -> Write:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    writer.writerow([*columns, *_table_columns(labels)])
+    writer.writerow([*columns, *added])
     known = frozenset(columns)
 
-    def write(row: Row, prediction: Prediction | None) -> None:
-        if late := [column for column in row if column not in known]:
-            raise InputError(
-                f"The column {late[0]!r} comes too late for a table: earlier rows have none. "
-                "Write JSON Lines with --format jsonl."
-            )
+    def write(row: Record, said: Record) -> None:
+        _refuse_late(row, known)
         cells = [_cell(row.get(column)) for column in columns]
-        found = None if prediction is None else prediction.probabilities
-        shown = [""] * len(labels) if found is None else [f"{found[label]:.6f}" for label in labels]
-        added = ["" if prediction is None else prediction.label, *shown]
-        writer.writerow([*cells, *added])
+        writer.writerow([*cells, *(_number(said[column], column) for column in added)])
 
     return write
+
+
+def _refuse_late(row: Record, known: frozenset[str]) -> None:
+    if late := [column for column in row if column not in known]:
+        raise InputError(
+            f"The column {late[0]!r} comes too late for a table: earlier rows have none. "
+            "Write JSON Lines with --format jsonl."
+        )
+
+
+def _number(value: Any, column: str) -> Any:
+    """Write probabilities with six digits and costs with nine, never with an exponent."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.9f}" if column == COST_COLUMN else f"{value:.6f}"
 
 
 def _cell(value: Any) -> Any:
@@ -171,15 +221,55 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _json_writer(stream: IO[str], labels: Sequence[str]) -> Write:
-    def write(row: Row, prediction: Prediction | None) -> None:
-        added: dict[str, Any] = {LABEL_COLUMN: None, PROBABILITIES_COLUMN: None}
-        if prediction is not None:
-            known = prediction.probabilities
-            rounded = None if known is None else {n: round(known[n], 6) for n in labels}
-            added = {LABEL_COLUMN: prediction.label, PROBABILITIES_COLUMN: rounded}
-        record = {**{name: _plain(value) for name, value in row.items()}, **added}
+def _json_writer(stream: IO[str]) -> Write:
+    def write(row: Record, said: Record) -> None:
+        record = {**{name: _plain(value) for name, value in row.items()}, **said}
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
         stream.write(line + "\n")
 
     return write
+
+
+@contextlib.contextmanager
+def _parquet_writer(
+    stream: IO[bytes], columns: Sequence[str], added: AddedColumns
+) -> Iterator[Write]:
+    """Write row groups; the first decides the types of the input's columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = []
+    writers: list[pq.ParquetWriter] = []
+    known = frozenset(columns)
+    types = dict.fromkeys(added.names(nested=False), pa.float64())
+    types |= dict.fromkeys([LABEL_COLUMN, ANSWERED_BY_COLUMN, ERROR_COLUMN], pa.string())
+
+    def flush() -> None:
+        batch = pa.Table.from_pylist(rows)
+        if not writers:
+            own = [batch.field(column) for column in columns]
+            fields = [
+                pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in own
+            ]
+            fields += [pa.field(name, types[name]) for name in added.names(nested=False)]
+            writers.append(pq.ParquetWriter(stream, pa.schema(fields)))
+        try:
+            writers[0].write_table(pa.Table.from_pylist(rows, writers[0].schema))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(
+                f"The rows do not fit one Parquet table ({' '.join(str(error).split())}). Write "
+                "JSON Lines with --format jsonl."
+            ) from error
+        rows.clear()
+
+    def write(row: Record, said: Record) -> None:
+        _refuse_late(row, known)
+        rows.append({**dict.fromkeys(columns), **row, **said})
+        if len(rows) >= _ROWS_PER_GROUP:
+            flush()
+
+    yield write
+    if rows:
+        flush()
+    for writer in writers:
+        writer.close()

@@ -25,6 +25,7 @@ from sentikit.llm.context import (
 from sentikit.llm.messages import Message
 from sentikit.llm.opinions import load_encoder, recorded_opinion
 from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question
+from sentikit.llm.requests.settings import RequestOptions
 from sentikit.llm.session import CACHE, LLMMember, RequestSession
 from sentikit.llm.strategy import Opinion, PromptInput
 
@@ -58,6 +59,8 @@ class LLMClassifier(Classifier):
 
     def __init__(self, parts: PromptParts, context: ContextSource) -> None:
         self.parts, self.context = parts, context
+        if context.adviser is not None:
+            self.members = {"adviser": context.adviser}
         self._read_label = label_reader(parts)
 
     @property
@@ -77,8 +80,7 @@ class LLMClassifier(Classifier):
             InputError: something is missing on this side.
             SentikitError: the server fails.
         """
-        if self.context.adviser is not None:
-            self.context.adviser.prepare(session)
+        super().prepare(session)
         if isinstance(session, RequestSession):
             session.check(self.parts.llm, self.parts.llm_options)
 
@@ -114,8 +116,9 @@ class LLMClassifier(Classifier):
     def describe(self) -> dict[str, Any]:
         """Return what decides the labels: the sections of the recipe."""
         values = self.parts.recipe.values
-        sections = {name: values.get(name) for name in ("llm", "strategy", "dataset")}
-        return {"classifier": "llm", **sections}
+        free = set(RequestOptions.model_fields) - {"repair"}
+        llm = {name: value for name, value in values["llm"].items() if name not in free}
+        return super().describe() | {"llm": llm, "strategy": values.get("strategy")}
 
     def _questions(
         self, examples: Iterable[str | Example], session: RequestSession, member: LLMMember

@@ -277,7 +277,10 @@ class SplitPredictions(Classifier):
         for row, _ in enumerate(examples):
             number = int(recorded.labels[row])
             known = None
-            if recorded.probabilities is not None and not np.isnan(recorded.probabilities[row]).any():
+            if (
+                recorded.probabilities is not None
+                and not np.isnan(recorded.probabilities[row]).any()
+            ):
                 known = dict(zip(classes, recorded.probabilities[row].tolist(), strict=True))
             yield Prediction(classes[number] if number >= 0 else None, known)
 

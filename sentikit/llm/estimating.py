@@ -118,9 +118,7 @@ class EstimateCollector:
         known: requests that were answered before.
     """
 
-    def __init__(
-        self, backend: LLMBackend, options: RequestOptions, batch: bool = False
-    ) -> None:
+    def __init__(self, backend: LLMBackend, options: RequestOptions, batch: bool = False) -> None:
         self._backend, self._facts = backend, model_facts(backend.model)
         self._prices = prices_for(self._facts, options.prices, backend.billed)
         self._own_prices = options.prices is not None

@@ -19,7 +19,13 @@ from typing import Any, Generic, Self, TypeVar
 from sentikit.classifiers.classifier import Session
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import InputError, SentikitError
-from sentikit.llm.backend import BackendSession, BatchBackend, FatalError, LLMBackend, RetryableError
+from sentikit.llm.backend import (
+    BackendSession,
+    BatchBackend,
+    FatalError,
+    LLMBackend,
+    RetryableError,
+)
 from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import model_facts, model_hint, picodollars, prices_for, unknown_price
 from sentikit.llm.requests.batches import BatchRound

@@ -21,16 +21,18 @@ class RequestReporter:
         log: the run's log, or None.
 
     Attributes:
+        log: the same.
         rows: labelled so far; None where no one but the request loop counts them.
     """
 
     def __init__(self, total: int | None, log: JsonLinesLog | None = None) -> None:
         self.rows: int | None = None
-        self._total, self._log = total, log
+        self._total, self.log = total, log
         self._bar = LiveBar()
         self._began = time.monotonic()
         self._said: set[str] = set()
         self._tally = Tally()
+        self._summed_up = False
 
     def __enter__(self) -> Self:
         self._bar.start(self._total)
@@ -43,9 +45,15 @@ class RequestReporter:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        if self._log is not None:
-            self._log.write(self.summary())
-            self._log.close()
+        self.write_summary()
+        if self.log is not None:
+            self.log.close()
+
+    def write_summary(self) -> None:
+        """Write the summary into the log, once."""
+        if self.log is not None and not self._summed_up:
+            self._summed_up = True
+            self.log.write(self.summary())
 
     def summary(self) -> dict[str, Any]:
         """Return what the log says of this sitting; a resumed run has several."""
@@ -85,8 +93,8 @@ class RequestReporter:
         if message in self._said:
             return
         self._said.add(message)
-        if self._log is not None:
-            self._log.write({"kind": "message", "message": message})
+        if self.log is not None:
+            self.log.write({"kind": "message", "message": message})
         self._bar.say(message)
 
 
