@@ -41,8 +41,8 @@ class Part:
     Parts are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
     ``InputError`` for a package that is missing. A subclass names its settings class::
 
-        class Reviews(sentikit.DatasetLoader):
-            class Settings(sentikit.PartSettings):
+        class Reviews(sentikit.extension.DatasetLoader):
+            class Settings(sentikit.extension.PartSettings):
                 path: str
     """
 

@@ -144,10 +144,10 @@ def _misfit(hook: str, part: Any) -> str:
     """Say why an imported part is not what the hook is for."""
     if hook == "register_commands":
         return "" if isinstance(part, click.Command) else "must be a click command"
-    import sentikit
+    from sentikit import extension
 
     interface = hookspecs.INTERFACES[hook]
-    if not (isinstance(part, type) and issubclass(part, getattr(sentikit, interface))):
-        return f"must be a subclass of sentikit.{interface}"
+    if not (isinstance(part, type) and issubclass(part, getattr(extension, interface))):
+        return f"must be a subclass of sentikit.extension.{interface}"
     unwritten = sorted(getattr(part, "__abstractmethods__", ()))
     return f"leaves out {', '.join(unwritten)}" if unwritten else ""

@@ -11,7 +11,8 @@ from llm_fixtures import LABELS, ask, ask_about
 from safetensors.torch import load_file, save_file
 from tiny_language_models import make_language_model
 
-from sentikit import ChatRequest, InputError, LLMBackend, Message
+from sentikit import InputError
+from sentikit.extension import ChatRequest, LLMBackend, Message
 from sentikit.llm.requests.settings import RequestOptions
 from sentikit.registry import default_registry
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sentikit import RateLimit, SentikitError
+from sentikit import SentikitError
+from sentikit.extension import RateLimit
 from sentikit.llm.backend import RetryableError
 from sentikit.llm.requests.budget import BudgetSpentError, Ledger
 from sentikit.llm.requests.loop import OrderedDelivery

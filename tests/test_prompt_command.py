@@ -28,7 +28,8 @@ MARKED = [
 ]
 
 PARROT = """
-    from sentikit import Answer, LLMBackend, PartSettings, RejectedError, hookimpl
+    from sentikit import hookimpl
+    from sentikit.extension import Answer, LLMBackend, PartSettings, RejectedError
 
     class Parrot(LLMBackend):
         class Settings(PartSettings):

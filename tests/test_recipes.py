@@ -16,7 +16,7 @@ from sentikit.errors import InputError
 from sentikit.recipe.resolving import merge, parse_overrides, resolve_recipe
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
-from sentikit.training.parts import train_parts
+from sentikit.training.recipe import train_parts
 from sentikit.yaml_files import dump_yaml, parse_yaml
 
 BUNDLED = default_registry().names("register_recipes")

@@ -13,16 +13,14 @@ from pathlib import Path
 import pytest
 from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
 
-from sentikit import (
+from sentikit import InputError, SentikitError, Usage
+from sentikit.extension import (
     Answer,
     BackendSession,
     ChatRequest,
     FatalError,
-    InputError,
     LLMBackend,
     RetryableError,
-    SentikitError,
-    Usage,
 )
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.journal import AnswerJournal

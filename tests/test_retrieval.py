@@ -10,7 +10,8 @@ import pytest
 from prompt_runs import make_parts, prompt_inputs
 
 import sentikit
-from sentikit import Examples, ExamplesNeeded, InputError
+from sentikit import Examples, InputError
+from sentikit.extension import ExamplesNeeded
 from sentikit.llm.context import retriever
 from sentikit.llm.encoding import read_texts
 from sentikit.llm.opinions import load_encoder
@@ -178,7 +179,7 @@ def test_examples_from_elsewhere_with_a_recorded_opinion(trained_run: Path, revi
         k=1,
         examples={"encoder": str(trained_run), **DEMO},
     )[0]
-    assert given.opinion == sentikit.Opinion("neutral")
+    assert given.opinion == sentikit.extension.Opinion("neutral")
     assert [example.label for example in given.examples] == list(CLASSES)
     demo = sentikit.open_dataset("demo").split("train").texts
     assert {example.text for example in given.examples} <= set(demo)

@@ -11,10 +11,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     EncoderClassifier,
     ExportSource,
-    InputError,
     ModelFormat,
     choose_device,
     choose_precision,
@@ -61,7 +61,7 @@ class ElectraClassifierFormat(ModelFormat):
 
     def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
         """Load a folder as the hub holds it, whichever name its shared tensors have."""
-        from sentikit import SentimentModel, TorchPredictor
+        from sentikit.extension import SentimentModel, TorchPredictor
 
         from .layers import build_layers
 

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from sentikit import InputError, SentikitError, hub_answers, load_pretrained
+from sentikit import InputError, SentikitError
+from sentikit.extension import hub_answers, load_pretrained
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GGUF = ".gguf"

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     EncoderClassifier,
     ExportSource,
-    InputError,
     ModelFormat,
     PartSettings,
     refuse_foreign_code,
@@ -88,7 +88,7 @@ class OnnxFormat(ModelFormat):
         from .requirement import needed
 
         needed("onnxruntime")
-        classifier, model = source.classifier, source.model
+        classifier, model = source.classifier, source.module
         config = OnnxConfig(
             id2label=dict(enumerate(classifier.labels)),
             model_type=model.encoder.config.model_type,

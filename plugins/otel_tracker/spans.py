@@ -16,7 +16,7 @@ from openinference.semconv.trace import (
     SpanAttributes,
 )
 
-from sentikit import Answer, LLMCall, Message
+from sentikit.extension import Answer, LLMCall, Message
 
 Attributes = dict[str, str | int | float]
 _TEXT = OpenInferenceMimeTypeValues.TEXT.value

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sentikit import (
-    Example,
-    InputError,
+from sentikit import Example, InputError, Prediction
+from sentikit.extension import (
     PartSettings,
     PluginClassifier,
-    Prediction,
     disk_errors,
     predictions,
     read_json,
@@ -26,7 +24,8 @@ from sentikit import (
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    from sentikit import Examples, Session
+    from sentikit import Examples
+    from sentikit.extension import Session
 
 VOCABULARY, WEIGHTS = "vocabulary.json", "weights.safetensors"
 #: Words of any length, and the marks that carry sentiment.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sentikit import Encoder, InputError, PartSettings, PretrainedSource
+from sentikit import InputError
+from sentikit.extension import Encoder, PartSettings, PretrainedSource
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -1,7 +1,8 @@
-"""Loads a classifier from a run or a model folder."""
+"""Loading of models: of a run, a model folder of any format, or the hub."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,31 +21,44 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     calibrated: bool = False,
+    revision: str | None = None,
+    label_map: Mapping[str, str] | None = None,
     registry: Registry | None = None,
 ) -> EncoderClassifier:
-    """Load a classifier.
+    """Load a model.
 
     Args:
-        path: a run that trained a model, or a model folder, also one of a registered format.
+        path: a run that trained a model; a model folder, native, of a registered format or of
+            transformers; or a model on the hub, as ``owner/name``.
         device: auto, cpu, cuda, cuda:1, mps.
         precision: auto (bf16 where it is faster), fp32, bf16, fp16, or int8 for an ONNX folder
             that holds it.
         calibrated: divide the logits by the temperature fitted on validation.
-        registry: where to look for plugins' parts.
+        revision: branch, tag or commit of a model on the hub.
+        label_map: for a classifier of transformers: its label to a class.
+        registry: where to look for plugins' components.
 
     Raises:
-        InputError: there is no model there, it is damaged, or its parts are not installed.
+        InputError: there is no model there, it is damaged, or its components are not installed.
+        SentikitError: the hub cannot be reached.
     """
+    from sentikit.classifiers.hub_classifier import is_text_classifier, load_text_classifier
     from sentikit.classifiers.model_folder import is_native, load_native
 
     registry = registry or default_registry()
-    folder = find_model_folder(Path(path), registry)
+    folder = find_model_folder(path, registry, revision)
     if is_native(folder):
         classifier = load_native(folder, device, precision, registry)
+    elif is_text_classifier(folder):
+        classifier = load_text_classifier(folder, device, precision, label_map)
     else:
         model_format = _recognising_format(folder, registry)
         assert model_format is not None
         classifier = model_format.load(folder, device, precision)
+    if label_map is not None and not is_text_classifier(folder):
+        raise InputError(
+            f"{folder} names its classes itself; a label map is for classifiers of transformers."
+        )
     if calibrated and classifier.temperature is None:
         raise InputError(
             f"{folder} has no temperature: it was not calibrated on validation. Train it with "
@@ -54,22 +68,31 @@ def load(
     return classifier
 
 
-def find_model_folder(path: Path, registry: Registry | None = None) -> Path:
-    """Return the model folder of a run, or `path` itself; native or of a registered format.
+def find_model_folder(
+    named: str | Path, registry: Registry | None = None, revision: str | None = None
+) -> Path:
+    """Return the folder of a model: of a run, the folder itself, or in the hub's cache.
 
     Raises:
         InputError: there is none.
+        SentikitError: the hub cannot be reached.
     """
-    from sentikit.classifiers.model_folder import is_native
+    from sentikit.classifiers.hub_classifier import fetch_model, is_hub_id
 
     registry = registry or default_registry()
+    path = Path(named).expanduser()
+    if revision is not None and path.exists():
+        raise InputError(f"{path} is here; a revision is for models on the hub.")
     for folder in (path / "model", path):
-        if is_native(folder) or (folder.is_dir() and _recognising_format(folder, registry)):
+        if _is_model(folder, registry):
             return folder
+    if not path.exists() and is_hub_id(str(named)):
+        folder = fetch_model(str(named), revision)
+        if _is_model(folder, registry):
+            return folder
+        raise InputError(f"{named} on the hub holds no classifier{_what_it_says(folder)}.")
     if not path.exists():
-        raise InputError(
-            f"{path} does not exist. Give a run folder or a model folder.{_how_to_fetch(path)}"
-        )
+        raise InputError(f"{path} does not exist. Give a run folder or a model folder.")
     if (path / "manifest.json").is_file():
         raise _without_model(path)
     known = ", ".join(["sentikit", *registry.names("register_formats")])
@@ -89,11 +112,15 @@ def _without_model(run: Path) -> InputError:
     return InputError(f"{run} is a run without a model; give one that trained an encoder.")
 
 
-def _how_to_fetch(path: Path) -> str:
-    """Advise those who name a model on the hub."""
-    if path.is_absolute() or len(path.parts) != 2 or path.parts[0] in ("runs", "..", "~"):
-        return ""
-    return f" If it is a model on the hub: hf download {path} --local-dir DIR"
+def _is_model(folder: Path, registry: Registry) -> bool:
+    from sentikit.classifiers.hub_classifier import is_text_classifier
+    from sentikit.classifiers.model_folder import is_native
+
+    if not folder.is_dir():
+        return False
+    if is_native(folder) or is_text_classifier(folder):
+        return True
+    return _recognising_format(folder, registry) is not None
 
 
 def _what_it_says(path: Path) -> str:

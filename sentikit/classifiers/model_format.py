@@ -16,7 +16,7 @@ from sentikit.files import read_json
 if TYPE_CHECKING:
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.classifiers.model_folder import ModelDescription
-    from sentikit.classifiers.torch_model import SentimentModel
+    from sentikit.classifiers.torch_model import SentimentModel, TextClassifier
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,25 @@ class ExportSource:
 
     @property
     def model(self) -> SentimentModel:
-        """The classifier's torch module.
+        """The classifier's torch module: encoder, pooling and head.
+
+        Raises:
+            InputError: as `module`, or the module is a model of transformers with a head of its
+                own.
+        """
+        from sentikit.classifiers.torch_model import SentimentModel
+
+        module = self.module
+        if not isinstance(module, SentimentModel):
+            raise InputError(
+                f"{self.path} is a model of transformers with its own head, which only "
+                "--format onnx can take over."
+            )
+        return module
+
+    @property
+    def module(self) -> SentimentModel | TextClassifier:
+        """The classifier's torch module, whoever made it.
 
         Raises:
             InputError: the source is of a format that no torch module can be rebuilt from.

@@ -48,6 +48,28 @@ class SentimentModel(nn.Module):
         return logits.float()
 
 
+class TextClassifier(nn.Module):
+    """A text classifier of transformers as a module from texts to logits of classes.
+
+    Attributes:
+        encoder: the model, its own head included.
+        groups: the model's logits that make up each class.
+    """
+
+    def __init__(self, model: PreTrainedModel, groups: list[list[int]]) -> None:
+        super().__init__()
+        self.encoder = model
+        self.groups = groups
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the logits, (texts, classes); those of a group make up one probability."""
+        found: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).logits
+        found = found.float()
+        if all(len(group) == 1 for group in self.groups):
+            return found[:, [group[0] for group in self.groups]]
+        return torch.stack([found[:, group].logsumexp(1) for group in self.groups], 1)
+
+
 class TorchPredictor:
     """Runs a torch module, with its weights in the wanted precision.
 
@@ -57,7 +79,9 @@ class TorchPredictor:
         model: the module, in evaluation mode.
     """
 
-    def __init__(self, model: SentimentModel, device: torch.device, precision: str) -> None:
+    def __init__(
+        self, model: SentimentModel | TextClassifier, device: torch.device, precision: str
+    ) -> None:
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         self.model = model.to(device=device, dtype=kinds[precision]).eval()
         self._precision = precision

@@ -141,7 +141,7 @@ RESUME = click.option(
 @contextmanager
 def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    from sentikit.processes.commands import typed_command
+    from sentikit.processes.launching import typed_command
     from sentikit.stopping import Interrupted, stop_on_signal
 
     def tell(number: int) -> None:

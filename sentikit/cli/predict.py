@@ -161,7 +161,7 @@ def _label(
         if estimate_only:
             _estimate(classifier, source, options.batch)
             return None
-        if not group.speaks:
+        if not group.is_main_process:
             for _ in classifier.classify(str(row.get(column) or "") for _, row in rows):
                 pass
             return None
@@ -183,7 +183,7 @@ def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
 def _report(context: click.Context, done: TableWriter, output: Path | None) -> None:
     """Say what the rows came to, and fail where some have no label and may get one."""
     from sentikit.amounts import usd_text
-    from sentikit.processes.commands import typed_command
+    from sentikit.processes.launching import typed_command
 
     totals = done.totals
     if done.without_text:

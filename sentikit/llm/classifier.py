@@ -306,7 +306,7 @@ def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Me
         return tuple(messages)
     raise SentikitError(
         f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "
-        "sentikit.Message is needed. Repair its plugin."
+        "sentikit.extension.Message is needed. Repair its plugin."
     )
 
 

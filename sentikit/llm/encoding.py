@@ -58,16 +58,17 @@ def _logits_and_embeddings(
     import torch
 
     from sentikit.classifiers.head import pool
-    from sentikit.classifiers.torch_model import TorchPredictor
+    from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
 
     predictor = classifier.predictor
-    if not isinstance(predictor, TorchPredictor):
+    model = getattr(predictor, "model", None)
+    if not isinstance(predictor, TorchPredictor) or not isinstance(model, SentimentModel):
         raise InputError(
             "The encoder gives probabilities but no embeddings, and examples are found by "
             "embeddings. Name the run or model folder it was exported from "
             "(strategy.examples.encoder)."
         )
-    model, device = predictor.model, torch.device(predictor.device)
+    device = torch.device(predictor.device)
     logits = np.empty((len(tokenized), len(classifier.labels)), np.float32)
     embeddings = np.empty((len(tokenized), int(model.encoder.config.hidden_size)), np.float32)
     with torch.inference_mode():

@@ -32,7 +32,15 @@ from sentikit.llm.requests.batches import BatchRound
 from sentikit.llm.requests.budget import Budget, BudgetSpentError, Ledger, Reservation, Tally
 from sentikit.llm.requests.calls import Caller, Collector
 from sentikit.llm.requests.journal import AnswerJournal, opening_key
-from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question, RequestLoop, Row
+from sentikit.llm.requests.loop import (
+    AnsweredQuestion,
+    LabelReader,
+    Question,
+    RequestLoop,
+    RequestsInterrupted,
+    Row,
+    cut_answers,
+)
 from sentikit.llm.requests.pacing import MOST, START, Pace, Pacer, Patience, backoff
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import FailureLimit, RequestOptions
@@ -43,6 +51,7 @@ Result = TypeVar("Result")
 #: Default name of the file that keeps answers, beside the run's folder.
 CACHE = "answers.sqlite"
 _OPENING_TRIES = 4
+_TICK = 0.2
 #: Rows of the members of a job are numbered apart: by so many.
 _ROWS_OF_A_MEMBER = 2**40
 #: Answers handed over before the request loop is told that there is room for as many.
@@ -361,6 +370,8 @@ class RequestSession(Session):
         error: BaseException | None = None
         try:
             await loop.run(questions)
+            if loop.cut is not None:
+                self.reporter.say(cut_answers(self.tally.cut, loop.cut))
         except BudgetSpentError as spent:
             error = _explain(spent, self.tally)
             error.__cause__ = spent
@@ -383,7 +394,7 @@ class RequestSession(Session):
             caller.watch = _with_labels(self.watch, read_label)
         try:
             if self._collectors is None or self.batch_folder is not None:
-                await self._get_ready(member.backend.open, caller)
+                await self._get_ready(member.backend.open, caller, member.options)
             if self._collectors is not None:
                 caller.collector = self._collectors(member)
                 await caller.collector.begin()
@@ -393,19 +404,59 @@ class RequestSession(Session):
 
     async def _check(self, backend: LLMBackend, options: RequestOptions) -> None:
         try:
-            await self._get_ready(backend.check, self._caller(backend, options))
+            await self._get_ready(backend.check, self._caller(backend, options), options)
         except FatalError as error:
             raise InputError(error.message) from error
 
     async def _get_ready(
-        self, get_ready: Callable[[BackendSession], Awaitable[None]], caller: Caller
+        self,
+        get_ready: Callable[[BackendSession], Awaitable[None]],
+        caller: Caller,
+        options: RequestOptions,
     ) -> None:
+        """Call `check` or `open`, again after a while where the server fails.
+
+        Raises:
+            RequestsInterrupted: the user asked to stop.
+            SentikitError: the server fails again and again, or asks for too long a wait.
+        """
+        opening = _Opening(caller, options, self.reporter)
+        source = random.Random()  # noqa: S311 - jitter
+        patience = Patience(options.patience, options.longest_wait)
+        failures = 0
         try:
-            await _patiently(get_ready, _Opening(caller, self.reporter))
+            while True:
+                try:
+                    await self._unless_stopped(opening.lend_to(get_ready))
+                    return
+                except RetryableError as error:
+                    failures += 1
+                    if failures == _OPENING_TRIES:
+                        raise SentikitError(error.message) from error
+                    patience.heed(error)
+                    pause = (error.retry_after or 0) + backoff(failures, source)
+                    await self._unless_stopped(asyncio.sleep(pause))
         except BudgetSpentError as error:
             raise _explain(error, self.tally) from error
         finally:
             self.opening_cost = caller.journal.opening_cost(self.run)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work before the first row, until the user asks to stop.
+
+        Raises:
+            RequestsInterrupted: the user did.
+        """
+        task = asyncio.create_task(work)
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=_TICK)
+                if self.stop_requested() and not task.done():
+                    raise RequestsInterrupted
+            await task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     def _caller(self, backend: LLMBackend, options: RequestOptions) -> Caller:
         journal = self._open_journal()
@@ -426,7 +477,13 @@ class RequestSession(Session):
             backend=backend,
             journal=journal,
             run=self.run,
-            budget=Budget(prices, TokenCounter(facts.tokenizer), self._ledger, self.tally),
+            budget=Budget(
+                prices=prices,
+                counter=TokenCounter(facts.tokenizer),
+                ledger=self._ledger,
+                tally=self.tally,
+                any_tier=options.prices is not None,
+            ),
             pace=Pace(
                 pacer=Pacer(fixed or START, fixed or MOST),
                 patience=Patience(options.patience, options.longest_wait),
@@ -525,8 +582,9 @@ class _Answers(Generic[Row]):
 class _Opening:
     """What a backend may use while it opens: its calls are budgeted and booked like all others."""
 
-    def __init__(self, caller: Caller, reporter: RequestReporter) -> None:
+    def __init__(self, caller: Caller, options: RequestOptions, reporter: RequestReporter) -> None:
         self._caller = caller
+        self.probabilities = bool(getattr(options, "probabilities", True))
         self._reserved = Reservation()
         self.say = reporter.say
         self.recall = caller.journal.recall
@@ -581,21 +639,6 @@ def needed_batches(backend: LLMBackend) -> BatchBackend:
     if not isinstance(backend, BatchBackend):
         raise InputError("This LLM backend has no batch service. Leave --batch out.")
     return backend
-
-
-async def _patiently(
-    get_ready: Callable[[BackendSession], Awaitable[None]], opening: _Opening
-) -> None:
-    """Call `check` or `open`, again after a while where the server fails."""
-    for failures in range(1, _OPENING_TRIES + 1):
-        try:
-            await opening.lend_to(get_ready)
-            return
-        except RetryableError as error:
-            if failures == _OPENING_TRIES:
-                raise SentikitError(error.message) from error
-            pause = backoff(failures, random.Random())  # noqa: S311 - jitter
-            await asyncio.sleep((error.retry_after or 0) + pause)
 
 
 def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:

@@ -47,7 +47,7 @@ def _check_examples(where: str, examples: object) -> None:
         )
     require(
         examples.table.schema.equals(SCHEMA),
-        f"{where} has other columns than sentikit.ExamplesBuilder makes: {examples.table.schema}.",
+        f"{where} has other columns than ExamplesBuilder makes: {examples.table.schema}.",
     )
     require(len(examples), f"{where} is empty; leave an empty split out of splits().")
     ids, texts = examples.ids, examples.texts

@@ -64,7 +64,7 @@ def check_settings_class(part_class: type[Part], core_keys: Iterable[str] = ()) 
     schema = part_class.Settings
     require(
         isinstance(schema, type) and issubclass(schema, PartSettings),
-        f"{name}.Settings must be a class that derives from sentikit.PartSettings.",
+        f"{name}.Settings must be a class that derives from sentikit.extension.PartSettings.",
     )
     require(
         schema.model_config.get("extra") == "forbid", f"{name}.Settings must refuse other keys."

@@ -1,26 +1,104 @@
-"""Lets the processes of one job fail as one: at once, with one message and one exit code.
+"""Processes of one job that find one another, and fail as one with one message and one exit code.
 
-Exchanges between processes wait for everybody, so a process that fails alone would leave the
-others waiting. Here it tells them through the store that torch.distributed meets at, and each
-looks there from a thread of its own.
+Exchanges between processes wait for all of them, so a process that fails alone would leave the
+others waiting. Each announces its failure in the store that torch.distributed meets at, and a
+thread in each of the others looks there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from sentikit.errors import SentikitError
-from sentikit.processes.launching import LEFT_ALONE, launched_processes, process_count, speaks
-from sentikit.processes.meeting import MEETING_LIMIT, meeting_store
+from sentikit.processes.launching import (
+    LEFT_ALONE,
+    is_main_process,
+    join_slurm,
+    launched_processes,
+    process_count,
+)
+
+#: How long processes wait for one another to appear.
+MEETING_LIMIT = timedelta(minutes=10)
+_GREET_EVERY = 0.1
+_WELCOME = "sentikit/welcome"
+
+
+@functools.cache
+def meeting_store() -> Any:
+    """Return the store this process shares with the others of its attempt; they meet once.
+
+    Raises:
+        SentikitError: they did not appear in time.
+    """
+    # Set before torch is loaded: its traces of lost connections tell a user nothing.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store, rank, processes = next(rendezvous("env://", timeout=MEETING_LIMIT))
+        word = agree(store, rank, processes)
+    except Exception as error:
+        raise SentikitError(
+            f"The {os.environ.get('WORLD_SIZE')} processes of this job did not find one another "
+            f"at {os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} "
+            f"({' '.join(str(error).split())[:200]})."
+        ) from error
+    return PrefixStore(word, store)
+
+
+def agree(store: Any, rank: int, processes: int, limit: timedelta = MEETING_LIMIT) -> str:
+    """Return a word that the living processes agree on, whatever dead ones have left in the store.
+
+    Everyone says a word of their own. The first process repeats what it hears, with its own word
+    before it, until everyone has confirmed; nobody heeds a welcome that does not hold their word.
+
+    Raises:
+        TimeoutError: somebody did not come.
+    """
+    own, deadline = uuid.uuid4().hex, time.monotonic() + limit.total_seconds()
+    store.set(f"sentikit/hello/{rank}", own)
+    others = [f"sentikit/hello/{other}" for other in range(1, processes)]
+    while time.monotonic() < deadline:
+        agreed = _welcome(store, own, others) if rank == 0 else _welcomed(store, own)
+        if agreed:
+            return agreed
+        time.sleep(_GREET_EVERY)
+    raise TimeoutError(f"not all {processes} came within {limit}")
+
+
+def _welcome(store: Any, own: str, others: Sequence[str]) -> str | None:
+    if others and not store.check(list(others)):
+        return None
+    words = [store.get(other).decode() for other in others]
+    store.set(_WELCOME, json.dumps([own, *words]))
+    confirmed = store.add(f"sentikit/confirmed/{own}", 0)
+    return own if confirmed == len(others) else None
+
+
+def _welcomed(store: Any, own: str) -> str | None:
+    if not store.check([_WELCOME]):
+        return None
+    first, *words = json.loads(store.get(_WELCOME))
+    if own not in words:
+        return None
+    store.add(f"sentikit/confirmed/{first}", 1)
+    return str(first)
+
 
 #: Seconds between two looks at the store.
 _LOOK_EVERY = 0.5
@@ -134,7 +212,7 @@ class _Watch:
     def wait_for_speaker(self) -> None:
         """Stay until the process that writes has written: a launcher kills the rest after one."""
         with contextlib.suppress(Exception):
-            if speaks():
+            if is_main_process():
                 self._store.set(_STOPPED, "1")
             else:
                 self._store.wait([_STOPPED], MEETING_LIMIT)
@@ -162,3 +240,18 @@ def _code(failure: bytes) -> int:
 
 def _is_lost_contact(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and bool(_LOST_CONTACT.search(str(error)))
+
+
+@contextlib.contextmanager
+def joined_processes() -> Iterator[bool]:
+    """Surround a command that a launcher may have started several times; they fail as one.
+
+    Yields:
+        Whether this process is the one that talks to the user.
+
+    Raises:
+        click.exceptions.Exit: another process has failed.
+    """
+    os.environ.update(join_slurm())
+    with failing_together():
+        yield is_main_process()

@@ -1,15 +1,15 @@
-"""Which parameters are trained, and with which rate and weight decay."""
+"""Parameter groups: which parameters are trained, and with which rate and weight decay."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.settings import TrainingSettings
 
@@ -37,6 +37,8 @@ def encoder_layers(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
     Raises:
         InputError: the backbone has no list of `num_hidden_layers` layers.
     """
+    from torch import nn
+
     config = encoder.config
     wanted = getattr(config, "num_hidden_layers", None)
     for name, module in encoder.named_modules():
@@ -94,8 +96,10 @@ def _tiers(
     tiers: dict[str, tuple[float, dict[str, nn.Parameter]]] = {}
     head_rate = settings.head_lr or settings.lr
     layered = settings.layer_decay < 1
-    layers_name, layers = encoder_layers(model.encoder) if layered else ("", nn.ModuleList())
-    count = len(layers)
+    layers_name, count = "", 0
+    if layered:
+        layers_name, layers = encoder_layers(model.encoder)
+        count = len(layers)
     seen_layers = False
     for name, parameter in model.named_parameters():
         inside = f"encoder.{layers_name}." if layered else ""
