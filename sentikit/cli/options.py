@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.finite_numbers import FiniteRange
+from sentikit.amounts import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.comparison.results import Comparison

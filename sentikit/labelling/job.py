@@ -17,6 +17,7 @@ from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
+from sentikit.keys import redacted
 from sentikit.labelling.run_writer import FinishedRun, RunPlan, RunWriter
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.loop import RequestsInterrupted
@@ -24,7 +25,6 @@ from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
 from sentikit.recipe.resolving import differing_keys
-from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
 from sentikit.runs.manifest import LabelledSplit
