@@ -180,9 +180,9 @@ def _live(
     as_json: bool,
 ) -> None:
     """Run a recipe."""
-    from sentikit.cli.prompt import resumable
-    from sentikit.ensembles.live_cascade import run_cascade
-    from sentikit.llm.job import PromptOptions
+    from sentikit.cli.options import resumable
+    from sentikit.labelling.live_cascade import run_cascade
+    from sentikit.labelling.prompting import PromptOptions
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 
@@ -191,7 +191,9 @@ def _live(
     max_cost, limit, resume = limits
     run = choose_run_folder(output, resolved.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:
-        options = PromptOptions(limit, max_cost, resume=resume, stop_requested=stop_requested)
+        options = PromptOptions(
+            limit=limit, max_cost=max_cost, resume=resume, stop_requested=stop_requested
+        )
         judged = run_cascade(resolved, run, options, registry, RUNS)
     _show(judged, as_json)
     click.echo(f"Run: {run.path}", err=True)

@@ -112,10 +112,10 @@ def _members(
     output: Path | None,
 ) -> tuple[tuple[str, ...], str, Mapping[str, Any]]:
     """Return the runs that a recipe names, made now where need be, how it breaks ties, and it."""
-    from sentikit.cli.prompt import resumable
-    from sentikit.ensembles.live_vote import member_runs
+    from sentikit.cli.options import resumable
     from sentikit.ensembles.parts import vote_settings
-    from sentikit.llm.job import PromptOptions
+    from sentikit.labelling.live_vote import member_runs
+    from sentikit.labelling.prompting import PromptOptions
     from sentikit.registry import default_registry
 
     registry = default_registry()
