@@ -33,12 +33,10 @@ from sentikit.classifiers.batches import TokenizedTexts, batches_by_length
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.extension import TorchPredictor
 from sentikit.registry import default_registry
-from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share
+from sentikit.training.batches import MicroBatch, Rows, plan_epoch, prefetched, share
 from sentikit.training.engine import StepPlan
-from sentikit.training.objective import CrossEntropy
-from sentikit.training.optimizers import AdamW
-from sentikit.training.parameter_groups import parameter_groups
-from sentikit.training.prefetching import prefetched
+from sentikit.training.evaluation import CrossEntropy
+from sentikit.training.parameters import AdamW, parameter_groups
 from sentikit.training.settings import TrainingSettings
 
 BATCH = 256

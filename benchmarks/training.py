@@ -29,9 +29,8 @@ from sentikit.devices import half_precision_pays
 from sentikit.registry import default_registry
 from sentikit.training.batches import plan_epoch, share
 from sentikit.training.engine import StepPlan
-from sentikit.training.objective import CrossEntropy
-from sentikit.training.optimizers import AdamW
-from sentikit.training.parameter_groups import parameter_groups
+from sentikit.training.evaluation import CrossEntropy
+from sentikit.training.parameters import AdamW, parameter_groups
 from sentikit.training.settings import TrainingSettings
 
 BATCH = 32

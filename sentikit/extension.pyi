@@ -13,8 +13,8 @@ from sentikit.files import write_json as write_json
 from sentikit.keys import find_key as find_key
 from sentikit.keys import key_source as key_source
 from sentikit.keys import without_secrets as without_secrets
-from sentikit.addresses import may_hold_a_key as may_hold_a_key
-from sentikit.addresses import parsed_address as parsed_address
+from sentikit.keys import may_hold_a_key as may_hold_a_key
+from sentikit.keys import parsed_address as parsed_address
 
 # register_datasets
 from sentikit.datasets.opening import DatasetLoader as DatasetLoader
@@ -79,10 +79,10 @@ from sentikit.finetuning.job import FineTuningOptions as FineTuningOptions
 from sentikit.finetuning.job import FinishedFineTuning as FinishedFineTuning
 from sentikit.finetuning.preparing import PreparedReport as PreparedReport
 from sentikit.finetuning.job import open_fine_tuning as open_fine_tuning
-from sentikit.training.fitting import FittingPlace as FittingPlace
-from sentikit.training.fitting import Lesson as Lesson
-from sentikit.training.trainer import Labelled as Labelled
-from sentikit.training.fitting import fit as fit
+from sentikit.training.task import TrainingPlace as TrainingPlace
+from sentikit.training.task import TrainingTask as TrainingTask
+from sentikit.training.data import Labelled as Labelled
+from sentikit.training.task import fit as fit
 
 # register_prompt_strategies
 from sentikit.llm.strategy import PromptStrategy as PromptStrategy
@@ -94,19 +94,19 @@ from sentikit.llm.strategy import RetrievedExample as RetrievedExample
 
 # register_engines
 from sentikit.training.engine import Engine as Engine
-from sentikit.training.distributed_engine import DistributedEngine as DistributedEngine
+from sentikit.training.engine import DistributedEngine as DistributedEngine
 from sentikit.training.engine import StepPlan as StepPlan
 from sentikit.training.batches import MicroBatch as MicroBatch
-from sentikit.training.parameter_groups import ParameterGroup as ParameterGroup
+from sentikit.training.parameters import ParameterGroup as ParameterGroup
 from sentikit.training.settings import LoopSettings as LoopSettings
 from sentikit.devices import Hardware as Hardware
-from sentikit.training.memory import MemoryNeed as MemoryNeed
-from sentikit.training.memory import ModelSize as ModelSize
-from sentikit.training.memory import replicated as replicated
+from sentikit.training.engine import MemoryNeed as MemoryNeed
+from sentikit.training.engine import ModelSize as ModelSize
+from sentikit.training.engine import replicated as replicated
 from sentikit.devices import autocast as autocast
-from sentikit.processes.commands import joined_processes as joined_processes
-from sentikit.processes.commands import launch_processes as launch_processes
-from sentikit.processes.commands import typed_command as typed_command
+from sentikit.processes.failures import joined_processes as joined_processes
+from sentikit.processes.launching import launch_processes as launch_processes
+from sentikit.processes.launching import typed_command as typed_command
 
 # register_trackers
 from sentikit.tracking import Tracker as Tracker
@@ -122,7 +122,13 @@ from sentikit.runs.result_format import ResultColumns as ResultColumns
 from sentikit.metrics import Metric as Metric
 
 # register_commands
-from sentikit.finite_numbers import FiniteRange as FiniteRange
+from sentikit.amounts import FiniteRange as FiniteRange
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.amounts import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
+from sentikit.llm.session import RequestSession as RequestSession
+from sentikit.llm.session import Limits as Limits
+from sentikit.llm.session import spent_usd as spent_usd
+from sentikit.ray import Labeller as Labeller
+from sentikit.files import atomic_writer as atomic_writer
+from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError

@@ -8,7 +8,7 @@ from sentikit.finetuning.parts import check_finetune
 from sentikit.llm.parts import check_prompt
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, unknown_kind
 from sentikit.registry import Registry
-from sentikit.training.parts import check_train
+from sentikit.training.recipe import check_train
 
 _CHECKS = {
     "train": lambda recipe, registry: check_train(recipe, registry)[1],

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from sentikit.components import Part, Problem, check_part
 from sentikit.components import Path as KeyPath
-from sentikit.redaction import redacted
+from sentikit.keys import redacted
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Tracker(Part):
     """Shows runs elsewhere: in a web service, in another program's files.
 
     It is made while the recipe is checked; a package or a key that is missing is said there, by an
-    ``InputError`` from ``__init__``. Only the process that speaks calls the other methods, each of
+    ``InputError`` from ``__init__``. Only the main process calls the other methods, each of
     which does nothing unless overridden. One that raises is switched off, and the run goes on.
     """
 

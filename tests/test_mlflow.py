@@ -27,9 +27,10 @@ def test_a_training_is_logged_and_its_model_loads_and_serves_without_a_pickle(
     import sentikit
 
     store = f"sqlite:///{tmp_path}/mlflow.db"
+    trackers = f"trackers=[{{name: mlflow, tracking_uri: '{store}'}}]"
+    train = [sys.executable, "-m", "sentikit", "train", "--recipe", str(tiny_recipe)]
     done = subprocess.run(
-        [sys.executable, "-m", "sentikit", "train", "--recipe", str(tiny_recipe)]
-        + ["--output", "run", "--set", f"trackers=[{{name: mlflow, tracking_uri: '{store}'}}]"],
+        [*train, "--output", "run", "--set", trackers],
         capture_output=True,
         text=True,
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit import InputError
+from sentikit import InputError, SentikitError
 from sentikit.extension import FiniteRange, find_key
 
 if TYPE_CHECKING:
@@ -195,7 +195,9 @@ class DailyBudget:
         try:
             with self._today() as session:
                 return list(self._classifier.classify(texts, session))
-        except BudgetSpentError as error:
+        except SentikitError as error:
+            if not isinstance(error.__cause__, BudgetSpentError):
+                raise
             now = datetime.now(UTC)
             tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
             message = f"The budget of {self._max_cost:g} USD a day is spent."
@@ -210,13 +212,15 @@ class DailyBudget:
     @contextlib.contextmanager
     def _today(self) -> Iterator[Any]:
         """Lend today's session; yesterday's is closed when nobody uses it any more."""
+        from sentikit.extension import Limits, RequestSession
+
         with self._lock:
             day = datetime.now(UTC).date().isoformat()
             if day != self._day:
                 if self._session is not None:
                     self._retired.append(self._session)
                 self._day = day
-                limits = RequestLimits(max_cost=self._max_cost)
+                limits = Limits(max_cost=self._max_cost)
                 self._session = RequestSession(f"serve {day}", self._cache, limits)
             self._users += 1
             session = self._session

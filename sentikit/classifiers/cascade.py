@@ -10,6 +10,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from typing import Any
 
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
@@ -53,6 +54,10 @@ class Cascade(Classifier):
     def scheme(self) -> LabelScheme:
         """The first member's."""
         return self._first.scheme
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the labels, as JSON values."""
+        return super().describe() | {"thresholds": list(self.thresholds)}
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
@@ -141,7 +146,8 @@ class _FirstStage:
 
     def _is_sure(self, prediction: Prediction) -> bool:
         if prediction.label is None:
-            return False
+            # A row that waits for an answer has a confidence, and is not to be passed on yet.
+            return (prediction.confidence or 0.0) >= max(self._threshold, 1e-9)
         if prediction.certainty is None:
             raise InputError(
                 f"{self._name} gives neither probabilities nor a confidence, and a cascade asks "

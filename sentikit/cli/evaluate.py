@@ -86,12 +86,12 @@ def evaluate(
         opened = _open(section, classifier)
         _refuse_unknown_split(opened, split)
         examples = opened.split(split)
-        for warning in opened.warnings() if group.speaks else ():
+        for warning in opened.warnings() if group.is_main_process else ():
             click.echo(f"Warning: {warning}", err=True)
         probabilities = classifier.predict_proba(
             text for batch in examples.batches() for text in batch["text"]
         )
-        if not group.speaks:
+        if not group.is_main_process:
             return
         results = judge(examples, probabilities, classifier.scheme)
         if run:
@@ -163,10 +163,10 @@ def _refuse_unknown_split(opened: OpenedDataset, split: str) -> None:
 def _run_to_write(output: Path | None) -> Iterator[RunFolder | None]:
     """Lend the run to leave, locked; a folder that is taken is refused before any work."""
     from sentikit.cli.options import RUNS
-    from sentikit.processes.launching import speaks
+    from sentikit.processes.launching import is_main_process
     from sentikit.runs.folder import choose_run_folder
 
-    if output is None or not speaks():
+    if output is None or not is_main_process():
         yield None
         return
     run = choose_run_folder(output, output.name, False, RUNS)

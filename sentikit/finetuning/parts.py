@@ -16,7 +16,7 @@ from sentikit.llm.strategy_parts import StrategyParts, check_strategy_parts
 from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 from sentikit.tracking import check_trackers
-from sentikit.training.choosing_engine import check_engine
+from sentikit.training.engine import check_engine
 
 if TYPE_CHECKING:
     from sentikit.tracking import Tracker

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.errors import InputError, SentikitError
 from sentikit.training.batches import steps_per_epoch
-from sentikit.training.memory import MemoryNeed, ModelSize
-from sentikit.training.parameter_groups import freeze, parameter_groups
+from sentikit.training.engine import MemoryNeed, ModelSize
+from sentikit.training.parameters import freeze, parameter_groups
 
 if TYPE_CHECKING:
-    from sentikit.training.parts import TrainParts
+    from sentikit.training.recipe import TrainParts
+
 
 _MIB = 2**20
 
@@ -132,7 +133,7 @@ def shape_of(parts: TrainParts) -> SentimentModel:
     with torch.device("meta"):
         backbone = parts.encoder.build_backbone(config)
         classes = len(parts.dataset.scheme.classes)
-        head = parts.head.build(int(config.hidden_size), classes)
+        head = parts.head.build_on(config, classes)
     return SentimentModel(backbone, head, parts.head_options.pooling)
 
 
@@ -140,7 +141,7 @@ def _counts(parts: TrainParts) -> dict[str, Any] | str:
     """Return examples by split and label; the data may not be here, which is no mistake yet."""
     from collections import Counter
 
-    from sentikit.training.preparing import load_splits
+    from sentikit.training.data import load_splits
 
     try:
         splits = load_splits(parts)
