@@ -49,7 +49,17 @@ def export_model(
     _check_free(target)
     source = _source(Path(path), registry)
     with folder_writer(target) as temporary:
-        return model_format.export(source, temporary)
+        return [*model_format.export(source, temporary), *_lost(source)]
+
+
+def _lost(source: ExportSource) -> list[str]:
+    """Say what other formats do not keep of a native model."""
+    if source.description is None or source.description.long_texts == "cut":
+        return []
+    return [
+        f"The model was trained with encoder.long_texts {source.description.long_texts}; the "
+        "exported one cuts long texts, unless the format holds a sentikit model."
+    ]
 
 
 def _source(path: Path, registry: Registry) -> ExportSource:

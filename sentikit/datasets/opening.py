@@ -228,7 +228,11 @@ class OpenedDataset:
         train = self._folded("train", labelled=True)
         generator = np.random.default_rng(self.options.seed)
         texts = self._numbered_texts(train)
-        held = self._held_out(texts, generator) if len(texts) else np.zeros(len(train), np.bool_)
+        held = (
+            self._held_out(train, texts, generator)
+            if len(texts)
+            else np.zeros(len(train), np.bool_)
+        )
         kept = generator.permutation(np.flatnonzero(~held))
         if self.options.sample < 1:
             kept = kept[: max(1, round(self.options.sample * len(kept)))]
@@ -245,9 +249,12 @@ class OpenedDataset:
         return np.unique(hashes, return_inverse=True)[1]
 
     def _held_out(
-        self, texts: NDArray[np.intp], generator: np.random.Generator
+        self, train: Examples, texts: NDArray[np.intp], generator: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """Mark what moves to validation; all examples of one text go together."""
+        """Mark what moves to validation, with its share of each class and source.
+
+        All examples of one text go together.
+        """
         amount = self.options.validation_holdout
         distinct = int(texts.max()) + 1
         wanted = round(amount * distinct) if amount < 1 else int(amount)
@@ -257,8 +264,15 @@ class OpenedDataset:
                 f"{self.name!r} has {distinct:,} different texts. Ask for fewer."
             )
         chosen = np.zeros(distinct, np.bool_)
-        chosen[generator.permutation(distinct)[:wanted]] = True
+        chosen[_stratified(self._strata(train, texts), wanted, generator)] = True
         return np.asarray(chosen[texts])
+
+    def _strata(self, train: Examples, texts: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Number the class and source of each different text, at its first occurrence."""
+        pairs = list(zip(train.values("label"), train.values("source"), strict=True))
+        numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
+        _, first = np.unique(texts, return_index=True)
+        return np.array([numbers[pairs[row]] for row in first], np.intp)
 
     def _has(self, name: str) -> bool:
         if name in self.options.splits:
@@ -356,6 +370,24 @@ class OpenedDataset:
 def _positions(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return where examples stand whose rows of the table are marked."""
     return np.flatnonzero(marked if examples.order is None else marked[examples.order])
+
+
+def _stratified(
+    strata: NDArray[np.intp], wanted: int, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """Choose `wanted` positions at random, from each stratum its share to the nearest one.
+
+    What rounding leaves goes to the strata with the largest remainders.
+    """
+    sizes = np.bincount(strata)
+    shares = sizes * (wanted / len(strata))
+    quotas = np.floor(shares + 1e-9).astype(np.intp)
+    largest = np.argsort(quotas - shares, kind="stable")
+    quotas[largest[: wanted - int(quotas.sum())]] += 1
+    shuffled = generator.permutation(len(strata))
+    by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    place = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.asarray(by_stratum[place < quotas[strata[by_stratum]]])
 
 
 def _first_of_each(texts: NDArray[np.intp], marked: NDArray[np.bool_]) -> NDArray[np.int64]:
