@@ -6,14 +6,14 @@ to its tables, its intervals and its tests; ``training.early_stopping.metric`` m
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sentikit.components import Part
 from sentikit.errors import SentikitError
-from sentikit.registry import Registry
+from sentikit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,8 +108,13 @@ def metrics_for(scheme: LabelScheme, registry: Registry) -> tuple[NamedMetric, .
     return tuple(found)
 
 
-def score_all(
-    metrics: tuple[NamedMetric, ...], counts: NDArray[np.int64], classes: tuple[str, ...]
-) -> Mapping[str, float]:
-    """Return each metric's score of confusion counts, (classes, classes + 1), by name."""
-    return {metric.name: float(metric.score(counts, classes)) for metric in metrics}
+@functools.lru_cache(maxsize=16)
+def installed_metrics(classes: tuple[str, ...]) -> tuple[NamedMetric, ...]:
+    """Return every installed metric that suits classes, which have the order of a known scheme.
+
+    Raises:
+        SentikitError: a metric cannot be loaded.
+    """
+    from sentikit.datasets.labels import scheme_for_classes
+
+    return metrics_for(scheme_for_classes(classes), default_registry())

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.metrics import NamedMetric, installed_metrics
+
 CALIBRATION_BINS = 15
 #: Points of a ROC or precision-recall curve that are kept.
 CURVE_POINTS = 60
@@ -91,7 +93,7 @@ class Scores:
         confusion: gold class to predicted class (or ``invalid``) to count.
         calibration: where probabilities are known.
         ranking: where probabilities are known.
-        metrics: name to value of the metrics that plugins bring; None where one is undefined.
+        metrics: name to value of the metrics that plugins bring.
     """
 
     examples: int
@@ -102,7 +104,7 @@ class Scores:
     confusion: dict[str, dict[str, int]]
     calibration: Calibration | None
     ranking: Ranking | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``metrics.json``."""
@@ -138,6 +140,7 @@ def score(
     predicted: NDArray[np.int64],
     classes: Sequence[str],
     probabilities: NDArray[np.float64] | None = None,
+    metrics: Sequence[NamedMetric] | None = None,
 ) -> Scores:
     """Score predictions.
 
@@ -146,8 +149,14 @@ def score(
         predicted: class numbers, -1 where the answer is invalid.
         classes: class names.
         probabilities: (examples, classes), where known; rows of NaN are left out.
+        metrics: those of plugins; None means all installed ones that suit the classes.
+
+    Raises:
+        SentikitError: a plugin's metric fails.
     """
     counts = confusion_counts(gold, predicted, len(classes))
+    if metrics is None:
+        metrics = installed_metrics(tuple(classes))
     right = int(np.trace(counts[:, :-1]))
     names = [*classes, "invalid"]
     if probabilities is None:
@@ -165,6 +174,7 @@ def score(
         },
         calibration=calibration(gold[known], probabilities[known]) if len(known) else None,
         ranking=ranking(gold[known], probabilities[known], classes) if len(known) else None,
+        metrics={own.name: float(own.score(counts, tuple(classes))) for own in metrics},
     )
 
 
@@ -185,6 +195,7 @@ def score_by_source(
     sources: Sequence[str | None],
     classes: Sequence[str],
     probabilities: NDArray[np.float64] | None = None,
+    metrics: Sequence[NamedMetric] | None = None,
 ) -> dict[str, Scores]:
     """Score each source by itself; examples without a source are left out."""
     names = np.array([source or "" for source in sources], dtype=object)
@@ -192,7 +203,8 @@ def score_by_source(
     for name in sorted({source for source in sources if source}):
         rows = np.flatnonzero(names == name)
         chosen = None if probabilities is None else probabilities[rows]
-        scores[name] = without_curves(score(gold[rows], predicted[rows], classes, chosen))
+        own = score(gold[rows], predicted[rows], classes, chosen, metrics)
+        scores[name] = without_curves(own)
     return scores
 
 

@@ -12,7 +12,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Set before any library reads them: tests reach no hub and use the cores sparingly.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # How long an example takes says nothing on a machine that does other work as well.

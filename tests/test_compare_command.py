@@ -178,6 +178,29 @@ def test_auc_and_average_precision_are_shown_where_probabilities_are_known() -> 
     assert "ranking by probability" not in invoke(files[1]).stdout
 
 
+def test_a_plugin_s_metric_has_intervals_and_tests_everywhere(files: list[str]) -> None:
+    found = judged(*files)
+    assert [own["title"] for own in found["metrics"]] == ["QWK"]
+    first = found["runs"][0]
+    own = first["estimates"]["metrics"]["quadratic_weighted_kappa"]
+    assert own["value"] == first["scores"]["metrics"]["quadratic_weighted_kappa"]
+    assert own["percentile"]["low"] < own["value"] < own["percentile"]["high"]
+    difference = found["differences"][0]["metrics"]["quadratic_weighted_kappa"]
+    assert difference["permutation"]["p"] <= difference["permutation"]["holm"]
+    text = invoke(*files).stdout
+    assert "QWK" in text
+    assert "differences in metrics of plugins" in text
+    rows = list(csv.DictReader(io.StringIO(invoke(*files, "--format", "csv").stdout)))
+    assert float(rows[0]["quadratic_weighted_kappa"]) == own["value"]
+    pairs = invoke(*files, "--format", "csv", "--rows", "pairs").stdout
+    assert "quadratic_weighted_kappa_permutation_p" in pairs.splitlines()[0]
+
+
+@pytest.mark.parametrize("resamples", ["0", "1000001", "1000000000000", "1e12"])
+def test_more_resamples_than_fit_are_refused_at_once(files: list[str], resamples: str) -> None:
+    assert "resamples" in refused(*files, "--resamples", resamples)
+
+
 def test_names_are_escaped_in_markdown_and_latex() -> None:
     name = write("a_b|c&d.csv", gold_labels(), gold_labels())
     assert r"a\_b\|c&d" in invoke(name, "--format", "markdown").stdout

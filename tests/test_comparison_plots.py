@@ -21,7 +21,7 @@ from sentikit.reports.drawing import Circle, Drawing, Figure, Polyline, Text, pa
 from sentikit.reports.figures import comparison_figures
 from sentikit.reports.geometry import Box, place_names
 
-ALWAYS = ["confusion_matrices", "scores"]
+ALWAYS = ["confusion_matrices", "metrics", "scores"]
 
 
 def invoke(*arguments: str) -> Result:

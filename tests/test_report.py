@@ -105,9 +105,10 @@ class TestFile:
         sections += ["calibration", "ranking"]
         assert [key for key in found.ids if key in sections] == sections
         assert len(found.ids) == len(set(found.ids))
-        # Two forest plots, a front, three confusion matrices, two sources, three diagrams, and
-        # three ROC and three precision-recall panels.
-        assert found.tags.count("svg") == 2 + 1 + 3 + 2 + 3 + 3 + 3
+        # Two forest plots, and two of the bundled metric; a front, three confusion matrices, two
+        # sources, three diagrams, and three ROC and three precision-recall panels.
+        assert found.tags.count("svg") == 2 + 2 + 1 + 3 + 2 + 3 + 3 + 3
+        assert "Differences in QWK" in page.read_text(encoding="utf-8")
 
     def test_nothing_in_a_text_or_a_name_is_markup(self, page: Path) -> None:
         text = page.read_text(encoding="utf-8")
@@ -296,7 +297,7 @@ class TestInChromium:
         assert started.get_log("browser") == []
         heights = "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height)"
         sizes = started.execute_script(f"return {heights}")
-        assert len(sizes) == 17
+        assert len(sizes) == 19
         assert min(sizes) > 100
         asked = [
             json.loads(entry["message"])["message"] for entry in started.get_log("performance")

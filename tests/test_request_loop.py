@@ -14,6 +14,7 @@ import pytest
 from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
 
 from sentikit import InputError, SentikitError, Usage
+from sentikit.classifiers.label_reader import parse_label
 from sentikit.extension import (
     Answer,
     BackendSession,
@@ -22,7 +23,6 @@ from sentikit.extension import (
     LLMBackend,
     RetryableError,
 )
-from sentikit.llm.parsing import parse_label
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.job import RequestJob, answer_questions
 from sentikit.llm.requests.journal import AnswerJournal

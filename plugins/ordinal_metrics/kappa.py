@@ -28,13 +28,17 @@ class QuadraticWeightedKappa(Metric):
     def score(self, counts: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float64]:
         """Score confusion counts; 1 where chance alone would agree completely."""
         ranks = np.arange(len(classes))
-        answered = counts[..., :-1].astype(np.float64)
+        # An answer's class, by cell: that of its column, or for none the farthest from gold.
         farthest = np.where(ranks < len(classes) / 2, len(classes) - 1, 0)
-        answered[..., ranks, farthest] += counts[..., -1]
-        weights = (ranks[:, None] - ranks) ** 2
-        total = np.maximum(answered.sum((-2, -1)), 1)
-        by_chance = answered.sum(-1)[..., :, None] * answered.sum(-2)[..., None, :]
-        observed = (weights * answered).sum((-2, -1))
-        expected = (weights * by_chance).sum((-2, -1)) / total
+        answered = np.concatenate([np.tile(ranks, (len(classes), 1)), farthest[:, None]], 1)
+        gold = np.repeat(ranks, len(classes) + 1)
+        weights = (ranks[:, None] - ranks) ** 2.0
+        # Products with constants are many times faster than sums over short axes.
+        cells = counts.reshape(*counts.shape[:-2], -1).astype(np.float64)
+        classes_of = np.eye(len(classes))
+        rows, columns = cells @ classes_of[gold], cells @ classes_of[answered.ravel()]
+        observed = cells @ weights[gold, answered.ravel()]
+        total = np.maximum(cells @ np.ones(cells.shape[-1]), 1)
+        expected = ((rows @ weights) * columns) @ np.ones(len(classes)) / total
         ratio = np.divide(observed, expected, out=np.zeros_like(observed), where=expected > 0)
         return np.asarray(1 - ratio)

@@ -141,7 +141,8 @@ class _FirstStage:
 
     def _is_sure(self, prediction: Prediction) -> bool:
         if prediction.label is None:
-            return False
+            # A row that waits for an answer has a confidence, and is not to be passed on yet.
+            return (prediction.confidence or 0.0) >= max(self._threshold, 1e-9)
         if prediction.certainty is None:
             raise InputError(
                 f"{self._name} gives neither probabilities nor a confidence, and a cascade asks "

@@ -2,7 +2,7 @@
 
 ::
 
-    config.json          classes, encoder, head, pooling, max_length, temperature
+    config.json          classes, encoder, head, pooling, max_length, temperature, checksums
     model.safetensors    encoder.* and head.*
     encoder/             the backbone's configuration and the tokenizer
 """
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ from sentikit.components import PartSettings, refuse, validate
 from sentikit.datasets.labels import OWN, LabelScheme, label_scheme, scheme_for_classes
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import folder_writer, read_json, write_json
-from sentikit.registry import Registry
+from sentikit.files import disk_errors, folder_writer, read_json, write_json
+from sentikit.registry import Registry, default_registry
 from sentikit.weights import read_weights, refuse_unfitting, write_weights
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class ModelDescription(PartSettings):
         max_length: most word pieces of a text.
         long_texts: what happens to longer ones.
         temperature: fitted on validation for calibrated probabilities; None if it was not.
+        components: where encoder and head come from: plugin, distribution and version.
     """
 
     label_scheme: str
@@ -62,6 +64,7 @@ class ModelDescription(PartSettings):
     max_length: int = Field(ge=3)
     long_texts: LongTexts = "cut"
     temperature: float | None = Field(gt=0)
+    components: list[dict[str, str]] = Field(default_factory=list)
 
     @field_validator("classes")
     @classmethod
@@ -99,10 +102,45 @@ def save_model(
     Raises:
         SentikitError: the disk is full or refuses.
     """
+    named = {"encoder": description.encoder, "head": description.head}
+    components = default_registry().components(named)
+    description = description.model_copy(update={"components": components})
     with folder_writer(folder) as temporary:
         write_weights(temporary / WEIGHTS, weights)
         encoder.save(temporary / "encoder", tokenizer, backbone)
-        write_json(temporary / "config.json", description.to_json())
+        sums = {"sha256": checksums(temporary)}
+        write_json(temporary / "config.json", description.to_json() | sums)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in `folder`, by its path inside."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+
+
+def _checksum(path: Path) -> str:
+    with disk_errors(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def refuse_damaged(folder: Path, inside: str) -> None:
+    """Refuse files that are not those which their ``config.json`` was written for.
+
+    A folder of a version that kept no checksums is taken as it is.
+
+    Args:
+        folder: the model folder.
+        inside: a file in it, or what the names of several begin with.
+
+    Raises:
+        InputError: a file is missing or has other bytes; names it.
+    """
+    for name, expected in dict(read_json(folder / "config.json").get("sha256") or {}).items():
+        if name.startswith(inside) and _checksum(folder / name) != expected:
+            raise InputError(
+                f"{folder / name} is damaged: its checksum is not the one in config.json. Copy the "
+                "model again, or train it again."
+            )
 
 
 def is_native(folder: Path) -> bool:
@@ -125,8 +163,10 @@ def load_native(folder: Path, device: str, precision: str, registry: Registry) -
         raise InputError(
             "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
         )
+    refuse_damaged(folder, "encoder/")
     tokenizer, model = _build(folder, description, registry)
     set_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    refuse_damaged(folder, WEIGHTS)
     return EncoderClassifier(
         TorchPredictor(model, where, choose_precision(precision, where)),
         tokenizer,
@@ -178,7 +218,9 @@ def _build(
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}/encoder cannot be read: {reason}") from error
     settings = {key: value for key, value in description.head.items() if key != "name"}
-    head_class = registry.load("register_heads", description.head["name"])
+    name = description.head["name"]
+    registry.require("register_heads", name, description.components, f"{folder}/config.json")
+    head_class = registry.load("register_heads", name)
     chosen, problems = validate(head_class.Settings, settings, ("head",))
     refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
     head = head_class(chosen)

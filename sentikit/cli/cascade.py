@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.amounts import usd_text
+from sentikit.amounts import FiniteRange, usd_text
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, RUNS, SETTINGS, check_plots, write_charts
 from sentikit.errors import InputError
-from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.ensembles.judged import JudgedCascade

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import usd_text
+from sentikit.amounts import FiniteRange, usd_text
 from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
 from sentikit.errors import InputError
-from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.llm.parts import PromptParts

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.amounts import FiniteRange
 from sentikit.cli.options import RUNS, SETTINGS
 from sentikit.errors import InputError
-from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.ensembles.judged import JudgedVote

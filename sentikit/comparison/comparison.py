@@ -10,8 +10,10 @@ from sentikit.comparison.bootstrap import Resampling
 from sentikit.comparison.judgement import CompareOptions, Progress, compare_aligned
 from sentikit.comparison.money import Rates
 from sentikit.comparison.results import Comparison
+from sentikit.datasets.labels import scheme_for_classes
 from sentikit.errors import InputError
 from sentikit.files import read_json
+from sentikit.metrics import metrics_for
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS
 from sentikit.runs.listing import find_runs
@@ -74,13 +76,15 @@ def compare(
     tables = _read(chosen, registry, told)
     wanted = dataset is not None and (bool(runs) or path is not None)
     truth = load_truth(str(dataset), split or "test", path, registry) if wanted else None
+    aligned = align_runs(tables, truth, intersect)
     options = CompareOptions(
         None if baseline is None else str(baseline),
         Resampling(resamples, seed, confidence),
         Rates(gpu_rate, training_cost or {}, inference_cost or {}),
         sample_size,
+        metrics_for(scheme_for_classes(aligned.classes), registry or default_registry()),
     )
-    return compare_aligned(align_runs(tables, truth, intersect), options, told)
+    return compare_aligned(aligned, options, told)
 
 
 def _read(
@@ -109,8 +113,8 @@ def _is_among(baseline: str, chosen: Sequence[Comparable]) -> bool:
 
 
 def _check(resamples: int, seed: int, confidence: float) -> None:
-    if resamples < 1:
-        raise InputError(f"resamples must be 1 or more, not {resamples}.")
+    if not 1 <= resamples <= MOST_RESAMPLES:
+        raise InputError(f"resamples must be from 1 to {MOST_RESAMPLES:,}, not {resamples}.")
     if seed < 0:
         raise InputError(f"seed must be 0 or more, not {seed}.")
     if not 0 < confidence < 1:
@@ -121,6 +125,8 @@ def _untold(_what: str, _done: int, _of: int) -> None:
     """Tell nobody."""
 
 
+#: More would not fit in memory, and change no interval that anyone reads.
+MOST_RESAMPLES = 1_000_000
 #: Where runs are looked for when none is named.
 RUNS = Path("runs")
 

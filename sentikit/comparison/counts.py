@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sentikit.metrics import NamedMetric
 
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -32,12 +35,8 @@ class Cells:
         """How many rows were counted."""
         return int(self.counts.sum())
 
-    def tallies(self, run: int) -> Floats:
-        """Return what one row of each cell adds to a run's tallies, (cells, 2 · classes)."""
-        return tallies(self.gold, self.labels[run], self.classes)
 
-
-def count_cells(gold: Numbers, labels: list[Numbers], classes: int) -> Cells:
+def count_cells(gold: Numbers, labels: Sequence[Numbers], classes: int) -> Cells:
     """Count rows with equal gold class and equal labels; cells come in the order of their classes.
 
     Args:
@@ -86,3 +85,39 @@ def accuracy(tallied: Floats, examples: int) -> Floats:
     """Return accuracy from tallies, (…, 2 · classes), of so many examples."""
     classes = tallied.shape[-1] // 2
     return np.asarray(tallied[..., :classes].sum(-1) / examples)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Macro-F1, accuracy and the metrics of plugins, as functions of sums over rows.
+
+    Attributes:
+        classes: how many there are.
+        metrics: those of plugins.
+        names: of the classes, for the metrics.
+    """
+
+    classes: int
+    metrics: tuple[NamedMetric, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def rows(self, gold: Numbers, labels: Numbers) -> Floats:
+        """Return what each row adds to a run's sums: tallies, and cells of the confusion matrix."""
+        own = tallies(gold, labels, self.classes)
+        if not self.metrics:
+            return own
+        width = self.classes + 1
+        confusion = np.zeros((len(gold), self.classes * width))
+        columns = np.where(labels < 0, self.classes, labels)
+        confusion[np.arange(len(gold)), gold * width + columns] = 1
+        return np.concatenate([own, confusion], 1)
+
+    def values(self, sums: Floats, examples: int) -> tuple[Floats, ...]:
+        """Return macro-F1, accuracy and each metric of sums, (…, sums), over so many examples."""
+        tallied, confusion = np.split(sums, [2 * self.classes], -1)
+        plain = macro_f1(tallied), accuracy(tallied, examples)
+        if not self.metrics:
+            return plain
+        shape = (*sums.shape[:-1], self.classes, self.classes + 1)
+        counts = np.rint(confusion).astype(np.int64).reshape(shape)
+        return *plain, *(metric.score(counts, self.names) for metric in self.metrics)

@@ -59,7 +59,9 @@ def _row(run: RunFindings, source: str, scores: Scores, estimates: Estimates) ->
     ranking = scores.ranking
     row |= {"auc": ranking.auc if ranking else None}
     row |= {"average_precision": ranking.average_precision if ranking else None}
-    return row | scores.metrics
+    for name, estimate in estimates.metrics.items():
+        row |= _estimate(name, estimate)
+    return row
 
 
 def _difference(found: Difference) -> dict[str, Any]:
@@ -70,7 +72,10 @@ def _difference(found: Difference) -> dict[str, Any]:
     row |= {"second_alone_right": second, "both_wrong": neither}
     row |= _test("mcnemar", found.mcnemar) | _test("permutation", found.permutation)
     row |= _test("bootstrap", found.bootstrap)
-    return row | {"kappa": found.kappa, "agreement": found.agreement}
+    row |= {"kappa": found.kappa, "agreement": found.agreement}
+    for name, own in found.metrics.items():
+        row |= _estimate(name, own.difference) | _test(f"{name}_permutation", own.permutation)
+    return row
 
 
 def _estimate(name: str, estimate: Estimate) -> dict[str, float]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sentikit.amounts import usd_text
 from sentikit.comparison.alignment import AlignedRun, AlignedRuns, is_called, same_path
 from sentikit.comparison.bootstrap import Resampling, estimate_run
-from sentikit.comparison.counts import count_cells
+from sentikit.comparison.counts import Statistics, count_cells
 from sentikit.comparison.money import Rates, break_even, check_rates, pareto_front, run_cost
 from sentikit.comparison.pairs import Pairs, adjusted, partnership
 from sentikit.comparison.results import (
@@ -25,6 +25,7 @@ from sentikit.comparison.results import (
     Difference,
     Estimates,
     Group,
+    PluginMetric,
     RunFindings,
     SampleSizes,
     Spread,
@@ -39,7 +40,8 @@ from sentikit.comparison.significance import (
     sample_size,
 )
 from sentikit.errors import InputError, did_you_mean
-from sentikit.scoring import Scores, score
+from sentikit.metrics import NamedMetric
+from sentikit.scoring import Scores, score, without_curves
 
 #: With more runs than this, each is compared to the best instead of to all others.
 MOST_FOR_ALL_PAIRS = 40
@@ -56,12 +58,14 @@ class CompareOptions:
         resampling: resamples, seed and confidence.
         rates: what the user says of money.
         delta: difference for which sample sizes are wanted, a fraction, or None.
+        metrics: of plugins.
     """
 
     baseline: str | None = None
     resampling: Resampling = field(default_factory=Resampling)
     rates: Rates = field(default_factory=Rates)
     delta: float | None = None
+    metrics: tuple[NamedMetric, ...] = ()
 
 
 def compare_aligned(
@@ -84,7 +88,7 @@ def compare_aligned(
         check_delta(options.delta)
     findings = _findings(aligned, baseline, options, progress)
     pairs, fewer = _pairs(findings, baseline)
-    judged = Pairs(aligned, options.resampling, len(pairs))
+    judged = Pairs(aligned, options.resampling, len(pairs), options.metrics)
     differences, errors = _differences(judged, pairs, progress)
     return Comparison(
         dataset=aligned.dataset,
@@ -107,6 +111,9 @@ def compare_aligned(
             *_remarks(aligned),
             *fewer,
             *_resolution(len(pairs), options.resampling),
+        ),
+        metrics=tuple(
+            PluginMetric(own.name, own.title, own.higher_is_better) for own in options.metrics
         ),
         aligned=aligned,
     )
@@ -161,16 +168,18 @@ def _judge(
 ) -> RunFindings:
     everything = np.arange(len(aligned))
     rows = {name: aligned.rows_of_source(name) for name in aligned.sources}
-    scores = _scores(aligned, run, None)
+    scores = _scores(aligned, run, everything, options)
     return RunFindings(
         name=run.name,
         path=run.path,
         kind=_kind(run),
         scores=scores,
-        by_source={name: _scores(aligned, run, own) for name, own in rows.items()},
-        estimates=_estimates(aligned, run, everything, options.resampling),
+        by_source={
+            name: without_curves(_scores(aligned, run, own, options)) for name, own in rows.items()
+        },
+        estimates=_estimates(aligned, run, everything, options),
         estimates_by_source={
-            name: _estimates(aligned, run, own, options.resampling) for name, own in rows.items()
+            name: _estimates(aligned, run, own, options) for name, own in rows.items()
         },
         partnership=partnership(aligned, run, baseline),
         cost=run_cost(run, scores.macro_f1, len(aligned), options.rates),
@@ -183,18 +192,21 @@ def _kind(run: AlignedRun) -> str:
     return str(run.manifest.get("kind") or "file")
 
 
-def _scores(aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64] | None) -> Scores:
-    """Score a run on some rows, or on all."""
-    answers = run.answers if rows is None else run.answers.select(rows)
-    gold = aligned.gold if rows is None else aligned.gold[rows]
-    return score(gold, answers.labels, aligned.classes, answers.probabilities)
+def _scores(
+    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], options: CompareOptions
+) -> Scores:
+    answers = run.answers.select(rows)
+    return score(
+        aligned.gold[rows], answers.labels, aligned.classes, answers.probabilities, options.metrics
+    )
 
 
 def _estimates(
-    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], resampling: Resampling
+    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], options: CompareOptions
 ) -> Estimates:
-    labels = run.answers.labels[rows]
-    return estimate_run(count_cells(aligned.gold[rows], [labels], len(aligned.classes)), resampling)
+    cells = count_cells(aligned.gold[rows], [run.answers.labels[rows]], len(aligned.classes))
+    statistics = Statistics(len(aligned.classes), options.metrics, aligned.classes)
+    return estimate_run(cells, options.resampling, statistics)
 
 
 def _pairs(

@@ -10,15 +10,20 @@ from numpy.typing import NDArray
 
 from sentikit.comparison.alignment import AlignedRun, AlignedRuns
 from sentikit.comparison.bootstrap import (
-    JointSamples,
     PairedEstimates,
     Resampling,
     estimate_pair,
     joint_samples,
     paired_estimates,
 )
-from sentikit.comparison.counts import Cells, count_cells
-from sentikit.comparison.results import ChangedDecisions, Difference, Partnership, Test
+from sentikit.comparison.counts import Cells, Floats, Statistics, count_cells
+from sentikit.comparison.results import (
+    ChangedDecisions,
+    Difference,
+    MetricDifference,
+    Partnership,
+    Test,
+)
 from sentikit.comparison.significance import (
     benjamini_hochberg,
     cohens_kappa,
@@ -26,7 +31,9 @@ from sentikit.comparison.significance import (
     holm,
     mcnemar,
     permutation_test,
+    permutation_tests,
 )
+from sentikit.metrics import NamedMetric
 
 #: So many pairs or more draw rows for all runs at once, where that is the faster way.
 _PAIRS_FOR_JOINT = 20
@@ -36,11 +43,18 @@ _ROWS_FOR_JOINT = 40_000
 class Pairs:
     """Compares pairs of runs; where there are many, on rows drawn once for all of them."""
 
-    def __init__(self, aligned: AlignedRuns, resampling: Resampling, pairs: int) -> None:
+    def __init__(
+        self,
+        aligned: AlignedRuns,
+        resampling: Resampling,
+        pairs: int,
+        metrics: tuple[NamedMetric, ...] = (),
+    ) -> None:
         self._aligned, self._resampling = aligned, resampling
+        self._statistics = Statistics(len(aligned.classes), metrics, aligned.classes)
         self._places = {run.name: place for place, run in enumerate(aligned.runs)}
         together = pairs >= _PAIRS_FOR_JOINT and len(aligned) <= _ROWS_FOR_JOINT
-        self._joint = _joint(aligned, resampling) if together else None
+        self._joint = _joint(aligned, resampling, self._statistics) if together else None
 
     def difference(self, first: str, second: str) -> tuple[Difference, PairedEstimates]:
         """Return the difference between two runs, p-values not yet adjusted."""
@@ -48,6 +62,7 @@ class Pairs:
         found = self._estimates(first, second, cells)
         table = contingency(cells)
         kappa, agreement = cohens_kappa(cells)
+        p, _, *others = permutation_tests(cells, self._resampling, self._statistics)
         difference = Difference(
             first,
             second,
@@ -55,10 +70,14 @@ class Pairs:
             accuracy=found.accuracy,
             contingency=table,
             mcnemar=_alone(mcnemar(table)),
-            permutation=_alone(permutation_test(cells, self._resampling)),
+            permutation=_alone(p),
             bootstrap=_alone(found.p),
             kappa=kappa,
             agreement=agreement,
+            metrics={
+                name: MetricDifference(own, _alone(other))
+                for (name, own), other in zip(found.metrics.items(), others, strict=True)
+            },
         )
         return difference, found
 
@@ -73,19 +92,17 @@ class Pairs:
 
     def _estimates(self, first: str, second: str, cells: Cells) -> PairedEstimates:
         if self._joint is None:
-            return estimate_pair(cells, self._resampling)
+            return estimate_pair(cells, self._resampling, self._statistics)
         one, other = self._places[first], self._places[second]
-        f1, accuracies = self._joint.macro_f1, self._joint.accuracy
-        return paired_estimates(
-            cells, f1[other] - f1[one], accuracies[other] - accuracies[one], self._resampling
-        )
+        samples = [values[other] - values[one] for values in self._joint]
+        return paired_estimates(cells, samples, self._resampling, self._statistics)
 
 
-def _joint(aligned: AlignedRuns, resampling: Resampling) -> JointSamples:
-    """Resample rows in an order that hangs on the texts alone, whatever the order of the runs."""
+def _joint(aligned: AlignedRuns, resampling: Resampling, statistics: Statistics) -> list[Floats]:
+    """Resample rows in an order that depends on the texts alone, whatever that of the runs."""
     order = canonical_order(aligned)
     labels = [run.answers.labels[order] for run in aligned.runs]
-    return joint_samples(aligned.gold[order], labels, len(aligned.classes), resampling)
+    return joint_samples(aligned.gold[order], labels, statistics, resampling)
 
 
 def canonical_order(aligned: AlignedRuns) -> NDArray[np.int64]:
@@ -105,10 +122,21 @@ def adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
     mcnemars = _family([found.mcnemar for found in differences])
     permutations = _family([found.permutation for found in differences])
     bootstraps = _family([found.bootstrap for found in differences])
+    names = list(differences[0].metrics) if differences else []
+    metrics = {n: _family([found.metrics[n].permutation for found in differences]) for n in names}
     tests = zip(differences, mcnemars, permutations, bootstraps, strict=True)
     return tuple(
-        replace(found, mcnemar=exact, permutation=permuted, bootstrap=resampled)
-        for found, exact, permuted, resampled in tests
+        replace(
+            found,
+            mcnemar=exact,
+            permutation=permuted,
+            bootstrap=resampled,
+            metrics={
+                name: replace(own, permutation=metrics[name][number])
+                for name, own in found.metrics.items()
+            },
+        )
+        for number, (found, exact, permuted, resampled) in enumerate(tests)
     )
 
 

@@ -39,10 +39,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Macro-F1 and accuracy with intervals."""
+    """Macro-F1, accuracy and the metrics of plugins, by name, with intervals."""
 
     macro_f1: Estimate
     accuracy: Estimate
+    metrics: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,34 @@ class Test:
 
 
 @dataclass(frozen=True)
+class MetricDifference:
+    """A difference in a plugin's metric, `second` less `first`.
+
+    Attributes:
+        difference: with its intervals.
+        permutation: paired permutation test, adjusted over the differences in this metric.
+    """
+
+    difference: Estimate
+    permutation: Test
+
+
+@dataclass(frozen=True)
+class PluginMetric:
+    """A metric that a plugin brings.
+
+    Attributes:
+        name: its key in ``metrics``.
+        title: the head of its column.
+        higher_is_better: whether more is better.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
 class Difference:
     """Two runs on the same examples; differences are `second` less `first`.
 
@@ -170,6 +199,7 @@ class Difference:
         bootstrap: of macro-F1, from the resampled differences.
         kappa: Cohen's kappa between their labels.
         agreement: share of examples with equal labels.
+        metrics: differences in the metrics of plugins, by name.
     """
 
     first: str
@@ -182,6 +212,7 @@ class Difference:
     bootstrap: Test
     kappa: float
     agreement: float
+    metrics: dict[str, MetricDifference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -301,6 +332,7 @@ class Findings:
         seed: of the random numbers.
         confidence: of the intervals.
         notes: sentences on what a reader should know.
+        metrics: of plugins.
     """
 
     dataset: str
@@ -319,16 +351,12 @@ class Findings:
     seed: int
     confidence: float
     notes: tuple[str, ...]
+    metrics: tuple[PluginMetric, ...]
 
     @property
     def percent(self) -> str:
         """The confidence as people write it: 95%, 99.5%."""
         return f"{self.confidence * 100:g}%"
-
-    @property
-    def metric_names(self) -> list[str]:
-        """The metrics of plugins that any run has."""
-        return list(dict.fromkeys(name for run in self.runs for name in run.scores.metrics))
 
     def run(self, name: str) -> RunFindings:
         """Return the run of that name."""

@@ -44,6 +44,7 @@ def sections(comparison: Comparison) -> list[Section]:
         _metrics(comparison),
         _sources(comparison),
         _differences(comparison),
+        _metric_differences(comparison),
         _partners(comparison),
         _money(comparison),
         _break_even(comparison),
@@ -122,13 +123,38 @@ def _ranking(comparison: Comparison) -> Section:
 
 
 def _metrics(comparison: Comparison) -> Section:
-    names = comparison.metric_names
+    names = {metric.name: metric.title for metric in comparison.metrics}
     rows = [
-        (run.name, *(optional(run.scores.metrics.get(name)) for name in names))
+        (run.name, *(_with_interval(run.estimates.metrics[name]) for name in names))
         for run in comparison.runs
         if names
     ]
-    return Section("metrics of plugins", ("run", *names), tuple(rows))
+    title = f"metrics of plugins, {comparison.percent} percentile intervals"
+    return Section(title, ("run", *names.values()), tuple(rows))
+
+
+def _metric_differences(comparison: Comparison) -> Section:
+    rows = [
+        (
+            found.first,
+            found.second,
+            metric.title,
+            signed(own.difference),
+            interval(own.difference.percentile, sign=True),
+            p_value(own.permutation.p),
+            p_value(own.permutation.holm),
+        )
+        for metric in comparison.metrics
+        for found in _shown_differences(comparison)
+        for own in (found.metrics[metric.name],)
+    ]
+    columns = ("first", "second", "metric", "difference", f"{comparison.percent} percentile")
+    heads = (*columns, "permutation", "Holm")
+    return Section("differences in metrics of plugins", heads, tuple(rows), columns[:3])
+
+
+def _with_interval(found: Estimate) -> str:
+    return f"{score(found.value)} {interval(found.percentile)}"
 
 
 def _sources(comparison: Comparison) -> Section:
@@ -148,11 +174,22 @@ def _source_cell(run: RunFindings, source: str) -> str:
     )
 
 
+def _shown_differences(comparison: Comparison) -> tuple[Difference, ...]:
+    """Return all differences, or where they are many and no baseline is, those with the best."""
+    shown = comparison.differences
+    if len(shown) <= MOST_DIFFERENCES or comparison.baseline is not None:
+        return shown
+    best = best_run(comparison.runs).name
+    return tuple(d for d in shown if best in (d.first, d.second))
+
+
 def _differences(comparison: Comparison) -> Section:
-    shown, title = comparison.differences, f"differences ({comparison.resamples:,} resamples)"
-    if len(shown) > MOST_DIFFERENCES and comparison.baseline is None:
+    shown, title = (
+        _shown_differences(comparison),
+        f"differences ({comparison.resamples:,} resamples)",
+    )
+    if len(shown) < len(comparison.differences):
         best = best_run(comparison.runs).name
-        shown = tuple(d for d in shown if best in (d.first, d.second))
         title += f" with {best}; all {len(comparison.differences):,} in --json and CSV"
     return Section(
         title,

@@ -24,6 +24,7 @@ from sentikit.components import (
 )
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
+from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry, default_registry
 
@@ -50,6 +51,14 @@ class DatasetLoader(Part, ABC):
             sentikit.InputError: a file is missing or malformed; says which and where.
             sentikit.SentikitError: the disk or the network failed.
         """
+
+    def rows(self, split: str) -> Rows:
+        """Open the table that a split is read from, where there is one, with all its columns.
+
+        Raises:
+            sentikit.InputError: there is no table, or it cannot be read.
+        """
+        raise InputError(f"The split {split!r} of this dataset is not read from a table.")
 
     def locate(self, split: str, row: int) -> str:
         """Say where row `row` (from 0) of `split` stands, for error messages."""

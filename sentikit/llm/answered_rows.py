@@ -31,6 +31,7 @@ def row_json(answered: AnsweredQuestion[PromptRow]) -> dict[str, Any]:
         "probabilities": _rounded(answered.probabilities, answered.question.request.labels),
         "source": row.source,
         "answer": _raw(answered, -1),
+        "finish_reason": answered.answers[-1].finish_reason if answered.answers else None,
         "usage": None if answered.usage is None else dataclasses.asdict(answered.usage),
         "cost": answered.cost,
         "encoder": None,

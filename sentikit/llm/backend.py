@@ -70,6 +70,8 @@ class Answer:
         model: the model that served, as the server says.
         service_tier: the tier that served, as the server says; bills follow it.
         raw: the answer as it came, wrapping included.
+        billed_usd: what the provider says the call cost, or None; the greater of it and our own
+            price counts.
         rate_limit: what the server says is left; not recorded.
     """
 
@@ -80,6 +82,7 @@ class Answer:
     model: str = ""
     service_tier: str | None = None
     raw: str = ""
+    billed_usd: float | None = None
     rate_limit: RateLimit | None = field(default=None, compare=False)
 
     @property
@@ -122,7 +125,13 @@ class FatalError(BackendError):
 
 
 class BackendSession(Protocol):
-    """What the core lends a backend while it opens."""
+    """What the core lends a backend while it opens.
+
+    Attributes:
+        probabilities: whether log-probabilities will be asked for.
+    """
+
+    probabilities: bool
 
     def say(self, message: str) -> None:
         """Tell the user, once."""
@@ -176,6 +185,11 @@ class LLMBackend(Part, ABC):
     def billed(self) -> bool:
         """Whether calls may cost money; False makes every cost 0."""
         return True
+
+    @property
+    def provider(self) -> str:
+        """Whose server it is, as a host's name, for prices and end dates; "" where unknown."""
+        return ""
 
     @property
     def service_tier(self) -> str | None:

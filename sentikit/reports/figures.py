@@ -34,7 +34,7 @@ def comparison_figures(
 
     Always there are ``scores`` and ``confusion_matrices``; ``differences`` needs several runs,
     ``cost_front`` costs, ``sources`` sources, ``reliability``, ``roc`` and ``precision_recall``
-    probabilities, and ``cascade_curve`` a cascade.
+    probabilities, ``metrics`` metrics of plugins, and ``cascade_curve`` a cascade.
     """
     about = f"{comparison.examples:,} texts, {comparison.percent} intervals"
     best = by_score(comparison)[:MOST_PANELS]
@@ -44,6 +44,7 @@ def comparison_figures(
             Figure("Macro-F1", charts.forest("Macro-F1 of all runs", _scores(comparison)), about)
         ],
         "differences": _differences(comparison, about),
+        "metrics": _metrics(comparison, about),
         "cost_front": _cost_front(comparison),
         "confusion_matrices": [
             Figure(
@@ -100,19 +101,42 @@ def _differences(comparison: Comparison, about: str) -> list[Figure]:
     caption = "Differences of macro-F1"
     caption += f" from {comparison.baseline}" if comparison.baseline else ""
     bars = [
-        _bar(_pair(found, comparison.baseline), found.macro_f1, _is_clear(found))
+        _bar(_pair(found, comparison.baseline), found.macro_f1, _is_clear(found.macro_f1))
         for found in comparison.differences
     ]
     note = f"{about}; blue: the interval excludes 0"
     return [Figure(caption, charts.forest(caption, bars, signed=True), note)]
 
 
+def _metrics(comparison: Comparison, about: str) -> list[Figure]:
+    """Return the scores in each plugin's metric, and the differences in it."""
+    figures = []
+    for metric in comparison.metrics:
+        best = sorted(
+            comparison.runs,
+            key=lambda run: run.scores.metrics[metric.name],
+            reverse=metric.higher_is_better,
+        )
+        bars = [_bar(run.name, run.estimates.metrics[metric.name], run is best[0]) for run in best]
+        note = about if metric.higher_is_better else f"{about}; lower is better"
+        figures.append(Figure(metric.title, charts.forest(metric.title, bars), note))
+        if 0 < len(comparison.differences) <= MOST_DIFFERENCES:
+            bars = [
+                _bar(_pair(found, comparison.baseline), own, _is_clear(own))
+                for found in comparison.differences
+                for own in (found.metrics[metric.name].difference,)
+            ]
+            caption = f"Differences in {metric.title}"
+            figures.append(Figure(caption, charts.forest(caption, bars, signed=True), about))
+    return figures
+
+
 def _pair(found: Difference, baseline: str | None) -> str:
     return found.second if found.first == baseline else f"{found.first} → {found.second}"
 
 
-def _is_clear(found: Difference) -> bool:
-    return found.macro_f1.percentile.low > 0 or found.macro_f1.percentile.high < 0
+def _is_clear(difference: Estimate) -> bool:
+    return difference.percentile.low > 0 or difference.percentile.high < 0
 
 
 def _cost_front(comparison: Comparison) -> list[Figure]:

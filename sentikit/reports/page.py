@@ -111,7 +111,7 @@ def _run_heads(comparison: Comparison, ranked: bool, few_classes: bool) -> list[
     return [
         *("run", "macro-F1", f"{comparison.percent} interval", "accuracy"),
         *(("AUC", "average precision") if ranked else ()),
-        *comparison.metric_names,
+        *(metric.title for metric in comparison.metrics),
         *((f"F1 {name}" for name in comparison.classes) if few_classes else ()),
         *("invalid", "training", "1,000 texts", "per F1 point"),
     ]

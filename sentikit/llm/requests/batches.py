@@ -199,19 +199,30 @@ class BatchRound:
         """Keep a batch's answers, and return the names of the requests that have none."""
         assert part.batch is not None
         refused: list[str] = []
+        foreign, reasons = 0, list[str]()
         async for name, answer in self._backend.batch_answers(part.batch, self._labels):
-            row, key = _parse_name(name)
+            found = _parse_name(name)
+            if found is None:
+                foreign += 1
+                continue
+            row, key = found
             if isinstance(answer, Answer):
                 cost = self._cost(answer, part)
                 self._journal.keep(key, Record(self._run, row, cost, answer))
             else:
                 refused.append(name)
+                reasons.append(answer)
+        if foreign:
+            self._reporter.say(f"{foreign:,} answers of {part.batch} belong to no request of it.")
+        if refused:
+            self._reporter.say(
+                f"{len(refused):,} requests of {part.batch} have no answer ({reasons[0]}). They "
+                "are asked one by one, at the price of live calls."
+            )
         return refused
 
     def _cost(self, answer: Answer, part: BatchPart) -> int | None:
-        prices, cost = self._caller.prices, None
-        if prices is not None:
-            cost = prices.cost(answer.usage, BATCH_TIER)
+        cost = self._caller.budget.cost(answer, BATCH_TIER)
         if cost is None and part.cost and self._caller.ledger.ceiling is not None:
             # A share of what was reserved for the batch: together they come to all of it.
             cost = -(-part.cost // part.requests)
@@ -224,7 +235,6 @@ class BatchRound:
     def _remember_refused(self, names: list[str]) -> None:
         """Keep what a batch could not answer out of the next one: the loop asks it once more."""
         if names:
-            self._reporter.say(f"{len(names):,} requests of the batch have no answer.")
             before = self._journal.recall(self._refusals) or []
             self._journal.remember(self._refusals, sorted({*before, *names}))
 
@@ -300,6 +310,11 @@ def _name(row: int, key: bytes) -> str:
     return f"{row}.{base64.urlsafe_b64encode(key).decode().rstrip('=')}"
 
 
-def _parse_name(name: str) -> tuple[int, bytes]:
+def _parse_name(name: str) -> tuple[int, bytes] | None:
+    """Return a request's row and key; None where the name is none of ours."""
     row, _, key = name.partition(".")
-    return int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
+    try:
+        parsed = int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
+    except ValueError:
+        return None
+    return parsed if _name(*parsed) == name else None

@@ -79,7 +79,7 @@ class Caller:
         batched: bool = False,
     ) -> None:
         self.backend, self.journal, self.run = backend, journal, run
-        self.prices, self.counter = budget.prices, budget.counter
+        self.budget, self.prices, self.counter = budget, budget.prices, budget.counter
         self.ledger, self.tally = budget.ledger, budget.tally
         self.pacer, self.patience = pace.pacer, pace.patience
         self.timeout, self.tries = pace.timeout, pace.tries
@@ -245,9 +245,7 @@ class Caller:
         return self.prices.worst(count.most, request.max_tokens, asked)
 
     def _settle(self, reserved: Reservation, answer: Answer) -> int | None:
-        cost = None
-        if self.prices is not None:
-            cost = self.prices.cost(answer.usage, answer.service_tier)
+        cost = self.budget.cost(answer, answer.service_tier, self.backend.service_tier)
         if cost is None and self.ledger.ceiling is not None:
             # Where usage, or the price of the tier that served, is unknown, the worst case stands.
             cost = reserved.amount

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import InputError, SentikitError
@@ -28,7 +30,15 @@ from sentikit.llm.prices import (
 from sentikit.llm.requests.budget import Budget, BudgetSpentError, Ledger, Reservation, Tally
 from sentikit.llm.requests.calls import Caller
 from sentikit.llm.requests.journal import AnswerJournal, opening_key
-from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question, RequestLoop, Row
+from sentikit.llm.requests.loop import (
+    AnsweredQuestion,
+    LabelReader,
+    Question,
+    RequestLoop,
+    RequestsInterrupted,
+    Row,
+    cut_answers,
+)
 from sentikit.llm.requests.pacing import MOST, START, Pace, Pacer, Patience, backoff
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import FailureLimit, RequestOptions
@@ -37,6 +47,7 @@ from sentikit.tracking import LLMCall
 #: Default name of the file that keeps answers, beside the run's folder.
 CACHE = "answers.sqlite"
 _OPENING_TRIES = 4
+_TICK = 0.2
 
 
 @dataclass(frozen=True)
@@ -82,8 +93,9 @@ class RequestOutcome:
 class _Session:
     """What a backend may use while it opens: its calls are budgeted and booked like all others."""
 
-    def __init__(self, caller: Caller, reporter: RequestReporter) -> None:
+    def __init__(self, caller: Caller, job: RequestJob, reporter: RequestReporter) -> None:
         self._caller = caller
+        self.probabilities = bool(getattr(job.options, "probabilities", True))
         self._reserved = Reservation()
         self.say = reporter.say
         self.recall = caller.journal.recall
@@ -175,7 +187,7 @@ async def _check(backend: LLMBackend, job: RequestJob, reporter: RequestReporter
     with AnswerJournal(job.cache) as journal:
         caller = _caller(backend, journal, job, Tally())
         try:
-            await _patiently(backend.check, _Session(caller, reporter))
+            await _patiently(backend.check, _Session(caller, job, reporter), job)
         except BudgetSpentError as error:
             raise _explain(error, caller.tally) from error
         except FatalError as error:
@@ -194,7 +206,7 @@ async def _answer(
     with AnswerJournal(job.cache) as journal:
         caller = _caller(backend, journal, job, tally)
         try:
-            await _patiently(backend.open, _Session(caller, reporter))
+            await _patiently(backend.open, _Session(caller, job, reporter), job)
             if job.batch_folder is not None:
                 await _answer_in_batches(caller, questions, job, job.batch_folder, reporter)
             loop = RequestLoop(
@@ -211,6 +223,8 @@ async def _answer(
             # Opening may take minutes, and a batch a day: silence begins now.
             caller.patience.answered()
             await loop.run(questions)
+            if loop.cut is not None:
+                reporter.say(cut_answers(tally.cut, loop.cut))
         except BudgetSpentError as error:
             raise _explain(error, tally) from error
         finally:
@@ -270,6 +284,7 @@ def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally:
             counter=TokenCounter(facts.tokenizer),
             ledger=Ledger(ceiling, journal.spent(job.run)),
             tally=tally,
+            any_tier=options.prices is not None,
         ),
         pace=Pace(
             pacer=Pacer(fixed or START, fixed or MOST),
@@ -283,20 +298,44 @@ def _caller(backend: LLMBackend, journal: AnswerJournal, job: RequestJob, tally:
 
 
 async def _patiently(
-    get_ready: Callable[[BackendSession], Awaitable[None]], session: _Session
+    get_ready: Callable[[BackendSession], Awaitable[None]], session: _Session, job: RequestJob
 ) -> None:
-    """Call `check` or `open`, again after a while where the server fails."""
-    import random
+    """Call `check` or `open`, again after a while where the server fails.
 
+    Raises:
+        RequestsInterrupted: the user asked to stop.
+        SentikitError: the server fails again and again, or asks for too long a wait.
+    """
+    source = random.Random()  # noqa: S311 - jitter
+    patience = Patience(job.options.patience, job.options.longest_wait)
     for failures in range(1, _OPENING_TRIES + 1):
         try:
-            await session.lend_to(get_ready)
+            await _unless_stopped(session.lend_to(get_ready), job)
             return
         except RetryableError as error:
             if failures == _OPENING_TRIES:
                 raise SentikitError(error.message) from error
-            pause = backoff(failures, random.Random())  # noqa: S311 - jitter
-            await asyncio.sleep((error.retry_after or 0) + pause)
+            patience.heed(error)
+            pause = (error.retry_after or 0) + backoff(failures, source)
+            await _unless_stopped(asyncio.sleep(pause), job)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], job: RequestJob) -> None:
+    """Do some work before the first row, until the user asks to stop.
+
+    Raises:
+        RequestsInterrupted: the user did.
+    """
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=_TICK)
+            if job.stop_requested() and not task.done():
+                raise RequestsInterrupted
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:

@@ -316,6 +316,7 @@ def _write_answer(answer: Answer) -> str:
         "finish": answer.finish_reason,
         "model": answer.model,
         "tier": answer.service_tier,
+        "billed": answer.billed_usd,
     }
     # In ASCII: an answer may hold half a surrogate pair, which SQLite cannot.
     return json.dumps(values, separators=(",", ":"))
@@ -331,4 +332,5 @@ def _read_answer(text: str) -> Answer:
         model=values["model"],
         service_tier=values["tier"],
         raw=values["raw"],
+        billed_usd=values.get("billed"),
     )

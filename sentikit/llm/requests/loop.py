@@ -67,6 +67,12 @@ class AnsweredQuestion(Generic[Row]):
         return self.answers[-1].probabilities
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the limit on tokens ended the answer before it was a label."""
+        ended = self.answers[-1].finish_reason if self.answers else ""
+        return self.label is None and ended == "length"
+
+    @property
     def usage(self) -> Usage | None:
         """Tokens of all answers; None where there is no answer or one of them has no usage."""
         total = Usage()
@@ -83,12 +89,23 @@ class AnsweredQuestion(Generic[Row]):
 
 
 #: Finish reasons after which asking again gives the same.
-_FINAL = frozenset({"content_filter"})
+_FINAL = frozenset({"content_filter", "length"})
+#: Rows after which a run stops where each of them was cut.
+_FIRST_ROWS = 20
 
 
 def worth_repairing(answer: Answer) -> bool:
     """Return whether another answer may be better."""
     return answer.finish_reason not in _FINAL
+
+
+def cut_answers(number: int, request: ChatRequest) -> str:
+    """Say what to do about answers that were cut."""
+    were = "answer was" if number == 1 else "answers were"
+    return (
+        f"{number:,} {were} cut at llm.max_tokens={request.max_tokens}: raise it, or lower "
+        "llm.reasoning_effort."
+    )
 
 
 def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
@@ -164,6 +181,9 @@ class RequestLoop(Generic[Row]):
         failure_limit: how many failing rows end the run, or None.
         stop_requested: asked several times a second.
         tick: called several times a second, to show progress.
+
+    Attributes:
+        cut: the last request whose answer was cut at the limit on tokens, or None.
     """
 
     def __init__(
@@ -185,6 +205,7 @@ class RequestLoop(Generic[Row]):
         self._open: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._ending: BaseException | None = None
+        self.cut: ChatRequest | None = None
 
     async def run(self, questions: Iterable[Question[Row]]) -> None:
         """Answer all questions.
@@ -278,6 +299,9 @@ class RequestLoop(Generic[Row]):
         tally.rows += 1
         tally.failed += row.error is not None
         tally.invalid += row.label is None and row.error is None
+        if row.is_cut:
+            tally.cut += 1
+            self.cut = row.question.request
         for call in calls:
             if call.own:
                 tally.add_paid(call.answer, call.cost)
@@ -287,7 +311,11 @@ class RequestLoop(Generic[Row]):
         if row.error and limit is not None and limit.reached(tally.failed, self._total):
             raise SentikitError(
                 f"{tally.failed} rows have failed, as many as --fail-on-error {limit} allows; the "
-                f"last: {row.error} Go on with --resume: answered rows are kept."
+                f"last: {row.error} Continue with --resume: answered rows are kept."
+            )
+        if tally.cut == tally.rows == _FIRST_ROWS:
+            raise SentikitError(
+                f"The first {cut_answers(tally.cut, row.question.request)} Nothing more was asked."
             )
 
     def _end(self, why: BaseException | None) -> None:

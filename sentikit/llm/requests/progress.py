@@ -53,6 +53,7 @@ class RequestReporter:
             "calls": tally.calls,
             "saved_calls": tally.saved_calls,
             "invalid": tally.invalid,
+            "cut": tally.cut,
             "failed": tally.failed,
             "repaired": tally.repaired,
             "retries": tally.retries,
