@@ -72,7 +72,6 @@ def predict(
     The new columns are predicted_label and a probability for each class. A row without text gets
     no label. Several processes, under torchrun or by --nproc, share the texts of a file.
     """
-    from sentikit import load
     from sentikit.devices import set_threads
     from sentikit.labelling import check_shareable, help_label, label_rows, open_input, open_output
 
@@ -90,7 +89,9 @@ def predict(
     with joined_group(device) as group, open_input(file, input_format, group.processes) as rows:
         set_threads(threads)
         column = rows.find_column("text", text_column, "--text-column")
-        own = load(model, device=device, precision=precision, calibrated=calibrated)
+        from sentikit.classifiers.loading import load_encoder
+
+        own = load_encoder(model, device=device, precision=precision, calibrated=calibrated)
         classifier = shared(own, group)
         if not group.is_main_process:
             help_label(classifier, rows, column)
