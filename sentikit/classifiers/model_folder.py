@@ -224,7 +224,7 @@ def _build(
     chosen, problems = validate(head_class.Settings, settings, ("head",))
     refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
     head = head_class(chosen)
-    layers = head.build(backbone.config.hidden_size, len(description.classes))
+    layers = head.build_on(backbone.config, len(description.classes))
     return tokenizer, SentimentModel(backbone, layers, description.pooling)
 
 

@@ -147,7 +147,8 @@ class DatasetOptions(PartSettings):
     validation_holdout: Annotated[float, BeforeValidator(_holdout), AfterValidator(_whole)] = Field(
         0,
         ge=0,
-        description="training examples to move to validation: a count, or a share below 1 or in %",
+        description="training examples to move to validation, by class and source: a count, or a "
+        "share below 1 or in %",
     )
     seed: int = Field(42, ge=0, description="decides which examples are sampled and held out")
 
@@ -237,11 +238,9 @@ class OpenedDataset:
         train = self._folded("train", labelled=True)
         generator = np.random.default_rng(self.options.seed)
         texts = self._numbered_texts(train)
-        held = (
-            self._held_out(train, texts, generator)
-            if len(texts)
-            else np.zeros(len(train), np.bool_)
-        )
+        held = np.zeros(len(train), np.bool_)
+        if len(texts):
+            held = self._held_out(texts, _strata(train, texts), generator)
         kept = generator.permutation(np.flatnonzero(~held))
         if self.options.sample < 1:
             kept = kept[: max(1, round(self.options.sample * len(kept)))]
@@ -258,30 +257,26 @@ class OpenedDataset:
         return np.unique(hashes, return_inverse=True)[1]
 
     def _held_out(
-        self, train: Examples, texts: NDArray[np.intp], generator: np.random.Generator
+        self, texts: NDArray[np.intp], strata: NDArray[np.intp], generator: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """Mark what moves to validation, with its share of each class and source.
+        """Mark what moves to validation; all examples of one text go together.
 
-        All examples of one text go together.
+        Each class, and in it each source, gives its share: of the texts in the order of their
+        `strata`, random inside one, every n-th is taken.
         """
-        amount = self.options.validation_holdout
-        distinct = int(texts.max()) + 1
+        amount, distinct = self.options.validation_holdout, len(strata)
         wanted = round(amount * distinct) if amount < 1 else int(amount)
         if wanted >= distinct:
             raise InputError(
                 f"dataset.validation_holdout asks for {wanted:,} examples; the training split of "
                 f"{self.name!r} has {distinct:,} different texts. Ask for fewer."
             )
+        shuffled = generator.permutation(distinct)
+        ordered = shuffled[np.argsort(strata[shuffled], kind="stable")]
+        places = (np.arange(wanted) + generator.random()) * (distinct / max(wanted, 1))
         chosen = np.zeros(distinct, np.bool_)
-        chosen[_stratified(self._strata(train, texts), wanted, generator)] = True
+        chosen[ordered[places.astype(np.intp)]] = True
         return np.asarray(chosen[texts])
-
-    def _strata(self, train: Examples, texts: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Number the class and source of each different text, at its first occurrence."""
-        pairs = list(zip(train.values("label"), train.values("source"), strict=True))
-        numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
-        _, first = np.unique(texts, return_index=True)
-        return np.array([numbers[pairs[row]] for row in first], np.intp)
 
     def _has(self, name: str) -> bool:
         if name in self.options.splits:
@@ -376,27 +371,19 @@ class OpenedDataset:
             )
 
 
+def _strata(train: Examples, texts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number the class and source of each different text, by its first example."""
+    _, first = np.unique(texts, return_index=True)
+    chosen = train.select(first)
+    pairs = [
+        f"{label}\0{source}" for label, source in zip(chosen.labels, chosen.sources, strict=True)
+    ]
+    return np.unique(np.asarray(pairs), return_inverse=True)[1]
+
+
 def _positions(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return where examples stand whose rows of the table are marked."""
     return np.flatnonzero(marked if examples.order is None else marked[examples.order])
-
-
-def _stratified(
-    strata: NDArray[np.intp], wanted: int, generator: np.random.Generator
-) -> NDArray[np.intp]:
-    """Choose `wanted` positions at random, from each stratum its share to the nearest one.
-
-    What rounding leaves goes to the strata with the largest remainders.
-    """
-    sizes = np.bincount(strata)
-    shares = sizes * (wanted / len(strata))
-    quotas = np.floor(shares + 1e-9).astype(np.intp)
-    largest = np.argsort(quotas - shares, kind="stable")
-    quotas[largest[: wanted - int(quotas.sum())]] += 1
-    shuffled = generator.permutation(len(strata))
-    by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
-    place = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.asarray(by_stratum[place < quotas[strata[by_stratum]]])
 
 
 def _first_of_each(texts: NDArray[np.intp], marked: NDArray[np.bool_]) -> NDArray[np.int64]:
