@@ -32,6 +32,8 @@ from sentikit.llm.requests.progress import RequestReporter
 #: The tier of prices that batches are billed by.
 BATCH_TIER = "batch"
 _PREPARED, _SUBMITTED, _FETCHED = "prepared", "submitted", "fetched"
+#: What a name of ours holds: a row that SQLite can keep, and the bytes of a SHA-256.
+_MOST_ROWS, _KEY_BYTES = 2**63, 32
 _FIRST_WAIT, _LONGEST_WAIT, _TICK = 1.0, 60.0, 0.2
 
 
@@ -270,9 +272,8 @@ class _PartWriter:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Make the folder, and close the last file."""
+        """Close the last file at the end."""
         with disk_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 yield
             finally:
@@ -285,6 +286,7 @@ class _PartWriter:
         if full or self._bytes + len(line) > self._backend.batch_bytes:
             self._close()
         if self._stream is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._stream = _path(self._folder, self._next).open("wb")
         self._stream.write(line)
         self._bytes += len(line)
@@ -317,4 +319,5 @@ def _parse_name(name: str) -> tuple[int, bytes] | None:
         parsed = int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
     except ValueError:
         return None
-    return parsed if _name(*parsed) == name else None
+    possible = 0 <= parsed[0] < _MOST_ROWS and len(parsed[1]) == _KEY_BYTES
+    return parsed if possible and _name(*parsed) == name else None
