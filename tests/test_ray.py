@@ -17,6 +17,7 @@ import sentikit
 
 pytest.importorskip("ray")
 
+SENTIKIT = [sys.executable, "-m", "sentikit"]
 WORDS = ["I love it", "not worth a cent", "a table", "good food", "  ", "the parcel arrived"]
 
 
@@ -127,8 +128,16 @@ def test_a_killed_job_is_resumed_to_the_same_bytes(trained_run: Path, tmp_path: 
 def test_what_is_not_parquet_is_refused(tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "reviews.csv").write_text("text\nI love it\n")
     done = subprocess.run(
-        [sys.executable, "-m", "sentikit", *command, "runs/none", "reviews.csv"]
-        + ["--output", "labelled"],
+        [
+            sys.executable,
+            "-m",
+            "sentikit",
+            *command,
+            "runs/none",
+            "reviews.csv",
+            "--output",
+            "labelled",
+        ],
         capture_output=True,
         text=True,
     )
@@ -150,8 +159,19 @@ def test_predict_on_an_unknown_engine_names_the_known_one() -> None:
 @pytest.mark.parametrize("more", [["--nproc", "2"], ["--batch"], ["--estimate"]])
 def test_predict_on_ray_refuses_what_it_does_not_do(more: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "sentikit", "predict", "runs/none", "x.parquet", "--on", "ray"]
-        + ["--output", "labelled", *more],
+        [
+            sys.executable,
+            "-m",
+            "sentikit",
+            "predict",
+            "runs/none",
+            "x.parquet",
+            "--on",
+            "ray",
+            "--output",
+            "labelled",
+            *more,
+        ],
         capture_output=True,
         text=True,
     )
