@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-import sentikit
+from sentikit import Classifier, InputError, load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ class SentikitModel(PythonModel):  # type: ignore[misc, unused-ignore]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier."""
-        self._classifier = sentikit.load(context.artifacts["model"])
+        self._classifier: Classifier = load(context.artifacts["model"])
 
     def predict(
         self,
@@ -53,7 +53,7 @@ def _texts(model_input: Any) -> list[str]:
     if columns is None:
         return [str(text) for text in model_input]
     if "text" not in columns and len(columns) != 1:
-        raise sentikit.InputError(
+        raise InputError(
             f"The input has the columns {', '.join(map(str, columns))}; one must be named text."
         )
     return [str(text) for text in model_input["text" if "text" in columns else columns[0]]]
