@@ -25,12 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import Examples, Labelling, RunTable, read_run
-from sentikit.comparison.aligned import AlignedRuns
-from sentikit.comparison.aligning import align_runs
-from sentikit.comparison.bootstrap import estimate_pair
-from sentikit.comparison.cells import count_cells
-from sentikit.comparison.comparison import CompareOptions, compare_aligned
-from sentikit.comparison.resampling import Resampling
+from sentikit.comparison.alignment import AlignedRuns, align_runs
+from sentikit.comparison.bootstrap import Resampling, estimate_pair
+from sentikit.comparison.counts import count_cells
+from sentikit.comparison.judgement import CompareOptions, compare_aligned
 
 CLASSES = ("negative", "neutral", "positive")
 ROWS, RUNS, RESAMPLES = 6_530, 24, 10_000

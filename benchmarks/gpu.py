@@ -28,17 +28,15 @@ import numpy as np
 import torch
 from transformers import AutoModel, ElectraConfig
 
-from sentikit import TorchPredictor, open_dataset
-from sentikit.classifiers.batching import batches_by_length
-from sentikit.classifiers.model import SentimentModel
-from sentikit.classifiers.tokenizing import TokenizedTexts
+from sentikit import open_dataset
+from sentikit.classifiers.batches import TokenizedTexts, batches_by_length
+from sentikit.classifiers.torch_model import SentimentModel
+from sentikit.extension import TorchPredictor
 from sentikit.registry import default_registry
-from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share
+from sentikit.training.batches import MicroBatch, Rows, plan_epoch, prefetched, share
 from sentikit.training.engine import StepPlan
-from sentikit.training.objective import CrossEntropy
-from sentikit.training.optimizers import AdamW
-from sentikit.training.parameter_groups import parameter_groups
-from sentikit.training.prefetching import prefetched
+from sentikit.training.evaluation import CrossEntropy
+from sentikit.training.parameters import AdamW, parameter_groups
 from sentikit.training.settings import TrainingSettings
 
 BATCH = 256

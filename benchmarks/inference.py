@@ -73,7 +73,7 @@ class ForPipeline(PreTrainedModel):
 def pipeline_arm(run: Path) -> Arm:
     """Return the pipeline at batch 32 in fp32."""
     classifier = sentikit.load(run, device="cpu", precision="fp32")
-    assert isinstance(classifier.predictor, sentikit.TorchPredictor)
+    assert isinstance(classifier.predictor, sentikit.extension.TorchPredictor)
     model = classifier.predictor.model
     config = model.encoder.config
     config.id2label = dict(enumerate(classifier.labels))

@@ -62,10 +62,8 @@ def work(name: str, processes: int) -> None:
     import torch
 
     from sentikit.registry import default_registry
-    from sentikit.training.engine import StepPlan
-    from sentikit.training.memory import ModelSize
-    from sentikit.training.optimizers import AdamW
-    from sentikit.training.parameter_groups import ParameterGroup
+    from sentikit.training.engine import ModelSize, StepPlan
+    from sentikit.training.parameters import AdamW, ParameterGroup
 
     kind, _, stage = name.partition(" ")
     engine_class = default_registry().load("register_engines", kind)
@@ -92,7 +90,7 @@ def work(name: str, processes: int) -> None:
     needs = engine.memory(ModelSize(count, count, optimizer.moments), processes)
     said = needs[f"stage {stage}" if stage else "every process"].total
     after = own_memory()
-    if engine.speaks:
+    if engine.is_main_process:
         print(json.dumps({"between": after - before, "said": said, "highest": highest - before}))
     engine.finish()
 

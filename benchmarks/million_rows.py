@@ -57,7 +57,7 @@ def work(folder: Path) -> None:
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
     from sentikit.training.job import JobOptions, train
-    from sentikit.training.parts import train_parts
+    from sentikit.training.recipe import train_parts
     from sentikit.training.trainer import Interrupted
 
     files = ", ".join(f"{split}: {folder}/{split}.csv" for split in ("train", "validation"))

@@ -109,11 +109,11 @@ async def sdk(url: str, requests: int) -> None:
 
 def loop(url: str, requests: int) -> None:
     """The request loop with the backend openai and its journal."""
-    from sentikit import ChatRequest, Message
-    from sentikit.llm.parsing import parse_label
-    from sentikit.llm.requests.questions import Question
-    from sentikit.llm.requests.reporting import RequestReporter
-    from sentikit.llm.requests.running import RequestJob, answer_questions
+    from sentikit.classifiers.label_reader import parse_label
+    from sentikit.extension import ChatRequest, Message
+    from sentikit.llm.requests.job import RequestJob, answer_questions
+    from sentikit.llm.requests.loop import Question
+    from sentikit.llm.requests.progress import RequestReporter
     from sentikit.llm.requests.settings import RequestOptions
     from sentikit.registry import default_registry
 

@@ -23,15 +23,14 @@ import numpy as np
 import torch
 
 from sentikit import open_dataset
-from sentikit.classifiers.model import SentimentModel
-from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
+from sentikit.classifiers.batches import TokenizedTexts, tokenize
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.devices import half_precision_pays
 from sentikit.registry import default_registry
 from sentikit.training.batches import plan_epoch, share
 from sentikit.training.engine import StepPlan
-from sentikit.training.objective import CrossEntropy
-from sentikit.training.optimizers import AdamW
-from sentikit.training.parameter_groups import parameter_groups
+from sentikit.training.evaluation import CrossEntropy
+from sentikit.training.parameters import AdamW, parameter_groups
 from sentikit.training.settings import TrainingSettings
 
 BATCH = 32

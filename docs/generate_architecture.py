@@ -10,6 +10,7 @@ from pathlib import Path
 from marked_part import write_or_check
 
 import sentikit
+from sentikit import extension
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "sentikit"
@@ -34,7 +35,8 @@ def imports() -> Arrows:
         if room in found:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             found[room] |= set(_imported(tree)) & set(known) - {room}
-    found[API] = {module.split(".")[1] for module in sentikit._LAZY.values()}
+    listed = [*sentikit._NAMES.values(), *extension._NAMES.values()]
+    found[API] = {module.split(".")[1] for module in listed if "." in module}
     return found
 
 

@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from marked_part import write_or_check
 
 import sentikit
-from sentikit import testing
-from sentikit.hookspecs import INTERFACES
+from sentikit import extension, testing
 
 _WIDTH = 80
 TARGET = Path(__file__).parent / "python.md"
@@ -20,20 +20,19 @@ TARGET = Path(__file__).parent / "python.md"
 
 def reference() -> str:
     """Return all public names with their signatures and docstrings, as Markdown."""
-    values = {name: getattr(sentikit, name) for name in sorted(sentikit.__all__, key=str.lower)}
+    lines = [*_section("For programs: sentikit", sentikit)]
+    lines += _section("For plugin authors: sentikit.extension", extension)
+    lines += _section("For the tests of plugins: sentikit.testing", testing)
+    return "\n".join(lines)
+
+
+def _section(title: str, module: ModuleType) -> Iterator[str]:
+    """Describe a module's public names, functions first, then classes."""
+    values = {name: getattr(module, name) for name in sorted(module.__all__, key=str.lower)}
     values = {name: value for name, value in values.items() if callable(value)}
-    interfaces = [name for name in values if name in INTERFACES.values()]
-    functions = [name for name in values if not inspect.isclass(values[name])]
-    others = [name for name in values if name not in (*interfaces, *functions)]
-    checks = {name: getattr(testing, name) for name in testing.__all__}
-    groups = {"Functions": functions, "Interfaces of plugins": interfaces, "Types": others}
-    lines = [
-        line
-        for title, names in groups.items()
-        for line in [f"## {title}\n", *(_entry(name, values[name]) for name in names)]
-    ]
-    lines += ["## For the tests of plugins: sentikit.testing\n"]
-    return "\n".join([*lines, *(_entry(name, check) for name, check in checks.items())])
+    yield f"## {title}\n"
+    for name in sorted(values, key=lambda name: inspect.isclass(values[name])):
+        yield _entry(name, values[name])
 
 
 def _entry(name: str, value: Any) -> str:

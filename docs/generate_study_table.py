@@ -6,8 +6,8 @@ from pathlib import Path
 
 from marked_part import write_or_check
 
+from sentikit.recipe.catalogue import StudyRow, recipes_before, recipes_of, study_rows
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.study import StudyRow, recipes_before, recipes_of, study_rows
 from sentikit.registry import default_registry
 
 TARGET = Path(__file__).parent / "reproducing-the-study.md"

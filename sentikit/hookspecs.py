@@ -42,32 +42,37 @@ class Register(Protocol):
 
 @hookspec
 def register_datasets(register: Register) -> None:
-    """Offer datasets: subclasses of ``sentikit.DatasetLoader``."""
+    """Offer datasets: subclasses of ``DatasetLoader``."""
 
 
 @hookspec
 def register_encoders(register: Register) -> None:
-    """Offer encoders (tokenizer and pretrained backbone): subclasses of ``sentikit.Encoder``."""
+    """Offer encoders (tokenizer and pretrained backbone): subclasses of ``Encoder``."""
 
 
 @hookspec
 def register_heads(register: Register) -> None:
-    """Offer classification heads: subclasses of ``sentikit.Head``."""
+    """Offer classification heads: subclasses of ``Head``."""
+
+
+@hookspec
+def register_classifiers(register: Register) -> None:
+    """Offer whole classifiers: subclasses of ``PluginClassifier``."""
 
 
 @hookspec
 def register_llm_backends(register: Register) -> None:
-    """Offer LLM backends, whatever answers chat messages: subclasses of ``sentikit.LLMBackend``."""
+    """Offer LLM backends, whatever answers chat messages: subclasses of ``LLMBackend``."""
 
 
 @hookspec
 def register_prompt_strategies(register: Register) -> None:
-    """Offer prompt strategies (example to messages): subclasses of ``sentikit.PromptStrategy``."""
+    """Offer prompt strategies (example to messages): subclasses of ``PromptStrategy``."""
 
 
 @hookspec
 def register_engines(register: Register) -> None:
-    """Offer engines, how training steps run: subclasses of ``sentikit.Engine``."""
+    """Offer engines, how training steps run: subclasses of ``Engine``."""
 
 
 @hookspec
@@ -77,17 +82,22 @@ def register_recipes(register: Register) -> None:
 
 @hookspec
 def register_trackers(register: Register) -> None:
-    """Offer experiment trackers: subclasses of ``sentikit.Tracker``."""
+    """Offer experiment trackers: subclasses of ``Tracker``."""
 
 
 @hookspec
 def register_formats(register: Register) -> None:
-    """Offer formats of model folders made elsewhere: subclasses of ``sentikit.ModelFormat``."""
+    """Offer formats of model folders made elsewhere: subclasses of ``ModelFormat``."""
 
 
 @hookspec
 def register_result_formats(register: Register) -> None:
-    """Offer layouts of result files made elsewhere: subclasses of ``sentikit.ResultFormat``."""
+    """Offer layouts of result files made elsewhere: subclasses of ``ResultFormat``."""
+
+
+@hookspec
+def register_metrics(register: Register) -> None:
+    """Offer metrics of predictions: subclasses of ``Metric``."""
 
 
 @hookspec
@@ -100,6 +110,7 @@ KINDS: dict[str, str] = {
     "register_datasets": "dataset",
     "register_encoders": "encoder",
     "register_heads": "head",
+    "register_classifiers": "classifier",
     "register_llm_backends": "LLM backend",
     "register_prompt_strategies": "prompt strategy",
     "register_engines": "engine",
@@ -107,6 +118,7 @@ KINDS: dict[str, str] = {
     "register_trackers": "tracker",
     "register_formats": "format",
     "register_result_formats": "result format",
+    "register_metrics": "metric",
     "register_commands": "command",
 }
 
@@ -115,10 +127,12 @@ INTERFACES: dict[str, str] = {
     "register_datasets": "DatasetLoader",
     "register_encoders": "Encoder",
     "register_heads": "Head",
+    "register_classifiers": "PluginClassifier",
     "register_llm_backends": "LLMBackend",
     "register_prompt_strategies": "PromptStrategy",
     "register_engines": "Engine",
     "register_trackers": "Tracker",
     "register_formats": "ModelFormat",
     "register_result_formats": "ResultFormat",
+    "register_metrics": "Metric",
 }

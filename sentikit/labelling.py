@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction
-from sentikit.datasets.tabular import Rows, read_rows
+from sentikit.datasets.tables import Rows, read_rows
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.runs.result_columns import LABEL_COLUMN
@@ -147,8 +147,8 @@ def _table_writer(
                 "Write JSON Lines with --format jsonl."
             )
         cells = [_cell(row.get(column)) for column in columns]
-        known = None if prediction is None else prediction.probabilities
-        shown = [""] * len(labels) if known is None else [f"{known[label]:.6f}" for label in labels]
+        found = None if prediction is None else prediction.probabilities
+        shown = [""] * len(labels) if found is None else [f"{found[label]:.6f}" for label in labels]
         added = ["" if prediction is None else prediction.label, *shown]
         writer.writerow([*cells, *added])
 

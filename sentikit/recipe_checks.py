@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from sentikit.checking import Problem
+from sentikit.components import Problem
 from sentikit.ensembles.parts import check_team
 from sentikit.finetuning.parts import check_finetune
 from sentikit.llm.parts import check_prompt
-from sentikit.recipe.kinds import kind_of, unknown_kind
-from sentikit.recipe.resolving import ResolvedRecipe
+from sentikit.recipe.resolving import ResolvedRecipe, kind_of, unknown_kind
 from sentikit.registry import Registry
-from sentikit.training.parts import check_train
+from sentikit.training.recipe import check_train
 
 _CHECKS = {
     "train": lambda recipe, registry: check_train(recipe, registry)[1],

@@ -29,6 +29,7 @@ class Registration:
         summary: one line for the lists.
         plugin: the plugin's name.
         distribution: what ``pip`` calls the package that brings the plugin.
+        version: of the distribution.
     """
 
     hook: str
@@ -37,6 +38,7 @@ class Registration:
     summary: str
     plugin: str
     distribution: str
+    version: str = ""
 
     @property
     def kind(self) -> str:
@@ -47,6 +49,21 @@ class Registration:
     def qualified_name(self) -> str:
         """The name that always resolves: ``plugin/name``."""
         return f"{self.plugin}/{self.name}"
+
+    @property
+    def title(self) -> str:
+        """What messages call the component, its plugin included."""
+        return f"The {self.kind} {self.name!r} of plugin {self.plugin!r}"
+
+    def component(self) -> dict[str, str]:
+        """Return where the component comes from, as manifests and models record it."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "plugin": self.plugin,
+            "distribution": self.distribution,
+            "version": self.version,
+        }
 
     def check(self) -> None:
         """Check what can be checked without importing anything.
@@ -127,10 +144,10 @@ def _misfit(hook: str, part: Any) -> str:
     """Say why an imported part is not what the hook is for."""
     if hook == "register_commands":
         return "" if isinstance(part, click.Command) else "must be a click command"
-    import sentikit
+    from sentikit import extension
 
     interface = hookspecs.INTERFACES[hook]
-    if not (isinstance(part, type) and issubclass(part, getattr(sentikit, interface))):
-        return f"must be a subclass of sentikit.{interface}"
+    if not (isinstance(part, type) and issubclass(part, getattr(extension, interface))):
+        return f"must be a subclass of sentikit.extension.{interface}"
     unwritten = sorted(getattr(part, "__abstractmethods__", ()))
     return f"leaves out {', '.join(unwritten)}" if unwritten else ""

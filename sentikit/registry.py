@@ -133,6 +133,34 @@ class Registry:
         """
         return self.find(hook, name).load()
 
+    def title(self, hook: str, name: str) -> str:
+        """Return what messages call a component, its plugin included."""
+        return self.find(hook, name).title
+
+    def require(self, hook: str, name: str, component: Mapping[str, str], place: str) -> None:
+        """Refuse a component that is recorded in a file and not installed.
+
+        Args:
+            hook: what it was registered through.
+            name: of the component.
+            component: what `Registration.component` recorded; empty in files of older versions.
+            place: the file that names it.
+
+        Raises:
+            InputError: nobody registers it; names the distribution to install.
+        """
+        if any(name in (r.name, r.qualified_name) for r in self.registrations(hook)):
+            return
+        kind = hookspecs.KINDS[hook]
+        if component.get("distribution") in (None, "", hookspecs.PROJECT):
+            raise unknown_name(kind, name, self.names(hook), f"{place} names it. {self._advice()}")
+        wanted = component["distribution"]
+        version = f"=={component['version']}" if component.get("version") else ""
+        raise InputError(
+            f"{place} needs the {kind} {name!r}, which the plugin {component.get('plugin')!r} "
+            f"brings and which is not installed here: pip install '{wanted}{version}'"
+        )
+
     def note_problem(self, plugin: str, problem: str) -> None:
         """Record what is wrong with a plugin that works otherwise, for ``plugins list``."""
         remarks = self._plugins[plugin].remarks
@@ -242,7 +270,13 @@ def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
             raise InputError(f"register was called after {hook} had returned")
         line = " ".join(summary.split()) if isinstance(summary, str) else summary
         registration = Registration(
-            hook, name, target, line, plugin.name, plugin.source.distribution
+            hook,
+            name,
+            target,
+            line,
+            plugin.name,
+            plugin.source.distribution,
+            plugin.source.version,
         )
         registration.check()
         if any(earlier.name == name for earlier in gathered):

@@ -1,15 +1,19 @@
-"""Scores of labelled texts: macro-F1, accuracy, per class, confusion, calibration, by source."""
+"""Scores of labelled texts: overall, by class and by source, and of probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.metrics import NamedMetric, installed_metrics
+
 CALIBRATION_BINS = 15
+#: Points of a ROC or precision-recall curve that are kept.
+CURVE_POINTS = 60
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,45 @@ class Calibration:
     bins: tuple[dict[str, float], ...]
 
 
+#: Points of a curve, from left to right.
+Curve = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class ClassRanking:
+    """How well the probability of one class tells its examples from all others.
+
+    Attributes:
+        auc: area under the ROC curve; None where all examples or none are of the class.
+        average_precision: mean precision over the thresholds, weighted by the gain in recall.
+        roc: false positive rate to true positive rate.
+        precision_recall: recall to precision.
+    """
+
+    auc: float | None
+    average_precision: float | None
+    roc: Curve = ()
+    precision_recall: Curve = ()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well probabilities rank, each class against all others.
+
+    Attributes:
+        auc: unweighted mean over the classes that have one.
+        average_precision: unweighted mean over the classes that have one.
+        per_class: class to its own.
+    """
+
+    auc: float | None
+    average_precision: float | None
+    per_class: dict[str, ClassRanking]
+
+
 @dataclass(frozen=True)
 class Scores:
-    """What a set of predictions is worth; all scores are fractions.
+    """Scores of a set of predictions, as fractions.
 
     Attributes:
         examples: how many were scored.
@@ -52,6 +92,8 @@ class Scores:
         per_class: class to its scores.
         confusion: gold class to predicted class (or ``invalid``) to count.
         calibration: where probabilities are known.
+        ranking: where probabilities are known.
+        metrics: name to value of the metrics that plugins bring.
     """
 
     examples: int
@@ -61,6 +103,8 @@ class Scores:
     per_class: dict[str, ClassScores]
     confusion: dict[str, dict[str, int]]
     calibration: Calibration | None
+    ranking: Ranking | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``metrics.json``."""
@@ -96,6 +140,7 @@ def score(
     predicted: NDArray[np.int64],
     classes: Sequence[str],
     probabilities: NDArray[np.float64] | None = None,
+    metrics: Sequence[NamedMetric] | None = None,
 ) -> Scores:
     """Score predictions.
 
@@ -103,11 +148,20 @@ def score(
         gold: class numbers, (examples,).
         predicted: class numbers, -1 where the answer is invalid.
         classes: class names.
-        probabilities: (examples, classes), where known.
+        probabilities: (examples, classes), where known; rows of NaN are left out.
+        metrics: those of plugins; None means all installed ones that suit the classes.
+
+    Raises:
+        SentikitError: a plugin's metric fails.
     """
     counts = confusion_counts(gold, predicted, len(classes))
+    if metrics is None:
+        metrics = installed_metrics(tuple(classes))
     right = int(np.trace(counts[:, :-1]))
     names = [*classes, "invalid"]
+    if probabilities is None:
+        probabilities = np.empty((0, len(classes)))
+    known = np.flatnonzero(~np.isnan(probabilities).any(1))
     return Scores(
         examples=len(gold),
         macro_f1=float(macro_f1(counts)),
@@ -118,7 +172,9 @@ def score(
             name: dict(zip(names, counts[i].tolist(), strict=True))
             for i, name in enumerate(classes)
         },
-        calibration=None if probabilities is None else calibration(gold, probabilities),
+        calibration=calibration(gold[known], probabilities[known]) if len(known) else None,
+        ranking=ranking(gold[known], probabilities[known], classes) if len(known) else None,
+        metrics={own.name: float(own.score(counts, tuple(classes))) for own in metrics},
     )
 
 
@@ -139,6 +195,7 @@ def score_by_source(
     sources: Sequence[str | None],
     classes: Sequence[str],
     probabilities: NDArray[np.float64] | None = None,
+    metrics: Sequence[NamedMetric] | None = None,
 ) -> dict[str, Scores]:
     """Score each source by itself; examples without a source are left out."""
     names = np.array([source or "" for source in sources], dtype=object)
@@ -146,8 +203,67 @@ def score_by_source(
     for name in sorted({source for source in sources if source}):
         rows = np.flatnonzero(names == name)
         chosen = None if probabilities is None else probabilities[rows]
-        scores[name] = score(gold[rows], predicted[rows], classes, chosen)
+        own = score(gold[rows], predicted[rows], classes, chosen, metrics)
+        scores[name] = without_curves(own)
     return scores
+
+
+def without_curves(scores: Scores) -> Scores:
+    """Return scores with the areas under the curves, but without the curves' points."""
+    if scores.ranking is None:
+        return scores
+    plain = {
+        name: ClassRanking(own.auc, own.average_precision)
+        for name, own in scores.ranking.per_class.items()
+    }
+    return replace(scores, ranking=replace(scores.ranking, per_class=plain))
+
+
+def ranking(
+    gold: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> Ranking:
+    """Measure how probabilities, (examples, classes), rank each class against all others."""
+    per_class = {
+        name: _class_ranking(gold == number, probabilities[:, number])
+        for number, name in enumerate(classes)
+    }
+    aucs = [own.auc for own in per_class.values() if own.auc is not None]
+    precisions = [
+        own.average_precision for own in per_class.values() if own.average_precision is not None
+    ]
+    return Ranking(_mean(aucs), _mean(precisions), per_class)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _class_ranking(of_class: NDArray[np.bool_], scores: NDArray[np.float64]) -> ClassRanking:
+    order = np.argsort(-scores, kind="stable")
+    # Equal probabilities are one threshold.
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    found = np.cumsum(of_class[order])[last].astype(np.float64)
+    answered = last + 1.0
+    total, others = float(of_class.sum()), float((~of_class).sum())
+    if not total or not others:
+        return ClassRanking(None, None)
+    recall, precision = found / total, found / answered
+    across = np.r_[0.0, (answered - found) / others]
+    up = np.r_[0.0, recall]
+    return ClassRanking(
+        auc=float(((up[1:] + up[:-1]) / 2 * np.diff(across)).sum()),
+        average_precision=float((np.diff(recall, prepend=0.0) * precision).sum()),
+        roc=_points(across, up),
+        precision_recall=_points(recall, precision),
+    )
+
+
+def _points(across: NDArray[np.float64], up: NDArray[np.float64]) -> Curve:
+    """Thin a curve evenly along its length."""
+    length = np.r_[0.0, np.cumsum(np.hypot(np.diff(across), np.diff(up)))]
+    wanted = np.linspace(0.0, length[-1], CURVE_POINTS)
+    rows = np.unique(np.searchsorted(length, wanted).clip(0, len(length) - 1))
+    return tuple(zip(across[rows].round(5).tolist(), up[rows].round(5).tolist(), strict=True))
 
 
 def calibration(gold: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Calibration:

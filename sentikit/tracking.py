@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from sentikit.parts import Part
+from pydantic import BeforeValidator
+
+from sentikit.components import Part, Problem, check_part
+from sentikit.components import Path as KeyPath
 from sentikit.redaction import redacted
+from sentikit.registry import Registry
 
 if TYPE_CHECKING:
     from sentikit.llm.backend import Answer, ChatRequest
@@ -75,7 +79,7 @@ class Tracker(Part):
     """Shows runs elsewhere: in a web service, in another program's files.
 
     It is made while the recipe is checked; a package or a key that is missing is said there, by an
-    ``InputError`` from ``__init__``. Only the process that speaks calls the other methods, each of
+    ``InputError`` from ``__init__``. Only the main process calls the other methods, each of
     which does nothing unless overridden. One that raises is switched off, and the run goes on.
     """
 
@@ -167,3 +171,40 @@ class TrackerGroup:
                     f"The tracker {name!r} is switched off, the run goes on: "
                     f"{type(error).__name__}: {reason}"
                 )
+
+
+def as_list(raw: Any) -> Any:
+    """Let a single tracker stand for a list of one, as in ``--set trackers=wandb``."""
+    return [raw] if isinstance(raw, str | Mapping) else raw
+
+
+#: The list in a recipe: names, or sections with a name and settings.
+Trackers = Annotated[list[Any], BeforeValidator(as_list)]
+
+
+def check_trackers(
+    registry: Registry, raw: Any, prefix: KeyPath = ("trackers",)
+) -> tuple[dict[str, Tracker], list[Problem]]:
+    """Make the trackers of ``trackers: [wandb, {name: tensorboard, …}]``; a text is a name.
+
+    Returns:
+        The trackers by name, and all that is wrong with the list.
+    """
+    made: dict[str, Tracker] = {}
+    problems: list[Problem] = []
+    # Anything but a list is refused by the recipe's own schema.
+    entries = as_list(raw)
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        path = (*prefix, number)
+        section = {"name": entry} if isinstance(entry, str) else entry
+        if not isinstance(section, Mapping):
+            problems.append(Problem(path, f"must be a tracker's name or section, not {entry!r}."))
+            continue
+        tracker, found = check_part(registry, "register_trackers", section, path)
+        problems += found
+        name = section.get("name")
+        if name in made:
+            problems.append(Problem((*path, "name"), f"{name!r} is listed twice."))
+        elif tracker is not None:
+            made[str(name)] = cast(Tracker, tracker)
+    return made, problems

@@ -1,18 +1,40 @@
-"""Safetensors files read and written, with damage and full disks said in one sentence."""
+"""Safetensors files and pretrained weights: read, written, and refused where they do not fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import disk_errors
+from sentikit.files import disk_errors, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: A layer that pretraining uses and an encoder here drops; many checkpoints leave it out.
+POOLER = r"(^|\.)pooler\."
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+_MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
+
+
+def refuse_foreign_code(folder: Path) -> None:
+    """Refuse a model folder that names Python code of its own for transformers to run.
+
+    Raises:
+        InputError: its ``config.json`` or ``tokenizer_config.json`` has an ``auto_map``.
+    """
+    for name in _MAY_NAME_CODE:
+        config = read_json(folder / name) if (folder / name).is_file() else None
+        if isinstance(config, dict) and config.get("auto_map"):
+            raise InputError(
+                f"{folder} needs Python code that comes with the model (auto_map in {name}), and "
+                "sentikit does not run such code. Use a model whose architecture transformers "
+                "itself has."
+            )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -57,3 +79,104 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
                     "again; what was written before is intact."
                 ) from error
             raise SentikitError(f"{path} could not be written ({error}).") from error
+
+
+def load_pretrained(
+    auto_class: Any,
+    model: str,
+    *,
+    dtype: Any,
+    trust_remote_code: bool,
+    may_miss: str | None = None,
+    **options: Any,
+) -> Any:
+    """Load a transformers model, and refuse weights that do not fit its configuration.
+
+    The library fills what is missing with random numbers and carries on.
+
+    Args:
+        auto_class: as ``transformers.AutoModel``.
+        model: a hub id, or a folder.
+        dtype: of the weights.
+        trust_remote_code: whether Python code that comes with the model may run.
+        may_miss: pattern of the tensors that a checkpoint may leave out.
+        options: further ones of ``from_pretrained``.
+
+    Raises:
+        InputError: a tensor is missing or has another shape; names it.
+    """
+    with _quiet_transformers():
+        loaded, report = auto_class.from_pretrained(
+            model,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    missing = {
+        name for name in report["missing_keys"] if may_miss is None or not re.search(may_miss, name)
+    }
+    shapes = {
+        name: (tuple(found), tuple(wanted)) for name, found, wanted in report["mismatched_keys"]
+    }
+    refuse_unfitting(model, missing, shapes, report["unexpected_keys"])
+    return loaded
+
+
+def refuse_unfitting(
+    source: str | Path,
+    missing: Collection[str],
+    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+    unknown: Collection[str],
+    *,
+    exact: bool = False,
+) -> None:
+    """Refuse weights that would leave a part of a model at random values.
+
+    Args:
+        source: the model or file they come from.
+        missing: names that the model has and the weights have not.
+        shapes: of tensors whose shapes differ: found, and wanted.
+        unknown: names that only the weights have, which may be the missing ones misspelt.
+        exact: refuse unknown names on their own; pretrained models often hold further heads.
+
+    Raises:
+        InputError: a tensor is missing, unknown where that counts, or of another shape.
+    """
+    faults = []
+    if missing:
+        faults.append(f"{_tensors(missing)} missing")
+    if shapes:
+        name, (found, wanted) = min(shapes.items())
+        more = f", and {len(shapes) - 1} more of another shape" if len(shapes) > 1 else ""
+        faults.append(f"{name} has shape {found} where {wanted} is needed{more}")
+    if unknown and (missing or exact):
+        faults.append(f"{_tensors(unknown)} unknown")
+    if faults:
+        raise InputError(
+            f"{source} does not fit its config.json: {'; '.join(faults)}. "
+            "Copy or convert the model again: what is missing would be random."
+        )
+
+
+def _tensors(names: Collection[str]) -> str:
+    """Return names for a message: the first three, and how many there are."""
+    listed = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} ({listed})"
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Hide the library's progress bar and its load report, which `load_pretrained` evaluates."""
+    from transformers.utils import logging
+
+    before, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if had_bar:
+            logging.enable_progress_bar()

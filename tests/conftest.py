@@ -61,7 +61,7 @@ def trained_run(
     from sentikit.recipe.resolving import resolve_values
     from sentikit.registry import default_registry
     from sentikit.training.job import JobOptions, train
-    from sentikit.training.parts import train_parts
+    from sentikit.training.recipe import train_parts
 
     splits = {split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")}
     recipe = {

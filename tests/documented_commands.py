@@ -12,11 +12,10 @@ from typing import Any
 
 import click
 
-from sentikit.checking import Problem
 from sentikit.cli import sentikit
+from sentikit.components import Problem
 from sentikit.datasets.opening import check_dataset
-from sentikit.recipe.overrides import parse_overrides
-from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe.resolving import parse_overrides, resolve_recipe
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
 

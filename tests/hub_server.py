@@ -28,7 +28,7 @@ PARQUET_REVISION = "refs/convert/parquet"
 
 @dataclass(frozen=True)
 class Repository:
-    """A dataset repository.
+    """A repository of a dataset or a model.
 
     Attributes:
         revisions: file contents by path, by revision name.
@@ -120,11 +120,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         url = urlsplit(self.path)
         parts = [unquote(part) for part in url.path.strip("/").split("/")]
-        if parts[:2] == ["api", "datasets"] and len(parts) >= 4:
+        if parts[0] == "api" and parts[1:2] in (["datasets"], ["models"]) and len(parts) >= 4:
             self._answer_api("/".join(parts[2:4]), parts[4:], body)
-        elif parts[0] == "datasets" and "resolve" in parts:
-            at = parts.index("resolve")
-            self._answer_file("/".join(parts[1:at]), parts[at + 1], "/".join(parts[at + 2 :]))
+        elif "resolve" in parts:
+            at, begin = parts.index("resolve"), int(parts[0] == "datasets")
+            self._answer_file("/".join(parts[begin:at]), parts[at + 1], "/".join(parts[at + 2 :]))
         else:
             self._refuse(404, "RepoNotFound", "Repository not found")
 
@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             # The hub answers 401 where a repository is unknown and nobody is logged in.
             self._refuse(401, "RepoNotFound", "Repository not found")
         elif repository.gated and check_gate:
-            self._refuse(401, "GatedRepo", "Access to this dataset is restricted.")
+            self._refuse(401, "GatedRepo", "Access to this repository is restricted.")
         elif repository.commit(revision) is None:
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         else:

@@ -13,11 +13,11 @@ from typing import Any
 from aiohttp import web
 from llm_server import Behaviour, LLMServer
 
-from sentikit import ChatRequest, LLMBackend, Message
-from sentikit.llm.parsing import parse_label
-from sentikit.llm.requests.questions import AnsweredQuestion, Question
-from sentikit.llm.requests.reporting import RequestReporter
-from sentikit.llm.requests.running import RequestJob, RequestOutcome, answer_questions
+from sentikit.classifiers.label_reader import parse_label
+from sentikit.extension import ChatRequest, LLMBackend, Message
+from sentikit.llm.requests.job import RequestJob, RequestOutcome, answer_questions
+from sentikit.llm.requests.loop import AnsweredQuestion, Question
+from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import RequestOptions
 from sentikit.registry import default_registry
 

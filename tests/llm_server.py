@@ -40,6 +40,7 @@ class Behaviour:
         requests_a_second: more are answered with 429, or 0.
         rate_headers: whether answers carry ``x-ratelimit-*``.
         hidden_tokens: billed with every prompt, beside its own.
+        usage: "" or how it deviates from OpenAI's: none (the key is missing), null, or text.
         tier: the service tier it says it served.
         batch: "" or what goes wrong with batches: lost, failed, expired, never, or torn
             (expired, and its second file arrives at the second try).
@@ -60,6 +61,7 @@ class Behaviour:
     requests_a_second: float = 0.0
     rate_headers: bool = False
     hidden_tokens: int = 0
+    usage: str = ""
     tier: str = ""
     batch: str = ""
     retry_after: str = ""
@@ -245,6 +247,10 @@ class LLMServer:
                 "prompt_tokens_details": {"cached_tokens": 0},
             },
         }
+        if b.usage == "none":
+            del value["usage"]
+        elif b.usage:
+            value["usage"] = None if b.usage == "null" else "n/a"
         if b.tier:
             value["service_tier"] = b.tier
         return web.json_response(value, headers=self._rate_headers())

@@ -13,7 +13,8 @@ from sentikit.discovery import installed_plugins
 from sentikit.registry import PluginReport, Registry
 
 PART_MODULE = '''
-from sentikit import DatasetLoader, Examples
+from sentikit import Examples
+from sentikit.extension import DatasetLoader
 
 
 class Reviews(DatasetLoader):

@@ -8,8 +8,8 @@ from typing import Any
 from sentikit.llm.asking import label_reader, questions
 from sentikit.llm.briefing import brief
 from sentikit.llm.parts import PromptParts, prompt_parts
-from sentikit.llm.requests.reporting import RequestReporter
-from sentikit.llm.requests.running import RequestJob, answer_questions
+from sentikit.llm.requests.job import RequestJob, answer_questions
+from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.results import FinishedPrompting, ResultWriter, begin_run
 from sentikit.llm.split import split_to_label
 from sentikit.recipe.resolving import resolve_values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sentikit import usd_text
+from sentikit.extension import usd_text
 
 
 @pytest.mark.parametrize(

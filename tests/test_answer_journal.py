@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sentikit import Answer, InputError, Usage
+from sentikit import InputError, Usage
+from sentikit.extension import Answer
 from sentikit.llm.requests.journal import AnswerJournal, BatchPart, Record, request_key
 
 ANSWER = Answer(

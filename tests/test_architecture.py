@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 import sentikit
-from sentikit import hookspecs
+from sentikit import extension, hookspecs
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE, PLUGINS, RECIPES = ROOT / "sentikit", ROOT / "plugins", ROOT / "recipes"
 LONGEST_FUNCTION = 60
+#: Names that programs call; more are no list that anybody reads.
+MOST_USER_NAMES = 45
 #: Imported when a part is used, never when a plugin is loaded.
 HEAVY = {
     "datasets",
@@ -46,7 +48,7 @@ DISTRIBUTIONS = {
     "openinference": "openinference-semantic-conventions",
     "opentelemetry": "opentelemetry-sdk",
     "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
+    "ruamel": "ruamel.yaml",
 }
 
 pytestmark = pytest.mark.skipif(not PLUGINS.is_dir(), reason="this is no checkout")
@@ -118,12 +120,11 @@ def all_imports(*folders: Path) -> list[Import]:
 
 class TestArrows:
     def test_bundled_plugins_use_public_names_alone(self) -> None:
-        public = set(sentikit.__all__)
+        public = {"sentikit": sentikit.__all__, "sentikit.extension": extension.__all__}
         wrong = [
             str(found)
             for found in all_imports(PLUGINS)
-            if found.top == "sentikit"
-            and not (found.module == "sentikit" and (not found.names or set(found.names) <= public))
+            if found.top == "sentikit" and not set(found.names) <= set(public.get(found.module, ()))
         ]
         assert wrong == []
 
@@ -131,8 +132,7 @@ class TestArrows:
         for file in python_files(PLUGINS):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                    taken = node.value.id == "sentikit"
-                    assert not taken or node.attr in sentikit.__all__, f"{file}: {node.attr}"
+                    assert node.value.id != "sentikit", f"{file}: import {node.attr} by name"
 
     def test_a_plugins_relative_imports_stay_inside_it(self) -> None:
         wrong = []
@@ -368,10 +368,72 @@ class TestShape:
             assert "PYTEST" not in file.read_text(encoding="utf-8"), file
 
     def test_public_names_are_there_and_documented(self) -> None:
-        for name in sentikit.__all__:
-            value = getattr(sentikit, name)
-            assert name.startswith("__") or value.__doc__, f"sentikit.{name} has no docstring"
+        for face in (sentikit, extension):
+            for name in face.__all__:
+                value = getattr(face, name)
+                assert name.startswith("__") or value.__doc__, f"{name} has no docstring"
+
+    def test_each_public_name_stands_in_one_list_and_there_once(self) -> None:
+        assert len(set(extension.__all__)) == len(extension.__all__)
+        assert set(sentikit.__all__) & set(extension.__all__) == set()
+        assert len(sentikit.__all__) <= MOST_USER_NAMES
+        for face in (sentikit, extension):
+            stub = Path(face.__file__ or "").with_suffix(".pyi").read_text(encoding="utf-8")
+            assert stub.count(" as ") == len(set(face.__all__) - {"__version__"})
+
+    def test_a_name_of_the_old_place_still_works_and_warns(self) -> None:
+        with pytest.warns(DeprecationWarning, match=r"import it from sentikit\.extension"):
+            assert sentikit.DatasetLoader is extension.DatasetLoader  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+            _ = sentikit.nonsense  # type: ignore[attr-defined]
 
     def test_every_hook_has_its_interface_in_public(self) -> None:
         for hook, name in hookspecs.INTERFACES.items():
-            assert name in sentikit.__all__, f"{hook}: sentikit.{name}"
+            assert name in extension.__all__, f"{hook}: sentikit.extension.{name}"
+
+
+class TestForeignCode:
+    def test_every_call_of_transformers_says_whether_a_models_own_code_may_run(self) -> None:
+        # Without the keyword transformers asks on a terminal, and runs the code on "y".
+        calls = [
+            (file, *found)
+            for file in python_files(CORE) + python_files(PLUGINS)
+            for found in loading_calls(ast.parse(file.read_text(encoding="utf-8")))
+        ]
+        silent = [f"{file.relative_to(ROOT)}:{line}" for file, line, said in calls if not said]
+        assert calls
+        assert silent == []
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "AutoTokenizer.from_pretrained(folder)",
+            "AutoModel.from_pretrained(folder, trust_remote_code=True)",
+            "AutoModel.from_config(config)",
+            "transformers.AutoModel.from_pretrained(folder, **options)",
+            "pipeline('text-classification', folder)",
+            "load = AutoModel.from_pretrained",
+        ],
+    )
+    def test_the_gate_finds_a_call_that_does_not_say(self, code: str) -> None:
+        assert [said for _, said in loading_calls(ast.parse(code))] == [False]
+
+    def test_the_gate_passes_a_call_that_does(self) -> None:
+        code = "AutoModel.from_pretrained(folder, trust_remote_code=False)"
+        assert [said for _, said in loading_calls(ast.parse(code))] == [True]
+
+
+def loading_calls(tree: ast.AST) -> Iterator[tuple[int, bool]]:
+    """Yield the line of each use of a loader of transformers, and whether it refuses code."""
+    called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        is_loader = isinstance(node, ast.Attribute) and (
+            node.attr in ("from_pretrained", "from_config")
+            and ast.unparse(node.value).rpartition(".")[2].startswith(("Auto", "PreTrained"))
+        )
+        if is_loader or (isinstance(node, ast.Name) and node.id == "pipeline"):
+            call = called.get(id(node))
+            given = {key.arg: key.value for key in call.keywords} if call else {}
+            value = given.get("trust_remote_code")
+            is_true = isinstance(value, ast.Constant) and value.value is not False
+            yield node.lineno, value is not None and not is_true

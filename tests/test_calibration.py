@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import sentikit as toolkit
-from sentikit.classifiers.calibration import HIGHEST, LOWEST, fit_temperature
-from sentikit.classifiers.prediction import softmax
+from sentikit.classifiers.prediction import HIGHEST, LOWEST, fit_temperature, softmax
 from sentikit.cli import sentikit
 from sentikit.scoring import calibration
 

@@ -19,7 +19,7 @@ from team_runs import LABELS, encoder_and_llm, sure, write_results
 import sentikit
 from sentikit import read_run
 from sentikit.cli.cascade import cascade
-from sentikit.comparison.resampling import Resampling
+from sentikit.comparison.bootstrap import Resampling
 from sentikit.ensembles.aim import Aim
 from sentikit.ensembles.cascade import (
     EVERYTHING,

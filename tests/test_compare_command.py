@@ -123,6 +123,8 @@ def test_json_is_as_the_published_schema_says(files: list[str]) -> None:
     assert found["examples"] == 120
     assert found["sample_sizes"]["delta"] == 0.05
     assert found["runs"][3]["scores"]["calibration"]["ece"] > 0
+    assert 0 <= found["runs"][3]["scores"]["ranking"]["auc"] <= 1
+    assert found["runs"][0]["scores"]["ranking"] is None
 
 
 def test_the_published_schema_is_that_of_the_result_types() -> None:
@@ -151,6 +153,52 @@ def test_csv_markdown_and_latex(files: list[str]) -> None:
     latex = invoke(*files, "--format", "latex").stdout
     assert r"\toprule" in latex
     assert r"{95\% BCa}" in latex
+
+
+def test_no_name_in_the_csv_is_a_formula_in_a_spreadsheet() -> None:
+    gold = ["=1+1", "@cmd", "-2", "plain"] * 5
+    name = write("=HYPERLINK(1).csv", gold, gold)
+    text = invoke(name, "--format", "csv").stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert rows[0]["run"] == "'=HYPERLINK(1)"
+    assert all(
+        cell[:1] not in ("=", "+", "@") for row in csv.reader(io.StringIO(text)) for cell in row
+    )
+
+
+def test_auc_and_average_precision_are_shown_where_probabilities_are_known() -> None:
+    gold = gold_labels()
+    sure = [json.dumps(dict.fromkeys(CLASSES, 0.2) | {label: 0.6}) for label in gold]
+    files = [write("a.csv", gold, gold, probabilities=sure), write("b.csv", gold, gold)]
+    text = invoke(*files).stdout
+    assert "ranking by probability" in text
+    rows = list(csv.DictReader(io.StringIO(invoke(*files, "--format", "csv").stdout)))
+    shown = {(row["run"], row["auc"], row["average_precision"]) for row in rows}
+    assert shown == {("a", "1.0", "1.0"), ("b", "", "")}
+    assert "ranking by probability" not in invoke(files[1]).stdout
+
+
+def test_a_plugin_s_metric_has_intervals_and_tests_everywhere(files: list[str]) -> None:
+    found = judged(*files)
+    assert [own["title"] for own in found["metrics"]] == ["QWK"]
+    first = found["runs"][0]
+    own = first["estimates"]["metrics"]["quadratic_weighted_kappa"]
+    assert own["value"] == first["scores"]["metrics"]["quadratic_weighted_kappa"]
+    assert own["percentile"]["low"] < own["value"] < own["percentile"]["high"]
+    difference = found["differences"][0]["metrics"]["quadratic_weighted_kappa"]
+    assert difference["permutation"]["p"] <= difference["permutation"]["holm"]
+    text = invoke(*files).stdout
+    assert "QWK" in text
+    assert "differences in metrics of plugins" in text
+    rows = list(csv.DictReader(io.StringIO(invoke(*files, "--format", "csv").stdout)))
+    assert float(rows[0]["quadratic_weighted_kappa"]) == own["value"]
+    pairs = invoke(*files, "--format", "csv", "--rows", "pairs").stdout
+    assert "quadratic_weighted_kappa_permutation_p" in pairs.splitlines()[0]
+
+
+@pytest.mark.parametrize("resamples", ["0", "1000001", "1000000000000", "1e12"])
+def test_more_resamples_than_fit_are_refused_at_once(files: list[str], resamples: str) -> None:
+    assert "resamples" in refused(*files, "--resamples", resamples)
 
 
 def test_names_are_escaped_in_markdown_and_latex() -> None:

@@ -12,11 +12,10 @@ import pytest
 
 import sentikit
 from sentikit import Comparison, read_run
-from sentikit.comparison.aligning import align_runs
-from sentikit.comparison.bootstrap import estimate_pair
-from sentikit.comparison.cells import count_cells
-from sentikit.comparison.comparison import CompareOptions, compare_aligned
-from sentikit.comparison.resampling import Resampling
+from sentikit.comparison.alignment import align_runs
+from sentikit.comparison.bootstrap import Resampling, estimate_pair
+from sentikit.comparison.counts import count_cells
+from sentikit.comparison.judgement import CompareOptions, compare_aligned
 
 SOURCES = {"dyn1": "dynasent_r1", "dyn2": "dynasent_r2", "sst": "sst_local"}
 

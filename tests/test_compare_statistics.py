@@ -1,4 +1,4 @@
-"""Intervals and tests agree with scipy, statsmodels and scikit-learn, and hang on nothing else."""
+"""Intervals and tests agree with scipy, statsmodels and scikit-learn in any order of rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, f1_score
 from statsmodels.stats import contingency_tables, multitest
 
-from sentikit.comparison.bootstrap import estimate_pair, estimate_run, paired_estimates
-from sentikit.comparison.cells import count_cells
-from sentikit.comparison.joint import joint_samples
-from sentikit.comparison.resampling import Resampling
-from sentikit.comparison.sample_size import texts_for_mcnemar, texts_for_mean
+from sentikit.comparison import bootstrap, significance
+from sentikit.comparison.bootstrap import (
+    Resampling,
+    estimate_pair,
+    estimate_run,
+    joint_samples,
+    paired_estimates,
+)
+from sentikit.comparison.counts import Statistics, count_cells
+from sentikit.comparison.results import Estimate
 from sentikit.comparison.significance import (
     benjamini_hochberg,
     cochrans_q,
@@ -24,7 +29,13 @@ from sentikit.comparison.significance import (
     holm,
     mcnemar,
     permutation_test,
+    permutation_tests,
+    texts_for_mcnemar,
+    texts_for_mean,
 )
+from sentikit.components import PartSettings
+from sentikit.metrics import Metric, NamedMetric
+from sentikit.scoring import macro_f1
 
 Labels = NDArray[np.int64]
 CLASSES = 3
@@ -90,16 +101,55 @@ def test_drawing_rows_and_drawing_counts_agree() -> None:
     gold, first, second = answers(2)
     cells = count_cells(gold, [first, second], CLASSES)
     counts = estimate_pair(cells, Resampling())
-    drawn = joint_samples(gold, [first, second], CLASSES, Resampling())
-    rows = paired_estimates(
-        cells,
-        drawn.macro_f1[1] - drawn.macro_f1[0],
-        drawn.accuracy[1] - drawn.accuracy[0],
-        Resampling(),
-    )
+    drawn = joint_samples(gold, [first, second], Statistics(CLASSES), Resampling())
+    rows = paired_estimates(cells, [own[1] - own[0] for own in drawn], Resampling())
     assert rows.macro_f1.value == counts.macro_f1.value
     assert rows.standard_error == pytest.approx(counts.standard_error, rel=0.03)
     assert rows.macro_f1.percentile.low == pytest.approx(counts.macro_f1.percentile.low, abs=0.003)
+
+
+class PluginF1(Metric):
+    """Macro-F1 once more, as a plugin would bring it."""
+
+    def score(self, counts: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float64]:
+        return macro_f1(counts)
+
+
+def test_a_metric_of_a_plugin_gets_the_intervals_and_p_values_of_macro_f1() -> None:
+    gold, first, second = answers(2)
+    first[::50] = -1
+    metrics = (NamedMetric("again", PluginF1(PartSettings()), "test"),)
+    statistics = Statistics(CLASSES, metrics, ("a", "b", "c"))
+    cells, resampling = count_cells(gold, [first, second], CLASSES), Resampling(500)
+    pair = estimate_pair(cells, resampling, statistics)
+    assert_equal(pair.metrics["again"], pair.macro_f1)
+    single = estimate_run(count_cells(gold, [first], CLASSES), resampling, statistics)
+    assert_equal(single.metrics["again"], single.macro_f1)
+    p, _, other = permutation_tests(cells, resampling, statistics)
+    assert other == p == permutation_test(cells, resampling)
+    f1, _, again = joint_samples(gold, [first, second], statistics, resampling)
+    assert again == pytest.approx(f1)
+
+
+def assert_equal(found: Estimate, wanted: Estimate) -> None:
+    for one, other in ((found.percentile, wanted.percentile), (found.bca, wanted.bca)):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    assert found.value == pytest.approx(wanted.value)
+
+
+def test_many_classes_are_resampled_in_pieces_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    gold = rng.integers(0, 28, 3000)
+    first, second = (
+        np.where(rng.random(3000) < 0.7, gold, rng.integers(0, 28, 3000)) for _ in "ab"
+    )
+    cells, resampling = count_cells(gold, [first, second], 28), Resampling(200)
+    whole = estimate_pair(cells, resampling), permutation_test(cells, resampling)
+    monkeypatch.setattr(bootstrap, "_NUMBERS_AT_A_TIME", 10_000)
+    monkeypatch.setattr(significance, "_CELLS_AT_A_TIME", 7)
+    assert (estimate_pair(cells, resampling), permutation_test(cells, resampling)) == whole
 
 
 def test_the_permutation_test_agrees_with_scipy() -> None:

@@ -6,7 +6,6 @@ import struct
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,14 +16,12 @@ from sentikit.cli import sentikit as command
 
 pytest.importorskip("matplotlib")
 
-from sentikit.plotting.confidence import reliability_diagrams
-from sentikit.plotting.confusion import confusion_matrices
-from sentikit.plotting.costs import cost_front
-from sentikit.plotting.intervals import forest, source_bars
-from sentikit.reports.placing import Box, place_names
-from sentikit.reports.shown import Bar, Priced
+from sentikit.reports.charts import Bar, Priced, class_curves, cost_front, forest
+from sentikit.reports.drawing import Circle, Drawing, Figure, Polyline, Text, paint, sheet
+from sentikit.reports.figures import comparison_figures
+from sentikit.reports.geometry import Box, place_names
 
-ALWAYS = ["confusion_matrices", "scores"]
+ALWAYS = ["confusion_matrices", "metrics", "scores"]
 
 
 def invoke(*arguments: str) -> Result:
@@ -42,9 +39,8 @@ def width(path: Path) -> int:
     return int(struct.unpack(">I", data[16:20])[0])
 
 
-def written(figure: Any) -> list[str]:
-    """Return all that is written inside the axes of a figure."""
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
+def circles(drawing: Drawing) -> list[Circle]:
+    return [shape for shape in drawing.shapes if isinstance(shape, Circle)]
 
 
 @pytest.fixture
@@ -69,7 +65,8 @@ class TestCommands:
         costs = [f"--training-cost={path}={number}" for number, path in enumerate(runs)]
         result = invoke("compare", *runs, *costs, "--resamples=99", f"--plots={folder}")
         assert result.exit_code == 0, result.output
-        wanted = sorted([*ALWAYS, "cost_front", "differences", "reliability", "sources"])
+        wanted = [*ALWAYS, "cost_front", "differences", "reliability", "sources"]
+        wanted = sorted([*wanted, "precision_recall", "roc"])
         assert names(folder, "png") == names(folder, "svg") == wanted
         assert f"Drawn: {folder}/scores.png" in result.stderr
         assert width(folder / "scores.png") == 2100
@@ -77,6 +74,10 @@ class TestCommands:
             root = ET.fromstring(path.read_bytes())
             assert root.tag.endswith("svg")
             assert not [tag for tag in root.iter() if tag.tag.endswith("script")]
+            # Light, and dark where the system is; nothing is left to a page's variables.
+            style = next(tag.text or "" for tag in root.iter() if tag.tag.endswith("style"))
+            assert "prefers-color-scheme: dark" in style
+            assert "var(" not in style
 
     def test_cascade_draws_its_curve(self, tmp_path: Path) -> None:
         encoder, llm = encoder_and_llm(tmp_path)
@@ -127,56 +128,97 @@ class TestCommands:
 class TestFigures:
     def test_a_forest_plot_shows_values_and_intervals(self) -> None:
         bars = [Bar("one", 0.8, 0.7, 0.9, True), Bar("two", 0.5, 0.4, 0.55)]
-        figure = forest("Macro-F1", "of 100 texts", bars)
-        (axes,) = figure.axes
-        dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
-        assert dots == [0.8, 0.5]
-        assert {"0.8000  [0.7000, 0.9000]", "0.5000  [0.4000, 0.5500]"} <= set(written(figure))
-        # The first stands on top.
-        assert axes.yaxis_inverted()
-        assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+        drawing = forest("Macro-F1", bars)
+        assert {"0.8000  [0.7000, 0.9000]", "0.5000  [0.4000, 0.5500]"} <= set(drawing.texts())
+        one, two = circles(drawing)
+        # The first stands on top; the larger value further to the right.
+        assert one.y < two.y
+        assert one.x > two.x
+        assert (one.kind, two.kind) == ("dot accent", "dot plain")
+        assert {"one", "two"} <= set(drawing.texts())
 
     def test_differences_have_signs_and_a_line_at_0(self) -> None:
-        figure = forest("Differences", "", [Bar("a → b", -0.01, -0.03, 0.02)], signed=True)
-        assert "-0.0100  [-0.0300, +0.0200]" in written(figure)
-        assert any(list(line.get_xdata()) == [0, 0] for line in figure.axes[0].lines)
+        drawing = forest("Differences", [Bar("a → b", -0.01, -0.03, 0.02)], signed=True)
+        assert "-0.0100  [-0.0300, +0.0200]" in drawing.texts()
+        (zero,) = (t.x for t in drawing.shapes if isinstance(t, Text) and float_of(t.text) == 0)
+        lines = [s for s in drawing.shapes if isinstance(s, Polyline) and s.kind == "axis"]
+        assert any({x for x, _ in s.points} == {zero} for s in lines)
 
     def test_a_value_outside_its_interval_is_drawn(self) -> None:
-        forest("Macro-F1", "", [Bar("odd", 0.5, 0.6, 0.7)]).draw_without_rendering()
+        paint(forest("Macro-F1", [Bar("odd", 0.5, 0.6, 0.7)])).draw_without_rendering()
 
     def test_every_run_on_the_front_is_named_where_there_is_room(self) -> None:
         runs = [Priced(f"E{i} a name that is long", 3.0**i, 0.7 + i / 50, True) for i in range(4)]
         runs.append(Priced("dear $x$", 30.0, 0.6, False))
-        figure = cost_front(runs)
-        assert {run.name for run in runs} <= set(written(figure))
-        assert not [text for text in figure.axes[0].texts if text.get_parse_math()]
+        drawing = cost_front("front", runs)
+        assert {run.name for run in runs} <= set(drawing.texts())
+        assert not [text for text in paint(drawing).axes[0].texts if text.get_parse_math()]
 
     @pytest.mark.parametrize("costs", [[0.0], [0.0, 0.0], [0.0, 5.0], [1e-6, 1e6]])
     def test_costs_of_any_size_are_drawn(self, costs: list[float]) -> None:
         runs = [Priced(f"run {n}", cost, 0.7 + n / 10, True) for n, cost in enumerate(costs)]
-        cost_front(runs).draw_without_rendering()
+        paint(cost_front("front", runs)).draw_without_rendering()
 
     def test_confusion_matrices_have_the_same_columns(self, runs: list[str]) -> None:
-        found = sentikit.compare(runs, resamples=20).runs
-        figure = confusion_matrices({run.name: run.scores for run in found})
-        for axes, run in zip(figure.axes, found, strict=True):
-            assert [label.get_text() for label in axes.get_xticklabels()] == list(LABELS)
+        comparison = sentikit.compare(runs, resamples=20)
+        figures = comparison_figures(comparison)["confusion_matrices"]
+        for figure in figures:
+            run = comparison.run(figure.caption)
+            shown = figure.drawing.texts()
+            assert all(shown.count(name) == 2 for name in LABELS)
             count = run.scores.confusion["negative"]["negative"]
-            assert f"{count}\n{count / 30:.1%}" in [text.get_text() for text in axes.texts]
+            assert {f"{count}", f"{count / 30:.1%}"} <= set(shown)
 
-    def test_sources_take_a_panel_each(self) -> None:
-        bars = [Bar("one", 0.8, 0.7, 0.9)]
-        sources = {f"source {n}": bars for n in range(4)}
-        figure = source_bars(sources, dict.fromkeys(sources, 1000))
-        titles = [axes.get_title(loc="left") for axes in figure.axes]
-        assert titles == ["source 0", "source 1", "source 2", "source 3", "", ""]
+    def test_sources_take_a_panel_each(self, runs: list[str]) -> None:
+        comparison = sentikit.compare(runs, resamples=20)
+        figures = comparison_figures(comparison)["sources"]
+        assert [figure.caption for figure in figures] == list(comparison.sources)
+        assert [figure.note for figure in figures] == ["45 texts", "45 texts"]
+        assert len(circles(sheet(figures))) == 0
 
     def test_reliability_shows_every_bin(self, runs: list[str]) -> None:
-        (run, *_) = sentikit.compare(runs, resamples=20).runs
-        assert run.scores.calibration is not None
-        figure = reliability_diagrams({run.name: run.scores.calibration})
-        (dots,) = figure.axes[0].collections
-        assert len(dots.get_offsets()) == len(run.scores.calibration.bins)
+        comparison = sentikit.compare(runs, resamples=20)
+        for figure in comparison_figures(comparison)["reliability"]:
+            known = comparison.run(figure.caption).scores.calibration
+            assert known is not None
+            assert len(circles(figure.drawing)) == len(known.bins)
+            assert figure.note == f"ECE {known.ece:.3f}"
+
+    def test_roc_and_precision_recall_show_a_curve_for_each_class(self, runs: list[str]) -> None:
+        comparison = sentikit.compare(runs, resamples=20)
+        figures = comparison_figures(comparison)
+        for kind, name in (("roc", "auc"), ("precision_recall", "average_precision")):
+            assert len(figures[kind]) == 3
+            for figure in figures[kind]:
+                ranking = comparison.run(figure.caption).scores.ranking
+                assert figure.note.endswith(f"{getattr(ranking, name):.4f}")
+                assert set(LABELS) <= set(figure.drawing.texts())
+                lines = [s for s in figure.drawing.shapes if isinstance(s, Polyline)]
+                assert len([s for s in lines if "curve" in s.kind]) == 2 * len(LABELS)
+
+    def test_classes_beyond_the_colours_are_dashed(self) -> None:
+        curves = {f"class {n}": [(0.0, 0.0), (1.0, 1.0)] for n in range(9)}
+        drawing = class_curves("many", ("x", "y"), curves)
+        kinds = {s.kind for s in drawing.shapes if isinstance(s, Polyline) and "curve" in s.kind}
+        assert sum("dashed" in kind for kind in kinds) == 4
+        lowest = max(s.y for s in drawing.shapes if isinstance(s, Text))
+        assert lowest < drawing.height
+
+    def test_a_sheet_keeps_figures_apart(self) -> None:
+        panel = forest("one", [Bar("run", 0.5, 0.4, 0.6)])
+        drawing = sheet([Figure(f"figure {n}", panel, "note") for n in range(5)])
+        dots = circles(drawing)
+        assert len({dot.x for dot in dots}) == 3
+        assert len({dot.y for dot in dots}) == 2
+        assert all(dot.x < drawing.width and dot.y < drawing.height for dot in dots)
+
+
+def float_of(text: str) -> float | None:
+    """Return the number a text is, if it is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 class TestNames:

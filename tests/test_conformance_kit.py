@@ -17,20 +17,18 @@ from plugin_writing import PART_MODULE, SitePackages, site_packages
 from tiny_models import make_encoder
 from torch import nn
 
-from sentikit import (
+from sentikit import Examples, InputError, SentikitError
+from sentikit.extension import (
     DatasetLoader,
     Encoder,
-    Examples,
     FineTunedModel,
     FineTuner,
     FineTuningJob,
     Head,
-    InputError,
     PartSettings,
     PromptStrategy,
     ResultColumns,
     ResultFormat,
-    SentikitError,
     Tracker,
 )
 from sentikit.finetuning.choosing import fine_tuner_of
@@ -354,8 +352,8 @@ class TestStrategies:
     @pytest.mark.parametrize(
         ("messages", "reason"),
         [
-            (lambda self, given: [], "must return a list of sentikit.Message"),
-            (lambda self, given: [given.text], "must return a list of sentikit.Message"),
+            (lambda self, given: [], "must return a list of sentikit.extension.Message"),
+            (lambda self, given: [given.text], "must return a list of sentikit.extension.Message"),
             (lambda self, given: [Message("user", "Label it.")], "must hold the text as it is"),
             (lambda self, given: [Message("user", f"{object()} {given.text}")], "differ for the"),
         ],

@@ -226,7 +226,7 @@ class TestRealData:
     def test_the_same_rows_have_the_same_fingerprint_in_every_format(
         self, shared_data: Path
     ) -> None:
-        with sentikit.read_rows(shared_data / "merged" / "test.csv") as rows:
+        with sentikit.extension.read_rows(shared_data / "merged" / "test.csv") as rows:
             table = pa.Table.from_pylist([dict(row) for _, row in rows])
         pq.write_table(table, "test.parquet")
         lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())

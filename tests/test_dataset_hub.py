@@ -145,12 +145,12 @@ class TestRefusals:
         assert "no config 'french'. Known: default." in refusal(folder, config="french")
         assert "no split 'test'" in refusal(folder, "test")
         with pytest.raises(InputError, match=r"has no split 'tain'\. Did you mean 'train'\?"):
-            sentikit.load_from_hub(str(folder), "tain")
+            sentikit.extension.load_from_hub(str(folder), "tain")
 
     def test_unknown_columns_of_the_public_function(self, folder: Path) -> None:
         (folder / "train.csv").write_text("text,label\nfine,pos\n")
         with pytest.raises(InputError, match="no column 'sentence'"):
-            sentikit.load_from_hub(str(folder), "train", columns=("sentence", "label"))
+            sentikit.extension.load_from_hub(str(folder), "train", columns=("sentence", "label"))
 
     def test_scripts_are_never_run(self, folder: Path) -> None:
         (folder / "reviews.py").write_text("raise SystemExit('ran')\n")

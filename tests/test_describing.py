@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentikit.datasets.describing import (
+from sentikit.datasets.description import (
     DatasetDescription,
     TokenLengths,
     describe_dataset,
     estimate_tokens,
 )
-from sentikit.datasets.examples import Examples
-from sentikit.datasets.made_ids import text_hashes
-from sentikit.datasets.tabular import read_rows
+from sentikit.datasets.examples import Examples, text_hashes
+from sentikit.datasets.tables import read_rows
 
 CLASSES = ("negative", "neutral", "positive")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -10,11 +11,13 @@ from typing import Any, get_args
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 from tiny_models import make_encoder
 from torch import nn
 
 import sentikit as toolkit
-from sentikit.classifiers.pooling import pool
+from sentikit.classifiers.head import pool
+from sentikit.classifiers.pretrained import PretrainedSource
 from sentikit.cli import sentikit
 from sentikit.registry import default_registry
 
@@ -126,3 +129,64 @@ def test_pickled_weights_are_refused(tmp_path: Path, tiny_recipe: Path) -> None:
     result = CliRunner().invoke(sentikit, words)
     assert result.exit_code == 2
     assert "safetensors" in result.stderr
+
+
+def _first_layer(weights: dict[str, torch.Tensor]) -> str:
+    """Return a tensor in the middle of the encoder, not one that has a default."""
+    return next(name for name in weights if "layer" in name and weights[name].ndim == 2)
+
+
+@pytest.mark.parametrize("architecture", ["electra", "bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("fault", ["removed", "renamed", "reshaped"])
+def test_an_encoder_whose_tensors_do_not_match_its_config_is_refused_by_name(
+    tmp_path: Path, tiny_recipe: Path, architecture: str, fault: str
+) -> None:
+    folder = make_encoder(tmp_path / "model", architecture)
+    weights = load_file(folder / "model.safetensors")
+    name = _first_layer(weights)
+    tensor = weights.pop(name)
+    if fault == "renamed":
+        weights[f"{name}_of_another"] = tensor
+    if fault == "reshaped":
+        weights[name] = torch.zeros(7, 5)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    words = ["train", "--recipe", str(tiny_recipe), "--output", "run"]
+    result = CliRunner().invoke(sentikit, [*words, "--set", "encoder.model=./model"])
+
+    assert result.exit_code == 2, result.output
+    assert name in result.stderr
+    assert "does not fit its config.json" in result.stderr
+    if fault == "renamed":
+        assert f"{name}_of_another" in result.stderr
+    if fault == "reshaped":
+        assert f"{name} has shape (7, 5) where {tuple(tensor.shape)} is needed" in result.stderr
+    assert not Path("run").exists()
+
+
+def test_an_encoder_without_a_pooler_or_with_pretraining_heads_is_accepted(tmp_path: Path) -> None:
+    folder = make_encoder(tmp_path / "model", "bert")
+    weights = load_file(folder / "model.safetensors")
+    weights = {f"bert.{n}": t for n, t in weights.items() if not n.startswith("pooler.")}
+    weights["cls.predictions.bias"] = torch.zeros(60)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    backbone = PretrainedSource(str(folder)).backbone()
+    name = next(iter(backbone.state_dict()))
+    assert torch.equal(backbone.state_dict()[name], weights[f"bert.{name}"])
+
+
+@pytest.mark.parametrize("fault", ["removed", "reshaped"])
+def test_a_saved_model_whose_tensors_do_not_match_its_config_is_refused_by_name(
+    trained_run: Path, tmp_path: Path, fault: str
+) -> None:
+    folder = Path(shutil.copytree(trained_run / "model", tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    name = _first_layer(weights)
+    tensor = weights.pop(name)
+    if fault == "reshaped":
+        weights[name] = torch.zeros(7, 5)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(toolkit.InputError, match=re.escape(name)) as caught:
+        toolkit.load(folder)
+    if fault == "reshaped":
+        assert f"shape (7, 5) where {tuple(tensor.shape)}" in caught.value.message

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sentikit.classifiers.fast_linear import _OneDnnLinear, fast_linear
+from sentikit.classifiers.torch_model import _OneDnnLinear, fast_linear
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"

@@ -14,7 +14,7 @@ import pytest
 
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import atomic_writer, folder_writer, read_json, write_json, write_text
-from sentikit.plotting.run import read_log
+from sentikit.reports.figures import read_log
 from sentikit.runs.folder import JsonLinesLog
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sentikit import FineTuningLimits, InputError, Message
+from sentikit import InputError
+from sentikit.extension import FineTuningLimits, Message
 from sentikit.finetuning.examining import LearntExample, SplitExaminer
 from sentikit.llm.training_lines import training_line
 

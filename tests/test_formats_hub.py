@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from ruamel.yaml import YAML
 from tiny_classifiers import TEXTS, make_classifier
 from upload_server import TOKEN, upload_server
 
@@ -28,7 +28,9 @@ def published(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def header(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    found: dict[str, Any] = YAML(typ="safe").load(
+        (folder / "README.md").read_text().split("---\n")[1]
+    )
     return found
 
 

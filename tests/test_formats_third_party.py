@@ -25,7 +25,7 @@ WORD_LIST = """
 import numpy as np
 from transformers import AutoTokenizer
 
-from sentikit import EncoderClassifier, ModelFormat, scheme_for_classes
+from sentikit.extension import EncoderClassifier, ModelFormat, scheme_for_classes
 
 
 class Words:

@@ -15,7 +15,7 @@ from plugin_writing import SitePackages, site_packages
 from tiny_models import make_encoder
 
 import sentikit as toolkit
-from sentikit import hookspecs
+from sentikit import extension, hookspecs
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.recipe_checks import check_recipe
@@ -97,15 +97,18 @@ class TestEachHook:
     def test_its_page_names_all_there_is_to_write(self, hook: str) -> None:
         if hook not in hookspecs.INTERFACES:
             return
-        page, interface = page_of(hook), getattr(toolkit, hookspecs.INTERFACES[hook])
-        assert f"`sentikit.{hookspecs.INTERFACES[hook]}`" in page
+        page, interface = page_of(hook), getattr(extension, hookspecs.INTERFACES[hook])
+        assert f"`sentikit.extension.{hookspecs.INTERFACES[hook]}`" in page
         for name in vars(interface):
-            if not name.startswith("_") and name not in INHERITED | {"speaks"}:
+            if not name.startswith("_") and name not in INHERITED | {"is_main_process"}:
                 assert re.search(rf"`{name}\b", page), f"{hook}.md does not mention `{name}`"
 
     def test_every_public_name_it_mentions_exists(self, hook: str) -> None:
-        for name in re.findall(r"sentikit\.([A-Za-z_]+)", page_of(hook)):
+        page = page_of(hook)
+        for name in re.findall(r"sentikit\.([A-Za-z_]+)", page):
             assert name in toolkit.__all__ or name in ("testing", "cli"), name
+        for name in re.findall(r"sentikit\.extension\.([A-Za-z_]+)", page):
+            assert name in extension.__all__, name
 
     def test_its_example_registers_something_and_passes_its_own_tests(
         self, hook: str, site: SitePackages, tmp_path: Path

@@ -373,7 +373,7 @@ def test_the_advice_of_evaluate_works_as_it_is_written(model: Path) -> None:
     Path("a.csv").write_text("text,label\nthe film was great,good\n")
     words = ["evaluate", str(model), "--dataset", "files", "--set", "test=a.csv"]
     refused = CliRunner().invoke(sentikit, words)
-    assert "as in dataset.label_map={'good': negative}" in refused.stderr
+    assert "as in dataset.label_map={'good': CLASS}" in refused.stderr
     for key in ("label_map", "dataset.label_map"):
         done = CliRunner().invoke(sentikit, [*words, "--set", f"{key}={{'good': negative}}"])
         assert done.exit_code == 0, done.stderr

@@ -32,6 +32,7 @@ from several_processes import (
 
 from sentikit.cli import sentikit
 from sentikit.errors import InputError
+from sentikit.processes.failures import agree
 from sentikit.processes.launching import (
     command_arguments,
     first_host,
@@ -39,7 +40,6 @@ from sentikit.processes.launching import (
     join_slurm,
     worker_environment,
 )
-from sentikit.processes.meeting import agree
 from sentikit.runs.folder import RunFolder, choose_run_folder
 
 #: Long enough to be stopped on the way, wherever this runs.
@@ -358,7 +358,7 @@ def test_only_a_jobs_own_unfinished_run_is_gone_on_with_unasked(tmp_path: Path) 
     ],
 )
 def test_only_what_is_said_of_a_lost_peer_is_taken_for_that(message: str, lost: bool) -> None:
-    from sentikit.processes.failing_together import _is_lost_contact
+    from sentikit.processes.failures import _is_lost_contact
 
     assert _is_lost_contact(RuntimeError(message)) == lost
 

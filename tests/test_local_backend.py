@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from llm_fixtures import LABELS, ask, ask_about
+from safetensors.torch import load_file, save_file
 from tiny_language_models import make_language_model
 
-from sentikit import ChatRequest, InputError, LLMBackend, Message
+from sentikit import InputError
+from sentikit.extension import ChatRequest, LLMBackend, Message
 from sentikit.llm.requests.settings import RequestOptions
 from sentikit.registry import default_registry
 
@@ -143,3 +145,12 @@ def test_what_is_no_model_is_refused(name: str, message: str, tmp_path: Path) ->
     where = str(tmp_path / "empty") if name == "EMPTY" else name
     with pytest.raises(InputError, match=message):
         ask(local(where), ask_about(["text"]), tmp_path, options=RequestOptions())
+
+
+def test_a_model_whose_tensors_do_not_match_its_config_is_refused_by_name(tmp_path: Path) -> None:
+    folder = make_language_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 tensor \(model\.layers\.1\.mlp\.down_proj\.weight"):
+        ask(local(folder), ask_about(["text"]), tmp_path)

@@ -13,15 +13,8 @@ import pytest
 from several_processes import SENTIKIT, run, start, wait_for_steps
 from tiny_language_models import make_language_model
 
-from sentikit import (
-    FineTuning,
-    FineTuningOptions,
-    InputError,
-    Interrupted,
-    export_model,
-    load,
-    read_weights,
-)
+from sentikit import InputError, Interrupted, export_model, load
+from sentikit.extension import FineTuning, FineTuningOptions, read_weights
 from sentikit.finetuning.parts import finetune_parts
 from sentikit.llm.job import PromptOptions, prompt
 from sentikit.llm.parts import prompt_parts

@@ -133,7 +133,7 @@ def test_splits_may_play_other_parts() -> None:
     ("options", "expected"),
     [
         ({"validation_holdout": 100}, "Ask for fewer"),
-        ({"threshold": 0.5}, "threshold is for two classes"),
+        ({"threshold": 0.5}, "threshold: A threshold is for two classes"),
         ({"labels": "neg_pos_neu"}, "'neg_neu_pos'"),
         ({"sample": 0}, "dataset.sample|sample"),
         ({"splits": {"train": "training"}}, "no split 'training'"),

@@ -10,7 +10,7 @@ import pytest
 from prompt_runs import make_parts
 
 import sentikit
-from sentikit import InputError
+from sentikit import InputError, extension
 from sentikit.llm.asking import label_reader, questions
 from sentikit.llm.briefing import Briefing, brief
 from sentikit.llm.split import split_to_label
@@ -50,7 +50,7 @@ def test_columns_of_a_file_in_another_order() -> None:
     }
     found = briefing(files("test.csv"), strategy=strategy)
     assert shown_labels(found) == ["positive", "neutral", "negative"]
-    assert found.of(0, "Good").opinion == sentikit.Opinion(
+    assert found.of(0, "Good").opinion == sentikit.extension.Opinion(
         "positive", {"negative": 0.1, "neutral": 0.2, "positive": 0.7}
     )
 
@@ -182,12 +182,12 @@ def test_a_broken_strategy_is_named() -> None:
     parts = make_parts(dataset=files("test.csv"), llm=LLM)
     split = split_to_label(parts)
 
-    class Broken(sentikit.PromptStrategy):
-        def messages(self, given: sentikit.PromptInput) -> list[sentikit.Message]:
+    class Broken(extension.PromptStrategy):
+        def messages(self, given: extension.PromptInput) -> list[extension.Message]:
             raise KeyError("oops")
 
-    class Wordy(sentikit.PromptStrategy):
-        def messages(self, given: sentikit.PromptInput) -> Any:
+    class Wordy(extension.PromptStrategy):
+        def messages(self, given: extension.PromptInput) -> Any:
             return given.text
 
     for strategy, message in ((Broken, "failed at row 1: KeyError"), (Wordy, "returned 'Good'")):
@@ -197,9 +197,9 @@ def test_a_broken_strategy_is_named() -> None:
 
 
 def test_a_strategys_parser_is_trusted_with_labels_alone() -> None:
-    class Odd(sentikit.PromptStrategy):
-        def messages(self, given: sentikit.PromptInput) -> list[sentikit.Message]:
-            return [sentikit.Message("user", given.text)]
+    class Odd(extension.PromptStrategy):
+        def messages(self, given: extension.PromptInput) -> list[extension.Message]:
+            return [extension.Message("user", given.text)]
 
         def parse(self, answer: str, classes: Any) -> str | None:
             return {"yes": "positive", "no": "banana"}[answer]
@@ -228,7 +228,7 @@ def test_the_studys_opinions_belong_to_the_validation_split(shared_data: Path) -
     found = brief(parts, split, default_registry())
     assert found.opinion is not None
     assert len(found.opinion.labels) == 5421
-    assert found.of(0, "x").opinion == sentikit.Opinion(
+    assert found.of(0, "x").opinion == sentikit.extension.Opinion(
         "neutral",
         {
             "negative": 0.0002572769590187818,

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from sentikit import RateLimit, SentikitError
+from sentikit import SentikitError
+from sentikit.extension import RateLimit
 from sentikit.llm.backend import RetryableError
-from sentikit.llm.requests.ledger import BudgetSpentError, Ledger
-from sentikit.llm.requests.ordering import OrderedDelivery
-from sentikit.llm.requests.pacing import Pacer
-from sentikit.llm.requests.retrying import Patience, Tries, backoff
+from sentikit.llm.requests.budget import BudgetSpentError, Ledger
+from sentikit.llm.requests.loop import OrderedDelivery
+from sentikit.llm.requests.pacing import Pacer, Patience, Tries, backoff
 
 
 class Clock:

@@ -16,13 +16,18 @@ from sentikit.errors import InputError
 
 pytest.importorskip("matplotlib")
 
-from sentikit.plotting import (
-    confusion_matrix,
-    learning_curves,
-    read_log,
-    save_figure,
-    save_run_plots,
+from sentikit.reports.charts import learning_curves
+from sentikit.reports.drawing import (
+    Circle,
+    Drawing,
+    Polyline,
+    Rect,
+    Text,
+    paint,
+    save_drawing,
+    sheet,
 )
+from sentikit.reports.figures import confusion_figure, read_log, save_run_plots
 
 
 def epoch(number: int, loss: float, macro_f1: float, best: int) -> dict[str, Any]:
@@ -61,15 +66,18 @@ SCORES = {
 }
 
 
-def texts(axes: Any) -> list[str]:
-    return [text.get_text() for text in axes.texts]
+def confusion_matrix(scores: Any, title: str) -> Drawing:
+    return sheet([confusion_figure(scores, title)])
 
 
-def written(axes: Any) -> list[Any]:
-    """Return the titles and all that is written into and above the axes."""
-    from matplotlib.text import Text
+def polylines(drawing: Drawing, kind: str) -> list[Polyline]:
+    return [s for s in drawing.shapes if isinstance(s, Polyline) and s.kind == kind]
 
-    return [child for child in axes.get_children() if isinstance(child, Text)]
+
+def values_up(points: Any, scale: tuple[float, float], ends: tuple[float, float]) -> list[float]:
+    """Return what coordinates stand for, from two values and where these are drawn."""
+    (low, high), (bottom, top) = scale, ends
+    return [low + (y - bottom) / (top - bottom) * (high - low) for _, y in points]
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -79,13 +87,14 @@ def size(path: Path) -> tuple[int, int]:
     return struct.unpack(">II", data[16:24])
 
 
-def overlapping(figure: Any, artists: list[Any]) -> list[tuple[str, str]]:
-    """Return the texts that lie on each other once the figure is drawn."""
+def overlapping(drawing: Drawing) -> list[tuple[str, str]]:
+    """Return the texts that lie on each other once the drawing is painted."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    boxes = [(a.get_text(), a.get_window_extent()) for a in artists if a.get_text()]
+    figure = paint(drawing, 1440)
+    FigureCanvasAgg(figure).draw()
+    shown = [text for text in figure.axes[0].texts if text.get_text() and not text.get_rotation()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
     return [
         (one, other)
         for number, (one, box) in enumerate(boxes)
@@ -95,41 +104,61 @@ def overlapping(figure: Any, artists: list[Any]) -> list[tuple[str, str]]:
 
 
 def test_learning_curves_show_losses_and_scores_by_epoch() -> None:
-    loss, scores = learning_curves(RECORDS).axes
-    lines = {line.get_label(): line for line in [*loss.lines, *scores.lines]}
-    assert list(lines["training"].get_xdata()) == [1, 2, 3]
-    assert list(lines["training"].get_ydata()) == [0.9, 0.6, 0.5]
-    assert list(lines["validation"].get_ydata()) == pytest.approx([1.0, 0.7, 0.6])
-    assert list(lines["macro-F1"].get_ydata()) == [0.5, 0.7, 0.6]
-    assert list(lines["accuracy"].get_ydata()) == pytest.approx([0.55, 0.75, 0.65])
+    drawing = learning_curves(RECORDS)
+    (training,), (loss_line, score_line) = (
+        [p for p in polylines(drawing, f"curve {tone}") if len(p.points) == 3]
+        for tone in ("accent", "second")
+    )
+    (accuracy,) = (p for p in polylines(drawing, "curve plain") if len(p.points) == 3)
+    # The epochs are equally far apart, and both panels have them.
+    for curve in (training, loss_line, score_line, accuracy):
+        xs = [x for x, _ in curve.points]
+        assert xs[2] - xs[1] == pytest.approx(xs[1] - xs[0])
+    known, ends = (0.9, 0.5), (training.points[0][1], training.points[2][1])
+    assert values_up(training.points, known, ends) == pytest.approx([0.9, 0.6, 0.5])
+    assert values_up(loss_line.points, known, ends) == pytest.approx([1.0, 0.7, 0.6])
+    known, ends = (0.5, 0.7), (score_line.points[0][1], score_line.points[1][1])
+    assert values_up(score_line.points, known, ends) == pytest.approx([0.5, 0.7, 0.6])
+    assert values_up(accuracy.points, known, ends) == pytest.approx([0.55, 0.75, 0.65])
     # Steps stand where they belong between the epochs; the one whose loss is NaN is left out.
-    assert list(lines["training, by step"].get_xdata()) == [n / 4 for n in range(1, 8)]
-    assert "kept: epoch 2, 0.7000" in texts(scores)
+    (by_step, _) = polylines(drawing, "thin accent")
+    first, second = training.points[0][0], training.points[1][0]
+    epochs = [1 + (x - first) / (second - first) for x, _ in by_step.points]
+    assert epochs == pytest.approx([n / 4 for n in range(1, 8)])
+    assert "kept: epoch 2, 0.7000" in drawing.texts()
+    assert {"training", "validation", "macro-F1", "accuracy"} <= set(drawing.texts())
 
 
 def test_a_single_epoch_can_be_drawn() -> None:
-    figure = learning_curves([step(4, 0.0), epoch(1, 0.0, 0.5, 1)])
-    assert save_figure(figure, Path("one.png")) == Path("one.png")
+    drawing = learning_curves([step(4, 0.0), epoch(1, 0.0, 0.5, 1)])
+    assert save_drawing(drawing, Path("one.png"), 1440) == Path("one.png")
     assert size(Path("one.png")) == (1440, 600)
 
 
 def test_a_spike_does_not_press_the_curves_to_the_bottom() -> None:
     spike = [step(number, 1.0) for number in range(1, 200)] + [step(200, 1e6)]
-    loss, _ = learning_curves([*spike, epoch(1, 0.9, 0.5, 1)]).axes
-    assert loss.get_ylim()[1] < 2
+    drawing = learning_curves([*spike, epoch(1, 0.9, 0.5, 1)])
+    (curve, _) = polylines(drawing, "thin accent")
+    # The panel is 216 units high: a loss of 1 stands in its upper half.
+    assert 262 - curve.points[0][1] > 108
+    assert min(y for _, y in curve.points) >= 46
 
 
 def test_the_confusion_matrix_holds_counts_and_shares_of_the_gold_class() -> None:
-    (axes,) = confusion_matrix(SCORES, "Predictions on test").axes
-    cells = texts(axes)
-    assert {"1,000\n83.3%", "200\n16.7%", "30\n10.0%", "270\n90.0%"} <= set(cells)
+    drawing = confusion_matrix(SCORES, "Predictions on test")
+    cells = drawing.texts()
+    assert {"1,000", "83.3%", "200", "16.7%", "30", "10.0%", "270", "90.0%"} <= set(cells)
     assert "macro-F1 0.7000   accuracy 0.7100   n = 1,500" in cells
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["negative", "positive"]
-    rows = [label.get_text() for label in axes.get_yticklabels()]
-    assert rows == ["negative\nn = 1,200", "positive\nn = 300"]
-    shown = axes.images[0].get_array()
-    assert shown is not None
-    assert shown.tolist()[1] == pytest.approx([0.1, 0.9])
+    assert cells.count("negative") == cells.count("positive") == 2
+    assert {"n = 1,200", "n = 300"} <= set(cells)
+    rects = [shape for shape in drawing.shapes if isinstance(shape, Rect)]
+    assert [rect.kind for rect in rects] == [
+        f"cell {t}" for t in "accent second second accent".split()
+    ]
+    assert rects[2].hint == "positive as negative: 30 (10.0%)"
+    # The larger the share of the row, the stronger the colour.
+    shades = [rect.opacity or 0 for rect in rects]
+    assert shades[3] > shades[0] > shades[1] > shades[2]
 
 
 def test_invalid_answers_have_a_column_of_their_own() -> None:
@@ -137,9 +166,9 @@ def test_invalid_answers_have_a_column_of_their_own() -> None:
         name: {**row, "invalid": number}
         for number, (name, row) in enumerate(SCORES["confusion"].items())
     }
-    (axes,) = confusion_matrix({**SCORES, "invalid": 1, "confusion": confusion}, "x").axes
-    assert axes.get_xticklabels()[-1].get_text() == "invalid"
-    assert "1\n0.3%" in texts(axes)
+    shown = confusion_matrix({**SCORES, "invalid": 1, "confusion": confusion}, "x").texts()
+    assert "invalid" in shown
+    assert {"1", "0.3%"} <= set(shown)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +178,7 @@ def test_invalid_answers_have_a_column_of_their_own() -> None:
         ["negative", "neutral", "positive"],
         ["very negative", "somewhat negative", "neutral", "some$what$ positive", "very positive"],
         [f"emotion {number}" for number in range(14)],
+        [f"emotion {number}" for number in range(28)],
     ],
 )
 def test_no_text_lies_on_another(classes: list[str]) -> None:
@@ -156,21 +186,19 @@ def test_no_text_lies_on_another(classes: list[str]) -> None:
         gold: {**{answer: 12_345 if answer == gold else 678 for answer in classes}, "invalid": 0}
         for gold in classes
     }
-    figure = confusion_matrix({**SCORES, "confusion": confusion}, "Predictions on validation")
-    (axes,) = figure.axes
-    upright = [label for label in axes.get_xticklabels() if not label.get_rotation()]
-    rows = axes.get_yticklabels()
-    assert overlapping(figure, [*written(axes), *upright, *rows]) == []
-    loss, scores = (curves := learning_curves(RECORDS)).axes
-    legends = [text for a in (loss, scores) for text in a.get_legend().get_texts()]
-    assert overlapping(curves, [*legends, *written(loss), *written(scores)]) == []
+    drawing = confusion_matrix({**SCORES, "confusion": confusion}, "Predictions on validation")
+    assert overlapping(drawing) == []
+    inside = [s for s in drawing.shapes if isinstance(s, Rect | Circle | Text)]
+    assert all(0 <= s.x <= drawing.width and 0 <= s.y <= drawing.height for s in inside)
+    assert overlapping(learning_curves(RECORDS)) == []
 
 
 def test_an_empty_gold_class_is_drawn() -> None:
     confusion = {**SCORES["confusion"], "mixed": {"negative": 0, "positive": 0, "mixed": 0}}
     rows = {name: {**row, "mixed": 0, "invalid": 0} for name, row in confusion.items()}
-    figure = confusion_matrix({**SCORES, "confusion": rows}, "Predictions on test")
-    assert texts(figure.axes[0]).count("0\n0.0%") >= 3
+    shown = confusion_matrix({**SCORES, "confusion": rows}, "Predictions on test").texts()
+    assert shown.count("0") >= 3
+    assert shown.count("0.0%") >= 3
 
 
 def train(recipe: Path, *arguments: str) -> Result:

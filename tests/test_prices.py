@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sentikit import ChatRequest, InputError, Message, Usage
+from sentikit import InputError, Usage
+from sentikit.extension import ChatRequest, Message
 from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import Prices, describe_cost, model_facts, picodollars, usd
 

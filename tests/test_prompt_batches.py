@@ -51,6 +51,14 @@ def test_gives_the_same_answers_at_its_own_price(tmp_path: Path) -> None:
     assert not (tmp_path / "batch" / "batches").exists()
 
 
+def test_answers_without_usage_keep_what_was_reserved_for_them(tmp_path: Path) -> None:
+    with serving(usage="none") as s:
+        asked = batch(s, tmp_path, max_cost=1.0)
+        billed = sum(s.server.billed.values()) / 2e6
+    assert asked.labels == EXPECTED
+    assert sum(row.paid or 0 for row in asked.rows) >= billed
+
+
 def test_repeated_questions_are_sent_once(tmp_path: Path) -> None:
     with serving() as s:
         asked = batch(s, tmp_path, ["I love it"] * 4)
@@ -118,7 +126,7 @@ def test_expired_requests_are_asked_for_live(
     assert asked.labels == EXPECTED
     said = capsys.readouterr().err
     assert "expired with 15 of 30 requests answered" in " ".join(said.split())
-    assert "15 requests of the batch have no answer" in said
+    assert "15 requests of batch_0 have no answer (This request expired.)" in said
 
 
 def test_answers_whose_fetching_breaks_off_are_fetched_again(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ MARKED = [
 ]
 
 PARROT = """
-    from sentikit import Answer, LLMBackend, PartSettings, RejectedError, hookimpl
+    from sentikit import hookimpl
+    from sentikit.extension import Answer, LLMBackend, PartSettings, RejectedError
 
     class Parrot(LLMBackend):
         class Settings(PartSettings):
@@ -191,6 +192,15 @@ class TestRuns:
             recipe = write_recipe(s.url, texts(1), model="gpt-4o-2024-08-06")
             done = sentikit("prompt", "--recipe", recipe)
         assert "2027-01-14" in done.stderr
+
+    def test_the_summary_says_how_many_answers_came_without_usage(self) -> None:
+        with serving(usage="none") as s:
+            recipe = write_recipe(s.url, texts(3), prices={"prompt": 1, "completion": 1})
+            done = sentikit("prompt", "--recipe", recipe, "--output", "runs/a")
+            bounded = sentikit("prompt", "--recipe", recipe, "--max-cost", "1", "--json")
+        assert "cost unknown, 3 answers without usage" in done.stderr
+        assert json.loads(Path("runs/a/manifest.json").read_text())["answers_without_usage"] == 3
+        assert json.loads(bounded.stdout)["answers_without_usage"] == 3
 
     def test_stops_at_the_ceiling_and_goes_on_above_it(self) -> None:
         with serving() as s:

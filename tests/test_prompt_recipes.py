@@ -13,7 +13,7 @@ from sentikit.llm.parts import prompt_parts
 from sentikit.recipe.resolving import resolve_recipe, resolve_values
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
-from sentikit.training.parts import train_parts
+from sentikit.training.recipe import train_parts
 
 REGISTRY = default_registry()
 OPENAI = {"backend": "openai", "model": "some-model"}

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from sentikit.cli import sentikit
 from sentikit.errors import InputError
-from sentikit.recipe.overrides import merge, parse_overrides
-from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe.resolving import merge, parse_overrides, resolve_recipe
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
-from sentikit.training.parts import train_parts
-from sentikit.yaml_reading import dump_yaml, parse_yaml
+from sentikit.training.recipe import train_parts
+from sentikit.yaml_files import dump_yaml, parse_yaml
 
 BUNDLED = default_registry().names("register_recipes")
 

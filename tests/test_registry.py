@@ -250,7 +250,7 @@ class TestLoading:
         assert (registration.kind, registration.summary) == ("dataset", "two reviews")
         site.add_module("film_parts", PART_MODULE)
         assert issubclass(
-            registry.load("register_datasets", "film-reviews"), sentikit.DatasetLoader
+            registry.load("register_datasets", "film-reviews"), sentikit.extension.DatasetLoader
         )
 
     @pytest.mark.parametrize(
@@ -260,10 +260,13 @@ class TestLoading:
             ("import no_such_module", "No module named 'no_such_module'."),
             ("raise SystemExit(3)", "SystemExit: 3."),
             ("class Review: pass", "film_parts has no 'Reviews'. Did you mean 'Review'?"),
-            ("class Reviews: pass", "must be a subclass of sentikit.DatasetLoader."),
-            ("def Reviews(settings): pass", "must be a subclass of sentikit.DatasetLoader."),
+            ("class Reviews: pass", "must be a subclass of sentikit.extension.Data"),
             (
-                "from sentikit import DatasetLoader\nclass Reviews(DatasetLoader): pass",
+                "def Reviews(settings): pass",
+                "must be a subclass of sentikit.extension.Data",
+            ),
+            (
+                "from sentikit.extension import DatasetLoader\nclass Reviews(DatasetLoader): pass",
                 "leaves out load, splits.",
             ),
         ],

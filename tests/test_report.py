@@ -17,12 +17,13 @@ from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 from sentikit.cli.cascade import cascade
 from sentikit.cli.compare import compare as compare_command
-from sentikit.comparison.compare import compare
+from sentikit.comparison.comparison import compare
 from sentikit.comparison.results import Comparison
-from sentikit.reports import charts, write_report
-from sentikit.reports.disagreements import find_disagreements, to_script
-from sentikit.reports.markup import Markup, element, escaped
-from sentikit.reports.scales import Scale, around, decimals
+from sentikit.reports import charts
+from sentikit.reports.drawing import STYLES, element, style_of, style_sheet, to_svg
+from sentikit.reports.figures import comparison_figures
+from sentikit.reports.geometry import Scale, around, decimals
+from sentikit.reports.page import find_disagreements, to_script, write_report
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)> & \"'"
 
@@ -101,10 +102,13 @@ class TestFile:
     def test_shows_all_that_was_asked_for(self, page: Path) -> None:
         found = Reader(page.read_text(encoding="utf-8"))
         sections = ["runs", "intervals", "differences", "cost", "confusion", "sources"]
+        sections += ["calibration", "ranking"]
         assert [key for key in found.ids if key in sections] == sections
         assert len(found.ids) == len(set(found.ids))
-        # Two forest plots, a front, three confusion matrices, two sources, three diagrams.
-        assert found.tags.count("svg") == 2 + 1 + 3 + 2 + 3
+        # Two forest plots, and two of the bundled metric; a front, three confusion matrices, two
+        # sources, three diagrams, and three ROC and three precision-recall panels.
+        assert found.tags.count("svg") == 2 + 2 + 1 + 3 + 2 + 3 + 3 + 3
+        assert "Differences in QWK" in page.read_text(encoding="utf-8")
 
     def test_nothing_in_a_text_or_a_name_is_markup(self, page: Path) -> None:
         text = page.read_text(encoding="utf-8")
@@ -216,9 +220,21 @@ class TestDisagreements:
 
 class TestDrawing:
     def test_text_is_escaped_and_markup_is_not(self) -> None:
-        assert element("b", "<i>", class_="x") == '<b class="x">&lt;i&gt;</b>'
-        assert escaped(Markup("<i>")) == "<i>"
-        assert element("a", title='"><script>') == '<a title="&quot;&gt;&lt;script&gt;"></a>'
+        inner = element("b", "<i>", class_="x")
+        assert inner == '<b class="x">&lt;i&gt;</b>'
+        assert element("p", inner) == '<p><b class="x">&lt;i&gt;</b></p>'
+        assert element("a", title='"><script>') == '<a title="&#34;&gt;&lt;script&gt;"></a>'
+
+    def test_every_word_of_a_drawing_s_shapes_has_a_style(self, comparison: Comparison) -> None:
+        figures = comparison_figures(comparison)
+        shapes = [s for own in figures.values() for f in own for s in f.drawing.shapes]
+        words = {word for shape in shapes for word in shape.kind.split()}
+        assert words <= set(STYLES)
+        assert all(f".{word} " in style_sheet() for word in words)
+
+    def test_a_dashed_curve_keeps_the_colour_of_its_class(self) -> None:
+        assert style_of("curve second dashed").color == "second"
+        assert style_of("curve second dashed").dashed
 
     def test_scales(self) -> None:
         scale = Scale(0.0, 10.0, 100.0, 200.0)
@@ -233,21 +249,21 @@ class TestDrawing:
     @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
     def test_one_bar_alone_has_room(self, value: float) -> None:
         drawn = charts.forest("one", [charts.Bar("run", value, value, value)])
-        assert "nan" not in drawn
+        assert "nan" not in to_svg(drawn)
 
     def test_free_runs_have_a_place_on_the_front(self) -> None:
         runs = [charts.Priced("free", 0.0, 0.7, True), charts.Priced("dear", 5.0, 0.8, True)]
         drawn = charts.cost_front("front", runs)
-        assert "free" in drawn
-        assert "nan" not in drawn
+        assert "free" in drawn.texts()
+        assert "nan" not in to_svg(drawn)
 
     def test_all_runs_free(self) -> None:
         drawn = charts.cost_front("front", [charts.Priced("free", 0.0, 0.7, True)])
-        assert "nan" not in drawn
+        assert "nan" not in to_svg(drawn)
 
     def test_invalid_answers_have_a_column(self) -> None:
         counts = {"a": {"a": 3, "b": 1, "invalid": 2}, "b": {"a": 0, "b": 4, "invalid": 0}}
-        assert ">invalid<" in charts.confusion("matrix", counts)
+        assert "invalid" in charts.confusion("matrix", counts).texts()
 
 
 @pytest.mark.slow
@@ -281,7 +297,7 @@ class TestInChromium:
         assert started.get_log("browser") == []
         heights = "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height)"
         sizes = started.execute_script(f"return {heights}")
-        assert len(sizes) == 11
+        assert len(sizes) == 19
         assert min(sizes) > 100
         asked = [
             json.loads(entry["message"])["message"] for entry in started.get_log("performance")

@@ -13,26 +13,22 @@ from pathlib import Path
 import pytest
 from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
 
-from sentikit import (
+from sentikit import InputError, SentikitError, Usage
+from sentikit.classifiers.label_reader import parse_label
+from sentikit.extension import (
     Answer,
     BackendSession,
     ChatRequest,
     FatalError,
-    InputError,
     LLMBackend,
     RetryableError,
-    SentikitError,
-    Usage,
 )
-from sentikit.llm.parsing import parse_label
 from sentikit.llm.prices import Prices
-from sentikit.llm.requests.failures import FailureLimit
+from sentikit.llm.requests.job import RequestJob, answer_questions
 from sentikit.llm.requests.journal import AnswerJournal
-from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.llm.requests.questions import Question
-from sentikit.llm.requests.reporting import RequestReporter
-from sentikit.llm.requests.running import RequestJob, answer_questions
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.requests.loop import Question, RequestsInterrupted
+from sentikit.llm.requests.progress import RequestReporter
+from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
 EXPECTED = ["positive", "negative", "neutral"] * 20
@@ -405,6 +401,42 @@ class TestMoney:
         if hidden < 100:
             assert spent <= ceiling
             assert 0 < len(asked.rows) < 60
+
+    @pytest.mark.parametrize("usage", ["none", "null"])
+    def test_an_answer_without_usage_counts_at_its_worst_case_under_a_ceiling(
+        self, usage: str, tmp_path: Path
+    ) -> None:
+        kept = Asked()
+        with serving(seconds=0.01, usage=usage) as s:
+            with pytest.raises(SentikitError, match="--max-cost"):
+                ask(
+                    openai_backend(s.url),
+                    ask_about(TEXTS, max_tokens=20),
+                    tmp_path,
+                    options=fast(prices=PRICES),
+                    into=kept,
+                    max_cost=0.02,
+                )
+            assert 0 < s.server.calls < FIRST + len(TEXTS)
+            assert sum(s.server.billed.values()) / 1e6 <= 0.02
+        assert all(row.usage is None and row.paid for row in kept.rows)
+        with AnswerJournal(tmp_path / "answers.sqlite") as journal:
+            assert journal.spent("this run") <= 0.02 * 10**12
+
+    def test_an_answer_without_usage_has_an_unknown_cost_without_a_ceiling(
+        self, tmp_path: Path
+    ) -> None:
+        with serving(usage="none") as s:
+            asked = ask(
+                openai_backend(s.url),
+                ask_about(TEXTS[:3]),
+                tmp_path,
+                options=fast(prices=PRICES),
+            )
+        assert asked.outcome is not None
+        assert asked.outcome.tally.unmetered == 3
+        assert asked.outcome.tally.paid.known is None
+        assert [row.cost for row in asked.rows] == [None] * 3
 
     def test_a_ceiling_high_enough_changes_nothing(self, tmp_path: Path) -> None:
         asked, billed = self.spend(tmp_path, 1.0)

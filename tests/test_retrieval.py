@@ -10,7 +10,8 @@ import pytest
 from prompt_runs import make_parts
 
 import sentikit
-from sentikit import Examples, ExamplesNeeded, InputError
+from sentikit import Examples, InputError
+from sentikit.extension import ExamplesNeeded
 from sentikit.llm.briefing import Briefing, brief
 from sentikit.llm.encoding import read_texts
 from sentikit.llm.retrieval import Pool, choose_examples
@@ -173,7 +174,7 @@ def test_examples_from_elsewhere_with_a_recorded_opinion(trained_run: Path, revi
         examples={"encoder": str(trained_run), **DEMO},
     )
     given = found.of(0, "x")
-    assert given.opinion == sentikit.Opinion("neutral")
+    assert given.opinion == sentikit.extension.Opinion("neutral")
     assert [example.label for example in given.examples] == list(CLASSES)
     demo = sentikit.open_dataset("demo").split("train").texts
     assert {example.text for example in given.examples} <= set(demo)

@@ -13,8 +13,8 @@ import pytest
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import default_registry
-from sentikit.training.parts import train_parts
 from sentikit.training.planning import plan_training
+from sentikit.training.recipe import train_parts
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
 
@@ -84,7 +84,7 @@ def test_the_memory_table_is_what_a_dry_run_says(recipe: str, column: int) -> No
 
 def test_what_every_process_keeps_is_a_share_of_what_there_is() -> None:
     """Zero on eight processes: the parts add up to the whole and ZeRO's copy of it."""
-    from sentikit.training.memory import ModelSize
+    from sentikit.training.engine import ModelSize
 
     engine_class = default_registry().load("register_engines", "deepspeed")
     engine = engine_class(engine_class.Settings())

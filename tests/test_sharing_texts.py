@@ -1,4 +1,4 @@
-"""`predict` and `evaluate` in several processes: each answers its share, one writes, in order."""
+"""`predict` and `evaluate` in several processes: each labels its share, one writes, in order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from several_processes import complaints, end, run, run_ranks, start
 
+from sentikit.classifiers.loading import load
 from sentikit.cli import sentikit
 
 #: More than the first windows of two processes, and no multiple of anything.
@@ -48,6 +49,26 @@ def test_processes_of_torchrun_label_a_file_into_one_in_order(
     assert outcome.code == 0, outcome.error
     assert [row["number"] for row in records(Path("shared.jsonl"))] == list(map(str, range(LINES)))
     assert_same_labels(Path("alone.jsonl"), Path("shared.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 513])
+def test_processes_label_a_last_window_that_has_fewer_texts_than_processes(
+    trained_run: Path, table: Path, rows: int
+) -> None:
+    few = Path("few.csv")
+    few.write_text("".join(table.read_text().splitlines(keepends=True)[: rows + 1]))
+    words = ["predict", str(trained_run), str(few), "--precision", "fp32", "--format", "jsonl"]
+    outcome = run(*words, "--nproc", "2", "--output", "shared.jsonl")
+    assert outcome.code == 0, outcome.error
+    assert run(*words, "--output", "alone.jsonl").code == 0
+    assert len(records(Path("shared.jsonl"))) == rows
+    assert_same_labels(Path("alone.jsonl"), Path("shared.jsonl"))
+
+
+def test_no_texts_have_no_logits(trained_run: Path) -> None:
+    classifier = load(trained_run, device="cpu")
+    assert classifier.logits_of_texts([]).shape == (0, 3)
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sentikit.cli import sentikit
+from sentikit.recipe.catalogue import StudyRow, recipes_before, recipes_of, study_rows
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe.study import StudyRow, recipes_before, recipes_of, study_rows
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
 

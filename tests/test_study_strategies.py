@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sentikit import Message, Opinion, PromptInput, PromptStrategy, RetrievedExample
-from sentikit.checking import check_part
+from sentikit.components import check_part
+from sentikit.extension import Message, Opinion, PromptInput, PromptStrategy, RetrievedExample
 from sentikit.llm.training_lines import training_line
 from sentikit.registry import default_registry
 

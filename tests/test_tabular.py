@@ -21,9 +21,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentikit.datasets.columns import USUAL_NAMES, find_column
 from sentikit.datasets.delimited import LONGEST_FIELD
-from sentikit.datasets.tabular import FORMATS, read_rows
+from sentikit.datasets.tables import FORMATS, USUAL_NAMES, find_column, read_rows
 from sentikit.errors import InputError
 
 WriteFile = Callable[[str, str | bytes], Path]

@@ -21,7 +21,7 @@ from sentikit.registry import PluginSource, Registry, default_registry, installe
 from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun
 from sentikit.training.job import JobOptions, train
-from sentikit.training.parts import train_parts
+from sentikit.training.recipe import train_parts
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 OFFLINE = "trackers=[{name: wandb, mode: offline}]"

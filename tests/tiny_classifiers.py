@@ -23,8 +23,8 @@ def make_classifier(
     """Write a native model folder and return it; weights are spread, so that texts differ."""
     import torch
 
-    from sentikit.classifiers.model import SentimentModel
-    from sentikit.classifiers.saving import ModelDescription, save_model
+    from sentikit.classifiers.model_folder import ModelDescription, save_model
+    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.datasets.labels import SCHEMES
     from sentikit.registry import default_registry
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sentikit import InputError, PartSettings, StepPlan, disk_errors
+from sentikit import InputError
+from sentikit.extension import PartSettings, StepPlan, disk_errors
 
 #: Keys that a recipe decides, and where it does.
 OWNED: dict[str, str] = {

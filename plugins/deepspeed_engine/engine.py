@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     DistributedEngine,
     Hardware,
-    InputError,
     MemoryNeed,
     ModelSize,
     ParameterGroup,
@@ -177,10 +177,10 @@ class DeepSpeedEngine(DistributedEngine):
         return norm
 
     def weights(self) -> dict[str, Tensor]:
-        """Put all weights together, for the process that speaks."""
+        """Put all weights together, for the main process."""
         from .partitions import whole_weights
 
-        return whole_weights(self._model, self.speaks)
+        return whole_weights(self._model, self.is_main_process)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Set all weights."""
@@ -189,17 +189,20 @@ class DeepSpeedEngine(DistributedEngine):
         set_whole_weights(self._model, weights)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Put the optimizer's tensors together, for the process that speaks."""
+        """Put the optimizer's tensors together, for the main process."""
         from .partitions import whole_optimizer_state
 
-        optimizer, scale = self._engine.optimizer, self._scale.state() if self.speaks else {}
+        optimizer, scale = (
+            self._engine.optimizer,
+            self._scale.state() if self.is_main_process else {},
+        )
         if self._configuration.stage:
-            return scale | whole_optimizer_state(optimizer, self._names(), self.speaks)
+            return scale | whole_optimizer_state(optimizer, self._names(), self.is_main_process)
         return scale | {
             f"{name}/{key}": torch.as_tensor(value).detach().cpu().clone()
             for parameter, name in self._names().items()
             for key, value in optimizer.state.get(parameter, {}).items()
-            if self.speaks and value is not None
+            if self.is_main_process and value is not None
         }
 
     def load_optimizer_state(self, state: dict[str, Tensor]) -> None:

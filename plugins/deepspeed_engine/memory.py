@@ -5,7 +5,7 @@ DeepSpeed works on a float32 copy of its partition also where the parameters are
 
 from __future__ import annotations
 
-from sentikit import MemoryNeed, ModelSize, replicated
+from sentikit.extension import MemoryNeed, ModelSize, replicated
 
 FLOAT32 = 4
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from importlib.resources import files
 
-from sentikit import DatasetLoader, Examples, ExamplesBuilder
+from sentikit import Examples
+from sentikit.extension import DatasetLoader, ExamplesBuilder
 
 
 class Demo(DatasetLoader):

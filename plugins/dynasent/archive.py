@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from sentikit import InputError, disk_errors, read_rows
+from sentikit import InputError
+from sentikit.extension import disk_errors, read_rows
 
 if TYPE_CHECKING:
-    from sentikit import Rows
+    from sentikit.extension import Rows
 
 _ARCHIVE = "dynasent-v1.1.zip"
 # What zipfile raises for damaged, unsupported and encrypted members.

@@ -9,11 +9,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from sentikit import (
+from sentikit import Examples, InputError
+from sentikit.extension import (
     DatasetLoader,
-    Examples,
     ExamplesBuilder,
-    InputError,
     PartSettings,
     did_you_mean,
     load_from_hub,

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sentikit import InputError, did_you_mean, read_json
+from sentikit import InputError
+from sentikit.extension import did_you_mean, read_json
 
 ARCHITECTURE = "ElectraClassifier"
 CONFIG = "config.json"

@@ -11,14 +11,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     EncoderClassifier,
     ExportSource,
-    InputError,
     ModelFormat,
     choose_device,
     choose_precision,
     read_weights,
+    refuse_foreign_code,
     scheme_for_classes,
     set_weights,
     write_json,
@@ -60,7 +61,7 @@ class ElectraClassifierFormat(ModelFormat):
 
     def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
         """Load a folder as the hub holds it, whichever name its shared tensors have."""
-        from sentikit import SentimentModel, TorchPredictor
+        from sentikit.extension import SentimentModel, TorchPredictor
 
         from .layers import build_layers
 
@@ -114,12 +115,15 @@ def _backbone(
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         # transformers would silently make one without words from config.json alone.
         raise InputError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt.")
+    refuse_foreign_code(folder)
     own = {*HeadConfig.model_fields, "label2id", "architectures", "dtype", "torch_dtype"}
     try:
         config = ElectraConfig(**{key: v for key, v in values.items() if key not in own})
         with no_init_weights():
             backbone = ElectraModel(config)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     # A wrong value in a configuration raises whatever transformers stumbles over.
     except Exception as error:
         reason = " ".join(str(error).split())

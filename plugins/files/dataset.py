@@ -12,15 +12,8 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from sentikit import (
-    DatasetLoader,
-    Examples,
-    ExamplesBuilder,
-    InputError,
-    PartSettings,
-    disk_errors,
-    read_rows,
-)
+from sentikit import Examples, InputError
+from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, disk_errors, read_rows
 
 SPLITS = ("train", "validation", "test")
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     FiniteRange,
-    InputError,
     joined_processes,
     launch_processes,
     open_fine_tuning,
@@ -22,7 +22,7 @@ from sentikit import (
 from .showing import cost_words, finished_json, report_table
 
 if TYPE_CHECKING:
-    from sentikit import FineTuning, FinishedFineTuning
+    from sentikit.extension import FineTuning, FinishedFineTuning
 
 _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
 
@@ -79,10 +79,10 @@ def gpt_finetune(
     as_json: bool,
 ) -> None:
     """Fine-tune an LLM on a dataset and leave a run, which recipes name as llm.model."""
-    from sentikit import FineTuningOptions
+    from sentikit.extension import FineTuningOptions
 
     _refuse_contradictions(estimate, prepare_only, cancel)
-    with joined_processes() as speaks:
+    with joined_processes() as is_main_process:
         job = open_fine_tuning(recipe, settings)
         if estimate:
             found = job.estimate
@@ -100,13 +100,13 @@ def gpt_finetune(
         if nproc is not None and nproc > 1:
             _refuse_processes(job)
             launch_processes(context, nproc, device)
-        with _resumable(context, job, path, speaks) as stop_requested:
+        with _resumable(context, job, path, is_main_process) as stop_requested:
             options = FineTuningOptions(
                 max_cost, not no_wait, resume, device, threads, stop_requested
             )
             finished = job.run(path, options)
             _interrupt(finished, stop_requested())
-        if speaks:
+        if is_main_process:
             _print_result(context, finished, as_json)
 
 
@@ -148,20 +148,21 @@ def _refuse_processes(job: FineTuning) -> None:
 
 @contextmanager
 def _resumable(
-    context: click.Context, job: FineTuning, path: Path, speaks: bool
+    context: click.Context, job: FineTuning, path: Path, is_main_process: bool
 ) -> Iterator[Callable[[], bool]]:
     """End in good order at the first Ctrl-C (or SIGTERM), and say how to come back."""
-    from sentikit import Interrupted, stop_on_signal
+    from sentikit import Interrupted
+    from sentikit.extension import stop_on_signal
 
     def tell(number: int) -> None:
-        if speaks and job.trains_here:
+        if is_main_process and job.trains_here:
             click.echo("Finishing the step and saving; once more stops at once.", err=True)
 
     try:
         with stop_on_signal(tell) as stop_requested:
             yield stop_requested
     except (Interrupted, KeyboardInterrupt) as error:
-        if speaks:
+        if is_main_process:
             click.echo(_coming_back(context, path, job.trains_here), err=True)
         raise click.exceptions.Exit(130) from error
 

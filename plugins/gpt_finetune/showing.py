@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sentikit import usd_text
+from sentikit.extension import usd_text
 
 if TYPE_CHECKING:
-    from sentikit import FinishedFineTuning, PreparedReport
+    from sentikit.extension import FinishedFineTuning, PreparedReport
 
 
 def report_table(report: PreparedReport) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sentikit import Head, PartSettings
+from sentikit.extension import Head, PartSettings
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal[

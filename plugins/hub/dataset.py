@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
-from sentikit import (
+from sentikit import Examples, InputError
+from sentikit.extension import (
     DatasetLoader,
-    Examples,
     ExamplesBuilder,
-    InputError,
     PartSettings,
     did_you_mean,
     hub_splits,

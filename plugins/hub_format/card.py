@@ -6,12 +6,13 @@ a model-index.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 _LICENCE = "unknown"
 
@@ -192,8 +193,10 @@ def _recipe(manifest: Mapping[str, Any]) -> str:
     if not manifest.get("recipe"):
         return ""
     recipe = without_local_folders(manifest["recipe"])
-    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).rstrip()
-    return f"The recipe:\n\n```yaml\n{text}\n```"
+    yaml, written = YAML(typ="safe", pure=True), io.StringIO()
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
+    yaml.dump(recipe, written)
+    return f"The recipe:\n\n```yaml\n{written.getvalue().rstrip()}\n```"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,15 +8,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from sentikit import (
-    Classifier,
-    ExportSource,
-    InputError,
-    ModelFormat,
-    PartSettings,
-    read_json,
-    write_json,
-)
+from sentikit import Classifier, InputError
+from sentikit.extension import ExportSource, ModelFormat, PartSettings, read_json, write_json
 
 from .card import CardFacts, without_local_folders, write_card
 

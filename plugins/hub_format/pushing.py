@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sentikit import InputError, SentikitError, find_key, without_secrets
+from sentikit import InputError, SentikitError
+from sentikit.extension import find_key, without_secrets
 
 _FORBIDDEN = (401, 403)
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sentikit import InputError, folder_writer, read_json, read_weights, write_json, write_weights
+from sentikit import InputError
+from sentikit.extension import folder_writer, read_json, read_weights, write_json, write_weights
 
 from .loading import ModelSource, load_model, load_tokenizer
 

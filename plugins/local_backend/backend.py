@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentikit import (
+from sentikit import Usage
+from sentikit.extension import (
     Answer,
     BackendSession,
     ChatRequest,
     LLMBackend,
     PartSettings,
     RejectedError,
-    Usage,
 )
 
 from .settings import LocalSettings
@@ -138,7 +138,7 @@ def _resolve(future: asyncio.Future[dict[str, float]], logs: dict[str, float]) -
 
 
 def _fail(future: asyncio.Future[dict[str, float]], error: Exception) -> None:
-    from sentikit import FatalError
+    from sentikit.extension import FatalError
 
     if not future.done():
         reason = " ".join(str(error).split())[:300]

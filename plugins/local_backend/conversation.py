@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sentikit import InputError, Message
+from sentikit import InputError
+from sentikit.extension import Message
 
 #: For a model without a chat template: messages one below the other, the answer below them.
 _PLAIN = (

@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     FineTunedModel,
     FineTuner,
     FineTuningJob,
     FineTuningLimits,
     FineTuningSession,
-    FittingPlace,
-    InputError,
-    Lesson,
     Message,
     PartSettings,
+    TrainingPlace,
+    TrainingTask,
     choose_precision,
     fit,
 )
@@ -26,7 +26,7 @@ from sentikit import (
 from .finetuning_settings import LocalFineTuningSettings
 
 if TYPE_CHECKING:
-    from sentikit import Engine
+    from sentikit.extension import Engine
 
     from .conversation import Conversation
     from .loading import ModelSource
@@ -120,7 +120,7 @@ class LocalFineTuner(FineTuner):
         dtype = DTYPES[choose_precision(self.settings.precision, engine.device)]
         base = load_model(self._source, dtype)
         adapted = new_adapter(base, self._source, self.settings.lora, self.settings.seed)
-        lesson = Lesson(
+        task = TrainingTask(
             AnswerModel(adapted, [conversation.answer(label) for label in job.classes]),
             AnswerLoss(),
             read_conversations(job.train, conversation, job.classes, shown=True),
@@ -128,13 +128,13 @@ class LocalFineTuner(FineTuner):
             job.classes,
         )
         checkpoints = job.path / "checkpoints"
-        place = FittingPlace(engine, checkpoints, job.fingerprint, "finetune")
-        state = fit(lesson, self.settings, place, session)
+        place = TrainingPlace(engine, checkpoints, job.fingerprint, "finetune")
+        state = fit(task, self.settings, place, session)
         if state is None:
             return None
         metric = self.settings.early_stopping.metric
         learnt = {"best_epoch": state.best_epoch, f"validation_{metric}": state.best_value}
-        if engine.speaks:
+        if engine.is_main_process:
             save_adapter(job.path / _MODEL, adapted, tokenizer)
             session.remember(_LEARNT, learnt)
             shutil.rmtree(checkpoints, ignore_errors=True)

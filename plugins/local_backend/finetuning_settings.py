@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sentikit import LoopSettings, PartSettings
+from sentikit.extension import LoopSettings, PartSettings
 
 
 class LoraSettings(PartSettings):

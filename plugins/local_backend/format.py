@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sentikit import ExportSource, InputError, ModelFormat, PartSettings
+from sentikit import InputError
+from sentikit.extension import ExportSource, ModelFormat, PartSettings
 
 from .settings import LocalSettings
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentikit import Labelled, Message, MicroBatch
+from sentikit.extension import Labelled, Message, MicroBatch
 
 from .answer_scores import TokenBatch, score_answers
 from .conversation import Conversation, Tokens

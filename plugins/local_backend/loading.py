@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from sentikit import InputError, SentikitError, hub_answers
+from sentikit import InputError, SentikitError
+from sentikit.extension import hub_answers, load_pretrained
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GGUF = ".gguf"
@@ -67,7 +68,9 @@ def load_config(source: ModelSource) -> Any:
     from transformers import AutoConfig
 
     name, options = _place(source)
-    return _loaded(source, lambda: AutoConfig.from_pretrained(name, **options))
+    return _loaded(
+        source, lambda: AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+    )
 
 
 def load_tokenizer(source: ModelSource) -> Any:
@@ -75,7 +78,9 @@ def load_tokenizer(source: ModelSource) -> Any:
     from transformers import AutoTokenizer
 
     name, options = _place(source)
-    return _loaded(source, lambda: AutoTokenizer.from_pretrained(name, **options))
+    return _loaded(
+        source, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+    )
 
 
 def load_model(source: ModelSource, dtype: torch.dtype) -> Any:
@@ -102,12 +107,17 @@ def _loaded(source: ModelSource, load: Callable[[], Loaded]) -> Loaded:
 def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    load: Any = AutoModelForCausalLM.from_pretrained
     if "gguf_file" not in options:
-        return load(name, dtype=dtype, use_safetensors=True, **options)
+        options = {**options, "use_safetensors": True}
+        return load_pretrained(
+            AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options
+        )
     # Dequantising draws a bar of its own whatever it is told.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        model = load(name, dtype=dtype, quantization_config=GgufConfig(dequantize=True), **options)
+        options = {**options, "quantization_config": GgufConfig(dequantize=True)}
+        model = load_pretrained(
+            AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options
+        )
     # Its weights are plain numbers now, and can be saved as such; the model does not know of it.
     model.hf_quantizer = None
     vars(model.config).pop("quantization_config", None)
@@ -116,11 +126,11 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
 
 def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:
     """Return where the model is, and how it is read."""
-    options: dict[str, Any] = {"trust_remote_code": False}
+    options: dict[str, Any] = {}
     path = source.path
     if path is None:
         # The library would try again and again for half a minute; a warm cache needs no hub.
-        options |= {"local_files_only": not hub_answers()}
+        options = {"local_files_only": not hub_answers()}
         return source.name, {**options, "revision": source.revision or "main"}
     if path.suffix == _GGUF:
         if not path.is_file():
@@ -149,6 +159,11 @@ def _explain(source: ModelSource, error: Exception) -> SentikitError:
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return InputError(
             f"There is no model {source.name!r} on the hub, and no folder of that name."
+        )
+    if "custom code" in reason:
+        return InputError(
+            f"The model {source.name!r} needs Python code that comes with it, which is not run. "
+            "Use a model whose architecture transformers itself has."
         )
     if source.path is not None:
         return InputError(f"{source.name} is no causal language model: {reason}")

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from sentikit import ChatRequest, choose_device, choose_precision
+from sentikit.extension import ChatRequest, choose_device, choose_precision
 
 from .adapters import load_answering_model
 from .answer_scores import TokenBatch, score_answers

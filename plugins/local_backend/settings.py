@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sentikit import PartSettings
+from sentikit.extension import PartSettings
 
 
 class LocalSettings(PartSettings):

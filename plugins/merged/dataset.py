@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from sentikit import DatasetLoader, Examples, InputError, PartSettings
+from sentikit import Examples, InputError
+from sentikit.extension import DatasetLoader, PartSettings
 
 from .origins import HubRows, Origin, Parts, PublishedFiles
 

@@ -14,16 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentikit import (
-    Examples,
-    ExamplesBuilder,
-    InputError,
-    OpenedDataset,
-    did_you_mean,
-    load_from_hub,
-    open_dataset,
-    read_rows,
-)
+from sentikit import Examples, InputError, OpenedDataset, open_dataset
+from sentikit.extension import ExamplesBuilder, did_you_mean, load_from_hub, read_rows
 
 REPOSITORY = "jbeno/sentiment_merged"
 SPLITS = ("train", "validation", "test")

@@ -12,14 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from sentikit import (
-    DatasetLoader,
-    Examples,
-    InputError,
-    OpenedDataset,
-    PartSettings,
-    open_dataset,
-)
+from sentikit import Examples, InputError, OpenedDataset, open_dataset
+from sentikit.extension import DatasetLoader, PartSettings
 
 SPLITS = ("train", "validation", "test")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentikit import SentikitError
 
 if TYPE_CHECKING:
-    from sentikit import EncoderClassifier, ExportSource
+    from sentikit.extension import EncoderClassifier, ExportSource
 
 #: Texts compared: enough to see a share of a few percent, few enough for a large encoder.
 MOST_TEXTS = 256

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sentikit import InputError, read_json
+from sentikit import InputError
+from sentikit.extension import read_json
 
 CONFIG = "config.json"
 GRAPH, QUANTISED_GRAPH = "model.onnx", "model.int8.onnx"

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     EncoderClassifier,
     ExportSource,
-    InputError,
     ModelFormat,
     PartSettings,
+    refuse_foreign_code,
     scheme_for_classes,
     write_json,
 )
@@ -87,7 +88,7 @@ class OnnxFormat(ModelFormat):
         from .requirement import needed
 
         needed("onnxruntime")
-        classifier, model = source.classifier, source.model
+        classifier, model = source.classifier, source.module
         config = OnnxConfig(
             id2label=dict(enumerate(classifier.labels)),
             model_type=model.encoder.config.model_type,
@@ -126,9 +127,10 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not (folder / "tokenizer.json").is_file():
         # transformers would silently make one without words from config.json alone.
         raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
+    refuse_foreign_code(folder)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True
+            folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())

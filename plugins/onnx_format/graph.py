@@ -5,19 +5,16 @@ from __future__ import annotations
 import copy
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sentikit import SentikitError
 
 from .requirement import needed
 
-if TYPE_CHECKING:
-    from sentikit import SentimentModel
-
 OPSET = 17
 
 
-def write_graph(model: SentimentModel, path: Path) -> None:
+def write_graph(model: Any, path: Path) -> None:
     """Write the graph from ids and mask, both (texts, tokens), to logits, (texts, classes).
 
     The TorchScript exporter (``dynamo=False``) is used because its graphs run about a third faster

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit import BatchLimits, InputError
+from sentikit import InputError
+from sentikit.extension import BatchLimits
 
 from .requirement import needed
 

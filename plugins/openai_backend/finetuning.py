@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sentikit import (
+from sentikit.extension import (
     FineTunedModel,
     FineTuner,
     FineTuningJob,
@@ -18,7 +18,7 @@ from sentikit import (
     PartSettings,
 )
 
-from .finetuning_settings import OpenAIFineTuningSettings
+from .settings import OpenAIFineTuningSettings
 
 if TYPE_CHECKING:
     from .finetuning_job import RemoteJob
@@ -88,7 +88,7 @@ class OpenAIFineTuner(FineTuner):
     def _do(
         self, session: FineTuningSession, work: Callable[[RemoteJob], Awaitable[Result]]
     ) -> Result:
-        from .client import Connection
+        from .connection import Connection
         from .finetuning_job import RemoteJob
 
         async def connected() -> Result:

@@ -16,7 +16,7 @@ from openinference.semconv.trace import (
     SpanAttributes,
 )
 
-from sentikit import Answer, LLMCall, Message
+from sentikit.extension import Answer, LLMCall, Message
 
 Attributes = dict[str, str | int | float]
 _TEXT = OpenInferenceMimeTypeValues.TEXT.value
@@ -104,14 +104,15 @@ def _message(place: str, role: str, content: str) -> Attributes:
 
 
 def _bill(answer: Answer, cost: float | None) -> Attributes:
-    usage = answer.usage
-    attributes: Attributes = {
-        SpanAttributes.LLM_TOKEN_COUNT_PROMPT: usage.prompt,
-        SpanAttributes.LLM_TOKEN_COUNT_COMPLETION: usage.completion,
-        SpanAttributes.LLM_TOKEN_COUNT_TOTAL: usage.prompt + usage.completion,
-        SpanAttributes.LLM_TOKEN_COUNT_PROMPT_DETAILS_CACHE_READ: usage.cached,
-        SpanAttributes.LLM_TOKEN_COUNT_PROMPT_DETAILS_CACHE_WRITE: usage.cache_writes,
-    }
+    usage, attributes = answer.usage, dict[str, Any]()
+    if usage is not None:
+        attributes = {
+            SpanAttributes.LLM_TOKEN_COUNT_PROMPT: usage.prompt,
+            SpanAttributes.LLM_TOKEN_COUNT_COMPLETION: usage.completion,
+            SpanAttributes.LLM_TOKEN_COUNT_TOTAL: usage.prompt + usage.completion,
+            SpanAttributes.LLM_TOKEN_COUNT_PROMPT_DETAILS_CACHE_READ: usage.cached,
+            SpanAttributes.LLM_TOKEN_COUNT_PROMPT_DETAILS_CACHE_WRITE: usage.cache_writes,
+        }
     return attributes if cost is None else attributes | {SpanAttributes.LLM_COST_TOTAL: cost}
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from sentikit import (
-    InputError,
+from sentikit import InputError
+from sentikit.extension import (
     LLMCall,
     PartSettings,
     TrackedRun,

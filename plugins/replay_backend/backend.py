@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from sentikit import (
+from sentikit import RunTable, Usage, read_run
+from sentikit.extension import (
     Answer,
     BackendSession,
     ChatRequest,
     LLMBackend,
     PartSettings,
     RejectedError,
-    RunTable,
-    Usage,
-    read_run,
 )
 
 # Stands for a probability recorded as 0: its logarithm must be a number.

@@ -10,14 +10,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from sentikit import (
-    DatasetLoader,
-    Examples,
-    ExamplesBuilder,
-    InputError,
-    PartSettings,
-    load_from_hub,
-)
+from sentikit import Examples, InputError
+from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, load_from_hub
 
 from .trees import read_trees
 

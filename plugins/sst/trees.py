@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sentikit import InputError, read_rows
+from sentikit import InputError
+from sentikit.extension import read_rows
 
 # Every character belongs to one piece; a whole leaf is one. Only the ASCII blank separates: some
 # leaves of the treebank hold a no-break space ("8\xa01\\/2").

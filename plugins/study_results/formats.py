@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sentikit import ResultColumns, ResultFormat
+from sentikit.extension import ResultColumns, ResultFormat
 
 _PREDICTED = ("prediction", "predicted", "predicted_label", "pred", "y_pred", "label_predicted")
 _GOLD = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field as Setting
 
-from sentikit import (
+from sentikit.extension import (
     ExamplesNeeded,
     Message,
     Needs,

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sentikit import InputError, PartSettings, TrackedRun, Tracker, flat_numbers
+from sentikit import InputError
+from sentikit.extension import PartSettings, TrackedRun, Tracker, flat_numbers
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

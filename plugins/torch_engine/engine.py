@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sentikit import (
+from sentikit import InputError
+from sentikit.extension import (
     DistributedEngine,
     Hardware,
-    InputError,
     ParameterGroup,
     PartSettings,
     StepPlan,
@@ -111,8 +111,8 @@ class TorchEngine(DistributedEngine):
         return norm
 
     def weights(self) -> dict[str, Tensor]:
-        """Return all weights on the CPU, on the process that speaks."""
-        if not self.speaks:
+        """Return all weights on the CPU, on the main process."""
+        if not self.is_main_process:
             return {}
         # A clone, since on a CPU these would be the tensors that training goes on changing.
         return {name: t.detach().cpu().clone() for name, t in self._model.state_dict().items()}
@@ -123,7 +123,7 @@ class TorchEngine(DistributedEngine):
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Return the optimizer's tensors, and the loss scale under fp16, where `weights` does."""
-        if not self.speaks:
+        if not self.is_main_process:
             return {}
         state = {
             f"{name}/{key}": torch.as_tensor(value).detach().cpu().clone()

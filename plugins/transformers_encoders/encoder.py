@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sentikit import Encoder, InputError, PartSettings, PretrainedSource
+from sentikit import InputError
+from sentikit.extension import Encoder, PartSettings, PretrainedSource
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -42,7 +43,9 @@ class TransformersEncoder(Encoder):
 
     def _source(self) -> PretrainedSource:
         chosen = self.settings
-        return PretrainedSource(chosen.model, chosen.revision, chosen.trust_remote_code)
+        return PretrainedSource(
+            chosen.model, chosen.revision, chosen.trust_remote_code, "encoder.trust_remote_code"
+        )
 
 
 class MiniLM(Encoder):

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from sentikit import DatasetLoader, Examples, ExamplesBuilder, PartSettings, load_from_hub
+from sentikit import Examples
+from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, load_from_hub
 
 REPOSITORY = "mteb/tweet_sentiment_extraction"
 SOURCE = "tweet"

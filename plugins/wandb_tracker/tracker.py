@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from sentikit import (
-    InputError,
+from sentikit import InputError
+from sentikit.extension import (
     PartSettings,
     TrackedRun,
     Tracker,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from sentikit.components import Part, PartSettings
 from sentikit.errors import InputError
-from sentikit.parts import Part, PartSettings
+from sentikit.weights import refuse_foreign_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +53,9 @@ class Encoder(Part, ABC):
         """Build the backbone with random weights, on whatever device is the default."""
         from transformers import AutoModel
 
-        return without_pooler(AutoModel.from_config(config))
+        # A setting of encoders that load any model; off unless the user wrote it.
+        trusted = bool(getattr(self.settings, "trust_remote_code", False))
+        return without_pooler(AutoModel.from_config(config, trust_remote_code=trusted))
 
     def save(
         self, folder: Path, tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel
@@ -66,7 +69,7 @@ class Encoder(Part, ABC):
         """Rebuild tokenizer and backbone from `folder`; the weights are random until loaded.
 
         Raises:
-            sentikit.InputError: there is no tokenizer in it.
+            sentikit.InputError: there is no tokenizer in it, or it needs code of its own.
         """
         from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.initialization import no_init_weights
@@ -74,10 +77,13 @@ class Encoder(Part, ABC):
         if not (folder / "tokenizer.json").is_file():
             # transformers would silently make one without words from config.json alone.
             raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        refuse_foreign_code(folder)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with no_init_weights():
-            backbone = AutoModel.from_config(config)
+            backbone = AutoModel.from_config(config, trust_remote_code=False)
         return tokenizer, without_pooler(backbone)
 
 

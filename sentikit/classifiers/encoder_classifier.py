@@ -1,32 +1,55 @@
-"""The classifier over an encoder: batches of similar length through a predictor of logits."""
+"""The classifier over an encoder, in one process or shared by several."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batching import batches_by_length
+from sentikit.classifiers.batches import BatchLimits, TokenizedTexts, batches_by_length, tokenize
 from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
 from sentikit.classifiers.prediction import Prediction, predictions, softmax
-from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifiers.predictor import Predictor
+    from sentikit.processes.group import ProcessGroup
 
 #: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
 #: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
 FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
 #: Half of a pair in UTF-16, which no tokenizer can read.
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Predictor(Protocol):
+    """Computes the logits of padded batches: a torch module, or a format's own runtime."""
+
+    @property
+    def device(self) -> str:
+        """Where, as ``cpu`` or ``cuda:0``."""
+
+    @property
+    def precision(self) -> str:
+        """In fp32, bf16, fp16 or int8."""
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """The size of one pass."""
+
+    def logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[NDArray[np.float32]]:
+        """Return the logits, (texts, classes), of each batch.
+
+        Args:
+            batches: ids and mask on the CPU, both (texts, word pieces), int64.
+        """
 
 
 class EncoderClassifier(Classifier):
@@ -91,7 +114,9 @@ class EncoderClassifier(Classifier):
             yield self.logits_of_texts(window)
 
     def logits_of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits of some thousands of texts, (texts, classes)."""
+        """Return the logits of up to some thousands of texts, (texts, classes)."""
+        if not texts:  # The last window of several processes may have fewer texts than processes.
+            return np.empty((0, len(self.labels)), np.float32)
         return self.logits_of(tokenize([texts], self.tokenizer, self.max_length))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
@@ -136,3 +161,39 @@ def _check_texts(texts: Sequence[object], before: int) -> None:
                 f"Item {place} (from 0) is no valid Unicode: it holds half a surrogate pair. "
                 "Read the text again with its right encoding."
             )
+
+
+class SharedClassifier(EncoderClassifier):
+    """A classifier of which every process of a group has a copy.
+
+    All processes are given the same texts and read them in step: of each window a process labels
+    every n-th text, then the results are gathered. Memory stays flat.
+    """
+
+    def __init__(self, own: EncoderClassifier, group: ProcessGroup) -> None:
+        super().__init__(own.predictor, own.tokenizer, own.scheme, own.max_length, own.temperature)
+        self.calibrated = own.calibrated
+        self._own, self._group = own, group
+
+    def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
+        """Yield the logits of successive windows of texts, (texts, classes)."""
+        for window in windows(texts, self._group.processes):
+            yield self._shared(window)
+
+    def _shared(self, window: Sequence[str]) -> NDArray[np.float32]:
+        """Return the logits of a window, of which this process computes its part.
+
+        Raises:
+            InputError: another process has other texts.
+        """
+        rank, processes = self._group.rank, self._group.processes
+        found = np.empty((len(window), len(self.labels)), np.float32)
+        pieces = self._group.gather(self._own.logits_of_texts(window[rank::processes]))
+        for other, piece in enumerate(pieces):
+            if piece.shape != found[other::processes].shape:
+                raise InputError(
+                    f"Process {other} reads other texts than process {rank}. Give every machine "
+                    "the same file."
+                )
+            found[other::processes] = piece
+        return found

@@ -1,4 +1,4 @@
-"""Writes a trained model in another format."""
+"""The export of a trained model into another format."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sentikit.checking import check_part, refuse
-from sentikit.classifiers.export_source import ExportSource
-from sentikit.classifiers.format import ModelFormat
-from sentikit.classifiers.loading import find_model_folder, is_native, load, read_description
+from sentikit.classifiers.loading import find_model_folder, load
+from sentikit.classifiers.model_folder import is_native, read_description
+from sentikit.classifiers.model_format import ExportSource, ModelFormat
+from sentikit.components import check_part, refuse
 from sentikit.errors import InputError
 from sentikit.files import folder_writer
 from sentikit.registry import Registry, default_registry

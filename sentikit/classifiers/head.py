@@ -1,4 +1,4 @@
-"""The interface of a head: what turns a pooled text into logits."""
+"""The interface of a head, and the pooling of token states before it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,34 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sentikit.parts import Part, PartSettings
+from sentikit.components import Part, PartSettings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Pooling = Literal["cls", "mean", "max"]
+
+
+def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Pool token states as the study does.
+
+    Args:
+        states: (texts, tokens, hidden).
+        mask: (texts, tokens), 1 for a token and 0 for padding.
+        pooling: ``cls`` takes the first token, ``mean`` averages the tokens, ``max`` takes each
+            feature's maximum over the states multiplied by the mask, so padding contributes 0.
+
+    Returns:
+        (texts, hidden).
+    """
+    if pooling == "cls":
+        return states[:, 0]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    if pooling == "mean":
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    # The study padded every text, so a 0 always took part; without it, a text that happens to need
+    # no padding in its batch would be pooled differently.
+    return (states * weights).amax(1).clamp(min=0)
 
 
 class HeadOptions(PartSettings):

@@ -1,26 +1,18 @@
-"""Loads a classifier from a run or a model folder."""
+"""Loading of models: of a run, a model folder of any format, or the hub."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sentikit.checking import refuse, validate
-from sentikit.classifiers.encoder import Encoder, most_positions
-from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.classifiers.format import ModelFormat
-from sentikit.classifiers.model import SentimentModel
-from sentikit.classifiers.predictor import TorchPredictor
-from sentikit.classifiers.saving import FORMAT, VERSION, WEIGHTS, ModelDescription
-from sentikit.datasets.labels import LabelScheme, label_scheme
-from sentikit.devices import choose_device, choose_precision
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
-from sentikit.weights import read_weights
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
+    from sentikit.classifiers.model_format import ModelFormat
 
 
 def load(
@@ -29,29 +21,44 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     calibrated: bool = False,
+    revision: str | None = None,
+    label_map: Mapping[str, str] | None = None,
     registry: Registry | None = None,
 ) -> EncoderClassifier:
-    """Load a classifier.
+    """Load a model.
 
     Args:
-        path: a run that trained a model, or a model folder, also one of a registered format.
+        path: a run that trained a model; a model folder, native, of a registered format or of
+            transformers; or a model on the hub, as ``owner/name``.
         device: auto, cpu, cuda, cuda:1, mps.
         precision: auto (bf16 where it is faster), fp32, bf16, fp16, or int8 for an ONNX folder
             that holds it.
         calibrated: divide the logits by the temperature fitted on validation.
-        registry: where to look for plugins' parts.
+        revision: branch, tag or commit of a model on the hub.
+        label_map: for a classifier of transformers: its label to a class.
+        registry: where to look for plugins' components.
 
     Raises:
-        InputError: there is no model there, it is damaged, or its parts are not installed.
+        InputError: there is no model there, it is damaged, or its components are not installed.
+        SentikitError: the hub cannot be reached.
     """
+    from sentikit.classifiers.hub_classifier import is_text_classifier, load_text_classifier
+    from sentikit.classifiers.model_folder import is_native, load_native
+
     registry = registry or default_registry()
-    folder = find_model_folder(Path(path), registry)
+    folder = find_model_folder(path, registry, revision)
     if is_native(folder):
-        classifier = _load_native(folder, device, precision, registry)
+        classifier = load_native(folder, device, precision, registry)
+    elif is_text_classifier(folder):
+        classifier = load_text_classifier(folder, device, precision, label_map)
     else:
         model_format = _recognising_format(folder, registry)
         assert model_format is not None
         classifier = model_format.load(folder, device, precision)
+    if label_map is not None and not is_text_classifier(folder):
+        raise InputError(
+            f"{folder} names its classes itself; a label map is for classifiers of transformers."
+        )
     if calibrated and classifier.temperature is None:
         raise InputError(
             f"{folder} has no temperature: it was not calibrated on validation. Train it with "
@@ -61,20 +68,31 @@ def load(
     return classifier
 
 
-def find_model_folder(path: Path, registry: Registry | None = None) -> Path:
-    """Return the model folder of a run, or `path` itself; native or of a registered format.
+def find_model_folder(
+    named: str | Path, registry: Registry | None = None, revision: str | None = None
+) -> Path:
+    """Return the folder of a model: of a run, the folder itself, or in the hub's cache.
 
     Raises:
         InputError: there is none.
+        SentikitError: the hub cannot be reached.
     """
+    from sentikit.classifiers.hub_classifier import fetch_model, is_hub_id
+
     registry = registry or default_registry()
+    path = Path(named).expanduser()
+    if revision is not None and path.exists():
+        raise InputError(f"{path} is here; a revision is for models on the hub.")
     for folder in (path / "model", path):
-        if is_native(folder) or (folder.is_dir() and _recognising_format(folder, registry)):
+        if _is_model(folder, registry):
             return folder
+    if not path.exists() and is_hub_id(str(named)):
+        folder = fetch_model(str(named), revision)
+        if _is_model(folder, registry):
+            return folder
+        raise InputError(f"{named} on the hub holds no classifier{_what_it_says(folder)}.")
     if not path.exists():
-        raise InputError(
-            f"{path} does not exist. Give a run folder or a model folder.{_how_to_fetch(path)}"
-        )
+        raise InputError(f"{path} does not exist. Give a run folder or a model folder.")
     if (path / "manifest.json").is_file():
         raise _without_model(path)
     known = ", ".join(["sentikit", *registry.names("register_formats")])
@@ -94,21 +112,15 @@ def _without_model(run: Path) -> InputError:
     return InputError(f"{run} is a run without a model; give one that trained an encoder.")
 
 
-def _how_to_fetch(path: Path) -> str:
-    """Advise those who name a model on the hub."""
-    if path.is_absolute() or len(path.parts) != 2 or path.parts[0] in ("runs", "..", "~"):
-        return ""
-    return f" If it is a model on the hub: hf download {path} --local-dir DIR"
+def _is_model(folder: Path, registry: Registry) -> bool:
+    from sentikit.classifiers.hub_classifier import is_text_classifier
+    from sentikit.classifiers.model_folder import is_native
 
-
-def is_native(folder: Path) -> bool:
-    """Say whether `folder` holds a model in sentikit's own format."""
-    path = folder / "config.json"
-    return path.is_file() and _format_of(read_json(path)) == FORMAT
-
-
-def _format_of(config: object) -> object:
-    return config.get("format") if isinstance(config, dict) else None
+    if not folder.is_dir():
+        return False
+    if is_native(folder) or is_text_classifier(folder):
+        return True
+    return _recognising_format(folder, registry) is not None
 
 
 def _what_it_says(path: Path) -> str:
@@ -135,96 +147,3 @@ def _recognising_format(folder: Path, registry: Registry) -> ModelFormat | None:
                 f"{type(error).__name__}: {error}",
             )
     return None
-
-
-def _load_native(
-    folder: Path, device: str, precision: str, registry: Registry
-) -> EncoderClassifier:
-    description = read_description(folder)
-    where = choose_device(device)
-    if precision == "int8":
-        raise InputError(
-            "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
-        )
-    tokenizer, model = _build(folder, description, registry)
-    set_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
-    return EncoderClassifier(
-        TorchPredictor(model, where, choose_precision(precision, where)),
-        tokenizer,
-        _scheme(description),
-        # What comes behind the learnt positions cannot be read, whatever the file says.
-        min(description.max_length, most_positions(model.encoder) or description.max_length),
-        description.temperature,
-    )
-
-
-def read_description(folder: Path) -> ModelDescription:
-    """Read ``config.json`` of a model folder.
-
-    Raises:
-        InputError: not a model of ours, of a later version, or incomplete.
-    """
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise InputError(f"{folder} is not a sentikit model (config.json does not say so).")
-    if config.get("version") != VERSION:
-        raise InputError(
-            f"{folder} has model version {config.get('version')!r}; this sentikit reads {VERSION}. "
-            "Use the sentikit that wrote it."
-        )
-    known = {key: value for key, value in config.items() if key in ModelDescription.model_fields}
-    description, problems = validate(ModelDescription, known)
-    refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
-    assert description is not None
-    return description
-
-
-def _scheme(description: ModelDescription) -> LabelScheme:
-    known = label_scheme(description.label_scheme, description.threshold)
-    return LabelScheme(known.name, description.classes, known.meanings, description.threshold)
-
-
-def _build(
-    folder: Path, description: ModelDescription, registry: Registry
-) -> tuple[Any, SentimentModel]:
-    encoder_class = _encoder_class(description.encoder.get("name", ""), registry)
-    try:
-        tokenizer, backbone = encoder_class.restore(folder / "encoder")
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder}/encoder cannot be read: {reason}") from error
-    settings = {key: value for key, value in description.head.items() if key != "name"}
-    head_class = registry.load("register_heads", description.head["name"])
-    chosen, problems = validate(head_class.Settings, settings, ("head",))
-    refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
-    head = head_class(chosen)
-    layers = head.build(backbone.config.hidden_size, len(description.classes))
-    return tokenizer, SentimentModel(backbone, layers, description.pooling)
-
-
-def _encoder_class(name: str, registry: Registry) -> type[Encoder]:
-    """Return the plugin's class, or the common one: most backbones need no more to be restored."""
-    try:
-        found: type[Encoder] = registry.load("register_encoders", name)
-    except SentikitError:
-        return Encoder
-    return found
-
-
-def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Give `model` all its weights, read from `path`.
-
-    Raises:
-        InputError: a tensor is missing, unknown or of another shape.
-    """
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path} does not fit its config.json: {reason}") from error
-    if missing or unexpected:
-        names = ", ".join([*missing, *unexpected][:3])
-        raise InputError(
-            f"{path} does not fit its config.json: {len(missing)} tensors missing, "
-            f"{len(unexpected)} unknown ({names}, …)."
-        )

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from sentikit.classifiers.encoder import without_pooler
 from sentikit.errors import InputError, SentikitError
+from sentikit.weights import POOLER, load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -26,11 +27,13 @@ class PretrainedSource:
         model: a hub id, or the path of a folder.
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether code that comes with the model may run.
+        trust_key: of the recipe, by which a user allows that code; "" where none does.
     """
 
     model: str
     revision: str | None = None
     trust_remote_code: bool = False
+    trust_key: str = ""
 
     def __post_init__(self) -> None:
         # The libraries take a folder in one's home for the name of a model on the hub.
@@ -46,7 +49,9 @@ class PretrainedSource:
         from transformers import AutoConfig
 
         with self._clear_errors():
-            config = AutoConfig.from_pretrained(self.model, **self._options())
+            config = AutoConfig.from_pretrained(
+                self.model, trust_remote_code=self.trust_remote_code, **self._options()
+            )
         return cast("PretrainedConfig", config)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -54,24 +59,36 @@ class PretrainedSource:
         from transformers import AutoTokenizer
 
         with self._clear_errors():
-            tokenizer = AutoTokenizer.from_pretrained(self.model, **self._options())
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.model, trust_remote_code=self.trust_remote_code, **self._options()
+            )
         return cast("PreTrainedTokenizerBase", tokenizer)
 
     def backbone(self) -> PreTrainedModel:
-        """Return the backbone in float32 without a pooler; only safetensors are read."""
+        """Return the backbone in float32 without a pooler; only safetensors are read.
+
+        Raises:
+            InputError: as `config`, or the weights do not fit the configuration.
+            SentikitError: the hub cannot be reached.
+        """
         import torch
         from transformers import AutoModel
 
-        with self._clear_errors(), _quiet_transformers():
-            model = AutoModel.from_pretrained(
-                self.model, dtype=torch.float32, use_safetensors=True, **self._options()
+        with self._clear_errors():
+            model = load_pretrained(
+                AutoModel,
+                self.model,
+                dtype=torch.float32,
+                may_miss=POOLER,
+                use_safetensors=True,
+                trust_remote_code=self.trust_remote_code,
+                **self._options(),
             )
         return without_pooler(model)
 
     def _options(self) -> dict[str, Any]:
         return {
             "revision": self.revision or "main",
-            "trust_remote_code": self.trust_remote_code,
             # The library would try again and again for most of a minute; a warm cache needs no hub.
             "local_files_only": not Path(self.model).is_dir() and not hub_answers(),
         }
@@ -106,6 +123,12 @@ class PretrainedSource:
             return InputError(
                 f"There is no encoder {self.model!r} on the hub, and no folder of that name. "
                 "Check the spelling, as in google/electra-base-discriminator."
+            )
+        if "custom code" in reason:
+            allow = f" unless you trust it: {self.trust_key}=true" if self.trust_key else ""
+            return InputError(
+                f"The encoder {self.model!r} needs Python code that comes with the model, which "
+                f"is not run{allow}. Or use a model whose architecture transformers itself has."
             )
         if Path(self.model).is_dir():
             return InputError(f"The encoder folder {self.model} cannot be read: {reason[:300]}")
@@ -142,19 +165,3 @@ def _endpoint() -> str:
     from huggingface_hub import constants
 
     return constants.ENDPOINT
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Hide the bar, and the report on unused pretraining heads: a backbone never has them."""
-    from transformers.utils import logging
-
-    before, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if had_bar:
-            logging.enable_progress_bar()

@@ -214,7 +214,7 @@ def _show_elsewhere(
 
 def _print(judged: JudgedCascade) -> None:
     from sentikit.cli.tables import gained, print_sentence, print_table, scored
-    from sentikit.comparison.aligning import display_names
+    from sentikit.comparison.alignment import display_names
 
     title = " → ".join(display_names(judged.team.members))
     if judged.worth.macro_f1 is None:

@@ -15,7 +15,7 @@ from sentikit.errors import InputError
 from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
-    from sentikit.comparison.comparison import Progress
+    from sentikit.comparison.judgement import Progress
     from sentikit.comparison.results import Comparison
 
 _FORMATS = ("table", "json", "csv", "markdown", "latex")
@@ -115,7 +115,7 @@ def compare(
     RUN is a run's folder; FILE a CSV, TSV, JSON Lines or Parquet file of answers; PATH#encoder the
     encoder's opinion recorded in either. Without any, all finished runs under runs/ are compared.
     """
-    from sentikit.comparison.compare import compare as judge
+    from sentikit.comparison.comparison import compare as judge
 
     form = _form(form, as_json, rows)
     check_plots(plots)
@@ -156,9 +156,7 @@ def _form(form: str | None, as_json: bool, rows: str) -> str:
 
 def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
     """Return what prints a comparison in a format."""
-    from sentikit.comparison.output.comma_separated import differences_to_csv, runs_to_csv
-    from sentikit.comparison.output.latex import to_latex
-    from sentikit.comparison.output.markdown import to_markdown
+    from sentikit.comparison.formats import differences_to_csv, runs_to_csv, to_latex, to_markdown
 
     if form == "table":
         return _print_tables
@@ -173,7 +171,7 @@ def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
 
 def _print_tables(comparison: Comparison) -> None:
     from sentikit.cli.tables import print_sentence, print_table
-    from sentikit.comparison.output.sections import remarks, sections
+    from sentikit.comparison.tables import remarks, sections
 
     for section in sections(comparison):
         numbers = [column for column in section.columns if column not in section.texts]

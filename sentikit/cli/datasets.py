@@ -13,7 +13,7 @@ from sentikit.cli.tables import print_table
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.datasets.describing import (
+    from sentikit.datasets.description import (
         DatasetDescription,
         SourceDescription,
         SplitDescription,
@@ -71,7 +71,7 @@ def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) 
 def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, Any]:
     """Put a dataset section together."""
     from sentikit.datasets.opening import with_path
-    from sentikit.recipe.overrides import parse_dataset_overrides
+    from sentikit.recipe.resolving import parse_dataset_overrides
 
     section = parse_dataset_overrides(settings)
     if "name" in section:
@@ -80,7 +80,7 @@ def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, 
 
 
 def _describe(dataset: OpenedDataset) -> DatasetDescription:
-    from sentikit.datasets.describing import describe_dataset
+    from sentikit.datasets.description import describe_dataset
     from sentikit.live_bar import LiveBar
 
     with LiveBar("texts") as bar:
@@ -95,6 +95,8 @@ def _describe(dataset: OpenedDataset) -> DatasetDescription:
         found = describe_dataset(dataset.name, dataset.scheme.classes, load(), advance=bar.advance)
     if all(split.unlabelled == split.examples for split in found.splits):
         dataset.refuse_idle_map()
+    for warning in dataset.warnings():
+        click.echo(f"Warning: {warning}", err=True)
     return found
 
 

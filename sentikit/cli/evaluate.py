@@ -86,10 +86,12 @@ def evaluate(
         opened = _open(section, classifier)
         _refuse_unknown_split(opened, split)
         examples = opened.split(split)
+        for warning in opened.warnings() if group.is_main_process else ():
+            click.echo(f"Warning: {warning}", err=True)
         probabilities = classifier.predict_proba(
             text for batch in examples.batches() for text in batch["text"]
         )
-        if not group.speaks:
+        if not group.is_main_process:
             return
         results = judge(examples, probabilities, classifier.scheme)
         if run:
@@ -112,7 +114,7 @@ def _section(
     """Return the dataset section to open: the run's own, or what the options say."""
     from sentikit.datasets.labels import OWN
     from sentikit.datasets.opening import with_path
-    from sentikit.recipe.overrides import merge, parse_dataset_overrides
+    from sentikit.recipe.resolving import merge, parse_dataset_overrides
     from sentikit.runs.folder import RunFolder
 
     if dataset is None:
@@ -122,21 +124,18 @@ def _section(
         recipe = run.manifest["recipe"]
         section = dict(recipe.get("evaluation_dataset") or recipe["dataset"])
     elif classifier.scheme.name == OWN:
-        section = {"name": dataset}
+        section = {"name": dataset, "labels": list(classifier.labels)}
+        if classifier.scheme.threshold is not None:
+            section["threshold"] = classifier.scheme.threshold
     else:
         section = {"name": dataset, "labels": classifier.scheme.name}
     return merge(with_path(section, path), parse_dataset_overrides(settings))
 
 
 def _open(section: dict[str, Any], classifier: EncoderClassifier) -> OpenedDataset:
-    from dataclasses import replace
-
     from sentikit import open_dataset
-    from sentikit.datasets.labels import OWN
 
     opened = open_dataset(section)
-    if classifier.scheme.name == OWN:
-        opened = replace(opened, own_scheme=classifier.scheme)
     # A model made elsewhere may have the same classes in another order.
     if set(opened.scheme.classes) != set(classifier.labels):
         own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)
@@ -164,10 +163,10 @@ def _refuse_unknown_split(opened: OpenedDataset, split: str) -> None:
 def _run_to_write(output: Path | None) -> Iterator[RunFolder | None]:
     """Lend the run to leave, locked; a folder that is taken is refused before any work."""
     from sentikit.cli.options import RUNS
-    from sentikit.processes.launching import speaks
+    from sentikit.processes.launching import is_main_process
     from sentikit.runs.folder import choose_run_folder
 
-    if output is None or not speaks():
+    if output is None or not is_main_process():
         yield None
         return
     run = choose_run_folder(output, output.name, False, RUNS)

@@ -39,7 +39,7 @@ OUTPUT = click.option(
 
 def draw(run: Path) -> None:
     """Draw a run's plots and say where they are."""
-    from sentikit.plotting import save_run_plots
+    from sentikit.reports.figures import save_run_plots
 
     for path in save_run_plots(run):
         click.echo(f"Drawn: {path}", err=True)
@@ -74,7 +74,7 @@ def check_plots(plots: Path | bool | None) -> None:
         InputError: matplotlib is not installed.
     """
     if plots:
-        from sentikit.plotting import check_plotting
+        from sentikit.reports.drawing import check_plotting
 
         check_plotting()
 
@@ -87,12 +87,12 @@ def write_charts(
 ) -> None:
     """Write a report and plots where they are asked for, and say where they are."""
     if report:
-        from sentikit.reports import write_report
+        from sentikit.reports.page import write_report
 
         write_report(comparison, report, cascade)
         click.echo(f"Report: {report}", err=True)
     if plots:
-        from sentikit.plotting import save_plots
+        from sentikit.reports.figures import save_plots
 
         for path in save_plots(comparison, plots, cascade):
             click.echo(f"Drawn: {path}", err=True)

@@ -92,7 +92,7 @@ def predict(
         column = rows.find_column("text", text_column, "--text-column")
         own = load(model, device=device, precision=precision, calibrated=calibrated)
         classifier = shared(own, group)
-        if not group.speaks:
+        if not group.is_main_process:
             help_label(classifier, rows, column)
             return
         with open_output(output, chosen, rows.columns, classifier.labels) as write:

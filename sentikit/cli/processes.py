@@ -26,7 +26,7 @@ def start_processes(context: click.Context, processes: int | None, device: str) 
     """
     if processes is None or processes == 1:
         return
-    from sentikit.processes.commands import launch_processes
+    from sentikit.processes.launching import launch_processes
 
     launch_processes(context, processes, device)
 
@@ -34,7 +34,7 @@ def start_processes(context: click.Context, processes: int | None, device: str) 
 @contextmanager
 def joined_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that a launcher has started, if any, and fail as one with them."""
-    from sentikit.processes.commands import joined_processes
+    from sentikit.processes.failures import joined_processes
 
     with joined_processes():
         from sentikit.processes.group import ProcessGroup
@@ -46,6 +46,6 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
 
 def shared(classifier: EncoderClassifier, group: ProcessGroup) -> EncoderClassifier:
     """Return a classifier whose texts the group shares."""
-    from sentikit.classifiers.sharing import SharedClassifier
+    from sentikit.classifiers.encoder_classifier import SharedClassifier
 
     return classifier if group.processes == 1 else SharedClassifier(classifier, group)

@@ -62,7 +62,7 @@ def prompt(
     """Label a dataset with an LLM and leave a run: predictions, scores, costs."""
     from sentikit.llm.job import PromptOptions
     from sentikit.llm.job import prompt as run_prompt
-    from sentikit.llm.requests.failures import FailureLimit
+    from sentikit.llm.requests.settings import FailureLimit
     from sentikit.runs.folder import choose_run_folder
 
     if (show is not None) + estimate + resume > 1:
@@ -84,7 +84,7 @@ def prompt(
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
     from sentikit.llm.parts import prompt_parts
-    from sentikit.recipe.listing import needed_recipe
+    from sentikit.recipe.catalogue import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
@@ -126,7 +126,7 @@ def _estimate(
 
     from sentikit.llm.estimating import estimate
     from sentikit.llm.job import refuse_missing
-    from sentikit.llm.requests.running import CACHE
+    from sentikit.llm.requests.job import CACHE
 
     refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
@@ -137,7 +137,7 @@ def _estimate(
 @contextmanager
 def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    from sentikit.processes.commands import typed_command
+    from sentikit.processes.launching import typed_command
     from sentikit.stopping import Interrupted, stop_on_signal
 
     def tell(number: int) -> None:
@@ -181,6 +181,7 @@ def _result(finished: FinishedPrompting) -> dict[str, Any]:
         "failed": totals.failed,
         "cost_usd": finished.cost_usd,
         "paid_usd": totals.paid,
+        "answers_without_usage": totals.unmetered,
         "overall": None if finished.scores is None else finished.scores.to_json(),
         "by_source": {name: scores.to_json() for name, scores in finished.by_source.items()},
     }
@@ -200,6 +201,9 @@ def _summary(finished: FinishedPrompting) -> str:
         parts.append(f"${usd_text(totals.paid)} paid")
         if totals.cost and totals.cost > totals.paid:
             parts.append(f"${usd_text(totals.cost - totals.paid)} saved by the cache")
+    if totals.unmetered:
+        counted = "their cost is unknown" if totals.paid is None else "counted at their worst case"
+        parts.append(f"{totals.unmetered:,} answers without usage, {counted}")
     return ", ".join(parts) + "."
 
 

@@ -27,7 +27,7 @@ def list_recipes(study: bool, as_json: bool) -> None:
     """List the recipes that plugins offer."""
     from dataclasses import asdict
 
-    from sentikit.recipe.listing import list_recipes as offered
+    from sentikit.recipe.catalogue import list_recipes as offered
     from sentikit.registry import default_registry
 
     registry = default_registry()
@@ -54,8 +54,8 @@ def _study(names: list[str], registry: Registry) -> list[dict[str, Any]]:
     """Return the study's rows with their recipes, and with the recipes to run before those."""
     from dataclasses import asdict
 
+    from sentikit.recipe.catalogue import recipes_before, recipes_of, study_rows
     from sentikit.recipe.resolving import resolve_recipe
-    from sentikit.recipe.study import recipes_before, recipes_of, study_rows
 
     def described(name: str) -> dict[str, Any]:
         values = resolve_recipe(name, registry=registry).values
@@ -69,7 +69,7 @@ def _study(names: list[str], registry: Registry) -> list[dict[str, Any]]:
 
 def _print_study(rows: list[dict[str, Any]]) -> None:
     from sentikit.cli.tables import print_table
-    from sentikit.recipe.study import CITATION
+    from sentikit.recipe.catalogue import CITATION
 
     numbers = ["macro-F1", "DynaSent R1", "DynaSent R2", "SST-3", "accuracy", "training"]
     table = []
@@ -90,7 +90,7 @@ def show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
     """Print a recipe as it is written, or resolved."""
     from sentikit.recipe.resolving import recipe_path, resolve_recipe
     from sentikit.registry import default_registry
-    from sentikit.yaml_reading import read_utf8
+    from sentikit.yaml_files import read_utf8
 
     registry = default_registry()
     if resolved or settings:

@@ -139,6 +139,6 @@ def scored(found: Estimate) -> tuple[str, str]:
 
 def gained(found: Estimate) -> str:
     """Return a difference with its interval, signs written out."""
-    from sentikit.comparison.output.sections import interval, signed
+    from sentikit.comparison.tables import interval, signed
 
     return f"{signed(found)} {interval(found.percentile, sign=True)}"

@@ -15,10 +15,10 @@ from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw
 from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
-    from sentikit.processes.failing_together import Together
+    from sentikit.processes.failures import Together
     from sentikit.runs.folder import RunFolder
     from sentikit.training.job import FinishedTraining
-    from sentikit.training.parts import TrainParts
+    from sentikit.training.recipe import TrainParts
 
 
 @click.command(
@@ -54,22 +54,23 @@ def train(
 
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
-    from sentikit.plotting import check_plotting
-    from sentikit.processes.failing_together import failing_together
-    from sentikit.processes.launching import join_slurm, process_count, speaks
+    from sentikit.processes.failures import failing_together
+    from sentikit.processes.launching import is_main_process, join_slurm, process_count
 
     os.environ.update(join_slurm())
     with failing_together() as together:
         parts = _parts(recipe, settings)
         if plots:
+            from sentikit.reports.drawing import check_plotting
+
             check_plotting()
         if dry_run:
-            if speaks():
+            if is_main_process():
                 _print_plan(parts, nproc or process_count(), as_json)
             return
         run = _run_folder(output, parts.recipe.name, resume)
         if nproc:
-            from sentikit.training.preparing import check_processes
+            from sentikit.training.engine import check_processes
 
             check_processes(parts.training, nproc)
             start_processes(context, nproc, device)
@@ -79,17 +80,17 @@ def train(
 
             options = JobOptions(device, threads, bool(run.status), stop_requested, interactive)
             finished = run_training(parts, run.path, options)
-        if speaks():
+        if is_main_process():
             _print_result(finished, as_json)
             if plots:
                 draw(finished.path)
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
-    from sentikit.recipe.listing import needed_recipe
+    from sentikit.recipe.catalogue import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
-    from sentikit.training.parts import train_parts
+    from sentikit.training.recipe import train_parts
 
     registry = default_registry()
     name = needed_recipe(recipe, "train", registry)
@@ -98,10 +99,10 @@ def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
 
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     """Choose the run's folder; only the process that writes has it before its eyes."""
-    from sentikit.processes.launching import job_id, speaks
+    from sentikit.processes.launching import is_main_process, job_id
     from sentikit.runs.folder import RunFolder, choose_run_folder
 
-    if not speaks():
+    if not is_main_process():
         return RunFolder(output or RUNS / name)
     return choose_run_folder(output, name, resume, RUNS, job_id())
 
@@ -118,26 +119,29 @@ def _print_plan(parts: TrainParts, processes: int, as_json: bool) -> None:
 @contextmanager
 def _resumable(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
     """Save at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    from sentikit.processes.launching import process_count, speaks
+    from sentikit.processes.launching import is_main_process, process_count
     from sentikit.stopping import Interrupted, stop_on_signal
 
     def tell(number: int) -> None:
         # By SIGTERM a launcher also stops what a failed process has left behind.
-        if speaks() and not together.failed and (number == signal.SIGINT or process_count() == 1):
+        if (
+            is_main_process()
+            and not together.failed
+            and (number == signal.SIGINT or process_count() == 1)
+        ):
             click.echo("Finishing the step and saving; once more stops at once.", err=True)
 
     try:
         with stop_on_signal(tell) as stop_requested:
             yield stop_requested
     except (Interrupted, KeyboardInterrupt) as error:
-        if speaks():
+        if is_main_process():
             click.echo(f"Stopped. {_resume_advice(context, path)}", err=True)
         raise click.exceptions.Exit(130) from error
 
 
 def _resume_advice(context: click.Context, path: Path) -> str:
-    from sentikit.processes.commands import typed_command
-    from sentikit.processes.launching import launched_processes, process_count
+    from sentikit.processes.launching import launched_processes, process_count, typed_command
 
     again = typed_command(context, ["output", "resume"], ["--output", str(path), "--resume"])
     elsewhere = " by the same launcher" if process_count() > 1 and not launched_processes() else ""

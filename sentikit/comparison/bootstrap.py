@@ -1,16 +1,139 @@
-"""Bootstrap estimates of macro-F1, accuracy and their paired differences, from counts of rows."""
+"""Bootstrap intervals of macro-F1, accuracy and their paired differences.
+
+Drawing rows with replacement makes the counts of equal rows multinomial. Drawing those counts is
+equivalent to drawing rows, at a cost that does not grow with the rows (Efron and Tibshirani 1993,
+An Introduction to the Bootstrap, chapter 6).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sentikit.comparison.cells import Cells, Floats, accuracy, macro_f1
-from sentikit.comparison.intervals import estimate, two_sided
-from sentikit.comparison.resampling import Purpose, Resampling
-from sentikit.comparison.results import Estimate, Estimates
+from sentikit.comparison.counts import Cells, Floats, Numbers, Statistics
+from sentikit.comparison.results import Estimate, Estimates, Interval
+
+
+class Purpose(IntEnum):
+    """What random numbers are for: each purpose has its own."""
+
+    SINGLE = 1
+    PAIR = 2
+    ROWS = 3
+    PERMUTATION = 4
+    CURVE = 5
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How to resample.
+
+    Attributes:
+        resamples: how often.
+        seed: of the random numbers; the same seed gives the same figures.
+        confidence: of the intervals.
+    """
+
+    resamples: int = 10_000
+    seed: int = 42
+    confidence: float = 0.95
+
+    def generator(self, purpose: Purpose) -> np.random.Generator:
+        """Return random numbers for a purpose."""
+        return np.random.default_rng([self.seed, purpose])
+
+    def pieces(self, most: int) -> Iterator[int]:
+        """Yield the number of resamples of each piece, at most `most`."""
+        for start in range(0, self.resamples, most):
+            yield min(most, self.resamples - start)
+
+    def counts(self, counts: Numbers, purpose: Purpose, most: int = 0) -> Iterator[Numbers]:
+        """Yield how often each kind of row is drawn, (resamples, kinds), piece by piece.
+
+        Args:
+            counts: how often each kind of row is there, (kinds,).
+            purpose: decides the random numbers.
+            most: resamples in a piece; 0 draws all at once.
+        """
+        generator, rows = self.generator(purpose), int(counts.sum())
+        for size in self.pieces(most or self.resamples):
+            yield generator.multinomial(rows, counts / rows, size)
+
+
+#: Counts drawn at a time: with many classes, all resamples at once would fill the memory.
+_NUMBERS_AT_A_TIME = 20_000_000
+#: Scores that differ by less are equal.
+_TOLERANCE = 1e-12
+
+
+def estimate(
+    value: Floats, samples: Floats, left_out: Floats, counts: Numbers, confidence: float
+) -> Estimate:
+    """Return a value with its intervals.
+
+    Args:
+        value: on all examples.
+        samples: on each resample, (resamples,).
+        left_out: without one row of each cell, (cells,).
+        counts: how many rows each cell has, (cells,).
+        confidence: of the intervals.
+    """
+    tail = (1 - confidence) / 2
+    ordered = np.sort(samples)
+    plain = _between(ordered, tail, 1 - tail)
+    shares = _bca_shares(float(value), ordered, left_out, counts, tail)
+    return Estimate(float(value), plain, _between(ordered, *shares) if shares else plain)
+
+
+def percentile_intervals(samples: Floats, confidence: float) -> list[Interval]:
+    """Return the percentile interval of each column of resampled scores, (resamples, columns)."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
+    return list(map(Interval, low.tolist(), high.tolist()))
+
+
+def two_sided(differences: Floats) -> float:
+    """Return 2 · min(#≤0, #≥0), each counted as (k + 1) / (B + 1), never above 1."""
+    down = int((differences <= _TOLERANCE).sum())
+    up = int((differences >= -_TOLERANCE).sum())
+    return min(1.0, 2 * (min(down, up) + 1) / (len(differences) + 1))
+
+
+def _between(ordered: Floats, low: float, high: float) -> Interval:
+    bounds = np.quantile(ordered, [low, high])
+    return Interval(float(bounds[0]), float(bounds[1]))
+
+
+def _bca_shares(
+    value: float, ordered: Floats, left_out: Floats, counts: Numbers, tail: float
+) -> tuple[float, float] | None:
+    """Return which shares of the resamples bound the BCa interval (Efron 1987, section 3).
+
+    None where bias or acceleration cannot be told, as where no resample differs.
+    """
+    below = np.searchsorted(ordered, value - _TOLERANCE, "left")
+    up_to = np.searchsorted(ordered, value + _TOLERANCE, "right")
+    share = float(below + up_to) / (2 * len(ordered))
+    deviations = counts @ left_out / counts.sum() - left_out
+    spread = float(counts @ deviations**2)
+    if not 0 < share < 1 or spread < 1e-24:
+        return None
+    normal = NormalDist()
+    bias = normal.inv_cdf(share)
+    acceleration = float(counts @ deviations**3) / (6 * spread**1.5)
+
+    def moved(quantile: float) -> float:
+        sum_ = bias + normal.inv_cdf(quantile)
+        return normal.cdf(bias + sum_ / (1 - acceleration * sum_))
+
+    shares = moved(tail), moved(1 - tail)
+    return shares if all(math.isfinite(s) for s in shares) and shares[0] < shares[1] else None
 
 
 @dataclass(frozen=True)
@@ -20,37 +143,57 @@ class PairedEstimates:
     Attributes:
         macro_f1: with its intervals.
         accuracy: with its intervals.
+        metrics: of plugins, by name, with their intervals.
         p: two-sided, of the macro-F1 difference, from the resampled differences.
         standard_error: of the macro-F1 difference.
     """
 
     macro_f1: Estimate
     accuracy: Estimate
+    metrics: dict[str, Estimate]
     p: float
     standard_error: float
 
 
-def estimate_run(cells: Cells, resampling: Resampling) -> Estimates:
+def estimate_run(
+    cells: Cells, resampling: Resampling, statistics: Statistics | None = None
+) -> Estimates:
     """Return the scores of one run with their intervals."""
-    own, n = cells.tallies(0), cells.examples
-    (drawn,) = resampling.counts(cells.counts, Purpose.SINGLE)
-    whole = cells.counts @ own
-    values, samples = _scores(whole, n), _scores(drawn @ own, n)
-    left_out = _scores(whole - own, max(1, n - 1))
-    return Estimates(*_estimates(values, samples, left_out, cells, resampling))
+    known = statistics or Statistics(cells.classes)
+    (samples,) = _samples(cells, resampling, Purpose.SINGLE, known)
+    values, left_out = _jackknife(cells, 0, known)
+    return Estimates(*_named(values, samples, left_out, cells, resampling, known))
 
 
-def estimate_pair(cells: Cells, resampling: Resampling) -> PairedEstimates:
+def estimate_pair(
+    cells: Cells, resampling: Resampling, statistics: Statistics | None = None
+) -> PairedEstimates:
     """Return the differences between two runs, the same examples drawn for both."""
+    known = statistics or Statistics(cells.classes)
     sign = _orientation(cells)
     turned = cells if sign >= 0 else _swapped(cells)
-    (drawn,) = resampling.counts(turned.counts, Purpose.PAIR)
-    f1, accuracies = _less([_scores(drawn @ turned.tallies(run), cells.examples) for run in (0, 1)])
+    samples = _less(_samples(turned, resampling, Purpose.PAIR, known))
     if sign == 0:
         # The runs are mirror images: so are their differences.
-        f1, accuracies = _mirrored(f1), _mirrored(accuracies)
+        samples = tuple(map(_mirrored, samples))
     turn = -1 if sign < 0 else 1
-    return paired_estimates(cells, turn * f1, turn * accuracies, resampling)
+    return paired_estimates(cells, [turn * own for own in samples], resampling, known)
+
+
+def _samples(
+    cells: Cells, resampling: Resampling, purpose: Purpose, statistics: Statistics
+) -> list[tuple[Floats, ...]]:
+    """Return each run's scores on each resample, (resamples,)."""
+    rows = [statistics.rows(cells.gold, labels) for labels in cells.labels]
+    most = max(1, _NUMBERS_AT_A_TIME // len(cells.counts))
+    pieces = [
+        [statistics.values(drawn @ own, cells.examples) for own in rows]
+        for drawn in resampling.counts(cells.counts, purpose, most)
+    ]
+    return [
+        tuple(map(np.concatenate, zip(*(piece[run] for piece in pieces), strict=True)))
+        for run in range(len(rows))
+    ]
 
 
 def _mirrored(differences: Floats) -> Floats:
@@ -59,47 +202,52 @@ def _mirrored(differences: Floats) -> Floats:
 
 
 def paired_estimates(
-    cells: Cells, f1: Floats, accuracies: Floats, resampling: Resampling
+    cells: Cells,
+    samples: Sequence[Floats],
+    resampling: Resampling,
+    statistics: Statistics | None = None,
 ) -> PairedEstimates:
-    """Sum up resampled differences, (resamples,), of two runs."""
-    n, values, left_out = cells.examples, [], []
-    for run in (0, 1):
-        own = cells.tallies(run)
-        whole = cells.counts @ own
-        values.append(_scores(whole, n))
-        left_out.append(_scores(whole - own, max(1, n - 1)))
-    samples = f1, accuracies
-    estimates = _estimates(_less(values), samples, _less(left_out), cells, resampling)
+    """Summarize resampled differences of two runs, (resamples,) of each statistic."""
+    known = statistics or Statistics(cells.classes)
+    values, left_out = zip(*(_jackknife(cells, run, known) for run in (0, 1)), strict=True)
+    f1 = samples[0]
     return PairedEstimates(
-        *estimates,
+        *_named(_less(values), samples, _less(left_out), cells, resampling, known),
         p=two_sided(f1),
         standard_error=float(f1.std(ddof=1)) if len(f1) > 1 else 0.0,
     )
 
 
-#: Macro-F1 and accuracy.
-_Scores = tuple[Floats, Floats]
+def _jackknife(
+    cells: Cells, run: int, statistics: Statistics
+) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
+    """Return a run's scores, and those without one row of each cell, (cells,)."""
+    rows, n = statistics.rows(cells.gold, cells.labels[run]), cells.examples
+    whole = cells.counts @ rows
+    return statistics.values(whole, n), statistics.values(whole - rows, max(1, n - 1))
 
 
-def _scores(tallied: Floats, examples: int) -> _Scores:
-    return macro_f1(tallied), accuracy(tallied, examples)
-
-
-def _less(runs: Sequence[_Scores]) -> _Scores:
+def _less(runs: Sequence[tuple[Floats, ...]]) -> tuple[Floats, ...]:
     """Return the second run's scores less the first's."""
     first, second = runs
-    return second[0] - first[0], second[1] - first[1]
+    return tuple(other - own for own, other in zip(first, second, strict=True))
 
 
-def _estimates(
-    values: _Scores, samples: _Scores, left_out: _Scores, cells: Cells, resampling: Resampling
-) -> tuple[Estimate, Estimate]:
-    """Return the estimates of macro-F1 and of accuracy."""
-    f1, right = (
+def _named(
+    values: Sequence[Floats],
+    samples: Sequence[Floats],
+    left_out: Sequence[Floats],
+    cells: Cells,
+    resampling: Resampling,
+    statistics: Statistics,
+) -> tuple[Estimate, Estimate, dict[str, Estimate]]:
+    """Return the estimates of macro-F1, of accuracy, and of the metrics by name."""
+    f1, right, *others = (
         estimate(*found, cells.counts, resampling.confidence)
         for found in zip(values, samples, left_out, strict=True)
     )
-    return f1, right
+    names = [metric.name for metric in statistics.metrics]
+    return f1, right, dict(zip(names, others, strict=True))
 
 
 def _swapped(cells: Cells) -> Cells:
@@ -127,3 +275,52 @@ def _orientation(cells: Cells) -> int:
 def _rows(cells: Cells) -> list[tuple[int, ...]]:
     columns = (cells.gold, *cells.labels, cells.counts)
     return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+#: Rows are drawn for so many resamples at a time, to stay in the processor's cache.
+_DRAWN_AT_A_TIME = 2_000_000
+
+
+def joint_samples(
+    gold: Numbers, labels: Sequence[Numbers], statistics: Statistics, resampling: Resampling
+) -> list[Floats]:
+    """Draw rows once for all runs; return each statistic's values, (runs, resamples).
+
+    Args:
+        gold: class numbers, (rows,), in an order that depends on the examples alone.
+        labels: of each run, (rows,).
+        statistics: what to compute.
+        resampling: how often.
+    """
+    codes, rows = _patterns(gold, labels, statistics)
+    found: list[tuple[Floats, ...]] = []
+    for drawn in _drawn_patterns(codes, len(rows), resampling):
+        sums = (drawn @ rows).reshape(len(drawn), len(labels), -1).astype(np.float64)
+        found.append(statistics.values(sums, len(gold)))
+    return [np.concatenate(own).T for own in zip(*found, strict=True)]
+
+
+def _patterns(
+    gold: Numbers, labels: Sequence[Numbers], statistics: Statistics
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Number the different rows; return each row's number, and what each number adds to sums."""
+    kind = np.int8 if statistics.classes < 127 else np.int64
+    rows = np.stack([gold, *labels], 1).astype(kind)
+    together = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
+    _, first, codes = np.unique(together.ravel(), return_index=True, return_inverse=True)
+    blocks = [statistics.rows(gold[first], answered[first]) for answered in labels]
+    # Counts below 2^24 are exact in single precision.
+    return codes.ravel().astype(np.int32), np.concatenate(blocks, 1).astype(np.float32)
+
+
+def _drawn_patterns(
+    codes: NDArray[np.int32], patterns: int, resampling: Resampling
+) -> Iterator[NDArray[np.float32]]:
+    """Yield how often each resample has each pattern, (resamples, patterns), piece by piece."""
+    generator = resampling.generator(Purpose.ROWS)
+    n = len(codes)
+    for size in resampling.pieces(max(1, _DRAWN_AT_A_TIME // n)):
+        drawn = codes[generator.integers(0, n, (size, n), dtype=np.int32)]
+        drawn += (np.arange(size, dtype=np.int32) * patterns)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * patterns)
+        yield counts.reshape(size, patterns).astype(np.float32)

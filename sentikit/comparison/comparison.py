@@ -1,282 +1,218 @@
-"""The judgement itself: aligned runs and options in, findings out; no file is touched."""
+"""`sentikit.compare`: runs by path, read and judged."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from sentikit.comparison.alignment import Truth, align_runs, is_called, short_name
+from sentikit.comparison.bootstrap import Resampling
+from sentikit.comparison.judgement import CompareOptions, Progress, compare_aligned
+from sentikit.comparison.money import Rates
+from sentikit.comparison.results import Comparison
+from sentikit.datasets.labels import scheme_for_classes
+from sentikit.errors import InputError
+from sentikit.files import read_json
+from sentikit.metrics import metrics_for
+from sentikit.registry import Registry, default_registry
+from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS
+from sentikit.runs.listing import find_runs
+from sentikit.runs.reading import read_run, split_suffix
+from sentikit.runs.table import RunTable
 
-from sentikit.comparison.advice import advise, best_run
-from sentikit.comparison.aligned import AlignedRun, AlignedRuns, is_called, same_path
-from sentikit.comparison.bootstrap import estimate_run
-from sentikit.comparison.cells import count_cells
-from sentikit.comparison.grouping import group_runs
-from sentikit.comparison.money import Rates, break_even, check_rates, pareto_front, run_cost
-from sentikit.comparison.pairs import Pairs, adjusted
-from sentikit.comparison.partnership import partnership
-from sentikit.comparison.resampling import Resampling
-from sentikit.comparison.results import (
-    CochranQ,
-    Comparison,
-    Difference,
-    Estimates,
-    RunFindings,
-    SampleSizes,
-)
-from sentikit.comparison.sample_size import ALPHA, POWER, check_delta, sample_size
-from sentikit.comparison.significance import cochrans_q, holm
-from sentikit.errors import InputError, did_you_mean
-from sentikit.scoring import Scores, calibration, score
-
-#: With more runs than this, each is compared to the best instead of to all others.
-MOST_FOR_ALL_PAIRS = 40
-
-Progress = Callable[[str, int, int], None]
+#: What may be compared: a run's folder, a results file, PATH#encoder, or rows read already.
+Comparable = str | Path | RunTable
 
 
-@dataclass(frozen=True)
-class CompareOptions:
-    """How to compare.
-
-    Attributes:
-        baseline: a run's name or path; None compares all pairs.
-        resampling: resamples, seed and confidence.
-        rates: what the user says of money.
-        delta: difference for which sample sizes are wanted, a fraction, or None.
-    """
-
-    baseline: str | None = None
-    resampling: Resampling = field(default_factory=Resampling)
-    rates: Rates = field(default_factory=Rates)
-    delta: float | None = None
-
-
-def compare_aligned(
-    aligned: AlignedRuns, options: CompareOptions, progress: Progress = lambda *_: None
+def compare(
+    runs: Sequence[Comparable] = (),
+    *,
+    baseline: str | Path | None = None,
+    dataset: str | None = None,
+    split: str | None = None,
+    path: str | None = None,
+    intersect: bool = False,
+    sample_size: float | None = None,
+    resamples: int = 10_000,
+    seed: int = 42,
+    confidence: float = 0.95,
+    gpu_rate: float | None = None,
+    training_cost: Mapping[str, float] | None = None,
+    inference_cost: Mapping[str, float] | None = None,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
-    """Judge aligned runs.
+    """Judge runs and results files on the same examples.
 
     Args:
-        aligned: the runs.
-        options: how.
+        runs: what to compare; none means all finished runs under ``runs/``.
+        baseline: the run that all others are compared to; without one, all pairs are.
+        dataset: a dataset whose gold labels and sources count, or, without `runs`, the data of the
+            runs to compare.
+        split: of `dataset`; ``test`` if left out.
+        path: the folder of the dataset's files.
+        intersect: compare what all runs share instead of refusing runs over different texts.
+        sample_size: a difference, as a fraction, for which needed test texts are computed.
+        resamples: of each bootstrap and permutation test.
+        seed: of the random numbers; the same seed gives the same figures.
+        confidence: of the intervals, a fraction.
+        gpu_rate: USD an hour for each device that a run trained on.
+        training_cost: run to USD that training it cost, where no manifest says so.
+        inference_cost: run to USD that 1,000 of its answers cost, where no manifest says so.
+        registry: where to look for formats and datasets.
         progress: told what is being done, how many of it are done, and of how many.
 
     Raises:
-        InputError: the baseline or a rate is of none of the runs, or another option is out of
-            range.
+        InputError: a run cannot be read or is not finished; the runs are over different texts, gold
+            labels or classes; an option is out of range.
     """
-    baseline = find_baseline(aligned.runs, options.baseline)
-    check_rates(aligned.runs, options.rates)
-    if options.delta is not None:
-        check_delta(options.delta)
-    findings = _findings(aligned, baseline, options, progress)
-    pairs, fewer = _pairs(findings, baseline)
-    judged = Pairs(aligned, options.resampling, len(pairs))
-    differences, errors = _differences(judged, pairs, progress)
-    return Comparison(
-        dataset=aligned.dataset,
-        examples=len(aligned),
-        classes=aligned.classes,
-        sources=_source_sizes(aligned),
-        runs=tuple(findings),
-        baseline=baseline,
-        differences=differences,
-        cochran_q=_cochran(aligned),
-        groups=group_runs(aligned.runs, findings),
-        break_even=break_even(findings),
-        sample_sizes=_sample_sizes(differences, errors, len(aligned), options.delta),
-        advice=advise(findings, _p_to_best(findings, differences, judged)),
-        resamples=options.resampling.resamples,
-        seed=options.resampling.seed,
-        confidence=options.resampling.confidence,
-        notes=(
-            *aligned.notes,
-            *_remarks(aligned),
-            *fewer,
-            *_resolution(len(pairs), options.resampling),
-        ),
-        aligned=aligned,
+    told = progress or _untold
+    _check(resamples, seed, confidence)
+    if dataset is None and (path is not None or (runs and split is not None)):
+        raise InputError("A path or a split says more of a dataset: name it (--dataset NAME).")
+    chosen = list(runs) or _all_runs(dataset, split)
+    if baseline is not None and not _is_among(str(baseline), chosen):
+        chosen = [baseline, *chosen]
+    tables = _read(chosen, registry, told)
+    wanted = dataset is not None and (bool(runs) or path is not None)
+    truth = load_truth(str(dataset), split or "test", path, registry) if wanted else None
+    aligned = align_runs(tables, truth, intersect)
+    options = CompareOptions(
+        None if baseline is None else str(baseline),
+        Resampling(resamples, seed, confidence),
+        Rates(gpu_rate, training_cost or {}, inference_cost or {}),
+        sample_size,
+        metrics_for(scheme_for_classes(aligned.classes), registry or default_registry()),
     )
+    return compare_aligned(aligned, options, told)
 
 
-def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
-    """Return the name of the run that the user calls by name or path.
+def _read(
+    chosen: Sequence[Comparable], registry: Registry | None, told: Progress
+) -> list[RunTable]:
+    tables = []
+    for number, item in enumerate(chosen):
+        told("reading", number, len(chosen))
+        tables.append(item if isinstance(item, RunTable) else read_finished(item, registry))
+    return tables
+
+
+def _all_runs(dataset: str | None, split: str | None) -> list[Comparable]:
+    wanted = split or ("test" if dataset else None)
+    return [*finished_runs(dataset=dataset, split=wanted)]
+
+
+def _is_among(baseline: str, chosen: Sequence[Comparable]) -> bool:
+    """Say whether the baseline is named by its path or by its file's or folder's name."""
+    for item in chosen:
+        name = item.name if isinstance(item, RunTable) else str(item)
+        if is_called(baseline, short_name(name), name):
+            return True
+    # A path that is there is a run to add; anything else is looked up among the runs' names.
+    return not Path(baseline.removesuffix("#encoder")).exists()
+
+
+def _check(resamples: int, seed: int, confidence: float) -> None:
+    if not 1 <= resamples <= MOST_RESAMPLES:
+        raise InputError(f"resamples must be from 1 to {MOST_RESAMPLES:,}, not {resamples}.")
+    if seed < 0:
+        raise InputError(f"seed must be 0 or more, not {seed}.")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is a fraction between 0 and 1, not {confidence:g}.")
+
+
+def _untold(_what: str, _done: int, _of: int) -> None:
+    """Tell nobody."""
+
+
+#: More would not fit in memory, and change no interval that anyone reads.
+MOST_RESAMPLES = 1_000_000
+#: Where runs are looked for when none is named.
+RUNS = Path("runs")
+
+
+def read_finished(path: str | Path, registry: Registry | None = None) -> RunTable:
+    """Read a run or a results file.
 
     Raises:
-        InputError: it is none of the runs, or the file or folder name of several.
+        InputError: it cannot be read, or is a run that is not finished.
     """
-    if wanted is None:
-        return None
-    called = [run for run in runs if is_called(wanted, run.name, run.path)]
-    # A name or path in full is of one run, whichever others have a file of that name.
-    exact = [run for run in called if wanted in (run.name, run.path) or same_path(wanted, run.path)]
-    found = exact or called
-    if found and (exact or len(found) == 1):
-        return found[0].name
-    names = [run.name for run in runs]
-    if found:
-        meant = ", ".join(run.name for run in found)
-        raise InputError(f"The baseline {wanted!r} may be any of {meant}. Give one of these names.")
-    raise InputError(f"The baseline {wanted!r} is none of the runs. {did_you_mean(wanted, names)}")
+    table = read_run(path, registry=registry)
+    manifest = table.manifest or _manifest_beside(str(path))
+    status = str(manifest.get("status") or FINISHED)
+    if status != FINISHED:
+        raise InputError(
+            f"{path} is not finished: it is {status}. Go on with it by --resume, or leave it out."
+        )
+    return table
 
 
-def _findings(
-    aligned: AlignedRuns, baseline: str | None, options: CompareOptions, progress: Progress
-) -> list[RunFindings]:
-    findings = []
-    for number, run in enumerate(aligned.runs):
-        progress("runs", number, len(aligned.runs))
-        findings.append(_judge(aligned, run, baseline, options))
-    front = pareto_front(findings)
-    return [replace(found, on_front=front[found.name]) for found in findings]
+def finished_runs(
+    folder: Path = RUNS, dataset: str | None = None, split: str | None = None
+) -> list[str]:
+    """Return all finished runs under a folder, oldest first.
+
+    Args:
+        folder: where to look.
+        dataset: take runs on this dataset alone.
+        split: take runs on this split alone.
+
+    Raises:
+        InputError: there is none, or they are on different data.
+    """
+    found = [run for run in find_runs(folder) if run.status == FINISHED]
+    by_data: dict[tuple[str, str, str], list[str]] = {}
+    for run in found:
+        if not (Path(run.path) / PREDICTIONS).is_file():
+            continue
+        data = read_json(Path(run.path) / MANIFEST).get("dataset") or {}
+        name, own_split = str(data.get("dataset", "")), str(data.get("split", ""))
+        if dataset in (None, name) and split in (None, own_split):
+            key = (name, own_split, str(data.get("fingerprint", "")))
+            by_data.setdefault(key, []).append(run.path)
+    if not by_data:
+        where = f" on {' '.join(part for part in (dataset, split) if part)}" if dataset else ""
+        raise InputError(
+            f"There are no finished runs{where} under {folder}/. Name runs or results files, or "
+            "make a run: sentikit train --recipe quickstart"
+        )
+    if len(by_data) > 1:
+        raise InputError(_on_different_data(folder, by_data))
+    return next(iter(by_data.values()))
 
 
-def _differences(
-    judged: Pairs, pairs: Sequence[tuple[str, str]], progress: Progress
-) -> tuple[tuple[Difference, ...], list[float]]:
-    """Return what each pair differs by, adjusted for their number, and the standard errors."""
-    raw = []
-    for number, pair in enumerate(pairs):
-        progress("pairs", number, len(pairs))
-        raw.append(judged.difference(*pair))
-    errors = [estimates.standard_error for _, estimates in raw]
-    return adjusted([found for found, _ in raw]), errors
+def load_truth(
+    dataset: str, split: str, path: str | None = None, registry: Registry | None = None
+) -> Truth:
+    """Load a dataset's split with its gold labels.
+
+    Raises:
+        InputError: no such dataset or split, or it is malformed.
+    """
+    from sentikit.datasets.opening import open_dataset, with_path
+
+    section = with_path({"name": dataset}, path, registry)
+    opened = open_dataset(section, registry=registry or default_registry())
+    return Truth(f"{dataset} {split}", opened.split(split), opened.scheme.classes)
 
 
-def _judge(
-    aligned: AlignedRuns, run: AlignedRun, baseline: str | None, options: CompareOptions
-) -> RunFindings:
-    everything = np.arange(len(aligned))
-    rows = {name: aligned.rows_of_source(name) for name in aligned.sources}
-    scores = _scores(aligned, run, None)
-    return RunFindings(
-        name=run.name,
-        path=run.path,
-        kind=_kind(run),
-        scores=scores,
-        by_source={name: _scores(aligned, run, own) for name, own in rows.items()},
-        estimates=_estimates(aligned, run, everything, options.resampling),
-        estimates_by_source={
-            name: _estimates(aligned, run, own, options.resampling) for name, own in rows.items()
-        },
-        partnership=partnership(aligned, run, baseline),
-        cost=run_cost(run, scores.macro_f1, len(aligned), options.rates),
+def _manifest_beside(name: str) -> dict[str, object]:
+    """Return the manifest of the run whose encoder is meant."""
+    path = Path(split_suffix(name)[0]).expanduser() / MANIFEST
+    found = read_json(path) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _on_different_data(folder: Path, by_data: dict[tuple[str, str, str], list[str]]) -> str:
+    listed = "; ".join(
+        f"{len(paths)} on {name} {split} ({_some(paths)})"
+        for (name, split, _), paths in by_data.items()
+    )
+    return (
+        f"The finished runs under {folder}/ are on different data: {listed}. Choose with "
+        "--dataset NAME --split SPLIT, or name the runs."
     )
 
 
-def _kind(run: AlignedRun) -> str:
-    if run.path.endswith("#encoder"):
-        return "encoder"
-    return str(run.manifest.get("kind") or "file")
-
-
-def _scores(aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64] | None) -> Scores:
-    """Score a run on some rows, or on all; calibration counts rows with probabilities alone."""
-    answers = run.answers if rows is None else run.answers.select(rows)
-    gold = aligned.gold if rows is None else aligned.gold[rows]
-    scores = score(gold, answers.labels, aligned.classes)
-    if answers.probabilities is None:
-        return scores
-    known = np.flatnonzero(~np.isnan(answers.probabilities).any(1))
-    if not len(known):
-        return scores
-    return replace(scores, calibration=calibration(gold[known], answers.probabilities[known]))
-
-
-def _estimates(
-    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], resampling: Resampling
-) -> Estimates:
-    labels = run.answers.labels[rows]
-    return estimate_run(count_cells(aligned.gold[rows], [labels], len(aligned.classes)), resampling)
-
-
-def _pairs(
-    findings: Sequence[RunFindings], baseline: str | None
-) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the pairs to compare, and a note where they are fewer than asked for."""
-    names = [found.name for found in findings]
-    if baseline is None and len(names) <= MOST_FOR_ALL_PAIRS:
-        return list(itertools.combinations(names, 2)), []
-    notes = []
-    if baseline is None:
-        baseline = best_run(findings).name
-        pairs = len(names) * (len(names) - 1) // 2
-        notes.append(
-            f"{len(names)} runs make {pairs:,} pairs; each run is compared to the best, "
-            f"{baseline}. Choose another with --baseline."
-        )
-    return [(baseline, name) for name in names if name != baseline], notes
-
-
-def _resolution(pairs: int, resampling: Resampling) -> list[str]:
-    """Say so where a resampled p-value cannot become significant once it is adjusted."""
-    smallest = pairs / (resampling.resamples + 1)
-    if smallest < ALPHA:
-        return []
-    return [
-        f"{resampling.resamples:,} resamples are too few for {pairs:,} differences: no permutation "
-        f"test can fall below {min(1.0, smallest):.2g} after Holm's correction. Raise --resamples "
-        "or give a --baseline."
-    ]
-
-
-def _p_to_best(
-    findings: Sequence[RunFindings], differences: Sequence[Difference], judged: Pairs
-) -> dict[str, float]:
-    """Return each other run's p-value against the best, adjusted over these comparisons alone."""
-    best = best_run(findings).name
-    known = {frozenset((d.first, d.second)): d.permutation.p for d in differences}
-    names = [found.name for found in findings if found.name != best]
-    values = []
-    for name in names:
-        p = known.get(frozenset((best, name)))
-        values.append(judged.permutation_p(best, name) if p is None else p)
-    return dict(zip(names, holm(values), strict=True))
-
-
-def _cochran(aligned: AlignedRuns) -> CochranQ | None:
-    if len(aligned.runs) < 3:
-        return None
-    return cochrans_q(aligned.gold, [run.answers.labels for run in aligned.runs])
-
-
-def _sample_sizes(
-    differences: Sequence[Difference], errors: Sequence[float], examples: int, delta: float | None
-) -> SampleSizes | None:
-    if delta is None:
-        return None
-    sizes = (
-        sample_size(found, error, examples, delta)
-        for found, error in zip(differences, errors, strict=True)
-    )
-    return SampleSizes(delta, ALPHA, POWER, tuple(sizes))
-
-
-def _source_sizes(aligned: AlignedRuns) -> dict[str, int]:
-    counts = np.bincount(aligned.source_of[aligned.source_of >= 0], minlength=len(aligned.sources))
-    return dict(zip(aligned.sources, map(int, counts), strict=True))
-
-
-def _remarks(aligned: AlignedRuns) -> list[str]:
-    """Return what weakens the judgement."""
-    remarks = []
-    if len(aligned) < 100:
-        remarks.append(f"{len(aligned)} texts are few: intervals are wide and rough.")
-    support = np.bincount(aligned.gold, minlength=len(aligned.classes))
-    absent = [name for name, n in zip(aligned.classes, support, strict=True) if not n]
-    if absent:
-        remarks.append(
-            f"No text is {' or '.join(absent)}: such a class counts 0 in macro-F1, which is "
-            "therefore low; compare accuracies."
-        )
-    for run in aligned.runs:
-        invalid = int((run.answers.labels < 0).sum())
-        if invalid:
-            share = invalid / len(aligned)
-            remarks.append(f"{run.name} has {invalid:,} invalid answers ({share:.1%}), all wrong.")
-    if len(aligned.runs) == 1:
-        remarks.append("There is one run alone: give another to compare it with.")
-    return remarks
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:2]) + (", …" if len(paths) > 2 else "")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sentikit.amounts import usd_text
-from sentikit.comparison.aligned import AlignedRun, is_called
+from sentikit.comparison.alignment import AlignedRun, is_called
 from sentikit.comparison.results import BreakEven, RunCost, RunFindings
 from sentikit.errors import InputError, did_you_mean
 

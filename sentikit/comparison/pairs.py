@@ -1,4 +1,4 @@
-"""Differences between two runs at a time, and p-values adjusted over all of them."""
+"""Pairs of runs: their differences, and how an LLM uses the encoder it was shown."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.comparison.aligned import AlignedRuns
-from sentikit.comparison.bootstrap import PairedEstimates, estimate_pair, paired_estimates
-from sentikit.comparison.cells import Cells, count_cells
-from sentikit.comparison.joint import JointSamples, joint_samples
-from sentikit.comparison.resampling import Resampling
-from sentikit.comparison.results import Difference, Test
+from sentikit.comparison.alignment import AlignedRun, AlignedRuns
+from sentikit.comparison.bootstrap import (
+    PairedEstimates,
+    Resampling,
+    estimate_pair,
+    joint_samples,
+    paired_estimates,
+)
+from sentikit.comparison.counts import Cells, Floats, Statistics, count_cells
+from sentikit.comparison.results import (
+    ChangedDecisions,
+    Difference,
+    MetricDifference,
+    Partnership,
+    Test,
+)
 from sentikit.comparison.significance import (
     benjamini_hochberg,
     cohens_kappa,
@@ -21,7 +31,9 @@ from sentikit.comparison.significance import (
     holm,
     mcnemar,
     permutation_test,
+    permutation_tests,
 )
+from sentikit.metrics import NamedMetric
 
 #: So many pairs or more draw rows for all runs at once, where that is the faster way.
 _PAIRS_FOR_JOINT = 20
@@ -31,11 +43,18 @@ _ROWS_FOR_JOINT = 40_000
 class Pairs:
     """Compares pairs of runs; where there are many, on rows drawn once for all of them."""
 
-    def __init__(self, aligned: AlignedRuns, resampling: Resampling, pairs: int) -> None:
+    def __init__(
+        self,
+        aligned: AlignedRuns,
+        resampling: Resampling,
+        pairs: int,
+        metrics: tuple[NamedMetric, ...] = (),
+    ) -> None:
         self._aligned, self._resampling = aligned, resampling
+        self._statistics = Statistics(len(aligned.classes), metrics, aligned.classes)
         self._places = {run.name: place for place, run in enumerate(aligned.runs)}
         together = pairs >= _PAIRS_FOR_JOINT and len(aligned) <= _ROWS_FOR_JOINT
-        self._joint = _joint(aligned, resampling) if together else None
+        self._joint = _joint(aligned, resampling, self._statistics) if together else None
 
     def difference(self, first: str, second: str) -> tuple[Difference, PairedEstimates]:
         """Return the difference between two runs, p-values not yet adjusted."""
@@ -43,6 +62,7 @@ class Pairs:
         found = self._estimates(first, second, cells)
         table = contingency(cells)
         kappa, agreement = cohens_kappa(cells)
+        p, _, *others = permutation_tests(cells, self._resampling, self._statistics)
         difference = Difference(
             first,
             second,
@@ -50,10 +70,14 @@ class Pairs:
             accuracy=found.accuracy,
             contingency=table,
             mcnemar=_alone(mcnemar(table)),
-            permutation=_alone(permutation_test(cells, self._resampling)),
+            permutation=_alone(p),
             bootstrap=_alone(found.p),
             kappa=kappa,
             agreement=agreement,
+            metrics={
+                name: MetricDifference(own, _alone(other))
+                for (name, own), other in zip(found.metrics.items(), others, strict=True)
+            },
         )
         return difference, found
 
@@ -68,19 +92,17 @@ class Pairs:
 
     def _estimates(self, first: str, second: str, cells: Cells) -> PairedEstimates:
         if self._joint is None:
-            return estimate_pair(cells, self._resampling)
+            return estimate_pair(cells, self._resampling, self._statistics)
         one, other = self._places[first], self._places[second]
-        f1, accuracies = self._joint.macro_f1, self._joint.accuracy
-        return paired_estimates(
-            cells, f1[other] - f1[one], accuracies[other] - accuracies[one], self._resampling
-        )
+        samples = [values[other] - values[one] for values in self._joint]
+        return paired_estimates(cells, samples, self._resampling, self._statistics)
 
 
-def _joint(aligned: AlignedRuns, resampling: Resampling) -> JointSamples:
-    """Resample rows in an order that hangs on the texts alone, whatever the order of the runs."""
+def _joint(aligned: AlignedRuns, resampling: Resampling, statistics: Statistics) -> list[Floats]:
+    """Resample rows in an order that depends on the texts alone, whatever that of the runs."""
     order = canonical_order(aligned)
     labels = [run.answers.labels[order] for run in aligned.runs]
-    return joint_samples(aligned.gold[order], labels, len(aligned.classes), resampling)
+    return joint_samples(aligned.gold[order], labels, statistics, resampling)
 
 
 def canonical_order(aligned: AlignedRuns) -> NDArray[np.int64]:
@@ -100,13 +122,92 @@ def adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
     mcnemars = _family([found.mcnemar for found in differences])
     permutations = _family([found.permutation for found in differences])
     bootstraps = _family([found.bootstrap for found in differences])
+    names = list(differences[0].metrics) if differences else []
+    metrics = {n: _family([found.metrics[n].permutation for found in differences]) for n in names}
     tests = zip(differences, mcnemars, permutations, bootstraps, strict=True)
     return tuple(
-        replace(found, mcnemar=exact, permutation=permuted, bootstrap=resampled)
-        for found, exact, permuted, resampled in tests
+        replace(
+            found,
+            mcnemar=exact,
+            permutation=permuted,
+            bootstrap=resampled,
+            metrics={
+                name: replace(own, permutation=metrics[name][number])
+                for name, own in found.metrics.items()
+            },
+        )
+        for number, (found, exact, permuted, resampled) in enumerate(tests)
     )
 
 
 def _family(tests: Sequence[Test]) -> list[Test]:
     values = [test.p for test in tests]
     return list(map(Test, values, holm(values), benjamini_hochberg(values)))
+
+
+def partnership(aligned: AlignedRuns, run: AlignedRun, baseline: str | None) -> Partnership | None:
+    """Measure how a run follows its encoder; None for a run that was shown none.
+
+    Args:
+        aligned: all runs.
+        run: one of them.
+        baseline: the run all others are compared to, if there is one.
+    """
+    # A cascade's LLM was not shown what the encoder said: it stood in for it.
+    if run.opinion is None or run.manifest.get("kind") == "cascade":
+        return None
+    rows = np.flatnonzero(run.opinion.labels >= 0)
+    if not len(rows):
+        return None
+    said, answered = run.opinion.labels[rows], run.answers.labels[rows]
+    followed, right = answered == said, said == aligned.gold[rows]
+    when_right, when_wrong = _share(followed[right]), _share(followed[~right])
+    known = when_right is not None and when_wrong is not None
+    alone = runs_alone(aligned.runs, run, baseline)
+    return Partnership(
+        rows=len(rows),
+        follow_rate=float(followed.mean()),
+        follow_rate_right=when_right,
+        follow_rate_wrong=when_wrong,
+        discrimination_gap=when_right - when_wrong if known else None,  # type: ignore[operator]
+        changed=tuple(changed_decisions(aligned.gold, run, other) for other in alone),
+    )
+
+
+def runs_alone(
+    runs: Sequence[AlignedRun], run: AlignedRun, baseline: str | None
+) -> list[AlignedRun]:
+    """Return runs that may be the same LLM without the encoder.
+
+    These are the runs without an opinion of the same model, where manifests say so; else the
+    baseline, else the only LLM's run without an opinion.
+    """
+    others = [other for other in runs if other.opinion is None and _may_be_llm(other)]
+    model = run.manifest.get("model")
+    if model:
+        same = [other for other in others if other.manifest.get("model") == model]
+        if same:
+            return same
+    named = [other for other in others if other.name == baseline]
+    if named:
+        return named
+    return others if len(others) == 1 else []
+
+
+def changed_decisions(
+    gold: NDArray[np.int64], augmented: AlignedRun, alone: AlignedRun
+) -> ChangedDecisions:
+    """Count where the augmented answer left the LLM's own for the encoder's, right and wrong."""
+    assert augmented.opinion is not None
+    said, answered = augmented.opinion.labels, augmented.answers.labels
+    changed = (answered != alone.answers.labels) & (answered == said) & (said >= 0)
+    right = int((changed & (answered == gold)).sum())
+    return ChangedDecisions(alone.name, right, int(changed.sum()) - right)
+
+
+def _may_be_llm(run: AlignedRun) -> bool:
+    return run.manifest.get("kind", "prompt") == "prompt" and not run.path.endswith("#encoder")
+
+
+def _share(followed: NDArray[np.bool_]) -> float | None:
+    return float(followed.mean()) if len(followed) else None

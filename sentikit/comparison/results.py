@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sentikit.comparison.aligned import AlignedRuns
+from sentikit.comparison.alignment import AlignedRuns
 from sentikit.scoring import Scores
 
 #: Version of the layout of `Findings.to_json`; docs/compare.schema.json describes it.
@@ -38,10 +39,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Macro-F1 and accuracy with intervals."""
+    """Macro-F1, accuracy and the metrics of plugins, by name, with intervals."""
 
     macro_f1: Estimate
     accuracy: Estimate
+    metrics: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ class RunFindings:
     on_front: bool | None = None
 
 
+def best_run(findings: Sequence[RunFindings]) -> RunFindings:
+    """Return the run with the highest macro-F1, of equals the one with the first name."""
+    return min(findings, key=lambda run: (-run.scores.macro_f1, run.name))
+
+
 @dataclass(frozen=True)
 class Test:
     """A p-value, alone and adjusted over all differences of the comparison.
@@ -150,6 +157,34 @@ class Test:
 
 
 @dataclass(frozen=True)
+class MetricDifference:
+    """A difference in a plugin's metric, `second` less `first`.
+
+    Attributes:
+        difference: with its intervals.
+        permutation: paired permutation test, adjusted over the differences in this metric.
+    """
+
+    difference: Estimate
+    permutation: Test
+
+
+@dataclass(frozen=True)
+class PluginMetric:
+    """A metric that a plugin brings.
+
+    Attributes:
+        name: its key in ``metrics``.
+        title: the head of its column.
+        higher_is_better: whether more is better.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
 class Difference:
     """Two runs on the same examples; differences are `second` less `first`.
 
@@ -164,6 +199,7 @@ class Difference:
         bootstrap: of macro-F1, from the resampled differences.
         kappa: Cohen's kappa between their labels.
         agreement: share of examples with equal labels.
+        metrics: differences in the metrics of plugins, by name.
     """
 
     first: str
@@ -176,6 +212,7 @@ class Difference:
     bootstrap: Test
     kappa: float
     agreement: float
+    metrics: dict[str, MetricDifference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -295,6 +332,7 @@ class Findings:
         seed: of the random numbers.
         confidence: of the intervals.
         notes: sentences on what a reader should know.
+        metrics: of plugins.
     """
 
     dataset: str
@@ -313,6 +351,7 @@ class Findings:
     seed: int
     confidence: float
     notes: tuple[str, ...]
+    metrics: tuple[PluginMetric, ...]
 
     @property
     def percent(self) -> str:

@@ -1,4 +1,4 @@
-"""Tests of differences between runs on the same examples, and corrections for their number."""
+"""Significance tests for runs on the same examples, their corrections, and sample sizes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.comparison.cells import Cells, macro_f1, tallies
-from sentikit.comparison.resampling import Purpose, Resampling
-from sentikit.comparison.results import CochranQ
+from sentikit.comparison.bootstrap import Purpose, Resampling
+from sentikit.comparison.counts import Cells, Statistics
+from sentikit.comparison.results import CochranQ, Difference, SampleSize
+from sentikit.errors import InputError
 
 # What a p-value too small for a double is given as: none is 0.
 _SMALLEST = sys.float_info.min
@@ -44,38 +46,67 @@ def mcnemar(table: Contingency) -> float:
 
 
 def permutation_test(cells: Cells, resampling: Resampling) -> float:
-    """Return the two-sided p-value of the paired permutation test of macro-F1.
+    """Return the two-sided p-value of the paired permutation test of macro-F1."""
+    return permutation_tests(cells, resampling, Statistics(cells.classes))[0]
+
+
+def permutation_tests(
+    cells: Cells, resampling: Resampling, statistics: Statistics
+) -> tuple[float, ...]:
+    """Return the two-sided p-value of the paired permutation test of each statistic.
 
     Under the null hypothesis the two answers to an example could as well be swapped. Of the m
     examples with one gold label and the same two answers, a binomial number is (Good 2005).
     """
-    classes = cells.classes
     gold, low, high, members = _unordered(cells)
-    forth = tallies(gold, low, classes) - tallies(gold, high, classes)
-    totals = [cells.counts @ cells.tallies(run) for run in (0, 1)]
-    observed = abs(float(macro_f1(totals[1]) - macro_f1(totals[0])))
+    n, rows = cells.examples, statistics.rows
+    totals = [cells.counts @ rows(cells.gold, labels) for labels in cells.labels]
     if not len(members):
-        return 1.0
-    # Where every low label is the second run's; each swap brings one to the first.
-    as_first = _fixed(cells) + members @ tallies(gold, high, classes)
-    as_second = _fixed(cells) + members @ tallies(gold, low, classes)
-    moved = _swaps(members, resampling) @ forth
-    differences = macro_f1(as_second - moved) - macro_f1(as_first + moved)
-    as_extreme = int((np.abs(differences) >= observed - 1e-12).sum())
-    return (as_extreme + 1) / (resampling.resamples + 1)
+        return (1.0,) * len(statistics.values(totals[0], n))
+    # At first every low label is the second run's; each swap gives one to the first.
+    low_rows, high_rows, fixed = rows(gold, low), rows(gold, high), _fixed(cells, statistics)
+    moved = _moved(members, low_rows - high_rows, resampling)
+    firsts = statistics.values(fixed + members @ high_rows + moved, n)
+    seconds = statistics.values(fixed + members @ low_rows - moved, n)
+    observed = (statistics.values(total, n) for total in totals)
+    return tuple(
+        (int((np.abs(after - before) >= abs(float(second - first)) - 1e-12).sum()) + 1)
+        / (resampling.resamples + 1)
+        for before, after, first, second in zip(firsts, seconds, *observed, strict=True)
+    )
 
 
-def _swaps(members: NDArray[np.int64], resampling: Resampling) -> NDArray[np.float64]:
+#: Cells whose swaps are drawn at a time.
+_CELLS_AT_A_TIME = 256
+
+
+def _moved(
+    members: NDArray[np.int64], difference: NDArray[np.float64], resampling: Resampling
+) -> NDArray[np.float64]:
+    """Return what the swaps of each resample add to the first run's sums, (resamples, sums)."""
+    moved = np.zeros((resampling.resamples, difference.shape[1]))
+    for start in range(0, len(members), _CELLS_AT_A_TIME):
+        own = slice(start, start + _CELLS_AT_A_TIME)
+        moved += _swaps(members[own], start, resampling) @ difference[own]
+    return moved
+
+
+def _swaps(members: NDArray[np.int64], start: int, resampling: Resampling) -> NDArray[np.float64]:
     """Draw how many of each cell's examples are swapped, (resamples, cells): binomial with 1/2.
 
     Uniform numbers are turned into binomial ones by the inverse of their distribution. The uniform
     numbers are the same for every pair of runs, so they are sorted once.
+
+    Args:
+        members: how many examples each cell has.
+        start: the number of the first cell.
+        resampling: how often, and the seed.
     """
     from scipy.special import bdtr
 
     swaps = np.empty((len(members), resampling.resamples))
     for cell, count in enumerate(members.tolist()):
-        order, ordered = _uniform(resampling.seed, resampling.resamples, cell)
+        order, ordered = _uniform(resampling.seed, resampling.resamples, start + cell)
         # Beyond 40 standard deviations nothing is drawn.
         reach = 20 * math.sqrt(count) + 1
         low, high = max(0, math.floor(count / 2 - reach)), min(count, math.ceil(count / 2 + reach))
@@ -94,10 +125,11 @@ def _uniform(seed: int, resamples: int, cell: int) -> tuple[NDArray[np.int64], N
     return order, numbers[order]
 
 
-def _fixed(cells: Cells) -> NDArray[np.float64]:
-    """Return the tallies of examples to which both runs say the same."""
+def _fixed(cells: Cells, statistics: Statistics) -> NDArray[np.float64]:
+    """Return the sums over the examples that both runs label alike."""
     same = cells.labels[0] == cells.labels[1]
-    return np.asarray(cells.counts[same] @ cells.tallies(0)[same])
+    rows = statistics.rows(cells.gold[same], cells.labels[0][same])
+    return np.asarray(cells.counts[same] @ rows)
 
 
 def _unordered(cells: Cells) -> tuple[NDArray[np.int64], ...]:
@@ -171,3 +203,64 @@ def cohens_kappa(cells: Cells) -> tuple[float, float]:
     if by_chance >= 1:
         return 1.0, agreed
     return (agreed - by_chance) / (1 - by_chance), agreed
+
+
+ALPHA, POWER = 0.05, 0.8
+
+
+def check_delta(delta: float) -> float:
+    """Return a difference to be seen.
+
+    Raises:
+        InputError: it is no fraction between 0 and 1.
+    """
+    if not 0 < delta < 1:
+        raise InputError(
+            f"--sample-size {delta:g}: the difference to be seen is a fraction between 0 and 1, "
+            "as 0.01 for one point."
+        )
+    return delta
+
+
+def sample_size(
+    difference: Difference, standard_error: float, examples: int, delta: float
+) -> SampleSize:
+    """Return how many texts show a difference of `delta` between runs that differ like these.
+
+    Args:
+        difference: between the runs, with their contingency.
+        standard_error: of the macro-F1 difference on `examples` texts.
+        examples: how many texts were compared.
+        delta: the difference to be seen, a fraction.
+    """
+    (_, one), (other, _) = difference.contingency
+    return SampleSize(
+        difference.first,
+        difference.second,
+        macro_f1=texts_for_mean(standard_error * math.sqrt(examples), delta),
+        accuracy=texts_for_mcnemar((one + other) / examples, delta),
+    )
+
+
+def texts_for_mean(deviation: float, delta: float) -> int:
+    """Return texts for a difference whose standard deviation by text is `deviation`."""
+    return max(
+        2, math.ceil(((_quantile(1 - ALPHA / 2) + _quantile(POWER)) * deviation / delta) ** 2)
+    )
+
+
+def texts_for_mcnemar(discordant: float, delta: float) -> int:
+    """Return texts for McNemar's test to see a difference of accuracy (Connor 1987).
+
+    Args:
+        discordant: share of texts that one run alone labels right; at least `delta` is assumed.
+        delta: difference of accuracy.
+    """
+    share = max(discordant, delta)
+    reach = _quantile(1 - ALPHA / 2) * math.sqrt(share)
+    reach += _quantile(POWER) * math.sqrt(share - delta**2)
+    return max(2, math.ceil((reach / delta) ** 2))
+
+
+def _quantile(share: float) -> float:
+    return NormalDist().inv_cdf(share)

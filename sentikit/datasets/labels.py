@@ -1,9 +1,10 @@
-"""Label schemes: which classes a task has and how gold labels fold into them."""
+"""Label schemes: the classes of a task, and how gold labels fold into them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,16 @@ _POLARITY = {
 }
 
 
-#: The name of a scheme that a model brings with it.
+#: The name of every scheme that is a list of classes, a model's or a recipe's.
 OWN = "own"
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)\.0+")
+
+
+def folded_label(spelling: str) -> str:
+    """Return what spellings of one label share: case, spaces and ``5.0`` for ``5`` do not count."""
+    folded = " ".join(spelling.casefold().split())
+    number = _WHOLE_NUMBER.fullmatch(folded)
+    return number[1] if number else folded
 
 
 @dataclass(frozen=True)
@@ -34,21 +43,27 @@ class LabelScheme:
     """The classes of a task, in logit order, and the gold labels that mean each.
 
     Attributes:
-        name: what a recipe calls the scheme.
+        name: what a recipe calls the scheme; `OWN` for a list of classes.
         classes: class names; a label's position is its index in the logits.
-        meanings: gold label, case-folded, to class.
+        meanings: gold label, folded by `folded_label`, to class.
         threshold: for two classes, the probability of the second from which it is predicted;
             None predicts the likelier class.
+        ordered: whether the classes stand in an order, from low to high.
+        unit: what a number alone counts, as ``stars``.
     """
 
     name: str
     classes: tuple[str, ...]
     meanings: Mapping[str, str]
     threshold: float | None = None
+    ordered: bool = False
+    unit: str = ""
 
     def class_of(self, label: str) -> str | None:
         """Return the class a gold label folds into, or None if it is not one."""
-        return self.meanings.get(label.strip().casefold())
+        folded = folded_label(label)
+        found = self.meanings.get(folded)
+        return self.meanings.get(f"{folded} {self.unit}") if found is None and self.unit else found
 
     def numbers(self, labels: Iterable[str | None]) -> NDArray[np.int64]:
         """Return the class number of each class name; -1 for None."""
@@ -64,11 +79,20 @@ def _binary(name: str, target: str) -> LabelScheme:
     return LabelScheme(name, (rest, target), {**meanings, rest: rest})
 
 
+def _stars() -> LabelScheme:
+    names = ("1 star", *(f"{number} stars" for number in range(2, 6)))
+    spellings = {f"{number} stars": name for number, name in enumerate(names, 1)}
+    spellings |= {"\u2605" * number: name for number, name in enumerate(names, 1)}
+    meanings = {**spellings, "1 star": "1 star"}
+    return LabelScheme("stars", names, meanings, ordered=True, unit="stars")
+
+
 SCHEMES: dict[str, LabelScheme] = {
     scheme.name: scheme
     for scheme in (
-        LabelScheme("neg_neu_pos", (NEGATIVE, NEUTRAL, POSITIVE), _POLARITY),
-        LabelScheme("five", FIVE_CLASSES, {name: name for name in FIVE_CLASSES}),
+        LabelScheme("neg_neu_pos", (NEGATIVE, NEUTRAL, POSITIVE), _POLARITY, ordered=True),
+        LabelScheme("five", FIVE_CLASSES, {name: name for name in FIVE_CLASSES}, ordered=True),
+        _stars(),
         _binary("bin_neg", NEGATIVE),
         _binary("bin_neu", NEUTRAL),
         _binary("bin_pos", POSITIVE),
@@ -76,23 +100,27 @@ SCHEMES: dict[str, LabelScheme] = {
 }
 
 
-def label_scheme(name: str, threshold: float | None = None) -> LabelScheme:
-    """Return the scheme a recipe names.
+def label_scheme(
+    labels: str | Sequence[str], threshold: float | None = None, ordered: bool = False
+) -> LabelScheme:
+    """Return the scheme a recipe gives: a registered one by name, or a list of classes.
 
     Raises:
-        InputError: no such scheme, or a threshold for more than two classes.
+        InputError: no such scheme, fewer than two classes or two that fold alike, or a threshold
+            for more than two classes.
     """
-    if name not in SCHEMES:
-        raise unknown_name("label scheme", name, SCHEMES)
-    scheme = SCHEMES[name]
-    if threshold is None:
-        return scheme
-    if len(scheme.classes) != 2:
+    if isinstance(labels, str):
+        if labels not in SCHEMES:
+            raise unknown_name("label scheme", labels, SCHEMES)
+        scheme = SCHEMES[labels]
+    else:
+        scheme = _listed(labels, ordered)
+    if threshold is not None and len(scheme.classes) != 2:
         raise InputError(
-            f"dataset.threshold is for two classes; the label scheme {name!r} has "
+            f"A threshold is for two classes; the label scheme {scheme.name!r} has "
             f"{len(scheme.classes)}. Remove it or use bin_neg, bin_neu or bin_pos."
         )
-    return LabelScheme(scheme.name, scheme.classes, scheme.meanings, threshold)
+    return replace(scheme, threshold=threshold)
 
 
 def scheme_for_classes(classes: Sequence[str], threshold: float | None = None) -> LabelScheme:
@@ -105,10 +133,23 @@ def scheme_for_classes(classes: Sequence[str], threshold: float | None = None) -
         InputError: a threshold for more than two classes.
     """
     names = tuple(name.strip() for name in classes)
-    folded = tuple(name.casefold() for name in names)
+    folded = tuple(folded_label(name) for name in names)
     if threshold is not None and len(names) != 2:
         raise InputError(f"A threshold is for two classes; the model has {len(names)}.")
     for scheme in SCHEMES.values():
         if sorted(folded) == sorted(scheme.classes):
-            return LabelScheme(scheme.name, folded, scheme.meanings, threshold)
+            return replace(scheme, classes=folded, threshold=threshold)
     return LabelScheme(OWN, names, dict(zip(folded, names, strict=True)), threshold)
+
+
+def _listed(classes: Sequence[str], ordered: bool) -> LabelScheme:
+    names = tuple(" ".join(name.split()) for name in classes)
+    meanings: dict[str, str] = {}
+    for name in names:
+        alike = meanings.setdefault(folded_label(name), name)
+        if not name or alike is not name:
+            wrong = f"{alike!r} and {name!r} are the same class" if name else "a class has no name"
+            raise InputError(f"dataset.labels: {wrong}. Give each class a name of its own.")
+    if len(names) < 2:
+        raise InputError("dataset.labels: a list of classes needs two at least.")
+    return LabelScheme(OWN, names, meanings, ordered=ordered)

@@ -1,25 +1,153 @@
-"""Opens a dataset by its recipe section: splits chosen, sampled, held out, labels folded."""
+"""Datasets of a recipe: loader, options, and splits whose labels are folded into classes."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from sentikit.checking import Path, Problem, check_part, refuse, split_options, validate
-from sentikit.datasets.examples import Examples
-from sentikit.datasets.labels import LabelScheme, label_scheme
-from sentikit.datasets.loader import DatasetLoader
-from sentikit.datasets.made_ids import text_hashes
-from sentikit.datasets.section import DatasetOptions
+from sentikit.components import (
+    Part,
+    PartSettings,
+    Path,
+    Problem,
+    check_section,
+    refuse,
+)
+from sentikit.datasets.examples import Examples, text_hashes
+from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry, default_registry
+
+
+class DatasetLoader(Part, ABC):
+    """Loads the splits of one dataset.
+
+    Labels are given as the data spell them; the recipe's label scheme folds them into classes.
+    """
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits that can be loaded with these settings, cheaply.
+
+        Raises:
+            sentikit.InputError: the settings point at nothing that can be read.
+        """
+
+    @abstractmethod
+    def load(self, split: str) -> Examples:
+        """Load one of `splits`.
+
+        Raises:
+            sentikit.InputError: a file is missing or malformed; says which and where.
+            sentikit.SentikitError: the disk or the network failed.
+        """
+
+    def locate(self, split: str, row: int) -> str:
+        """Say where row `row` (from 0) of `split` stands, for error messages."""
+        return f"row {row + 1} of split {split!r}"
+
+
+#: The parts that a dataset's splits can play.
+SPLITS = ("train", "validation", "test")
+
+
+def _share(value: object) -> object:
+    """Read '10%' as 0.1."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(value.strip().rstrip("%")) / 100
+    return value
+
+
+class ListedLabels(PartSettings):
+    """Classes of the user's own."""
+
+    classes: tuple[str, ...] = Field(description="the classes, from low to high where ordered")
+    ordered: bool = Field(False, description="whether the classes stand in an order")
+
+    def scheme(self, threshold: float | None = None) -> LabelScheme:
+        """Return the classes as a scheme."""
+        return label_scheme(self.classes, threshold, self.ordered)
+
+
+def _known_scheme(labels: str | tuple[str, ...] | ListedLabels) -> str | ListedLabels:
+    if isinstance(labels, str):
+        if labels not in SCHEMES:
+            hint = did_you_mean(labels, SCHEMES)
+            raise ValueError(f"unknown label scheme {labels!r}. {hint} Or list the classes.")
+        return labels
+    listed = labels if isinstance(labels, ListedLabels) else ListedLabels(classes=labels)
+    try:
+        listed.scheme()
+    except InputError as error:
+        raise ValueError(error.message.removeprefix("dataset.labels: ")) from error
+    return listed
+
+
+def _holdout(value: object) -> object:
+    """Read '10%' as 0.1; a percentage is never a count."""
+    share = _share(value)
+    if isinstance(value, str) and isinstance(share, float) and share >= 1:
+        raise ValueError("a share to hold out must be below 100%")
+    return share
+
+
+def _whole(amount: float) -> float:
+    if amount >= 1 and not float(amount).is_integer():
+        raise ValueError("a count must be a whole number, and a share below 1 or in %")
+    return amount
+
+
+def _known_splits(splits: dict[str, str | None]) -> dict[str, str | None]:
+    for name in splits:
+        if name not in SPLITS:
+            raise ValueError(f"unknown split {name!r}. {did_you_mean(name, SPLITS)}")
+    return splits
+
+
+class DatasetOptions(PartSettings):
+    """Keys that work with every dataset."""
+
+    labels: Annotated[str | tuple[str, ...] | ListedLabels, AfterValidator(_known_scheme)] = Field(
+        "neg_neu_pos",
+        description="label scheme (neg_neu_pos, five, stars, bin_neg, bin_neu, bin_pos), a list of "
+        "classes, or {classes: […], ordered: true}",
+    )
+    label_map: dict[str, str] = Field(
+        default_factory=dict,
+        description="gold label to a class; case, spaces and 5.0 for 5 do not count",
+    )
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="two classes: predict the second from this probability on"
+    )
+    splits: Annotated[dict[str, str | None], AfterValidator(_known_splits)] = Field(
+        default_factory=dict,
+        description="which of the dataset's splits serves as train, validation or test; null: none",
+    )
+    sample: Annotated[float, BeforeValidator(_share)] = Field(
+        1.0, gt=0, le=1, description="share of the training split to keep, as 0.1 or '10%'"
+    )
+    validation_holdout: Annotated[float, BeforeValidator(_holdout), AfterValidator(_whole)] = Field(
+        0,
+        ge=0,
+        description="training examples to move to validation: a count, or a share below 1 or in %",
+    )
+    seed: int = Field(42, ge=0, description="decides which examples are sampled and held out")
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The classes, and how gold labels fold into them."""
+        if isinstance(self.labels, ListedLabels):
+            return self.labels.scheme(self.threshold)
+        return label_scheme(self.labels, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -30,18 +158,16 @@ class OpenedDataset:
         name: the name the recipe gave.
         loader: the part that reads the data.
         options: the core's own keys.
-        own_scheme: a model's own classes in the place of a registered scheme, or None.
     """
 
     name: str
     loader: DatasetLoader
     options: DatasetOptions
-    own_scheme: LabelScheme | None = None
 
     @cached_property
     def scheme(self) -> LabelScheme:
         """The classes, and how gold labels fold into them."""
-        return self.own_scheme or label_scheme(self.options.labels, self.options.threshold)
+        return self.options.scheme
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
@@ -50,6 +176,23 @@ class OpenedDataset:
         mapped = [target for target, origin in self.options.splits.items() if origin]
         held_out = ["validation"] if self.options.validation_holdout else []
         return tuple(dict.fromkeys([*own, *mapped, *held_out]))
+
+    @cached_property
+    def _spellings(self) -> dict[str, frozenset[str]]:
+        """The labels of each split that was read."""
+        return {}
+
+    def warnings(self) -> list[str]:
+        """Return what is suspect about the label map, judged by the splits read so far."""
+        if not any(self._spellings.values()):
+            return []
+        known = frozenset[str]().union(*self._spellings.values())
+        unused = [key for key in self.options.label_map if folded_label(key) not in known]
+        if not unused:
+            return []
+        keys, splits = ", ".join(map(repr, unused)), " or ".join(map(repr, self._spellings))
+        hint = did_you_mean(unused[0], sorted(known))
+        return [f"dataset.label_map: no label of {splits} is {keys}. {hint}"]
 
     def split(self, name: str, labelled: bool = True) -> Examples:
         """Load a split with its labels folded into the scheme's classes.
@@ -150,14 +293,20 @@ class OpenedDataset:
 
     def _fold_labels(self, split: str, examples: Examples) -> Examples:
         encoded = examples.table.column("label").combine_chunks().dictionary_encode()
-        classes = [self._class_of(spelling) for spelling in encoded.dictionary.to_pylist()]
+        spellings = encoded.dictionary.to_pylist()
+        self._spellings.setdefault(split, frozenset(map(folded_label, spellings)))
+        classes = [self._class_of(spelling) for spelling in spellings]
         if None in classes:
             self._refuse_labels(split, examples, encoded, classes)
         folded = pa.array(classes, pa.string()).take(encoded.indices)
         return examples.replace_column("label", folded)
 
     def _class_of(self, spelling: str) -> str | None:
-        return self.scheme.class_of(self.options.label_map.get(spelling, spelling))
+        return self.scheme.class_of(self._label_map.get(folded_label(spelling), spelling))
+
+    @cached_property
+    def _label_map(self) -> dict[str, str]:
+        return {folded_label(key): name for key, name in self.options.label_map.items()}
 
     def _refuse_labels(
         self,
@@ -175,7 +324,7 @@ class OpenedDataset:
         raise InputError(
             f"{self.loader.locate(split, int(wrong[0]))}: the label {spelling!r} is not one of "
             f"{', '.join(self.scheme.classes)}. "
-            f"Map it, as in dataset.label_map={{{spelling!r}: {self.scheme.classes[0]}}}, "
+            f"Map it to the class you mean, as in dataset.label_map={{{spelling!r}: CLASS}}, "
             "or choose another label scheme (dataset.labels)."
         )
 
@@ -259,28 +408,32 @@ def check_dataset(
     """Open the dataset of a recipe's section, or say all that is wrong with it."""
     if not isinstance(raw, Mapping):
         return None, [Problem(prefix, "must be a section with a name.")]
-    core, own = split_options(DatasetOptions, raw)
-    options, problems = validate(DatasetOptions, core, prefix)
-    loader, more = check_part(
-        registry, "register_datasets", own, prefix, DatasetOptions.model_fields
+    loader, options, problems = check_section(
+        registry, "register_datasets", DatasetOptions, raw, prefix, DatasetLoader
     )
     if options is not None:
         problems += _unknown_classes(options, prefix)
     if options is None or loader is None or problems:
-        return None, problems + more
-    if not isinstance(loader, DatasetLoader):
-        return None, [Problem((*prefix, "name"), f"{raw['name']!r} is not a DatasetLoader.")]
+        return None, problems
     return OpenedDataset(str(raw["name"]), loader, options), []
 
 
 def _unknown_classes(options: DatasetOptions, prefix: Path) -> list[Problem]:
-    """Say which labels are mapped to what is no class."""
-    scheme = label_scheme(options.labels)
-    return [
-        Problem(
-            (*prefix, "label_map", spelling),
-            f"{target!r} is no class of {scheme.name}. {did_you_mean(target, scheme.classes)}",
-        )
-        for spelling, target in options.label_map.items()
-        if scheme.class_of(target) is None
-    ]
+    """Return what is wrong with the classes, and with the labels mapped to them."""
+    try:
+        scheme = options.scheme
+    except InputError as error:
+        return [Problem((*prefix, "threshold"), error.message)]
+    name = "dataset.labels" if scheme.name == OWN else scheme.name
+    problems = []
+    seen: dict[str, str] = {}
+    for spelling, target in options.label_map.items():
+        path = (*prefix, "label_map", spelling)
+        if scheme.class_of(target) is None:
+            hint = did_you_mean(target, scheme.classes)
+            problems.append(Problem(path, f"{target!r} is no class of {name}. {hint}"))
+        first = seen.setdefault(folded_label(spelling), spelling)
+        if scheme.class_of(options.label_map[first]) != scheme.class_of(target):
+            message = f"{first!r} and {spelling!r} are one label with two classes. Keep one."
+            problems.append(Problem(path, message))
+    return problems

@@ -6,7 +6,7 @@ import asyncio
 from datetime import date
 from typing import Any
 
-from sentikit.checking import Problem, refuse, validate
+from sentikit.components import Problem, refuse, validate
 from sentikit.errors import InputError, SentikitError
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.prices import model_facts
@@ -40,7 +40,7 @@ def server_report(base_url: str | None, model: str | None) -> dict[str, Any]:
     report["price_known"] = facts.prices is not None
     warning = facts.lifecycle_warning(date.today())
     if warning:
-        report["remarks"] = [*report.get("remarks", []), warning]
+        report["warnings"] = [*report.get("warnings", []), warning]
     return report
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.comparison.cells import macro_f1, tallies
-from sentikit.comparison.intervals import percentile_intervals
-from sentikit.comparison.resampling import Purpose, Resampling
+from sentikit.comparison.bootstrap import Purpose, Resampling, percentile_intervals
+from sentikit.comparison.counts import macro_f1, tallies
 from sentikit.ensembles.cascade import Operation, Routed, all_cuts
 
 STEPS = 100

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.comparison.aligning import display_names
-from sentikit.comparison.bootstrap import estimate_pair, estimate_run
-from sentikit.comparison.cells import count_cells
-from sentikit.comparison.resampling import Resampling
+from sentikit.comparison.alignment import display_names
+from sentikit.comparison.bootstrap import Resampling, estimate_pair, estimate_run
+from sentikit.comparison.counts import count_cells
 from sentikit.ensembles.aim import Aim
 from sentikit.ensembles.cascade import Routed, choose
 from sentikit.ensembles.curve import curve

@@ -35,8 +35,7 @@ from sentikit.llm.results import spent_usd
 from sentikit.llm.section import StrategyOptions
 from sentikit.llm.split import Split, split_to_label
 from sentikit.llm.strategy import Needs
-from sentikit.recipe.changes import differing_keys
-from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe, resolve_values
+from sentikit.recipe.resolving import ResolvedRecipe, differing_keys, resolve_recipe, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder

@@ -11,8 +11,7 @@ from sentikit.errors import InputError
 from sentikit.llm.job import PromptOptions, prompt
 from sentikit.llm.parts import PromptParts, prompt_parts
 from sentikit.llm.results import spent_usd
-from sentikit.recipe.kinds import kind_of
-from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe.resolving import kind_of, resolve_recipe
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder

@@ -7,12 +7,11 @@ from pathlib import Path as FilePath
 
 from pydantic import BaseModel
 
-from sentikit.checking import Path, Problem, refuse, validate
+from sentikit.components import Path, Problem, refuse, validate
 from sentikit.datasets.opening import check_dataset
 from sentikit.ensembles.recipe import CascadeRecipe, VoteRecipe
 from sentikit.errors import InputError
-from sentikit.recipe.kinds import kind_of, refuse_other_kind
-from sentikit.recipe.resolving import ResolvedRecipe, resolve_recipe
+from sentikit.recipe.resolving import ResolvedRecipe, kind_of, refuse_other_kind, resolve_recipe
 from sentikit.registry import Registry
 from sentikit.runs.folder import FINISHED, RunFolder
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sentikit.components import PartSettings, Section
 from sentikit.ensembles.aim import Goal, aim_problem
-from sentikit.parts import PartSettings, Section
 
 
 class Tuning(PartSettings):

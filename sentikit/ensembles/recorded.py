@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from sentikit.comparison.compare import compare
+from sentikit.comparison.comparison import compare
 from sentikit.comparison.results import Comparison
 from sentikit.ensembles.aim import Aim, Goal, aim_problem
 from sentikit.ensembles.judged import JudgedCascade, JudgedVote

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.comparison.resampling import Resampling
+from sentikit.comparison.bootstrap import Resampling
 from sentikit.ensembles.aim import Aim
 from sentikit.ensembles.cascade import Routed, choose, confidence, cross_fit
 from sentikit.ensembles.members import Team

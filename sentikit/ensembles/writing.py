@@ -20,7 +20,7 @@ from sentikit.runs.folder import RunFolder
 from sentikit.runs.manifest import command_line, describe_split, now, versions
 from sentikit.runs.table import Labelling, RunTable
 from sentikit.scoring import calibration
-from sentikit.yaml_reading import dump_yaml
+from sentikit.yaml_files import dump_yaml
 
 #: The whole judgement, curve included, beside the run's metrics.
 CASCADE, VOTE = "cascade.json", "vote.json"

@@ -44,7 +44,7 @@ def fine_tuner_of(backend: type[LLMBackend]) -> type[FineTuner] | None:
     if named is None or (isinstance(named, type) and issubclass(named, FineTuner)):
         return named
     raise SentikitError(
-        f"{backend.__name__}.fine_tuner must be a subclass of sentikit.FineTuner or its place as "
+        f"{backend.__name__}.fine_tuner must be a subclass of FineTuner or its place as "
         f"'package.module:Class', not {named!r}. Repair its plugin."
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentikit.datasets.made_ids import canonical_text
+from sentikit.datasets.examples import canonical_text
 from sentikit.errors import InputError
 from sentikit.finetuning.fine_tuner import FineTuningLimits
 from sentikit.llm.messages import Message

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from sentikit.components import Part
 from sentikit.errors import InputError
 from sentikit.llm.messages import Message
-from sentikit.parts import Part
 
 if TYPE_CHECKING:
     from sentikit.training.engine import Engine
@@ -165,7 +165,7 @@ class FineTuner(Part, ABC):
     def run(self, job: FineTuningJob, session: FineTuningSession) -> FineTunedModel | None:
         """Do the job, or go on with it where an earlier call was killed at any moment.
 
-        With several processes, each calls this; only the one whose engine speaks writes files.
+        With several processes, each calls this; only the one that is the main process writes files.
 
         Returns:
             The model; None where the user asked to stop or not to wait, and the job goes on, or

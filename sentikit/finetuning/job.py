@@ -166,7 +166,7 @@ class FineTuning:
         set_threads(chosen.threads)
         engine.start(chosen.device)
         try:
-            with run.locked() if engine.speaks else contextlib.nullcontext():
+            with run.locked() if engine.is_main_process else contextlib.nullcontext():
                 return self._run(run, chosen)
         finally:
             engine.finish()
@@ -186,7 +186,7 @@ class FineTuning:
 
     @property
     def _speaks(self) -> bool:
-        return self.parts.engine is None or self.parts.engine.speaks
+        return self.parts.engine is None or self.parts.engine.is_main_process
 
     def _session(self, run: RunFolder, options: FineTuningOptions) -> RunSession:
         values, trackers = self.parts.recipe.values, self.parts.trackers
@@ -346,7 +346,7 @@ def open_fine_tuning(
         InputError: no such recipe, or anything wrong with it; all problems at once.
     """
     from sentikit.finetuning.parts import finetune_parts
-    from sentikit.recipe.listing import needed_recipe
+    from sentikit.recipe.catalogue import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
 
     known = registry or default_registry()

@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sentikit.checking import Problem, refuse, split_options, validate
+from sentikit.components import Problem, refuse, split_options, validate
 from sentikit.errors import InputError
 from sentikit.finetuning.choosing import fine_tuner_class
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.finetuning.recipe import FinetuneRecipe
 from sentikit.finetuning.section import FinetuneOptions
 from sentikit.llm.strategy_parts import StrategyParts, check_strategy_parts
-from sentikit.recipe.kinds import refuse_other_kind
-from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.trackers import check_trackers
+from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
-from sentikit.training.choosing_engine import check_engine
+from sentikit.tracking import check_trackers
+from sentikit.training.engine import check_engine
 
 if TYPE_CHECKING:
     from sentikit.tracking import Tracker

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.checking import Problem, refuse
+from sentikit.components import Problem, refuse
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.finetuning.counting import conversation_counter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sentikit.parts import PartSettings
+from sentikit.components import PartSettings
 
 
 class FinetuneOptions(PartSettings):

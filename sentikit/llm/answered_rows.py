@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.llm.asking import PromptRow
-from sentikit.llm.requests.questions import AnsweredQuestion
+from sentikit.llm.requests.loop import AnsweredQuestion
 from sentikit.scoring import Scores, calibration, score
 
 
@@ -31,7 +31,8 @@ def row_json(answered: AnsweredQuestion[PromptRow]) -> dict[str, Any]:
         "probabilities": _rounded(answered.probabilities, answered.question.request.labels),
         "source": row.source,
         "answer": _raw(answered, -1),
-        "usage": dataclasses.asdict(answered.usage) if answered.answers else None,
+        "finish_reason": answered.answers[-1].finish_reason if answered.answers else None,
+        "usage": None if answered.usage is None else dataclasses.asdict(answered.usage),
         "cost": answered.cost,
         "encoder": None,
     }
@@ -76,7 +77,8 @@ class RowTotals:
         failed: rows that no call could answer.
         repaired: rows whose second answer was valid.
         saved: rows whose answers were paid for before.
-        usage: tokens of all answers.
+        usage: tokens of all answers, as far as the server says.
+        unmetered: answers whose usage the server does not say.
         cost: USD of all answers, whoever paid; None once one is unknown.
         paid: USD of those this run paid for; None likewise.
     """
@@ -87,7 +89,7 @@ class RowTotals:
         self._gold, self._labels, self._sources = array("q"), array("q"), array("q")
         self._source_names: dict[str | None, int] = {}
         self._probabilities = array("d")
-        self.rows = self.failed = self.repaired = self.saved = 0
+        self.rows = self.failed = self.repaired = self.saved = self.unmetered = 0
         self.usage = Usage()
         self.cost: float | None = 0.0
         self.paid: float | None = 0.0
@@ -107,7 +109,8 @@ class RowTotals:
         self.failed += answered.error is not None
         self.repaired += len(answered.answers) > 1 and answered.label is not None
         self.saved += answered.saved and answered.error is None
-        self.usage += answered.usage
+        self.usage += answered.usage or Usage()
+        self.unmetered += answered.unmetered
         if answered.error is None:
             self.cost = _sum(self.cost, answered.cost)
             self.paid = _sum(self.paid, answered.paid)

@@ -10,7 +10,7 @@ from sentikit.errors import SentikitError
 from sentikit.llm.backend import ChatRequest
 from sentikit.llm.briefing import Briefing
 from sentikit.llm.messages import Message
-from sentikit.llm.requests.questions import LabelReader, Question
+from sentikit.llm.requests.loop import LabelReader, Question
 from sentikit.llm.split import Split
 from sentikit.llm.strategy import Opinion, PromptInput
 from sentikit.runs.alignment import text_occurrences
@@ -109,5 +109,5 @@ def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Me
         return tuple(messages)
     raise SentikitError(
         f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "
-        "sentikit.Message is needed. Repair its plugin."
+        "sentikit.extension.Message is needed. Repair its plugin."
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sentikit.classifiers.prediction import Usage
+from sentikit.components import Part
 from sentikit.errors import SentikitError
 from sentikit.llm.messages import Message
-from sentikit.parts import Part
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,26 @@ class Answer:
 
     Attributes:
         text: the answer, freed of what a label guarantee wraps around it.
-        usage: tokens billed.
+        usage: tokens billed; None where the server does not say, which is never taken for zero.
         log_probabilities: label (as in ``ChatRequest.labels``) to natural logarithm, not yet
             normalised over the labels; None where the backend has none.
         finish_reason: ``stop``, ``length``, ``content_filter``, … as the server says.
         model: the model that served, as the server says.
         service_tier: the tier that served, as the server says; bills follow it.
         raw: the answer as it came, wrapping included.
+        billed_usd: what the provider says the call cost, or None; the greater of it and our own
+            price counts.
         rate_limit: what the server says is left; not recorded.
     """
 
     text: str
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage | None = None
     log_probabilities: Mapping[str, float] | None = None
     finish_reason: str = "stop"
     model: str = ""
     service_tier: str | None = None
     raw: str = ""
+    billed_usd: float | None = None
     rate_limit: RateLimit | None = field(default=None, compare=False)
 
     @property
@@ -122,7 +125,13 @@ class FatalError(BackendError):
 
 
 class BackendSession(Protocol):
-    """What the core lends a backend while it opens."""
+    """What the core lends a backend while it opens.
+
+    Attributes:
+        probabilities: whether log-probabilities will be asked for.
+    """
+
+    probabilities: bool
 
     def say(self, message: str) -> None:
         """Tell the user, once."""
@@ -137,8 +146,8 @@ class BackendSession(Protocol):
             SentikitError: the user's budget has no room for it.
         """
 
-    def settle(self, used: Usage) -> None:
-        """Book what that call used."""
+    def settle(self, used: Usage | None) -> None:
+        """Book what that call used; None, where the server does not say, counts at its worst."""
 
     def recall(self, key: str) -> Any:
         """Return what was remembered under `key` (JSON), or None."""
@@ -158,7 +167,7 @@ class LLMBackend(Part, ABC):
         most_in_flight: how many calls run at once; None lets the core find out.
         in_process: whether it answers in this process, so that no time limit applies.
         any_model: stands for the only model a server has, where `examine` is asked for that.
-        fine_tuner: teaches models for this backend: a subclass of ``sentikit.FineTuner``, or its
+        fine_tuner: teaches models for this backend: a subclass of ``FineTuner``, or its
             place as ``"package.module:Class"``; None where there is none.
     """
 
@@ -176,6 +185,11 @@ class LLMBackend(Part, ABC):
     def billed(self) -> bool:
         """Whether calls may cost money; False makes every cost 0."""
         return True
+
+    @property
+    def provider(self) -> str:
+        """Whose server it is, as a host's name, for prices and end dates; "" where unknown."""
+        return ""
 
     @property
     def service_tier(self) -> str | None:

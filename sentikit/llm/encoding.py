@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batching import batches_by_length
+from sentikit.classifiers.batches import TokenizedTexts, batches_by_length, tokenize
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import choose_classes
-from sentikit.classifiers.tokenizing import TokenizedTexts, tokenize
 from sentikit.datasets.examples import Examples
 from sentikit.errors import InputError
 
@@ -58,17 +57,18 @@ def _logits_and_embeddings(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     import torch
 
-    from sentikit.classifiers.pooling import pool
-    from sentikit.classifiers.predictor import TorchPredictor
+    from sentikit.classifiers.head import pool
+    from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
 
     predictor = classifier.predictor
-    if not isinstance(predictor, TorchPredictor):
+    model = getattr(predictor, "model", None)
+    if not isinstance(predictor, TorchPredictor) or not isinstance(model, SentimentModel):
         raise InputError(
             "The encoder gives probabilities but no embeddings, and examples are found by "
             "embeddings. Name the run or model folder it was exported from "
             "(strategy.examples.encoder)."
         )
-    model, device = predictor.model, torch.device(predictor.device)
+    device = torch.device(predictor.device)
     logits = np.empty((len(tokenized), len(classifier.labels)), np.float32)
     embeddings = np.empty((len(tokenized), int(model.encoder.config.hidden_size)), np.float32)
     with torch.inference_mode():

@@ -13,10 +13,10 @@ from sentikit.llm.backend import ChatRequest, LLMBackend
 from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import Prices, describe_cost, model_facts, prices_for, usd
 from sentikit.llm.requests.batches import BATCH_TIER
+from sentikit.llm.requests.budget import Money
 from sentikit.llm.requests.journal import AnswerJournal, request_key
-from sentikit.llm.requests.questions import Question
+from sentikit.llm.requests.loop import Question
 from sentikit.llm.requests.settings import RequestOptions
-from sentikit.llm.requests.tally import Money
 
 if TYPE_CHECKING:
     from sentikit.llm.asking import PromptRow

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentikit.checking import Problem, split_options, validate
+from sentikit.components import Problem, split_options, validate
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.llm.section import StrategyOptions

@@ -14,21 +14,20 @@ from sentikit.llm.asking import PromptRow, label_reader, questions
 from sentikit.llm.briefing import Briefing, brief
 from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.prices import usd
-from sentikit.llm.requests.failures import FailureLimit
-from sentikit.llm.requests.questions import LabelReader, Question
-from sentikit.llm.requests.reporting import RequestReporter
-from sentikit.llm.requests.running import (
+from sentikit.llm.requests.job import (
     CACHE,
     RequestJob,
     answer_questions,
     check_backend,
     needed_batches,
 )
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.requests.loop import LabelReader, Question
+from sentikit.llm.requests.progress import RequestReporter
+from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 from sentikit.llm.results import FinishedPrompting, ResultWriter, begin_run
 from sentikit.llm.split import Split, split_to_label
 from sentikit.llm.tracked import TrackedPrompting
-from sentikit.recipe.changes import differing_keys
+from sentikit.recipe.resolving import differing_keys
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sentikit.checking import Problem, check_part, refuse, split_options, validate
+from sentikit.components import Problem, check_section, refuse, validate
 from sentikit.errors import InputError
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.fine_tuned import FineTunedRun, check_taught, find_fine_tuned
 from sentikit.llm.recipe import PromptRecipe
 from sentikit.llm.section import LLMOptions
 from sentikit.llm.strategy_parts import StrategyParts, check_strategy_parts
-from sentikit.recipe.kinds import refuse_other_kind
-from sentikit.recipe.resolving import ResolvedRecipe
-from sentikit.recipe.trackers import check_trackers
+from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
+from sentikit.tracking import check_trackers
 
 if TYPE_CHECKING:
     from sentikit.tracking import Tracker
@@ -79,11 +78,8 @@ def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
         run = find_fine_tuned(raw)
     except InputError as error:
         return {}, [Problem(("llm", "model"), error.message)]
-    core, own = split_options(LLMOptions, run.section(raw) if run else raw)
-    options, problems = validate(LLMOptions, core, ("llm",))
-    known = ["backend", *LLMOptions.model_fields]
-    part, more = check_part(registry, "register_llm_backends", own, ("llm",), known, "backend")
-    problems += more
-    if part is not None and not isinstance(part, LLMBackend):
-        problems.append(Problem(("llm", "backend"), f"{raw['backend']!r} is not an LLMBackend."))
+    section = run.section(raw) if run else raw
+    part, options, problems = check_section(
+        registry, "register_llm_backends", LLMOptions, section, ("llm",), LLMBackend, "backend"
+    )
     return {"llm": part, "llm_options": options, "fine_tuned": run}, problems

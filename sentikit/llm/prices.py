@@ -17,10 +17,9 @@ from typing import Any
 from pydantic import Field
 
 from sentikit.amounts import usd_text
-from sentikit.checking import Problem, refuse, validate
 from sentikit.classifiers.prediction import Usage
+from sentikit.components import PartSettings, Problem, refuse, validate
 from sentikit.errors import InputError
-from sentikit.parts import PartSettings
 
 MODELS_VARIABLE = "SENTIKIT_MODELS"
 #: A model this near its end is warned about.
@@ -65,8 +64,10 @@ class Prices(TierPrices):
     tiers: dict[str, float | TierPrices] = Field(default_factory=dict)
     long_prompt: LongPrompt | None = None
 
-    def cost(self, usage: Usage, tier: str | None = None) -> int | None:
-        """Return what `usage` costs in picodollars; None where the tier's price is unknown."""
+    def cost(self, usage: Usage | None, tier: str | None = None) -> int | None:
+        """Return the cost of `usage` in picodollars; None where it or the price is unknown."""
+        if usage is None:
+            return 0 if self.free else None
         found = self._of_tier(tier)
         if found is None:
             return None
@@ -79,6 +80,11 @@ class Prices(TierPrices):
             + _of(_or(prices.cache_writes, prices.prompt), usage.cache_writes)
         )
         return round(tokens_in * prompt + _of(prices.completion, usage.completion) * completion)
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing costs anything."""
+        return not (self.prompt or self.completion or self.cached or self.cache_writes)
 
     def worst(self, prompt: int, completion: int, tier: str | None = None) -> int | None:
         """Return the most that a request of so many tokens can cost, in picodollars."""
@@ -249,7 +255,7 @@ def _bundled() -> _File:
 
 
 def _read(path: Path) -> _File:
-    from sentikit.yaml_reading import read_yaml_file
+    from sentikit.yaml_files import read_yaml_file
 
     document = read_yaml_file(path)
     table, problems = validate(_File, document.value)

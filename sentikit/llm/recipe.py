@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from sentikit.parts import PartSettings, Section
-from sentikit.recipe.trackers import Trackers
+from sentikit.components import PartSettings, Section
+from sentikit.tracking import Trackers
 
 
 class PromptRecipe(PartSettings):

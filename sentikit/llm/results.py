@@ -13,7 +13,7 @@ from sentikit.files import atomic_writer, write_json
 from sentikit.llm.answered_rows import RowTotals, row_json
 from sentikit.llm.asking import PromptRow
 from sentikit.llm.opinions import encoder_cost
-from sentikit.llm.requests.questions import AnsweredQuestion
+from sentikit.llm.requests.loop import AnsweredQuestion
 from sentikit.llm.split import Split
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder
@@ -137,6 +137,7 @@ class ResultWriter:
             failed=totals.failed,
             repaired=totals.repaired,
             usage=totals.usage.__dict__,
+            answers_without_usage=totals.unmetered,
             cost_usd=costs,
             paid_usd=_rounded(totals.paid),
             saved_usd=_rounded(_difference(totals.cost, totals.paid)),

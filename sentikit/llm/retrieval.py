@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.datasets.examples import Examples
-from sentikit.datasets.made_ids import canonical_text
+from sentikit.datasets.examples import Examples, canonical_text
 from sentikit.errors import InputError
 from sentikit.llm.strategy import ExamplesNeeded
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sentikit.components import PartSettings
 from sentikit.llm.requests.settings import RequestOptions
-from sentikit.parts import PartSettings
 
 
 class LLMOptions(RequestOptions):

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sentikit.classifiers.label_reader import parse_label
+from sentikit.components import Part
 from sentikit.llm.messages import Message
-from sentikit.llm.parsing import parse_label
-from sentikit.parts import Part
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,15 @@ class PromptStrategy(Part, ABC):
 
     A whole strategy::
 
-        class Terse(sentikit.PromptStrategy):
+        class Terse(sentikit.extension.PromptStrategy):
             def messages(self, given):
                 choices = " or ".join(given.classes)
-                return [sentikit.Message("user", f"{given.text}\n\nAnswer {choices}:")]
+                return [sentikit.extension.Message("user", f"{given.text}\n\nAnswer {choices}:")]
 
     One that shows the encoder's label also says so::
 
             def needs(self):
-                return sentikit.Needs(label=True)
+                return sentikit.extension.Needs(label=True)
     """
 
     def needs(self) -> Needs:

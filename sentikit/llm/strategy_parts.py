@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sentikit.checking import Problem, check_part, split_options, validate
+from sentikit.components import Problem, check_section
 from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.llm.section import StrategyOptions
 from sentikit.llm.strategy import PromptStrategy
@@ -78,15 +78,14 @@ def _strategy(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Proble
     section = {"name": DEFAULT_STRATEGY} if raw is None else raw
     if not isinstance(section, Mapping):
         return {}, []
-    core, own = split_options(StrategyOptions, section)
-    options, problems = validate(StrategyOptions, core, ("strategy",))
-    known = ["name", *StrategyOptions.model_fields]
-    part, more = check_part(registry, "register_prompt_strategies", own, ("strategy",), known)
-    problems += more
-    if part is not None and not isinstance(part, PromptStrategy):
-        wrong = f"{section['name']!r} is not a PromptStrategy."
-        problems.append(Problem(("strategy", "name"), wrong))
-        part = None
+    part, options, problems = check_section(
+        registry,
+        "register_prompt_strategies",
+        StrategyOptions,
+        section,
+        ("strategy",),
+        PromptStrategy,
+    )
     return {"strategy": part, "strategy_options": options}, problems
 
 

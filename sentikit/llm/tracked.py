@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from sentikit.files import read_json
-from sentikit.llm.requests.questions import LabelReader
-from sentikit.llm.requests.reporting import RequestReporter
+from sentikit.llm.requests.loop import LabelReader
+from sentikit.llm.requests.progress import RequestReporter
 from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.tracking import LLMCall, TrackedRun, Tracker, TrackerGroup, scores_line

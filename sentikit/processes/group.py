@@ -3,24 +3,67 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
 import os
+import socket
+import struct
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.distributed as distributed
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sentikit.devices import choose_device
 from sentikit.errors import InputError
-from sentikit.processes.meeting import meeting_store
-from sentikit.processes.network import name_interface
+from sentikit.processes.failures import meeting_store
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+#: Read by gloo, which otherwise asks what address this machine's own name stands for: often none,
+#: or one of the loopback that no other machine can reach.
+_VARIABLE = "GLOO_SOCKET_IFNAME"
+#: ``SIOCGIFADDR`` of Linux, see netdevice(7).
+_GET_ADDRESS = 0x8915
+
+
+def name_interface() -> None:
+    """Let gloo use the interface that leads to the first process, unless the user has chosen."""
+    if _VARIABLE in os.environ or not sys.platform.startswith("linux"):
+        return
+    address = _own_address(os.environ.get("MASTER_ADDR", "localhost"))
+    name = _interface_of(address) if address and not address.startswith("127.") else None
+    if name:
+        os.environ[_VARIABLE] = name
+
+
+def _own_address(host: str) -> str | None:
+    """Return the IPv4 address from which this machine speaks to `host`; nothing is sent."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
+    return None
+
+
+def _interface_of(address: str) -> str | None:
+    """Return the interface that bears an IPv4 address."""
+    import fcntl  # not on Windows
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            with contextlib.suppress(OSError):
+                answer = fcntl.ioctl(asking.fileno(), _GET_ADDRESS, request)
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    return name
+    return None
+
 
 #: How long a process waits for the others in one exchange: the first may be writing a checkpoint,
 #: or asking the user what to do next.
@@ -44,7 +87,7 @@ class ProcessGroup:
     device: torch.device
 
     @property
-    def speaks(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
@@ -54,6 +97,8 @@ class ProcessGroup:
         Raises:
             InputError: no such device, or one that several processes cannot share.
         """
+        from torch import distributed
+
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.device = _own_device(device, processes)
         if processes > 1 or even_alone:
@@ -64,6 +109,9 @@ class ProcessGroup:
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Sum over the processes, in double precision."""
+        import torch
+        from torch import distributed
+
         if self.processes == 1:
             return [float(value) for value in values]
         total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
@@ -72,6 +120,8 @@ class ProcessGroup:
 
     def gather(self, array: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Collect every process's array; they may differ in size, not in their dimensions."""
+        import torch
+
         if self.processes == 1:
             return [array]
         shapes = self._all_gather(torch.tensor(array.shape, dtype=torch.int64))
@@ -85,6 +135,9 @@ class ProcessGroup:
 
     def broadcast(self, value: Any) -> Any:
         """Return what process 0 has; it travels as JSON, so that nothing is unpickled."""
+        import torch
+        from torch import distributed
+
         if self.processes == 1:
             return value
         text = json.dumps(value).encode() if self.rank == 0 else b""
@@ -99,6 +152,9 @@ class ProcessGroup:
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return, on the CPU, the tensors that process 0 has; it alone needs a disk with them."""
+        import torch
+        from torch import distributed
+
         if self.processes == 1:
             return dict(tensors)
         shapes = [(n, str(t.dtype).removeprefix("torch."), t.shape) for n, t in tensors.items()]
@@ -113,6 +169,9 @@ class ProcessGroup:
         return received
 
     def _all_gather(self, tensor: Tensor) -> list[Tensor]:
+        import torch
+        from torch import distributed
+
         own = tensor.to(self.device)
         gathered = [torch.empty_like(own) for _ in range(self.processes)]
         distributed.all_gather(gathered, own)
@@ -121,6 +180,8 @@ class ProcessGroup:
 
 def _own_device(wanted: str, processes: int) -> torch.device:
     """Return the device of this process; GPUs are dealt out by the rank on the machine."""
+    import torch
+
     device = choose_device(wanted)
     if processes > 1 and device.type == "mps":
         raise InputError("Several processes cannot share the device mps. Use --device cpu.")
@@ -144,6 +205,8 @@ def _join(device: torch.device, processes: int) -> None:
 
     DeepSpeed, too, holds on to the group that it has first seen.
     """
+    from torch import distributed
+
     if distributed.is_initialized():
         return
     # Its functions hold on to the group that is there when it is first imported, as it later is.
@@ -170,6 +233,8 @@ def _leave() -> None:
     One that lets go of a tensor while the interpreter ends aborts the process
     (https://github.com/pytorch/pytorch/pull/179291).
     """
+    from torch import distributed
+
     # The threads end with the last object that refers to the group, as models and optimizers do.
     gc.collect()
     if distributed.is_initialized():

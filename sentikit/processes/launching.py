@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any
 
 import click
 
+from sentikit.devices import check_gpus, choose_device
 from sentikit.errors import InputError, SentikitError
 
 #: Seconds a stopped process has for its last step and its checkpoint, before it is killed.
@@ -40,7 +42,7 @@ def launched_processes() -> int | None:
     return None if number is None else int(number)
 
 
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Say whether this process is the one that writes and talks to the user."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -224,3 +226,38 @@ def _exit_code(codes: Mapping[int, int]) -> int:
         if code < 0
         else "The processes lost contact with one another. Go on with --resume."
     )
+
+
+def launch_processes(context: click.Context, processes: int, device: str = "auto") -> None:
+    """Do a command again in several processes and end with their exit code.
+
+    Args:
+        context: of the command, which has an option ``--nproc``.
+        processes: how many.
+        device: auto, cpu, cuda, …
+
+    Raises:
+        click.exceptions.Exit: always, when all is done.
+        InputError: a launcher has started this process already, or there are too few GPUs.
+    """
+    check_gpus(device, processes)
+    cores = usable_cores()
+    if processes > cores and choose_device(device).type == "cpu":
+        click.echo(f"{processes} processes share {cores} cores: {cores} would be faster.", err=True)
+    raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
+
+
+def typed_command(
+    context: click.Context, leave_out: Sequence[str] = (), add: Sequence[str] = ()
+) -> str:
+    """Return a command as it would be typed, in as many processes, to tell the user.
+
+    Args:
+        context: of the command.
+        leave_out: names of options that must not appear.
+        add: more options.
+    """
+    launched = launched_processes()
+    processes = ["--nproc", str(launched)] if launched else []
+    words = command_arguments(context, leave_out, [*add, *processes])
+    return shlex.join(["sentikit", *words])

@@ -1,18 +1,19 @@
-"""Finds a recipe, follows what it extends, lays overrides in; every value knows its origin."""
+"""Resolved recipes: a file with what it extends and what ``--set`` overrides laid in."""
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from sentikit.checking import Problem, dotted
-from sentikit.errors import InputError
-from sentikit.recipe.overrides import Path, merge, parse_overrides, paths_of
+from sentikit.components import Problem, dotted, refuse
+from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry
-from sentikit.yaml_reading import LocatedYaml, dump_yaml, read_yaml_file
+from sentikit.yaml_files import LocatedYaml, comment_of, dump_yaml, parse_yaml, read_yaml_file
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -135,3 +136,158 @@ def _parent_path(parent: Any, path: FilePath, registry: Registry) -> FilePath:
         return recipe_path(parent, registry)
     except InputError as error:
         raise InputError(f"{path}: extends: {error.message}") from error
+
+
+Path = tuple[str | int, ...]
+
+#: The keys by which a section names its part.
+PART_KEYS = ("name", "backend", "provider")
+
+
+def parse_overrides(
+    assignments: Sequence[str], example: str = "training.lr=1e-5"
+) -> dict[str, Any]:
+    """Turn ``KEY.SUBKEY=VALUE`` texts into a nested mapping; later ones win.
+
+    The text is split at the first ``=``; the value is read as YAML (numbers, lists, mappings) and
+    coerced by the recipe's schema afterwards. A part's name and its settings may come in any order:
+    ``training.schedule=cosine`` and ``training.schedule.eta_min=1e-7``.
+
+    Args:
+        assignments: what the user wrote.
+        example: such a text, for messages.
+
+    Raises:
+        InputError: no ``=``, an empty key, a value that is not YAML or has a comment, or two that
+            exclude another.
+    """
+    result: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        keys = key.strip().split(".")
+        if not equals or not all(keys):
+            raise InputError(f"--set {assignment!r} is not of the form KEY=VALUE, as {example}.")
+        value = parse_yaml(text, f"--set {key.strip()}").value
+        _refuse_comment(key.strip(), text)
+        _assign(result, keys, value)
+    return result
+
+
+def parse_dataset_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn texts about a dataset section into one; keys come with or without ``dataset.``.
+
+    Raises:
+        InputError: as for `parse_overrides`; or a whole section at once.
+    """
+    own = [assignment.strip().removeprefix("dataset.") for assignment in assignments]
+    section = parse_overrides(own, "labels=five")
+    if "dataset" in section:
+        raise InputError("--set dataset=… gives a whole section. Set its keys, as labels=five.")
+    return section
+
+
+def _refuse_comment(key: str, text: str) -> None:
+    """Refuse what YAML would leave out silently: ``label=# Stars`` is a column's name."""
+    comment = comment_of(text)
+    if not comment:
+        return
+    advice = "Leave it out, or quote the words it belongs to."
+    if text.strip()[0] not in "{[\"'":
+        quoted = json.dumps(text.strip(), ensure_ascii=False)
+        advice = f"Quote the value: --set {shlex.quote(f'{key}={quoted}')}"
+    raise InputError(f"--set {key}: YAML takes {comment!r} for a comment. {advice}")
+
+
+def _assign(target: dict[str, Any], keys: list[str], value: Any) -> None:
+    *sections, last = keys
+    for number, section in enumerate(sections, 1):
+        inner = target.setdefault(section, {})
+        if isinstance(inner, str):
+            # The short form of a part: its name, to which a setting is added now.
+            inner = target[section] = {"name": inner}
+        if not isinstance(inner, dict):
+            outer = ".".join(sections[:number])
+            raise InputError(
+                f"--set {'.'.join(keys)}: --set {outer}={inner} says that {outer} is no section. "
+                "Leave one of them out."
+            )
+        target = inner
+    settings = target.get(last)
+    shortened = isinstance(value, str) and isinstance(settings, dict)
+    target[last] = {**settings, "name": value} if shortened and settings else value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `over` onto `base`, section by section.
+
+    A section that changes its part's ``name`` (``backend``, ``provider``) starts afresh: the keys
+    it would inherit belong to another part.
+    """
+    if any(key in over and over[key] != base.get(key) for key in PART_KEYS):
+        return dict(over)
+    result = dict(base)
+    for key, value in over.items():
+        inherited = result.get(key)
+        if isinstance(value, Mapping) and isinstance(inherited, Mapping):
+            result[key] = merge(inherited, value)
+        else:
+            result[key] = value
+    return result
+
+
+def paths_of(value: Any, prefix: Path = ()) -> list[Path]:
+    """Return the path of every section and leaf of a nested mapping."""
+    if not isinstance(value, Mapping):
+        return [prefix]
+    inner = [path for key, item in value.items() for path in paths_of(item, (*prefix, str(key)))]
+    return [prefix, *inner] if prefix else inner
+
+
+#: The command that runs a recipe of each kind.
+COMMANDS = {
+    "train": "train",
+    "prompt": "prompt",
+    "finetune": "gpt-finetune",
+    "cascade": "cascade",
+    "vote": "vote",
+}
+
+
+def kind_of(recipe: ResolvedRecipe) -> str:
+    """Return a recipe's kind; without the key it is ``train``."""
+    return str(recipe.values.get("kind", "train"))
+
+
+def unknown_kind(kind: str) -> Problem:
+    """Return the problem of a kind that there is not."""
+    return Problem(("kind",), f"unknown kind {kind!r}. {did_you_mean(kind, COMMANDS)}")
+
+
+def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
+    """Refuse a recipe of another kind than a command needs.
+
+    Raises:
+        InputError: it is of another kind; says which command runs it.
+    """
+    kind = kind_of(recipe)
+    if kind == wanted:
+        return
+    if kind not in COMMANDS:
+        refuse([unknown_kind(kind)], recipe.describe)
+    message = f"this command needs a recipe of kind {wanted}, not {kind}. "
+    problem = Problem(("kind",), f"{message}Run it with sentikit {COMMANDS[kind]}.")
+    refuse([problem], recipe.describe)
+
+
+def differing_keys(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys in which two recipes differ, sorted."""
+    before, after = _flat(begun), _flat(now)
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return flat

@@ -1,7 +1,1 @@
-"""Reports: one HTML file that needs no network."""
-
-from __future__ import annotations
-
-from sentikit.reports.page import write_report
-
-__all__ = ["write_report"]
+"""Reports of a comparison: one HTML page that needs no network, and plots as files."""

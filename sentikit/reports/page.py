@@ -1,21 +1,41 @@
-"""Writes a comparison as one HTML file that needs nothing else."""
+"""The report of a comparison: one HTML page that needs nothing else."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from importlib import resources
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sentikit import __version__
-from sentikit.comparison.results import Comparison
+from sentikit.amounts import usd_text
+from sentikit.comparison import tables
+from sentikit.comparison.alignment import AlignedRuns
+from sentikit.comparison.results import BreakEven, Comparison
 from sentikit.ensembles.judged import JudgedCascade
 from sentikit.files import write_text
-from sentikit.reports import sections
-from sentikit.reports.disagreements import find_disagreements, to_script
-from sentikit.reports.markup import Markup, element, escaped, joined
+from sentikit.reports import figures
+from sentikit.reports.drawing import DARK, LIGHT, Palette, style_sheet, to_svg
 from sentikit.runs.manifest import now
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+#: A page with more texts opens slowly on a phone.
+MOST_TEXTS = 3000
+#: A text longer than this is cut.
+MOST_CHARACTERS = 2000
+_MOST_CHARACTERS_IN_ALL = 4_000_000
+_MOST_BREAK_EVENS = 5
+#: With more classes, their F1 has a table of its own.
+_MOST_CLASS_COLUMNS = 6
 
 
 def write_report(comparison: Comparison, path: Path, cascade: JudgedCascade | None = None) -> None:
@@ -35,61 +55,113 @@ def write_report(comparison: Comparison, path: Path, cascade: JudgedCascade | No
 
 def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) -> str:
     """Return a report as HTML."""
-    style, script = _asset("report.css"), _asset("report.js")
+    environment = _environment()
+    # The page's policy names its style and script by their digests.
+    style = environment.get_template("report.css").render(
+        light=_variables(LIGHT), dark=_variables(DARK), charts=style_sheet()
+    )
+    script = _source(environment, "report.js")
     found = find_disagreements(comparison.aligned)
-    blocks = _blocks(comparison, cascade)
-    blocks.append(("texts", "Where runs disagree", sections.browser(comparison, found)))
-    blocks.append(("notes", "Notes", sections.notes(comparison)))
-    return Template(_asset("report.html")).substitute(
-        policy=escaped(_policy(style, script)),
-        title=escaped(_title(comparison)),
-        facts=escaped(_facts(comparison)),
-        advice=escaped(comparison.advice.sentence),
-        navigation=joined(*(element("a", name, href=f"#{key}") for key, name, _ in blocks)),
-        sections=joined(*(_section(*block) for block in blocks)),
-        made=escaped(f"Made by sentikit {__version__}, {now()}."),
+    drawn = figures.comparison_figures(comparison, cascade)
+    runs = figures.by_score(comparison)
+    few_classes = len(comparison.classes) <= _MOST_CLASS_COLUMNS
+    return environment.get_template("report.html").render(
+        comparison=comparison,
+        cascade=cascade,
+        title=f"{len(runs)} runs compared" if len(runs) > 1 else runs[0].name,
+        parts=_parts(comparison, drawn),
+        runs=runs,
+        run_names=[run.name for run in runs],
+        run_heads=_run_heads(comparison, "roc" in drawn, few_classes),
+        few=few_classes,
+        figures=drawn,
+        outcomes=_outcomes(comparison.classes),
+        break_evens=_break_evens(comparison),
+        most_panels=figures.MOST_PANELS,
+        most_differences=figures.MOST_DIFFERENCES,
+        found=found,
         data=to_script(found.data),
-        style=style,
-        script=script,
+        policy=_policy(style, script),
+        style=_markup(style),
+        script=_markup(script),
+        made=f"Made by sentikit {__version__}, {now()}.",
     )
 
 
-def _blocks(comparison: Comparison, cascade: JudgedCascade | None) -> list[tuple[str, str, Markup]]:
-    """Return the sections before the texts: key, heading, content."""
-    blocks = [("runs", "Runs", sections.runs_table(comparison))]
-    blocks.append(("intervals", "How sure", sections.forest_plots(comparison)))
-    if comparison.differences:
-        blocks.append(("differences", "Differences", sections.differences_table(comparison)))
-    if partners := sections.partnerships(comparison):
-        blocks.append(("partners", "LLM and encoder", partners))
-    blocks.append(("cost", "Cost", sections.cost_front(comparison)))
-    if cascade is not None and cascade.curve:
-        blocks.append(("cascade", "Cascade", sections.cascade_curve(cascade)))
-    blocks.append(("confusion", "Confusion", sections.confusion_matrices(comparison)))
-    if comparison.sources:
-        blocks.append(("sources", "By source", sections.sources(comparison)))
-    diagrams = sections.reliability_diagrams(comparison)
-    if diagrams:
-        blocks.append(("calibration", "Calibration", diagrams))
-    return blocks
+def _parts(comparison: Comparison, drawn: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the key and heading of each section that has something to show."""
+    parts = {
+        "runs": ("Runs", True),
+        "intervals": ("Confidence intervals", True),
+        "differences": ("Differences", comparison.differences),
+        "partners": ("LLM and encoder", any(run.partnership for run in comparison.runs)),
+        "cost": ("Cost", True),
+        "cascade": ("Cascade", "cascade_curve" in drawn),
+        "confusion": ("Confusion", True),
+        "sources": ("By source", "sources" in drawn),
+        "calibration": ("Calibration", "reliability" in drawn),
+        "ranking": ("ROC and precision-recall", "roc" in drawn),
+        "texts": ("Disagreements", True),
+        "notes": ("Notes", True),
+    }
+    return [(key, heading) for key, (heading, shown) in parts.items() if shown]
 
 
-def _section(key: str, heading: str, content: Markup) -> Markup:
-    return element("section", element("h2", heading), content, id=key)
+def _run_heads(comparison: Comparison, ranked: bool, few_classes: bool) -> list[str]:
+    return [
+        *("run", "macro-F1", f"{comparison.percent} interval", "accuracy"),
+        *(("AUC", "average precision") if ranked else ()),
+        *(metric.title for metric in comparison.metrics),
+        *((f"F1 {name}" for name in comparison.classes) if few_classes else ()),
+        *("invalid", "training", "1,000 texts", "per F1 point"),
+    ]
 
 
-def _title(comparison: Comparison) -> str:
-    runs = len(comparison.runs)
-    return f"{runs} runs compared" if runs > 1 else comparison.runs[0].name
+def _outcomes(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what the script's filter takes, and how the page calls it."""
+    outcomes = [("right", "right"), ("wrong", "wrong"), ("alone", "the only one that is right")]
+    return [*outcomes, *((f"={name}", f"answered {name}") for name in classes), ("=", "invalid")]
 
 
-def _facts(comparison: Comparison) -> str:
-    facts = [comparison.dataset] if comparison.dataset else []
-    facts.append(f"{comparison.examples:,} texts")
-    if len(comparison.sources) > 1:
-        facts.append(f"{len(comparison.sources)} sources")
-    facts.append(", ".join(comparison.classes))
-    return " · ".join(facts)
+def _environment() -> Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sentikit.reports", "assets"),
+        autoescape=jinja2.select_autoescape(["html"], default=False),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., Any]] = {
+        "score": lambda value: "—" if value is None else f"{value:.4f}",
+        "share": lambda value: "—" if value is None else f"{value:.1%}",
+        "count": lambda value: "—" if value is None else f"{value:,}",
+        "usd": lambda amount: "—" if amount is None else f"${usd_text(amount)}",
+        "p": lambda value: "< 0.0001" if value < 0.0001 else f"{value:.4f}",
+        "signed": tables.signed,
+        "interval": tables.interval,
+        "pairs": lambda names: [(name, name) for name in names],
+        "svg": to_svg,
+        "threshold": figures.shown_threshold,
+    }
+    environment.filters |= filters
+    return environment
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _markup(text: str) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704 - the package's own style, script or JSON without any <
+
+
+def _variables(palette: Palette) -> str:
+    return " ".join(f"--{name}: {color};" for name, color in palette.items())
 
 
 def _policy(style: str, script: str) -> str:
@@ -105,6 +177,101 @@ def _digest(content: str) -> str:
     return "sha256-" + base64.b64encode(digest).decode()
 
 
-def _asset(name: str) -> str:
-    folder = resources.files("sentikit.reports").joinpath("assets")
-    return folder.joinpath(name).read_text(encoding="utf-8")
+def _break_evens(comparison: Comparison) -> list[BreakEven]:
+    """Return where runs on the front overtake one another."""
+    return [
+        found
+        for found in comparison.break_even
+        if comparison.run(found.cheaper_before).on_front
+        and comparison.run(found.cheaper_after).on_front
+    ][:_MOST_BREAK_EVENS]
+
+
+@dataclass(frozen=True)
+class Disagreements:
+    """Texts on which runs disagree.
+
+    Attributes:
+        total: how many there are.
+        rows: those embedded, (rows,).
+        data: for the page, see `to_script`.
+    """
+
+    total: int
+    rows: NDArray[np.int64]
+    data: dict[str, Any]
+
+    @property
+    def note(self) -> str:
+        """A sentence on how many there are, and how many of them the page holds."""
+        kept = len(self.rows)
+        if kept == self.total:
+            return f"{self.total:,} texts on which the runs do not all give the same label."
+        return (
+            f"{kept:,} of the {self.total:,} texts on which the runs do not all give the same "
+            "label, taken evenly from first to last."
+        )
+
+
+def find_disagreements(aligned: AlignedRuns, most: int = MOST_TEXTS) -> Disagreements:
+    """Find the rows on which not all runs give the same label; one run disagrees with the gold."""
+    labels = [run.answers.labels for run in aligned.runs]
+    against = labels if len(labels) > 1 else [*labels, aligned.gold]
+    answers = np.stack(against, 1)
+    found = np.flatnonzero((answers != answers[:, :1]).any(1))
+    rows = _evenly(found, most)
+    texts = _shown(aligned, rows)
+    kept = _within(texts)
+    if kept < len(rows):
+        rows = _evenly(found, kept)
+        texts = _shown(aligned, rows)
+    return Disagreements(len(found), rows, _data(aligned, rows, texts))
+
+
+def to_script(data: dict[str, Any]) -> Markup:
+    """Write data as JSON that may stand inside a ``<script>``: no ``<`` is left in it."""
+    written = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    for character in "<>&":
+        written = written.replace(character, f"\\u{ord(character):04x}")
+    return _markup(written)
+
+
+def _data(aligned: AlignedRuns, rows: NDArray[np.int64], texts: Sequence[str]) -> dict[str, Any]:
+    """Return names once, and numbers that stand for them: [text, gold, source, [labels]]."""
+    labels = np.stack([run.answers.labels[rows] for run in aligned.runs], 1)
+    columns = (
+        texts,
+        aligned.gold[rows].tolist(),
+        aligned.source_of[rows].tolist(),
+        labels.tolist(),
+    )
+    return {
+        "classes": list(aligned.classes),
+        "sources": list(aligned.sources),
+        "runs": [run.name for run in aligned.runs],
+        "rows": [list(row) for row in zip(*columns, strict=True)],
+    }
+
+
+def _evenly(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, max(1, most)).astype(np.int64)]
+
+
+def _shown(aligned: AlignedRuns, rows: NDArray[np.int64]) -> list[str]:
+    """Return texts, cut where they are long; ids where there are none."""
+    chosen = aligned.examples.select(rows)
+    return [_cut(text) or f"id {name}" for text, name in zip(chosen.texts, chosen.ids, strict=True)]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " […]"
+
+
+def _within(texts: Sequence[str]) -> int:
+    """Return how many texts of this length the page may hold."""
+    characters = sum(map(len, texts))
+    if characters <= _MOST_CHARACTERS_IN_ALL:
+        return len(texts)
+    return int(len(texts) * _MOST_CHARACTERS_IN_ALL / characters)

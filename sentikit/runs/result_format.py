@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sentikit.parts import Part
+from sentikit.components import Part
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class ResultFormat(Part, ABC):
 
     A whole format::
 
-        class Acme(sentikit.ResultFormat):
+        class Acme(sentikit.extension.ResultFormat):
             def columns(self, columns):
                 if "acme_verdict" in columns:
-                    return sentikit.ResultColumns(label="acme_verdict", gold="truth")
+                    return sentikit.extension.ResultColumns(label="acme_verdict", gold="truth")
 
     Attributes:
         last_resort: whether other formats that recognise a file go before this one.

@@ -26,6 +26,7 @@ expected. Settings are given as a recipe's section has them, without the part's 
 """
 
 from sentikit.testing.backends import check_llm_backend
+from sentikit.testing.classifiers import check_classifier
 from sentikit.testing.commands import check_command
 from sentikit.testing.datasets import check_dataset
 from sentikit.testing.encoders import check_encoder
@@ -33,6 +34,7 @@ from sentikit.testing.engines import check_engine
 from sentikit.testing.fine_tuners import check_fine_tuner
 from sentikit.testing.formats import check_format, check_result_format
 from sentikit.testing.heads import check_head
+from sentikit.testing.metrics import check_metric
 from sentikit.testing.parts import check_part
 from sentikit.testing.plugins import check_plugin
 from sentikit.testing.recipes import check_recipe
@@ -40,6 +42,7 @@ from sentikit.testing.strategies import check_prompt_strategy
 from sentikit.testing.trackers import check_tracker
 
 __all__ = [
+    "check_classifier",
     "check_command",
     "check_dataset",
     "check_encoder",
@@ -48,6 +51,7 @@ __all__ = [
     "check_format",
     "check_head",
     "check_llm_backend",
+    "check_metric",
     "check_part",
     "check_plugin",
     "check_prompt_strategy",

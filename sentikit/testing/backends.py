@@ -72,10 +72,12 @@ class _Session:
     def say(self, message: str) -> None:
         """Keep quiet."""
 
+    probabilities = True
+
     async def reserve(self, most: Usage) -> None:
         """Allow every call."""
 
-    def settle(self, used: Usage) -> None:
+    def settle(self, used: Usage | None) -> None:
         """Let the call pass."""
 
     def recall(self, key: str) -> Any:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentikit.datasets.examples import SCHEMA, Examples
-from sentikit.datasets.loader import DatasetLoader
-from sentikit.datasets.section import DatasetOptions
+from sentikit.datasets.opening import DatasetLoader, DatasetOptions
 from sentikit.testing.parts import check_part, require
 
 
@@ -48,7 +47,7 @@ def _check_examples(where: str, examples: object) -> None:
         )
     require(
         examples.table.schema.equals(SCHEMA),
-        f"{where} has other columns than sentikit.ExamplesBuilder makes: {examples.table.schema}.",
+        f"{where} has other columns than ExamplesBuilder makes: {examples.table.schema}.",
     )
     require(len(examples), f"{where} is empty; leave an empty split out of splits().")
     ids, texts = examples.ids, examples.texts

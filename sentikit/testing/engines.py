@@ -62,7 +62,7 @@ def _check_exchange(engine: Engine) -> None:
     received = engine.broadcast(value if rank == 0 else None)
     require(received == value, f"broadcast() must return what process 0 has, not {received!r}.")
     _check_broadcast_tensors(engine)
-    require(engine.speaks == (rank == 0), "process 0, and it alone, must speak.")
+    require(engine.is_main_process == (rank == 0), "process 0, and it alone, must speak.")
 
 
 def _check_broadcast_tensors(engine: Engine) -> None:
@@ -172,7 +172,7 @@ def _same(
     """Compare tensors by name, on the process that has them."""
     import torch
 
-    if not engine.speaks:
+    if not engine.is_main_process:
         return
     require(found.keys() == expected.keys(), f"{what}: names {set(found) ^ set(expected)} differ.")
     for name, tensor in found.items():

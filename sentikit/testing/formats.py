@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sentikit.classifiers.format import ModelFormat
+from sentikit.classifiers.model_format import ModelFormat
 from sentikit.runs.result_format import ResultColumns, ResultFormat
 from sentikit.testing.parts import check_part, require
 
@@ -42,7 +42,7 @@ def check_result_format(format_class: type[ResultFormat], settings: Mapping[str,
         found = result_format.columns(columns)
         require(
             found is None or isinstance(found, ResultColumns),
-            f"{name}.columns() must return sentikit.ResultColumns or None, not {found!r}.",
+            f"{name}.columns() must return ResultColumns or None, not {found!r}.",
         )
         named = [] if found is None else [v for v in asdict(found).values() if isinstance(v, str)]
         absent = sorted(set(named) - set(columns))

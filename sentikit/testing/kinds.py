@@ -8,14 +8,16 @@ from typing import Any
 
 from sentikit.classifiers.encoder import EncoderOptions
 from sentikit.classifiers.head import HeadOptions
-from sentikit.datasets.section import DatasetOptions
+from sentikit.datasets.opening import DatasetOptions
 from sentikit.llm.section import LLMOptions, StrategyOptions
 from sentikit.testing.backends import check_llm_backend
+from sentikit.testing.classifiers import check_classifier
 from sentikit.testing.datasets import check_dataset
 from sentikit.testing.encoders import check_encoder
 from sentikit.testing.engines import check_engine
 from sentikit.testing.formats import check_format, check_result_format
 from sentikit.testing.heads import check_head
+from sentikit.testing.metrics import check_metric
 from sentikit.testing.strategies import check_prompt_strategy
 from sentikit.testing.trackers import check_tracker
 
@@ -43,6 +45,7 @@ PART_CHECKS: dict[str, Rules] = {
     "register_datasets": Rules(check_dataset, DatasetOptions.model_fields),
     "register_encoders": Rules(check_encoder, EncoderOptions.model_fields),
     "register_heads": Rules(check_head, HeadOptions.model_fields, harmless=True),
+    "register_classifiers": Rules(check_classifier, harmless=True),
     "register_llm_backends": Rules(check_llm_backend, ("backend", *LLMOptions.model_fields)),
     "register_prompt_strategies": Rules(
         check_prompt_strategy, StrategyOptions.model_fields, harmless=True
@@ -51,4 +54,5 @@ PART_CHECKS: dict[str, Rules] = {
     "register_trackers": Rules(check_tracker),
     "register_formats": Rules(check_format, ("format",), harmless=True),
     "register_result_formats": Rules(check_result_format, harmless=True),
+    "register_metrics": Rules(check_metric, harmless=True),
 }

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from sentikit.checking import validate
-from sentikit.parts import Part, PartSettings
-from sentikit.yaml_reading import dump_yaml, parse_yaml
+from sentikit.components import Part, PartSettings, validate
+from sentikit.yaml_files import dump_yaml, parse_yaml
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -65,7 +64,7 @@ def check_settings_class(part_class: type[Part], core_keys: Iterable[str] = ()) 
     schema = part_class.Settings
     require(
         isinstance(schema, type) and issubclass(schema, PartSettings),
-        f"{name}.Settings must be a class that derives from sentikit.PartSettings.",
+        f"{name}.Settings must be a class that derives from sentikit.extension.PartSettings.",
     )
     require(
         schema.model_config.get("extra") == "forbid", f"{name}.Settings must refuse other keys."

@@ -29,7 +29,7 @@ def check_prompt_strategy(
     messages = strategy.messages(given)
     require(
         messages and all(isinstance(message, Message) for message in messages),
-        f"{name}.messages() must return a list of sentikit.Message, not {messages!r}.",
+        f"{name}.messages() must return a list of sentikit.extension.Message, not {messages!r}.",
     )
     require(strategy.messages(given) == messages, f"{name}.messages() differ for the same input.")
     require(

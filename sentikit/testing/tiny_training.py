@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from sentikit.training.engine import Engine, StepPlan
-from sentikit.training.optimizers import Optimizer
-from sentikit.training.parameter_groups import ParameterGroup
+from sentikit.training.parameters import ParameterGroup
+from sentikit.training.settings import Optimizer
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer

@@ -28,6 +28,7 @@ from sentikit.weights import read_weights, write_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 _PREFIX = "step-"
 _STATE, _WEIGHTS, _OPTIMIZER = "state.json", "weights.safetensors", "optimizer.safetensors"
 _BEST_PREFIX = "best-"

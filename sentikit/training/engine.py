@@ -1,22 +1,21 @@
-"""The interface of an engine: how training steps run, on one process or many.
-
-The loop asks an engine for a forward pass, a backward pass and a step, and to sum or gather what
-processes know. Weights and optimizer state cross this border whole and by parameter name, so that
-a checkpoint fits any engine, any ZeRO stage and any number of processes.
-"""
+"""What a training process keeps in memory, by arithmetic; activations are left out."""
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sentikit.parts import Part
-from sentikit.training.memory import MemoryNeed, ModelSize, replicated
+from sentikit.components import Part, Path, Problem, check_part
+from sentikit.devices import find_hardware
+from sentikit.errors import InputError, SentikitError
+from sentikit.processes.group import ProcessGroup
+from sentikit.registry import Registry
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +23,72 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sentikit.devices import Hardware
-    from sentikit.training.optimizers import Optimizer
-    from sentikit.training.parameter_groups import ParameterGroup
+    from sentikit.training.parameters import ParameterGroup
+    from sentikit.training.settings import LoopSettings, Optimizer
+
+
+FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What the memory of a training depends on.
+
+    Attributes:
+        parameters: of the whole model.
+        trained: those that are not frozen.
+        moments: numbers the optimizer keeps for each trained parameter; Adam two.
+    """
+
+    parameters: int
+    trained: int
+    moments: int
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes of one process with its gradients; everything is kept in float32.
+
+    Attributes:
+        weights: parameters, and copies of them that the optimizer works on.
+        gradients: of the trained parameters.
+        optimizer: its moments.
+        buffers: what the exchange between processes needs besides.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    buffers: int = 0
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return self.weights + self.gradients + self.optimizer + self.buffers
+
+
+def replicated(size: ModelSize) -> MemoryNeed:
+    """Return what a process needs that keeps everything itself."""
+    trained = FLOAT32 * size.trained
+    return MemoryNeed(FLOAT32 * size.parameters, trained, size.moments * trained)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is that of a device or machine whose memory is full."""
+    if isinstance(error, MemoryError):
+        return True
+    said = str(error).lower()
+    full = "out of memory" in said or "can't allocate memory" in said
+    return isinstance(error, RuntimeError) and full
+
+
+def out_of_memory(error: BaseException) -> SentikitError:
+    """Return what to tell the user of it."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return SentikitError(
+        f"There is not enough memory ({reason}). Lower training.micro_batch_size or "
+        "training.micro_batch_tokens, and go on with --resume."
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +165,7 @@ class Engine(Part, ABC):
     def weights(self) -> dict[str, Tensor]:
         """Return all weights by name in float32, whole, on the CPU.
 
-        Every process must call it; only the one that speaks gets them, the others nothing.
+        Every process must call it; only the main process gets them, the others nothing.
         """
 
     @abstractmethod
@@ -151,6 +214,101 @@ class Engine(Part, ABC):
         """Release what the training held; the process may go on and train again."""
 
     @property
-    def speaks(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
+
+
+#: Texts and word pieces a process passes forward at once where the recipe leaves it open.
+_MICRO_BATCH = {"cpu": (32, 4096), "cuda": (1024, 16_384), "mps": (64, 4096)}
+
+
+def check_alike(engine: Engine, identity: str) -> None:
+    """Refuse processes that would train on other data than the first: machines may differ.
+
+    Raises:
+        InputError: this process is one of them.
+    """
+    if engine.broadcast(identity) != identity:
+        raise InputError(
+            f"{socket.gethostname()}: the data or the recipe of process {engine.rank} are not "
+            "those of process 0. Give every machine the same files and start the same command."
+        )
+
+
+def step_plan(
+    training: LoopSettings, engine: Engine, precision: str, section: str = "training"
+) -> StepPlan:
+    """Decide how a batch is cut.
+
+    Raises:
+        InputError: more processes than texts in a batch.
+    """
+    check_processes(training, engine.processes, section)
+    share = -(-training.batch_size // engine.processes)
+    rows, tokens = _MICRO_BATCH[engine.device.type]
+    return StepPlan(
+        training.optimizer,
+        training.clip_norm,
+        precision,
+        training.batch_size,
+        training.micro_batch_size or min(share, rows),
+        training.micro_batch_tokens or tokens,
+    )
+
+
+def check_processes(training: LoopSettings, processes: int, section: str = "training") -> None:
+    """Refuse more processes than texts in a batch.
+
+    Args:
+        training: the settings.
+        processes: how many there are.
+        section: where the settings stand in the recipe.
+
+    Raises:
+        InputError: there are more.
+    """
+    if processes > training.batch_size:
+        raise InputError(
+            f"{section}.batch_size is {training.batch_size}, fewer than the {processes} "
+            "processes. Raise it or start fewer processes."
+        )
+
+
+class DistributedEngine(ProcessGroup, Engine):
+    """An engine that exchanges numbers, arrays, tensors and JSON over torch.distributed.
+
+    Attributes:
+        needs_group: whether a process on its own joins a group too, as some libraries ask.
+    """
+
+    needs_group: ClassVar[bool] = False
+
+    def start(self, device: str) -> None:
+        """Choose the device, join the group and meet the others.
+
+        Raises:
+            InputError: no such device, or one that several processes cannot share.
+        """
+        self.join(device, self.needs_group)
+
+
+AUTO = "auto"
+
+
+def check_engine(registry: Registry, raw: Any, prefix: Path) -> tuple[Part | None, list[Problem]]:
+    """Make the engine of a recipe's section, or say what is wrong with it."""
+    if not isinstance(raw, Mapping):
+        return None, [Problem(prefix, "must be a section with a name.")]
+    if raw.get("name", AUTO) != AUTO:
+        return check_part(registry, "register_engines", raw, prefix)
+    return check_part(registry, "register_engines", {**raw, "name": _best(registry)}, prefix)
+
+
+def _best(registry: Registry) -> str:
+    hardware = find_hardware()
+    ranks = {
+        name: registry.load("register_engines", name).suits(hardware)
+        for name in registry.names("register_engines")
+    }
+    return max(ranks, key=lambda name: ranks[name], default=AUTO)

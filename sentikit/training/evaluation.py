@@ -1,32 +1,121 @@
-"""Logits of a whole split, shared among the processes, every text once."""
+"""The loss, the logits of a split, and what an epoch's scores mean for the rest of training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batching import BATCH_LIMITS, batches_by_length
+from sentikit.classifiers.batches import BATCH_LIMITS, batches_by_length
+from sentikit.errors import InputError, did_you_mean
+from sentikit.training.batches import MicroBatch, Rows
+from sentikit.training.data import ModelInputs, exchange_rows
+from sentikit.training.schedules import ReduceOnPlateau
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from sentikit.scoring import Scores
+    from sentikit.training.checkpoints import TrainingState
     from sentikit.training.engine import Engine
+    from sentikit.training.settings import EarlyStopping, LoopSettings
 
 
-class ModelInputs(Protocol):
-    """What a model is fed with: tokenised texts, or features of a frozen encoder."""
+class Objective(Protocol):
+    """What training minimises."""
 
-    def __len__(self) -> int: ...
+    def total_weight(self, batch: Rows) -> float:
+        """Return what a whole batch's loss is divided by."""
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """The size of each text, by which batches are planned."""
+    def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
+        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean.
 
-    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
-        """Return the model's inputs for some rows."""
+        Args:
+            logits: what the model made of the rows, float32.
+            micro_batch: the rows, and which count.
+            total_weight: of the whole batch, over all processes.
+        """
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of a classifier's logits.
+
+    Attributes:
+        gold: class number of every training example.
+        class_weights: one weight a class.
+        label_smoothing: mass spread over all classes.
+    """
+
+    gold: NDArray[np.int64]
+    class_weights: NDArray[np.float32]
+    label_smoothing: float
+
+    def total_weight(self, batch: Rows) -> float:
+        """Return what a whole batch's loss is divided by: the weights of its gold classes."""
+        return float(self.class_weights[self.gold[batch]].sum())
+
+    def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
+        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean.
+
+        Args:
+            logits: (rows, classes), float32.
+            micro_batch: the rows, and which count.
+            total_weight: of the whole batch, over all processes.
+        """
+        from torch.nn import functional
+
+        losses = functional.cross_entropy(
+            logits,
+            _moved(self.gold[micro_batch.rows], logits.device),
+            weight=_moved(self.class_weights, logits.device),
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+        )
+        return (losses * _moved(micro_batch.weights, logits.device)).sum() / total_weight
+
+
+def _moved(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Copy an array to the device, without waiting until a GPU has done all it was given."""
+    import torch
+
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def class_weights(
+    wanted: str | dict[str, float], gold: NDArray[np.int64], classes: tuple[str, ...]
+) -> NDArray[np.float32]:
+    """Return one weight a class.
+
+    ``balanced`` is examples / (classes · examples of the class), as scikit-learn's.
+
+    Raises:
+        InputError: a weight for a class that is not there, or a class without a weight.
+    """
+    if wanted == "none":
+        return np.ones(len(classes), np.float32)
+    if wanted == "balanced":
+        counts = np.maximum(np.bincount(gold, minlength=len(classes)), 1)
+        return (len(gold) / (len(classes) * counts)).astype(np.float32)
+    assert isinstance(wanted, dict)
+    for name in wanted:
+        if name not in classes:
+            raise InputError(
+                f"training.class_weights: unknown class {name!r}. {did_you_mean(name, classes)}"
+            )
+    missing = [name for name in classes if name not in wanted]
+    if missing or min(wanted.values()) <= 0:
+        raise InputError(
+            "training.class_weights: every class needs a weight above 0 "
+            f"(missing: {', '.join(missing) or 'none'})."
+        )
+    return np.array([wanted[name] for name in classes], np.float32)
 
 
 def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[np.float32]:
@@ -53,23 +142,58 @@ def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[
     return own
 
 
-def exchange_rows(
-    engine: Engine, batches: Sequence[NDArray[np.int64]], rows: NDArray[np.float32]
-) -> None:
-    """Fill in the rows that other processes have worked out; each sends its own and no more.
+#: A validation score this far below the highest, with one class answered throughout, is a collapse.
+_COLLAPSE_DROP = 0.2
 
-    Args:
-        engine: who takes part.
-        batches: row numbers; batch b was worked out by process b mod processes.
-        rows: (rows, …), the own ones filled in.
-    """
-    if engine.processes == 1:
+
+def watched_value(stopping: EarlyStopping, loss: float, scores: Scores) -> float:
+    """Return the metric that early stopping watches."""
+    return {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}[stopping.metric]
+
+
+def watch_patience(stopping: EarlyStopping, state: TrainingState, value: float) -> None:
+    """Count the epochs since the last improvement that was more than the tolerance."""
+    if stopping.improves(value, state.stopping_best):
+        state.stopping_best, state.stale_epochs = value, 0
+    else:
+        state.stale_epochs += 1
+
+
+def reason_to_stop(stopping: EarlyStopping, state: TrainingState, value: float) -> str:
+    """Say why training should end after this epoch, or return ""."""
+    if stopping.reached(value):
+        return f"{stopping.metric} reached its target {stopping.target}"
+    if stopping.patience and state.stale_epochs >= stopping.patience:
+        return (
+            f"{stopping.metric} has not improved for {state.stale_epochs} epochs "
+            f"(best in epoch {state.best_epoch})"
+        )
+    return ""
+
+
+def watch_plateau(settings: LoopSettings, state: TrainingState, value: float) -> None:
+    """Lower the rate's factor in `state` after too many evaluations without improvement."""
+    schedule = settings.schedule
+    if not isinstance(schedule, ReduceOnPlateau):
         return
-    nothing = np.empty(0, np.int64)
-    shares = [
-        np.concatenate([nothing, *batches[rank :: engine.processes]])
-        for rank in range(engine.processes)
-    ]
-    pieces = engine.gather(rows[shares[engine.rank]])
-    for share, piece in zip(shares, pieces, strict=True):
-        rows[share] = piece
+    watch = settings.early_stopping.model_copy(update={"tolerance": schedule.threshold})
+    if watch.improves(value, state.plateau_best):
+        state.plateau_best, state.plateau_stale = value, 0
+        return
+    state.plateau_stale += 1
+    if state.plateau_stale > schedule.patience:
+        state.plateau_factor = max(schedule.min_factor, state.plateau_factor * schedule.factor)
+        state.plateau_stale = 0
+
+
+def collapse(state: TrainingState, scores: Scores) -> str:
+    """Say that a model that had learnt something now answers one class only, or return ""."""
+    answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
+    if len(answered) > 1 or state.highest_macro_f1 - scores.macro_f1 <= _COLLAPSE_DROP:
+        return ""
+    return (
+        f"Training collapsed in epoch {state.epoch}: every text is called {answered.pop()!r} "
+        f"(macro-F1 {scores.macro_f1:.3f}, {state.highest_macro_f1:.3f} at its highest). "
+        f"The weights of epoch {state.best_epoch} are kept; a lower lr, more warmup or a "
+        "clip_norm prevents it."
+    )

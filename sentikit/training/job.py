@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.calibration import fit_temperature
+from sentikit.classifiers.batches import TokenizedTexts
 from sentikit.classifiers.encoder import most_positions
-from sentikit.classifiers.prediction import softmax
-from sentikit.classifiers.saving import ModelDescription, save_model
-from sentikit.classifiers.tokenizing import TokenizedTexts
+from sentikit.classifiers.model_folder import ModelDescription, save_model
+from sentikit.classifiers.prediction import fit_temperature, softmax
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
 from sentikit.files import remove_leftovers
@@ -26,37 +28,41 @@ from sentikit.runs.manifest import command_line, describe_split, now, versions
 from sentikit.runs.results import Results, judge
 from sentikit.tracking import TrackedRun
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
-from sentikit.training.evaluation import shared_logits
-from sentikit.training.frozen import EmbeddedTexts, HeadOnly, embed
-from sentikit.training.interactive import EpochDialogue
-from sentikit.training.memory import is_out_of_memory, out_of_memory
-from sentikit.training.objective import CrossEntropy, class_weights
-from sentikit.training.parameter_groups import freeze, parameter_groups
-from sentikit.training.preparing import (
+from sentikit.training.data import (
+    EmbeddedTexts,
+    HeadOnly,
+    Labelled,
     Splits,
-    build_model,
-    check_alike,
+    embed,
     load_splits,
-    run_identity,
-    step_plan,
     tokenize_examples,
 )
-from sentikit.training.remarks import remarks
+from sentikit.training.engine import (
+    check_alike,
+    is_out_of_memory,
+    out_of_memory,
+    step_plan,
+)
+from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
+from sentikit.training.parameters import freeze, parameter_groups
 from sentikit.training.reporting import (
     ConsoleJournal,
+    EpochDialogue,
     SilentJournal,
     TrackedJournal,
     read_line,
     tell,
 )
-from sentikit.training.trainer import Labelled, Trainer
+from sentikit.training.task import remarks
+from sentikit.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifiers.model import SentimentModel
-    from sentikit.training.parts import TrainParts
+    from sentikit.classifiers.torch_model import SentimentModel
+    from sentikit.training.recipe import TrainParts
+    from sentikit.training.settings import LoopSettings
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def train(parts: TrainParts, path: Path, options: JobOptions) -> FinishedTrainin
         identity = run_identity(parts.recipe.values, parts.training, splits)
         check_alike(parts.engine, identity)
         run = RunFolder(path)
-        lock = run.locked() if parts.engine.speaks else contextlib.nullcontext()
+        lock = run.locked() if parts.engine.is_main_process else contextlib.nullcontext()
         with lock:
             return _Job(parts, run, splits, identity, options).run()
     finally:
@@ -146,7 +152,7 @@ class _Job:
         model = build_model(self.parts, len(self.classes))
         notes = self._cut_texts(model)
         trainer = self._trainer(model, tokenizer)
-        notes += remarks(trainer)
+        notes += [*remarks(trainer), *self.parts.dataset.warnings()]
         state = self._state(trainer)
         self._begin(trainer, state)
         with self._statuses(), self._journal(state) as trainer.journal:
@@ -212,13 +218,13 @@ class _Job:
         return HeadOnly(model.head)
 
     def _state(self, trainer: Trainer) -> TrainingState:
-        wanted = self.options.resume and self.engine.speaks
+        wanted = self.options.resume and self.engine.is_main_process
         checkpoint = self.checkpoints.latest(self.identity, tell) if wanted else None
         return trainer.restore(checkpoint) or TrainingState(self.identity)
 
     def _begin(self, trainer: Trainer, state: TrainingState) -> None:
         """Write what is known before the first step."""
-        if not self.engine.speaks:
+        if not self.engine.is_main_process:
             return
         self.log.keep(state.step, state.epoch)
         remove_leftovers(self.folder.path / run_folder.MODEL)
@@ -253,14 +259,14 @@ class _Job:
         try:
             yield
         except BaseException as error:
-            if self.engine.speaks:
+            if self.engine.is_main_process:
                 self.folder.end(error)
             if is_out_of_memory(error):
                 raise out_of_memory(error) from error
             raise
 
     def _journal(self, state: TrainingState) -> Any:
-        if not self.engine.speaks:
+        if not self.engine.is_main_process:
             return contextlib.nullcontext(SilentJournal())
         bar = not self.options.interactive
         if not self.parts.trackers:
@@ -284,7 +290,7 @@ class _Job:
         temperature = self._temperature(logits["validation"])
         results = judge(examples, softmax(logits[split]), self.parts.dataset.scheme)
         results = results.with_temperature(logits[split], temperature, "validation")
-        if self.engine.speaks:
+        if self.engine.is_main_process:
             save_model(
                 self.folder.path / run_folder.MODEL,
                 self._description(temperature),
@@ -334,3 +340,24 @@ class _Job:
             cost_usd={},
         )
         self.checkpoints.clear()
+
+
+def build_model(parts: TrainParts, classes: int) -> SentimentModel:
+    """Build the pretrained encoder with a new head; the head's weights follow from the seed."""
+    import torch
+
+    backbone = parts.encoder.load_backbone()
+    torch.manual_seed(parts.training.seed)
+    head = parts.head.build(int(backbone.config.hidden_size), classes)
+    return SentimentModel(backbone, head, parts.head_options.pooling)
+
+
+def run_identity(values: Mapping[str, Any], training: LoopSettings, splits: Splits) -> str:
+    """Hash what must be the same when a run is resumed: the recipe's parts and the data.
+
+    How often to save, how steps run and when to stop may change.
+    """
+    fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
+    prints = {name: examples.fingerprint() for name, examples in splits.items()}
+    text = json.dumps([fixed, training.deciding(), prints], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.model import SentimentModel
+from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.errors import InputError, SentikitError
 from sentikit.training.batches import steps_per_epoch
-from sentikit.training.memory import MemoryNeed, ModelSize
-from sentikit.training.parameter_groups import freeze, parameter_groups
+from sentikit.training.engine import MemoryNeed, ModelSize
+from sentikit.training.parameters import freeze, parameter_groups
 
 if TYPE_CHECKING:
-    from sentikit.training.parts import TrainParts
+    from sentikit.training.recipe import TrainParts
+
 
 _MIB = 2**20
 
@@ -140,7 +141,7 @@ def _counts(parts: TrainParts) -> dict[str, Any] | str:
     """Return examples by split and label; the data may not be here, which is no mistake yet."""
     from collections import Counter
 
-    from sentikit.training.preparing import load_splits
+    from sentikit.training.data import load_splits
 
     try:
         splits = load_splits(parts)

@@ -1,20 +1,47 @@
-"""Tells the user how training goes: messages and a bar on standard error, lines in log.jsonl."""
+"""Reports of a training run, and the dialogue by which a user steers it."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import click
 
+from sentikit.errors import InputError, did_you_mean
 from sentikit.live_bar import LiveBar
 from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
+
+if TYPE_CHECKING:
+    from sentikit.training.settings import LoopSettings
+
+
+class Journal(Protocol):
+    """Where the loop reports to; only the main process has one that does anything."""
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Report on the last few steps."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Report on an epoch and its validation."""
+
+    def advance(self, step: int, total: int) -> None:
+        """Move the progress bar."""
+
+    def say(self, message: str) -> None:
+        """Tell the user something."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Tell the user, wherever they are, what deserves a look at once."""
+
+    def scored(self, metrics: dict[str, Any]) -> None:
+        """Report the scores of the finished run, as in ``metrics.json``."""
 
 
 class SilentJournal:
@@ -166,3 +193,143 @@ def read_line() -> str:
     if not line:
         raise EOFError
     return line
+
+
+#: Command, what it takes, and what it does; the settings it changes come back in `Decision`.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "continue": ("[N]", "go on, and ask again after N epochs (1)"),
+    "lr": ("X", "learning rate of the top layer; the other layers and the head in proportion"),
+    "epochs": ("N", "epochs in all"),
+    "patience": ("N", "epochs without improvement before stopping; 0: never stop"),
+    "tolerance": ("X", "an improvement must be more than this"),
+    "target": ("X", "stop once the watched metric is this good"),
+    "checkpoint": ("N", "epochs between checkpoints"),
+    "save": ("", "write a checkpoint now"),
+    "memory": ("", "show memory in use"),
+    "help": ("", "show this list"),
+    "quit": ("", "save and stop; --resume goes on"),
+}
+
+
+@dataclass
+class Decision:
+    """What the user wants before the next epoch.
+
+    Attributes:
+        changes: settings to change, by command.
+        silent_epochs: epochs to go on before asking again.
+        save: write a checkpoint.
+        quit: save and stop.
+    """
+
+    changes: dict[str, float] = field(default_factory=dict)
+    silent_epochs: int = 1
+    save: bool = False
+    quit: bool = False
+
+
+class EpochDialogue:
+    """Asks at the end of every epoch, or of every N."""
+
+    def __init__(self, read: Callable[[], str], say: Callable[[str], None]) -> None:
+        self._read = read
+        self._say = say
+        self._silent = 0
+
+    def ask(self, epoch: int, memory: Callable[[], str]) -> Decision:
+        """Talk with the user until training goes on or ends; the end of input means go on.
+
+        Args:
+            epoch: epochs done.
+            memory: describes the memory in use.
+        """
+        if self._silent > 0:
+            self._silent -= 1
+            return Decision()
+        self._say(f"Epoch {epoch} is done. Enter goes on, help lists what can be changed.")
+        decision = Decision()
+        while not self._obey(decision, memory):
+            continue
+        self._silent = decision.silent_epochs - 1
+        return decision
+
+    def _obey(self, decision: Decision, memory: Callable[[], str]) -> bool:
+        """Read and carry out one line; return whether the dialogue is over."""
+        try:
+            line = self._read()
+        except EOFError:
+            line = "continue"
+        try:
+            return self._carry_out(line.split() or ["continue"], decision, memory)
+        except InputError as error:
+            self._say(error.message)
+            return False
+
+    def _carry_out(self, words: list[str], decision: Decision, memory: Callable[[], str]) -> bool:
+        command = words[0]
+        if command == "continue":
+            decision.silent_epochs = int(_number(words, whole=True)) if words[1:] else 1
+        elif command == "quit":
+            decision.quit = True
+        elif command == "save":
+            decision.save = True
+            self._say("A checkpoint will be written before the next epoch.")
+        elif command == "memory":
+            self._say(memory())
+        elif command == "help":
+            self._say(_help())
+        elif command in COMMANDS:
+            decision.changes[command] = _number(words, whole=COMMANDS[command][0] == "N")
+            self._say(f"{command} will be {decision.changes[command]:g}.")
+        else:
+            raise InputError(f"Unknown command {command!r}. {did_you_mean(command, COMMANDS)}")
+        return command in ("continue", "quit")
+
+
+def changed_settings(settings: LoopSettings, changes: dict[str, float]) -> LoopSettings:
+    """Return settings with what the user changed; the learning rate is kept apart, see Trainer."""
+    stopping: dict[str, Any] = {k: changes[k] for k in ("tolerance", "target") if k in changes}
+    if "patience" in changes:
+        stopping["patience"] = int(changes["patience"]) or None
+    update: dict[str, Any] = {"early_stopping": settings.early_stopping.model_copy(update=stopping)}
+    if "epochs" in changes:
+        update["epochs"] = int(changes["epochs"])
+    if "checkpoint" in changes:
+        every = {"every_epochs": int(changes["checkpoint"])}
+        update["checkpoints"] = settings.checkpoints.model_copy(update=every)
+    return settings.model_copy(update=update)
+
+
+def memory_in_use() -> str:
+    """Describe the memory this process uses."""
+    import resource
+    import sys
+
+    import torch
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    text = f"main memory, at its highest: {peak:,.0f} MiB"
+    if torch.cuda.is_available():
+        used, most = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
+        text += f"; GPU: {used / 2**20:,.0f} MiB, at its highest {most / 2**20:,.0f} MiB"
+    return text
+
+
+def _number(words: list[str], whole: bool) -> float:
+    command = words[0]
+    kind = "a whole number" if whole else "a number"
+    lowest = 0 if command in ("patience", "tolerance", "target") else 1 if whole else 1e-30
+    try:
+        value: float = int(words[1]) if whole else float(words[1])
+    except (IndexError, ValueError) as error:
+        raise InputError(f"{command} takes {kind}, as: {command} 3") from error
+    if len(words) > 2 or not lowest <= value < float("inf"):
+        raise InputError(f"{command} takes {kind} of at least {lowest:g}.")
+    return value
+
+
+def _help() -> str:
+    return "\n".join(
+        f"  {f'{name} {takes}':<14} {does}" for name, (takes, does) in COMMANDS.items()
+    )

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from sentikit.parts import PartSettings, as_section
+from sentikit.components import PartSettings, as_section
 
 Rate = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0, le=1)]

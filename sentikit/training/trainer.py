@@ -6,71 +6,43 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sentikit.classifiers.prediction import softmax
 from sentikit.errors import SentikitError
 from sentikit.scoring import Scores, score
 from sentikit.stopping import Interrupted
-from sentikit.training.batches import MicroBatch, Rows, plan_epoch, share, steps_per_epoch
-from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
-from sentikit.training.evaluation import ModelInputs, shared_logits
-from sentikit.training.interactive import (
-    Decision,
-    EpochDialogue,
-    changed_settings,
-    memory_in_use,
+from sentikit.training.batches import (
+    MicroBatch,
+    Rows,
+    plan_epoch,
+    prefetched,
+    share,
+    steps_per_epoch,
 )
-from sentikit.training.prefetching import prefetched
-from sentikit.training.schedules import Moment, rate_at
-from sentikit.training.watching import (
+from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
+from sentikit.training.evaluation import (
     collapse,
     reason_to_stop,
+    shared_logits,
     watch_patience,
     watch_plateau,
     watched_value,
 )
+from sentikit.training.reporting import Decision, EpochDialogue, changed_settings, memory_in_use
+from sentikit.training.schedules import Moment, rate_at
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sentikit.training.data import Labelled
     from sentikit.training.engine import Engine, StepPlan
-    from sentikit.training.objective import Objective
-    from sentikit.training.parameter_groups import ParameterGroup
+    from sentikit.training.evaluation import Objective
+    from sentikit.training.parameters import ParameterGroup
+    from sentikit.training.reporting import Journal
     from sentikit.training.settings import LoopSettings
-
-
-class Journal(Protocol):
-    """Where the loop reports to; only the process that speaks has one that does anything."""
-
-    def step(self, record: dict[str, Any]) -> None:
-        """Report on the last few steps."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Report on an epoch and its validation."""
-
-    def advance(self, step: int, total: int) -> None:
-        """Move the progress bar."""
-
-    def say(self, message: str) -> None:
-        """Tell the user something."""
-
-    def alert(self, title: str, text: str) -> None:
-        """Tell the user, wherever they are, what deserves a look at once."""
-
-    def scored(self, metrics: dict[str, Any]) -> None:
-        """Report the scores of the finished run, as in ``metrics.json``."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Inputs of a split and the class number of each."""
-
-    inputs: ModelInputs
-    gold: NDArray[np.int64]
 
 
 @dataclass
@@ -128,7 +100,7 @@ class Trainer:
                 f"Lower {self.section}.lr, raise {self.section}.warmup or set "
                 f"{self.section}.precision=fp32."
             )
-        best = self.checkpoints.best(state.best_epoch) if self.engine.speaks else {}
+        best = self.checkpoints.best(state.best_epoch) if self.engine.is_main_process else {}
         self.engine.load_weights(self.engine.broadcast_tensors(best))
         return state
 
@@ -292,7 +264,7 @@ class Trainer:
         if stopping.is_better(value, state.best_value):
             state.best_value, state.best_epoch = value, state.epoch
             weights = self.engine.weights()
-            if self.engine.speaks:
+            if self.engine.is_main_process:
                 self.checkpoints.save_best(weights, state.epoch)
         watch_patience(stopping, state, value)
         watch_plateau(self.settings, state, value)
@@ -341,7 +313,7 @@ class Trainer:
         if self.dialogue is None or state.stopped or state.epoch >= self.settings.epochs:
             return
         decision = None
-        if self.engine.speaks:
+        if self.engine.is_main_process:
             decision = asdict(self.dialogue.ask(state.epoch, memory_in_use))
         decided = Decision(**self.engine.broadcast(decision))
         state.changes.update(decided.changes)
@@ -354,7 +326,7 @@ class Trainer:
     def save(self, state: TrainingState) -> None:
         """Write a checkpoint; every process takes part in gathering it."""
         weights, optimizer = self.engine.weights(), self.engine.optimizer_state()
-        if self.engine.speaks:
+        if self.engine.is_main_process:
             self.checkpoints.save(Checkpoint(state, weights, optimizer))
         # Nobody goes on, least of all home, before the state is on the disk.
         self.engine.sum([0.0])
@@ -364,7 +336,7 @@ class Trainer:
         """Put a checkpoint into the engine and return its state; None where there is none.
 
         Args:
-            checkpoint: what the process that speaks has found; the others have nothing.
+            checkpoint: what the main process has found; the others have nothing.
         """
         found = self.engine.broadcast(asdict(checkpoint.state) if checkpoint else None)
         if found is None:

@@ -26,9 +26,8 @@ from sentikit.llm.backend import (
 from sentikit.llm.prices import describe_cost
 from sentikit.llm.requests.calls import Caller
 from sentikit.llm.requests.journal import BatchPart, Record, request_key
-from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.llm.requests.questions import Question
-from sentikit.llm.requests.reporting import RequestReporter
+from sentikit.llm.requests.loop import Question, RequestsInterrupted
+from sentikit.llm.requests.progress import RequestReporter
 
 #: The tier of prices that batches are billed by.
 BATCH_TIER = "batch"
@@ -186,10 +185,8 @@ class BatchRound:
 
     async def _fetch(self, part: BatchPart) -> None:
         """Put a batch's answers into the journal, and forget what it was reserved for."""
-        assert part.batch is not None
-        batch = part.batch
         # From the first answer, where it breaks off: what was kept before is kept once.
-        self._remember_refused(await self._again(lambda: self._collect(batch)))
+        self._remember_refused(await self._again(lambda: self._collect(part)))
         self._journal.keep_batches(self._run, [replace(part, state=_FETCHED)])
         # What it was reserved for gives way to what it really cost.
         self._caller.ledger.spent = self._journal.spent(self._run)
@@ -198,19 +195,38 @@ class BatchRound:
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
 
-    async def _collect(self, batch: str) -> list[str]:
+    async def _collect(self, part: BatchPart) -> list[str]:
         """Keep a batch's answers, and return the names of the requests that have none."""
+        assert part.batch is not None
         refused: list[str] = []
-        async for name, answer in self._backend.batch_answers(batch, self._labels):
-            row, key = _parse_name(name)
+        foreign, reasons = 0, list[str]()
+        async for name, answer in self._backend.batch_answers(part.batch, self._labels):
+            found = _parse_name(name)
+            if found is None:
+                foreign += 1
+                continue
+            row, key = found
             if isinstance(answer, Answer):
-                cost = None
-                if self._caller.prices is not None:
-                    cost = self._caller.prices.cost(answer.usage, BATCH_TIER)
+                cost = self._cost(answer, part)
                 self._journal.keep(key, Record(self._run, row, cost, answer))
             else:
                 refused.append(name)
+                reasons.append(answer)
+        if foreign:
+            self._reporter.say(f"{foreign:,} answers of {part.batch} belong to no request of it.")
+        if refused:
+            self._reporter.say(
+                f"{len(refused):,} requests of {part.batch} have no answer ({reasons[0]}). They "
+                "are asked one by one, at the price of live calls."
+            )
         return refused
+
+    def _cost(self, answer: Answer, part: BatchPart) -> int | None:
+        cost = self._caller.budget.cost(answer, BATCH_TIER)
+        if cost is None and part.cost and self._caller.ledger.ceiling is not None:
+            # A share of what was reserved for the batch: together they come to all of it.
+            cost = -(-part.cost // part.requests)
+        return cost
 
     @property
     def _refusals(self) -> str:
@@ -219,7 +235,6 @@ class BatchRound:
     def _remember_refused(self, names: list[str]) -> None:
         """Keep what a batch could not answer out of the next one: the loop asks it once more."""
         if names:
-            self._reporter.say(f"{len(names):,} requests of the batch have no answer.")
             before = self._journal.recall(self._refusals) or []
             self._journal.remember(self._refusals, sorted({*before, *names}))
 
@@ -295,6 +310,11 @@ def _name(row: int, key: bytes) -> str:
     return f"{row}.{base64.urlsafe_b64encode(key).decode().rstrip('=')}"
 
 
-def _parse_name(name: str) -> tuple[int, bytes]:
+def _parse_name(name: str) -> tuple[int, bytes] | None:
+    """Return a request's row and key; None where the name is none of ours."""
     row, _, key = name.partition(".")
-    return int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
+    try:
+        parsed = int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
+    except ValueError:
+        return None
+    return parsed if _name(*parsed) == name else None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import (
     Answer,
@@ -18,13 +19,10 @@ from sentikit.llm.backend import (
     RejectedError,
     RetryableError,
 )
-from sentikit.llm.counting import TokenCounter
-from sentikit.llm.prices import Prices, usd
+from sentikit.llm.prices import usd
+from sentikit.llm.requests.budget import Budget, Reservation
 from sentikit.llm.requests.journal import AnswerJournal, Record, request_key
-from sentikit.llm.requests.ledger import Ledger, Reservation
-from sentikit.llm.requests.pacing import Pacer
-from sentikit.llm.requests.retrying import Patience, Tries
-from sentikit.llm.requests.tally import Tally
+from sentikit.llm.requests.pacing import Pace, Tries
 from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
@@ -57,14 +55,8 @@ class Caller:
         backend: answers them.
         journal: cache and record.
         run: the run's id.
-        prices: of the model, or None where unknown.
-        counter: counts prompts, for reservations.
-        ledger: keeps the ceiling.
-        pacer: lends slots.
-        patience: ends an outage.
-        timeout: seconds a try may take, or None.
-        tries: of a call the server fails at.
-        tally: counts retries and episodes.
+        budget: what calls cost and may cost.
+        pace: when they are made, and made again.
         watch: told of every try and of every answer that was there before; None where nobody
             listens.
         batched: whether answers this run paid for come out of a batch, and were not told yet.
@@ -81,21 +73,16 @@ class Caller:
         backend: LLMBackend,
         journal: AnswerJournal,
         run: str,
-        prices: Prices | None,
-        counter: TokenCounter,
-        ledger: Ledger,
-        pacer: Pacer,
-        patience: Patience,
-        timeout: float | None,
-        tries: int,
-        tally: Tally,
+        budget: Budget,
+        pace: Pace,
         watch: Callable[[LLMCall], None] | None = None,
         batched: bool = False,
     ) -> None:
         self.backend, self.journal, self.run = backend, journal, run
-        self.prices, self.counter, self.ledger = prices, counter, ledger
-        self.pacer, self.patience, self.tally = pacer, patience, tally
-        self.timeout, self.tries = timeout, tries
+        self.budget, self.prices, self.counter = budget, budget.prices, budget.counter
+        self.ledger, self.tally = budget.ledger, budget.tally
+        self.pacer, self.patience = pace.pacer, pace.patience
+        self.timeout, self.tries = pace.timeout, pace.tries
         self.watch, self.batched = watch, batched
         self.stopping = False
         self.last_rows = False
@@ -258,11 +245,9 @@ class Caller:
         return self.prices.worst(count.most, request.max_tokens, asked)
 
     def _settle(self, reserved: Reservation, answer: Answer) -> int | None:
-        cost = None
-        if self.prices is not None:
-            cost = self.prices.cost(answer.usage, answer.service_tier)
+        cost = self.budget.cost(answer, answer.service_tier, self.backend.service_tier)
         if cost is None and self.ledger.ceiling is not None:
-            # Where the tier that served has no price, the worst of the tier asked for stands.
+            # Where usage, or the price of the tier that served, is unknown, the worst case stands.
             cost = reserved.amount
         self.ledger.settle(reserved, cost or 0)
         return cost
@@ -276,7 +261,8 @@ class Caller:
         self.patience.answered()
         self._rejected_in_a_row = 0
         self._any_answer = True
-        self.pacer.answered(answer.rate_limit, answer.usage.prompt + answer.usage.completion)
+        used = answer.usage or Usage()
+        self.pacer.answered(answer.rate_limit, used.prompt + used.completion)
 
     def _blame(self, error: BaseException, episode: int) -> None:
         """Draw the lesson of a failed try; a rejection becomes the row's failure."""

@@ -311,11 +311,12 @@ def _write_answer(answer: Answer) -> str:
     values = {
         "text": answer.text,
         "raw": answer.raw,
-        "usage": [usage.prompt, usage.cached, usage.completion, usage.cache_writes],
+        "usage": usage and [usage.prompt, usage.cached, usage.completion, usage.cache_writes],
         "logs": None if answer.log_probabilities is None else dict(answer.log_probabilities),
         "finish": answer.finish_reason,
         "model": answer.model,
         "tier": answer.service_tier,
+        "billed": answer.billed_usd,
     }
     # In ASCII: an answer may hold half a surrogate pair, which SQLite cannot.
     return json.dumps(values, separators=(",", ":"))
@@ -325,10 +326,11 @@ def _read_answer(text: str) -> Answer:
     values = json.loads(text)
     return Answer(
         text=values["text"],
-        usage=Usage(*values["usage"]),
+        usage=None if values["usage"] is None else Usage(*values["usage"]),
         log_probabilities=values["logs"],
         finish_reason=values["finish"],
         model=values["model"],
         service_tier=values["tier"],
         raw=values["raw"],
+        billed_usd=values.get("billed"),
     )

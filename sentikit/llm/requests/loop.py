@@ -1,21 +1,163 @@
-"""The loop: pulls questions, keeps calls running, hands answers back in order."""
+"""The request loop: pulls questions, keeps calls running, hands answers back in order."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
+from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
+from sentikit.llm.backend import Answer, ChatRequest
+from sentikit.llm.messages import Message
 from sentikit.llm.prices import usd
+from sentikit.llm.requests.budget import Money, Tally
 from sentikit.llm.requests.calls import Answered, Caller, FailedCallError, StoppedError
-from sentikit.llm.requests.failures import FailureLimit
-from sentikit.llm.requests.ordering import OrderedDelivery
-from sentikit.llm.requests.questions import AnsweredQuestion, LabelReader, Question, Row
-from sentikit.llm.requests.repairing import repair_request, worth_repairing
-from sentikit.llm.requests.tally import Money, Tally
+from sentikit.llm.requests.settings import FailureLimit
 from sentikit.stopping import Interrupted
+
+Row = TypeVar("Row")
+
+#: Reads the label out of an answer's text: one of the labels, or None where it is invalid.
+LabelReader = Callable[[str, Sequence[str]], str | None]
+
+
+@dataclass(frozen=True)
+class Question(Generic[Row]):
+    """One row to ask about.
+
+    Attributes:
+        row: whatever the caller wants back with the answer.
+        request: what to ask.
+    """
+
+    row: Row
+    request: ChatRequest
+
+
+@dataclass(frozen=True)
+class AnsweredQuestion(Generic[Row]):
+    """What became of one row.
+
+    Attributes:
+        question: as it went in.
+        label: one of the request's labels; None where no answer was valid or the row failed.
+        answers: the first try and, where that was invalid, the repair; empty where the row failed.
+        cost: USD of these answers, whoever paid; None where the model's price is unknown.
+        paid: USD of those that were asked for this row and not found in the cache; None likewise.
+        saved: whether all answers were found in the cache: of an earlier run or an earlier row.
+        error: why the row failed, or None.
+    """
+
+    question: Question[Row]
+    label: str | None
+    answers: tuple[Answer, ...]
+    cost: float | None
+    paid: float | None = None
+    saved: bool = False
+    error: str | None = None
+
+    @property
+    def probabilities(self) -> dict[str, float] | None:
+        """Label to probability, of the answer that gave the label."""
+        if self.label is None or not self.answers:
+            return None
+        return self.answers[-1].probabilities
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the limit on tokens ended the answer before it was a label."""
+        ended = self.answers[-1].finish_reason if self.answers else ""
+        return self.label is None and ended == "length"
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of all answers; None where there is no answer or one of them has no usage."""
+        total = Usage()
+        for answer in self.answers:
+            if answer.usage is None:
+                return None
+            total += answer.usage
+        return total if self.answers else None
+
+    @property
+    def unmetered(self) -> int:
+        """How many answers came without usage."""
+        return sum(answer.usage is None for answer in self.answers)
+
+
+#: Finish reasons after which asking again gives the same.
+_FINAL = frozenset({"content_filter", "length"})
+#: Rows after which a run stops where each of them was cut.
+_FIRST_ROWS = 20
+
+
+def worth_repairing(answer: Answer) -> bool:
+    """Return whether another answer may be better."""
+    return answer.finish_reason not in _FINAL
+
+
+def cut_answers(number: int, request: ChatRequest) -> str:
+    """Say what to do about answers that were cut."""
+    were = "answer was" if number == 1 else "answers were"
+    return (
+        f"{number:,} {were} cut at llm.max_tokens={request.max_tokens}: raise it, or lower "
+        "llm.reasoning_effort."
+    )
+
+
+def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
+    """Return the request that shows the model its answer and asks for one label."""
+    said = answer.text.strip() or "…"
+    asked = Message("user", f"Answer with exactly one word: {_choices(request.labels)}.")
+    return replace(request, messages=(*request.messages, Message("assistant", said), asked))
+
+
+def _choices(labels: Sequence[str]) -> str:
+    quoted = [f"'{label}'" for label in labels]
+    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+
+
+Item = TypeVar("Item")
+
+
+class OrderedDelivery(Generic[Item]):
+    """Holds what comes early, never more than a window of it.
+
+    Args:
+        deliver: called once an index, in order.
+        window: how far ahead of the oldest missing item others may be.
+    """
+
+    def __init__(self, deliver: Callable[[Item], None], window: int = 4096) -> None:
+        self._deliver = deliver
+        self._window = window
+        self._waiting: dict[int, Item] = {}
+        self._next = 0
+        self._moved = asyncio.Event()
+        self._closed = False
+
+    async def room(self, index: int) -> None:
+        """Wait until the item of `index` may be started, or nothing more will be delivered."""
+        while index - self._next >= self._window and not self._closed:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def close(self) -> None:
+        """Let go of whoever waits for room."""
+        self._closed = True
+        self._moved.set()
+
+    def put(self, index: int, item: Item) -> None:
+        """Hand in an item; it and those waiting behind it are delivered when it is their turn."""
+        self._waiting[index] = item
+        while self._next in self._waiting:
+            self._deliver(self._waiting.pop(self._next))
+            self._next += 1
+        self._moved.set()
+
 
 # Questions are made in another thread, so many at a time: making them may embed texts.
 _PULLED_AT_ONCE = 64
@@ -39,6 +181,9 @@ class RequestLoop(Generic[Row]):
         failure_limit: how many failing rows end the run, or None.
         stop_requested: asked several times a second.
         tick: called several times a second, to show progress.
+
+    Attributes:
+        cut: the last request whose answer was cut at the limit on tokens, or None.
     """
 
     def __init__(
@@ -60,6 +205,7 @@ class RequestLoop(Generic[Row]):
         self._open: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._ending: BaseException | None = None
+        self.cut: ChatRequest | None = None
 
     async def run(self, questions: Iterable[Question[Row]]) -> None:
         """Answer all questions.
@@ -153,6 +299,9 @@ class RequestLoop(Generic[Row]):
         tally.rows += 1
         tally.failed += row.error is not None
         tally.invalid += row.label is None and row.error is None
+        if row.is_cut:
+            tally.cut += 1
+            self.cut = row.question.request
         for call in calls:
             if call.own:
                 tally.add_paid(call.answer, call.cost)
@@ -162,7 +311,11 @@ class RequestLoop(Generic[Row]):
         if row.error and limit is not None and limit.reached(tally.failed, self._total):
             raise SentikitError(
                 f"{tally.failed} rows have failed, as many as --fail-on-error {limit} allows; the "
-                f"last: {row.error} Go on with --resume: answered rows are kept."
+                f"last: {row.error} Continue with --resume: answered rows are kept."
+            )
+        if tally.cut == tally.rows == _FIRST_ROWS:
+            raise SentikitError(
+                f"The first {cut_answers(tally.cut, row.question.request)} Nothing more was asked."
             )
 
     def _end(self, why: BaseException | None) -> None:

@@ -1,0 +1,40 @@
+"""What programs call: one line a name. Its module is imported when the name is first used."""
+
+# Classifiers
+from sentikit.classifiers.loading import load as load
+from sentikit.classifiers.classifier import Classifier as Classifier
+from sentikit.classifiers.classifier import Example as Example
+from sentikit.classifiers.prediction import Prediction as Prediction
+from sentikit.classifiers.prediction import Usage as Usage
+from sentikit.classifiers.exporting import export_model as export_model
+
+# Data
+from sentikit.datasets.opening import open_dataset as open_dataset
+from sentikit.datasets.opening import OpenedDataset as OpenedDataset
+from sentikit.datasets.examples import Examples as Examples
+from sentikit.datasets.labels import LabelScheme as LabelScheme
+
+# Runs, comparison and reports
+from sentikit.runs.reading import read_run as read_run
+from sentikit.runs.table import RunTable as RunTable
+from sentikit.runs.table import Labelling as Labelling
+from sentikit.comparison.comparison import compare as compare
+from sentikit.comparison.results import Comparison as Comparison
+from sentikit.ensembles.recorded import cascade as cascade
+from sentikit.ensembles.recorded import vote as vote
+from sentikit.ensembles.recorded import compare_cascade as compare_cascade
+from sentikit.reports.page import write_report as write_report
+from sentikit.reports.figures import save_plots as save_plots
+
+# Errors
+from sentikit.errors import SentikitError as SentikitError
+from sentikit.errors import InputError as InputError
+from sentikit.stopping import Interrupted as Interrupted
+
+# Plugins
+from sentikit.hookspecs import hookimpl as hookimpl
+
+# What plugin authors need beside these
+from sentikit import extension as extension
+
+__version__: str

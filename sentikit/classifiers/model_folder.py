@@ -1,0 +1,243 @@
+"""The native model folder, which any machine can load: weights, tokenizer, settings.
+
+::
+
+    config.json          classes, encoder, head, pooling, max_length, temperature, checksums
+    model.safetensors    encoder.* and head.*
+    encoder/             the backbone's configuration and the tokenizer
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, field_validator
+
+from sentikit.classifiers.encoder import Encoder, most_positions
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.head import Pooling
+from sentikit.components import PartSettings, refuse, validate
+from sentikit.datasets.labels import OWN, LabelScheme, label_scheme, scheme_for_classes
+from sentikit.devices import choose_device, choose_precision
+from sentikit.errors import InputError, SentikitError
+from sentikit.files import disk_errors, folder_writer, read_json, write_json
+from sentikit.registry import Registry
+from sentikit.weights import read_weights, refuse_unfitting, write_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sentikit.classifiers.torch_model import SentimentModel
+
+FORMAT = "sentikit-model"
+VERSION = 1
+WEIGHTS = "model.safetensors"
+
+
+class ModelDescription(PartSettings):
+    """What, beside the weights, makes a model.
+
+    Attributes:
+        label_scheme: name of the scheme the classes come from.
+        classes: class names in logit order.
+        threshold: see `LabelScheme`.
+        encoder: the encoder section of the recipe.
+        head: the head section's name and settings, without pooling.
+        pooling: cls, mean or max.
+        max_length: word pieces after which a text is cut.
+        temperature: fitted on validation for calibrated probabilities; None if it was not.
+    """
+
+    label_scheme: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    threshold: float | None = Field(ge=0, le=1)
+    encoder: dict[str, Any]
+    head: dict[str, Any]
+    pooling: Pooling
+    max_length: int = Field(ge=3)
+    temperature: float | None = Field(gt=0)
+
+    @field_validator("classes")
+    @classmethod
+    def _are_different(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("each class needs a name of its own")
+        return classes
+
+    @field_validator("encoder", "head")
+    @classmethod
+    def _has_a_name(cls, part: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(part.get("name"), str):
+            raise ValueError("the name of the part is missing")
+        return part
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``config.json`` holds."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            **self.model_dump(mode="json"),
+        }
+
+
+def save_model(
+    folder: Path,
+    description: ModelDescription,
+    weights: dict[str, Tensor],
+    encoder: Encoder,
+    tokenizer: PreTrainedTokenizerBase,
+    backbone: PreTrainedModel,
+) -> None:
+    """Write a model folder; whatever stood there is replaced only when the new one is complete.
+
+    Raises:
+        SentikitError: the disk is full or refuses.
+    """
+    with folder_writer(folder) as temporary:
+        write_weights(temporary / WEIGHTS, weights)
+        encoder.save(temporary / "encoder", tokenizer, backbone)
+        sums = {"sha256": checksums(temporary)}
+        write_json(temporary / "config.json", description.to_json() | sums)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in `folder`, by its path inside."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+
+
+def _checksum(path: Path) -> str:
+    with disk_errors(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def refuse_damaged(folder: Path, inside: str) -> None:
+    """Refuse files that are not those which their ``config.json`` was written for.
+
+    A folder of a version that kept no checksums is taken as it is.
+
+    Args:
+        folder: the model folder.
+        inside: a file in it, or what the names of several begin with.
+
+    Raises:
+        InputError: a file is missing or has other bytes; names it.
+    """
+    for name, expected in dict(read_json(folder / "config.json").get("sha256") or {}).items():
+        if name.startswith(inside) and _checksum(folder / name) != expected:
+            raise InputError(
+                f"{folder / name} is damaged: its checksum is not the one in config.json. Copy the "
+                "model again, or train it again."
+            )
+
+
+def is_native(folder: Path) -> bool:
+    """Say whether `folder` holds a model in sentikit's own format."""
+    path = folder / "config.json"
+    return path.is_file() and _format_of(read_json(path)) == FORMAT
+
+
+def _format_of(config: object) -> object:
+    return config.get("format") if isinstance(config, dict) else None
+
+
+def load_native(folder: Path, device: str, precision: str, registry: Registry) -> EncoderClassifier:
+    """Load a native model folder; errors as `load`."""
+    from sentikit.classifiers.torch_model import TorchPredictor
+
+    description = read_description(folder)
+    where = choose_device(device)
+    if precision == "int8":
+        raise InputError(
+            "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
+        )
+    refuse_damaged(folder, "encoder/")
+    tokenizer, model = _build(folder, description, registry)
+    set_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    refuse_damaged(folder, WEIGHTS)
+    return EncoderClassifier(
+        TorchPredictor(model, where, choose_precision(precision, where)),
+        tokenizer,
+        _scheme(description),
+        # What comes behind the learnt positions cannot be read, whatever the file says.
+        min(description.max_length, most_positions(model.encoder) or description.max_length),
+        description.temperature,
+    )
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """Read ``config.json`` of a model folder.
+
+    Raises:
+        InputError: not a model of ours, of a later version, or incomplete.
+    """
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise InputError(f"{folder} is not a sentikit model (config.json does not say so).")
+    if config.get("version") != VERSION:
+        raise InputError(
+            f"{folder} has model version {config.get('version')!r}; this sentikit reads {VERSION}. "
+            "Use the sentikit that wrote it."
+        )
+    known = {key: value for key, value in config.items() if key in ModelDescription.model_fields}
+    description, problems = validate(ModelDescription, known)
+    refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
+    assert description is not None
+    return description
+
+
+def _scheme(description: ModelDescription) -> LabelScheme:
+    if description.label_scheme == OWN:
+        return scheme_for_classes(description.classes, description.threshold)
+    known = label_scheme(description.label_scheme, description.threshold)
+    return dataclasses.replace(known, classes=description.classes)
+
+
+def _build(
+    folder: Path, description: ModelDescription, registry: Registry
+) -> tuple[Any, SentimentModel]:
+    from sentikit.classifiers.torch_model import SentimentModel
+
+    encoder_class = _encoder_class(description.encoder.get("name", ""), registry)
+    try:
+        tokenizer, backbone = encoder_class.restore(folder / "encoder")
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder}/encoder cannot be read: {reason}") from error
+    settings = {key: value for key, value in description.head.items() if key != "name"}
+    head_class = registry.load("register_heads", description.head["name"])
+    chosen, problems = validate(head_class.Settings, settings, ("head",))
+    refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
+    head = head_class(chosen)
+    layers = head.build(backbone.config.hidden_size, len(description.classes))
+    return tokenizer, SentimentModel(backbone, layers, description.pooling)
+
+
+def _encoder_class(name: str, registry: Registry) -> type[Encoder]:
+    """Return the plugin's class, or the common one: most backbones need no more to be restored."""
+    try:
+        found: type[Encoder] = registry.load("register_encoders", name)
+    except SentikitError:
+        return Encoder
+    return found
+
+
+def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Give `model` all its weights, read from `path`.
+
+    Raises:
+        InputError: a tensor is missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    shapes = {
+        name: (tuple(weights[name].shape), tuple(tensor.shape))
+        for name, tensor in own.items()
+        if name in weights and weights[name].shape != tensor.shape
+    }
+    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
+    refuse_unfitting(path, missing, shapes, unknown, exact=True)
+    model.load_state_dict(weights)

@@ -1,0 +1,286 @@
+"""Classifiers that plugins bring: their interface, their training, and the check of their output.
+
+The model folder of one that was trained::
+
+    config.json     its name, settings and classes
+    classifier/     whatever its `fit` wrote
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from sentikit.classifiers.classifier import Classifier, Example, Session
+from sentikit.classifiers.prediction import Prediction
+from sentikit.components import Part, PartSettings, check_part, refuse, validate
+from sentikit.datasets.labels import SCHEMES, LabelScheme, label_scheme
+from sentikit.errors import InputError, SentikitError, quoted
+from sentikit.files import folder_writer, read_json, write_json
+from sentikit.registry import Registry
+
+if TYPE_CHECKING:
+    from sentikit.datasets.examples import Examples
+
+HOOK = "register_classifiers"
+FORMAT = "sentikit-classifier"
+VERSION = 1
+CONFIG, FILES = "config.json", "classifier"
+#: How far the sum of probabilities may be from 1: what float32 leaves over many classes.
+SUM_TOLERANCE = 1e-3
+
+
+class PluginClassifier(Part, Classifier, ABC):
+    """A plugin's kind of classifier, made from its settings.
+
+    A subclass provides `classify`. One that learns provides `fit` and `load` as well: a recipe's
+    ``classifier`` section names it, and ``sentikit train`` trains it.
+    """
+
+    def __init__(self, settings: PartSettings) -> None:
+        super().__init__(settings)
+        self._scheme: LabelScheme = SCHEMES["neg_neu_pos"]
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The classes, which the core sets before `fit` and `load`; ``neg_neu_pos`` until then.
+
+        A classifier with classes of its own overrides this.
+        """
+        return self._scheme
+
+    @scheme.setter
+    def scheme(self, scheme: LabelScheme) -> None:
+        self._scheme = scheme
+
+    @classmethod
+    def learns(cls) -> bool:
+        """Return whether it is trained before it can label."""
+        return cls.fit is not PluginClassifier.fit
+
+    def fit(self, examples: Examples, validation: Examples | None, folder: Path) -> None:
+        """Learn from examples, and write into `folder` what `load` needs; no pickle.
+
+        Args:
+            examples: the training split; labels are class names of `scheme`.
+            validation: the validation split, or None.
+            folder: an empty folder.
+
+        Raises:
+            sentikit.InputError: the examples or the settings do not allow it.
+        """
+        raise NotImplementedError
+
+    def load(self, folder: Path) -> None:
+        """Get ready to label, from what `fit` wrote into `folder`.
+
+        Raises:
+            sentikit.InputError: a file is missing or damaged.
+        """
+        raise NotImplementedError
+
+
+class _Description(PartSettings):
+    """What ``config.json`` of a trained classifier holds."""
+
+    classifier: dict[str, Any]
+    label_scheme: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    threshold: float | None = Field(None, ge=0, le=1)
+    component: dict[str, str] = Field(default_factory=dict)
+
+
+class CheckedClassifier(Classifier):
+    """A plugin's classifier whose predictions are checked, one by one, as they come.
+
+    Attributes:
+        inner: the plugin's own.
+        title: names the classifier and its plugin, for messages.
+    """
+
+    def __init__(self, inner: Classifier, title: str) -> None:
+        self.inner, self.title = inner, title
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The classes, and the threshold where there is one."""
+        return self.inner.scheme
+
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        """Yield one prediction for each example, in order.
+
+        Raises:
+            SentikitError: there are too few or too many, or one is malformed.
+        """
+        given, answered = _Counted(examples), 0
+        classes = frozenset(self.labels)
+        for prediction in self.inner.classify(given, session):
+            if answered == given.count:
+                raise SentikitError(f"{self.title} gave more predictions than it was given texts.")
+            problem = prediction_problem(prediction, classes)
+            if problem:
+                raise SentikitError(f"{self.title}, text {answered} (from 0): {problem}")
+            answered += 1
+            yield prediction
+        if answered < given.count or not given.is_exhausted():
+            raise SentikitError(
+                f"{self.title} gave {answered:,} predictions and was given more texts. It must "
+                "give one for each text; Prediction(None, error=…) where it cannot."
+            )
+
+
+class _Counted:
+    """Examples that are counted as they are read."""
+
+    def __init__(self, examples: Iterable[str | Example]) -> None:
+        self._examples = iter(examples)
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str | Example]:
+        for example in self._examples:
+            self.count += 1
+            yield example
+
+    def is_exhausted(self) -> bool:
+        return next(self._examples, None) is None
+
+
+def prediction_problem(prediction: object, classes: frozenset[str]) -> str:
+    """Return what is wrong with a prediction, as a sentence; "" where nothing is."""
+    if not isinstance(prediction, Prediction):
+        return f"it gave {quoted(prediction)}; it must give a sentikit.Prediction."
+    known = ", ".join(sorted(classes))
+    if prediction.label is not None and prediction.label not in classes:
+        return f"it gave the label {quoted(prediction.label)}; it must be one of {known}, or None."
+    if prediction.confidence is not None and not _is_share(prediction.confidence):
+        return f"its confidence is {quoted(prediction.confidence)}; it must be from 0 to 1."
+    for name, amount in (("cost", prediction.cost), ("paid", prediction.paid)):
+        if amount is not None and not (_is_number(amount) and 0 <= amount < math.inf):
+            return f"its {name} is {quoted(amount)}; it must be USD from 0 on, or None."
+    found = prediction.probabilities
+    return "" if found is None else _probability_problem(found, classes)
+
+
+def _probability_problem(found: object, classes: frozenset[str]) -> str:
+    if not isinstance(found, Mapping) or set(found) != classes:
+        wanted = ", ".join(sorted(classes))
+        return f"its probabilities are {quoted(found)}; they must have one for each of {wanted}."
+    if not all(_is_share(value) for value in found.values()):
+        return f"its probabilities are {quoted(found)}; each must be a float from 0 to 1."
+    total = sum(found.values())
+    if abs(total - 1) > SUM_TOLERANCE:
+        return f"its probabilities sum to {total:.4g}; they must sum to 1."
+    return ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and -SUM_TOLERANCE <= value <= 1 + SUM_TOLERANCE
+
+
+def untrained_classifier(registry: Registry, name: str) -> Classifier:
+    """Make a plugin's classifier that needs no training, from its default settings.
+
+    Raises:
+        InputError: there is none of that name, it must be trained first, or it needs settings.
+    """
+    made = _made(registry, {"name": name})
+    if made.learns():
+        raise InputError(
+            f"The classifier {name!r} must be trained first: name it in the classifier section of "
+            "a recipe, run sentikit train, and give the run."
+        )
+    return CheckedClassifier(made, registry.title(HOOK, name))
+
+
+def fit_classifier(
+    registry: Registry,
+    section: Mapping[str, Any],
+    scheme: LabelScheme,
+    examples: Examples,
+    validation: Examples | None,
+    folder: Path,
+) -> Classifier:
+    """Train a plugin's classifier into a model folder, and return it as loaded from there.
+
+    Args:
+        registry: where the plugin is found.
+        section: the recipe's ``classifier`` section: a name and settings.
+        scheme: the classes.
+        examples: the training split.
+        validation: the validation split, or None.
+        folder: the model folder, which appears when it is complete.
+
+    Raises:
+        InputError: the section, the settings or the data cannot be used.
+    """
+    classifier = _made(registry, section)
+    name = str(section["name"])
+    if not classifier.learns():
+        raise InputError(f"The classifier {name!r} does not learn. Give its name to evaluate.")
+    classifier.scheme = scheme
+    with folder_writer(folder) as temporary:
+        files = temporary / FILES
+        files.mkdir()
+        classifier.fit(examples, validation, files)
+        description = _Description(
+            classifier=dict(section),
+            label_scheme=scheme.name,
+            classes=scheme.classes,
+            threshold=scheme.threshold,
+            component=registry.find(HOOK, name).component(),
+        )
+        config = {"format": FORMAT, "version": VERSION, **description.model_dump(mode="json")}
+        write_json(temporary / CONFIG, config)
+    return load_trained(folder, registry)
+
+
+def is_trained(folder: Path) -> bool:
+    """Return whether a folder holds a plugin's trained classifier."""
+    if not (folder / CONFIG).is_file():
+        return False
+    config = read_json(folder / CONFIG)
+    return isinstance(config, dict) and config.get("format") == FORMAT
+
+
+def load_trained(folder: Path, registry: Registry) -> Classifier:
+    """Load a plugin's trained classifier from its model folder.
+
+    Raises:
+        InputError: the folder is damaged, or the plugin is not installed.
+    """
+    config = read_json(folder / CONFIG)
+    if config.get("version") != VERSION:
+        raise InputError(
+            f"{folder} has version {config.get('version')!r}; this sentikit reads {VERSION}."
+        )
+    known = {key: value for key, value in config.items() if key in _Description.model_fields}
+    description, problems = validate(_Description, known)
+    refuse(problems, lambda problem: f"{folder / CONFIG}: {problem}")
+    assert description is not None
+    name = str(description.classifier.get("name"))
+    registry.require(HOOK, name, description.component, f"{folder / CONFIG}")
+    classifier = _made(registry, description.classifier)
+    known_scheme = label_scheme(description.label_scheme)
+    classifier.scheme = LabelScheme(
+        known_scheme.name, description.classes, known_scheme.meanings, description.threshold
+    )
+    classifier.load(folder / FILES)
+    return CheckedClassifier(classifier, registry.title(HOOK, name))
+
+
+def _made(registry: Registry, section: Mapping[str, Any]) -> PluginClassifier:
+    part, problems = check_part(registry, HOOK, section, ("classifier",))
+    refuse(problems)
+    assert isinstance(part, PluginClassifier)
+    return part

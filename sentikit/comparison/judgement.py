@@ -1,0 +1,423 @@
+"""The judgement of aligned runs, without touching a file."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.amounts import usd_text
+from sentikit.comparison.alignment import AlignedRun, AlignedRuns, is_called, same_path
+from sentikit.comparison.bootstrap import Resampling, estimate_run
+from sentikit.comparison.counts import Statistics, count_cells
+from sentikit.comparison.money import Rates, break_even, check_rates, pareto_front, run_cost
+from sentikit.comparison.pairs import Pairs, adjusted, partnership
+from sentikit.comparison.results import (
+    Advice,
+    CochranQ,
+    Comparison,
+    Difference,
+    Estimates,
+    Group,
+    PluginMetric,
+    RunFindings,
+    SampleSizes,
+    Spread,
+    best_run,
+)
+from sentikit.comparison.significance import (
+    ALPHA,
+    POWER,
+    check_delta,
+    cochrans_q,
+    holm,
+    sample_size,
+)
+from sentikit.errors import InputError, did_you_mean
+from sentikit.metrics import NamedMetric
+from sentikit.scoring import Scores, score, without_curves
+
+#: With more runs than this, each is compared to the best instead of to all others.
+MOST_FOR_ALL_PAIRS = 40
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """How to compare.
+
+    Attributes:
+        baseline: a run's name or path; None compares all pairs.
+        resampling: resamples, seed and confidence.
+        rates: what the user says of money.
+        delta: difference for which sample sizes are wanted, a fraction, or None.
+        metrics: of plugins.
+    """
+
+    baseline: str | None = None
+    resampling: Resampling = field(default_factory=Resampling)
+    rates: Rates = field(default_factory=Rates)
+    delta: float | None = None
+    metrics: tuple[NamedMetric, ...] = ()
+
+
+def compare_aligned(
+    aligned: AlignedRuns, options: CompareOptions, progress: Progress = lambda *_: None
+) -> Comparison:
+    """Judge aligned runs.
+
+    Args:
+        aligned: the runs.
+        options: how.
+        progress: told what is being done, how many of it are done, and of how many.
+
+    Raises:
+        InputError: the baseline or a rate is of none of the runs, or another option is out of
+            range.
+    """
+    baseline = find_baseline(aligned.runs, options.baseline)
+    check_rates(aligned.runs, options.rates)
+    if options.delta is not None:
+        check_delta(options.delta)
+    findings = _findings(aligned, baseline, options, progress)
+    pairs, fewer = _pairs(findings, baseline)
+    judged = Pairs(aligned, options.resampling, len(pairs), options.metrics)
+    differences, errors = _differences(judged, pairs, progress)
+    return Comparison(
+        dataset=aligned.dataset,
+        examples=len(aligned),
+        classes=aligned.classes,
+        sources=_source_sizes(aligned),
+        runs=tuple(findings),
+        baseline=baseline,
+        differences=differences,
+        cochran_q=_cochran(aligned),
+        groups=group_runs(aligned.runs, findings),
+        break_even=break_even(findings),
+        sample_sizes=_sample_sizes(differences, errors, len(aligned), options.delta),
+        advice=advise(findings, _p_to_best(findings, differences, judged)),
+        resamples=options.resampling.resamples,
+        seed=options.resampling.seed,
+        confidence=options.resampling.confidence,
+        notes=(
+            *aligned.notes,
+            *_remarks(aligned),
+            *fewer,
+            *_resolution(len(pairs), options.resampling),
+        ),
+        metrics=tuple(
+            PluginMetric(own.name, own.title, own.higher_is_better) for own in options.metrics
+        ),
+        aligned=aligned,
+    )
+
+
+def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
+    """Return the name of the run that the user calls by name or path.
+
+    Raises:
+        InputError: it is none of the runs, or the file or folder name of several.
+    """
+    if wanted is None:
+        return None
+    called = [run for run in runs if is_called(wanted, run.name, run.path)]
+    # A name or path in full is of one run, whichever others have a file of that name.
+    exact = [run for run in called if wanted in (run.name, run.path) or same_path(wanted, run.path)]
+    found = exact or called
+    if found and (exact or len(found) == 1):
+        return found[0].name
+    names = [run.name for run in runs]
+    if found:
+        meant = ", ".join(run.name for run in found)
+        raise InputError(f"The baseline {wanted!r} may be any of {meant}. Give one of these names.")
+    raise InputError(f"The baseline {wanted!r} is none of the runs. {did_you_mean(wanted, names)}")
+
+
+def _findings(
+    aligned: AlignedRuns, baseline: str | None, options: CompareOptions, progress: Progress
+) -> list[RunFindings]:
+    findings = []
+    for number, run in enumerate(aligned.runs):
+        progress("runs", number, len(aligned.runs))
+        findings.append(_judge(aligned, run, baseline, options))
+    front = pareto_front(findings)
+    return [replace(found, on_front=front[found.name]) for found in findings]
+
+
+def _differences(
+    judged: Pairs, pairs: Sequence[tuple[str, str]], progress: Progress
+) -> tuple[tuple[Difference, ...], list[float]]:
+    """Return what each pair differs by, adjusted for their number, and the standard errors."""
+    raw = []
+    for number, pair in enumerate(pairs):
+        progress("pairs", number, len(pairs))
+        raw.append(judged.difference(*pair))
+    errors = [estimates.standard_error for _, estimates in raw]
+    return adjusted([found for found, _ in raw]), errors
+
+
+def _judge(
+    aligned: AlignedRuns, run: AlignedRun, baseline: str | None, options: CompareOptions
+) -> RunFindings:
+    everything = np.arange(len(aligned))
+    rows = {name: aligned.rows_of_source(name) for name in aligned.sources}
+    scores = _scores(aligned, run, everything, options)
+    return RunFindings(
+        name=run.name,
+        path=run.path,
+        kind=_kind(run),
+        scores=scores,
+        by_source={
+            name: without_curves(_scores(aligned, run, own, options)) for name, own in rows.items()
+        },
+        estimates=_estimates(aligned, run, everything, options),
+        estimates_by_source={
+            name: _estimates(aligned, run, own, options) for name, own in rows.items()
+        },
+        partnership=partnership(aligned, run, baseline),
+        cost=run_cost(run, scores.macro_f1, len(aligned), options.rates),
+    )
+
+
+def _kind(run: AlignedRun) -> str:
+    if run.path.endswith("#encoder"):
+        return "encoder"
+    return str(run.manifest.get("kind") or "file")
+
+
+def _scores(
+    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], options: CompareOptions
+) -> Scores:
+    answers = run.answers.select(rows)
+    return score(
+        aligned.gold[rows], answers.labels, aligned.classes, answers.probabilities, options.metrics
+    )
+
+
+def _estimates(
+    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], options: CompareOptions
+) -> Estimates:
+    cells = count_cells(aligned.gold[rows], [run.answers.labels[rows]], len(aligned.classes))
+    statistics = Statistics(len(aligned.classes), options.metrics, aligned.classes)
+    return estimate_run(cells, options.resampling, statistics)
+
+
+def _pairs(
+    findings: Sequence[RunFindings], baseline: str | None
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the pairs to compare, and a note where they are fewer than asked for."""
+    names = [found.name for found in findings]
+    if baseline is None and len(names) <= MOST_FOR_ALL_PAIRS:
+        return list(itertools.combinations(names, 2)), []
+    notes = []
+    if baseline is None:
+        baseline = best_run(findings).name
+        pairs = len(names) * (len(names) - 1) // 2
+        notes.append(
+            f"{len(names)} runs make {pairs:,} pairs; each run is compared to the best, "
+            f"{baseline}. Choose another with --baseline."
+        )
+    return [(baseline, name) for name in names if name != baseline], notes
+
+
+def _resolution(pairs: int, resampling: Resampling) -> list[str]:
+    """Say so where a resampled p-value cannot become significant once it is adjusted."""
+    smallest = pairs / (resampling.resamples + 1)
+    if smallest < ALPHA:
+        return []
+    return [
+        f"{resampling.resamples:,} resamples are too few for {pairs:,} differences: no permutation "
+        f"test can fall below {min(1.0, smallest):.2g} after Holm's correction. Raise --resamples "
+        "or give a --baseline."
+    ]
+
+
+def _p_to_best(
+    findings: Sequence[RunFindings], differences: Sequence[Difference], judged: Pairs
+) -> dict[str, float]:
+    """Return each other run's p-value against the best, adjusted over these comparisons alone."""
+    best = best_run(findings).name
+    known = {frozenset((d.first, d.second)): d.permutation.p for d in differences}
+    names = [found.name for found in findings if found.name != best]
+    values = []
+    for name in names:
+        p = known.get(frozenset((best, name)))
+        values.append(judged.permutation_p(best, name) if p is None else p)
+    return dict(zip(names, holm(values), strict=True))
+
+
+def _cochran(aligned: AlignedRuns) -> CochranQ | None:
+    if len(aligned.runs) < 3:
+        return None
+    return cochrans_q(aligned.gold, [run.answers.labels for run in aligned.runs])
+
+
+def _sample_sizes(
+    differences: Sequence[Difference], errors: Sequence[float], examples: int, delta: float | None
+) -> SampleSizes | None:
+    if delta is None:
+        return None
+    sizes = (
+        sample_size(found, error, examples, delta)
+        for found, error in zip(differences, errors, strict=True)
+    )
+    return SampleSizes(delta, ALPHA, POWER, tuple(sizes))
+
+
+def _source_sizes(aligned: AlignedRuns) -> dict[str, int]:
+    counts = np.bincount(aligned.source_of[aligned.source_of >= 0], minlength=len(aligned.sources))
+    return dict(zip(aligned.sources, map(int, counts), strict=True))
+
+
+def _remarks(aligned: AlignedRuns) -> list[str]:
+    """Return what weakens the judgement."""
+    remarks = []
+    if len(aligned) < 100:
+        remarks.append(f"{len(aligned)} texts are few: intervals are wide and rough.")
+    support = np.bincount(aligned.gold, minlength=len(aligned.classes))
+    absent = [name for name, n in zip(aligned.classes, support, strict=True) if not n]
+    if absent:
+        remarks.append(
+            f"No text is {' or '.join(absent)}: such a class counts 0 in macro-F1, which is "
+            "therefore low; compare accuracies."
+        )
+    for run in aligned.runs:
+        invalid = int((run.answers.labels < 0).sum())
+        if invalid:
+            share = invalid / len(aligned)
+            remarks.append(f"{run.name} has {invalid:,} invalid answers ({share:.1%}), all wrong.")
+    if len(aligned.runs) == 1:
+        remarks.append("There is one run alone: give another to compare it with.")
+    return remarks
+
+
+_LEVEL = 0.05
+#: A difference below this is written as 0.
+_LEVEL_WITH = 0.00005
+
+
+def advise(findings: Sequence[RunFindings], p_to_best: Mapping[str, float]) -> Advice:
+    """Choose the cheapest run that is not proved worse than the best.
+
+    Args:
+        findings: of all runs.
+        p_to_best: a run's name to the p-value of its macro-F1 difference from the best run,
+            adjusted by Holm.
+    """
+    best = best_run(findings)
+    if len(findings) == 1:
+        return Advice(best.name, f"{_scored(best)}; there is no other run to compare it with.")
+    level = [run for run in findings if run is best or p_to_best[run.name] >= _LEVEL]
+    priced = [run for run in level if run.cost.total is not None]
+    if best.cost.total is not None and len(priced) > 1:
+        cheapest = min(priced, key=lambda run: (run.cost.total or 0.0, -run.scores.macro_f1))
+        if (cheapest.cost.total or 0.0) < best.cost.total:
+            return Advice(cheapest.name, _cheaper(cheapest, best, p_to_best))
+    return Advice(best.name, _best(best, findings, level, p_to_best))
+
+
+def _cheaper(run: RunFindings, best: RunFindings, p_to_best: Mapping[str, float]) -> str:
+    behind = best.scores.macro_f1 - run.scores.macro_f1
+    saved = (best.cost.total or 0.0) - (run.cost.total or 0.0)
+    return (
+        f"Use {_scored(run)}: the best, {best.name}, is {behind:.4f} higher, which these texts do "
+        f"not show to be more than chance (p = {_p(p_to_best[run.name])}), and costs "
+        f"${usd_text(saved)} more for them, training included."
+    )
+
+
+def _best(
+    best: RunFindings,
+    findings: Sequence[RunFindings],
+    level: Sequence[RunFindings],
+    p_to_best: Mapping[str, float],
+) -> str:
+    others = [run for run in findings if run is not best]
+    runner_up = best_run(others)
+    ahead = best.scores.macro_f1 - runner_up.scores.macro_f1
+    above = f"{ahead:.4f} above" if ahead >= _LEVEL_WITH else "level with"
+    evidence = f"it is {above} {runner_up.name}, p = {_p(p_to_best[runner_up.name])}"
+    if len(level) == 1:
+        whom = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
+        return f"Use {_scored(best)}: it is significantly better than {whom} ({evidence})."
+    equals = [run.name for run in level if run is not best]
+    listed = ", ".join(equals[:3]) + (f" and {len(equals) - 3} more" if len(equals) > 3 else "")
+    unknown = " No costs are known to choose by." if best.cost.total is None else ""
+    return (
+        f"Use {_scored(best)}, the highest, but these texts do not tell it from {listed} "
+        f"({evidence}).{unknown}"
+    )
+
+
+def _scored(run: RunFindings) -> str:
+    bounds = run.estimates.macro_f1.percentile
+    return f"{run.name} (macro-F1 {run.scores.macro_f1:.4f}, {bounds.low:.4f} to {bounds.high:.4f})"
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}"
+
+
+#: What ends the name of a results file that is one of several: -seed42, _round2, -r3, .run1.
+_ROUND = re.compile(r"[-_. ]+(?:seed|round|run|rep|r|s)[-_ ]?\d+$", re.IGNORECASE)
+
+
+def group_runs(runs: Sequence[AlignedRun], findings: Sequence[RunFindings]) -> tuple[Group, ...]:
+    """Group runs whose recipes differ in seeds alone, and files whose names differ in a round."""
+    members: dict[tuple[str, str], list[RunFindings]] = {}
+    for run, found in zip(runs, findings, strict=True):
+        members.setdefault(_set_up(run), []).append(found)
+    return tuple(_group(key[1], found) for key, found in members.items() if len(found) > 1)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean and sample standard deviation (n - 1) of two values or more."""
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)))
+
+
+def _group(key: str, found: Sequence[RunFindings]) -> Group:
+    names = tuple(run.name for run in found)
+    name = shared_name(names) if key.startswith("{") else key
+    return Group(
+        name,
+        names,
+        spread([run.scores.macro_f1 for run in found]),
+        spread([run.scores.accuracy for run in found]),
+    )
+
+
+def shared_name(names: Sequence[str]) -> str:
+    """Return what the names of a group's runs begin with, or the first of them."""
+    start = names[0]
+    for name in names[1:]:
+        while not name.startswith(start):
+            start = start[:-1]
+    trimmed = _ROUND.sub("", start).rstrip("-_. ")
+    trimmed = re.sub(r"[-_. ]*(?:seed|round|run|rep)$", "", trimmed, flags=re.IGNORECASE)
+    return trimmed or names[0]
+
+
+def _set_up(run: AlignedRun) -> tuple[str, str]:
+    """Return what runs of one set-up have in common."""
+    suffix = "#encoder" if run.path.endswith("#encoder") else ""
+    recipe = run.manifest.get("recipe")
+    if recipe:
+        return "recipe", json.dumps(_without_seeds(recipe), sort_keys=True)
+    plain = run.name.removesuffix(suffix)
+    return "name", (_ROUND.sub("", plain) or plain) + suffix
+
+
+def _without_seeds(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        left_out = ("seed", "description")
+        return {key: _without_seeds(own) for key, own in value.items() if key not in left_out}
+    if isinstance(value, list):
+        return [_without_seeds(item) for item in value]
+    return value

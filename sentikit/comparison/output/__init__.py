@@ -1,1 +1,0 @@
-"""Writes a comparison for people, programs and papers."""

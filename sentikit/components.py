@@ -1,0 +1,328 @@
+"""Components: what plugins register, and the check of the settings that make one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sentikit.errors import InputError, did_you_mean
+from sentikit.registry import Registry
+
+Path = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+MadePart = TypeVar("MadePart", bound="Part")
+
+#: A part as a recipe names it: its registered name, and its settings.
+Section = dict[str, Any]
+
+
+def as_section(raw: Any) -> Any:
+    """Let a name stand for a section of that name, as in ``--set training.optimizer=adam``."""
+    return {"name": raw} if isinstance(raw, str) else raw
+
+
+class PartSettings(BaseModel):
+    """Base of a part's settings: frozen, unknown keys refused, numbers welcome as text.
+
+    A recipe's section gives a part's registered ``name`` beside these keys.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+class Part:
+    """Base of whatever a plugin registers: it is made from its own settings.
+
+    Parts are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
+    ``InputError`` for a package that is missing. A subclass names its settings class::
+
+        class Reviews(sentikit.extension.DatasetLoader):
+            class Settings(sentikit.extension.PartSettings):
+                path: str
+    """
+
+    Settings: ClassVar[type[PartSettings]] = PartSettings
+
+    def __init__(self, settings: PartSettings) -> None:
+        self.settings = settings
+
+
+#: How pydantic calls a value that should be a section.
+_SECTION_TYPES = ("dict_type", "model_type", "model_attributes_type")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a setting.
+
+    Attributes:
+        path: keys from the top, as ``("training", "lr")``.
+        message: what is wrong and what would be right.
+    """
+
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.path)}: {self.message}" if self.path else self.message
+
+
+def dotted(path: Path) -> str:
+    """Write a path as ``training.lr``."""
+    return ".".join(str(key) for key in path)
+
+
+def refuse(problems: Iterable[Problem], describe: Callable[[Problem], str] = str) -> None:
+    """Raise one error that lists all problems, if there are any.
+
+    Raises:
+        InputError: there is at least one problem.
+    """
+    lines = [describe(problem) for problem in problems]
+    if len(lines) == 1:
+        raise InputError(lines[0])
+    if lines:
+        raise InputError(f"{len(lines)} problems:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def validate(
+    model: type[Model], raw: Any, prefix: Path = (), also_known: Iterable[str] = ()
+) -> tuple[Model | None, list[Problem]]:
+    """Check `raw` against `model`.
+
+    Args:
+        model: the schema.
+        raw: what the user wrote.
+        prefix: where `raw` stands in the recipe.
+        also_known: keys of the same section that another schema reads, for "did you mean".
+
+    Returns:
+        The settings or None, and the problems found.
+    """
+    if not isinstance(raw, Mapping):
+        return None, [Problem(prefix, _not_a_section(raw))]
+    try:
+        return model.model_validate(dict(raw)), []
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        return None, _problems(found, model, raw, prefix, also_known)
+
+
+def split_options(
+    options: type[Model], raw: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part a section into the core's own keys and the named part's keys (``name`` included)."""
+    core = {key: value for key, value in raw.items() if key in options.model_fields}
+    return core, {key: value for key, value in raw.items() if key not in core}
+
+
+def check_part(
+    registry: Registry,
+    hook: str,
+    raw: Mapping[str, Any],
+    prefix: Path = (),
+    also_known: Iterable[str] = (),
+    name_key: str = "name",
+) -> tuple[Part | None, list[Problem]]:
+    """Make the part that ``raw[name_key]`` names from the other keys, or say what is wrong."""
+    name = raw.get(name_key)
+    if not isinstance(name, str):
+        known = ", ".join(registry.names(hook))
+        return None, [Problem((*prefix, name_key), f"a name is needed. Known: {known}.")]
+    try:
+        part_class: type[Part] = registry.load(hook, name)
+    except InputError as error:
+        return None, [Problem((*prefix, name_key), error.message)]
+    own = {key: value for key, value in raw.items() if key != name_key}
+    settings, problems = validate(part_class.Settings, own, prefix, also_known)
+    if settings is None:
+        return None, problems
+    try:
+        return part_class(settings), []
+    except InputError as error:
+        return None, [Problem(prefix, error.message)]
+
+
+def check_section(
+    registry: Registry,
+    hook: str,
+    options: type[Model],
+    raw: Mapping[str, Any],
+    path: Path,
+    interface: type[MadePart],
+    name_key: str = "name",
+) -> tuple[MadePart | None, Model | None, list[Problem]]:
+    """Check a section that holds keys of the core beside those of the part it names.
+
+    Args:
+        registry: where to look for parts.
+        hook: the part's hook.
+        options: schema of the core's keys.
+        raw: what the user wrote.
+        path: where `raw` stands in the recipe.
+        interface: the class that the part must derive from.
+        name_key: the key that names the part.
+
+    Returns:
+        The part and the core's settings, each None if it could not be made, and the problems.
+    """
+    core, own = split_options(options, raw)
+    settings, problems = validate(options, core, path)
+    known = [*options.model_fields, *([] if name_key == "name" else [name_key])]
+    part, more = check_part(registry, hook, own, path, known, name_key)
+    problems += more
+    if part is None or isinstance(part, interface):
+        return part, settings, problems
+    wrong = f"{raw[name_key]!r} is not a subclass of {interface.__name__}."
+    return None, settings, [*problems, Problem((*path, name_key), wrong)]
+
+
+def _problems(
+    found: Sequence[Any],
+    model: type[BaseModel],
+    raw: Any,
+    prefix: Path,
+    also_known: Iterable[str],
+) -> list[Problem]:
+    """Return what is wrong, each place once, however many alternatives a value fails."""
+    by_place: dict[Path, list[Any]] = {}
+    for details in found:
+        by_place.setdefault(_place(details, raw), []).append(details)
+    problems = []
+    for place, own in by_place.items():
+        tagged = len(own[0]["loc"]) > len(place)
+        # Of alternatives, the one that the user's value fits in part has the error further inside.
+        if tagged and any(o[: len(place)] == place and o != place for o in by_place):
+            continue
+        path = prefix + place
+        if len(own) > 1:
+            problems.append(Problem(path, _none_of_these(own)))
+        else:
+            problems.append(_problem(own[0], path, model, raw, also_known))
+    return problems
+
+
+def _place(details: Any, raw: Any) -> Path:
+    """Return where an error is, in keys that a user writes: without alternatives' names."""
+    place: list[str | int] = []
+    value = raw
+    for number, key in enumerate(details["loc"]):
+        last = number == len(details["loc"]) - 1
+        if _holds(value, key):
+            value = value[key]
+        elif number and not (last and details["type"] == "missing"):
+            continue
+        else:
+            value = None
+        place.append(key)
+    return tuple(place)
+
+
+def _holds(value: Any, key: str | int) -> bool:
+    if isinstance(value, Mapping):
+        return key in value
+    return isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
+
+
+def _none_of_these(alternatives: Sequence[Any]) -> str:
+    """Say in one sentence what a value could be."""
+    wanted = dict.fromkeys(
+        "a section of 'key: value'"
+        if details["type"] in _SECTION_TYPES
+        else details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        for details in alternatives
+    )
+    return f"Input should be {', or '.join(wanted)}{_it_is(alternatives[0]['input'])}."
+
+
+def _problem(
+    details: Any, path: Path, model: type[BaseModel], raw: Any, also_known: Iterable[str]
+) -> Problem:
+    kind, given = details["type"], details["input"]
+    if kind == "extra_forbidden":
+        return Problem(path, f"unknown key. {_known_keys(details['loc'], model, also_known)}")
+    if kind == "missing":
+        return Problem(path, f"a value is needed{_meaning(details['loc'], model)}.")
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return _unnamed(path, given, _names(details["loc"], model))
+    if kind in _SECTION_TYPES:
+        return Problem(path, _not_a_section(given))
+    if kind == "too_short":
+        least = details["ctx"]["min_length"]
+        return Problem(path, f"needs {least} values at least, and has {len(given)}.")
+    message = details["msg"].removeprefix("Value error, ").rstrip(".")
+    return Problem(path, f"{message}{_it_is(given)}.")
+
+
+def _it_is(given: object) -> str:
+    """Say what a wrong value is, as YAML spells it; a whole section is not repeated."""
+    return "" if isinstance(given, Mapping) else f" (it is {_spelled(given)})"
+
+
+def _spelled(value: object) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)
+
+
+def _meaning(location: Path, model: type[BaseModel]) -> str:
+    """Return what a missing key is for, where its schema says so."""
+    inner: Any = model
+    for key in location[:-1]:
+        inner = _inside(inner, key)
+    fields = getattr(inner, "model_fields", {})
+    field = fields.get(str(location[-1]))
+    return f": {field.description}" if field and field.description else ""
+
+
+def _unnamed(path: Path, given: Any, names: Sequence[str]) -> Problem:
+    """Say which names there are for a section that has none, or a wrong one."""
+    name = given.get("name") if isinstance(given, Mapping) else None
+    if name is None:
+        return Problem(path, f"needs a name: {', '.join(names)}.")
+    return Problem((*path, "name"), f"unknown name {name!r}. {did_you_mean(str(name), names)}")
+
+
+def _names(location: Path, model: type[BaseModel]) -> list[str]:
+    """Return the names of the alternatives that `location` leads to."""
+    inner: Any = model
+    for key in location:
+        inner = _inside(inner, key)
+    return [name for one in get_args(inner) for name in _own_names(one)]
+
+
+def _inside(outer: Any, key: str | int) -> Any:
+    """Return the type of a schema's key, or of several schemas the one of that name."""
+    if isinstance(outer, type) and issubclass(outer, BaseModel):
+        field = outer.model_fields.get(str(key))
+        return field.annotation if field else None
+    alternatives = get_args(outer)
+    return next(
+        (o for o in alternatives if key in (*_own_names(o), getattr(o, "__name__", ""))), None
+    )
+
+
+def _own_names(schema: Any) -> tuple[str, ...]:
+    field = getattr(schema, "model_fields", {}).get("name")
+    return get_args(field.annotation) if field else ()
+
+
+def _not_a_section(value: object) -> str:
+    return f"must be a section of 'key: value', not {_spelled(value)}."
+
+
+def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str]) -> str:
+    """Suggest keys of the innermost schema that `location` leads to."""
+    inner: Any = model
+    for key in location[:-1]:
+        inner = _inside(inner, key)
+    if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        return "It is not known here."
+    known = list(inner.model_fields)
+    if len(location) == 1:
+        known += list(also_known)
+    return did_you_mean(str(location[-1]), known)

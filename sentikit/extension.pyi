@@ -1,0 +1,127 @@
+"""What plugin authors need, by hook: one line a name, imported when it is first used."""
+
+# Every hook
+from sentikit.hookspecs import Register as Register
+from sentikit.components import Part as Part
+from sentikit.components import PartSettings as PartSettings
+from sentikit.errors import did_you_mean as did_you_mean
+from sentikit.errors import unknown_name as unknown_name
+from sentikit.files import disk_errors as disk_errors
+from sentikit.files import folder_writer as folder_writer
+from sentikit.files import read_json as read_json
+from sentikit.files import write_json as write_json
+from sentikit.keys import find_key as find_key
+from sentikit.keys import key_source as key_source
+from sentikit.keys import without_secrets as without_secrets
+from sentikit.addresses import may_hold_a_key as may_hold_a_key
+from sentikit.addresses import parsed_address as parsed_address
+
+# register_datasets
+from sentikit.datasets.opening import DatasetLoader as DatasetLoader
+from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
+from sentikit.datasets.tables import Rows as Rows
+from sentikit.datasets.tables import read_rows as read_rows
+from sentikit.datasets.hub import hub_splits as hub_splits
+from sentikit.datasets.hub import load_from_hub as load_from_hub
+
+# register_encoders
+from sentikit.classifiers.encoder import Encoder as Encoder
+from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
+from sentikit.classifiers.pretrained import hub_answers as hub_answers
+
+# register_heads
+from sentikit.classifiers.head import Head as Head
+
+# register_classifiers
+from sentikit.classifiers.plugin_classifier import PluginClassifier as PluginClassifier
+from sentikit.classifiers.classifier import Session as Session
+from sentikit.classifiers.prediction import predictions as predictions
+
+# register_formats
+from sentikit.classifiers.model_format import ModelFormat as ModelFormat
+from sentikit.classifiers.model_format import ExportSource as ExportSource
+from sentikit.classifiers.encoder_classifier import EncoderClassifier as EncoderClassifier
+from sentikit.classifiers.encoder_classifier import Predictor as Predictor
+from sentikit.classifiers.torch_model import TorchPredictor as TorchPredictor
+from sentikit.classifiers.torch_model import SentimentModel as SentimentModel
+from sentikit.classifiers.batches import BatchLimits as BatchLimits
+from sentikit.datasets.labels import scheme_for_classes as scheme_for_classes
+from sentikit.classifiers.model_folder import set_weights as set_weights
+from sentikit.weights import read_weights as read_weights
+from sentikit.weights import write_weights as write_weights
+from sentikit.weights import load_pretrained as load_pretrained
+from sentikit.weights import refuse_foreign_code as refuse_foreign_code
+from sentikit.devices import choose_device as choose_device
+from sentikit.devices import choose_precision as choose_precision
+
+# register_llm_backends
+from sentikit.llm.backend import LLMBackend as LLMBackend
+from sentikit.llm.backend import BackendSession as BackendSession
+from sentikit.llm.backend import ChatRequest as ChatRequest
+from sentikit.llm.backend import Answer as Answer
+from sentikit.llm.messages import Message as Message
+from sentikit.llm.backend import BackendError as BackendError
+from sentikit.llm.backend import FatalError as FatalError
+from sentikit.llm.backend import RateLimit as RateLimit
+from sentikit.llm.backend import RejectedError as RejectedError
+from sentikit.llm.backend import RetryableError as RetryableError
+from sentikit.llm.backend import BatchBackend as BatchBackend
+from sentikit.llm.backend import BatchStatus as BatchStatus
+
+# register_llm_backends, fine-tuning
+from sentikit.finetuning.fine_tuner import FineTuner as FineTuner
+from sentikit.finetuning.fine_tuner import FineTuningSession as FineTuningSession
+from sentikit.finetuning.fine_tuner import FineTuningJob as FineTuningJob
+from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
+from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
+from sentikit.finetuning.job import FineTuning as FineTuning
+from sentikit.finetuning.job import FineTuningOptions as FineTuningOptions
+from sentikit.finetuning.job import FinishedFineTuning as FinishedFineTuning
+from sentikit.finetuning.preparing import PreparedReport as PreparedReport
+from sentikit.finetuning.job import open_fine_tuning as open_fine_tuning
+from sentikit.training.task import TrainingPlace as TrainingPlace
+from sentikit.training.task import TrainingTask as TrainingTask
+from sentikit.training.data import Labelled as Labelled
+from sentikit.training.task import fit as fit
+
+# register_prompt_strategies
+from sentikit.llm.strategy import PromptStrategy as PromptStrategy
+from sentikit.llm.strategy import PromptInput as PromptInput
+from sentikit.llm.strategy import Opinion as Opinion
+from sentikit.llm.strategy import Needs as Needs
+from sentikit.llm.strategy import ExamplesNeeded as ExamplesNeeded
+from sentikit.llm.strategy import RetrievedExample as RetrievedExample
+
+# register_engines
+from sentikit.training.engine import Engine as Engine
+from sentikit.training.engine import DistributedEngine as DistributedEngine
+from sentikit.training.engine import StepPlan as StepPlan
+from sentikit.training.batches import MicroBatch as MicroBatch
+from sentikit.training.parameters import ParameterGroup as ParameterGroup
+from sentikit.training.settings import LoopSettings as LoopSettings
+from sentikit.devices import Hardware as Hardware
+from sentikit.training.engine import MemoryNeed as MemoryNeed
+from sentikit.training.engine import ModelSize as ModelSize
+from sentikit.training.engine import replicated as replicated
+from sentikit.devices import autocast as autocast
+from sentikit.processes.failures import joined_processes as joined_processes
+from sentikit.processes.launching import launch_processes as launch_processes
+from sentikit.processes.launching import typed_command as typed_command
+
+# register_trackers
+from sentikit.tracking import Tracker as Tracker
+from sentikit.tracking import TrackedRun as TrackedRun
+from sentikit.tracking import LLMCall as LLMCall
+from sentikit.tracking import flat_numbers as flat_numbers
+
+# register_result_formats
+from sentikit.runs.result_format import ResultFormat as ResultFormat
+from sentikit.runs.result_format import ResultColumns as ResultColumns
+
+# register_metrics
+from sentikit.metrics import Metric as Metric
+
+# register_commands
+from sentikit.finite_numbers import FiniteRange as FiniteRange
+from sentikit.stopping import stop_on_signal as stop_on_signal
+from sentikit.amounts import usd_text as usd_text

@@ -1,0 +1,98 @@
+"""The progress of requests: a live line on standard error, messages, lines in log.jsonl."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from sentikit.live_bar import LiveBar
+from sentikit.llm.prices import describe_cost, plain_usd
+from sentikit.llm.requests.budget import Tally
+from sentikit.runs.folder import JsonLinesLog
+
+
+class RequestReporter:
+    """Speaks for one run; use as a context manager.
+
+    Args:
+        total: how many rows there are.
+        log: the run's log, or None.
+    """
+
+    def __init__(self, total: int, log: JsonLinesLog | None = None) -> None:
+        self._total, self._log = total, log
+        self._bar = LiveBar()
+        self._began = time.monotonic()
+        self._said: set[str] = set()
+        self._tally = Tally()
+
+    def __enter__(self) -> Self:
+        self._bar.start(self._total)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._log is not None:
+            self._log.write(self.summary())
+            self._log.close()
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the log says of this sitting; a resumed run has several."""
+        tally = self._tally
+        return {
+            "kind": "requests",
+            "seconds": round(time.monotonic() - self._began, 3),
+            "rows": tally.rows,
+            "calls": tally.calls,
+            "saved_calls": tally.saved_calls,
+            "invalid": tally.invalid,
+            "cut": tally.cut,
+            "failed": tally.failed,
+            "repaired": tally.repaired,
+            "retries": tally.retries,
+            "rate_limit_episodes": tally.limited,
+            "service_tiers": tally.tiers,
+            "usage": asdict(tally.usage),
+            "calls_without_usage": tally.unmetered,
+            "paid_usd": plain_usd(tally.paid.known),
+            "saved_usd": plain_usd(tally.saved.known),
+        }
+
+    def update(self, tally: Tally, in_flight: int) -> None:
+        """Renew the live line."""
+        self._tally = tally
+        seconds = max(1e-9, time.monotonic() - self._began)
+        line = live_line(tally, in_flight, tally.rows / seconds)
+        self._bar.update(tally.rows, line=line)
+
+    def waiting(self, what: str, answered: int, total: int) -> None:
+        """Show how far something at the provider is."""
+        line = f"{what}: {answered:,} of {total:,} answered, waiting for the provider"
+        self._bar.update(line=line)
+
+    def say(self, message: str) -> None:
+        """Tell the user something, the same thing once."""
+        if message in self._said:
+            return
+        self._said.add(message)
+        if self._log is not None:
+            self._log.write({"kind": "message", "message": message})
+        self._bar.say(message)
+
+
+def live_line(tally: Tally, in_flight: int, rate: float) -> str:
+    """Return what the live line says beside the bar."""
+    parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s", describe_cost(tally.paid.known)]
+    if tally.saved_calls:
+        parts.append(f"saved {describe_cost(tally.saved.known)}")
+    parts.append(f"{tally.invalid / max(1, tally.rows):.1%} invalid")
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    return "  ".join([*parts, f"{in_flight} in flight"])

@@ -1,0 +1,137 @@
+"""The classifier of recorded answers: a run's or a results file's, found by text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifiers.classifier import Classifier, Example, Session
+from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.datasets.examples import canonical_text
+from sentikit.datasets.labels import LabelScheme, scheme_for_classes
+from sentikit.errors import InputError, quoted
+from sentikit.runs.table import Labelling, RunTable
+
+
+class RecordedClassifier(Classifier):
+    """Repeats what a run or a results file recorded of each text.
+
+    Where a text is recorded several times, an example with an id gets the row of that id, and
+    other examples get the rows in turn. Texts that differ in nothing but case, white space and
+    Unicode form are found where nothing better is.
+
+    Attributes:
+        table: the rows.
+    """
+
+    def __init__(self, table: RunTable) -> None:
+        self.table = table
+        self._scheme = scheme_for_classes(table.classes)
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The classes of the run."""
+        return self._scheme
+
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        """Yield the recorded prediction of each example; nothing is paid for again.
+
+        Raises:
+            InputError: a text is not recorded.
+        """
+        seen: Counter[int] = Counter()
+        for example in examples:
+            given = Example(example) if isinstance(example, str) else example
+            yield self._prediction(self._row(given, seen))
+
+    def _row(self, example: Example, seen: Counter[int]) -> int:
+        if not self.table.has_texts:
+            rows = self._by_id.rows(example.id)
+        else:
+            rows = self._by_text.rows(example.text)
+            if not len(rows):
+                rows = self._by_canonical_text.rows(canonical_text(example.text))
+        if not len(rows):
+            sought = f"text {quoted(example.text)}" if self.table.has_texts else "id"
+            raise InputError(
+                f"{self.table.name} has no row for the {sought}"
+                f"{f' (id {example.id!r})' if example.id else ''}. Recorded answers are known for "
+                "their own texts alone; for new ones give the model or the recipe behind them."
+            )
+        if len(rows) == 1:
+            return int(rows[0])
+        first = int(rows[0])
+        if example.id:
+            ids = self.table.examples.select(rows).ids
+            if example.id in ids:
+                return int(rows[ids.index(example.id)])
+        seen[first] += 1
+        return int(rows[min(seen[first], len(rows)) - 1])
+
+    def _prediction(self, row: int) -> Prediction:
+        table = self.table
+        label, probabilities = self._said(table.answers, row)
+        certain = table.answers.probabilities is None or probabilities is not None
+        adviser = None if table.opinion is None else Prediction(*self._said(table.opinion, row))
+        raw = None if table.raw is None else table.raw[row].as_py()
+        return Prediction(
+            label,
+            probabilities,
+            # Beside rows with probabilities, one without them is not to be trusted.
+            confidence=None if certain else 0.0,
+            cost=self._cost(row),
+            usage=None if table.tokens is None else Usage(*map(int, table.tokens[row])),
+            answer=raw,
+            adviser=adviser if adviser is not None and adviser.label is not None else None,
+        )
+
+    def _said(self, said: Labelling, row: int) -> tuple[str | None, dict[str, float] | None]:
+        number = int(said.labels[row])
+        label = self.table.classes[number] if number >= 0 else None
+        if said.probabilities is None or np.isnan(said.probabilities[row]).any():
+            return label, None
+        values = said.probabilities[row].tolist()
+        return label, dict(zip(self.table.classes, values, strict=True))
+
+    def _cost(self, row: int) -> float | None:
+        """Return the USD of a row; 0 where nothing shows that an LLM answered."""
+        table = self.table
+        if table.cost is None:
+            return 0.0 if table.raw is None and table.tokens is None else None
+        return None if np.isnan(table.cost[row]) else float(table.cost[row])
+
+    @cached_property
+    def _by_text(self) -> _Index:
+        return _Index(self._column("text"), lambda text: text)
+
+    @cached_property
+    def _by_canonical_text(self) -> _Index:
+        return _Index(self._column("text"), canonical_text)
+
+    @cached_property
+    def _by_id(self) -> _Index:
+        return _Index(self._column("id"), lambda identifier: identifier)
+
+    def _column(self, name: str) -> Iterator[str]:
+        for batch in self.table.examples.batches():
+            yield from batch[name]
+
+
+class _Index:
+    """Where each value stands: 16 bytes a row, whole texts would be held again."""
+
+    def __init__(self, values: Iterable[str], key: Callable[[str], str]) -> None:
+        hashes: NDArray[np.int64] = np.fromiter((hash(key(value)) for value in values), np.int64)
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+
+    def rows(self, value: str) -> NDArray[np.int64]:
+        """Return the rows with a value, in their order."""
+        first, end = np.searchsorted(self._hashes, [hash(value), hash(value) + 1])
+        return self._order[first:end]

@@ -1,0 +1,114 @@
+"""What is expected of a plugin's classifier."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sentikit.classifiers.classifier import Classifier
+from sentikit.classifiers.plugin_classifier import CheckedClassifier, PluginClassifier
+from sentikit.classifiers.prediction import Prediction
+from sentikit.datasets.examples import Examples, ExamplesBuilder
+from sentikit.datasets.labels import SCHEMES
+from sentikit.errors import SentikitError
+from sentikit.testing.parts import check_part, require
+
+_SENTENCES = {
+    "negative": ("The soup was cold and the waiter rude.", "I hate this broken phone."),
+    "neutral": ("The shop opens at nine.", "It comes in a blue box."),
+    "positive": ("I love this warm and clever film.", "Kind staff and a lovely garden."),
+}
+_TEXTS = [text for texts in _SENTENCES.values() for text in texts]
+#: A classifier may read so many texts ahead of its answers.
+_MOST_AHEAD = 20_000
+_PICKLES = (".pkl", ".pickle", ".joblib", ".bin", ".pt", ".pth")
+
+
+def check_classifier(classifier_class: type[PluginClassifier], settings: Mapping[str, Any]) -> None:
+    """Train a classifier on a few sentences where it learns, load it, and label with it.
+
+    Raises:
+        AssertionError: its predictions or its files break a rule.
+        sentikit.SentikitError: what the classifier itself raises.
+    """
+    made = check_part(classifier_class, settings)
+    name = classifier_class.__name__
+    if not classifier_class.learns():
+        _check_labelling(name, made)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        made.scheme = SCHEMES["neg_neu_pos"]
+        made.fit(_examples(), _examples(), folder)
+        require(any(folder.iterdir()), f"{name}.fit() must write what load() needs into `folder`.")
+        pickled = [file.name for file in folder.rglob("*") if file.suffix in _PICKLES]
+        require(not pickled, f"{name}.fit() wrote {', '.join(pickled)}; pickle is refused.")
+        loaded = _loaded(classifier_class, made, folder)
+        again = _loaded(classifier_class, made, folder)
+        _check_labelling(name, loaded)
+        require(
+            _answers(name, loaded, _TEXTS) == _answers(name, again, _TEXTS),
+            f"{name}: two classifiers loaded from one folder answer differently.",
+        )
+
+
+def _loaded(
+    classifier_class: type[PluginClassifier], made: PluginClassifier, folder: Path
+) -> PluginClassifier:
+    loaded = classifier_class(made.settings)
+    loaded.scheme = made.scheme
+    loaded.load(folder)
+    return loaded
+
+
+def _examples() -> Examples:
+    builder = ExamplesBuilder()
+    for label, texts in _SENTENCES.items():
+        for number in range(8):
+            builder.add(f"{texts[number % len(texts)]} ({number})", label=label)
+    return builder.finish()
+
+
+def _check_labelling(name: str, classifier: Classifier) -> None:
+    labels = classifier.labels
+    require(
+        isinstance(labels, tuple) and len(set(labels)) == len(labels) >= 2,
+        f"{name}.scheme must have two classes or more, each of its own name, not {labels!r}.",
+    )
+    require(_answers(name, classifier, []) == [], f"{name} must give nothing for no text.")
+    together = _answers(name, classifier, _TEXTS)
+    require(
+        [_answers(name, classifier, [text])[0].label for text in _TEXTS]
+        == [answer.label for answer in together],
+        f"{name}: a text's label must not depend on the other texts.",
+    )
+    _answers(name, classifier, ["", "   ", "\u00fc\U0001f600 " * 2000])
+    read = _CountedTexts()
+    first = next(iter(CheckedClassifier(classifier, name).classify(read)), None)
+    require(first is not None, f"{name}.classify() must give a prediction for each text.")
+    require(
+        read.count <= _MOST_AHEAD,
+        f"{name}.classify() read {read.count:,} texts before its first answer. Answer as texts "
+        "come, so that any number fits in memory.",
+    )
+
+
+def _answers(name: str, classifier: Classifier, texts: list[str]) -> list[Prediction]:
+    try:
+        return list(CheckedClassifier(classifier, f"{name}.classify()").classify(texts))
+    except SentikitError as error:
+        raise AssertionError(error.message) from error
+
+
+class _CountedTexts:
+    """More texts than a classifier may read ahead."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for number in range(2 * _MOST_AHEAD):
+            self.count += 1
+            yield _TEXTS[number % len(_TEXTS)]

@@ -1,0 +1,128 @@
+"""Parameter groups: which parameters are trained, and with which rate and weight decay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sentikit.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sentikit.classifiers.torch_model import SentimentModel
+    from sentikit.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a rate.
+
+    Attributes:
+        name: as ``layer 11`` or ``head``, with ``, no decay`` for biases and norms.
+        parameters: name to parameter.
+        lr: base rate, before the schedule.
+        weight_decay: of these parameters.
+    """
+
+    name: str
+    parameters: dict[str, nn.Parameter]
+    lr: float
+    weight_decay: float
+
+
+def encoder_layers(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return the name and the list of the backbone's layers, bottom first.
+
+    Raises:
+        InputError: the backbone has no list of `num_hidden_layers` layers.
+    """
+    from torch import nn
+
+    config = encoder.config
+    wanted = getattr(config, "num_hidden_layers", None)
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == wanted:
+            return name, module
+    raise InputError(
+        f"The encoder {type(encoder).__name__} has no list of layers, so training.layer_decay and "
+        "training.finetune_layers cannot be used with it. Leave them at 1.0 and all."
+    )
+
+
+def freeze(model: SentimentModel, finetune_layers: int | str) -> None:
+    """Stop gradients of the encoder parts that are not to be trained.
+
+    Must run before groups are built and before an engine sees the model.
+
+    Raises:
+        InputError: more layers are asked for than the encoder has.
+    """
+    if finetune_layers == "all":
+        return
+    model.encoder.requires_grad_(False)
+    if finetune_layers == "none":
+        return
+    _, layers = encoder_layers(model.encoder)
+    if int(finetune_layers) > len(layers):
+        raise InputError(
+            f"training.finetune_layers: {finetune_layers} layers are asked for, the encoder has "
+            f"{len(layers)}. Use at most {len(layers)}, or all."
+        )
+    for layer in layers[-int(finetune_layers) :]:
+        layer.requires_grad_(True)
+
+
+def parameter_groups(model: SentimentModel, settings: TrainingSettings) -> list[ParameterGroup]:
+    """Put each trainable parameter into exactly one group.
+
+    The head has its own rate; the i-th layer from the top (from 0) has lr · decay^i; what lies
+    below the layers (embeddings and their projection) lr · decay^layers; what lies above them lr.
+    """
+    tiers = _tiers(model, settings)
+    skipped = set() if settings.decay_biases else _biases_and_norms(model)
+    groups = []
+    for tier, (rate, names) in tiers.items():
+        for suffix, decay in (("", settings.weight_decay), (", no decay", 0.0)):
+            chosen = {n: p for n, p in names.items() if (n in skipped) == bool(suffix)}
+            if chosen:
+                groups.append(ParameterGroup(tier + suffix, chosen, rate, decay))
+    return groups
+
+
+def _tiers(
+    model: SentimentModel, settings: TrainingSettings
+) -> dict[str, tuple[float, dict[str, nn.Parameter]]]:
+    tiers: dict[str, tuple[float, dict[str, nn.Parameter]]] = {}
+    head_rate = settings.head_lr or settings.lr
+    layered = settings.layer_decay < 1
+    layers_name, count = "", 0
+    if layered:
+        layers_name, layers = encoder_layers(model.encoder)
+        count = len(layers)
+    seen_layers = False
+    for name, parameter in model.named_parameters():
+        inside = f"encoder.{layers_name}." if layered else ""
+        if name.startswith("head."):
+            tier, rate = "head", head_rate
+        elif not layered:
+            tier, rate = "encoder", settings.lr
+        elif name.startswith(inside):
+            number = int(name.removeprefix(inside).split(".")[0])
+            seen_layers = True
+            tier, rate = (
+                f"layer {number}",
+                settings.lr * settings.layer_decay ** (count - 1 - number),
+            )
+        elif seen_layers and "embedding" not in name:
+            tier, rate = "above the layers", settings.lr
+        else:
+            tier, rate = "embeddings", settings.lr * settings.layer_decay**count
+        if parameter.requires_grad:
+            tiers.setdefault(tier, (rate, {}))[1][name] = parameter
+    return tiers
+
+
+def _biases_and_norms(model: nn.Module) -> set[str]:
+    """Return the parameters weight decay does harm to: vectors, and whatever a norm holds."""
+    return {name for name, parameter in model.named_parameters() if parameter.ndim < 2}

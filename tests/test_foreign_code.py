@@ -1,0 +1,141 @@
+"""Code that comes with a model is never run, whatever is answered on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_classifiers import make_classifier
+from tiny_models import make_encoder
+
+import sentikit
+
+AUTO_MAP = {
+    "AutoConfig": "foreign.ForeignConfig",
+    "AutoModel": "foreign.ForeignModel",
+    "AutoModelForCausalLM": "foreign.ForeignModel",
+    "AutoModelForSequenceClassification": "foreign.ForeignModel",
+}
+
+
+def bring_code(folder: Path, trace: Path, **changes: Any) -> None:
+    """Add Python code to a model folder, which leaves `trace` behind when it runs."""
+    (folder / "foreign.py").write_text(f"open({str(trace)!r}, 'w').close()\nraise SystemExit\n")
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | {"auto_map": AUTO_MAP} | changes
+    path.write_text(json.dumps(config))
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    config["auto_map"] = {"AutoTokenizer": ["foreign.ForeignTokenizer", None]}
+    path.write_text(json.dumps(config | {"tokenizer_class": "ForeignTokenizer"}))
+
+
+def answer_yes(command: list[str], folder: Path) -> tuple[int, str]:
+    """Run a command on a terminal whose user answers "y" to whatever it asks."""
+    own, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sentikit", *command], cwd=folder, stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+    os.write(own, b"y\ny\ny\n")
+    shown = b""
+    try:
+        while chunk := os.read(own, 4096):
+            shown += chunk
+    except OSError:  # how a terminal ends
+        pass
+    os.close(own)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process.wait(1), " ".join(shown.decode(errors="replace").split())
+
+
+def native_folder(folder: Path, trace: Path) -> list[str]:
+    make_classifier(folder / "model")
+    bring_code(folder / "model" / "encoder", trace, model_type="foreign")
+    return ["predict", "model", "texts.csv"]
+
+
+def native_folder_of_known_type(folder: Path, trace: Path) -> list[str]:
+    make_classifier(folder / "model")
+    bring_code(folder / "model" / "encoder", trace)
+    return ["predict", "model", "texts.csv"]
+
+
+def onnx_folder(folder: Path, trace: Path) -> list[str]:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    sentikit.export_model(make_classifier(folder / "native"), folder / "model", "onnx", {})
+    bring_code(folder / "model", trace)
+    return ["predict", "model", "texts.csv"]
+
+
+def electra_classifier_folder(folder: Path, trace: Path) -> list[str]:
+    head = {"name": "mlp", "layers": 1, "width": 8, "activation": "gelu", "dropout": 0.1}
+    native = make_classifier(folder / "native", head=head)
+    sentikit.export_model(native, folder / "model", "electra-classifier", {})
+    bring_code(folder / "model", trace)
+    return ["predict", "model", "texts.csv"]
+
+
+def pretrained_encoder(folder: Path, trace: Path) -> list[str]:
+    make_encoder(folder / "encoder")
+    bring_code(folder / "encoder", trace, model_type="foreign")
+    settings = ["encoder.name=transformers", "encoder.model=encoder", "dataset.name=demo"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    return ["train", "--recipe", "minilm", *options, "--output", "run", "--dry-run"]
+
+
+def language_model(folder: Path, trace: Path) -> list[str]:
+    make_encoder(folder / "llm")
+    bring_code(folder / "llm", trace, model_type="foreign")
+    (folder / "recipe.yaml").write_text(
+        "kind: prompt\ndataset: {name: demo}\n"
+        "llm: {backend: local, model: ./llm}\nstrategy: {name: zero-shot}\n"
+    )
+    return ["prompt", "--recipe", "recipe.yaml", "--output", "run"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make",
+    [
+        native_folder,
+        native_folder_of_known_type,
+        onnx_folder,
+        electra_classifier_folder,
+        pretrained_encoder,
+        language_model,
+    ],
+)
+def test_a_models_own_code_is_refused_without_asking(
+    make: Callable[[Path, Path], list[str]], tmp_path: Path
+) -> None:
+    trace = tmp_path / "the-code-ran"
+    (tmp_path / "texts.csv").write_text("text\nI love it\n")
+    command = make(tmp_path, trace)
+    code, shown = answer_yes(command, tmp_path)
+    assert not trace.exists()
+    assert code == 2, shown
+    assert "Python code that comes with" in shown
+    assert "[y/N]" not in shown
+    # Nothing is advised that the command does not offer.
+    assert "trust_remote_code=True" not in shown
+    assert ("encoder.trust_remote_code=true" in shown) == (make is pretrained_encoder)
+
+
+def test_a_folder_that_names_code_is_refused_in_python_too(tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path / "model")
+    bring_code(folder / "encoder", tmp_path / "the-code-ran")
+    with pytest.raises(sentikit.InputError, match="does not run such code"):
+        sentikit.load(folder)
+    assert not (tmp_path / "the-code-ran").exists()

@@ -1,0 +1,225 @@
+"""Text classifiers that transformers wrote: from a folder or the hub, classes told by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hub_server import Repository, serve
+from safetensors.torch import load_file, save_file
+from tiny_classifiers import TEXTS
+from tiny_models import SIZES, WORDS, make_tokenizer
+
+import sentikit
+from sentikit import InputError
+
+POLARITY = {0: "Negative", 1: "Neutral", 2: "Positive"}
+
+
+def make_text_classifier(
+    folder: Path, labels: Mapping[int, str] | None = None, architecture: str = "bert", **more: Any
+) -> Path:
+    """Write a tiny random classifier as transformers does."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    make_tokenizer(folder)
+    named = {} if labels is None else {"id2label": dict(labels)}
+    sizes = dict(SIZES, vocab_size=len(WORDS) + 5, pad_token_id=0, initializer_range=0.5)
+    config = AutoConfig.for_model(architecture, **sizes, **named, **more)
+    torch.manual_seed(3)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def pipeline_shares(folder: Path) -> list[dict[str, float]]:
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", str(folder), top_k=None, device="cpu")
+    found = classify(TEXTS, truncation=True, max_length=130)
+    return [{one["label"]: one["score"] for one in row} for row in found]
+
+
+@pytest.mark.parametrize("architecture", ["bert", "electra", "roberta", "llama"])
+def test_probabilities_are_those_of_the_pipeline(tmp_path: Path, architecture: str) -> None:
+    folder = make_text_classifier(tmp_path / "model", POLARITY, architecture)
+    classifier = sentikit.load(folder, device="cpu", precision="fp32")
+    assert classifier.labels == ("negative", "neutral", "positive")
+    expected = [[row[name] for name in POLARITY.values()] for row in pipeline_shares(folder)]
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, atol=1e-5)
+
+
+def test_classes_in_another_order_keep_their_probabilities(tmp_path: Path) -> None:
+    labels = {0: "POS", 1: "NEG", 2: "NEU"}
+    folder = make_text_classifier(tmp_path / "model", labels)
+    classifier = sentikit.load(folder, device="cpu", precision="fp32")
+    assert classifier.scheme.name == "neg_neu_pos"
+    expected = [[row[name] for name in ("NEG", "NEU", "POS")] for row in pipeline_shares(folder)]
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, atol=1e-5)
+
+
+def test_labels_of_no_scheme_are_classes_of_their_own(tmp_path: Path) -> None:
+    folder = make_text_classifier(tmp_path / "model", {0: "anger", 1: "joy"})
+    assert sentikit.load(folder, device="cpu").labels == ("anger", "joy")
+
+
+class TestLabelMap:
+    def test_unnamed_labels_need_one(self, tmp_path: Path) -> None:
+        folder = make_text_classifier(tmp_path / "model", num_labels=3)
+        with pytest.raises(InputError, match=r"LABEL_0, LABEL_1, LABEL_2.*--label-map LABEL_0="):
+            sentikit.load(folder, device="cpu")
+        label_map = {"label_0": "positive", "LABEL_1": "neutral", "LABEL_2": "negative"}
+        classifier = sentikit.load(folder, device="cpu", precision="fp32", label_map=label_map)
+        expected = [[row[f"LABEL_{n}"] for n in (2, 1, 0)] for row in pipeline_shares(folder)]
+        assert classifier.labels == ("negative", "neutral", "positive")
+        np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, atol=1e-5)
+
+    def test_several_labels_may_mean_one_class(self, tmp_path: Path) -> None:
+        stars = {n: f"{n + 1} stars" for n in range(5)}
+        folder = make_text_classifier(tmp_path / "model", stars)
+        means = dict(
+            zip(stars.values(), [*["negative"] * 2, "neutral", *["positive"] * 2], strict=True)
+        )
+        classifier = sentikit.load(folder, device="cpu", precision="fp32", label_map=means)
+        for found, row in zip(
+            classifier.predict_proba(TEXTS), pipeline_shares(folder), strict=True
+        ):
+            sums = dict.fromkeys(classifier.labels, 0.0)
+            for label, share in row.items():
+                sums[means[label]] += share
+            np.testing.assert_allclose(found, list(sums.values()), atol=1e-5)
+
+    def test_a_map_that_misses_a_label_or_names_another_is_refused(self, tmp_path: Path) -> None:
+        folder = make_text_classifier(tmp_path / "model", POLARITY)
+        with pytest.raises(InputError, match="The label map misses Neutral, Positive"):
+            sentikit.load(folder, label_map={"negative": "a"})
+        with pytest.raises(InputError, match=r"'Neutrall', which .* Did you mean 'Neutral'"):
+            sentikit.load(folder, label_map={"Neutrall": "a"})
+
+    def test_a_model_that_names_its_classes_itself_takes_none(self, trained_run: Path) -> None:
+        with pytest.raises(InputError, match="a label map is for classifiers of transformers"):
+            sentikit.load(trained_run, label_map={"a": "b"})
+
+
+class TestRefusals:
+    def test_weights_that_do_not_fit_the_config(self, tmp_path: Path) -> None:
+        folder = make_text_classifier(tmp_path / "model", POLARITY)
+        weights = load_file(folder / "model.safetensors")
+        del weights["classifier.weight"]
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(InputError, match=r"does not fit its config.json.*classifier\.weight"):
+            sentikit.load(folder)
+
+    def test_pickled_weights(self, tmp_path: Path) -> None:
+        folder = make_text_classifier(tmp_path / "model", POLARITY)
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        with pytest.raises(InputError, match=r"pickled ones.* are refused"):
+            sentikit.load(folder)
+
+    @pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
+    def test_a_model_that_does_not_choose_one_class(self, tmp_path: Path, kind: str) -> None:
+        folder = make_text_classifier(tmp_path / "model", POLARITY, problem_type=kind)
+        with pytest.raises(InputError, match=kind.replace("_", " ")):
+            sentikit.load(folder)
+
+    def test_code_that_comes_with_the_model(self, tmp_path: Path) -> None:
+        folder = make_text_classifier(tmp_path / "model", POLARITY)
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "mine.py").write_text("raise SystemExit('was run')")
+        with pytest.raises(InputError, match=r"cannot be read|code"):
+            sentikit.load(folder)
+
+    def test_a_missing_tokenizer(self, tmp_path: Path) -> None:
+        folder = make_text_classifier(tmp_path / "model", POLARITY)
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(InputError, match="has no tokenizer"):
+            sentikit.load(folder)
+
+
+_LOADER = """
+import json, sys, sentikit
+for line in sys.stdin:
+    name, options = json.loads(line)
+    try:
+        answer = sentikit.load(name, device="cpu", **options).predict(["the food was great"])
+    except sentikit.SentikitError as error:
+        answer = {"error": error.message, "exit_code": error.exit_code}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def loaded(endpoint: str, cache: Path, *asked: tuple[str, dict[str, Any]]) -> list[Any]:
+    """Load models in a process whose hub is the stand-in; return labels or refusals."""
+    found = subprocess.run(
+        [sys.executable, "-c", _LOADER],
+        input="\n".join(map(json.dumps, asked)),
+        env={**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert found.returncode == 0, found.stderr
+    return [json.loads(line) for line in found.stdout.splitlines()]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.slow
+def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
+    tmp_path: Path, trained_run: Path
+) -> None:
+    first = make_text_classifier(tmp_path / "first", POLARITY)
+    other = shutil.copytree(first, tmp_path / "other")
+    make_text_classifier(other, {0: "Positive", 1: "Neutral", 2: "Negative"})
+    encoder = {"config.json": b'{"architectures": ["BertForMaskedLM"], "model_type": "bert"}'}
+    repositories = {
+        "jane/mood": Repository({"main": files_of(first), "v2": files_of(other)}),
+        "jane/ours": Repository({"main": files_of(trained_run / "model")}),
+        "jane/gated": Repository({"main": files_of(first)}, gated=True),
+        "jane/encoder": Repository({"main": encoder}),
+    }
+    cache = tmp_path / "cache"
+    with serve(repositories) as hub:
+        named, second, ours, gated, typo, wrong, no_classifier = loaded(
+            hub.endpoint,
+            cache,
+            ("jane/mood", {}),
+            ("jane/mood", {"revision": "v2"}),
+            ("jane/ours", {}),
+            ("jane/gated", {}),
+            ("jane/mod", {}),
+            ("jane/mood", {"revision": "v3"}),
+            ("jane/encoder", {}),
+        )
+        assert not any(".py" in path or ".bin" in path for path in hub.requests)
+    assert named == sentikit.load(first, device="cpu").predict(["the food was great"])
+    assert second == sentikit.load(other, device="cpu").predict(["the food was great"])
+    assert ours == sentikit.load(trained_run, device="cpu").predict(["the food was great"])
+    assert "jane/gated is gated" in gated["error"]
+    assert "no folder jane/mod here and no such model on the hub" in typo["error"]
+    assert "no revision 'v3'" in wrong["error"]
+    assert "no text classifier: its config.json is for BertForMaskedLM" in no_classifier["error"]
+    refused = (gated, typo, wrong, no_classifier)
+    assert all(refusal["exit_code"] == 2 for refusal in refused)
+
+    again, missing = loaded("http://127.0.0.1:9", cache, ("jane/mood", {}), ("jane/new", {}))
+    assert again == named
+    assert "nor in the hub's cache, and the hub cannot be reached" in missing["error"]
+    assert "hf download jane/new --local-dir DIR" in missing["error"]
+    assert missing["exit_code"] == 1

@@ -1,0 +1,40 @@
+"""The native model folder: what is damaged on the way is refused when it is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import sentikit
+from sentikit import InputError
+
+
+@pytest.fixture
+def model(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run / "model", tmp_path / "model"))
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["model.safetensors", "encoder/tokenizer.json"])
+def test_a_flipped_bit_is_refused(model: Path, name: str, place: float) -> None:
+    content = bytearray((model / name).read_bytes())
+    content[int(place * len(content))] ^= 4
+    (model / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} is damaged: its checksum"):
+        sentikit.load(model)
+
+
+def test_a_missing_file_is_named(model: Path) -> None:
+    (model / "encoder" / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
+        sentikit.load(model)
+
+
+def test_a_folder_from_before_there_were_checksums_is_loaded(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    del config["sha256"]
+    (model / "config.json").write_text(json.dumps(config))
+    assert sentikit.load(model, device="cpu").predict(["good"]) != [None]
