@@ -19,7 +19,6 @@ from sentikit.assurance.certificates import (
     certify_agreement,
     least_abstention,
     lower_bound,
-    tested_thresholds,
     upper_bound,
 )
 from sentikit.errors import InputError
@@ -40,13 +39,13 @@ class TestPromises:
     def test_promises_are_broken_no_more_often_than_the_level_allows(self) -> None:
         confidence, correct = pile()
         broken, shares = 0, []
-        for seed in range(600):
+        for seed in range(400):
             drawn = np.random.default_rng(seed).choice(len(correct), 200, replace=False)
             found = certify(confidence, confidence[drawn], correct[drawn], accuracy=0.9)
             accepted = confidence >= found.threshold
             broken += (~correct[accepted]).sum() > 0.1 * accepted.sum()
             shares.append(found.share)
-        assert stats.binomtest(int(broken), 600, 0.1, alternative="greater").pvalue > 0.01
+        assert stats.binomtest(int(broken), 400, 0.1, alternative="greater").pvalue > 0.01
         assert np.mean(shares) > 0.5
 
     def test_promises_hold_where_every_threshold_is_just_too_bad(self) -> None:
@@ -65,7 +64,7 @@ class TestPromises:
     def test_declared_looks_share_the_risk(self) -> None:
         confidence, correct = pile()
         broken = 0
-        for seed in range(400):
+        for seed in range(200):
             drawn = np.random.default_rng(seed).choice(len(correct), 240, replace=False)
             bad = False
             for size in (80, 160, 240):
@@ -74,24 +73,25 @@ class TestPromises:
                 accepted = confidence >= found.threshold
                 bad |= bool((~correct[accepted]).sum() > 0.1 * accepted.sum())
             broken += bad
-        assert stats.binomtest(broken, 400, 0.1, alternative="greater").pvalue > 0.01
+        assert stats.binomtest(broken, 200, 0.1, alternative="greater").pvalue > 0.01
 
     def test_agreement_holds_with_equal_confidences(self) -> None:
         # Three values of confidence alone, as of votes.
         random = np.random.default_rng(0)
         confidence = random.choice([1 / 3, 2 / 3, 1.0], 1500, p=[0.2, 0.3, 0.5])
-        agrees = random.random(1500) < np.array([0.6, 0.85, 0.97])[np.rint(confidence * 3) .astype(int) - 1]
+        agrees = (
+            random.random(1500)
+            < np.array([0.6, 0.85, 0.97])[np.rint(confidence * 3).astype(int) - 1]
+        )
         broken = 0
-        for seed in range(600):
+        for seed in range(400):
             drawn = np.random.default_rng(seed).choice(1500, 200, replace=False)
-            found = certify_agreement(
-                confidence, confidence[drawn], agrees[drawn], agreement=0.95
-            )
+            found = certify_agreement(confidence, confidence[drawn], agrees[drawn], agreement=0.95)
             kept = confidence >= found.threshold
             kept[drawn] = False
             assert found.share == pytest.approx(kept.mean())
             broken += (~agrees[kept]).sum() > 0.05 * 1500
-        assert stats.binomtest(int(broken), 600, 0.1, alternative="greater").pvalue > 0.01
+        assert stats.binomtest(int(broken), 400, 0.1, alternative="greater").pvalue > 0.01
 
     @pytest.mark.parametrize(("accepted", "drawn", "risk"), [(900, 300, 0.1), (500, 60, 0.05)])
     def test_the_test_of_a_threshold_is_exact_and_beats_the_conditional_one(
@@ -123,7 +123,11 @@ class TestBounds:
         assert stats.hypergeom.cdf(wrong, rows, bound, checked) > 0.1
         if bound < rows - (checked - wrong):
             assert stats.hypergeom.cdf(wrong, rows, bound + 1, checked) <= 0.1
-        assert lower_bound(wrong, checked, rows, 0.1) <= wrong / checked <= bound / rows
+        assert (
+            lower_bound(wrong, checked, rows, 0.1) - 1e-12
+            <= wrong / checked
+            <= bound / rows + 1e-12
+        )
 
     def test_the_bound_tends_to_clopper_and_pearsons(self) -> None:
         _, high = proportion_confint(7, 120, alpha=0.2, method="beta")
@@ -131,7 +135,8 @@ class TestBounds:
         assert upper_bound(7, 120, 300, 0.1) < high
 
     def test_checking_every_row_leaves_no_doubt(self) -> None:
-        assert upper_bound(13, 200, 200, 0.1) == 13 / 200 == lower_bound(13, 200, 200, 0.1)
+        assert upper_bound(13, 200, 200, 0.1) == 13 / 200
+        assert lower_bound(13, 200, 200, 0.1) == pytest.approx(13 / 200)
 
     def test_the_least_abstention_is_what_a_perfect_confidence_needs(self) -> None:
         share = least_abstention(0.2, 0.05)
@@ -142,7 +147,7 @@ class TestBounds:
     @settings(max_examples=50, deadline=None)
     def test_equal_confidences_are_accepted_together(self, values: list[float]) -> None:
         confidence = np.array(values)
-        thresholds, accepted = tested_thresholds(confidence, 0.3, 0.01)
+        thresholds, accepted = certificates.tested_thresholds(confidence, 0.3, 0.01)
         assert [int((confidence >= t).sum()) for t in thresholds] == accepted.tolist()
         assert accepted[-1] == len(values)
 
@@ -155,7 +160,10 @@ class TestCertificate:
         accepted = confidence >= found.threshold
         assert found.share == accepted.mean() == found.accepted / found.rows
         above = accepted[drawn]
-        assert (found.checked_accepted, found.wrong) == (above.sum(), (~correct[drawn][above]).sum())
+        assert (found.checked_accepted, found.wrong) == (
+            above.sum(),
+            (~correct[drawn][above]).sum(),
+        )
         assert found.wrong / found.checked_accepted < found.error_bound <= 0.1
 
     def test_only_the_order_of_confidences_counts(self) -> None:
@@ -170,7 +178,7 @@ class TestCertificate:
         confidence = np.concatenate([np.linspace(0.9, 1, 500), np.full(500, np.nan)])
         drawn = np.arange(0, 1000, 4)
         found = certify(confidence, confidence[drawn], drawn < 500, accuracy=0.9)
-        assert found.share == 0.5
+        assert found.share == pytest.approx(0.5)
 
     def test_an_impossible_target_certifies_nothing(self) -> None:
         confidence, _ = pile()

@@ -149,7 +149,7 @@ class TestAccuracy:
         truth = (said == gold).mean()
         macro = f1_score(gold, said, average="macro")
         widths, held, f1_held = [], [], []
-        for seed in range(150):
+        for seed in range(80):
             draw = stratified_draw(confidence, 250, seed)
             accuracy, f1 = sentikit.estimate_accuracy(
                 said, confidence, draw.rows, gold[draw.rows], checked_weights=1 / draw.inclusion
@@ -173,14 +173,14 @@ class TestAccuracy:
     def test_no_mistake_among_the_checks_leaves_an_interval(self) -> None:
         table, gold = pile(4000)
         accuracy, _ = estimate_accuracy(gold, table.max(axis=1), np.arange(100), gold[:100])
-        assert accuracy.value == 1.0
+        assert accuracy.value == pytest.approx(1)
         assert accuracy.low < 0.975
 
     def test_rows_without_a_label_count_as_wrong(self) -> None:
         gold = np.zeros(200, int)
         said = np.where(np.arange(200) % 2 == 0, 0, -1)
         accuracy, _ = estimate_accuracy(said, np.linspace(0, 1, 200), np.arange(200), gold)
-        assert accuracy.value == 0.5
+        assert accuracy.value == pytest.approx(0.5)
 
     def test_values_agree_with_glide_where_it_runs(self) -> None:
         estimators = pytest.importorskip("glide.estimators", reason="glide-py needs Python 3.12")
@@ -252,7 +252,9 @@ class TestCombination:
         second = np.eye(3)[np.where(random.random(3000) < 0.7, gold, random.integers(0, 3, 3000))]
         fitted = FittedCombination([first[:1500], second[:1500]], gold[:1500])
         both = fitted([first[1500:], second[1500:]])
-        right = [(t.argmax(axis=1) == gold[1500:]).mean() for t in (both, first[1500:], second[1500:])]
+        right = [
+            (t.argmax(axis=1) == gold[1500:]).mean() for t in (both, first[1500:], second[1500:])
+        ]
         assert right[0] > max(right[1:])
         assert fitted.labels_used == 1500
         assert both.sum(axis=1) == pytest.approx(np.ones(1500))

@@ -189,10 +189,12 @@ def tested_thresholds(pile: Floats, start: float, step: float) -> tuple[Floats, 
     They are quantiles of the pile's confidences. Equal confidences are accepted together.
     """
     ordered = np.sort(pile)[::-1]
+    ordered = ordered[np.isfinite(ordered)]
+    if not len(ordered):
+        return np.empty(0), np.empty(0, np.int64)
     shares = np.minimum(1.0, start + step * np.arange(math.ceil((1 - start) / step) + 1))
-    places = np.ceil(shares * len(ordered) - _ROUNDING).astype(np.int64)
-    thresholds = np.unique(ordered[np.maximum(places, 1) - 1])[::-1]
-    thresholds = thresholds[np.isfinite(thresholds)]
+    places = np.ceil(shares * len(pile) - _ROUNDING).astype(np.int64)
+    thresholds = np.unique(ordered[np.clip(places, 1, len(ordered)) - 1])[::-1]
     accepted = np.searchsorted(-ordered, -thresholds, side="right")
     return thresholds, accepted.astype(np.int64)
 

@@ -21,6 +21,8 @@ from sentikit.errors import InputError
 #: With fewer surprises than these an interval is exact; a normal one would be too narrow.
 FEW = 5
 _RESAMPLES = 2000
+#: Probabilities that vary less say nothing.
+_SAME = 1e-9
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -181,15 +183,16 @@ def _regression(
 ) -> tuple[float, Floats, int]:
     """Return the regression estimate of a mean over the pile, residuals and the fit's rank."""
     shares = weights / weights.sum()
-    features = drawn[:, 1:]  # the first is 1 less the others
+    varies = drawn[:, 1:].std(axis=0) > _SAME  # the first class's is 1 less the others
+    features, of_pile = drawn[:, 1:][:, varies], pile[:, 1:][:, varies]
     centre, mean = shares @ features, float(shares @ is_class)
     root = np.sqrt(shares)
-    if len(is_class) <= 2 * features.shape[1] + 2:
+    if not varies.any() or len(is_class) <= 2 * features.shape[1] + 2:
         return mean, is_class - mean, 1
     slopes, _, rank, _ = np.linalg.lstsq(
         root[:, None] * (features - centre), root * (is_class - mean), rcond=1e-10
     )
-    value = mean + float((pile[:, 1:].mean(axis=0) - centre) @ slopes)
+    value = mean + float((of_pile.mean(axis=0) - centre) @ slopes)
     return value, is_class - mean - (features - centre) @ slopes, int(rank) + 1
 
 
