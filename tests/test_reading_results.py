@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from sentikit import InputError, RunTable, hookimpl, read_run
-from sentikit.discovery import PluginSource, installed_plugins
 from sentikit.extension import ResultColumns, ResultFormat
-from sentikit.registry import Registry
+from sentikit.registry import PluginSource, Registry, installed_plugins
 
 TEXTS = ("Lovely.", "It exists.", "Awful, just awful.")
 

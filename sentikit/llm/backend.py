@@ -166,6 +166,7 @@ class LLMBackend(Part, ABC):
     Attributes:
         most_in_flight: how many calls run at once; None lets the core find out.
         in_process: whether it answers in this process, so that no time limit applies.
+        by_occurrence: whether the answer depends on how often a text was asked about before.
         any_model: stands for the only model a server has, where `examine` is asked for that.
         fine_tuner: teaches models for this backend: a subclass of ``FineTuner``, or its
             place as ``"package.module:Class"``; None where there is none.
@@ -173,6 +174,7 @@ class LLMBackend(Part, ABC):
 
     most_in_flight: ClassVar[int | None] = None
     in_process: ClassVar[bool] = False
+    by_occurrence: ClassVar[bool] = False
     any_model: ClassVar[str] = "?"
     fine_tuner: ClassVar[str | type[Part] | None] = None
 
