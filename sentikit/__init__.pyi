@@ -8,6 +8,11 @@ from sentikit.classifiers.prediction import Prediction as Prediction
 from sentikit.classifiers.prediction import Usage as Usage
 from sentikit.classifiers.exporting import export_model as export_model
 
+# Training
+from sentikit.training.estimator import train as train
+from sentikit.training.estimator import SentimentClassifier as SentimentClassifier
+from sentikit.training.job import TrainedRun as TrainedRun
+
 # Data
 from sentikit.datasets.opening import open_dataset as open_dataset
 from sentikit.datasets.opening import OpenedDataset as OpenedDataset
