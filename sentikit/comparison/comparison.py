@@ -10,7 +10,7 @@ from sentikit.comparison.bootstrap import Resampling
 from sentikit.comparison.judgement import CompareOptions, Progress, compare_aligned
 from sentikit.comparison.money import Rates
 from sentikit.comparison.results import Comparison
-from sentikit.datasets.labels import scheme_for_classes
+from sentikit.datasets.labels import OWN, scheme_for_classes
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.metrics import metrics_for
@@ -75,7 +75,9 @@ def compare(
         chosen = [baseline, *chosen]
     tables = _read(chosen, registry, told)
     wanted = dataset is not None and (bool(runs) or path is not None)
-    truth = load_truth(str(dataset), split or "test", path, registry) if wanted else None
+    truth = None
+    if wanted:
+        truth = load_truth(str(dataset), split or "test", tables[0].classes, path, registry)
     aligned = align_runs(tables, truth, intersect)
     options = CompareOptions(
         None if baseline is None else str(baseline),
@@ -182,16 +184,22 @@ def finished_runs(
 
 
 def load_truth(
-    dataset: str, split: str, path: str | None = None, registry: Registry | None = None
+    dataset: str,
+    split: str,
+    classes: tuple[str, ...],
+    path: str | None = None,
+    registry: Registry | None = None,
 ) -> Truth:
-    """Load a dataset's split with its gold labels.
+    """Load a dataset's split with its gold labels in the classes of the runs.
 
     Raises:
-        InputError: no such dataset or split, or it is malformed.
+        InputError: no such dataset or split, it is malformed, or its labels mean other classes.
     """
     from sentikit.datasets.opening import open_dataset, with_path
 
-    section = with_path({"name": dataset}, path, registry)
+    scheme = scheme_for_classes(classes)
+    labels = list(classes) if scheme.name == OWN else scheme.name
+    section = with_path({"name": dataset, "labels": labels}, path, registry)
     opened = open_dataset(section, registry=registry or default_registry())
     return Truth(f"{dataset} {split}", opened.split(split), opened.scheme.classes)
 

@@ -17,6 +17,8 @@ from sentikit.comparison.results import (
 
 #: More differences than this are shown for the best run alone.
 MOST_DIFFERENCES = 30
+#: With more classes, their scores have a table of their own, a row each.
+MOST_CLASS_COLUMNS = 6
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def sections(comparison: Comparison) -> list[Section]:
     """Return the tables that have something to show."""
     built = [
         _scores(comparison),
+        _classes(comparison),
         _ranking(comparison),
         _metrics(comparison),
         _sources(comparison),
@@ -70,7 +73,7 @@ def remarks(comparison: Comparison) -> list[str]:
 
 def _scores(comparison: Comparison) -> Section:
     percent = comparison.percent
-    classes = [f"F1 {name}" for name in comparison.classes]
+    classes = class_columns(comparison.classes)
     rows = []
     for run in comparison.runs:
         f1, accuracy = run.estimates.macro_f1, run.estimates.accuracy
@@ -83,7 +86,7 @@ def _scores(comparison: Comparison) -> Section:
                 interval(f1.bca),
                 score(accuracy.value),
                 interval(accuracy.percentile),
-                *(score(own.f1) for own in run.scores.per_class.values()),
+                *(score(run.scores.per_class[name].f1) for name in classes),
                 f"{run.scores.invalid:,}",
                 score(calibration.ece) if calibration else "",
             )
@@ -98,7 +101,7 @@ def _scores(comparison: Comparison) -> Section:
             f"{percent} BCa",
             "accuracy",
             f"{percent} of accuracy",
-            *classes,
+            *(f"F1 {name}" for name in classes),
             "invalid",
             "ECE",
         ),
@@ -106,18 +109,36 @@ def _scores(comparison: Comparison) -> Section:
     )
 
 
+def class_columns(classes: Sequence[str]) -> Sequence[str]:
+    """Return the classes that have a column each: none where they are many."""
+    return classes if len(classes) <= MOST_CLASS_COLUMNS else ()
+
+
+def _classes(comparison: Comparison) -> Section:
+    """Return F1 by class, a row each, where columns would be too many."""
+    runs = [run.scores.per_class for run in comparison.runs]
+    rows = [
+        (name, f"{runs[0][name].support:,}", *(score(own[name].f1) for own in runs))
+        for name in comparison.classes
+        if not class_columns(comparison.classes)
+    ]
+    heads = ("class", "texts", *(run.name for run in comparison.runs))
+    return Section("F1 by class", heads, tuple(rows), ("class",))
+
+
 def _ranking(comparison: Comparison) -> Section:
+    columns = class_columns(comparison.classes)
     rows = [
         (
             run.name,
             optional(ranking.auc),
             optional(ranking.average_precision),
-            *(optional(own.auc) for own in ranking.per_class.values()),
+            *(optional(ranking.per_class[name].auc) for name in columns),
         )
         for run in comparison.runs
         if (ranking := run.scores.ranking) is not None
     ]
-    classes = (f"AUC {name}" for name in comparison.classes)
+    classes = (f"AUC {name}" for name in columns)
     title = "ranking by probability, each class against all others"
     return Section(title, ("run", "AUC", "average precision", *classes), tuple(rows))
 

@@ -34,8 +34,6 @@ MOST_TEXTS = 3000
 MOST_CHARACTERS = 2000
 _MOST_CHARACTERS_IN_ALL = 4_000_000
 _MOST_BREAK_EVENS = 5
-#: With more classes, their F1 has a table of its own.
-_MOST_CLASS_COLUMNS = 6
 
 
 def write_report(comparison: Comparison, path: Path, cascade: JudgedCascade | None = None) -> None:
@@ -64,7 +62,7 @@ def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) ->
     found = find_disagreements(comparison.aligned)
     drawn = figures.comparison_figures(comparison, cascade)
     runs = figures.by_score(comparison)
-    few_classes = len(comparison.classes) <= _MOST_CLASS_COLUMNS
+    few_classes = bool(tables.class_columns(comparison.classes))
     return environment.get_template("report.html").render(
         comparison=comparison,
         cascade=cascade,
