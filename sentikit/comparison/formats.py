@@ -1,11 +1,11 @@
-"""CSV, LaTeX and Markdown of a comparison."""
+"""CSV, LaTeX, Markdown, HTML and pandas tables of a comparison."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentikit.comparison.results import (
     Comparison,
@@ -16,7 +16,11 @@ from sentikit.comparison.results import (
     Test,
 )
 from sentikit.comparison.tables import Section, alignment, remarks, sections
+from sentikit.errors import InputError
 from sentikit.scoring import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What the column `source` says of all examples together.
 ALL = "all"
@@ -113,6 +117,38 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def spreadsheet_safe(value: Any) -> Any:
     """Return a cell that no spreadsheet takes for a formula: such text is preceded by ``'``."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def to_frame(comparison: Comparison, rows: str = "runs") -> pd.DataFrame:
+    """Return the rows of the CSV as a table of pandas.
+
+    Args:
+        comparison: what it shows.
+        rows: ``runs``, each run on all texts and on each source, or ``pairs``, each difference.
+
+    Raises:
+        InputError: `rows` is something else.
+    """
+    import pandas as pd
+
+    if rows not in ("runs", "pairs"):
+        raise InputError(f"rows is 'runs' or 'pairs', not {rows!r}.")
+    if rows == "runs":
+        return pd.DataFrame([row for run in comparison.runs for row in _run_rows(run)])
+    return pd.DataFrame([_difference(found) for found in comparison.differences])
+
+
+def to_html(comparison: Comparison) -> str:
+    """Return the tables as a fragment of HTML for notebooks; all text is escaped."""
+    import pandas as pd
+    from markupsafe import escape
+
+    parts = []
+    for section in sections(comparison):
+        frame = pd.DataFrame([list(row) for row in section.rows], columns=list(section.columns))
+        parts.append(f"<h4>{escape(section.title)}</h4>{frame.to_html(index=False, border=0)}")
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in remarks(comparison)]
+    return "\n".join(parts)
 
 
 _LATEX = str.maketrans(

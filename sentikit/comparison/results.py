@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentikit.comparison.alignment import AlignedRuns
 from sentikit.scoring import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Version of the layout of `Findings.to_json`; docs/compare.schema.json describes it.
 LAYOUT = 1
@@ -372,7 +375,7 @@ class Findings:
         return {"layout": LAYOUT} | {name: _plain(getattr(self, name)) for name in names}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Findings):
     """A comparison's findings and the rows they were made of.
 
@@ -380,7 +383,29 @@ class Comparison(Findings):
         aligned: every run's answers to every example, for those who look at single texts.
     """
 
-    aligned: AlignedRuns = field(repr=False, kw_only=True)
+    aligned: AlignedRuns = field(kw_only=True)
+
+    def to_frame(self, rows: str = "runs") -> pd.DataFrame:
+        """Return a table of pandas with a row for each run and source, or for each difference.
+
+        Args:
+            rows: ``runs`` or ``pairs``.
+
+        Raises:
+            InputError: `rows` is something else.
+        """
+        from sentikit.comparison.formats import to_frame
+
+        return to_frame(self, rows)
+
+    def __repr__(self) -> str:
+        names = ", ".join(run.name for run in self.runs)
+        return f"<Comparison of {names} on {self.examples:,} texts>"
+
+    def _repr_html_(self) -> str:
+        from sentikit.comparison.formats import to_html
+
+        return to_html(self)
 
 
 def _plain(value: Any) -> Any:
