@@ -109,12 +109,12 @@ async def sdk(url: str, requests: int) -> None:
 
 def loop(url: str, requests: int) -> None:
     """The request loop with the backend openai and its journal."""
+    from sentikit.classifiers.label_reader import parse_label
     from sentikit.extension import ChatRequest, Message
-    from sentikit.llm.parsing import parse_label
-    from sentikit.llm.requests.job import RequestJob, answer_questions
     from sentikit.llm.requests.loop import Question
     from sentikit.llm.requests.progress import RequestReporter
     from sentikit.llm.requests.settings import RequestOptions
+    from sentikit.llm.session import RequestSession
     from sentikit.registry import default_registry
 
     backend_class = default_registry().load("register_llm_backends", "openai")
@@ -123,18 +123,16 @@ def loop(url: str, requests: int) -> None:
         Question(number, ChatRequest((Message("user", question(number)),), LABELS))
         for number in range(requests)
     )
-    with tempfile.TemporaryDirectory() as folder, RequestReporter(requests) as reporter:
-        job = RequestJob(
-            run="benchmark",
-            total=requests,
-            cache=Path(folder) / "answers.sqlite",
-            options=RequestOptions(in_flight=IN_FLIGHT),
-        )
-        outcome = answer_questions(
-            backend_class(settings), questions, parse_label, lambda row: None, job, reporter
-        )
-    assert outcome.tally.rows == requests
-    assert not outcome.tally.invalid
+    options = RequestOptions(in_flight=IN_FLIGHT)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RequestReporter(requests) as reporter,
+        RequestSession("benchmark", Path(folder) / "answers.sqlite", reporter=reporter) as session,
+    ):
+        for _ in session.ask(questions, backend_class(settings), options, parse_label, LABELS):
+            pass
+    assert session.tally.rows == requests
+    assert not session.tally.invalid
 
 
 MODES = ("bare", "sdk", "loop")

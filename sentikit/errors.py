@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import click
 
+#: Escape sequences of terminals, and all control characters but line feed and tab.
+_CONTROL = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]|\x1b.?|\r(?=\n)"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
 #: More names than these are no help in a message.
 _MOST_LISTED = 40
 
@@ -17,13 +23,24 @@ class SentikitError(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print the message on standard error, without a traceback."""
-        click.echo(f"Error: {self.format_message()}", err=True)
+        click.echo(f"Error: {printable(self.format_message())}", err=True)
 
 
 class InputError(SentikitError):
     """What the user gave cannot be used: a file, a key, a name. The command exits with 2."""
 
     exit_code = 2
+
+
+def printable(text: str) -> str:
+    """Return foreign text without what a terminal would obey: escapes, controls, reordering."""
+    return _CONTROL.sub("", text)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line, ending in a full stop."""
+    text = printable(" ".join(str(error).split())) or "no message"
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def quoted(value: object, most: int = 60) -> str:

@@ -13,8 +13,8 @@ from sentikit.files import write_json as write_json
 from sentikit.keys import find_key as find_key
 from sentikit.keys import key_source as key_source
 from sentikit.keys import without_secrets as without_secrets
-from sentikit.addresses import may_hold_a_key as may_hold_a_key
-from sentikit.addresses import parsed_address as parsed_address
+from sentikit.keys import may_hold_a_key as may_hold_a_key
+from sentikit.keys import parsed_address as parsed_address
 
 # register_datasets
 from sentikit.datasets.opening import DatasetLoader as DatasetLoader
@@ -122,6 +122,6 @@ from sentikit.runs.result_format import ResultColumns as ResultColumns
 from sentikit.metrics import Metric as Metric
 
 # register_commands
-from sentikit.finite_numbers import FiniteRange as FiniteRange
+from sentikit.amounts import FiniteRange as FiniteRange
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.amounts import usd_text as usd_text

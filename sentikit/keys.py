@@ -1,4 +1,4 @@
-"""Finds keys in the environment or in ``.env``; they are never written or shown."""
+"""Keys and other secrets: where they are found, and how they stay out of what is shown."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from sentikit.errors import InputError
-from sentikit.redaction import redacted
 
 ENV_FILE = ".env"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENDINGS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+#: Shorter values are no secrets, and replacing them would garble ordinary words.
+_SHORTEST = 8
 
 
 def find_key(variable: str, folder: Path | None = None) -> str | None:
@@ -23,8 +26,8 @@ def find_key(variable: str, folder: Path | None = None) -> str | None:
         folder: where ``.env`` is looked for, and in the folders above; the current one by default.
 
     Raises:
-        InputError: `variable` cannot be a variable's name. The message does not repeat it, since
-            people put the key itself there.
+        InputError: `variable` cannot be a variable's name, or its line in ``.env`` is malformed.
+            The message repeats neither, since people put the key itself there.
     """
     if not _VARIABLE.fullmatch(variable):
         raise InputError(
@@ -42,6 +45,72 @@ def key_source(variable: str, folder: Path | None = None) -> str:
     return ENV_FILE if _from_file(variable, folder or Path.cwd()) else ""
 
 
+def env_file_values(path: Path) -> dict[str, str | None]:
+    """Return the variables that a ``.env`` sets; none where it is missing or unreadable.
+
+    Lines that are no ``NAME=VALUE`` are passed over: the file may be another program's too.
+
+    Raises:
+        InputError: the file is no text in UTF-8. Its content is not repeated.
+    """
+    import io
+
+    from dotenv import dotenv_values
+
+    text = _env_text(path)
+    # The library's warning of a line names no file.
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)
+    return dotenv_values(stream=io.StringIO(text))
+
+
+def _env_text(path: Path) -> str:
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        return ""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8. Save it as UTF-8, or remove it.") from error
+
+
+def _from_file(variable: str, folder: Path) -> str | None:
+    for place in (folder, *folder.parents):
+        path = place / ENV_FILE
+        if path.is_file():
+            value = env_file_values(path).get(variable)
+            if value is None:
+                _refuse_malformed(path, variable)
+            return value
+    return None
+
+
+def _refuse_malformed(path: Path, variable: str) -> None:
+    """Refuse a file that sets the variable in a line that cannot be read.
+
+    Raises:
+        InputError: it does, as where a quote is not closed.
+    """
+    meant = re.compile(rf"\s*(export\s+)?{variable}\s*=")
+    for number, line in enumerate(_env_text(path).splitlines(), 1):
+        if meant.match(line):
+            raise InputError(
+                f"{path}, line {number}: the value of {variable} cannot be read. Is a quote not "
+                f"closed? Write {variable}=VALUE."
+            )
+
+
+def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return `text` with the values of variables such as WANDB_API_KEY replaced by their names."""
+    found = {
+        value: name
+        for name, value in environment.items()
+        if name.upper().endswith(_ENDINGS) and len(value) >= _SHORTEST
+    }
+    # The longest first: one key may begin like another.
+    for value in sorted(found, key=len, reverse=True):
+        text = text.replace(value, f"[{found[value]}]")
+    return text
+
+
 def without_secrets(text: str, secrets: Mapping[str, str]) -> str:
     """Return `text` with known secrets replaced by their names.
 
@@ -55,31 +124,16 @@ def without_secrets(text: str, secrets: Mapping[str, str]) -> str:
     return redacted(text)
 
 
-def env_file_values(path: Path) -> dict[str, str | None]:
-    """Return the variables that a ``.env`` sets; none where it is not there or not for us.
-
-    Lines that are no ``NAME=VALUE`` are passed over: the file may be another program's too.
-
-    Raises:
-        InputError: the file is no text in UTF-8. Its content is not repeated.
-    """
-    import io
-
-    from dotenv import dotenv_values
-
-    if not (path.is_file() and os.access(path, os.R_OK)):
-        return {}
+def parsed_address(url: str) -> SplitResult | None:
+    """Parse an HTTP(S) URL; None where it is none."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8. Save it as UTF-8, or remove it.") from error
-    # The library's warning of a line names no file.
-    logging.getLogger("dotenv.main").setLevel(logging.ERROR)
-    return dotenv_values(stream=io.StringIO(text))
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is no number up to 65535, or a bracket is open
+        return None
+    return parts if usable else None
 
 
-def _from_file(variable: str, folder: Path) -> str | None:
-    for place in (folder, *folder.parents):
-        if (place / ENV_FILE).is_file():
-            return env_file_values(place / ENV_FILE).get(variable)
-    return None
+def may_hold_a_key(url: str) -> bool:
+    """Return whether an address may hold a secret, so that no message may show it."""
+    return "@" in url or "?" in url

@@ -11,7 +11,9 @@ from typing import Any
 import click
 
 from sentikit import hookspecs
-from sentikit.errors import InputError, SentikitError, did_you_mean
+from sentikit.errors import InputError, SentikitError, did_you_mean, one_line, quoted
+from sentikit.isolation import contained, describe_fault
+from sentikit.stopping import Terminated
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -73,14 +75,15 @@ class Registration:
         """
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise InputError(
-                f"{self.kind} name {self.name!r} must be lower-case letters, digits, "
+                f"{self.kind} name {quoted(self.name)} must be lower-case letters, digits, "
                 "'.', '_' and '-', as 'film-reviews'"
             )
         if not isinstance(self.summary, str):
             raise InputError(f"summary of {self.kind} {self.name!r} must be a text")
         problem = _target_problem(self.hook, self.target)
         if problem:
-            raise InputError(f"target {self.target!r} of {self.kind} {self.name!r} {problem}")
+            target = quoted(self.target, 100)
+            raise InputError(f"target {target} of {self.kind} {self.name!r} {problem}")
 
     def load(self) -> Any:
         """Import and return what was offered; a recipe is its path.
@@ -94,37 +97,31 @@ class Registration:
         problem = _misfit(self.hook, part)
         if problem:
             raise SentikitError(
-                f"The {self.kind} {self.name!r} of plugin {self.plugin!r} is not usable: "
-                f"{self.target} {problem}. {self._advice()}"
+                f"{self.title} is not usable: {self.target} {problem}. {self._advice()}"
             )
         return part
 
     def _import(self) -> Any:
         module_name, _, attribute = self.target.partition(":")
         try:
-            module = importlib.import_module(module_name)
+            with contained():
+                module = importlib.import_module(module_name)
             if not hasattr(module, attribute):
                 raise ImportError(
                     f"{module_name} has no {attribute!r}. {did_you_mean(attribute, vars(module))}"
                 )
             return getattr(module, attribute)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             raise
-        # A module may do anything at import, SystemExit included; none of it is ours to die from.
+        # A module may raise anything at import; a failing plugin does not end the command line.
         except BaseException as error:
             raise SentikitError(
-                f"The {self.kind} {self.name!r} of plugin {self.plugin!r} cannot be loaded from "
-                f"{self.target}: {type(error).__name__}: {one_line(error)} {self._advice()}"
+                f"{self.title} cannot be loaded from {self.target}: "
+                f"{describe_fault(error, module_name)} {self._advice()}"
             ) from error
 
     def _advice(self) -> str:
         return f"Repair the plugin or switch it off ({hookspecs.DISABLE_VARIABLE}={self.plugin})."
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's message on one line, ending in a full stop."""
-    text = " ".join(str(error).split()) or "no message"
-    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _target_problem(hook: str, target: Any) -> str:
@@ -150,4 +147,21 @@ def _misfit(hook: str, part: Any) -> str:
     if not (isinstance(part, type) and issubclass(part, getattr(extension, interface))):
         return f"must be a subclass of sentikit.extension.{interface}"
     unwritten = sorted(getattr(part, "__abstractmethods__", ()))
-    return f"leaves out {', '.join(unwritten)}" if unwritten else ""
+    if unwritten:
+        return f"leaves out {', '.join(unwritten)}"
+    return _unusable_settings(getattr(part, "Settings", None))
+
+
+def _unusable_settings(settings: Any) -> str:
+    """Return why a component's settings class cannot be used."""
+    from sentikit.extension import PartSettings
+
+    if not (isinstance(settings, type) and issubclass(settings, PartSettings)):
+        return "has a class Settings that is no subclass of sentikit.extension.PartSettings"
+    if "name" in settings.model_fields:
+        return "has a setting called 'name', which a recipe's section holds already"
+    try:
+        settings.model_rebuild()
+    except Exception as error:
+        return f"has a class Settings that cannot be built: {one_line(error)[:-1]}"
+    return ""

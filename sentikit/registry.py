@@ -1,33 +1,206 @@
-"""Keeps each plugin's failures to itself, and knows every name and its owner."""
+"""The registry of plugins: found through entry points, loaded one by one, and asked for names.
+
+Entry points are read from the same files as ``importlib.metadata.entry_points``, whose import alone
+(it brings the email package along) takes as long as everything else that ``sentikit --help`` does,
+and which one malformed file of any distribution stops. Distributions inside zip files are not
+looked at.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import pluggy
 
-from sentikit import hookspecs
-from sentikit.discovery import PluginSource, installed_plugins
-from sentikit.errors import InputError, SentikitError, did_you_mean, unknown_name
-from sentikit.hookspecs import DISABLE_VARIABLE
-from sentikit.registration import Registration, one_line
+from sentikit import __version__, hookspecs
+from sentikit.errors import (
+    InputError,
+    SentikitError,
+    did_you_mean,
+    one_line,
+    printable,
+    unknown_name,
+)
+from sentikit.hookspecs import DISABLE_VARIABLE, PROJECT
+from sentikit.isolation import code_root, contained, describe_fault, frames, is_below, watched
+from sentikit.registration import Registration
+from sentikit.stopping import Terminated
 
-__all__ = [
-    "PluginReport",
-    "Registration",
-    "Registry",
-    "build_registry",
-    "default_registry",
-    "disabled_plugins",
-]
+#: Environment variable with the paths of plugins that are single files, separated by commas.
+FILES_VARIABLE = "SENTIKIT_PLUGINS"
+_LONGEST_SUMMARY = 160
+#: By section of a recipe: the hook of the component it names, and the key of the name.
+_SECTION_HOOKS = {
+    "dataset": ("register_datasets", "name"),
+    "evaluation_dataset": ("register_datasets", "name"),
+    "encoder": ("register_encoders", "name"),
+    "head": ("register_heads", "name"),
+    "classifier": ("register_classifiers", "name"),
+    "engine": ("register_engines", "name"),
+    "llm": ("register_llm_backends", "backend"),
+    "strategy": ("register_prompt_strategies", "name"),
+}
+_REQUIRES = re.compile(
+    rf"Requires-Dist:\s*{PROJECT}\s*(?:\[[^\]]*\])?\s*\(?([^;)]*)", re.IGNORECASE
+)
+_SUFFIXES = (".dist-info", ".egg-info")
+
+
+@dataclass(frozen=True)
+class PluginSource:
+    """Where a plugin comes from.
+
+    Attributes:
+        name: the entry point's name.
+        distribution: what ``pip`` calls the package that brings it.
+        version: of the distribution.
+        location: the entry point's value, as ``film_club`` or ``film_club:plugin``.
+        load: imports and returns the plugin; may raise anything.
+        requires: the versions of sentikit that the distribution needs, as ``>=0.1``.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    location: str
+    load: Callable[[], object]
+    requires: str = ""
+
+    @classmethod
+    def at(
+        cls, name: str, distribution: str, version: str, location: str, requires: str = ""
+    ) -> PluginSource:
+        """Describe the plugin behind an entry point's value, or in a file that ends in ``.py``."""
+        load = load_file if location.endswith(".py") else load_entry_point
+        return cls(name, distribution, version, location, lambda: load(location), requires)
+
+
+def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
+    """Describe the entry points of the group ``sentikit``, bundled ones first, then by name.
+
+    Args:
+        path: folders to look for distributions in, ``sys.path`` by default.
+    """
+    found = [
+        source
+        for folder in _metadata_folders(sys.path if path is None else path)
+        for source in _sources(folder)
+    ]
+    return sorted(found, key=lambda s: (s.distribution != PROJECT, s.distribution, s.name))
+
+
+def load_entry_point(location: str) -> object:
+    """Import what an entry point's value names: ``package.module`` or ``package.module:object``.
+
+    Raises:
+        InputError: the value is malformed.
+    """
+    # A value may end in extras, as in "film_club [audio]"; importers pay them no attention.
+    module_name, _, attributes = location.partition("[")[0].strip().partition(":")
+    if not module_name or module_name.startswith("."):
+        raise InputError(f"the entry point {location!r} is not of the form 'package.module'")
+    names = [name for name in attributes.strip().split(".") if name]
+    return reduce(getattr, names, importlib.import_module(module_name.strip()))
+
+
+def plugin_files(environment: Mapping[str, str] = os.environ) -> list[PluginSource]:
+    """Describe the plugins that are single files, named in ``SENTIKIT_PLUGINS``."""
+    sources = []
+    for file in environment.get(FILES_VARIABLE, "").split(","):
+        if file.strip():
+            path = os.path.abspath(os.path.expanduser(file.strip()))
+            name = os.path.basename(path).removesuffix(".py").replace("_", "-").lower()
+            sources.append(PluginSource.at(name, path, "", path))
+    return sources
+
+
+def load_file(path: str) -> object:
+    """Import a plugin that is one file.
+
+    Raises:
+        InputError: there is no such file, or it is no Python file.
+    """
+    if not (path.endswith(".py") and os.path.isfile(path)):
+        raise InputError(f"{FILES_VARIABLE} names {path}, which is no file that ends in .py")
+    name = "sentikit_plugin_" + re.sub(r"\W", "_", os.path.basename(path)[:-3])
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Under its name, so that "module:Class" targets are found there.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _metadata_folders(path: Sequence[str]) -> Iterator[str]:
+    """Yield the metadata folder of each distribution; what comes first on the path hides later."""
+    seen: set[str] = set()
+    for folder in path:
+        try:
+            names = sorted(os.listdir(folder or "."))
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(_SUFFIXES):
+                key = name.rpartition(".")[0].partition("-")[0].replace("_", "-").lower()
+                if key not in seen:
+                    seen.add(key)
+                    yield os.path.join(folder, name)
+
+
+def _sources(folder: str) -> Iterator[PluginSource]:
+    text = _read(os.path.join(folder, "entry_points.txt"))
+    if f"[{PROJECT}]" not in text:
+        return
+    distribution, version, requires = _metadata(folder)
+    for line in _section(text, PROJECT):
+        name, _, location = (part.strip() for part in line.partition("="))
+        yield PluginSource.at(name, distribution, version, location, requires)
+
+
+def _section(text: str, wanted: str) -> Iterator[str]:
+    """Yield the lines of one section of an ``entry_points.txt``."""
+    section = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            section = line.strip("[] ")
+        elif line and not line.startswith(("#", ";")) and section == wanted:
+            yield line
+
+
+def _metadata(folder: str) -> tuple[str, str, str]:
+    """Read a distribution's name, its version, and which sentikit it needs."""
+    text = _read(os.path.join(folder, "METADATA")) or _read(os.path.join(folder, "PKG-INFO"))
+    header = [line for line in text.partition("\n\n")[0].splitlines() if ": " in line]
+    fields = dict(line.split(": ", 1) for line in header)
+    needs = [match[1] for line in header if (match := _REQUIRES.match(line))]
+    name = fields.get("Name", os.path.basename(folder))
+    return name, fields.get("Version", "unknown"), ",".join(filter(None, needs))
+
+
+def _read(file: str) -> str:
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -63,14 +236,14 @@ class _Plugin:
         source: where it comes from.
         hooks: its implementations by hook.
         faults: what makes it a failed plugin.
-        remarks: what else is wrong, such as names it cannot have.
+        warnings: what else is wrong, such as names it cannot have.
     """
 
     name: str
     source: PluginSource
     hooks: dict[str, list[Callable[..., object]]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 class Registry:
@@ -113,7 +286,7 @@ class Registry:
         matches = [r for r in self.registrations(hook) if name in (r.name, r.qualified_name)]
         if not matches:
             listed = "All are in: sentikit recipes list." if hook == "register_recipes" else ""
-            advice = f"{listed} {self._advice()}".strip()
+            advice = f"{listed} {self.advice()}".strip()
             raise unknown_name(kind, name, self.names(hook), advice)
         if len(matches) > 1:
             owners = " and ".join(f"{r.plugin!r} ({r.distribution})" for r in matches)
@@ -137,13 +310,15 @@ class Registry:
         """Return what messages call a component, its plugin included."""
         return self.find(hook, name).title
 
-    def require(self, hook: str, name: str, component: Mapping[str, str], place: str) -> None:
+    def require(
+        self, hook: str, name: str, recorded: Iterable[Mapping[str, str]], place: str
+    ) -> None:
         """Refuse a component that is recorded in a file and not installed.
 
         Args:
             hook: what it was registered through.
             name: of the component.
-            component: what `Registration.component` recorded; empty in files of older versions.
+            recorded: components that the file names; none in files of older versions.
             place: the file that names it.
 
         Raises:
@@ -152,8 +327,10 @@ class Registry:
         if any(name in (r.name, r.qualified_name) for r in self.registrations(hook)):
             return
         kind = hookspecs.KINDS[hook]
+        own = [c for c in recorded if c.get("kind") == kind]
+        component = own[0] if own else {}
         if component.get("distribution") in (None, "", hookspecs.PROJECT):
-            raise unknown_name(kind, name, self.names(hook), f"{place} names it. {self._advice()}")
+            raise unknown_name(kind, name, self.names(hook), f"{place} names it. {self.advice()}")
         wanted = component["distribution"]
         version = f"=={component['version']}" if component.get("version") else ""
         raise InputError(
@@ -163,21 +340,66 @@ class Registry:
 
     def note_problem(self, plugin: str, problem: str) -> None:
         """Record what is wrong with a plugin that works otherwise, for ``plugins list``."""
-        remarks = self._plugins[plugin].remarks
-        if problem not in remarks:
-            remarks.append(problem)
+        warnings = self._plugins[plugin].warnings
+        if problem not in warnings:
+            warnings.append(problem)
 
     def reports(self) -> list[PluginReport]:
         """Return what became of every plugin, asking each for every hook."""
         offered = [r for hook in hookspecs.KINDS for r in self.registrations(hook)]
         return [self._report(plugin, offered) for plugin in self._plugins.values()]
 
+    def fault(self, error: BaseException) -> str:
+        """Return a sentence on an unexpected exception that names the plugin whose code raised it.
+
+        Empty where no frame of the traceback is in a plugin that others brought, and where a
+        plugin's own command ends by ``sys.exit``.
+        """
+        for report in self.reports():
+            if report.distribution == hookspecs.PROJECT:
+                continue
+            modules = [report.location, *map(_module_of, report.registrations)]
+            roots = {code_root(module): module for module in reversed(modules) if module}
+            own = [
+                (file, module)
+                for file, _ in frames(error)
+                for root, module in roots.items()
+                if is_below(file, root)
+            ]
+            if not own:
+                continue
+            file, module = own[-1]
+            part = next((r for r in report.registrations if _stands_in(r, file)), None)
+            if isinstance(error, SystemExit) and part and part.hook == "register_commands":
+                return ""  # how a command of its own may end
+            what = f"the {part.kind} {part.name!r} of " if part else ""
+            plugin = f"plugin {report.name} {report.version}".rstrip()
+            return (
+                f"In {what}{plugin}, {describe_fault(error, module)} Tell its author, or run "
+                f"with {DISABLE_VARIABLE}={report.name}"
+            )
+        return ""
+
+    def components(self, recipe: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Return where each component that a resolved recipe names comes from."""
+        named = [(hook, recipe.get(s), key) for s, (hook, key) in _SECTION_HOOKS.items()]
+        trackers = recipe.get("trackers")
+        for tracker in trackers if isinstance(trackers, list) else ():
+            named.append(("register_trackers", tracker, "name"))
+        found = []
+        for hook, section, key in named:
+            name = section.get(key) if isinstance(section, Mapping) else section
+            matches = [r for r in self.registrations(hook) if name in (r.name, r.qualified_name)]
+            if matches:
+                found.append(matches[0].component())
+        return found
+
     def unknown_disabled(self) -> list[str]:
         """Return the names to switch off that no plugin bears, sorted."""
         return sorted(self._disabled - set(self._plugins))
 
     def _report(self, plugin: _Plugin, offered: Sequence[Registration]) -> PluginReport:
-        state, problems = "loaded", (*plugin.faults, *plugin.remarks)
+        state, problems = "loaded", (*plugin.faults, *plugin.warnings)
         if plugin.name in self._disabled:
             state, problems = "disabled", (f"switched off by {DISABLE_VARIABLE}",)
         elif plugin.faults:
@@ -197,6 +419,7 @@ class Registry:
         if plugin.name in self._disabled:
             return
         with _blamed_on(plugin):
+            _check_version(source)
             loaded = source.load()
             # A class is pluggy's usual way to hold hooks together, but only its instances work.
             loaded = loaded() if isinstance(loaded, type) else loaded
@@ -232,7 +455,8 @@ class Registry:
                         f"write {registration.qualified_name}",
                     )
 
-    def _advice(self) -> str:
+    def advice(self) -> str:
+        """Return sentences on the plugins that failed or are switched off, for an unknown name."""
         broken = [plugin.name for plugin in self._plugins.values() if plugin.faults]
         off = [name for name in self._plugins if name in self._disabled]
         sentences = []
@@ -245,7 +469,8 @@ class Registry:
 
 def build_registry(environment: Mapping[str, str] = os.environ) -> Registry:
     """Build a registry of the installed plugins, less those the environment switches off."""
-    return Registry(installed_plugins(), disabled_plugins(environment))
+    sources = [*installed_plugins(), *plugin_files(environment)]
+    return Registry(sources, disabled_plugins(environment))
 
 
 def disabled_plugins(environment: Mapping[str, str] = os.environ) -> set[str]:
@@ -260,6 +485,19 @@ def default_registry() -> Registry:
     return build_registry()
 
 
+def _module_of(registration: Registration) -> str:
+    target = registration.target
+    if isinstance(target, str):
+        return target.partition(":")[0] if ":" in target else ""
+    return str(getattr(target, "__module__", ""))
+
+
+def _stands_in(registration: Registration, file: str) -> bool:
+    """Return whether the module behind a registration is the file."""
+    loaded = sys.modules.get(_module_of(registration))
+    return is_below(file, os.path.realpath(getattr(loaded, "__file__", None) or os.devnull))
+
+
 def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
     """Call one plugin's implementations of `hook`; a failure keeps nothing of it."""
     gathered: list[Registration] = []
@@ -268,7 +506,7 @@ def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
     def register(name: str, target: Any, *, summary: str = "") -> None:
         if not asking:
             raise InputError(f"register was called after {hook} had returned")
-        line = " ".join(summary.split()) if isinstance(summary, str) else summary
+        line = _summary(summary) if isinstance(summary, str) else summary
         registration = Registration(
             hook,
             name,
@@ -292,6 +530,11 @@ def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
     return gathered if sound else []
 
 
+def _summary(text: str) -> str:
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= _LONGEST_SUMMARY else f"{line[: _LONGEST_SUMMARY - 1]}…"
+
+
 def _refuse_result(result: object) -> None:
     """Refuse a hook that returns instead of registering, or has not even run yet."""
     if inspect.iscoroutine(result) or inspect.isgenerator(result):
@@ -303,17 +546,45 @@ def _refuse_result(result: object) -> None:
 
 @contextlib.contextmanager
 def _blamed_on(plugin: _Plugin, hook: str = "") -> Iterator[None]:
-    """Note whatever a plugin's code raises, and keep what it prints out of a command's output."""
+    """Note whatever a plugin's code raises, and undo what it does to the process.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; names the plugin.
+    """
+    foreign = plugin.source.distribution != hookspecs.PROJECT
+    guard = contained(plugin.warnings.append) if foreign else contextlib.nullcontext()
+    watch = watched(plugin.name) if foreign else contextlib.nullcontext()
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with guard, watch:
             yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"while the plugin {plugin.name!r} was loading") from error
+    except Terminated:
         raise
-    # A plugin may do anything, SystemExit included; none of it is ours to die from.
+    # Plugins raise anything, SystemExit included; a failing one does not end the command line.
     except BaseException as error:
         where = f"{hook}: " if hook else ""
-        what = "" if isinstance(error, SentikitError) else f"{type(error).__name__}: "
-        plugin.faults.append(f"{where}{what}{one_line(error)}")
+        own = isinstance(error, SentikitError)
+        what = one_line(error) if own else describe_fault(error, plugin.source.location)
+        plugin.faults.append(f"{where}{what}")
+
+
+def _check_version(source: PluginSource) -> None:
+    """Compare what a distribution requires of sentikit with this version, before its import.
+
+    Raises:
+        InputError: it needs another version.
+    """
+    if not source.requires:
+        return
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        wanted = SpecifierSet(source.requires)
+    except InvalidSpecifier:
+        return
+    if not wanted.contains(__version__, prereleases=True):
+        raise InputError(f"it needs sentikit{source.requires}, and this is {__version__}.")
 
 
 def _faults(plugin: object, manager: pluggy.PluginManager) -> list[str]:

@@ -12,6 +12,10 @@ class Interrupted(Exception):  # noqa: N818 - an event, no error
     """The user asked to stop; everything is saved."""
 
 
+class Terminated(SystemExit):
+    """The system asked to stop, by SIGTERM; unlike other exits, no fault of whoever is at work."""
+
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -55,4 +59,4 @@ def clean_up_at_sigterm() -> None:
 
 
 def _exit(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)

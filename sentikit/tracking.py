@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from sentikit.components import Part, Problem, check_part
 from sentikit.components import Path as KeyPath
-from sentikit.redaction import redacted
+from sentikit.keys import redacted
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:

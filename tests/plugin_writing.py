@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sentikit.discovery import installed_plugins
-from sentikit.registry import PluginReport, Registry
+from sentikit.registry import PluginReport, Registry, installed_plugins
 
 PART_MODULE = '''
 from sentikit import Examples

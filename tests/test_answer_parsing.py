@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sentikit.llm.parsing import parse_label
+from sentikit.classifiers.label_reader import parse_label
 
 CLASSES = ("negative", "neutral", "positive")
 
@@ -29,6 +29,24 @@ CLASSES = ("negative", "neutral", "positive")
         "Classification: positive\n",
         "The review is warm.\nClassification: positive",
         "Classification: positive\nClassification: Positive.",
+        "<think>\nIt may be negative.\n</think>\n\npositive",
+        '```json\n{"label": "positive"}\n```',
+        "```\npositive\n```",
+        '{"Label": "Positive"}',
+        '{"classification": "positive"}',
+        '{"label": "POSITIVE", "reason": "it is good"}',
+        "positive</s>",
+        "positive<|eot_id|>",
+        "positive.<|im_end|></s>",
+        "(positive)",
+        "[positive]",
+        "- positive",
+        "* Positive",
+        "positive\u3002",
+        "\u00a0positive\u200b\ufeff",
+        "Label: positive",
+        "**Sentiment: Positive**",
+        "Answer: positive",
     ],
 )
 def test_a_label(answer: str) -> None:
@@ -56,6 +74,19 @@ def test_a_label(answer: str) -> None:
         "Classification: positive\nClassification: negative",
         "Classification: positive\nClassification: mixed",
         "positively",
+        "positive</s> or negative",
+        "<think>positive",
+        "<think>positive</think>",
+        "<think>a</think>negative, no: positive",
+        "```\npositive\n```\n```\nnegative\n```",
+        '{"label": "positive", "class": "negative"}',
+        '{"label": ["positive"]}',
+        '{"label": 1}',
+        '{"verdict": "positive"}',
+        "- positive\n- negative",
+        "positive 😊",
+        "positive\n\nExplanation: because.",
+        "positif",
         "1",
         "pos",
     ],
@@ -74,3 +105,15 @@ def test_a_huge_answer_is_read_quickly() -> None:
     assert parse_label("*" * 200_000 + "x", CLASSES) is None
     assert parse_label("classification" * 20_000, CLASSES) is None
     assert parse_label(" \n" * 200_000, CLASSES) is None
+    assert parse_label("<think>" * 50_000, CLASSES) is None
+    assert parse_label("```" * 50_000, CLASSES) is None
+    assert parse_label("[" * 50_000, CLASSES) is None
+    assert parse_label("{" + '{"a":' * 50_000 + "}", CLASSES) is None
+    assert parse_label("</s>" * 50_000, CLASSES) is None
+
+
+def test_labels_that_hold_punctuation_themselves() -> None:
+    classes = ("-1", "1", "joy!", "(none)")
+    assert [parse_label(f" {name}\n", classes) for name in classes] == list(classes)
+    assert parse_label("Joy", classes) == "joy!"
+    assert parse_label("- 1", classes) == "1"

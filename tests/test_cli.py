@@ -183,7 +183,13 @@ class TestFailures:
             ("import sentikit; raise sentikit.InputError('Wrong key.')", 2, "Error: Wrong key.\n"),
             ("import sentikit; raise sentikit.SentikitError('No net.')", 1, "Error: No net.\n"),
             ("raise click.UsageError('Wrong use.')", 2, "Error: Wrong use.\n"),
-            ("raise ValueError('odd')", 1, "Error: ValueError: odd\nThis is not a mistake"),
+            (
+                "raise ValueError('odd')",
+                1,
+                "Error: In the command 'rate' of plugin film 1.0, film_command.py line 6: "
+                "ValueError: odd. Tell its author, or run with SENTIKIT_DISABLE_PLUGINS=film\n",
+            ),
+            ("import sys; sys.exit(0)", 0, ""),
             ("open('/no/such/file')", 1, "Error: /no/such/file: No such file or directory.\n"),
             ("raise KeyboardInterrupt", 130, "Stopped.\n"),
             ("raise click.Abort", 130, "Stopped.\n"),

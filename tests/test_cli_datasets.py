@@ -40,7 +40,7 @@ class TestList:
         result = run("list")
         assert result.exit_code == 0
         assert result.stderr == ""
-        for word in ("name", "plugin", "summary", "demo", "files", "CSV, TSV, JSON Lines"):
+        for word in ("name", "plugin", "summary", "demo", "files", "CSV, TSV, JSON"):
             assert word in result.stdout
 
     def test_json(self) -> None:
@@ -125,7 +125,7 @@ class TestRefusals:
     def test_all_wrong_settings_at_once(self) -> None:
         message = refused("show", "files", "--set", "labels=fve", "--set", "tset=a.csv")
         assert "Did you mean 'five'" in message
-        assert "tset: unknown key. Did you mean 'text' or 'test'?" in message
+        assert "tset: unknown key. Did you mean 'text' or 'test' or 'sheet'?" in message
 
     @pytest.mark.parametrize("setting", ["labels", "=x", "dataset=3", "name=demo"])
     def test_a_setting_that_is_none(self, setting: str) -> None:
@@ -149,10 +149,15 @@ class TestRefusals:
         assert "'demo' takes no --path: leave it out." in refused("show", "demo", "--path", "x")
         assert "settings are train, validation" in refused("show", "files", "--path", "x")
 
-    @pytest.mark.parametrize("name", ["a.xlsx", "A.XLS", "a.ods"])
-    def test_a_spreadsheet(self, name: str) -> None:
+    @pytest.mark.parametrize("name", ["A.XLS", "a.ods"])
+    def test_a_spreadsheet_of_another_kind(self, name: str) -> None:
         Path(name).write_bytes(b"PK")
-        assert "Save it there as CSV" in refused("show", "files", "--set", f"test={name}")
+        message = refused("show", "files", "--set", f"test={name}")
+        assert "Save it as .xlsx or CSV UTF-8" in message
+
+    def test_a_damaged_workbook(self) -> None:
+        Path("a.xlsx").write_bytes(b"PK")
+        assert "is not an Excel workbook" in refused("show", "files", "--set", "test=a.xlsx")
 
     def test_a_missing_file(self) -> None:
         message = refused("show", "files", "--set", "test=gone.csv")

@@ -88,7 +88,7 @@ class TestSplits:
     def test_a_folder(self) -> None:
         Path("reviews").mkdir()
         message = refusal(section(train="reviews"))
-        assert message == "reviews is a folder, a file is needed."
+        assert message == "reviews is a folder, a file is needed; it holds no .txt files."
 
     def test_a_pipe_is_read_once(self) -> None:
         os.mkfifo("pipe.csv")
@@ -135,7 +135,7 @@ class TestColumns:
         path = write("a.json", '{"text": "fine", "label": "positive"}\n')
         assert len(sentikit.open_dataset(section(train=path, format="jsonl")).split("train")) == 1
         with pytest.raises(InputError, match="format: Input should be 'csv', 'tsv'"):
-            sentikit.open_dataset(section(train=path, format="json"))
+            sentikit.open_dataset(section(train=path, format="yaml"))
 
 
 class TestLabels:

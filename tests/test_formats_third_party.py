@@ -10,8 +10,7 @@ from plugin_writing import SitePackages, site_packages
 from tiny_classifiers import TEXTS, make_classifier
 
 import sentikit
-from sentikit.discovery import installed_plugins
-from sentikit.registry import Registry
+from sentikit.registry import Registry, installed_plugins
 
 PLUGIN = """
 from sentikit import hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sentikit.plugins.openai_backend.label_probabilities import label_log_probabilities
+from sentikit.plugins.openai_backend.responses import label_log_probabilities, read_tokens
 
 LABELS = ("negative", "neutral", "positive")
 
@@ -19,7 +19,7 @@ def token(text: str, **others: float) -> dict[str, Any]:
 
 
 def found(*tokens: dict[str, Any]) -> dict[str, float] | None:
-    logs = label_log_probabilities(tokens, LABELS)
+    logs = label_log_probabilities(tuple(read_tokens(list(tokens))), LABELS)
     return None if logs is None else {k: round(math.exp(v), 6) for k, v in logs.items()}
 
 
@@ -62,9 +62,9 @@ def test_a_token_that_begins_before_the_label() -> None:
 def test_other_words_say_nothing() -> None:
     assert found(token("Well", Hm=0.3), token(",")) is None
     assert label_log_probabilities([], LABELS) is None
-    assert label_log_probabilities(None, LABELS) is None
+    assert label_log_probabilities(tuple(read_tokens(None)), LABELS) is None
 
 
 def test_no_logarithm_of_nothing() -> None:
     entry = {"token": "neutral", "logprob": float("-inf"), "top_logprobs": None}
-    assert label_log_probabilities([entry], LABELS) is None
+    assert found(entry) is None

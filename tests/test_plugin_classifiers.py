@@ -178,7 +178,7 @@ def test_a_model_whose_plugin_is_missing_names_the_distribution_to_install(
 ) -> None:
     config = json.loads((trained / "config.json").read_text())
     config["classifier"]["name"] = "lexicon"
-    config["component"] |= {"distribution": "film-club", "version": "1.2", "plugin": "film"}
+    config["components"][0] |= {"distribution": "film-club", "version": "1.2", "plugin": "film"}
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
@@ -187,7 +187,7 @@ def test_a_model_whose_plugin_is_missing_names_the_distribution_to_install(
 
 
 def test_the_component_in_the_config_names_distribution_and_version(trained: Path) -> None:
-    component = json.loads((trained / "config.json").read_text())["component"]
+    (component,) = json.loads((trained / "config.json").read_text())["components"]
     assert component == {
         "kind": "classifier",
         "name": "tfidf",

@@ -12,8 +12,7 @@ from click.testing import CliRunner, Result
 from plugin_writing import PART_MODULE, SitePackages, site_packages
 
 from sentikit.cli import sentikit
-from sentikit.discovery import installed_plugins
-from sentikit.registry import default_registry
+from sentikit.registry import default_registry, installed_plugins
 from sentikit.testing import check_plugin
 
 SOUND = """
@@ -98,7 +97,10 @@ class TestList:
         monkeypatch.setenv("SENTIKIT_DISABLE_PLUGINS", "film,tweets")
         result = run("list")
         assert result.exit_code == 0
-        assert "broken: ModuleNotFoundError: No module named 'no_such_module'." in result.stdout
+        assert (
+            "broken: broken.py line 1: ModuleNotFoundError: No module named 'no_such_module'."
+            in result.stdout
+        )
         assert "film: switched off by SENTIKIT_DISABLE_PLUGINS" in result.stdout
         assert result.stderr == (
             "SENTIKIT_DISABLE_PLUGINS names no plugin with 'tweets'. Did you mean 'tweet'?\n"
@@ -159,7 +161,7 @@ class TestCheck:
         film.add_plugin("broken", "raise SystemExit(7)")
         result = run("check", "broken")
         assert result.exit_code == 1
-        assert "broken, plugin broken: SystemExit: 7." in result.stdout
+        assert "broken, plugin broken: broken.py line 1: SystemExit: 7." in result.stdout
 
     def test_an_unknown_plugin(self) -> None:
         result = run("check", "haeds")

@@ -126,7 +126,7 @@ def test_expired_requests_are_asked_for_live(
     assert asked.labels == EXPECTED
     said = capsys.readouterr().err
     assert "expired with 15 of 30 requests answered" in " ".join(said.split())
-    assert "15 requests of the batch have no answer" in said
+    assert "15 requests of batch_0 have no answer (This request expired.)" in said
 
 
 def test_answers_whose_fetching_breaks_off_are_fetched_again(tmp_path: Path) -> None:

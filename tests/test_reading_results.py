@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from sentikit import InputError, RunTable, hookimpl, read_run
-from sentikit.discovery import PluginSource, installed_plugins
 from sentikit.extension import ResultColumns, ResultFormat
-from sentikit.registry import Registry
+from sentikit.registry import PluginSource, Registry, installed_plugins
 
 TEXTS = ("Lovely.", "It exists.", "Awful, just awful.")
 
@@ -54,6 +53,12 @@ def test_the_studys_llm_layout_keeps_the_encoders_opinion_apart() -> None:
     assert encoder.opinion is None
     assert encoder.examples.sources == ["yelp", "yelp"]
     assert encoder.name.endswith("#encoder")
+
+
+def test_answers_are_read_as_live_ones_are() -> None:
+    rows = ["Good,positive,Positive.", "Bad,negative,**negative**", "So,neutral,(neutral)"]
+    table = read_run(write("odd.csv", "text,label,prediction\n" + "\n".join(rows) + "\n"))
+    assert labels(table) == ["positive", "negative", "neutral"]
 
 
 def test_an_opinion_without_probabilities() -> None:

@@ -10,10 +10,9 @@ import pytest
 from plugin_writing import PART_MODULE, SitePackages, site_packages
 
 import sentikit
-from sentikit.discovery import installed_plugins
 from sentikit.errors import InputError, SentikitError
 from sentikit.hookspecs import KINDS
-from sentikit.registry import Registry, build_registry
+from sentikit.registry import Registry, build_registry, installed_plugins
 
 SOUND = """
 from sentikit import hookimpl
@@ -158,8 +157,14 @@ class TestFailures:
             (hook("pass", parameters="register, more"), "missing a required argument: 'more'"),
             ("def register_heads(register): pass", "register_heads lacks the decorator"),
             ("x = 1", "it implements no hook. Decorate one with @sentikit.hookimpl"),
-            (hook("raise OSError('no disk')"), "register_datasets: OSError: no disk."),
-            (hook("raise SystemExit"), "register_datasets: SystemExit: no message."),
+            (
+                hook("raise OSError('no disk')"),
+                "register_datasets: broken.py line 4: OSError: no disk.",
+            ),
+            (
+                hook("raise SystemExit"),
+                "s: broken.py line 4: SystemExit: no message.",
+            ),
             (hook("return ['film']"), "register_datasets: TypeError: a hook calls register(...)"),
             (hook("yield"), "without async and yield"),
             (hook("pass").replace("def ", "async def "), "without async and yield"),
@@ -200,7 +205,7 @@ class TestFailures:
         site.add_plugin("film", SOUND + failing)
         report = site.report("film")
         assert report.state == "failed"
-        assert report.problems == ("register_heads: ValueError: no.",)
+        assert report.problems == ("register_heads: film.py line 10: ValueError: no.",)
         assert [r.name for r in report.registrations] == ["film-reviews"]
 
     def test_register_is_of_no_use_later(self, site: SitePackages) -> None:

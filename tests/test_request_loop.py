@@ -22,12 +22,9 @@ from sentikit.extension import (
     LLMBackend,
     RetryableError,
 )
-from sentikit.llm.parsing import parse_label
 from sentikit.llm.prices import Prices
-from sentikit.llm.requests.job import RequestJob, answer_questions
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import Question, RequestsInterrupted
-from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
@@ -281,11 +278,10 @@ class TestFaults:
             yield from ask_about([f"I love number {number}" for number in range(64)])
             raise InputError("row 65 has no text")
 
-        job = RequestJob("this run", 100, tmp_path / "answers.sqlite", fast(in_flight=4))
-        with serving(seconds=0.2) as s, RequestReporter(100) as reporter:
+        with serving(seconds=0.2) as s:
             backend = openai_backend(s.url)
             with pytest.raises(InputError, match="row 65"):
-                answer_questions(backend, questions(), parse_label, lambda _: None, job, reporter)
+                ask(backend, questions(), tmp_path, options=fast(in_flight=4))
             paid = s.server.calls - FIRST
         with sqlite3.connect(tmp_path / "answers.sqlite") as journal:
             (kept,) = journal.execute("SELECT count(*) FROM answers WHERE row >= 0").fetchone()

@@ -1,4 +1,4 @@
-"""The ``files`` dataset: CSV, TSV, JSON Lines and Parquet files of your own."""
+"""The ``files`` dataset: tables of your own."""
 
 from typing import Any
 
@@ -11,5 +11,5 @@ def register_datasets(register: Any) -> None:
     register(
         "files",
         f"{__name__}.dataset:Files",
-        summary="CSV, TSV, JSON Lines or Parquet files with any column names",
+        summary="tables of your own: CSV, TSV, JSON, Parquet, Arrow, Excel, folders of texts",
     )

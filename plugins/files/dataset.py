@@ -5,15 +5,22 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from sentikit import Examples, InputError
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, disk_errors, read_rows
+from sentikit.extension import (
+    DatasetLoader,
+    ExamplesBuilder,
+    PartSettings,
+    Rows,
+    disk_errors,
+    read_rows,
+)
 
 SPLITS = ("train", "validation", "test")
 
@@ -31,13 +38,32 @@ class Files(DatasetLoader):
         train: Path | None = Field(None, description="file with the training examples")
         validation: Path | None = Field(None, description="file with the validation examples")
         test: Path | None = Field(None, description="file with the test examples")
-        text: str | None = Field(None, description="column of the texts; usual names are found")
+        text: str | tuple[str, ...] | None = Field(
+            None,
+            description="column of the texts, a path such as review.text, or a list of these to "
+            "join; usual names are found",
+        )
+        markup: Literal["keep", "strip"] = Field(
+            "keep", description="strip: take HTML off the texts"
+        )
         label: str | None = Field(None, description="column of the labels; usual names are found")
         source: str | None = Field(None, description="column of the sources; usual names are found")
         id: str | None = Field(None, description="column of the ids; usual names are found")
-        format: Literal["csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "text"] | None = Field(
-            None, description="what the files are, where their suffixes do not tell"
-        )
+        format: (
+            Literal[
+                "csv",
+                "tsv",
+                "tsv-unquoted",
+                "jsonl",
+                "json",
+                "parquet",
+                "arrow",
+                "xlsx",
+                "text",
+            ]
+            | None
+        ) = Field(None, description="what the files are, where their suffixes do not tell")
+        sheet: str | None = Field(None, description="sheet of an Excel workbook with several")
 
         @model_validator(mode="after")
         def _names_a_file(self) -> Files.Settings:
@@ -73,16 +99,20 @@ class Files(DatasetLoader):
         """
         builder = ExamplesBuilder()
         starts = array("q")
-        with read_rows(self._path(split), self.settings.format) as rows:
-            columns = self._columns(rows)
+        with self.rows(split) as rows:
+            texts, others = self._columns(rows)
             self._places[split] = (f"{rows.name}, {rows.unit}", starts)
-            for where, (text, label, source, id_) in _fields(rows, columns):
+            for where, text, (label, source, id_) in self._fields(rows, texts, others):
                 starts.append(where)
-                builder.add(text or "", label=label, source=source, id=id_)
+                builder.add(text, label=label, source=source, id=id_)
         examples = builder.finish()
-        if columns["id"] is not None:
+        if others["id"] is not None:
             self._refuse_repeated_ids(split, examples)
         return examples
+
+    def rows(self, split: str) -> Rows:
+        """Open the table of a split."""
+        return read_rows(self._path(split), self.settings.format, sheet=self.settings.sheet)
 
     def locate(self, split: str, row: int) -> str:
         """Say on which line of its file an example starts: ``reviews.csv, line 17``."""
@@ -95,14 +125,26 @@ class Files(DatasetLoader):
         path: Path = getattr(self.settings, split)
         return path.expanduser()
 
-    def _columns(self, rows: Any) -> dict[str, str | None]:
-        """Choose the columns of the table that `read_rows` opened, in the order of `_fields`."""
-        text = rows.find_column("text", self.settings.text, "dataset.text=COLUMN")
-        optional = {
+    def _columns(self, rows: Rows) -> tuple[tuple[str, ...], dict[str, str | None]]:
+        """Choose the columns of the texts, and those of label, source and id."""
+        wanted = self.settings.text
+        named = (wanted,) if isinstance(wanted, str) else wanted or ()
+        texts = rows.find_text_columns(named, "dataset.text=COLUMN")
+        return texts, {
             what: rows.find_optional_column(what, getattr(self.settings, what))
             for what in ("label", "source", "id")
         }
-        return {"text": text, **optional}
+
+    def _fields(
+        self, rows: Rows, texts: Sequence[str], others: dict[str, str | None]
+    ) -> Iterator[tuple[int, str, list[str | None]]]:
+        """Yield where each row stands, its text, and its other values; blank ones are None."""
+        present = [column for column in others.values() if column is not None]
+        positions = [len(present) if c is None else present.index(c) for c in others.values()]
+        strip = self.settings.markup == "strip"
+        for where, text, cells in rows.texts(texts, present, strip):
+            padded = (*cells, None)
+            yield where, text, [_none_if_blank(padded[position]) for position in positions]
 
     def _refuse_repeated_ids(self, split: str, examples: Examples) -> None:
         if pc.count_distinct(examples.table.column("id")).as_py() == len(examples):
@@ -119,22 +161,12 @@ class Files(DatasetLoader):
 
 def _check(path: Path) -> None:
     """Refuse a path that cannot be read, without opening it: it may be a pipe."""
+    if path.is_dir() or any(character in str(path) for character in "*?["):
+        return  # a folder of texts, or a pattern: reading says what is wrong with it
     with disk_errors(path):
-        if path.is_dir():
-            raise IsADirectoryError
         path.stat()
         if not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def _fields(rows: Any, columns: dict[str, str | None]) -> Iterator[tuple[int, list[str | None]]]:
-    """Yield where each row stands and its texts in `columns`; blank ones are None."""
-    present = [column for column in columns.values() if column is not None]
-    absent = len(present)
-    positions = [absent if c is None else present.index(c) for c in columns.values()]
-    for where, cells in rows.cells(*present):
-        padded = (*cells, None)
-        yield where, [_none_if_blank(padded[position]) for position in positions]
 
 
 def _none_if_blank(cell: str | None) -> str | None:

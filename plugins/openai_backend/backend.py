@@ -1,4 +1,4 @@
-"""The backend ``openai``: chat completions of any server that speaks OpenAI's protocol."""
+"""The backend ``openai``: OpenAI's chat completions or responses, at any compatible server."""
 
 from __future__ import annotations
 
@@ -14,26 +14,23 @@ from sentikit.extension import (
     BatchStatus,
     ChatRequest,
     PartSettings,
-    RejectedError,
     RetryableError,
 )
 
-from .completions import PATH, first_choice, read_usage
+from .bodies import API, Abilities, Api, Prompt
 from .guarantees import BY_NAME, Guarantee
-from .label_probabilities import label_log_probabilities
-from .rate_limits import rate_limit
+from .responses import label_log_probabilities, rate_limit, read_completion
 from .settings import OpenAISettings
 
 if TYPE_CHECKING:
-    from .abilities import Abilities
-    from .client import Connection
+    from .connection import Connection
 
 # Keys of a body that change its price or its speed, never the answer.
 _ROUTING = frozenset({"prompt_cache_key", "service_tier"})
 
 
 class OpenAIBackend(BatchBackend):
-    """Chat completions (https://platform.openai.com/docs/api-reference/chat/create)."""
+    """Chat completions or responses of OpenAI, or of a server compatible with it."""
 
     Settings = OpenAISettings
     settings: OpenAISettings
@@ -51,6 +48,11 @@ class OpenAIBackend(BatchBackend):
         return self.settings.model
 
     @property
+    def provider(self) -> str:
+        """The host's name, for prices that differ between providers."""
+        return self.settings.host
+
+    @property
     def service_tier(self) -> str | None:
         """The tier asked for."""
         return self.settings.service_tier
@@ -59,7 +61,7 @@ class OpenAIBackend(BatchBackend):
     def connection(self) -> Connection:
         """The server, connected to at the first use."""
         if self._connection is None:
-            from .client import Connection
+            from .connection import Connection
 
             self._connection = Connection(self.settings)
         return self._connection
@@ -89,40 +91,41 @@ class OpenAIBackend(BatchBackend):
 
     def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
         """Return the address and what is sent to it, less what only changes price and speed."""
+        settings = self.settings
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
-        return {"url": self.settings.address, "query": dict(self.settings.query), "body": body}
+        if settings.cache_name is not None:
+            return {"name": settings.cache_name, "body": body}
+        where: dict[str, Any] = {"url": settings.address, "query": dict(settings.query)}
+        if settings.headers:
+            where["headers"] = dict(settings.headers)
+        return where | {"body": body}
 
     def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
         """Return the body that is sent, less model and messages."""
-        return {k: v for k, v in self.body(request).items() if k not in ("model", "messages")}
+        told = ("model", "messages", "input")
+        return {k: v for k, v in self.body(request).items() if k not in told}
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """Return the body that is sent."""
         settings, abilities = self.settings, self.abilities
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
-        body: dict[str, Any] = {"model": settings.model, "messages": messages}
-        body[abilities.limit_key] = request.max_tokens
-        if request.temperature is not None and abilities.temperature:
-            body["temperature"] = request.temperature
-        if request.probabilities and abilities.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": abilities.top_logprobs}
-        if settings.reasoning_effort is not None:
-            body["reasoning_effort"] = settings.reasoning_effort
-        if settings.service_tier is not None:
-            body["service_tier"] = settings.service_tier
+        prompt = Prompt(
+            request.messages, request.max_tokens, request.temperature, request.probabilities
+        )
+        body = self._api.body(settings, abilities, prompt)
         cache_key = self._cache_key(request)
         if cache_key is not None:
             body["prompt_cache_key"] = cache_key
-        return body | self._guarantee.body(request.labels) | settings.extra_body
+        keys = self._api.guarantee_body(self._guarantee, request.labels)
+        return body | keys | settings.extra_body
 
     @property
     def abilities(self) -> Abilities:
         """What the server can do, or most likely can, as long as it has not been asked."""
-        if self._abilities is None:
-            from .abilities import Abilities
+        return self._abilities or Abilities.expected(self.settings)
 
-            return Abilities.expected(self.settings)
-        return self._abilities
+    @property
+    def _api(self) -> Api:
+        return API[self.settings.api]
 
     @property
     def _guarantee(self) -> Guarantee:
@@ -139,34 +142,31 @@ class OpenAIBackend(BatchBackend):
 
     async def ask(self, request: ChatRequest) -> Answer:
         """Make one call."""
-        value, headers = await self.connection.post(PATH, self.body(request))
+        value, headers = await self.connection.post(self._api.path, self.body(request))
         return self.read_answer(value, request, headers)
 
     def read_answer(
         self, value: Mapping[str, Any], request: ChatRequest, headers: Mapping[str, str]
     ) -> Answer:
-        """Turn a chat completion into an answer.
+        """Turn a server's answer into ours.
 
         Raises:
-            RejectedError: it holds no answer, and says why not.
-            RetryableError: it holds no answer.
+            RetryableError: it holds none.
         """
-        choice = first_choice(value)
-        if not choice:
-            error = value.get("error")
-            if error:
-                raise RejectedError(f"The server answers: {self.connection.safe(str(error))}")
+        answer = read_completion(value)
+        if answer is None:
             raise RetryableError("The server's answer holds no message.", "server")
-        message = choice["message"] or {}
-        logs = (choice.get("logprobs") or {}).get("content")
+        without_keys = self.connection.without_keys
+        refused = answer.refusal and not answer.text
         return Answer(
-            text=self._guarantee.read(message),
-            usage=read_usage(value),
-            log_probabilities=label_log_probabilities(logs, request.labels),
-            finish_reason=str(choice.get("finish_reason") or ""),
-            model=str(value.get("model") or ""),
-            service_tier=value.get("service_tier"),
-            raw=self._guarantee.raw(message),
+            text=without_keys(self._guarantee.read(answer)),
+            usage=answer.usage,
+            log_probabilities=label_log_probabilities(answer.tokens, request.labels),
+            finish_reason="refusal" if refused else answer.finish_reason,
+            model=answer.model,
+            service_tier=answer.service_tier,
+            raw=without_keys(self._guarantee.raw(answer)),
+            billed_usd=answer.billed_usd,
             rate_limit=rate_limit(headers),
         )
 
@@ -174,13 +174,14 @@ class OpenAIBackend(BatchBackend):
         """Return the same body as a line of a batch's file; a batch is a tier of its own."""
         from .batches import line
 
-        return line(name, {k: v for k, v in self.body(request).items() if k not in _ROUTING})
+        body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
+        return line(name, self._api.endpoint, body)
 
     async def submit_batch(self, path: Path, tag: str) -> str:
         """Upload the file and start the batch."""
         from .batches import submit
 
-        return await submit(self.connection, path, tag)
+        return await submit(self.connection, path, self._api.endpoint, tag)
 
     async def find_batch(self, tag: str) -> str | None:
         """Look for a batch among the latest."""
@@ -203,6 +204,7 @@ class OpenAIBackend(BatchBackend):
         asked = ChatRequest((), labels)
 
         def read(value: Mapping[str, Any]) -> Answer:
+            self.connection.refuse_failure(value)
             return self.read_answer(value, asked, {})
 
         async for name, answer in answers(self.connection, batch, read):
@@ -210,6 +212,6 @@ class OpenAIBackend(BatchBackend):
 
     async def examine(self) -> Mapping[str, Any]:
         """Return what the server can do, for ``sentikit doctor``."""
-        from .examining import examine
+        from .probing import examine
 
         return await examine(self.connection)

@@ -1,4 +1,4 @@
-"""What a failed call means: try again, give up this row, or stop."""
+"""Failed calls: try again, give up this row, or stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sentikit.extension import (
@@ -13,10 +14,11 @@ from sentikit.extension import (
     FatalError,
     RejectedError,
     RetryableError,
+    find_key,
     parsed_address,
 )
 
-from .rate_limits import rate_limit, retry_after
+from .responses import ServerError, rate_limit, read_error, retry_after
 from .settings import ServerSettings
 
 _NO_CREDIT = frozenset(
@@ -25,19 +27,36 @@ _NO_CREDIT = frozenset(
 #: What is asked of a server, for messages.
 CHAT, FINE_TUNING = "chat completions", "fine-tuning"
 _BUSY = frozenset({408, 409, 425, 429, 529})
+#: String codes of errors that come without a status.
+_BUSY_CODES = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+    "overloaded": 529,
+    "server_error": 500,
+    "internal_error": 500,
+    "timeout": 504,
+}
 _TAG = re.compile(r"<[^>]*>")
+#: Words of a refusal that concerns one text, not the key.
+_MODERATION = re.compile(r"moderat|flagged|content.{0,12}(policy|filter)|safety|harmful", re.I)
+_RESPONSES_ONLY = re.compile(r"v1/responses|responses api|not a chat model", re.I)
 
 
 class UnknownModelError(FatalError):
     """The server has no such model."""
 
 
+class RefusedKeyError(FatalError):
+    """The server refuses the key, or wants one."""
+
+
 @dataclass(frozen=True)
 class FailedResponse:
-    """A response with a status of 400 or more.
+    """A response that is an error.
 
     Attributes:
-        status: the HTTP status.
+        status: the HTTP status, or the one an error inside a 200 stands for.
         headers: its headers, names in any case.
         value: its body as JSON, or None.
         text: its body as text.
@@ -46,7 +65,27 @@ class FailedResponse:
     status: int
     headers: Mapping[str, str]
     value: Any
-    text: str
+    text: str = ""
+
+    @cached_property
+    def error(self) -> ServerError:
+        """What the body says."""
+        return read_error(self.value)
+
+    @property
+    def said(self) -> str:
+        """The server's own words, a page's tags taken out."""
+        return _TAG.sub(" ", self.error.message or self.text).strip() or "no reason given"
+
+
+def embedded_failure(value: Any, headers: Mapping[str, str]) -> FailedResponse | None:
+    """Return the error that a body of status 200 holds, or None where it holds none."""
+    error = read_error(value)
+    if not error.named:
+        return None
+    known = (_BUSY_CODES.get(code) for code in error.codes)
+    status = error.status or next((code for code in known if code), 400)
+    return FailedResponse(status, headers, value, str(error.message or value)[:500])
 
 
 def failed_status(
@@ -54,22 +93,38 @@ def failed_status(
     failed: FailedResponse,
     safe: Callable[[str], str],
     service: str = CHAT,
+    answered: bool = False,
 ) -> BackendError:
-    """Turn an HTTP status into the error that says what to do about it."""
+    """Turn a failed response into the error that says what to do about it.
+
+    Args:
+        settings: of the backend.
+        failed: the response.
+        safe: takes keys out of the server's words.
+        service: what was asked for, for messages.
+        answered: whether the server has answered this key before.
+    """
     status, headers = failed.status, failed.headers
-    said = safe(_said(failed))
+    said = safe(failed.said)
     if status == 403 and service == FINE_TUNING:
         return FatalError(
             f"{settings.address} does not let this key's organisation fine-tune {settings.model} "
             f"({said}). Use another key (--set {settings.section}.key_variable=NAME), or the "
             "provider local, which no service can end."
         )
+    if status == 403 and (answered or "logprob" in said.lower() or _MODERATION.search(said)):
+        return RejectedError(f"The server refused the request (403): {said}")
     if status in (401, 403):
-        return FatalError(_refused_key(settings, status, said))
-    if status == 402 or _codes(failed) & _NO_CREDIT:
+        return RefusedKeyError(_refused_key(settings, status, said))
+    if status == 402 or failed.error.codes & _NO_CREDIT:
         return FatalError(
-            f"{settings.address} refuses for lack of credit or quota ({said}). Mend the account's "
-            "billing, then go on with --resume."
+            f"{settings.address} refuses for lack of credit or quota ({said}). Check the account's "
+            "billing, then continue with --resume."
+        )
+    if status in (400, 404, 405) and _RESPONSES_ONLY.search(said):
+        return FatalError(
+            f"{settings.address} does not offer {settings.model!r} as chat completions ({said}). "
+            f"Use the Responses API: --set {settings.section}.api=responses."
         )
     if status in (404, 405):
         return _not_found(settings, failed, said, service)
@@ -81,18 +136,41 @@ def failed_status(
 
 
 def unreachable(
-    settings: ServerSettings, error: Exception, safe: Callable[[str], str], sent: bool = True
+    settings: ServerSettings,
+    error: Exception,
+    safe: Callable[[str], str],
+    sent: bool = True,
+    proxy: str = "",
 ) -> RetryableError:
-    """Describe a connection that broke, or was never made: then nothing was sent."""
+    """Describe a connection that broke, or was never made: then nothing was sent.
+
+    Args:
+        settings: of the backend.
+        error: what broke it.
+        safe: takes keys out of the message.
+        sent: whether the request may have arrived.
+        proxy: the variable that names the proxy in between, or "".
+    """
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     reason = safe(str(cause)) or type(cause).__name__
-    return RetryableError(
-        f"{settings.address} cannot be reached ({reason}). Is the server running? "
-        f"Check {settings.address_key}.",
-        "network" if sent else "unreachable",
-    )
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        message = (
+            f"The certificate of {settings.address} is not trusted ({reason}). Name the "
+            "authority's file in SSL_CERT_FILE."
+        )
+    elif proxy:
+        message = (
+            f"{settings.address} cannot be reached through the proxy in {proxy} ({reason}). Is the "
+            f"proxy running? Unset {proxy}, or add the server's name to NO_PROXY."
+        )
+    else:
+        message = (
+            f"{settings.address} cannot be reached ({reason}). Is the server running? "
+            f"Check {settings.address_key}."
+        )
+    return RetryableError(message, "network" if sent else "unreachable")
 
 
 def redirect_target(address: str, status: int, headers: Mapping[str, str]) -> str | None:
@@ -141,7 +219,7 @@ def not_a_server(
     """Describe an answer that is no JSON object: half of one, or another kind of server."""
     if content.lstrip()[:1] == b"{":
         return RetryableError("The answer broke off half-way.", "network")
-    kind = headers.get("content-type", "no type").split(";")[0]
+    kind = "".join(filter(str.isprintable, headers.get("content-type", "no type").split(";")[0]))
     return FatalError(
         f"{settings.address} answers with {kind}, not as an OpenAI-compatible server does. Check "
         f"{settings.address_key}; it usually ends in /v1."
@@ -149,9 +227,16 @@ def not_a_server(
 
 
 def _refused_key(settings: ServerSettings, status: int, said: str) -> str:
+    name, section = settings.key_variable, settings.section
+    if find_key(name) is None and not settings.header_variables:
+        return (
+            f"{settings.address} wants a key ({status}: {said}), and {name} is not set. Set it in "
+            f"the environment or in a file .env, or name another variable with --set "
+            f"{section}.key_variable=NAME."
+        )
     return (
-        f"{settings.address} refused the key in {settings.key_variable} ({status}: {said}). Check "
-        f"the key, or name another variable with --set {settings.section}.key_variable=NAME."
+        f"{settings.address} refused the key in {name} ({status}: {said}). Check the key, or name "
+        f"another variable with --set {section}.key_variable=NAME."
     )
 
 
@@ -190,23 +275,3 @@ def _wait(headers: Mapping[str, str]) -> float | None:
         if count == 0 and reset
     ]
     return max(waits) if waits else None
-
-
-def _error(failed: FailedResponse) -> Mapping[str, Any]:
-    """Return the body's error object; some servers leave its wrapping out."""
-    value = failed.value
-    if isinstance(value, Mapping) and isinstance(value.get("error"), Mapping):
-        value = value["error"]
-    return value if isinstance(value, Mapping) else {}
-
-
-def _codes(failed: FailedResponse) -> set[str]:
-    error = _error(failed)
-    return {str(error.get("code") or ""), str(error.get("type") or "")}
-
-
-def _said(failed: FailedResponse) -> str:
-    """Return the server's own words, a page's tags taken out."""
-    error = _error(failed)
-    words = error.get("message") or error.get("detail") or error.get("error") or failed.text
-    return _TAG.sub(" ", str(words)).strip() or "no reason given"

@@ -18,7 +18,7 @@ from sentikit.extension import (
     PartSettings,
 )
 
-from .finetuning_settings import OpenAIFineTuningSettings
+from .settings import OpenAIFineTuningSettings
 
 if TYPE_CHECKING:
     from .finetuning_job import RemoteJob
@@ -88,7 +88,7 @@ class OpenAIFineTuner(FineTuner):
     def _do(
         self, session: FineTuningSession, work: Callable[[RemoteJob], Awaitable[Result]]
     ) -> Result:
-        from .client import Connection
+        from .connection import Connection
         from .finetuning_job import RemoteJob
 
         async def connected() -> Result:

@@ -1,11 +1,13 @@
-"""The ways a server can be held to one of the labels, strongest first."""
+"""Guarantees: the ways a server can be held to one of the labels, strongest first."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
+
+from .responses import Completion
 
 _FIELD = "label"
 
@@ -17,15 +19,19 @@ class Guarantee(ABC):
 
     @abstractmethod
     def body(self, labels: Sequence[str]) -> dict[str, Any]:
-        """Return the keys that a request carries."""
+        """Return the keys that a chat request carries."""
 
-    def read(self, message: Mapping[str, Any]) -> str:
+    def response_body(self, labels: Sequence[str]) -> dict[str, Any] | None:
+        """Return the keys of a request to the Responses API; None where it has no such way."""
+        return None
+
+    def read(self, answer: Completion) -> str:
         """Return the answer's own words: the label, or whatever came instead."""
-        return str(message.get("content") or "")
+        return self.raw(answer)
 
-    def raw(self, message: Mapping[str, Any]) -> str:
-        """Return the answer as it came."""
-        return str(message.get("content") or "")
+    def raw(self, answer: Completion) -> str:
+        """Return the answer as it came; a refusal has words of its own."""
+        return answer.text or answer.refusal
 
 
 def _schema(labels: Sequence[str]) -> dict[str, Any]:
@@ -41,9 +47,10 @@ def _unwrapped(text: str) -> str:
     """Return the label inside JSON, or the text itself where it is no such JSON."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
-    return str(value[_FIELD]) if isinstance(value, dict) and _FIELD in value else text
+    label = value.get(_FIELD) if isinstance(value, dict) else None
+    return label if isinstance(label, str) else text
 
 
 class JsonSchema(Guarantee):
@@ -56,9 +63,14 @@ class JsonSchema(Guarantee):
         schema = {"name": "classification", "strict": True, "schema": _schema(labels)}
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
-    def read(self, message: Mapping[str, Any]) -> str:
-        """Take the label out of the object; a refusal has words of its own."""
-        return _unwrapped(str(message.get("content") or message.get("refusal") or ""))
+    def response_body(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Ask for the same of the Responses API."""
+        schema = {"name": "classification", "strict": True, "schema": _schema(labels)}
+        return {"text": {"format": {"type": "json_schema", **schema}}}
+
+    def read(self, answer: Completion) -> str:
+        """Take the label out of the object."""
+        return _unwrapped(self.raw(answer))
 
 
 class Choice(Guarantee):
@@ -97,17 +109,21 @@ class Tool(Guarantee):
             "tool_choice": {"type": "function", "function": {"name": "classify"}},
         }
 
-    def read(self, message: Mapping[str, Any]) -> str:
-        """Take the label out of the call's arguments."""
-        return _unwrapped(self.raw(message))
+    def response_body(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Force the same call of the Responses API."""
+        function = {"name": "classify", "strict": True, "parameters": _schema(labels)}
+        return {
+            "tools": [{"type": "function", **function}],
+            "tool_choice": {"type": "function", "name": "classify"},
+        }
 
-    def raw(self, message: Mapping[str, Any]) -> str:
+    def read(self, answer: Completion) -> str:
+        """Take the label out of the call's arguments."""
+        return _unwrapped(self.raw(answer))
+
+    def raw(self, answer: Completion) -> str:
         """Return the call's arguments, or the text where nothing was called."""
-        calls = message.get("tool_calls") or []
-        if calls and isinstance(calls[0], Mapping):
-            function = calls[0].get("function") or {}
-            return str(function.get("arguments") or "")
-        return super().raw(message)
+        return super().raw(answer) if answer.arguments is None else answer.arguments
 
 
 class FreeText(Guarantee):
@@ -116,6 +132,10 @@ class FreeText(Guarantee):
     name = "text"
 
     def body(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Add nothing."""
+        return {}
+
+    def response_body(self, labels: Sequence[str]) -> dict[str, Any]:
         """Add nothing."""
         return {}
 

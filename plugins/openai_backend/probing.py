@@ -1,20 +1,33 @@
-"""Finds out, with a few short calls, what a server can do with a model."""
+"""What a server can do with a model: found out with a few short calls, remembered, shown."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sentikit import Usage
-from sentikit.extension import BackendSession, FatalError, RejectedError, RetryableError
+import openai
 
-from .abilities import Abilities
-from .client import Connection
-from .completions import PATH, first_choice, read_usage
-from .guarantees import FOREIGN, LADDER, Guarantee
+from sentikit import Usage
+from sentikit.extension import (
+    BackendError,
+    BackendSession,
+    FatalError,
+    LLMBackend,
+    Message,
+    RejectedError,
+    RetryableError,
+)
+
+from .bodies import API, Abilities, Prompt
+from .connection import Connection
+from .guarantees import Guarantee
+from .responses import Completion, read_completion
+from .settings import OpenAISettings
 
 # An answer that is not held to the labels is a greeting, never one of these.
 _LABELS = ("amber", "cobalt", "sienna")
@@ -24,6 +37,8 @@ _SHORT, _LONG = 16, 64
 #: Reasoning models think before they answer, even a greeting.
 _WITH_REASONING = 512
 _MOST_PROMPT = 400
+#: What servers that list few alternatives agree on.
+_FEW_ALTERNATIVES = 5
 _MOST_LESSONS = 6
 
 
@@ -38,16 +53,18 @@ async def find_abilities(connection: Connection, session: BackendSession) -> Abi
     if known is not None:
         return known
     probe = Probe(connection, session)
-    abilities = await probe.plain(Abilities.expected(connection.settings))
+    expected = Abilities.expected(connection.settings, session.probabilities)
+    abilities = await probe.plain(expected)
     if connection.settings.guarantee == "auto":
         abilities = await probe.strongest(abilities)
-    session.remember(_memory_key(connection), abilities.to_json())
+    abilities = replace(abilities, limit=probe.limit if probe.limit > _LONG else 0)
+    session.remember(_memory_key(connection, session), abilities.to_json())
     return abilities
 
 
 def known_abilities(connection: Connection, session: BackendSession) -> Abilities | None:
     """Return what was found out before, or None."""
-    known = session.recall(_memory_key(connection))
+    known = session.recall(_memory_key(connection, session))
     return None if known is None else Abilities.from_json(known)
 
 
@@ -71,9 +88,11 @@ async def check_key(connection: Connection) -> None:
         return
 
 
-def _memory_key(connection: Connection) -> str:
+def _memory_key(connection: Connection, session: BackendSession) -> str:
     settings = connection.settings
-    told = [settings.guarantee, settings.reasoning_effort, settings.extra_body]
+    told: list[Any] = [settings.guarantee, settings.reasoning_effort, settings.extra_body]
+    if settings.api != "chat" or not session.probabilities:
+        told += [settings.api, session.probabilities]
     return f"openai {settings.address} {settings.model} {json.dumps(told, sort_keys=True)}"
 
 
@@ -83,23 +102,21 @@ class Probe:
     def __init__(self, connection: Connection, session: BackendSession) -> None:
         self.connection, self.session = connection, session
         self.limit = _SHORT
+        self._api = API[connection.settings.api]
 
     async def plain(self, expected: Abilities) -> Abilities:
         """Return `expected` less whatever the server refuses in an ordinary request."""
         abilities = expected
         for _ in range(_MOST_LESSONS):
             try:
-                value = await self._ask(_COUNTING, abilities, {})
-                return self._seen(abilities, value)
+                return self._seen(abilities, await self._ask(_COUNTING, abilities, {}))
             except RejectedError as error:
                 abilities = self._lesson(abilities, error)
         raise FatalError(f"{self.connection.settings.address} refuses even a simple question.")
 
     async def strongest(self, abilities: Abilities) -> Abilities:
         """Return the abilities with the strongest guarantee that holds."""
-        for guarantee in LADDER:
-            if guarantee.name in FOREIGN and self.connection.settings.is_openai:
-                continue
+        for guarantee in self._api.guarantees(self.connection.settings):
             found = await self.holds(guarantee, abilities)
             if found is not None:
                 return found
@@ -131,22 +148,22 @@ class Probe:
         """Say whether the answer is one of the labels; a refused request is a no."""
         for _ in range(2):
             try:
-                value = await self._ask(_GREETING, abilities, guarantee.body(_LABELS))
+                keys = self._api.guarantee_body(guarantee, _LABELS)
+                answer = await self._ask(_GREETING, abilities, keys)
             except RejectedError as error:
                 if self._too_short(error):
                     continue
                 return False
-            choice = first_choice(value)
-            if guarantee.read(choice.get("message") or {}) in _LABELS:
+            if guarantee.read(answer) in _LABELS:
                 return True
-            if choice.get("finish_reason") != "length" or self.limit >= _WITH_REASONING:
+            if not answer.is_cut or self.limit >= _WITH_REASONING:
                 return False
             self.limit = _WITH_REASONING
         return False
 
     async def _ask(
         self, question: str, abilities: Abilities, more: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+    ) -> Completion:
         try:
             return await self._call(question, abilities, more)
         except RetryableError as error:
@@ -157,11 +174,11 @@ class Probe:
 
     async def _call(
         self, question: str, abilities: Abilities, more: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+    ) -> Completion:
         body: dict[str, Any] = {**self._body(question, abilities), **more}
         await self.session.reserve(Usage(prompt=_MOST_PROMPT, completion=self.limit))
         try:
-            value, _ = await self.connection.post(PATH, body)
+            value, _ = await self.connection.post(self._api.path, body)
         except RejectedError:
             self.session.settle(Usage())
             raise
@@ -169,47 +186,40 @@ class Probe:
             if error.reason != "network":
                 self.session.settle(Usage())
             raise
-        self.session.settle(read_usage(value))
-        if not first_choice(value):
+        answer = read_completion(value)
+        self.session.settle(Usage() if answer is None else answer.usage)
+        if answer is None:
             raise FatalError(
                 f"{self.connection.settings.address} answers JSON, but no chat completion. Check "
                 "llm.base_url; it usually ends in /v1."
             )
-        return value
+        return answer
 
     def _body(self, question: str, abilities: Abilities) -> dict[str, Any]:
         settings = self.connection.settings
-        body: dict[str, Any] = {
-            "model": settings.model,
-            "messages": [{"role": "user", "content": question}],
-            abilities.limit_key: self.limit,
-        }
-        if abilities.temperature:
-            body["temperature"] = 0.0
-        if abilities.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": abilities.top_logprobs}
-        if settings.reasoning_effort is not None:
-            body["reasoning_effort"] = settings.reasoning_effort
-        if settings.service_tier is not None:
-            body["service_tier"] = settings.service_tier
-        return body | settings.extra_body
+        prompt = Prompt([Message("user", question)], self.limit)
+        return self._api.body(settings, abilities, prompt) | settings.extra_body
 
     def _lesson(self, abilities: Abilities, error: RejectedError) -> Abilities:
         """Return the abilities without what the refusal names; what names nothing is final."""
         said, model = error.message, self.connection.settings.model
         if self._too_short(error):
             return abilities
-        if "logprobs" in said and abilities.top_logprobs:
+        if "logprob" in said.lower() and abilities.top_logprobs:
             return self._fewer_logprobs(abilities, said)
         if "temperature" in said and abilities.temperature:
             self.session.say(f"{model} takes no temperature; it is left out.")
             return replace(abilities, temperature=False)
-        if abilities.limit_key in said and abilities.limit_key != "max_tokens":
+        if abilities.limit_key in said and abilities.limit_key == "max_completion_tokens":
             return replace(abilities, limit_key="max_tokens")
         raise FatalError(f"{self.connection.settings.address}: {said}") from error
 
     def _fewer_logprobs(self, abilities: Abilities, said: str) -> Abilities:
-        fewer = 5 if "top_logprobs" in said and abilities.top_logprobs > 5 else 0
+        """Ask for as many as the refusal allows, or for none."""
+        named = [int(number) for number in re.findall(r"\b\d{1,2}\b", said.partition(": ")[2])]
+        fewer = max((n for n in named if 0 < n < abilities.top_logprobs), default=0)
+        if not fewer and "top_logprobs" in said and abilities.top_logprobs > _FEW_ALTERNATIVES:
+            fewer = _FEW_ALTERNATIVES
         if not fewer:
             self.session.say(
                 f"{self.connection.settings.model} gives no log-probabilities, so the run will "
@@ -224,12 +234,111 @@ class Probe:
         self.limit = _WITH_REASONING
         return True
 
-    def _seen(self, abilities: Abilities, value: Mapping[str, Any]) -> Abilities:
+    def _seen(self, abilities: Abilities, answer: Completion) -> Abilities:
         """Correct what the server accepted and then ignored."""
-        choice, usage = first_choice(value), read_usage(value)
-        if usage and usage.completion > self.limit + 1 and abilities.limit_key != "max_tokens":
+        if answer.listed > self.limit + 1 and abilities.limit_key == "max_completion_tokens":
             abilities = replace(abilities, limit_key="max_tokens")
-        content = (choice.get("message") or {}).get("content")
-        if content and not (choice.get("logprobs") or {}).get("content"):
+        if answer.text and all(token.log is None for token in answer.tokens):
             abilities = replace(abilities, top_logprobs=0)
         return abilities
+
+
+class _Memory:
+    """A session that keeps what is said and budgets nothing."""
+
+    probabilities = True
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    async def reserve(self, most: Usage) -> None:
+        return
+
+    def settle(self, used: Usage | None) -> None:
+        return
+
+    def recall(self, key: str) -> Any:
+        return None
+
+    def remember(self, key: str, value: Any) -> None:
+        return
+
+
+#: Models that are shown of a server's list.
+_MOST_LISTED = 100
+
+
+async def examine(connection: Connection) -> Mapping[str, Any]:
+    """Return the server's models and, for the model asked about, what holds.
+
+    Raises:
+        FatalError: there is no such server or model.
+        RetryableError: it cannot be reached.
+    """
+    models = await _models(connection)
+    report: dict[str, Any] = {"address": connection.settings.address, "models": models}
+    settings = _of_only_model(connection.settings, models)
+    if settings is None and models is None:
+        raise FatalError(
+            f"{connection.settings.address} lists no models. Is it an OpenAI-compatible server? "
+            "The address usually ends in /v1; or name a model with --model."
+        )
+    if settings is None:
+        report["warnings"] = ["Name one of its models with --model to see what it can do."]
+        return report
+    connection.settings = settings
+    report["model"] = settings.model
+    memory = _Memory()
+    probe = Probe(connection, memory)
+    began = time.monotonic()
+    abilities = await probe.plain(Abilities.expected(settings))
+    report["seconds_per_call"] = round(time.monotonic() - began, 3)
+    report["guarantees"] = await _guarantees(connection, probe, abilities)
+    report["probabilities"] = abilities.top_logprobs > 0
+    report["temperature"] = abilities.temperature
+    report["limit_key"] = abilities.limit_key
+    report["warnings"] = memory.said
+    return report
+
+
+def _of_only_model(
+    settings: OpenAISettings, models: list[dict[str, Any]] | None
+) -> OpenAISettings | None:
+    """Return the settings with a model: the one asked for, or the only one there is."""
+    if settings.model != LLMBackend.any_model:
+        return settings
+    if models is not None and len(models) == 1:
+        return settings.model_copy(update={"model": models[0]["id"]})
+    return None
+
+
+async def _guarantees(
+    connection: Connection, probe: Probe, abilities: Abilities
+) -> dict[str, bool]:
+    found = {}
+    for guarantee in API[connection.settings.api].guarantees(connection.settings):
+        if guarantee.name == "text":
+            continue
+        found[guarantee.name] = await probe.holds(guarantee, abilities) is not None
+    return found
+
+
+async def _models(connection: Connection) -> list[dict[str, Any]] | None:
+    """Return the models a server lists, with the day each ends, or None where it lists none."""
+    try:
+        listed = await connection.guard(connection.client.get("/models", cast_to=object))
+    except RetryableError:
+        raise
+    except (BackendError, openai.OpenAIError):
+        return None
+    entries = listed.get("data") if isinstance(listed, Mapping) else None
+    if not isinstance(entries, list):
+        return None
+    return [
+        {key: entry[key] for key in ("id", "shutdown_date") if entry.get(key)}
+        for entry in entries[:_MOST_LISTED]
+        if isinstance(entry, Mapping)
+    ]

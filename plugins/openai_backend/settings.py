@@ -1,4 +1,4 @@
-"""Settings of the backend ``openai``."""
+"""Settings of the backend and of the fine-tuner ``openai``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from sentikit import InputError
-from sentikit.extension import PartSettings, may_hold_a_key, parsed_address
+from sentikit.extension import PartSettings, may_hold_a_key, parsed_address, without_secrets
 
-_SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization")
+_SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization", "cookie")
 #: Named like a secret, and none: it groups requests for the provider's prompt cache.
 _HARMLESS = "prompt_cache_key"
 _VARIABLE = "OPENAI_BASE_URL"
@@ -37,7 +37,8 @@ def _held_keys(values: Any, place: str) -> Iterator[str]:
     if not isinstance(values, Mapping):
         return
     for name, value in values.items():
-        secret = str(name).lower().endswith(_SECRET_WORDS) and name != _HARMLESS
+        named = str(name).lower().endswith(_SECRET_WORDS) and name != _HARMLESS
+        secret = named or without_secrets(str(value), {}) != str(value)
         if secret and isinstance(value, str):
             yield f"{place}.{name}"
         yield from _held_keys(value, f"{place}.{name}")
@@ -58,6 +59,9 @@ class ServerSettings(PartSettings):
     )
     header_variables: dict[str, str] = Field(
         default_factory=dict, description="more headers, each from an environment variable"
+    )
+    headers: dict[str, str | None] = Field(
+        default_factory=dict, description="more headers, as they are; null leaves one out"
     )
     query: dict[str, str] = Field(
         default_factory=dict, description="query parameters, as Azure's api-version"
@@ -87,10 +91,15 @@ class ServerSettings(PartSettings):
         return f"{self.section}.base_url" if given else _VARIABLE
 
     @property
+    def host(self) -> str:
+        """The server's name; "" where the address has none."""
+        parts = parsed_address(self.address)
+        return "" if parts is None else str(parts.hostname)
+
+    @property
     def is_openai(self) -> bool:
         """Whether this is OpenAI itself."""
-        parts = parsed_address(self.address)
-        return parts is not None and str(parts.hostname).endswith("api.openai.com")
+        return self.host.endswith("api.openai.com")
 
     def refuse_secrets(self) -> None:
         """Keep keys out of what a run writes down, and out of this message.
@@ -106,6 +115,7 @@ class ServerSettings(PartSettings):
                 f"other parameters by {section}.query."
             )
         self._refuse_keys("query", self.query)
+        self._refuse_keys("headers", self.headers)
 
     def _refuse_keys(self, name: str, values: Mapping[str, Any]) -> None:
         """Refuse the setting `name` where one of its values seems to be a key."""
@@ -120,6 +130,15 @@ class ServerSettings(PartSettings):
 class OpenAISettings(ServerSettings):
     """Where the server is, and how it is asked."""
 
+    api: Literal["chat", "responses"] = Field(
+        "chat", description="chat completions, or OpenAI's Responses API"
+    )
+    cache_name: str | None = Field(
+        None,
+        min_length=1,
+        description="stands for the address in the cache, to find paid answers of one model at "
+        "several gateways; null: the address",
+    )
     guarantee: Literal["auto", "json_schema", "choice", "grammar", "tool", "text"] = Field(
         "auto", description="how a label is guaranteed; auto: the strongest way the server has"
     )
@@ -142,3 +161,50 @@ class OpenAISettings(ServerSettings):
         """
         super().refuse_secrets()
         self._refuse_keys("extra_body", self.extra_body)
+
+
+#: A file may have this many bytes; a larger one goes through the Uploads API.
+FILE_BYTES = 512 * 10**6
+PART_BYTES = 64 * 2**20
+
+Auto = Literal["auto"]
+
+
+class WeightsAndBiases(PartSettings):
+    """Where the provider itself shows the job; its account must know your W&B key."""
+
+    project: str = Field(description="the project's name")
+    name: str | None = Field(None, description="the run's name; null: the job's id")
+    entity: str | None = Field(None, description="the team or user")
+    tags: list[str] = Field(default_factory=list, description="more tags of the run")
+
+
+class OpenAIFineTuningSettings(ServerSettings):
+    """What a fine-tuning job is told."""
+
+    section: ClassVar[str] = "finetune"
+
+    epochs: Annotated[int, Field(ge=1, le=50)] | Auto = Field(
+        "auto", description="times the examples are gone through; auto: the provider decides"
+    )
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
+        "auto", description="examples a step; auto: the provider decides"
+    )
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto = Field(
+        "auto", description="of the provider's own rate; auto: the provider decides"
+    )
+    seed: int = Field(42, ge=0, le=2**31 - 1, description="the same job again gives much the same")
+    suffix: str | None = Field(
+        None, min_length=1, max_length=64, description="stands in the fine-tuned model's name"
+    )
+    wandb: WeightsAndBiases | None = Field(
+        None, description="let the provider report to Weights & Biases as well"
+    )
+    poll_seconds: float = Field(10.0, gt=0, description="seconds between two looks at the job")
+    patience: float = Field(
+        3600.0, ge=0, description="seconds without any answer after which following ends"
+    )
+    file_bytes: int = Field(
+        FILE_BYTES, ge=1, le=FILE_BYTES, description="a larger file is uploaded in parts"
+    )
+    part_bytes: int = Field(PART_BYTES, ge=1, le=PART_BYTES, description="bytes of such a part")

@@ -24,7 +24,7 @@ from sentikit.datasets.labels import OWN, LabelScheme, label_scheme, scheme_for_
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import disk_errors, folder_writer, read_json, write_json
-from sentikit.registry import Registry
+from sentikit.registry import Registry, default_registry
 from sentikit.weights import read_weights, refuse_unfitting, write_weights
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class ModelDescription(PartSettings):
         pooling: cls, mean or max.
         max_length: word pieces after which a text is cut.
         temperature: fitted on validation for calibrated probabilities; None if it was not.
+        components: where encoder and head come from: plugin, distribution and version.
     """
 
     label_scheme: str
@@ -60,6 +61,7 @@ class ModelDescription(PartSettings):
     pooling: Pooling
     max_length: int = Field(ge=3)
     temperature: float | None = Field(gt=0)
+    components: list[dict[str, str]] = Field(default_factory=list)
 
     @field_validator("classes")
     @classmethod
@@ -97,6 +99,9 @@ def save_model(
     Raises:
         SentikitError: the disk is full or refuses.
     """
+    named = {"encoder": description.encoder, "head": description.head}
+    components = default_registry().components(named)
+    description = description.model_copy(update={"components": components})
     with folder_writer(folder) as temporary:
         write_weights(temporary / WEIGHTS, weights)
         encoder.save(temporary / "encoder", tokenizer, backbone)
@@ -209,11 +214,13 @@ def _build(
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}/encoder cannot be read: {reason}") from error
     settings = {key: value for key, value in description.head.items() if key != "name"}
-    head_class = registry.load("register_heads", description.head["name"])
+    name = description.head["name"]
+    registry.require("register_heads", name, description.components, f"{folder}/config.json")
+    head_class = registry.load("register_heads", name)
     chosen, problems = validate(head_class.Settings, settings, ("head",))
     refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
     head = head_class(chosen)
-    layers = head.build(backbone.config.hidden_size, len(description.classes))
+    layers = head.build_on(backbone.config, len(description.classes))
     return tokenizer, SentimentModel(backbone, layers, description.pooling)
 
 

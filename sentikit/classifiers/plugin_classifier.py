@@ -92,7 +92,7 @@ class _Description(PartSettings):
     label_scheme: str
     classes: tuple[str, ...] = Field(min_length=2)
     threshold: float | None = Field(None, ge=0, le=1)
-    component: dict[str, str] = Field(default_factory=dict)
+    components: list[dict[str, str]] = Field(default_factory=list)
 
 
 class CheckedClassifier(Classifier):
@@ -238,7 +238,7 @@ def fit_classifier(
             label_scheme=scheme.name,
             classes=scheme.classes,
             threshold=scheme.threshold,
-            component=registry.find(HOOK, name).component(),
+            components=[registry.find(HOOK, name).component()],
         )
         config = {"format": FORMAT, "version": VERSION, **description.model_dump(mode="json")}
         write_json(temporary / CONFIG, config)
@@ -269,7 +269,7 @@ def load_trained(folder: Path, registry: Registry) -> Classifier:
     refuse(problems, lambda problem: f"{folder / CONFIG}: {problem}")
     assert description is not None
     name = str(description.classifier.get("name"))
-    registry.require(HOOK, name, description.component, f"{folder / CONFIG}")
+    registry.require(HOOK, name, description.components, f"{folder / CONFIG}")
     classifier = _made(registry, description.classifier)
     known_scheme = label_scheme(description.label_scheme)
     classifier.scheme = LabelScheme(

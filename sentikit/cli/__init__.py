@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit import __version__
-from sentikit.errors import did_you_mean
+from sentikit.errors import did_you_mean, printable
 from sentikit.registry import Registry, default_registry
-from sentikit.stopping import clean_up_at_sigterm
+from sentikit.stopping import Terminated, clean_up_at_sigterm
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -71,7 +71,8 @@ class LazyGroup(click.Group):
         command = self.get_command(ctx, name)
         if command is None and not name.startswith("-"):
             known = self.list_commands(ctx)
-            raise click.UsageError(f"No such command {name!r}. {did_you_mean(name, known)}", ctx)
+            advice = f"{did_you_mean(name, known)} {default_registry().advice()}".rstrip()
+            raise click.UsageError(f"No such command {name!r}. {advice}", ctx)
         return super().resolve_command(ctx, args) if command is None else (name, command, args[1:])
 
     def invoke(self, ctx: click.Context) -> None:
@@ -133,35 +134,58 @@ def main(arguments: list[str] | None = None) -> None:
     # five times as long where another program keeps one of the cores busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        sys.exit(sentikit.main(args=arguments, prog_name="sentikit", standalone_mode=False) or 0)
+        code = sentikit.main(args=arguments, prog_name="sentikit", standalone_mode=False) or 0
     except click.ClickException as error:
         _debug_traceback()
         # All processes of a job were given the same words: one complains.
         if not isinstance(error, click.UsageError) or os.environ.get("RANK", "0") == "0":
             error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped.", err=True)
-        sys.exit(130)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort) as error:
+        _say(f"Stopped {error}.".replace(" .", "."))
+        code = 130
     except BrokenPipeError:
         # The reader of our output went away (as `| head` does); there is nobody left to tell.
         _give_up_output()
-        sys.exit(1)
+        code = 1
     except OSError as error:
         _debug_traceback()
         _give_up_output()
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {place}{error.strerror or error}.", err=True)
-        sys.exit(1)
+        _say(f"Error: {place}{error.strerror or error}.")
+        code = 1
+    except SystemExit as error:
+        # sys.exit(0) in the middle of a component's work is no success.
+        fault = "" if isinstance(error, Terminated) else default_registry().fault(error)
+        if not fault:
+            raise
+        _debug_traceback()
+        _say(f"Error: {fault}")
+        code = 1
     except Exception as error:
         _debug_traceback()
-        click.echo(
-            f"Error: {type(error).__name__}: {error}\n"
-            "This is not a mistake of yours. `sentikit --debug …` shows where it happened; "
-            "please report it.",
-            err=True,
-        )
-        sys.exit(1)
+        _say(f"Error: {_unexpected(error)}")
+        code = 1
+    sys.exit(code)
+
+
+def _unexpected(error: BaseException) -> str:
+    """Say whose fault an unexpected exception is."""
+    from sentikit.errors import one_line
+    from sentikit.keys import redacted
+
+    fault = default_registry().fault(error)
+    if fault:
+        return redacted(fault)
+    return (
+        f"{type(error).__name__}: {redacted(one_line(error))}\nThis is a fault of sentikit. "
+        "`sentikit --debug …` shows where it happened; please report it."
+    )
+
+
+def _say(message: str) -> None:
+    """Write to standard error, whatever a plugin did to click."""
+    sys.stderr.write(f"{printable(message)}\n")
 
 
 def _give_up_output() -> None:

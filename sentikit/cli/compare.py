@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentikit.amounts import FiniteRange
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
 from sentikit.errors import InputError
-from sentikit.finite_numbers import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.comparison.results import Comparison

@@ -1,4 +1,4 @@
-"""Reads Parquet, a batch of rows at a time."""
+"""Columnar files: Parquet and Arrow, read a batch of rows at a time."""
 
 from __future__ import annotations
 
@@ -18,64 +18,101 @@ ROWS_PER_BATCH = 1_000
 BUFFER_BYTES = 2**20
 
 
-class ParquetTable:
-    """A Parquet file, open until `close`.
+class ColumnarTable:
+    """A Parquet or Arrow file, open until `close`.
 
     Attributes:
         columns: names of the top-level columns.
 
     Raises:
-        InputError: the file is missing, may not be read or is not Parquet.
+        InputError: the file is missing, may not be read or is not of this format.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._name = str(path)
+    def __init__(self, path: Path, kind: str) -> None:
+        self._name, self._kind = str(path), kind
         with disk_errors(path):
             self._stream = path.open("rb")
         try:
-            with _damage(self._name):
-                self._file = pq.ParquetFile(
-                    self._stream, buffer_size=BUFFER_BYTES, pre_buffer=False
-                )
+            with self._damage():
+                if kind == "parquet":
+                    self._file: Any = _parquet(self._stream)
+                    self._schema = self._file.schema_arrow
+                else:
+                    self._file = _arrow(path)
+                    self._schema = self._file.schema
         except InputError:
             self._stream.close()
             raise
-        self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+        self.columns: tuple[str, ...] = tuple(self._schema.names)
+
+    def fields(self, column: str) -> tuple[str, ...] | None:
+        """Return the fields inside a column, None where it is no struct."""
+        kind = self._schema.field(column).type
+        return tuple(field.name for field in kind) if pa.types.is_struct(kind) else None
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """Yield the row number, from 1, and the values of `columns`; no other column is read.
+        """Yield the row number, from 1, and the values of `columns`.
 
         Raises:
             InputError: the file is damaged, or a text in it is not UTF-8.
         """
-        batches = self._file.iter_batches(ROWS_PER_BATCH, columns=list(columns))
+        batches = self._batches(list(dict.fromkeys(columns)))
         number = 0
         while True:
-            with _damage(self._name), _not_utf8(self._name, number + 1):
+            with self._damage(), _not_utf8(self._name, number + 1):
                 batch = next(batches, None)
                 if batch is None:
                     return
-                values = [batch.column(name).to_pylist() for name in columns]
+                known = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+            values = [known[name] for name in columns]
             for row in zip(*values, strict=True):
                 number += 1
                 yield number, row
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._kind == "parquet":
+            self._file.close()
         self._stream.close()
 
+    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        if self._kind == "parquet":
+            yield from self._file.iter_batches(ROWS_PER_BATCH, columns=columns)
+            return
+        if isinstance(self._file, pa.RecordBatchStreamReader):
+            whole = iter(self._file)
+        else:
+            whole = (self._file.get_batch(n) for n in range(self._file.num_record_batches))
+        for batch in whole:
+            chosen = batch.select(columns)
+            for start in range(0, chosen.num_rows, ROWS_PER_BATCH):
+                yield chosen.slice(start, ROWS_PER_BATCH)
 
-@contextlib.contextmanager
-def _damage(name: str) -> Iterator[None]:
-    with disk_errors(name):
-        try:
-            yield
-        except (pa.ArrowException, OSError) as error:
-            if getattr(error, "errno", None):
-                raise
-            reason = " ".join(str(error).split())
-            raise InputError(f"{name} is not a whole Parquet file ({reason}).") from error
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
+        with disk_errors(self._name):
+            try:
+                yield
+            except (pa.ArrowException, OSError) as error:
+                if getattr(error, "errno", None):
+                    raise
+                reason = " ".join(str(error).split())
+                kind = self._kind.capitalize()
+                raise InputError(f"{self._name} is not a whole {kind} file ({reason}).") from error
+
+
+def _parquet(stream: Any) -> pq.ParquetFile:
+    return pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False)
+
+
+def _arrow(path: Path) -> Any:
+    """Open an Arrow file, or the same as a stream of batches."""
+    source = pa.memory_map(str(path))
+    try:
+        return pa.ipc.open_file(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_stream(source)
 
 
 @contextlib.contextmanager

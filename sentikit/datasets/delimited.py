@@ -20,6 +20,7 @@ _RAISED_LIMIT = threading.Lock()
 DIALECTS: dict[str, dict[str, Any]] = {
     "csv": {"delimiter": ","},
     "csv-semicolons": {"delimiter": ";"},
+    "csv-bars": {"delimiter": "|"},
     "tsv": {"delimiter": "\t"},
     "tsv-unquoted": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
 }
@@ -29,12 +30,14 @@ _QUOTED = re.compile(r'"(?:[^"]|"")*("|$)')
 
 
 def csv_dialect(header: str) -> str:
-    """Tell by its header which CSV a file is: semicolons, where they alone stand between names.
+    """Tell by its header which CSV a file is: with semicolons or bars, where no comma is in it.
 
-    Spreadsheets write them wherever the comma is the decimal sign.
+    Spreadsheets write semicolons wherever the comma is the decimal sign, databases bars.
     """
     names = _QUOTED.sub("", header)
-    return "csv-semicolons" if ";" in names and "," not in names else "csv"
+    if "," in names or "\t" in names:
+        return "csv"
+    return "csv-semicolons" if ";" in names else "csv-bars" if "|" in names else "csv"
 
 
 class Records:
@@ -139,7 +142,7 @@ def _stray_quote(record: str, delimiter: str) -> tuple[int, int | None] | None:
         Where its quote opens, and where it closes if it does; None if all fields are in order.
     """
     quoted = re.compile(r'"(?:[^"]++|"")*+"')
-    plain = re.compile(rf"[^{delimiter}\r\n]*")
+    plain = re.compile(rf"[^{re.escape(delimiter)}\r\n]*")
     position = 0
     while position < len(record):
         if record[position] != '"':

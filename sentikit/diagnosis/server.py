@@ -40,7 +40,7 @@ def server_report(base_url: str | None, model: str | None) -> dict[str, Any]:
     report["price_known"] = facts.prices is not None
     warning = facts.lifecycle_warning(date.today())
     if warning:
-        report["remarks"] = [*report.get("remarks", []), warning]
+        report["warnings"] = [*report.get("warnings", []), warning]
     return report
 
 

@@ -70,6 +70,8 @@ class Answer:
         model: the model that served, as the server says.
         service_tier: the tier that served, as the server says; bills follow it.
         raw: the answer as it came, wrapping included.
+        billed_usd: what the provider says the call cost, or None; the greater of it and our own
+            price counts.
         rate_limit: what the server says is left; not recorded.
     """
 
@@ -80,6 +82,7 @@ class Answer:
     model: str = ""
     service_tier: str | None = None
     raw: str = ""
+    billed_usd: float | None = None
     rate_limit: RateLimit | None = field(default=None, compare=False)
 
     @property
@@ -122,7 +125,13 @@ class FatalError(BackendError):
 
 
 class BackendSession(Protocol):
-    """What the core lends a backend while it opens."""
+    """What the core lends a backend while it opens.
+
+    Attributes:
+        probabilities: whether log-probabilities will be asked for.
+    """
+
+    probabilities: bool
 
     def say(self, message: str) -> None:
         """Tell the user, once."""
@@ -157,6 +166,7 @@ class LLMBackend(Part, ABC):
     Attributes:
         most_in_flight: how many calls run at once; None lets the core find out.
         in_process: whether it answers in this process, so that no time limit applies.
+        by_occurrence: whether the answer depends on how often a text was asked about before.
         any_model: stands for the only model a server has, where `examine` is asked for that.
         fine_tuner: teaches models for this backend: a subclass of ``FineTuner``, or its
             place as ``"package.module:Class"``; None where there is none.
@@ -164,6 +174,7 @@ class LLMBackend(Part, ABC):
 
     most_in_flight: ClassVar[int | None] = None
     in_process: ClassVar[bool] = False
+    by_occurrence: ClassVar[bool] = False
     any_model: ClassVar[str] = "?"
     fine_tuner: ClassVar[str | type[Part] | None] = None
 
@@ -176,6 +187,11 @@ class LLMBackend(Part, ABC):
     def billed(self) -> bool:
         """Whether calls may cost money; False makes every cost 0."""
         return True
+
+    @property
+    def provider(self) -> str:
+        """Whose server it is, as a host's name, for prices and end dates; "" where unknown."""
+        return ""
 
     @property
     def service_tier(self) -> str | None:

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sentikit.classifiers.label_reader import parse_label
 from sentikit.components import Part
 from sentikit.llm.messages import Message
-from sentikit.llm.parsing import parse_label
 
 
 @dataclass(frozen=True)

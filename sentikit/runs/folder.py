@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from sentikit.classifiers.prediction import predictions
-from sentikit.errors import InputError
+from sentikit.errors import InputError, one_line
 from sentikit.files import disk_errors, read_json, write_json, write_text
-from sentikit.redaction import redacted
-from sentikit.registration import one_line
+from sentikit.keys import redacted
+from sentikit.registry import default_registry
 from sentikit.runs.predictions import pair, write_predictions
 from sentikit.runs.results import Results
 from sentikit.stopping import Interrupted
@@ -55,8 +55,10 @@ class RunFolder:
         return values
 
     def update_manifest(self, **changes: Any) -> None:
-        """Set some of the manifest's keys."""
+        """Set some of the manifest's keys; the components of a recipe come with it."""
         known = self.manifest if (self.path / MANIFEST).exists() else {}
+        if "recipe" in changes:
+            changes["components"] = default_registry().components(changes["recipe"])
         if changes.get("status") in (RUNNING, FINISHED):
             known.pop("failure", None)
         write_json(self.path / MANIFEST, known | changes)
@@ -162,7 +164,7 @@ def _resumable(path: Path) -> RunFolder:
     run = RunFolder(path)
     if not run.status:
         raise InputError(f"{path} holds no run to resume. Leave --resume out to start one.")
-    if run.status == FINISHED:
+    if run.status == FINISHED and not run.manifest.get("failed"):
         raise InputError(f"{path} is finished; there is nothing to resume.")
     return run
 

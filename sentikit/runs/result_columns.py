@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sentikit.datasets.tables import USUAL_NAMES, Rows, usual_column
+from sentikit.datasets.columns import USUAL_NAMES, usual_column
+from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry
 from sentikit.runs.result_format import ResultColumns, ResultFormat

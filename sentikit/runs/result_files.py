@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sentikit.datasets.columns import cell_text
 from sentikit.datasets.examples import Examples, ExamplesBuilder
 from sentikit.datasets.labels import LabelScheme
-from sentikit.datasets.tables import Rows, cell_text, read_rows
+from sentikit.datasets.tables import Rows, read_rows
 from sentikit.errors import InputError
 from sentikit.registry import Registry
 from sentikit.runs.result_columns import ColumnChoice, choose_columns

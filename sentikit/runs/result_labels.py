@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sentikit.classifiers.label_reader import plain_label
 from sentikit.datasets.labels import SCHEMES, LabelScheme, scheme_for_classes
 from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError
@@ -23,7 +24,7 @@ def scheme_of(
     """
     if gold.spellings:
         return _scheme_of_gold(gold, str(columns.gold), rows)
-    spelled = {label.casefold() for label in answered.spellings} & _KNOWN
+    spelled = {plain_label(label).casefold() for label in answered.spellings} & _KNOWN
     for scheme in SCHEMES.values():
         if spelled and spelled <= set(scheme.meanings):
             return scheme
@@ -37,7 +38,10 @@ def meanings(
     labels: SpelledLabels, scheme: LabelScheme, numbers: Mapping[str, int]
 ) -> dict[str, int]:
     """Return the class number of each spelling that means a class."""
-    named = {spelling: scheme.class_of(spelling) for spelling in labels.spellings}
+    named = {
+        spelling: scheme.class_of(spelling) or scheme.class_of(plain_label(spelling))
+        for spelling in labels.spellings
+    }
     return {spelling: numbers[name] for spelling, name in named.items() if name is not None}
 
 

@@ -72,6 +72,8 @@ class _Session:
     def say(self, message: str) -> None:
         """Keep quiet."""
 
+    probabilities = True
+
     async def reserve(self, most: Usage) -> None:
         """Allow every call."""
 

@@ -12,11 +12,16 @@ from types import ModuleType
 from typing import Any
 
 from sentikit.devices import find_hardware
-from sentikit.discovery import PluginSource, installed_plugins
 from sentikit.errors import SentikitError, did_you_mean
 from sentikit.finetuning.choosing import fine_tuner_of
 from sentikit.registration import Registration
-from sentikit.registry import PluginReport, Registry, disabled_plugins
+from sentikit.registry import (
+    PluginReport,
+    PluginSource,
+    Registry,
+    disabled_plugins,
+    installed_plugins,
+)
 from sentikit.testing.commands import check_command
 from sentikit.testing.fine_tuners import check_fine_tuner_class
 from sentikit.testing.kinds import PART_CHECKS
@@ -39,7 +44,7 @@ HEAVY_MODULES = (
 
 _LIST_HEAVY = """
 import json, sys
-from sentikit.discovery import PluginSource
+from sentikit.registry import PluginSource
 from sentikit.registry import Registry
 heavy, found = json.loads(sys.argv[1]), {}
 for location in json.loads(sys.argv[2]):

@@ -348,7 +348,7 @@ def build_model(parts: TrainParts, classes: int) -> SentimentModel:
 
     backbone = parts.encoder.load_backbone()
     torch.manual_seed(parts.training.seed)
-    head = parts.head.build(int(backbone.config.hidden_size), classes)
+    head = parts.head.build_on(backbone.config, classes)
     return SentimentModel(backbone, head, parts.head_options.pooling)
 
 

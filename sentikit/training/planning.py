@@ -133,7 +133,7 @@ def shape_of(parts: TrainParts) -> SentimentModel:
     with torch.device("meta"):
         backbone = parts.encoder.build_backbone(config)
         classes = len(parts.dataset.scheme.classes)
-        head = parts.head.build(int(config.hidden_size), classes)
+        head = parts.head.build_on(config, classes)
     return SentimentModel(backbone, head, parts.head_options.pooling)
 
 

@@ -159,6 +159,12 @@ def _head(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], lis
     part, options, problems = check_section(
         registry, "register_heads", HeadOptions, raw, path, Head
     )
+    only = part.only_pooling if isinstance(part, Head) else None
+    if only is not None and isinstance(options, HeadOptions) and options.pooling != only:
+        if "pooling" in options.model_fields_set:
+            message = f"the head {raw['name']!r} works with pooling {only} alone"
+            problems = [*problems, Problem((*path, "pooling"), message)]
+        options = HeadOptions(pooling=only)
     return {"head": part, "head_options": options}, problems
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import click
 
 from sentikit.errors import InputError, did_you_mean
+from sentikit.keys import redacted
 from sentikit.live_bar import LiveBar
-from sentikit.redaction import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line

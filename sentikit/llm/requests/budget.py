@@ -9,7 +9,7 @@ from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import Answer
 from sentikit.llm.counting import TokenCounter
-from sentikit.llm.prices import Prices, describe_cost
+from sentikit.llm.prices import Prices, describe_cost, picodollars
 
 
 class BudgetSpentError(SentikitError):
@@ -128,6 +128,7 @@ class Tally:
     Attributes:
         rows: reported so far.
         invalid: rows without a valid answer.
+        cut: those of `invalid` whose answer reached the limit on tokens.
         failed: rows that no call could answer.
         repaired: rows whose second answer was valid.
         calls: answers this run paid for.
@@ -143,6 +144,7 @@ class Tally:
 
     rows: int = 0
     invalid: int = 0
+    cut: int = 0
     failed: int = 0
     repaired: int = 0
     calls: int = 0
@@ -181,9 +183,31 @@ class Budget:
         counter: counts prompts, for reservations.
         ledger: keeps the ceiling; several models may share it.
         tally: counts what comes back.
+        any_tier: whether the prices hold for tiers they do not name, as the user's own do.
     """
 
     prices: Prices | None
     counter: TokenCounter
     ledger: Ledger
     tally: Tally
+    any_tier: bool = False
+
+    def cost(self, answer: Answer, tier: str | None, asked: str | None = None) -> int | None:
+        """Return the greater of our price for an answer and of what the provider says it cost.
+
+        Args:
+            answer: what came back.
+            tier: that served it.
+            asked: the tier whose price counts where that of `tier` is unknown.
+
+        Returns:
+            Picodollars, or None where neither is known.
+        """
+        cost = None
+        if self.prices is not None:
+            cost = self.prices.cost(answer.usage, tier)
+            if cost is None and self.any_tier:
+                cost = self.prices.cost(answer.usage, asked)
+        if answer.billed_usd is None:
+            return cost
+        return max(cost or 0, picodollars(answer.billed_usd))

@@ -21,8 +21,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentikit.datasets.columns import USUAL_NAMES, find_column
 from sentikit.datasets.delimited import LONGEST_FIELD
-from sentikit.datasets.tables import FORMATS, USUAL_NAMES, find_column, read_rows
+from sentikit.datasets.tables import FORMATS, read_rows
 from sentikit.errors import InputError
 
 WriteFile = Callable[[str, str | bytes], Path]
@@ -237,10 +238,10 @@ class TestRefusals:
         assert "may not be read" in refusal(path)
 
     def test_an_unknown_format(self, write: WriteFile) -> None:
-        path = write("a.json", "{}")
+        path = write("a.jsom", "{}")
         message = refusal(path)
         assert all(known in message for known in FORMATS)
-        assert "Did you mean 'jsonl'" in refusal(path, format="json")
+        assert "Did you mean 'jsonl'" in refusal(path, format="jsnl")
 
     @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt"])
     @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])

@@ -1,0 +1,424 @@
+"""The boundary for what servers say: foreign JSON and headers, turned into types of our own.
+
+A server is seldom exactly OpenAI. What cannot be read is none: no usage, no log-probabilities, no
+wait. Nothing behind this module sees a server's JSON.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sentikit import Usage
+from sentikit.extension import RateLimit
+
+#: More tokens than any call has: a count above is no count.
+_MOST_TOKENS = 10**9
+#: A wait or a window longer than this is a server's mistake.
+_LONGEST_WAIT = 366 * 86400.0
+_SSE = re.compile(rb"^data:[ \t]*(.*?)\r?$", re.MULTILINE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+#: Kinds of content parts that hold the answer's own words.
+_TEXT_PARTS = frozenset({"text", "output_text"})
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer.
+
+    Attributes:
+        text: of the token.
+        log: its log-probability, or None.
+        alternatives: what could have stood here, itself included, with log-probabilities.
+    """
+
+    text: str
+    log: float | None
+    alternatives: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer as the server gave it.
+
+    Attributes:
+        text: of the message; "" where there is none.
+        arguments: of the first function it calls, or None.
+        refusal: why the model refuses, in its words, or "".
+        finish_reason: why it stopped; "" where the server does not say.
+        tokens: with log-probabilities; empty where there are none.
+        usage: tokens billed, or None.
+        listed: tokens of the answer as the server lists them, thinking perhaps left out.
+        billed_usd: what the provider says the call cost, or None.
+        model: that served, or "".
+        service_tier: that served, or None.
+    """
+
+    text: str
+    arguments: str | None = None
+    refusal: str = ""
+    finish_reason: str = ""
+    tokens: tuple[Token, ...] = ()
+    usage: Usage | None = None
+    listed: int = 0
+    billed_usd: float | None = None
+    model: str = ""
+    service_tier: str | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the limit on tokens ended it."""
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True)
+class ServerError:
+    """An error as a server's body describes it.
+
+    Attributes:
+        message: in the server's words; "" where it gives none.
+        codes: its code and type.
+        status: the HTTP status its code stands for, or None.
+        named: whether the body holds an error object, or names one.
+    """
+
+    message: str = ""
+    codes: frozenset[str] = field(default_factory=frozenset)
+    status: int | None = None
+    named: bool = False
+
+
+def parse_body(content: bytes) -> Any:
+    """Return a body's JSON value, or None where it holds none.
+
+    Server-sent events become the one value they amount to, and a ``data: [DONE]`` behind a whole
+    value is passed over.
+    """
+    value = _parsed(content)
+    if value is not None:
+        return value
+    if content.lstrip()[:5] == b"data:":
+        return _streamed(content)
+    head, found, _ = content.partition(b"\ndata:")
+    return _parsed(head) if found else None
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _streamed(content: bytes) -> Any:
+    """Put the chunks of a stream together."""
+    chunks = [_mapping(_parsed(line)) for line in _SSE.findall(content)]
+    whole: dict[str, Any] = {}
+    text, finish = "", None
+    for chunk in chunks:
+        whole |= {key: value for key, value in chunk.items() if value is not None}
+        choice = _mapping(_first(chunk.get("choices")))
+        delta = choice.get("delta") or choice.get("message")
+        text += _content(_mapping(delta).get("content"))
+        finish = choice.get("finish_reason") or finish
+    if not any(chunks):
+        return None
+    if "choices" not in whole:
+        return whole
+    message = {"role": "assistant", "content": text}
+    return {**whole, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+
+
+def read_error(value: Any) -> ServerError:
+    """Return the error that a body holds; servers wrap it in several ways, or not at all."""
+    body = _mapping(value)
+    error = body.get("error") or _mapping(_first(body.get("choices"))).get("error")
+    named = bool(error)
+    found = _mapping(error) or body
+    words = found.get("message") or found.get("detail") or found.get("error")
+    if isinstance(error, str):
+        words = error
+    codes = [found.get("code"), found.get("type"), found.get("status")]
+    numbers = [_count(code) for code in codes]
+    status = next((n for n in numbers if n is not None and 400 <= n < 600), None)
+    return ServerError(
+        message="" if words is None else str(words),
+        codes=frozenset(str(code) for code in codes if isinstance(code, str | int) and code),
+        status=status,
+        named=named,
+    )
+
+
+def read_completion(value: Any) -> Completion | None:
+    """Read a chat completion, or a response of the Responses API; None where it is neither."""
+    body = _mapping(value)
+    if isinstance(body.get("output"), list):
+        return _read_response(body)
+    choice = _mapping(_first(body.get("choices")))
+    if "message" not in choice and "text" not in choice:
+        return None
+    message = choice.get("message", choice.get("text"))
+    fields = _mapping(message)
+    said = message if isinstance(message, str) else fields.get("content")
+    refusal = fields.get("refusal")
+    return Completion(
+        text=_content(said),
+        arguments=_arguments(fields),
+        refusal=refusal if isinstance(refusal, str) else "",
+        finish_reason=_text(choice.get("finish_reason")),
+        tokens=tuple(read_tokens(_mapping(choice.get("logprobs")).get("content"))),
+        **_bill(body),
+    )
+
+
+def _read_response(body: Mapping[str, Any]) -> Completion | None:
+    """Read https://platform.openai.com/docs/api-reference/responses/object."""
+    text, refusal, arguments, tokens = "", "", None, list[Token]()
+    for item in map(_mapping, body["output"]):
+        if item.get("type") == "function_call" and arguments is None:
+            arguments = _text(item.get("arguments"))
+        content = item.get("content")
+        for part in map(_mapping, content if isinstance(content, list) else ()):
+            if part.get("type") == "output_text":
+                text += _text(part.get("text"))
+                tokens += read_tokens(part.get("logprobs"))
+            refusal = refusal or _text(part.get("refusal"))
+    why = _text(_mapping(body.get("incomplete_details")).get("reason"))
+    finish = {"max_output_tokens": "length"}.get(why, why) or "stop"
+    return Completion(text, arguments, refusal, finish, tuple(tokens), **_bill(body))
+
+
+def _bill(body: Mapping[str, Any]) -> dict[str, Any]:
+    tier, usage = body.get("service_tier"), _mapping(body.get("usage"))
+    return {
+        "usage": read_usage(usage),
+        "listed": _counted(usage, "completion_tokens", "output_tokens") or 0,
+        "billed_usd": _dollars(usage.get("cost")),
+        "model": _text(body.get("model")),
+        "service_tier": tier if isinstance(tier, str) and tier else None,
+    }
+
+
+def read_usage(value: Any) -> Usage | None:
+    """Read the usage of an answer; None where it is missing or makes no sense.
+
+    Cached tokens beyond the prompt's were counted apart from it. Tokens that stand in the total
+    alone are thinking, which is billed as completion.
+    """
+    counts = _mapping(value)
+    prompt = _counted(counts, "prompt_tokens", "input_tokens")
+    completion = _counted(counts, "completion_tokens", "output_tokens")
+    total = _count(counts.get("total_tokens"))
+    if prompt is None and completion is not None and total is not None:
+        prompt = total - completion
+    if completion is None and prompt is not None and total is not None:
+        completion = total - prompt
+    if prompt is None or completion is None or prompt < 0 or completion < 0:
+        return None
+    details = _mapping(counts.get("prompt_tokens_details") or counts.get("input_tokens_details"))
+    cached = _counted(details, "cached_tokens") or _counted(counts, "cache_read_input_tokens") or 0
+    written = (
+        _counted(details, "cache_write_tokens", "cache_creation_tokens")
+        or _counted(counts, "cache_creation_input_tokens")
+        or 0
+    )
+    if cached + written > prompt:
+        prompt += cached + written
+    if total is not None:
+        completion += max(0, total - prompt - completion)
+    return Usage(prompt, cached, completion, written)
+
+
+def _counted(counts: Mapping[str, Any], *names: str) -> int | None:
+    return next((n for n in (_count(counts.get(name)) for name in names) if n is not None), None)
+
+
+def _count(value: Any) -> int | None:
+    """Return a count of tokens or requests, or None where a value is none."""
+    if isinstance(value, str):
+        value = _number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= _MOST_TOKENS else None
+
+
+def _dollars(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known and 0 <= value < _MOST_TOKENS else None
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _content(value: Any) -> str:
+    """Return a message's own words; its parts of other kinds, such as thinking, are left out."""
+    if not isinstance(value, list):
+        return _text(value)
+    parts = (part if isinstance(part, Mapping) else {"text": part} for part in value)
+    return "".join(
+        _text(part.get("text")) for part in parts if part.get("type", "text") in _TEXT_PARTS
+    )
+
+
+def _arguments(message: Mapping[str, Any]) -> str | None:
+    call = _mapping(_first(message.get("tool_calls")))
+    if not call:
+        return None
+    arguments = _mapping(call.get("function")).get("arguments")
+    return json.dumps(arguments) if isinstance(arguments, Mapping) else _text(arguments)
+
+
+def read_tokens(value: Any) -> Iterator[Token]:
+    """Read ``logprobs.content``; a log-probability that is no number is None."""
+    for entry in map(_mapping, value if isinstance(value, list) else ()):
+        others = entry.get("top_logprobs")
+        listed = [*map(_mapping, others if isinstance(others, list) else ()), entry]
+        logs = ((_text(one.get("token")), _log(one.get("logprob"))) for one in listed)
+        alternatives = {text: log for text, log in logs if log is not None}
+        yield Token(_text(entry.get("token")), _log(entry.get("logprob")), alternatives)
+
+
+def _log(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known and math.isfinite(value) and value < 0.01 else None
+
+
+_VALUE = re.compile(r'"label"\s*:\s*"')
+
+
+def label_log_probabilities(
+    tokens: Sequence[Token], labels: Sequence[str]
+) -> dict[str, float] | None:
+    """Return label to log-probability, or None where the tokens do not tell.
+
+    The answer's tokens are followed from where the label begins. At each one, every alternative
+    that belongs to a single label adds the probability of the path so far times its own; the
+    answer's token is followed further for as long as several labels may still come of it.
+
+    Args:
+        tokens: of the answer.
+        labels: the labels; a label that no alternative leads to is left out.
+    """
+    start = _label_start("".join(token.text for token in tokens))
+    found: dict[str, float] = {}
+    said, path, offset = "", 0.0, 0
+    for token in tokens:
+        before, offset = offset, offset + len(token.text)
+        if offset <= start:
+            continue
+        skipped = token.text[: max(0, start - before)]
+        for alternative, log in token.alternatives.items():
+            if not alternative.startswith(skipped):
+                continue
+            fits = _fitting(said + alternative[len(skipped) :], labels)
+            if len(fits) == 1:
+                _add(found, fits[0], path + log)
+        said += token.text[len(skipped) :]
+        if token.log is None:
+            break
+        path += token.log
+        if said.strip() and len(_fitting(said, labels)) < 2:
+            break
+    return found or None
+
+
+def _label_start(text: str) -> int:
+    match = _VALUE.search(text)
+    return match.end() if match else len(text) - len(text.lstrip())
+
+
+def _fitting(said: str, labels: Sequence[str]) -> list[str]:
+    """Return the labels that begin with `said`, or that `said` goes on from."""
+    start = said.lstrip(" \n\t\"'*").casefold()
+    if not start:
+        return []
+    whole = start.rstrip(" \n\t\"'*.!}")
+    return [
+        label
+        for label in labels
+        if label.casefold().startswith(start) or (whole and label.casefold() == whole)
+    ]
+
+
+def _add(found: dict[str, float], label: str, log: float) -> None:
+    before = found.get(label)
+    if before is None:
+        found[label] = log
+    else:
+        top = max(before, log)
+        found[label] = top + math.log(math.exp(before - top) + math.exp(log - top))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait: ``retry-after-ms``, or ``Retry-After`` in seconds or as a date.
+
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
+    """
+    precise = _number(headers.get("retry-after-ms"))
+    if precise is not None:
+        return max(0.0, precise / 1000)
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is None and value:
+        seconds = _until(value)
+    return None if seconds is None or seconds > _LONGEST_WAIT else max(0.0, seconds)
+
+
+def _until(date: str) -> float | None:
+    try:
+        parsed = email.utils.parsedate_tz(date)
+        return None if parsed is None else email.utils.mktime_tz(parsed) - time.time()
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+
+
+def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
+    """Return what ``x-ratelimit-*`` say is left, or None where there are none.
+
+    https://platform.openai.com/docs/guides/rate-limits; negative values (Azure's) mean unknown.
+    """
+    requests = _count(headers.get("x-ratelimit-remaining-requests"))
+    tokens = _count(headers.get("x-ratelimit-remaining-tokens"))
+    if requests is None and tokens is None:
+        return None
+    return RateLimit(
+        requests=requests,
+        requests_reset=duration(headers.get("x-ratelimit-reset-requests")),
+        tokens=tokens,
+        tokens_reset=duration(headers.get("x-ratelimit-reset-tokens")),
+    )
+
+
+def duration(text: str | None) -> float | None:
+    """Read ``6m0s``, ``12ms`` or plain seconds."""
+    if not text:
+        return None
+    seconds = _number(text)
+    if seconds is None:
+        parts = _DURATION.findall(text)
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else None
+    return seconds if seconds is not None and 0 <= seconds <= _LONGEST_WAIT else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        return None
+    return value if value is not None and math.isfinite(value) else None

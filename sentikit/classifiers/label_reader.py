@@ -1,0 +1,113 @@
+"""The label reader: the class that a text plainly names, whatever surrounds it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+#: Names of the one field that holds the label, on a line of its own or as a key of JSON.
+_FIELDS = ("classification", "label", "sentiment", "answer", "class", "category")
+# A line that names the last field of the usual prompt, as models like to repeat it.
+_FIELD_LINE = re.compile(
+    rf"[\s*_`]*(?:{'|'.join(_FIELDS[:4])})[\s*_`]*:(?P<answer>.*)", re.IGNORECASE
+)
+_AROUND = (
+    " \t\r\n\u00a0\"'`*_“”«»„.,;:!\u2018\u2019\u3002\uff0e\uff0c\uff01\uff1b\uff1a\u060c\u061b"
+)
+_PAIRS = {"(": ")", "[": "]", "{": "}", "\uff08": "\uff09", "\u3010": "\u3011"}
+_BULLET = re.compile("[-\u2013\u2014\u2022+*]\\s+")
+_THINKING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>", re.IGNORECASE | re.DOTALL)
+_LANGUAGE = re.compile(r"[A-Za-z0-9]*[ \t]*\n")
+_FENCE = "```"
+#: What ends an answer in the vocabularies of open models, shown by servers that do not hide it.
+_END_TOKENS = (
+    "</s>",
+    "<eos>",
+    "<end_of_turn>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|end_of_turn_token|>",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
+)
+_INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff\u00ad")
+
+
+def parse_label(answer: str, classes: Sequence[str]) -> str | None:
+    """Return the class that `answer` names, or None if it is not plainly one of `classes`.
+
+    Accepted are a class by itself, whatever its case, in quotes, brackets or one code fence,
+    emphasised, as a list's only item, with punctuation or a model's end token after it, behind one
+    closed block of thinking, as the one label of a JSON object, and the same behind
+    ``Classification:``, ``Label:``, ``Sentiment:`` or ``Answer:`` on a line of its own. All such
+    lines must agree. Everything else is invalid: other words, another language, two labels,
+    nothing.
+    """
+    whole = _exact(answer, classes)
+    if whole is not None:
+        return whole
+    text = _unwrapped(answer)
+    whole = _exact(plain_label(text), classes)
+    if whole is not None:
+        return whole
+    lines = [_FIELD_LINE.fullmatch(line) for line in text.splitlines()]
+    named = {_exact(plain_label(match["answer"]), classes) for match in lines if match}
+    return named.pop() if len(named) == 1 else None
+
+
+def plain_label(text: str) -> str:
+    """Return a text without what surrounds a label: quotes, brackets, punctuation, a bullet."""
+    plain = _without_end_tokens(text.translate(_INVISIBLE)).strip(_AROUND)
+    bullet = _BULLET.match(plain)
+    if bullet:
+        plain = plain[bullet.end() :].strip(_AROUND)
+    if len(plain) > 1 and _PAIRS.get(plain[0]) == plain[-1]:
+        plain = plain[1:-1].strip(_AROUND)
+    return plain
+
+
+def _exact(text: str, classes: Sequence[str]) -> str | None:
+    folded = " ".join(text.casefold().split())
+    same = (name for name in classes if " ".join(name.casefold().split()) == folded)
+    alike = (name for name in classes if folded and plain_label(name).casefold() == folded)
+    return next(same, None) or next(alike, None)
+
+
+def _unwrapped(answer: str) -> str:
+    """Return an answer without thinking before it, a code fence around it, JSON around that."""
+    text = answer.translate(_INVISIBLE)
+    thinking = _THINKING.match(text)
+    if thinking:
+        text = text[thinking.end() :]
+    text = _without_end_tokens(text)
+    if text.startswith(_FENCE) and text.endswith(_FENCE) and text.count(_FENCE) == 2:
+        text = text[len(_FENCE) : -len(_FENCE)]
+        language = _LANGUAGE.match(text)
+        text = text[language.end() :] if language else text
+    return _from_json(text.strip())
+
+
+def _without_end_tokens(text: str) -> str:
+    text = text.strip()
+    while token := next((t for t in _END_TOKENS if text[-len(t) :].casefold() == t), None):
+        text = text[: -len(token)].rstrip()
+    return text
+
+
+def _from_json(text: str) -> str:
+    """Return the label of a JSON object that names one, else the text itself."""
+    if not text.startswith("{") or not text.endswith("}"):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(value, dict):
+        return text
+    named = [label for key, label in value.items() if key.casefold() in _FIELDS]
+    return named[0] if len(named) == 1 and isinstance(named[0], str) else text

@@ -1,0 +1,211 @@
+"""Excel workbooks: one sheet of an ``.xlsx`` file, read row by row."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import zipfile
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sentikit.errors import InputError, did_you_mean
+from sentikit.files import disk_errors
+
+#: The rows that Excel itself can hold.
+MOST_ROWS = 1_048_576
+# The strings that several cells share are held in memory, a sheet is not.
+_MOST_BYTES, _MOST_SHEET_BYTES = 2**30, 2**33
+_OLE = b"\xd0\xcf\x11\xe0"
+_CHUNK = 2**20
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell [^>]*ref="([A-Z]+[0-9]+:[A-Z]+[0-9]+)"')
+_FORMULA = re.compile(rb"<(?:\w+:)?f[ >/]")
+_DOCTYPE = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
+
+
+class SheetTable:
+    """A sheet whose first row with a value names the columns.
+
+    A cell's value is the one that Excel computed last. What a reader would misread is refused:
+    merged cells, formulas that were never computed, columns without a name.
+
+    Attributes:
+        columns: the names of the columns.
+
+    Raises:
+        InputError: this is no workbook that can be read, or it has no such sheet.
+    """
+
+    def __init__(self, path: Path, sheet: str | None = None) -> None:
+        self._name = str(path)
+        _check_archive(path)
+        with self._damage():
+            self._book = _open(path, computed=True)
+        try:
+            self._sheet = _choose(self._book, sheet, self._name)
+            self._formulas = _scan(path, self._sheet, self._name)
+            self._other = _open(path, computed=False) if self._formulas else None
+            self._rows = self._filled()
+            self._header_row, header = next(self._rows, (0, ()))
+            self.columns = self._names(header)
+        except BaseException:
+            self.close()
+            raise
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield the number of each row in the sheet and its values; empty rows are skipped.
+
+        Raises:
+            InputError: the sheet is damaged or too long, or a formula was never computed.
+        """
+        places = {name: place for place, name in enumerate(self.columns)}
+        positions = [places[name] for name in columns]
+        width = len(self.columns)
+        for number, values in self._rows:
+            if any(value is not None for value in values[width:]):
+                raise InputError(
+                    f"{self._name}, row {number}: there is a value beyond the {width} columns that "
+                    "have a name. Name its column in the first row, or remove it."
+                )
+            padded = (*values, *([None] * (width - len(values))))
+            yield number, tuple([padded[position] for position in positions])
+
+    def close(self) -> None:
+        """Close the workbook, and the sheets that are read half."""
+        if hasattr(self, "_rows"):
+            self._rows.close()
+        for book in (self._book, getattr(self, "_other", None)):
+            if book is not None:
+                book.close()
+
+    def _filled(self) -> Generator[tuple[int, tuple[Any, ...]], None, None]:
+        """Yield the rows that hold a value."""
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(self._damage())
+            rows = opened.enter_context(contextlib.closing(self._sheet.iter_rows(values_only=True)))
+            others = None
+            if self._other:
+                others = self._other[self._sheet.title].iter_rows()
+                opened.enter_context(contextlib.closing(others))
+            for number, values in enumerate(rows, 1):
+                if number > MOST_ROWS:
+                    raise InputError(
+                        f"{self._name}: the sheet has more than {MOST_ROWS:,} rows, which no Excel "
+                        "can open. Save it as CSV."
+                    )
+                if others is not None:
+                    self._refuse_uncomputed(values, next(others, ()))
+                if any(value is not None and value != "" for value in values):
+                    yield number, values
+
+    def _refuse_uncomputed(self, values: tuple[Any, ...], cells: Sequence[Any]) -> None:
+        for value, cell in zip(values, cells, strict=False):
+            if value is None and getattr(cell, "data_type", "") == "f":
+                raise InputError(
+                    f"{self._name}, cell {cell.coordinate}: the formula was never computed. Open "
+                    "the file in Excel or LibreOffice and save it, or write the value."
+                )
+
+    def _names(self, header: tuple[Any, ...]) -> tuple[str, ...]:
+        names = ["" if value is None else str(value).strip() for value in header]
+        while names and not names[-1]:
+            names.pop()
+        if not names:
+            raise InputError(f"{self._name}: the sheet {self._sheet.title!r} is empty.")
+        if "" in names:
+            raise InputError(
+                f"{self._name}, row {self._header_row}: column {names.index('') + 1} has no name. "
+                "The first row with a value must name every column."
+            )
+        return tuple(names)
+
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
+        with disk_errors(self._name):
+            try:
+                yield
+            except InputError:
+                raise
+            # The library raises whatever it meets: KeyError, ValueError, ParseError, BadZipFile.
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise InputError(
+                    f"{self._name} is not a whole Excel workbook ({reason}). Save it again."
+                ) from error
+
+
+def _open(path: Path, computed: bool) -> Any:
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise InputError(
+            "Excel workbooks need openpyxl: pip install 'sentikit[excel]'. "
+            "Or save the sheet as CSV UTF-8."
+        ) from error
+    return openpyxl.load_workbook(path, read_only=True, data_only=computed, keep_links=False)
+
+
+def _choose(book: Any, wanted: str | None, name: str) -> Any:
+    titles = [sheet.title for sheet in book.worksheets]
+    if wanted is not None:
+        if wanted not in titles:
+            raise InputError(f"{name} has no sheet {wanted!r}. {did_you_mean(wanted, titles)}")
+        chosen = book[wanted]
+    elif len(titles) > 1:
+        listed = ", ".join(map(repr, titles))
+        raise InputError(f"{name} has several sheets: {listed}. Name one (sheet).")
+    elif not titles:
+        raise InputError(f"{name} has no sheet with cells.")
+    else:
+        (chosen,) = book.worksheets
+    # What a file says of its own size is often wrong, and would cut rows.
+    chosen.reset_dimensions()
+    return chosen
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what is no workbook, is encrypted, or would unpack to more than memory holds."""
+    with disk_errors(path), path.open("rb") as stream:
+        if stream.read(4) == _OLE:
+            raise InputError(
+                f"{path} is protected by a password, or an old .xls renamed. Save it in Excel "
+                "without a password as .xlsx, or as CSV UTF-8."
+            )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.flag_bits & 1:
+                    raise InputError(f"{path} is encrypted. Save it without a password.")
+                of_sheet = "/worksheets/" in member.filename
+                if member.file_size > (_MOST_SHEET_BYTES if of_sheet else _MOST_BYTES):
+                    raise InputError(
+                        f"{path}: {member.filename} unpacks to {member.file_size:,} bytes, more "
+                        "than a workbook of that many rows holds. Save the sheet as CSV."
+                    )
+                if member.filename.endswith((".xml", ".rels")):
+                    with archive.open(member) as part:
+                        if _DOCTYPE.search(part.read(2**16)):
+                            raise InputError(
+                                f"{path}: {member.filename} declares entities, which no Excel "
+                                "writes and which may unpack without end. It is not read."
+                            )
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise InputError(f"{path} is not an Excel workbook (.xlsx): {error}.") from error
+
+
+def _scan(path: Path, sheet: Any, name: str) -> bool:
+    """Refuse merged cells; return whether the sheet holds formulas."""
+    formulas, tail = False, b""
+    with zipfile.ZipFile(path) as archive, archive.open(sheet._worksheet_path.lstrip("/")) as part:
+        while piece := part.read(_CHUNK):
+            text = tail + piece
+            if merged := _MERGED.search(text):
+                raise InputError(
+                    f"{name}: the cells {merged[1].decode()} of {sheet.title!r} are merged: "
+                    "only the first holds the value. Unmerge them and fill in each."
+                )
+            formulas = formulas or _FORMULA.search(text) is not None
+            tail = text[-200:]
+    return formulas
