@@ -14,7 +14,7 @@ from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.comparison.results import Comparison
+    from sentikit.comparison.judgement import Comparison
 
 _FORMATS = ("table", "json", "csv", "markdown", "latex")
 

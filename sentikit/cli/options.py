@@ -14,7 +14,7 @@ from sentikit.amounts import FiniteRange
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sentikit.comparison.results import Comparison
+    from sentikit.comparison.judgement import Comparison
     from sentikit.ensembles.judged import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from sentikit.comparison.alignment import Truth, align_runs, is_called, short_name
 from sentikit.comparison.bootstrap import Resampling
-from sentikit.comparison.judgement import CompareOptions, Progress, compare_aligned
+from sentikit.comparison.judgement import CompareOptions, Comparison, Progress, compare_aligned
 from sentikit.comparison.money import Rates
-from sentikit.comparison.results import Comparison
 from sentikit.datasets.labels import OWN, scheme_for_classes
 from sentikit.errors import InputError
 from sentikit.files import read_json

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sentikit.comparison.results import (
-    Comparison,
     Difference,
     Estimate,
     Estimates,
+    Findings,
     RunFindings,
     Test,
 )
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
-def runs_to_csv(comparison: Comparison) -> str:
+def runs_to_csv(comparison: Findings) -> str:
     """Return a row for each run and source; `all` stands for all examples."""
     return _csv([row for run in comparison.runs for row in _run_rows(run)])
 
 
-def differences_to_csv(comparison: Comparison) -> str:
+def differences_to_csv(comparison: Findings) -> str:
     """Return a row for each difference."""
     return _csv([_difference(found) for found in comparison.differences])
 
@@ -119,7 +119,7 @@ def spreadsheet_safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def to_frame(comparison: Comparison, rows: str = "runs") -> pd.DataFrame:
+def to_frame(comparison: Findings, rows: str = "runs") -> pd.DataFrame:
     """Return the rows of the CSV as a table of pandas.
 
     Args:
@@ -138,7 +138,7 @@ def to_frame(comparison: Comparison, rows: str = "runs") -> pd.DataFrame:
     return pd.DataFrame([_difference(found) for found in comparison.differences])
 
 
-def to_html(comparison: Comparison) -> str:
+def to_html(comparison: Findings) -> str:
     """Return the tables as a fragment of HTML for notebooks; all text is escaped."""
     import pandas as pd
     from markupsafe import escape
@@ -165,7 +165,7 @@ _LATEX = str.maketrans(
 )
 
 
-def to_latex(comparison: Comparison) -> str:
+def to_latex(comparison: Findings) -> str:
     r"""Return tables that need ``\usepackage{booktabs}``; names are escaped."""
     parts = [_latex_table(section) for section in sections(comparison)]
     sentences = "".join(f"% {' '.join(line.split())}\n" for line in remarks(comparison))
@@ -202,7 +202,7 @@ def _latex_line(cells: tuple[str, ...]) -> str:
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*_`<>[]#"})
 
 
-def to_markdown(comparison: Comparison) -> str:
+def to_markdown(comparison: Findings) -> str:
     """Return GitHub-flavoured Markdown; names are escaped."""
     parts = [_markdown_table(section) for section in sections(comparison)]
     sentences = "\n".join(f"- {_markdown(sentence)}" for sentence in remarks(comparison))

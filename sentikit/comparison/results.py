@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sentikit.comparison.alignment import AlignedRuns
 from sentikit.scoring import Scores
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Version of the layout of `Findings.to_json`; docs/compare.schema.json describes it.
 LAYOUT = 1
@@ -373,39 +369,6 @@ class Findings:
         """Return plain values, as docs/compare.schema.json describes them."""
         names = [found.name for found in fields(Findings)]
         return {"layout": LAYOUT} | {name: _plain(getattr(self, name)) for name in names}
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison(Findings):
-    """A comparison's findings and the rows they were made of.
-
-    Attributes:
-        aligned: every run's answers to every example, for those who look at single texts.
-    """
-
-    aligned: AlignedRuns = field(kw_only=True)
-
-    def to_frame(self, rows: str = "runs") -> pd.DataFrame:
-        """Return a table of pandas with a row for each run and source, or for each difference.
-
-        Args:
-            rows: ``runs`` or ``pairs``.
-
-        Raises:
-            InputError: `rows` is something else.
-        """
-        from sentikit.comparison.formats import to_frame
-
-        return to_frame(self, rows)
-
-    def __repr__(self) -> str:
-        names = ", ".join(run.name for run in self.runs)
-        return f"<Comparison of {names} on {self.examples:,} texts>"
-
-    def _repr_html_(self) -> str:
-        from sentikit.comparison.formats import to_html
-
-        return to_html(self)
 
 
 def _plain(value: Any) -> Any:

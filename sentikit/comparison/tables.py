@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sentikit.amounts import usd_text
 from sentikit.comparison.results import (
-    Comparison,
     Difference,
     Estimate,
+    Findings,
     Interval,
     RunFindings,
     best_run,
@@ -38,7 +38,7 @@ class Section:
     texts: tuple[str, ...] = ("run",)
 
 
-def sections(comparison: Comparison) -> list[Section]:
+def sections(comparison: Findings) -> list[Section]:
     """Return the tables that have something to show."""
     built = [
         _scores(comparison),
@@ -57,7 +57,7 @@ def sections(comparison: Comparison) -> list[Section]:
     return [section for section in built if section.rows]
 
 
-def remarks(comparison: Comparison) -> list[str]:
+def remarks(comparison: Findings) -> list[str]:
     """Return the sentences below the tables, the advice last."""
     found = list(comparison.notes)
     if comparison.cochran_q:
@@ -71,7 +71,7 @@ def remarks(comparison: Comparison) -> list[str]:
     return found
 
 
-def _scores(comparison: Comparison) -> Section:
+def _scores(comparison: Findings) -> Section:
     percent = comparison.percent
     classes = class_columns(comparison.classes)
     rows = []
@@ -114,7 +114,7 @@ def class_columns(classes: Sequence[str]) -> Sequence[str]:
     return classes if len(classes) <= MOST_CLASS_COLUMNS else ()
 
 
-def _classes(comparison: Comparison) -> Section:
+def _classes(comparison: Findings) -> Section:
     """Return F1 by class, a row each, where columns would be too many."""
     runs = [run.scores.per_class for run in comparison.runs]
     rows = [
@@ -126,7 +126,7 @@ def _classes(comparison: Comparison) -> Section:
     return Section("F1 by class", heads, tuple(rows), ("class",))
 
 
-def _ranking(comparison: Comparison) -> Section:
+def _ranking(comparison: Findings) -> Section:
     columns = class_columns(comparison.classes)
     rows = [
         (
@@ -143,7 +143,7 @@ def _ranking(comparison: Comparison) -> Section:
     return Section(title, ("run", "AUC", "average precision", *classes), tuple(rows))
 
 
-def _metrics(comparison: Comparison) -> Section:
+def _metrics(comparison: Findings) -> Section:
     names = {metric.name: metric.title for metric in comparison.metrics}
     rows = [
         (run.name, *(_with_interval(run.estimates.metrics[name]) for name in names))
@@ -154,7 +154,7 @@ def _metrics(comparison: Comparison) -> Section:
     return Section(title, ("run", *names.values()), tuple(rows))
 
 
-def _metric_differences(comparison: Comparison) -> Section:
+def _metric_differences(comparison: Findings) -> Section:
     rows = [
         (
             found.first,
@@ -178,7 +178,7 @@ def _with_interval(found: Estimate) -> str:
     return f"{score(found.value)} {interval(found.percentile)}"
 
 
-def _sources(comparison: Comparison) -> Section:
+def _sources(comparison: Findings) -> Section:
     names = tuple(comparison.sources) if len(comparison.sources) > 1 else ()
     rows = [
         (run.name, *(_source_cell(run, name) for name in names)) for run in comparison.runs if names
@@ -195,7 +195,7 @@ def _source_cell(run: RunFindings, source: str) -> str:
     )
 
 
-def _shown_differences(comparison: Comparison) -> tuple[Difference, ...]:
+def _shown_differences(comparison: Findings) -> tuple[Difference, ...]:
     """Return all differences, or where they are many and no baseline is, those with the best."""
     shown = comparison.differences
     if len(shown) <= MOST_DIFFERENCES or comparison.baseline is not None:
@@ -204,7 +204,7 @@ def _shown_differences(comparison: Comparison) -> tuple[Difference, ...]:
     return tuple(d for d in shown if best in (d.first, d.second))
 
 
-def _differences(comparison: Comparison) -> Section:
+def _differences(comparison: Findings) -> Section:
     shown, title = (
         _shown_differences(comparison),
         f"differences ({comparison.resamples:,} resamples)",
@@ -249,7 +249,7 @@ def _difference_row(found: Difference) -> tuple[str, ...]:
     )
 
 
-def _partners(comparison: Comparison) -> Section:
+def _partners(comparison: Findings) -> Section:
     rows = []
     for run in comparison.runs:
         if run.partnership is None:
@@ -273,7 +273,7 @@ def _partners(comparison: Comparison) -> Section:
     )
 
 
-def _money(comparison: Comparison) -> Section:
+def _money(comparison: Findings) -> Section:
     known = [
         run
         for run in comparison.runs
@@ -309,7 +309,7 @@ def _money(comparison: Comparison) -> Section:
     )
 
 
-def _break_even(comparison: Comparison) -> Section:
+def _break_even(comparison: Findings) -> Section:
     rows = tuple(
         (found.cheaper_before, found.cheaper_after, f"{found.texts:,.0f}")
         for found in comparison.break_even
@@ -318,7 +318,7 @@ def _break_even(comparison: Comparison) -> Section:
     return Section("where one run overtakes another", columns, rows, columns[:2])
 
 
-def _groups(comparison: Comparison) -> Section:
+def _groups(comparison: Findings) -> Section:
     rows = tuple(
         (
             group.name,
@@ -332,7 +332,7 @@ def _groups(comparison: Comparison) -> Section:
     return Section("seeds and rounds, mean ± standard deviation", columns, rows, ("set-up",))
 
 
-def _sample_sizes(comparison: Comparison) -> Section:
+def _sample_sizes(comparison: Findings) -> Section:
     sizes = comparison.sample_sizes
     rows = tuple(
         (own.first, own.second, f"{own.macro_f1:,}", f"{own.accuracy:,}")

@@ -17,7 +17,8 @@ from sentikit import __version__
 from sentikit.amounts import usd_text
 from sentikit.comparison import tables
 from sentikit.comparison.alignment import AlignedRuns
-from sentikit.comparison.results import BreakEven, Comparison
+from sentikit.comparison.judgement import Comparison
+from sentikit.comparison.results import BreakEven
 from sentikit.ensembles.judged import JudgedCascade
 from sentikit.files import write_text
 from sentikit.reports import figures
