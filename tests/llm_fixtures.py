@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,10 @@ from llm_server import Behaviour, LLMServer
 
 from sentikit.classifiers.label_reader import parse_label
 from sentikit.extension import ChatRequest, LLMBackend, Message
-from sentikit.llm.requests.job import RequestJob, RequestOutcome, answer_questions
 from sentikit.llm.requests.loop import AnsweredQuestion, Question
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.session import Limits, RequestSession
 from sentikit.registry import default_registry
 
 LABELS = ("negative", "neutral", "positive")
@@ -105,7 +106,7 @@ class Asked:
     """What came of some questions."""
 
     rows: list[AnsweredQuestion[str]] = field(default_factory=list)
-    outcome: RequestOutcome | None = None
+    outcome: RequestSession | None = None
 
     @property
     def labels(self) -> list[str | None]:
@@ -115,7 +116,7 @@ class Asked:
 
 def ask(
     backend: LLMBackend,
-    questions: Sequence[Question[str]],
+    questions: Iterable[Question[str]],
     folder: Path,
     run: str = "this run",
     options: RequestOptions | None = None,
@@ -124,19 +125,22 @@ def ask(
 ) -> Asked:
     """Put questions through the request loop; `into` keeps what came before an error."""
     asked = into or Asked()
-    with RequestReporter(len(questions)) as reporter:
-        asked.outcome = answer_questions(
-            backend,
-            questions,
-            parse_label,
-            asked.rows.append,
-            RequestJob(
-                run=run,
-                total=len(questions),
-                cache=folder / "answers.sqlite",
-                options=options or RequestOptions(),
-                **job,
-            ),
-            reporter,
-        )
+    total = len(questions) if isinstance(questions, Sequence) else None
+    limits = Limits(job.pop("max_cost", None), job.pop("failure_limit", None), total)
+    watch = job.pop("watch", None)
+    with (
+        RequestReporter(total) as reporter,
+        RequestSession(run, folder / "answers.sqlite", limits, reporter, **job) as session,
+    ):
+        session.watch = watch
+        asked.outcome = session
+        given = (backend, options or RequestOptions(), parse_label, LABELS)
+
+        def answers() -> Iterator[AnsweredQuestion[str]]:
+            return session.ask(questions, *given)
+
+        if session.batch_folder is not None:
+            session.fill_by_batches(lambda: deque(answers(), maxlen=0))
+        for answered in answers():
+            asked.rows.append(answered)
     return asked

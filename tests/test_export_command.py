@@ -112,4 +112,4 @@ def test_help_lists_every_formats_options() -> None:
     result = CliRunner().invoke(sentikit, ["export", "--help"])
     assert result.exit_code == 0
     assert "onnx: add model.int8.onnx" in result.stdout
-    assert "hub: also upload" in result.stdout
+    assert "hub, transformers: also upload" in result.stdout

@@ -143,7 +143,7 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     ("arguments", "said"),
     [
         (["--output", "."], "is a folder; a file is needed"),
-        (["--output", "labelled.parquet"], "Name it .csv, .tsv or .jsonl"),
+        (["--output", "labelled.xlsx"], "Name it .csv, .tsv or .jsonl"),
         (["--device", "meta"], "Take cpu, cuda"),
     ],
 )

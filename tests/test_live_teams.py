@@ -18,7 +18,7 @@ from team_runs import LABELS, sure, write_results
 
 from sentikit import read_run
 from sentikit.cli import sentikit
-from sentikit.llm.results import spent_usd
+from sentikit.labelling.run_writer import spent_usd
 from sentikit.runs.folder import RunFolder
 
 WORDS = {"negative": "hate", "neutral": "read", "positive": "love"}

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prompt_runs import make_parts
+from prompt_runs import make_parts, prompt_inputs
 
 import sentikit
 from sentikit import InputError, extension
-from sentikit.llm.asking import label_reader, questions
-from sentikit.llm.briefing import Briefing, brief
-from sentikit.llm.split import split_to_label
+from sentikit.classifiers.classifier import Session
+from sentikit.labelling.job import split_rows
+from sentikit.labelling.prompting import split_to_label
+from sentikit.llm.classifier import LLMClassifier, label_reader, split_context
+from sentikit.llm.context import ContextSource, FolderMemory, Memory
+from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
 
 LLM = {"backend": "replay", "run": "unused.csv"}
 ROWS = ["text,label", "Good,positive", "Bad,negative", "Good,positive"]
 
 
-def briefing(dataset: dict[str, Any], keep: Path | None = None, **more: Any) -> Briefing:
-    sections = {"dataset": dataset, "llm": LLM, **more}
-    parts = make_parts(**sections)
-    return brief(parts, split_to_label(parts), default_registry(), keep)
+def given_to(
+    dataset: dict[str, Any], memory: Memory | None = None, **more: Any
+) -> list[PromptInput]:
+    return prompt_inputs(make_parts(**{"dataset": dataset, "llm": LLM, **more}), memory)
 
 
 def files(path: str, rows: list[str] | None = None) -> dict[str, Any]:
@@ -31,8 +35,16 @@ def files(path: str, rows: list[str] | None = None) -> dict[str, Any]:
     return {"name": "files", "test": path}
 
 
-def shown_labels(found: Briefing) -> list[str]:
-    return [found.of(row, "").opinion.label for row in range(len(found.opinion.labels))]  # type: ignore[union-attr]
+def shown_labels(given: list[PromptInput]) -> list[str]:
+    return [row.opinion.label for row in given if row.opinion is not None]
+
+
+def shown_probabilities(given: list[PromptInput]) -> list[list[float]]:
+    return [
+        list(row.opinion.probabilities.values())
+        for row in given
+        if row.opinion is not None and row.opinion.probabilities is not None
+    ]
 
 
 def test_columns_of_a_file_in_another_order() -> None:
@@ -48,9 +60,9 @@ def test_columns_of_a_file_in_another_order() -> None:
         "label_column": "base",
         "probabilities_column": "base_p",
     }
-    found = briefing(files("test.csv"), strategy=strategy)
+    found = given_to(files("test.csv"), strategy=strategy)
     assert shown_labels(found) == ["positive", "neutral", "negative"]
-    assert found.of(0, "Good").opinion == sentikit.extension.Opinion(
+    assert found[0].opinion == sentikit.extension.Opinion(
         "positive", {"negative": 0.1, "neutral": 0.2, "positive": 0.7}
     )
 
@@ -58,7 +70,7 @@ def test_columns_of_a_file_in_another_order() -> None:
 def test_records_that_do_not_match_are_refused_with_count_and_first_difference() -> None:
     Path("said.csv").write_text("text,prediction\nGood,neutral\nOther,neutral\nMore,neutral\n")
     with pytest.raises(InputError) as caught:
-        briefing(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
+        given_to(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
     assert caught.value.message == (
         "said.csv does not belong to files/test: 2 of 3 examples are not in it. "
         "The first is row 2, 'Bad', where it has 'Other'."
@@ -77,7 +89,7 @@ def test_gaps_in_what_the_strategy_shows_are_refused(
 ) -> None:
     Path("said.csv").write_text("\n".join(["text,prediction", *rows]) + "\n")
     with pytest.raises(InputError, match=message):
-        briefing(files("test.csv"), strategy={"name": strategy, "encoder": "said.csv"})
+        given_to(files("test.csv"), strategy={"name": strategy, "encoder": "said.csv"})
 
 
 def test_probabilities_missing_in_some_rows_are_refused() -> None:
@@ -87,13 +99,13 @@ def test_probabilities_missing_in_some_rows_are_refused() -> None:
     )
     strategy = {"name": "probabilities", "encoder": "said.csv"}
     with pytest.raises(InputError, match=r"no probabilities for 1 of 3 examples, .* row 2"):
-        briefing(files("test.csv"), strategy=strategy)
+        given_to(files("test.csv"), strategy=strategy)
 
 
 def test_an_encoder_of_other_classes_is_refused() -> None:
     Path("said.csv").write_text("text,gold,prediction\nGood,spam,spam\nBad,ham,ham\nGood,ham,ham\n")
     with pytest.raises(InputError, match="knows the classes ham, spam; the dataset has negative"):
-        briefing(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
+        given_to(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
 
 
 def test_the_opinion_inside_an_augmented_file() -> None:
@@ -102,7 +114,7 @@ def test_the_opinion_inside_an_augmented_file() -> None:
         "Good,positive,positive,True,neutral,a\nBad,negative,positive,True,negative,a\n"
         "Good,positive,positive,True,positive,a\n"
     )
-    found = briefing(files("test.csv"), strategy={"name": "label", "encoder": "e3.csv#encoder"})
+    found = given_to(files("test.csv"), strategy={"name": "label", "encoder": "e3.csv#encoder"})
     assert shown_labels(found) == ["neutral", "negative", "positive"]
 
 
@@ -115,47 +127,46 @@ def test_a_strategy_that_needs_an_encoder_and_has_none() -> None:
 def test_no_such_encoder() -> None:
     strategy = {"name": "label", "encoder": "runs/none"}
     with pytest.raises(InputError, match=r"encoder runs/none does not exist\. Train it"):
-        briefing(files("test.csv"), strategy=strategy)
+        given_to(files("test.csv"), strategy=strategy)
 
 
 def test_a_run_gives_what_it_recorded_of_the_split(trained_run: Path, reviews: Path) -> None:
     recorded = sentikit.read_run(trained_run)
     dataset = {"name": "files", "test": f"{reviews}/test.csv"}
     strategy = {"name": "probabilities", "encoder": str(trained_run)}
-    found = briefing(dataset, strategy=strategy)
-    assert found.opinion is not None
-    assert (found.opinion.labels == recorded.answers.labels).all()
-    np.testing.assert_array_equal(found.opinion.probabilities, recorded.answers.probabilities)
+    found = given_to(dataset, strategy=strategy)
+    assert shown_labels(found) == [recorded.classes[n] for n in recorded.answers.labels]
+    np.testing.assert_array_equal(shown_probabilities(found), recorded.answers.probabilities)
 
 
 def test_a_runs_model_is_asked_about_other_texts(trained_run: Path, reviews: Path) -> None:
     dataset = {"name": "files", "test": f"{reviews}/validation.csv"}
-    found = briefing(dataset, strategy={"name": "probabilities", "encoder": str(trained_run)})
+    found = given_to(dataset, strategy={"name": "probabilities", "encoder": str(trained_run)})
     texts = sentikit.open_dataset(dataset).split("test").texts
     classifier = sentikit.load(trained_run, device="cpu")
-    assert found.opinion is not None
     expected = classifier.predict_proba(texts)
-    np.testing.assert_allclose(found.opinion.probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(shown_probabilities(found), expected, atol=1e-6)
     assert shown_labels(found) == classifier.predict(texts)
-    by_folder = briefing(
+    by_folder = given_to(
         dataset, strategy={"name": "probabilities", "encoder": str(trained_run / "model")}
     )
-    np.testing.assert_allclose(by_folder.opinion.probabilities, expected, atol=1e-6)  # type: ignore[union-attr]
+    np.testing.assert_allclose(shown_probabilities(by_folder), expected, atol=1e-6)
 
 
 def test_what_a_model_said_is_kept_for_a_resumed_run(trained_run: Path, reviews: Path) -> None:
     dataset = {"name": "files", "test": f"{reviews}/validation.csv"}
     strategy = {"name": "label-probabilities", "encoder": str(trained_run / "model")}
-    keep = Path("encoder.npz")
-    first = briefing(dataset, keep, strategy=strategy)
-    written = keep.read_bytes()
-    again = briefing(dataset, keep, strategy=strategy)
-    assert first.of(5, "x") == again.of(5, "x")
-    assert keep.read_bytes() == written
+    memory = FolderMemory(Path("context"))
+    first = given_to(dataset, memory, strategy=strategy)
+    (kept,) = Path("context").iterdir()
+    changed = json.loads(kept.read_text())
+    changed["said"][5][1] = [0.25, 0.25, 0.5]
+    kept.write_text(json.dumps(changed))
+    again = given_to(dataset, memory, strategy=strategy)
+    assert shown_probabilities(again)[5] == [0.25, 0.25, 0.5]
+    assert again[:5] + again[6:] == first[:5] + first[6:]
     other = {"name": "files", "test": f"{reviews}/train.csv"}
-    assert len(briefing(other, keep, strategy=strategy).opinion.labels) == 96  # type: ignore[union-attr]
-    keep.write_bytes(written[: len(written) // 2])
-    assert briefing(dataset, keep, strategy=strategy).of(5, "x") == first.of(5, "x")
+    assert len(shown_labels(given_to(other, memory, strategy=strategy))) == 96
 
 
 def test_the_questions_of_a_split(trained_run: Path, reviews: Path) -> None:
@@ -165,17 +176,16 @@ def test_the_questions_of_a_split(trained_run: Path, reviews: Path) -> None:
         strategy={"name": "label", "encoder": str(trained_run)},
     )
     split = split_to_label(parts, limit=20)
-    asked = list(questions(parts, split, brief(parts, split, default_registry())))
+    examples = [row.example for row in split_rows(split)]
+    classifier = LLMClassifier(parts, split_context(parts, split, default_registry()))
+    asked = list(classifier.messages(examples, Session()))
+    given = prompt_inputs(parts)
+    assert [example for example, _ in asked] == examples
     assert len(asked) == 20
-    first = asked[0]
-    assert first.request.labels == ("negative", "neutral", "positive")
-    assert first.request.text == first.row.text == split.examples.texts[0]
-    assert f"Review: {first.row.text}\n" in first.request.messages[0].content
-    assert first.row.opinion is not None
-    assert f"Classifier Decision: {first.row.opinion.label}\n" in first.request.messages[0].content
-    texts = [question.row.text for question in asked]
-    for number, question in enumerate(asked):
-        assert question.request.occurrence == texts[:number].count(question.row.text)
+    for (example, messages), own in zip(asked, given, strict=False):
+        assert f"Review: {example.text}\n" in messages[0].content
+        assert own.opinion is not None
+        assert f"Classifier Decision: {own.opinion.label}\n" in messages[0].content
 
 
 def test_a_broken_strategy_is_named() -> None:
@@ -193,7 +203,7 @@ def test_a_broken_strategy_is_named() -> None:
     for strategy, message in ((Broken, "failed at row 1: KeyError"), (Wordy, "returned 'Good'")):
         own = parts.__class__(**{**parts.__dict__, "strategy": strategy(strategy.Settings())})
         with pytest.raises(sentikit.SentikitError, match=message):
-            next(questions(own, split, Briefing(split.classes)))
+            next(LLMClassifier(own, ContextSource(split.classes)).messages(["Good"], Session()))
 
 
 def test_a_strategys_parser_is_trusted_with_labels_alone() -> None:
@@ -224,11 +234,9 @@ def test_the_studys_opinions_belong_to_the_validation_split(shared_data: Path) -
             "probabilities_column": "electra_large_probabilities",
         },
     )
-    split = split_to_label(parts)
-    found = brief(parts, split, default_registry())
-    assert found.opinion is not None
-    assert len(found.opinion.labels) == 5421
-    assert found.of(0, "x").opinion == sentikit.extension.Opinion(
+    found = prompt_inputs(parts)
+    assert len(shown_labels(found)) == 5421
+    assert found[0].opinion == sentikit.extension.Opinion(
         "neutral",
         {
             "negative": 0.0002572769590187818,
@@ -246,4 +254,4 @@ def test_the_studys_opinions_belong_to_the_validation_split(shared_data: Path) -
         },
     )
     with pytest.raises(InputError, match="6,530 of 6,530 examples are not in it"):
-        brief(wrong, split_to_label(wrong), default_registry())
+        prompt_inputs(wrong)

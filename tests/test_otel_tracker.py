@@ -14,9 +14,9 @@ from prompt_runs import make_parts
 
 from sentikit import InputError
 from sentikit.cli import sentikit
-from sentikit.llm.job import PromptOptions, prompt
+from sentikit.labelling.prompting import PromptOptions, prompt
+from sentikit.labelling.run_writer import FinishedRun
 from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.llm.results import FinishedPrompting
 from sentikit.testing import check_tracker
 
 KEY = "sk-proj-0123456789abcdef0123456789abcdef"
@@ -40,7 +40,7 @@ def write_reviews(texts: list[str] = TEXTS) -> dict[str, str]:
 
 def run(
     url: str, tracker: Any, output: str = "runs/a", texts: list[str] = TEXTS, **options: Any
-) -> FinishedPrompting:
+) -> FinishedRun:
     llm = {"backend": "openai", "model": "any", "base_url": url, "prices": PRICES}
     parts = make_parts(dataset=write_reviews(texts), llm=llm, trackers=[tracker])
     return prompt(parts, Path(output), PromptOptions(**options))

@@ -15,7 +15,7 @@ from openai_contract import Recorder, judged_by
 from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
-from sentikit.llm.job import PromptOptions, prompt
+from sentikit.labelling.prompting import PromptOptions, prompt
 from sentikit.llm.requests.settings import RequestOptions
 from sentikit.registry import default_registry
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prompt_runs import make_parts
+from prompt_runs import make_parts, prompt_inputs
 
 import sentikit
 from sentikit import Examples, InputError
 from sentikit.extension import ExamplesNeeded
-from sentikit.llm.briefing import Briefing, brief
+from sentikit.llm.context import retriever
 from sentikit.llm.encoding import read_texts
+from sentikit.llm.opinions import load_encoder
 from sentikit.llm.retrieval import Pool, choose_examples
-from sentikit.llm.split import split_to_label
+from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
 
 CLASSES = ("negative", "neutral", "positive")
@@ -124,24 +125,29 @@ def dataset(reviews: Path) -> dict[str, Any]:
     return {"name": "files", **paths}
 
 
-def briefing(reviews: Path, **strategy: Any) -> Briefing:
+def given_to(reviews: Path, **strategy: Any) -> list[PromptInput]:
+    return prompt_inputs(make_parts(dataset=dataset(reviews), llm=LLM, strategy=strategy))
+
+
+def examples_of(reviews: Path, **strategy: Any) -> set[str]:
     parts = make_parts(dataset=dataset(reviews), llm=LLM, strategy=strategy)
-    return brief(parts, split_to_label(parts), default_registry())
+    encoder = load_encoder(strategy["encoder"], default_registry())
+    return {example.text for example in retriever(parts, encoder, "own").shown}
 
 
 def test_a_model_finds_examples_and_says_its_opinion_in_one_go(
     trained_run: Path, reviews: Path
 ) -> None:
-    found = briefing(reviews, name="all", encoder=str(trained_run), k=3, examples=DEMO)
-    given = found.of(0, "x")
+    given = given_to(reviews, name="all", encoder=str(trained_run), k=3, examples=DEMO)[0]
     assert len(given.examples) == 3
     assert given.opinion is not None
     assert given.opinion.probabilities is not None
-    drawn = briefing(
+    found = examples_of(reviews, name="all", encoder=str(trained_run), examples=DEMO)
+    drawn = examples_of(
         reviews, name="all", encoder=str(trained_run), examples={**DEMO, "pool": 50, "seed": 7}
     )
-    assert len(drawn.pool) == 50
-    assert {example.text for example in drawn.pool} < {example.text for example in found.pool}
+    assert len(drawn) == 50
+    assert drawn < found
 
 
 def test_embeddings_are_means_of_the_last_states(trained_run: Path) -> None:
@@ -166,14 +172,13 @@ def test_examples_from_elsewhere_with_a_recorded_opinion(trained_run: Path, revi
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
     Path("said.csv").write_text("\n".join(lines) + "\n")
-    found = briefing(
+    given = given_to(
         reviews,
         name="balanced-examples",
         encoder="said.csv",
         k=1,
         examples={"encoder": str(trained_run), **DEMO},
-    )
-    given = found.of(0, "x")
+    )[0]
     assert given.opinion == sentikit.extension.Opinion("neutral")
     assert [example.label for example in given.examples] == list(CLASSES)
     demo = sentikit.open_dataset("demo").split("train").texts
@@ -185,15 +190,15 @@ def test_recorded_answers_cannot_find_examples(reviews: Path) -> None:
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
     Path("said.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match=r"said\.csv is recorded answers, not a model"):
-        briefing(reviews, name="examples", encoder="said.csv", examples=DEMO)
+        given_to(reviews, name="examples", encoder="said.csv", examples=DEMO)
 
 
 def test_the_split_to_label_is_no_source_of_examples(reviews: Path) -> None:
     with pytest.raises(InputError, match=r"strategy\.examples\.split: the split 'test' is the one"):
-        briefing(reviews, name="examples", encoder="x", examples={"split": "test"})
+        given_to(reviews, name="examples", encoder="x", examples={"split": "test"})
 
 
 def test_the_same_split_by_another_name_yields_nothing(trained_run: Path, reviews: Path) -> None:
     same = {"name": "files", "validation": f"{reviews}/test.csv"}
     with pytest.raises(InputError, match="has 0 labelled texts that are not in the split"):
-        briefing(reviews, name="examples", encoder=str(trained_run), examples={"dataset": same})
+        given_to(reviews, name="examples", encoder=str(trained_run), examples={"dataset": same})

@@ -38,7 +38,7 @@ def make_classifier(
     classes = SCHEMES[scheme].classes
     torch.manual_seed(1)
     backbone = encoder.load_backbone()
-    layers = head_class(head_class.Settings(**settings)).build(32, len(classes))
+    layers = head_class(head_class.Settings(**settings)).build_on(backbone.config, len(classes))
     model = SentimentModel(backbone, layers, pooling)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -1,4 +1,4 @@
-"""The heads ``linear`` and ``mlp``."""
+"""The heads ``linear``, ``mlp`` and ``native``."""
 
 from typing import Any
 
@@ -7,6 +7,11 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_heads(register: Any) -> None:
-    """Offer ``linear`` and ``mlp``."""
+    """Offer ``linear``, ``mlp`` and ``native``."""
     register("linear", f"{__name__}.head:LinearHead", summary="dropout and one linear layer")
     register("mlp", f"{__name__}.head:MlpHead", summary="hidden layers; the study's head")
+    register(
+        "native",
+        f"{__name__}.head:NativeHead",
+        summary="the head that transformers gives the encoder: a hidden layer over the first token",
+    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sentikit.extension import Head, PartSettings
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal[
@@ -110,3 +113,53 @@ class SwishGLU(nn.Module):
         """Return a tensor of the same shape."""
         values, gates = self.projection(states).chunk(2, dim=-1)
         return values * functional.silu(gates)
+
+
+class NativeHead(Head):
+    """The head of transformers' ``*ForSequenceClassification``: BERT's, RoBERTa's, ELECTRA's.
+
+    Each is [Dropout, Linear, activation, Dropout, Linear] over the first token, so that
+    ``sentikit export --format transformers`` can write the model as one of transformers.
+    """
+
+    only_pooling: ClassVar[Literal["cls"]] = "cls"
+    #: Activations other than BERT's and RoBERTa's tanh, by type of encoder.
+    _ACTIVATIONS: ClassVar[dict[str, type[nn.Module]]] = {
+        "electra": nn.GELU,
+        "deberta-v2": nn.GELU,
+        "distilbert": nn.ReLU,
+    }
+
+    class Settings(PartSettings):
+        """Settings of ``native``."""
+
+        dropout: Dropout = 0.1
+
+    settings: Settings
+
+    def build(self, hidden_size: int, classes: int) -> nn.Module:
+        """Return BERT's, from (texts, hidden_size) to (texts, classes)."""
+        return NativeLayers(hidden_size, classes, nn.Tanh(), self.settings.dropout)
+
+    def build_on(self, config: PretrainedConfig, classes: int) -> nn.Module:
+        """Return the one that transformers puts on the backbone."""
+        activation = self._ACTIVATIONS.get(config.model_type, nn.Tanh)()
+        hidden_size = int(config.hidden_size)
+        return NativeLayers(hidden_size, classes, activation, self.settings.dropout)
+
+
+class NativeLayers(nn.Module):
+    """A hidden layer of the encoder's width, then the logits."""
+
+    def __init__(self, size: int, classes: int, activation: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size, size)
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(size, classes)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return logits, (texts, classes), of pooled texts, (texts, size)."""
+        hidden = self.activation(self.dense(self.dropout(pooled)))
+        logits: Tensor = self.out_proj(self.dropout(hidden))
+        return logits

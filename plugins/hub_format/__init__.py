@@ -1,4 +1,4 @@
-"""Model folders with a card of the run's own figures, ready for the Hugging Face hub."""
+"""Folders for the Hugging Face hub, with a card of the run's own figures: ours, transformers'."""
 
 from typing import Any
 
@@ -7,9 +7,14 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_formats(register: Any) -> None:
-    """Offer ``hub``."""
+    """Offer ``hub`` and ``transformers``."""
     register(
         "hub",
         f"{__name__}.format:HubFormat",
         summary="the model folder with a model card; --push uploads it",
+    )
+    register(
+        "transformers",
+        f"{__name__}.transformers_format:TransformersFormat",
+        summary="a text classifier that transformers loads without sentikit; --push uploads it",
     )

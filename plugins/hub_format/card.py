@@ -24,6 +24,7 @@ class CardFacts:
     Attributes:
         title: its heading.
         repository: on the hub, or None.
+        library: that loads the folder: sentikit or transformers.
         labels: the classes, in logit order.
         encoder: the recipe's encoder section, or a foreign encoder's type.
         manifest: the run's, or empty.
@@ -32,6 +33,7 @@ class CardFacts:
 
     title: str
     repository: str | None
+    library: str
     labels: tuple[str, ...]
     encoder: str
     manifest: Mapping[str, Any]
@@ -51,7 +53,7 @@ def _header(facts: CardFacts) -> str:
 
     results = list(_evaluation_results(facts))
     data = ModelCardData(
-        library_name="sentikit",
+        library_name=facts.library,
         pipeline_tag="text-classification",
         tags=["sentiment-analysis", "sentikit"],
         license=_LICENCE,
@@ -104,19 +106,24 @@ def _sections(facts: CardFacts) -> Iterator[str]:
 
 def _usage(facts: CardFacts) -> str:
     name = facts.repository or "OWNER/NAME"
+    python = f'''import sentikit
+
+classifier = sentikit.load("{name}")
+classifier.predict(["I love it"])'''
+    if facts.library == "transformers":
+        python = f'''from transformers import pipeline
+
+classify = pipeline("text-classification", "{name}")
+classify("I love it")'''
     return f"""## Use
 
 ```
 pip install sentikit
-hf download {name} --local-dir model
-echo 'I love it' | sentikit predict model
+echo 'I love it' | sentikit predict {name}
 ```
 
 ```python
-import sentikit
-
-classifier = sentikit.load("model")
-classifier.predict(["I love it"])
+{python}
 ```"""
 
 

@@ -1,10 +1,11 @@
-"""The format ``hub``: the model folder as it is, with a card; uploaded when told to."""
+"""Formats that are published: with a card, and uploaded when told to; ``hub`` is the plain one."""
 
 from __future__ import annotations
 
 import shutil
+from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -18,11 +19,14 @@ CONFIG = "config.json"
 _PUBLISHED = (".json", ".safetensors", ".onnx", ".txt", ".model")
 
 
-class HubFormat(ModelFormat):
-    """The format ``hub``."""
+class PublishedFormat(ModelFormat):
+    """A format whose folders have a card and may be uploaded."""
+
+    #: What loads the folder, for the card.
+    library: ClassVar[str]
 
     class Settings(PartSettings):
-        """Options of ``sentikit export --format hub``."""
+        """Options of ``sentikit export``."""
 
         push: str | None = Field(
             None, description="also upload to this repository of the hub, as owner/name"
@@ -30,12 +34,41 @@ class HubFormat(ModelFormat):
         private: bool = Field(False, description="with --push: a new repository is private")
 
         @model_validator(mode="after")
-        def _private_needs_push(self) -> HubFormat.Settings:
+        def _private_needs_push(self) -> PublishedFormat.Settings:
             if self.private and not self.push:
                 raise ValueError("--private belongs to --push owner/name")
             return self
 
     settings: Settings
+
+    @abstractmethod
+    def write(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write the model into `folder`; as `export`."""
+
+    def export(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write the model and ``README.md``, and push where asked to.
+
+        Raises:
+            InputError: the format cannot hold the model, the repository's name is malformed, or
+                there is no token.
+            SentikitError: the hub cannot be reached or refuses.
+        """
+        from .pushing import needed_token, push
+
+        repository = self.settings.push
+        token = needed_token(repository) if repository else ""
+        remarks = self.write(source, folder)
+        write_card(_facts(source, repository, self.library), folder / "README.md")
+        if not repository:
+            return [*remarks, "Read README.md before you publish it, and name a licence there."]
+        address = push(folder, repository, token, self.settings.private)
+        return [*remarks, f"Uploaded to {address}."]
+
+
+class HubFormat(PublishedFormat):
+    """The format ``hub``."""
+
+    library = "sentikit"
 
     def recognises(self, folder: Path) -> bool:
         """Never: what `export` writes is a folder of the model's own format."""
@@ -45,22 +78,10 @@ class HubFormat(ModelFormat):
         """Never called, since nothing is recognised."""
         raise InputError(f"{folder} is loaded in the format that the model in it has.")
 
-    def export(self, source: ExportSource, folder: Path) -> list[str]:
-        """Copy the model folder, write ``README.md``, and push where asked to.
-
-        Raises:
-            InputError: the repository's name is malformed, or there is no token.
-            SentikitError: the hub cannot be reached or refuses.
-        """
-        from .pushing import needed_token, push
-
-        repository = self.settings.push
-        token = needed_token(repository) if repository else ""
+    def write(self, source: ExportSource, folder: Path) -> list[str]:
+        """Copy the model folder."""
         _copy_model(source.folder, folder)
-        write_card(_facts(source, repository), folder / "README.md")
-        if not repository:
-            return ["Read README.md through before publishing it, and name a licence there."]
-        return [f"Uploaded to {push(folder, repository, token, self.settings.private)}."]
+        return []
 
 
 def _copy_model(source: Path, folder: Path) -> None:
@@ -73,13 +94,14 @@ def _copy_model(source: Path, folder: Path) -> None:
     write_json(folder / CONFIG, without_local_folders(read_json(source / CONFIG)))
 
 
-def _facts(source: ExportSource, repository: str | None) -> CardFacts:
+def _facts(source: ExportSource, repository: str | None, library: str) -> CardFacts:
     manifest = source.run_file("manifest.json") or {}
     own_metrics = manifest.get("status") == "finished"
     name = (source.run or source.path).resolve().name
     return CardFacts(
         title=repository.partition("/")[2] if repository else name,
         repository=repository,
+        library=library,
         labels=source.classifier.labels,
         encoder=_encoder(source),
         manifest=manifest,

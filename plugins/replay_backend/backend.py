@@ -42,6 +42,7 @@ class Replay(LLMBackend):
         )
 
     settings: Settings
+    by_occurrence = True
 
     @property
     def model(self) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from typing import Any
 
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
@@ -53,6 +54,10 @@ class Cascade(Classifier):
     def scheme(self) -> LabelScheme:
         """The first member's."""
         return self._first.scheme
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the labels, as JSON values."""
+        return super().describe() | {"thresholds": list(self.thresholds)}
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sentikit.classifiers.prediction import Prediction
@@ -51,7 +52,12 @@ class Classifier(ABC):
     """Anything that labels texts: an encoder, an LLM, recorded answers, a cascade, a vote.
 
     A subclass provides `scheme` and `classify`.
+
+    Attributes:
+        members: the classifiers it asks, by name.
     """
+
+    members: Mapping[str, Classifier] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -80,6 +86,20 @@ class Classifier(ABC):
         Raises:
             InputError: an item is neither a text nor an example.
         """
+
+    def prepare(self, session: Session) -> None:
+        """Get ready for a job before it writes anything; by default let the members do so.
+
+        Raises:
+            InputError: it cannot work: a missing key, no such server, a wrong model.
+        """
+        for member in self.members.values():
+            member.prepare(session)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the labels, as JSON values: a resumed job compares them."""
+        members = {name: member.describe() for name, member in self.members.items()}
+        return {"classifier": type(self).__name__} | ({"members": members} if members else {})
 
     def predict(self, texts: Iterable[str | Example]) -> list[str | None]:
         """Return the label of each text; None where the classifier gives none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from sentikit.components import Part, PartSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import PretrainedConfig
 
 Pooling = Literal["cls", "mean", "max"]
 
@@ -44,8 +45,26 @@ class HeadOptions(PartSettings):
 
 
 class Head(Part, ABC):
-    """Builds the layers between the pooled text and the logits."""
+    """Builds the layers between the pooled text and the logits.
+
+    Attributes:
+        only_pooling: the only pooling that suits the head, which then needs no naming; None: any.
+    """
+
+    only_pooling: ClassVar[Pooling | None] = None
 
     @abstractmethod
     def build(self, hidden_size: int, classes: int) -> nn.Module:
         """Return a module from (texts, hidden_size) to (texts, classes)."""
+
+    def build_on(self, config: PretrainedConfig, classes: int) -> nn.Module:
+        """Return the module for a backbone; by default that of `build` for its hidden size.
+
+        Args:
+            config: the backbone's configuration.
+            classes: how many logits.
+
+        Raises:
+            sentikit.InputError: the head does not suit the backbone.
+        """
+        return self.build(int(config.hidden_size), classes)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit.amounts import FiniteRange, usd_text
-from sentikit.cli.options import PLOTS_FOLDER, REPORT, RUNS, SETTINGS, check_plots, write_charts
+from sentikit.cli.options import (
+    PLOTS_FOLDER,
+    REPORT,
+    RUNS,
+    SETTINGS,
+    check_plots,
+    resolved_recipe,
+    write_charts,
+)
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
@@ -172,19 +180,20 @@ def _live(
     as_json: bool,
 ) -> None:
     """Run a recipe."""
-    from sentikit.cli.prompt import resumable
-    from sentikit.ensembles.live_cascade import run_cascade
-    from sentikit.llm.job import PromptOptions
-    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.cli.options import resumable
+    from sentikit.labelling.live_cascade import run_cascade
+    from sentikit.labelling.prompting import PromptOptions
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 
     registry = default_registry()
-    resolved = resolve_recipe(recipe, settings, registry)
+    resolved = resolved_recipe(recipe, settings, registry)
     max_cost, limit, resume = limits
     run = choose_run_folder(output, resolved.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:
-        options = PromptOptions(limit, max_cost, resume=resume, stop_requested=stop_requested)
+        options = PromptOptions(
+            limit=limit, max_cost=max_cost, resume=resume, stop_requested=stop_requested
+        )
         judged = run_cascade(resolved, run, options, registry, RUNS)
     _show(judged, as_json)
     click.echo(f"Run: {run.path}", err=True)

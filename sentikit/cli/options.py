@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.amounts import FiniteRange
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sentikit.comparison.results import Comparison
     from sentikit.ensembles.judged import JudgedCascade
+    from sentikit.recipe.resolving import ResolvedRecipe
+    from sentikit.registry import Registry
 
 #: Where runs go unless --output says otherwise.
 RUNS = Path("runs")
@@ -35,6 +43,16 @@ OUTPUT = click.option(
     metavar="DIR",
     help="The run's folder; default: runs/ and the recipe's name.",
 )
+
+
+def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> ResolvedRecipe:
+    """Resolve a recipe, and say on standard error what the user should know about it."""
+    from sentikit.recipe.resolving import resolve_recipe
+
+    recipe = resolve_recipe(name, settings, registry)
+    for note in recipe.notes:
+        click.echo(f"Note: {note}", err=True)
+    return recipe
 
 
 def draw(run: Path) -> None:
@@ -98,6 +116,7 @@ def write_charts(
             click.echo(f"Drawn: {path}", err=True)
 
 
+CLASSIFIER = click.argument("model", metavar="X")
 MODEL = click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
@@ -116,3 +135,37 @@ CALIBRATED = click.option(
 )
 PLOTS = click.option("--plots", is_flag=True, help="Draw PNG files into the run's folder plots.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads a process uses.")
+ESTIMATE = click.option("--estimate", is_flag=True, help="Estimate tokens and cost; send nothing.")
+MAX_COST = click.option(
+    "--max-cost",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="USD",
+    help="Spend no more: a call is made only if its worst-case cost still fits the budget.",
+)
+BATCH = click.option(
+    "--batch", is_flag=True, help="Use the provider's batch service: slower, cheaper."
+)
+RESUME = click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume what was stopped or killed, or ask again about the rows that failed.",
+)
+
+
+@contextmanager
+def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
+    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
+    from sentikit.processes.launching import typed_command
+    from sentikit.stopping import Interrupted, stop_on_signal
+
+    def tell(number: int) -> None:
+        click.echo("Waiting for the calls under way; once more stops at once.", err=True)
+
+    try:
+        with stop_on_signal(tell) as stop_requested:
+            yield stop_requested
+    except (Interrupted, KeyboardInterrupt) as error:
+        add = ["--output", str(path)] if path is not None else []
+        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
+        click.echo(f"Stopped. Go on with: {again}", err=True)
+        raise click.exceptions.Exit(130) from error

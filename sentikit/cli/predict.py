@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import CALIBRATED, DEVICE, MODEL, PRECISION, THREADS
+from sentikit.cli.options import (
+    BATCH,
+    CALIBRATED,
+    CLASSIFIER,
+    DEVICE,
+    ESTIMATE,
+    MAX_COST,
+    PRECISION,
+    RESUME,
+    THREADS,
+    resumable,
+)
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
+from sentikit.labelling.input_file import InputFile
+
+if TYPE_CHECKING:
+    from sentikit.classifiers.classifier import Classifier
+    from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.table_writer import TableWriter
 
 #: Endings of files, of what is read and of what is written, and the kind that is written.
 _KINDS = {
@@ -17,17 +35,19 @@ _KINDS = {
     ".tsv-unquoted": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".parquet": "parquet",
 }
 #: A user who names one of these would find text inside.
-_NOT_WRITTEN = {".parquet", ".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
+_NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 
 
 @click.command(
     epilog="\b\nExamples:\n"
     "  sentikit predict runs/quickstart reviews.csv --output labelled.csv\n"
+    "  sentikit predict runs/cascade reviews.csv --output labelled.csv --max-cost 1\n"
     "  echo 'I love it' | sentikit predict runs/quickstart"
 )
-@MODEL
+@CLASSIFIER
 @click.argument("file", metavar="[FILE|-]", default="-")
 @click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
 @click.option(
@@ -38,8 +58,8 @@ _NOT_WRITTEN = {".parquet", ".xlsx", ".xls", ".ods", ".json", ".arrow", ".feathe
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["jsonl", "csv", "tsv"]),
-    help="What to write; default: by --output's ending, else like the input: csv, tsv or jsonl.",
+    type=click.Choice(["jsonl", "csv", "tsv", "parquet"]),
+    help="What to write; default: by --output's ending, else like the input, or jsonl.",
 )
 @click.option(
     "--output",
@@ -47,6 +67,10 @@ _NOT_WRITTEN = {".parquet", ".xlsx", ".xls", ".ods", ".json", ".arrow", ".feathe
     metavar="FILE",
     help="Default: standard output; compressed where the name ends in .gz.",
 )
+@ESTIMATE
+@MAX_COST
+@BATCH
+@RESUME
 @DEVICE
 @PRECISION
 @CALIBRATED
@@ -55,51 +79,132 @@ _NOT_WRITTEN = {".parquet", ".xlsx", ".xls", ".ods", ".json", ".arrow", ".feathe
 @click.pass_context
 def predict(
     context: click.Context,
-    model: Path,
+    model: str,
     file: str,
     text_column: str | None,
     input_format: str | None,
     output_format: str | None,
     output: Path | None,
+    estimate: bool,
+    max_cost: float | None,
+    batch: bool,
+    resume: bool,
     device: str,
     precision: str,
     calibrated: bool,
     threads: int | None,
     nproc: int | None,
 ) -> None:
-    """Label a file or a pipe of any length; columns and order stay, labels are added.
+    """Label a file or a pipe of any length with any classifier.
 
-    The new columns are predicted_label and a probability for each class. A row without text gets
-    no label. Several processes, under torchrun or by --nproc, share the texts of a file.
+    X is a run of any kind, a recipe or a model folder. Columns and order stay; predicted_label and
+    a probability for each class are added, and, where LLMs are asked, which member answered, what
+    it cost and why a row has no label. A row without text gets no label. Several processes, under
+    torchrun or by --nproc, share the texts of a file.
     """
-    from sentikit import load
-    from sentikit.devices import set_threads
-    from sentikit.labelling import check_shareable, help_label, label_rows, open_input, open_output
+    from sentikit.labelling.job import LabellingOptions
 
-    check_shareable(file, nproc or 1)
+    if file == "-" and nproc and nproc > 1:
+        raise InputError(
+            f"{nproc} processes cannot share standard input: each reads all texts. "
+            "Save them in a file and name it."
+        )
     if output is not None and output.is_dir():
         raise InputError(f"--output {output} is a folder; a file is needed.")
     if output is not None and output.is_file() and file != "-" and _is_same(output, file):
         raise InputError(f"--output {output} is the file to label. Choose another name.")
     chosen = output_format or _format_like(output, file, input_format)
-    if nproc is not None and nproc > 1:
-        # Starting takes seconds a process: what is wrong with the file is said before.
-        with open_input(file, input_format) as rows:
-            rows.find_column("text", text_column, "--text-column")
+    if chosen == "parquet" and output is None:
+        raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
+    source = InputFile(file, input_format, text_column)
+    if file != "-":
+        # Starting takes seconds: what is wrong with the file is said before.
+        with source.open() as rows:
+            source.column(rows)
     start_processes(context, nproc, device)
-    with joined_group(device) as group, open_input(file, input_format, group.processes) as rows:
+    with resumable(context, output) as stop_requested:
+        options = LabellingOptions(
+            max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
+        )
+        loading = {"device": device, "precision": precision, "calibrated": calibrated}
+        done = _label(model, loading, threads, source, output, chosen, options, estimate)
+    if done is not None:
+        _report(context, done, output)
+
+
+def _label(
+    model: str,
+    loading: dict[str, Any],
+    threads: int | None,
+    source: InputFile,
+    output: Path | None,
+    kind: str,
+    options: LabellingOptions,
+    estimate_only: bool,
+) -> TableWriter | None:
+    """Label the rows; None in a process that is not the main one, and after an estimate."""
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
+    from sentikit.devices import set_threads
+    from sentikit.labelling.file_job import label_file
+    from sentikit.labelling.loading import load
+
+    with joined_group(loading["device"]) as group, source.open() as rows:
         set_threads(threads)
-        column = rows.find_column("text", text_column, "--text-column")
-        own = load(model, device=device, precision=precision, calibrated=calibrated)
-        classifier = shared(own, group)
+        column = source.column(rows)
+        classifier = load(model, **loading)
+        if group.processes > 1:
+            if not isinstance(classifier, EncoderClassifier):
+                raise InputError(
+                    "Several processes share the texts of an encoder alone. Leave --nproc out."
+                )
+            classifier = shared(classifier, group)
+        if estimate_only:
+            _estimate(classifier, source, options.batch)
+            return None
         if not group.is_main_process:
-            help_label(classifier, rows, column)
-            return
-        with open_output(output, chosen, rows.columns, classifier.labels) as write:
-            unlabelled = label_rows(classifier, rows, column, write)
-    if unlabelled:
-        rows_have = "1 row has" if unlabelled == 1 else f"{unlabelled} rows have"
+            for _ in classifier.classify(str(row.get(column) or "") for _, row in rows):
+                pass
+            return None
+        return label_file(classifier, source, rows, output, kind, options)
+
+
+def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
+    """Print what the LLMs would cost; nothing is asked."""
+    from sentikit.labelling.file_job import FileRows, cache_of
+    from sentikit.labelling.job import estimate
+
+    with source.open() as rows:
+        found = estimate(classifier, FileRows(source, rows), cache_of(classifier), batch)
+    if not found:
+        click.echo("This classifier asks no LLM: it costs nothing.")
+    click.echo("\n\n".join(counted.to_text() for counted in found))
+
+
+def _report(context: click.Context, done: TableWriter, output: Path | None) -> None:
+    """Say what the rows came to, and fail where some have no label and may get one."""
+    from sentikit.amounts import usd_text
+    from sentikit.processes.launching import typed_command
+
+    totals = done.totals
+    if done.without_text:
+        rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
+    if totals.answers:
+        cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
+        click.echo(f"{totals.answers:,} of {totals.rows:,} rows asked, {cost} paid.", err=True)
+    invalid = totals.invalid - totals.failed
+    if invalid:
+        click.echo(f"{invalid:,} rows have no label: the answer is none (see error).", err=True)
+    if totals.failed:
+        again = ""
+        if output is not None:
+            typed = typed_command(
+                context, ["output", "resume"], ["--output", str(output), "--resume"]
+            )
+            again = f" Ask about these again: {typed}"
+        rows_have = "1 row has" if totals.failed == 1 else f"{totals.failed:,} rows have"
+        click.echo(f"{rows_have} failed and no label (see error).{again}", err=True)
+        raise click.exceptions.Exit(1)
 
 
 def _format_like(output: Path | None, file: str, input_format: str | None) -> str:
@@ -109,11 +214,12 @@ def _format_like(output: Path | None, file: str, input_format: str | None) -> st
         if ending in _NOT_WRITTEN:
             raise InputError(
                 f"--output {output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
-                "also with .gz."
+                "also with .gz, or .parquet."
             )
         if ending in _KINDS:
             return _KINDS[ending]
-    return _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
+    kind = _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
+    return "jsonl" if kind == "parquet" and output is None else kind
 
 
 def _is_same(output: Path, file: str) -> bool:

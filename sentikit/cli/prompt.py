@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import FiniteRange, usd_text
-from sentikit.cli.options import OUTPUT, RECIPE, RUNS, SETTINGS
+from sentikit.amounts import usd_text
+from sentikit.cli.options import (
+    BATCH,
+    ESTIMATE,
+    MAX_COST,
+    OUTPUT,
+    RECIPE,
+    RESUME,
+    RUNS,
+    SETTINGS,
+    resolved_recipe,
+    resumable,
+)
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
+    from sentikit.labelling.run_writer import FinishedRun
     from sentikit.llm.parts import PromptParts
-    from sentikit.llm.results import FinishedPrompting
 
 
 @click.command(
@@ -27,21 +35,16 @@ if TYPE_CHECKING:
 @SETTINGS
 @OUTPUT
 @click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N prompts; ask none.")
-@click.option("--estimate", is_flag=True, help="Count tokens and dollars offline; ask nothing.")
-@click.option(
-    "--max-cost",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="USD",
-    help="Never spend more: each call's worst is set aside before it is made.",
-)
+@ESTIMATE
+@MAX_COST
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Label N examples at most.")
-@click.option("--batch", is_flag=True, help="Use the provider's batch service: slower, cheaper.")
+@BATCH
 @click.option(
     "--fail-on-error",
     metavar="N|FRACTION",
     help="Stop once N rows, or this fraction of all, have failed. Default: failing rows are rows.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
+@RESUME
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def prompt(
@@ -59,8 +62,8 @@ def prompt(
     as_json: bool,
 ) -> None:
     """Label a dataset with an LLM and leave a run: predictions, scores, costs."""
-    from sentikit.llm.job import PromptOptions
-    from sentikit.llm.job import prompt as run_prompt
+    from sentikit.labelling.prompting import PromptOptions
+    from sentikit.labelling.prompting import prompt as run_prompt
     from sentikit.llm.requests.settings import FailureLimit
     from sentikit.runs.folder import choose_run_folder
 
@@ -76,7 +79,7 @@ def prompt(
     failure_limit = FailureLimit.parse(fail_on_error) if fail_on_error else None
     run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:
-        options = PromptOptions(limit, max_cost, failure_limit, batch, resume, stop_requested)
+        options = PromptOptions(max_cost, failure_limit, batch, resume, stop_requested, limit)
         finished = run_prompt(parts, run.path, options)
     _print_result(finished, as_json)
 
@@ -84,36 +87,26 @@ def prompt(
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
     from sentikit.llm.parts import prompt_parts
     from sentikit.recipe.catalogue import needed_recipe
-    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
     registry = default_registry()
     name = needed_recipe(recipe, "prompt", registry)
-    return prompt_parts(resolve_recipe(name, settings, registry), registry)
-
-
-def _questions(parts: PromptParts, limit: int | None) -> Iterator[Any]:
-    """Return the questions of a recipe, and read no more of the split than is needed."""
-    from sentikit.llm.asking import questions
-    from sentikit.llm.briefing import brief
-    from sentikit.llm.split import split_to_label
-    from sentikit.registry import default_registry
-
-    split = split_to_label(parts, limit)
-    return questions(parts, split, brief(parts, split, default_registry()))
+    return prompt_parts(resolved_recipe(name, settings, registry), registry)
 
 
 def _show(parts: PromptParts, number: int, as_json: bool) -> None:
     import json
 
-    asked = [question.request for question in islice(_questions(parts, number), number)]
+    from sentikit.labelling.prompting import shown_prompts
+
+    asked = shown_prompts(parts, number)
     if as_json:
-        shown = [{"id": r.example_id, "messages": [m.__dict__ for m in r.messages]} for r in asked]
+        shown = [{"id": own, "messages": [m.__dict__ for m in messages]} for own, messages in asked]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    for request in asked:
-        click.secho(f"=== example {request.example_id}", err=True, bold=True)
-        for message in request.messages:
+    for identifier, messages in asked:
+        click.secho(f"=== example {identifier}", err=True, bold=True)
+        for message in messages:
             click.secho(f"--- {message.role}", err=True, dim=True)
             click.echo(message.content)
 
@@ -123,36 +116,23 @@ def _estimate(
 ) -> None:
     import json
 
-    from sentikit.llm.estimating import estimate
-    from sentikit.llm.job import refuse_missing
-    from sentikit.llm.requests.job import CACHE
+    from sentikit.labelling.job import estimate, split_rows
+    from sentikit.labelling.prompting import refuse_missing, split_classifier, split_to_label
+    from sentikit.llm.session import CACHE
+    from sentikit.registry import default_registry
 
     refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
-    found = estimate(parts.llm, _questions(parts, limit), parts.llm_options, cache, batch)
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.to_text())
+    split = split_to_label(parts, limit)
+    classifier = split_classifier(parts, split, default_registry())
+    found = estimate(classifier, split_rows(split), cache, batch)
+    if as_json:
+        click.echo(json.dumps(found[0].to_json(), indent=2))
+    else:
+        click.echo("\n\n".join(counted.to_text() for counted in found))
 
 
-@contextmanager
-def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
-    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    from sentikit.processes.launching import typed_command
-    from sentikit.stopping import Interrupted, stop_on_signal
-
-    def tell(number: int) -> None:
-        click.echo("Waiting for the calls under way; once more stops at once.", err=True)
-
-    try:
-        with stop_on_signal(tell) as stop_requested:
-            yield stop_requested
-    except (Interrupted, KeyboardInterrupt) as error:
-        add = ["--output", str(path)] if path is not None else []
-        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        click.echo(f"Stopped. Go on with: {again}", err=True)
-        raise click.exceptions.Exit(130) from error
-
-
-def _print_result(finished: FinishedPrompting, as_json: bool) -> None:
+def _print_result(finished: FinishedRun, as_json: bool) -> None:
     import json
 
     from sentikit.cli.tables import print_scores
@@ -170,7 +150,7 @@ def _print_result(finished: FinishedPrompting, as_json: bool) -> None:
     click.echo(_summary(finished), err=True)
 
 
-def _result(finished: FinishedPrompting) -> dict[str, Any]:
+def _result(finished: FinishedRun) -> dict[str, Any]:
     totals = finished.totals
     return {
         "run": str(finished.path),
@@ -186,7 +166,7 @@ def _result(finished: FinishedPrompting) -> dict[str, Any]:
     }
 
 
-def _summary(finished: FinishedPrompting) -> str:
+def _summary(finished: FinishedRun) -> str:
     """Return the line about answers and money."""
     totals = finished.totals
     parts = [f"{totals.invalid:,} of {totals.rows:,} answers invalid ({_rate(totals):.1%})"]

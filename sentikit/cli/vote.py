@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.amounts import FiniteRange
-from sentikit.cli.options import RUNS, SETTINGS
+from sentikit.cli.options import RUNS, SETTINGS, resolved_recipe
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,15 +112,14 @@ def _members(
     output: Path | None,
 ) -> tuple[tuple[str, ...], str, Mapping[str, Any]]:
     """Return the runs that a recipe names, made now where need be, how it breaks ties, and it."""
-    from sentikit.cli.prompt import resumable
-    from sentikit.ensembles.live_vote import member_runs
+    from sentikit.cli.options import resumable
     from sentikit.ensembles.parts import vote_settings
-    from sentikit.llm.job import PromptOptions
-    from sentikit.recipe.resolving import resolve_recipe
+    from sentikit.labelling.live_vote import member_runs
+    from sentikit.labelling.prompting import PromptOptions
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    resolved = resolve_recipe(recipe, settings, registry)
+    resolved = resolved_recipe(recipe, settings, registry)
     found = vote_settings(resolved, registry)
     with resumable(context, output) as stop_requested:
         options = PromptOptions(max_cost=max_cost, resume=resume, stop_requested=stop_requested)

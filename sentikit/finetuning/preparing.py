@@ -11,18 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentikit.classifiers.classifier import Example, Session
 from sentikit.components import Problem, refuse
 from sentikit.errors import InputError
-from sentikit.files import atomic_writer
+from sentikit.files import atomic_writer, read_json
 from sentikit.finetuning.counting import conversation_counter
 from sentikit.finetuning.examining import LearntExample, SplitExaminer, SplitReport
-from sentikit.llm.asking import messages_for
-from sentikit.llm.briefing import Briefing, brief
+from sentikit.llm.classifier import prompt_messages, split_context
+from sentikit.llm.context import ContextSource, FolderMemory
 from sentikit.llm.messages import Message
 from sentikit.llm.prices import model_facts
-from sentikit.llm.split import Split
 from sentikit.llm.training_lines import training_line
 from sentikit.registry import Registry
+from sentikit.runs.manifest import LabelledSplit
 
 if TYPE_CHECKING:
     from sentikit.finetuning.parts import FinetuneParts
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _NOTED = 500
 #: The files in a run's folder, by what they are for.
 FILES = {"train": "train.jsonl", "validation": "validation.jsonl"}
+#: The folder in a run that keeps what prompts show.
+CONTEXT = "context"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class PreparedReport:
         return asdict(self)
 
 
-def _split(parts: FinetuneParts, use: str, split: str) -> Split:
+def _split(parts: FinetuneParts, use: str, split: str) -> LabelledSplit:
     dataset = parts.dataset
     if split not in dataset.splits:
         none = ", or none with --set finetune.validation=null" if use == "validation" else ""
@@ -84,7 +87,7 @@ def _split(parts: FinetuneParts, use: str, split: str) -> Split:
             f"The dataset {dataset.name!r} has no split {split!r}; it has "
             f"{', '.join(dataset.splits)}. Choose one with --set finetune.{use}=SPLIT{none}."
         )
-    return Split(dataset.split(split), dataset.scheme.classes, f"{dataset.name}/{split}")
+    return LabelledSplit(dataset.split(split), dataset.scheme.classes, dataset.name, split)
 
 
 class Preparation:
@@ -112,10 +115,10 @@ class Preparation:
         self._splits = {
             use: _split(parts, use, split) for use, split in zip(FILES, parts.splits, strict=False)
         }
-        self._briefings: dict[str, Briefing] = {}
+        self._contexts: dict[str, ContextSource] = {}
 
     @property
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, LabelledSplit]:
         """The examples by what they are for."""
         return self._splits
 
@@ -177,31 +180,31 @@ class Preparation:
         Raises:
             SentikitError: the strategy fails; names the row.
         """
-        split, briefing = self._splits[use], self._briefing(use)
-        row = 0
-        for batch in split.examples.batches():
-            for identifier, text, label in zip(
-                batch["id"], batch["text"], batch["label"], strict=True
-            ):
-                asked = messages_for(self._parts, briefing.of(row, text), row)
-                messages = (*asked, Message("assistant", label))
-                line = training_line(asked, label)
-                tokens = self._counter.count(messages)
-                yield LearntExample(identifier, text, label, messages, line, tokens)
-                row += 1
+        split = self._splits[use]
+        examples = (
+            Example(text, identifier)
+            for batch in split.examples.batches()
+            for identifier, text in zip(batch["id"], batch["text"], strict=True)
+        )
+        memory = FolderMemory(self._keep / CONTEXT)
+        made = prompt_messages(self._parts, self._context(use), examples, Session(), memory)
+        for (example, asked), label in zip(made, split.examples.values("label"), strict=True):
+            messages = (*asked, Message("assistant", label))
+            line = training_line(asked, label)
+            tokens = self._counter.count(messages)
+            yield LearntExample(example.id, example.text, label, messages, line, tokens)
 
-    def _briefing(self, use: str) -> Briefing:
-        """Return what the encoder says of a split, asked once."""
-        if use not in self._briefings:
+    def _context(self, use: str) -> ContextSource:
+        """Return what gives the prompts of a split their context."""
+        if use not in self._contexts:
             parts = self._parts.of_split(self._parts.splits[list(FILES).index(use)])
-            keep = self._keep / f"findings-{use}.npz"
             try:
-                self._briefings[use] = brief(
-                    parts, self._splits[use], self._registry, keep, self.advance
-                )
+                found = split_context(parts, self._splits[use], self._registry)
             except InputError as error:
                 raise InputError(f"{parts.dataset.name}/{parts.split}: {error.message}") from error
-        return self._briefings[use]
+            found.advance = lambda texts: self.advance(texts)
+            self._contexts[use] = found
+        return self._contexts[use]
 
     def write(self, folder: Path) -> dict[str, Path]:
         """Write the files and return them by use; each is there whole or not at all.
@@ -218,10 +221,10 @@ class Preparation:
             with atomic_writer(written[use]) as stream:
                 for example in self.examples(use):
                     stream.write(example.line)
-        for said in self._keep.glob("findings-*.npz"):
-            if not (folder / said.name).exists():
-                with atomic_writer(folder / said.name, "wb") as stream:
-                    stream.write(said.read_bytes())
+        kept = FolderMemory(folder / CONTEXT)
+        for said in (self._keep / CONTEXT).glob("*.json"):
+            if kept.recall(said.stem) is None:
+                kept.remember(said.stem, read_json(said))
         return written
 
 

@@ -108,12 +108,20 @@ class RetryableError(BackendError):
         reason: ``rate_limit`` (too many calls), ``server`` (it failed), ``network`` (no answer
             came, though it may have been made and billed) or ``unreachable`` (nothing was sent).
         retry_after: seconds the server asks to wait, or None.
+        exhausted: whether the server says that nothing is left for any call.
     """
 
-    def __init__(self, message: str, reason: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        reason: str,
+        retry_after: float | None = None,
+        exhausted: bool = False,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.retry_after = retry_after
+        self.exhausted = exhausted
 
 
 class RejectedError(BackendError):
@@ -166,6 +174,7 @@ class LLMBackend(Part, ABC):
     Attributes:
         most_in_flight: how many calls run at once; None lets the core find out.
         in_process: whether it answers in this process, so that no time limit applies.
+        by_occurrence: whether the answer depends on how often a text was asked about before.
         any_model: stands for the only model a server has, where `examine` is asked for that.
         fine_tuner: teaches models for this backend: a subclass of ``FineTuner``, or its
             place as ``"package.module:Class"``; None where there is none.
@@ -173,6 +182,7 @@ class LLMBackend(Part, ABC):
 
     most_in_flight: ClassVar[int | None] = None
     in_process: ClassVar[bool] = False
+    by_occurrence: ClassVar[bool] = False
     any_model: ClassVar[str] = "?"
     fine_tuner: ClassVar[str | type[Part] | None] = None
 

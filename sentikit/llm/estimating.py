@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.llm.backend import ChatRequest, LLMBackend
@@ -14,13 +13,7 @@ from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import Prices, describe_cost, model_facts, prices_for, usd
 from sentikit.llm.requests.batches import BATCH_TIER
 from sentikit.llm.requests.budget import Money
-from sentikit.llm.requests.journal import AnswerJournal, request_key
-from sentikit.llm.requests.loop import Question
 from sentikit.llm.requests.settings import RequestOptions
-
-if TYPE_CHECKING:
-    from sentikit.llm.asking import PromptRow
-
 
 #: What the question behind an invalid answer takes, generously.
 _REPAIR_TOKENS = 64
@@ -113,108 +106,66 @@ class _Tariff:
         return self.prices.worst(prompt, request.max_tokens, tier)
 
 
-@dataclass
-class _Count:
-    """What has been counted so far; prices in picodollars."""
-
-    requests: int = 0
-    cached: int = 0
-    repeated: int = 0
-    usage: Usage = field(default_factory=Usage)
-    most: Money = field(default_factory=Money)
-    longest: tuple[int, str] = (0, "")
-
-
-def estimate(
-    backend: LLMBackend,
-    questions: Iterable[Question[PromptRow]],
-    options: RequestOptions,
-    cache: Path,
-    batch: bool = False,
-) -> Estimate:
-    """Count what the questions would cost.
+class EstimateCollector:
+    """Counts the requests of one LLM instead of asking them.
 
     Args:
         backend: not opened; nothing is asked.
-        questions: in order.
         options: of the ``llm`` section.
-        cache: the file of answers, which may not exist yet.
         batch: whether the batch service's prices count.
+
+    Attributes:
+        known: requests that were answered before.
     """
-    facts = model_facts(backend.model)
-    prices = prices_for(facts, options.prices, backend.billed)
-    counter = TokenCounter(facts.tokenizer)
-    tier = BATCH_TIER if batch else backend.service_tier
-    tariff = _Tariff(prices, tier, backend.service_tier, options.repair)
-    counted = _count(backend, questions, cache, counter, tariff)
-    expected = prices.cost(counted.usage, tier) if prices else None
-    most = counted.most.known
-    return Estimate(
-        model=backend.model,
-        requests=counted.requests,
-        cached=counted.cached,
-        repeated=counted.repeated,
-        prompt_tokens=counted.usage.prompt,
-        completion_tokens=counted.usage.completion,
-        exact=counter.exact,
-        longest_prompt=counted.longest[0],
-        longest_id=counted.longest[1],
-        context=facts.context,
-        expected_usd=None if expected is None else usd(expected),
-        most_usd=None if prices is None or most is None else usd(most),
-        prices_as_of=facts.as_of.isoformat() if facts.as_of and options.prices is None else None,
-    )
 
+    def __init__(self, backend: LLMBackend, options: RequestOptions, batch: bool = False) -> None:
+        self._backend, self._facts = backend, model_facts(backend.model)
+        self._prices = prices_for(self._facts, options.prices, backend.billed)
+        self._own_prices = options.prices is not None
+        self._counter = TokenCounter(self._facts.tokenizer)
+        self._tier = BATCH_TIER if batch else backend.service_tier
+        self._tariff = _Tariff(self._prices, self._tier, backend.service_tier, options.repair)
+        self.known = self._repeated = 0
+        self._seen: set[bytes] = set()
+        self._usage, self._most = Usage(), Money()
+        self._longest = (0, "")
 
-def _count(
-    backend: LLMBackend,
-    questions: Iterable[Question[PromptRow]],
-    cache: Path,
-    counter: TokenCounter,
-    tariff: _Tariff,
-) -> _Count:
-    """Count the tokens of every call that would be made, and the most they can cost."""
-    counted, seen = _Count(), set[bytes]()
-    with _Known(cache) as known:
-        for question in questions:
-            request = question.request
-            sent = backend.canonical(request)
-            key = request_key(sent)
-            if key in seen:
-                counted.repeated += 1
-                continue
-            if key in known:
-                counted.cached += 1
-                continue
-            seen.add(key)
-            tokens = counter.request(request, sent)
-            answer = _expected_answer(counter, request.labels)
-            counted.requests += 1
-            counted.usage += Usage(tokens.expected, 0, answer)
-            for worst in tariff.worst(request, tokens.most):
-                counted.most.add(worst)
-            counted.longest = max(counted.longest, (tokens.expected, question.row.id))
-    return counted
+    async def begin(self) -> None:
+        """Do nothing: no batch is awaited for an estimate."""
+
+    def add(self, row: int, key: bytes, request: ChatRequest) -> None:
+        """Count a request."""
+        if key in self._seen:
+            self._repeated += 1
+            return
+        self._seen.add(key)
+        tokens = self._counter.request(request, self._backend.canonical(request))
+        self._usage += Usage(tokens.expected, 0, _expected_answer(self._counter, request.labels))
+        for worst in self._tariff.worst(request, tokens.most):
+            self._most.add(worst)
+        self._longest = max(self._longest, (tokens.expected, request.example_id))
+
+    def estimate(self) -> Estimate:
+        """Return what was counted."""
+        prices, facts, most = self._prices, self._facts, self._most.known
+        expected = prices.cost(self._usage, self._tier) if prices else None
+        dated = facts.as_of is not None and not self._own_prices
+        return Estimate(
+            model=self._backend.model,
+            requests=len(self._seen),
+            cached=self.known,
+            repeated=self._repeated,
+            prompt_tokens=self._usage.prompt,
+            completion_tokens=self._usage.completion,
+            exact=self._counter.exact,
+            longest_prompt=self._longest[0],
+            longest_id=self._longest[1],
+            context=facts.context,
+            expected_usd=None if expected is None else usd(expected),
+            most_usd=None if prices is None or most is None else usd(most),
+            prices_as_of=facts.as_of.isoformat() if facts.as_of and dated else None,
+        )
 
 
 def _expected_answer(counter: TokenCounter, labels: tuple[str, ...]) -> int:
     return max(counter.count(json.dumps({"label": label})) for label in labels)
-
-
-class _Known:
-    """The keys in a file of answers; none where there is no file, which is not made."""
-
-    def __init__(self, path: Path) -> None:
-        self._journal = AnswerJournal(path) if path.exists() else None
-
-    def __enter__(self) -> _Known:
-        if self._journal is not None:
-            self._journal.__enter__()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        if self._journal is not None:
-            self._journal.__exit__(None, None, None)
-
-    def __contains__(self, key: bytes) -> bool:
-        return self._journal is not None and self._journal.find(key) is not None

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from sentikit.errors import InputError
 from sentikit.llm.section import StrategyOptions
-from sentikit.llm.split import Split
 from sentikit.llm.strategy import Needs, Opinion
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
 from sentikit.runs.folder import MANIFEST, PREDICTIONS
+from sentikit.runs.manifest import LabelledSplit
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.table import Labelling, RunTable
 
@@ -32,7 +32,7 @@ def opinion_at(labelling: Labelling, row: int, classes: tuple[str, ...]) -> Opin
 
 
 def recorded_opinion(
-    options: StrategyOptions, split: Split, needs: Needs, registry: Registry
+    options: StrategyOptions, split: LabelledSplit, needs: Needs, registry: Registry
 ) -> Labelling | None:
     """Return the recorded opinion of every example, or None where a model must be asked.
 
@@ -48,16 +48,16 @@ def recorded_opinion(
     Raises:
         InputError: the records do not belong to the split, or lack what is needed.
     """
-    assert options.encoder is not None
-    if not _is_recorded(options.encoder):
+    assert options.adviser is not None
+    if not _is_recorded(options.adviser):
         return None
     table = read_run(
-        options.encoder,
+        options.adviser,
         label_column=options.label_column,
         probabilities_column=options.probabilities_column,
         registry=registry,
     )
-    if not _must_be_recorded(options.encoder) and _has_model(options.encoder, registry):
+    if not _must_be_recorded(options.adviser) and _has_model(options.adviser, registry):
         rows = _rows_or_none(split, table)
         if rows is None:
             return None
@@ -86,7 +86,7 @@ def _has_model(name: str, registry: Registry) -> bool:
     return True
 
 
-def _rows_or_none(split: Split, table: RunTable) -> NDArray[np.int64] | None:
+def _rows_or_none(split: LabelledSplit, table: RunTable) -> NDArray[np.int64] | None:
     try:
         return align_all(split.examples, table.examples, (split.name, table.name), _by_id(table))
     except InputError:
@@ -97,7 +97,7 @@ def _by_id(table: RunTable) -> bool:
     return not table.has_texts
 
 
-def _complete(answers: Labelling, table: RunTable, split: Split, needs: Needs) -> Labelling:
+def _complete(answers: Labelling, table: RunTable, split: LabelledSplit, needs: Needs) -> Labelling:
     """Put the classes into the split's order, and refuse gaps in what the strategy shows."""
     found = in_classes(answers, table.classes, split.classes, table.name)
     lacking = np.flatnonzero(found.labels < 0)
@@ -148,7 +148,7 @@ def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
     Raises:
         InputError: there is no model.
     """
-    from sentikit.classifiers.loading import load
+    from sentikit.classifiers.loading import load_encoder
 
     if _must_be_recorded(name):
         raise InputError(
@@ -161,7 +161,7 @@ def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
             f"The encoder {name} does not exist. Train it (sentikit train leaves runs/RECIPE), or "
             "name another model, run or results file with strategy.encoder."
         )
-    return load(path, registry=registry)
+    return load_encoder(path, registry=registry)
 
 
 def encoder_cost(name: str | None) -> float:

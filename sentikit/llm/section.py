@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sentikit.components import PartSettings
 from sentikit.llm.requests.settings import RequestOptions
@@ -41,11 +41,12 @@ class ExamplesOptions(PartSettings):
 class StrategyOptions(PartSettings):
     """Keys of the ``strategy`` section that work with every strategy."""
 
-    encoder: str | None = Field(
+    adviser: str | None = Field(
         None,
-        description="whose opinion is shown: a model, a run, a results file, or PATH#encoder for "
-        "the opinion recorded inside an augmented run or file",
+        description="the classifier whose prediction is shown: a model, a run, a recipe, a results "
+        "file, or PATH#encoder for the prediction recorded inside an augmented run or file",
     )
+    encoder: str | None = Field(None, description="the old name of adviser")
     label_column: str | None = Field(
         None, description="of a file: the column with the encoder's labels"
     )
@@ -58,3 +59,10 @@ class StrategyOptions(PartSettings):
     not_as_trained: bool = Field(
         False, description="the model was fine-tuned on other messages than these, and it is meant"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("adviser") is None and "encoder" in values:
+            return {**values, "adviser": values["encoder"]}
+        return values

@@ -108,13 +108,13 @@ def _check_needs(
     section = values.get("strategy") or {}
     name, needs, examples = section.get("name"), strategy.needs(), options.examples
     problems = []
-    if needs.opinion and options.encoder is None:
+    if needs.opinion and options.adviser is None:
         message = (
             f"the strategy {name!r} shows an encoder's opinion. Name a model, a run, a results "
             "file or PATH#encoder."
         )
         problems.append(Problem(("strategy", "encoder"), message))
-    elif needs.examples and (examples.encoder or options.encoder) is None:
+    elif needs.examples and (examples.encoder or options.adviser) is None:
         message = f"the strategy {name!r} needs an encoder to find examples. Name a model or a run."
         problems.append(Problem(("strategy", "encoder"), message))
     own_dataset = examples.dataset is None or examples.dataset == values.get("dataset")

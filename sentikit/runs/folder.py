@@ -164,7 +164,7 @@ def _resumable(path: Path) -> RunFolder:
     run = RunFolder(path)
     if not run.status:
         raise InputError(f"{path} holds no run to resume. Leave --resume out to start one.")
-    if run.status == FINISHED:
+    if run.status == FINISHED and not run.manifest.get("failed"):
         raise InputError(f"{path} is finished; there is nothing to resume.")
     return run
 

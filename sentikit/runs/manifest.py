@@ -6,13 +6,39 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentikit import __version__
 
+if TYPE_CHECKING:
+    from sentikit.datasets.examples import Examples
+
 _RECORDED = ("torch", "transformers", "tokenizers", "datasets", "deepspeed", "openai")
+
+
+@dataclass(frozen=True)
+class LabelledSplit:
+    """The examples that a run labels.
+
+    Attributes:
+        examples: in order, gold labels folded into `classes`.
+        classes: the labels to choose from.
+        dataset: name of the dataset.
+        split: name of the split.
+    """
+
+    examples: Examples
+    classes: tuple[str, ...]
+    dataset: str
+    split: str
+
+    @property
+    def name(self) -> str:
+        """What messages call it, as ``merged/test``."""
+        return f"{self.dataset}/{self.split}"
 
 
 def now() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -25,13 +25,15 @@ from sentikit.llm.backend import (
 )
 from sentikit.llm.prices import describe_cost
 from sentikit.llm.requests.calls import Caller
-from sentikit.llm.requests.journal import BatchPart, Record, request_key
-from sentikit.llm.requests.loop import Question, RequestsInterrupted
+from sentikit.llm.requests.journal import BatchPart, Record
+from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.requests.progress import RequestReporter
 
 #: The tier of prices that batches are billed by.
 BATCH_TIER = "batch"
 _PREPARED, _SUBMITTED, _FETCHED = "prepared", "submitted", "fetched"
+#: What a name of ours holds: a row that SQLite can keep, and the bytes of a SHA-256.
+_MOST_ROWS, _KEY_BYTES = 2**63, 32
 _FIRST_WAIT, _LONGEST_WAIT, _TICK = 1.0, 60.0, 0.2
 
 
@@ -45,7 +47,7 @@ class _Draft:
 
 
 class BatchRound:
-    """Puts what the journal does not know yet through the batch service, once.
+    """Puts requests that the journal does not know yet through the batch service of one LLM.
 
     A part is prepared, submitted, fetched, each noted in the journal. A process that is killed
     after handing a part in finds it again by its tag, so that nothing is submitted twice.
@@ -57,6 +59,7 @@ class BatchRound:
         labels: that all requests choose from.
         reporter: speaks.
         stop_requested: asked several times a second.
+        batches: the run's id, or, where several LLMs have batches, one that begins with it.
     """
 
     def __init__(
@@ -67,51 +70,54 @@ class BatchRound:
         labels: tuple[str, ...],
         reporter: RequestReporter,
         stop_requested: Callable[[], bool],
+        batches: str = "",
     ) -> None:
         self._backend, self._caller, self._journal = backend, caller, caller.journal
         self._folder, self._labels = folder, labels
         self._reporter, self._stop_requested = reporter, stop_requested
-        self._run = caller.run
+        self._run, self._batches = caller.run, batches or caller.run
+        self.known = 0
+        self._seen: set[bytes] = set()
+        self._refused: set[str] = set()
+        self._writer: _PartWriter | None = None
+        self._prepared: list[BatchPart] = []
 
-    async def run(self, questions: Iterable[Question[Any]]) -> None:
-        """Finish the run's batches, and one more for what they leave unanswered.
+    async def begin(self) -> None:
+        """Finish the batches that an earlier sitting submitted.
 
         Raises:
             RequestsInterrupted: the user asked to stop; the batches go on at the provider.
-            InputError: the ceiling is lower than what the batches may cost.
             SentikitError: a batch failed, or the provider cannot be reached.
         """
-        known = [part for part in self._journal.batches(self._run) if part.state != _FETCHED]
+        known = [part for part in self._journal.batches(self._batches) if part.state != _FETCHED]
         await self._finish(known, maybe_submitted=True)
-        prepared = self._prepare(questions)
-        await self._finish(prepared, maybe_submitted=False)
 
-    async def _finish(self, parts: list[BatchPart], maybe_submitted: bool) -> None:
-        submitted = [await self._submit(part, maybe_submitted) for part in parts]
-        for number, part in enumerate(submitted, 1):
-            await self._wait(part, f"batch {number} of {len(submitted)}")
-            await self._fetch(part)
+    def add(self, row: int, key: bytes, request: ChatRequest) -> None:
+        """Write a request into the file of the next batch, unless it is there or was refused."""
+        if self._writer is None:
+            first = len(self._journal.batches(self._batches))
+            self._writer = _PartWriter(self._backend, self._folder, first)
+            self._refused = set(self._journal.recall(self._refusals) or ())
+        if key in self._seen or _name(row, key) in self._refused:
+            return
+        self._seen.add(key)
+        self._writer.add(_name(row, key), request, self._worst(request))
 
-    def _prepare(self, questions: Iterable[Question[Any]]) -> list[BatchPart]:
-        """Write the files of all unanswered requests and note them, all or none."""
-        first = len(self._journal.batches(self._run))
-        writer = _PartWriter(self._backend, self._folder, first)
-        refused = set(self._journal.recall(self._refusals) or ())
-        with writer.open():
-            seen: set[bytes] = set()
-            for row, question in enumerate(questions):
-                key = request_key(self._backend.canonical(question.request))
-                if key in seen or self._journal.find(key) or _name(row, key) in refused:
-                    continue
-                seen.add(key)
-                writer.add(_name(row, key), question.request, self._worst(question.request))
-        drafts = writer.drafts
+    def prepare(self) -> None:
+        """Note all requests that were added, all or none, before they are submitted.
+
+        Raises:
+            InputError: the ceiling is lower than what the batches may cost.
+        """
+        if self._writer is None:
+            return
+        drafts = self._writer.finish()
         self._refuse_over_ceiling(sum(draft.cost for draft in drafts))
         known = self._caller.prices is not None
-        parts = [
+        self._prepared = [
             BatchPart(
                 part=draft.part,
-                tag=f"{self._run}-{draft.part}",
+                tag=f"{self._batches}-{draft.part}",
                 batch=None,
                 state=_PREPARED,
                 requests=draft.requests,
@@ -119,8 +125,28 @@ class BatchRound:
             )
             for draft in drafts
         ]
-        self._journal.keep_batches(self._run, parts)
-        return parts
+        self._journal.keep_batches(self._batches, self._prepared)
+
+    async def finish(self) -> int:
+        """Submit what was prepared, await its answers and return how many requests it held.
+
+        Raises:
+            RequestsInterrupted: the user asked to stop; the batches go on at the provider.
+            SentikitError: a batch failed, or the provider cannot be reached.
+        """
+        await self._finish(self._prepared, maybe_submitted=False)
+        return len(self._seen)
+
+    def close(self) -> None:
+        """Close the file that is being written."""
+        if self._writer is not None:
+            self._writer.finish()
+
+    async def _finish(self, parts: list[BatchPart], maybe_submitted: bool) -> None:
+        submitted = [await self._submit(part, maybe_submitted) for part in parts]
+        for number, part in enumerate(submitted, 1):
+            await self._wait(part, f"batch {number} of {len(submitted)}")
+            await self._fetch(part)
 
     def _worst(self, request: ChatRequest) -> int:
         """Return the most an answer can cost; without a batch's price, what it costs elsewhere."""
@@ -155,7 +181,7 @@ class BatchRound:
 
         batch = await self._again(hand_in)
         submitted = replace(part, batch=batch, state=_SUBMITTED)
-        self._journal.keep_batches(self._run, [submitted])
+        self._journal.keep_batches(self._batches, [submitted])
         self._reporter.say(f"Submitted {part.requests:,} requests as {batch}.")
         return submitted
 
@@ -171,7 +197,7 @@ class BatchRound:
             status: BatchStatus = await self._again(lambda: self._backend.batch_status(batch))
             self._reporter.waiting(name, status.answered, status.total)
             if status.state == "failed":
-                self._journal.keep_batches(self._run, [replace(part, state=_FETCHED, cost=0)])
+                self._journal.keep_batches(self._batches, [replace(part, state=_FETCHED, cost=0)])
                 raise SentikitError(
                     f"The batch {batch} failed: {status.message} Nothing of it was billed; mend "
                     "it and go on with --resume, with or without --batch."
@@ -187,7 +213,7 @@ class BatchRound:
         """Put a batch's answers into the journal, and forget what it was reserved for."""
         # From the first answer, where it breaks off: what was kept before is kept once.
         self._remember_refused(await self._again(lambda: self._collect(part)))
-        self._journal.keep_batches(self._run, [replace(part, state=_FETCHED)])
+        self._journal.keep_batches(self._batches, [replace(part, state=_FETCHED)])
         # What it was reserved for gives way to what it really cost.
         self._caller.ledger.spent = self._journal.spent(self._run)
         with disk_errors(self._folder):
@@ -230,7 +256,7 @@ class BatchRound:
 
     @property
     def _refusals(self) -> str:
-        return f"batch refused {self._run}"
+        return f"batch refused {self._batches}"
 
     def _remember_refused(self, names: list[str]) -> None:
         """Keep what a batch could not answer out of the next one: the loop asks it once more."""
@@ -268,33 +294,31 @@ class _PartWriter:
         self._bytes = self._requests = self._cost = 0
         self.drafts: list[_Draft] = []
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """Make the folder, and close the last file."""
-        with disk_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                yield
-            finally:
-                self._close()
-
     def add(self, name: str, request: ChatRequest, cost: int) -> None:
         """Write a request, into another file where this one is full."""
         line = self._backend.batch_line(name, request) + b"\n"
         full = self._requests >= self._backend.batch_requests
         if full or self._bytes + len(line) > self._backend.batch_bytes:
             self._close()
-        if self._stream is None:
-            self._stream = _path(self._folder, self._next).open("wb")
-        self._stream.write(line)
+        with disk_errors(self._folder):
+            if self._stream is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._stream = _path(self._folder, self._next).open("wb")
+            self._stream.write(line)
         self._bytes += len(line)
         self._requests += 1
         self._cost += cost
 
+    def finish(self) -> list[_Draft]:
+        """Close the last file and return all."""
+        self._close()
+        return self.drafts
+
     def _close(self) -> None:
         if self._stream is None:
             return
-        self._stream.close()
+        with disk_errors(self._folder):
+            self._stream.close()
         self.drafts.append(_Draft(self._next, self._requests, self._cost))
         self._stream = None
         self._next += 1
@@ -317,4 +341,5 @@ def _parse_name(name: str) -> tuple[int, bytes] | None:
         parsed = int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
     except ValueError:
         return None
-    return parsed if _name(*parsed) == name else None
+    possible = 0 <= parsed[0] < _MOST_ROWS and len(parsed[1]) == _KEY_BYTES
+    return parsed if possible and _name(*parsed) == name else None

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
@@ -33,6 +33,26 @@ _LAST_FEW = 3
 
 class FailedCallError(Exception):
     """This call cannot be answered; the row fails, others go on."""
+
+
+class PendingError(Exception):
+    """This call was collected to be made later, or to be counted."""
+
+
+class Collector(Protocol):
+    """Takes requests that are not answered yet instead of making calls.
+
+    Attributes:
+        known: how many requests had an answer.
+    """
+
+    known: int
+
+    async def begin(self) -> None:
+        """Get ready, once the LLM is open."""
+
+    def add(self, row: int, key: bytes, request: ChatRequest) -> None:
+        """Take a request; `key` is the journal's."""
 
 
 class StoppedError(Exception):
@@ -62,6 +82,7 @@ class Caller:
         batched: whether answers this run paid for come out of a batch, and were not told yet.
 
     Attributes:
+        collector: takes the requests without an answer while it is set, and no call is made.
         stopping: set when the run ends: nothing new is tried.
         last_rows: set when no more rows will come, so that a row that alone cannot be answered is
             no outage.
@@ -84,6 +105,7 @@ class Caller:
         self.pacer, self.patience = pace.pacer, pace.patience
         self.timeout, self.tries = pace.timeout, pace.tries
         self.watch, self.batched = watch, batched
+        self.collector: Collector | None = None
         self.stopping = False
         self.last_rows = False
         self.calling: set[asyncio.Task[Any]] = set()
@@ -92,14 +114,16 @@ class Caller:
         self._rejected_in_a_row = 0
         self._any_answer = False
 
-    def recorded(self, request: ChatRequest, row: int) -> Answered | None:
-        """Return what the journal holds, without any call."""
-        return self._found(request_key(self.backend.canonical(request)), row)
-
-    async def call(self, request: ChatRequest, row: int) -> Answered:
+    async def call(self, request: ChatRequest, row: int, first: bool = True) -> Answered:
         """Answer a request; the same request is never on its way twice.
 
+        Args:
+            request: what to ask.
+            row: number of the row it is for.
+            first: whether it is not a repair, which is never collected.
+
         Raises:
+            PendingError: it was collected.
             FailedCallError: it cannot be answered.
             FatalError: no request can.
             SentikitError: an outage, or no money left.
@@ -109,8 +133,15 @@ class Caller:
         while True:
             found = self._found(key, row)
             if found is not None:
-                self._tell_found(request, found)
+                if self.collector is None:
+                    self._tell_found(request, found)
+                elif first:
+                    self.collector.known += 1
                 return found
+            if self.collector is not None:
+                if first:
+                    self.collector.add(row, key, request)
+                raise PendingError
             if key not in self._asking:
                 break
             await asyncio.wait([self._asking[key]])
@@ -267,7 +298,7 @@ class Caller:
     def _blame(self, error: BaseException, episode: int) -> None:
         """Draw the lesson of a failed try; a rejection becomes the row's failure."""
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
-            self.tally.limited += self.pacer.refused(episode, error.retry_after)
+            self.tally.limited += self.pacer.refused(episode, error.retry_after, error.exhausted)
         if not isinstance(error, RejectedError):
             return
         self.patience.answered()

@@ -175,7 +175,8 @@ class AnswerJournal:
         query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = :run)
                         + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = :run)
                         + (SELECT COALESCE(SUM(cost), 0) FROM batches
-                           WHERE run = :run AND state != 'fetched')"""
+                           WHERE (run = :run OR substr(run, 1, length(:run) + 1) = :run || '.')
+                           AND state != 'fetched')"""
         with self._errors():
             return int(self._connection.execute(query, {"run": run}).fetchone()[0])
 
@@ -224,6 +225,13 @@ class AnswerJournal:
         with self._errors():
             self._connection.execute(
                 "INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, json.dumps(value))
+            )
+
+    def forget(self, prefix: str) -> None:
+        """Drop what was remembered under keys that begin with `prefix`."""
+        with self._errors():
+            self._connection.execute(
+                "DELETE FROM memory WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
             )
 
     def batches(self, run: str) -> list[BatchPart]:

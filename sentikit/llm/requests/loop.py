@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
@@ -14,7 +17,13 @@ from sentikit.llm.backend import Answer, ChatRequest
 from sentikit.llm.messages import Message
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.budget import Money, Tally
-from sentikit.llm.requests.calls import Answered, Caller, FailedCallError, StoppedError
+from sentikit.llm.requests.calls import (
+    Answered,
+    Caller,
+    FailedCallError,
+    PendingError,
+    StoppedError,
+)
 from sentikit.llm.requests.settings import FailureLimit
 from sentikit.stopping import Interrupted
 
@@ -30,11 +39,13 @@ class Question(Generic[Row]):
 
     Attributes:
         row: whatever the caller wants back with the answer.
-        request: what to ask.
+        request: what to ask; None where nothing is to be asked, as about a text without words.
+        error: why nothing can be asked, where that is a failure.
     """
 
     row: Row
-    request: ChatRequest
+    request: ChatRequest | None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class AnsweredQuestion(Generic[Row]):
         paid: USD of those that were asked for this row and not found in the cache; None likewise.
         saved: whether all answers were found in the cache: of an earlier run or an earlier row.
         error: why the row failed, or None.
+        pending: whether the request was collected, for a batch or an estimate, and not asked.
     """
 
     question: Question[Row]
@@ -58,6 +70,7 @@ class AnsweredQuestion(Generic[Row]):
     paid: float | None = None
     saved: bool = False
     error: str | None = None
+    pending: bool = False
 
     @property
     def probabilities(self) -> dict[str, float] | None:
@@ -128,20 +141,23 @@ class OrderedDelivery(Generic[Item]):
 
     Args:
         deliver: called once an index, in order.
-        window: how far ahead of the oldest missing item others may be.
+        window: how far ahead of the oldest item not yet taken others may be.
+        held: whether delivered items fill the window until `take` is called.
     """
 
-    def __init__(self, deliver: Callable[[Item], None], window: int = 4096) -> None:
+    def __init__(
+        self, deliver: Callable[[Item], None], window: int = 4096, held: bool = False
+    ) -> None:
         self._deliver = deliver
-        self._window = window
+        self._window, self._held = window, held
         self._waiting: dict[int, Item] = {}
-        self._next = 0
+        self._next = self._taken = 0
         self._moved = asyncio.Event()
         self._closed = False
 
     async def room(self, index: int) -> None:
         """Wait until the item of `index` may be started, or nothing more will be delivered."""
-        while index - self._next >= self._window and not self._closed:
+        while index - self._taken >= self._window and not self._closed:
             self._moved.clear()
             await self._moved.wait()
 
@@ -156,16 +172,105 @@ class OrderedDelivery(Generic[Item]):
         while self._next in self._waiting:
             self._deliver(self._waiting.pop(self._next))
             self._next += 1
+        if not self._held:
+            self.take(self._next - self._taken)
+
+    def take(self, number: int) -> None:
+        """Make room: so many more items have left the queue behind the delivery."""
+        self._taken += number
         self._moved.set()
 
 
-# Questions are made in another thread, so many at a time: making them may embed texts.
-_PULLED_AT_ONCE = 64
+#: Questions made ahead of those that are asked.
+_MADE_AHEAD = 256
+#: Seconds that the making of questions may take to stop.
+_LONGEST_STOP = 20.0
 _TICK = 0.2
 
 
 class RequestsInterrupted(Interrupted):
     """The user asked to stop; everything answered is in the journal."""
+
+
+class QuestionThread(Generic[Row]):
+    """Makes questions in a thread of its own, some ahead: making them may run an encoder.
+
+    Args:
+        questions: iterated, and closed where it is a generator, in the thread.
+    """
+
+    def __init__(self, questions: Iterable[Question[Row]]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._made: deque[Question[Row]] = deque()
+        self._changed = threading.Condition()
+        self._arrived = asyncio.Event()
+        self._ended = self._stopped = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(questions,), daemon=True)
+        self._thread.start()
+
+    async def take(self) -> list[Question[Row]]:
+        """Return the questions made since the last call, at least one; none at the end.
+
+        Raises:
+            BaseException: what the making of a question raised.
+        """
+        while True:
+            self._arrived.clear()
+            with self._changed:
+                taken, ended = list(self._made), self._ended
+                self._made.clear()
+                self._changed.notify()
+            if taken:
+                return taken
+            if self._error is not None:
+                raise self._error
+            if ended:
+                return []
+            await self._arrived.wait()
+
+    async def stop(self) -> None:
+        """End the thread; what waits for its next example is left alone after some seconds."""
+        with self._changed:
+            self._stopped = True
+            self._made.clear()
+            self._changed.notify()
+        deadline = self._loop.time() + _LONGEST_STOP
+        while self._thread.is_alive() and self._loop.time() < deadline:
+            await asyncio.sleep(0.005)
+
+    def _work(self, questions: Iterable[Question[Row]]) -> None:
+        iterator = iter(questions)
+        try:
+            for question in iterator:
+                if not self._put(question):
+                    break
+        except BaseException as error:
+            self._error = error
+        finally:
+            close: Callable[[], Any] | None = getattr(iterator, "close", None)
+            if close is not None:
+                with contextlib.suppress(Exception):
+                    close()
+            with self._changed:
+                self._ended = True
+            self._wake()
+
+    def _put(self, question: Question[Row]) -> bool:
+        with self._changed:
+            while len(self._made) >= _MADE_AHEAD and not self._stopped:
+                self._changed.wait()
+            if self._stopped:
+                return False
+            self._made.append(question)
+            first = len(self._made) == 1
+        if first:
+            self._wake()
+        return True
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._arrived.set)
 
 
 class RequestLoop(Generic[Row]):
@@ -176,11 +281,13 @@ class RequestLoop(Generic[Row]):
         read_label: reads the label out of an answer.
         deliver: called with every row, in the order of the questions.
         tally: counts what comes back.
-        total: how many questions there are, for the failure limit.
+        total: how many rows there are, for the failure limit; None where that is unknown.
         repair: whether an invalid answer gets another try.
         failure_limit: how many failing rows end the run, or None.
         stop_requested: asked several times a second.
         tick: called several times a second, to show progress.
+        held: whether delivered rows wait for `take`, and count as read ahead until then.
+        numbers: of the rows, by which a resumed run knows what it paid for; default: from 0.
 
     Attributes:
         cut: the last request whose answer was cut at the limit on tokens, or None.
@@ -192,16 +299,19 @@ class RequestLoop(Generic[Row]):
         read_label: LabelReader,
         deliver: Callable[[AnsweredQuestion[Row]], None],
         tally: Tally,
-        total: int,
+        total: int | None,
         repair: bool = True,
         failure_limit: FailureLimit | None = None,
         stop_requested: Callable[[], bool] = lambda: False,
         tick: Callable[[], None] = lambda: None,
+        held: bool = False,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self._caller, self._read, self._tally = caller, read_label, tally
         self._total, self._repair, self._failure_limit = total, repair, failure_limit
         self._stop_requested, self._tick = stop_requested, tick
-        self._delivery = OrderedDelivery(deliver)
+        self._delivery = OrderedDelivery(deliver, held=held)
+        self._numbers = numbers or itertools.count()
         self._open: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._ending: BaseException | None = None
@@ -214,10 +324,12 @@ class RequestLoop(Generic[Row]):
             RequestsInterrupted: the user asked to stop.
             SentikitError: no call can succeed, an outage, too many failing rows, no money left.
         """
+        self._caller.stopping = self._caller.last_rows = False
         ticker = asyncio.create_task(self._ticks())
+        made = QuestionThread(questions)
         try:
             try:
-                await self._dispatch(iter(questions))
+                await self._dispatch(made)
             except Exception as error:
                 # A question that cannot be made; the calls under way are paid all the same.
                 self._end(error)
@@ -232,24 +344,48 @@ class RequestLoop(Generic[Row]):
             raise
         finally:
             ticker.cancel()
+            await made.stop()
 
-    async def _dispatch(self, questions: Iterator[Question[Row]]) -> None:
-        numbers = itertools.count()
+    def take(self, number: int) -> None:
+        """Make room for more rows: so many of those delivered were consumed."""
+        self._delivery.take(number)
+
+    def stop(self) -> None:
+        """End the loop as if the user asked to stop: calls under way may finish."""
+        self._end(RequestsInterrupted())
+
+    async def _dispatch(self, made: QuestionThread[Row]) -> None:
+        indices = itertools.count()
         while self._ending is None:
-            pulled = await asyncio.to_thread(list, itertools.islice(questions, _PULLED_AT_ONCE))
+            pulled = await self._next(made)
             if not pulled:
                 return
             for question in pulled:
-                index = next(numbers)
+                index = next(indices)
                 await self._delivery.room(index)
                 while len(self._open) >= 2 * self._caller.pacer.limit and self._ending is None:
                     await self._someone_done()
                 if self._ending is not None:
                     return
-                self._start(index, question)
+                self._start(index, next(self._numbers), question)
 
-    def _start(self, index: int, question: Question[Row]) -> None:
-        task = asyncio.create_task(self._row(index, question))
+    async def _next(self, made: QuestionThread[Row]) -> list[Question[Row]]:
+        """Return the next questions; none once the loop is ending, whatever they wait for."""
+        taking = asyncio.ensure_future(made.take())
+        while not taking.done():
+            self._freed.clear()
+            if self._ending is not None:
+                break
+            freed = asyncio.ensure_future(self._freed.wait())
+            await asyncio.wait([taking, freed], return_when=asyncio.FIRST_COMPLETED)
+            freed.cancel()
+        if taking.done():
+            return taking.result()
+        taking.cancel()
+        return []
+
+    def _start(self, index: int, number: int, question: Question[Row]) -> None:
+        task = asyncio.create_task(self._row(index, number, question))
         self._open.add(task)
         task.add_done_callback(self._row_done)
 
@@ -265,37 +401,44 @@ class RequestLoop(Generic[Row]):
         self._freed.clear()
         await self._freed.wait()
 
-    async def _row(self, index: int, question: Question[Row]) -> None:
+    async def _row(self, index: int, number: int, question: Question[Row]) -> None:
+        calls: list[Answered] = []
         try:
-            calls = [await self._caller.call(question.request, index)]
-            label = self._label(question, calls[-1])
-            if label is None and self._repair and worth_repairing(calls[-1].answer):
-                label = await self._repaired(index, question, calls)
-            row = _answered(question, label, calls)
+            if question.request is None:
+                row = AnsweredQuestion(question, None, (), 0.0, 0.0, error=question.error)
+            else:
+                row = await self._asked(number, question, question.request, calls)
         except FailedCallError as error:
             calls = []
             row = AnsweredQuestion(question, None, (), None, error=str(error))
+        except PendingError:
+            calls = []
+            row = AnsweredQuestion(question, None, (), 0.0, 0.0, pending=True)
         self._count(row, calls)
         self._delivery.put(index, row)
 
-    async def _repaired(
-        self, index: int, question: Question[Row], calls: list[Answered]
-    ) -> str | None:
-        """Ask once more; where that call fails the row stays invalid."""
-        request = repair_request(question.request, calls[-1].answer)
-        try:
-            calls.append(await self._caller.call(request, index))
-        except FailedCallError:
-            return None
-        label = self._label(question, calls[-1])
-        self._tally.repaired += label is not None
-        return label
-
-    def _label(self, question: Question[Row], call: Answered) -> str | None:
-        return self._read(call.answer.text, question.request.labels)
+    async def _asked(
+        self,
+        number: int,
+        question: Question[Row],
+        request: ChatRequest,
+        calls: list[Answered],
+    ) -> AnsweredQuestion[Row]:
+        """Ask, and once more where the answer is no label; if that call fails it stays invalid."""
+        calls.append(await self._caller.call(request, number))
+        label = self._read(calls[-1].answer.text, request.labels)
+        if label is None and self._repair and worth_repairing(calls[-1].answer):
+            with contextlib.suppress(FailedCallError):
+                again = repair_request(request, calls[-1].answer)
+                calls.append(await self._caller.call(again, number, first=False))
+                label = self._read(calls[-1].answer.text, request.labels)
+                self._tally.repaired += label is not None
+        return _answered(question, label, calls)
 
     def _count(self, row: AnsweredQuestion[Row], calls: list[Answered]) -> None:
         tally = self._tally
+        if row.pending:
+            return
         tally.rows += 1
         tally.failed += row.error is not None
         tally.invalid += row.label is None and row.error is None
@@ -308,14 +451,14 @@ class RequestLoop(Generic[Row]):
             else:
                 tally.add_saved(call.cost)
         limit = self._failure_limit
-        if row.error and limit is not None and limit.reached(tally.failed, self._total):
+        if row.error and limit is not None and limit.reached(tally.failed, self._total or 0):
             raise SentikitError(
                 f"{tally.failed} rows have failed, as many as --fail-on-error {limit} allows; the "
                 f"last: {row.error} Continue with --resume: answered rows are kept."
             )
-        if tally.cut == tally.rows == _FIRST_ROWS:
+        if self.cut is not None and tally.cut == tally.rows == _FIRST_ROWS:
             raise SentikitError(
-                f"The first {cut_answers(tally.cut, row.question.request)} Nothing more was asked."
+                f"The first {cut_answers(tally.cut, self.cut)} Nothing more was asked."
             )
 
     def _end(self, why: BaseException | None) -> None:

@@ -14,19 +14,25 @@ from sentikit.runs.folder import JsonLinesLog
 
 
 class RequestReporter:
-    """Speaks for one run; use as a context manager.
+    """Shows the progress of one job; use as a context manager.
 
     Args:
-        total: how many rows there are.
+        total: how many rows there are, or None.
         log: the run's log, or None.
+
+    Attributes:
+        log: the same.
+        rows: labelled so far; None where no one but the request loop counts them.
     """
 
-    def __init__(self, total: int, log: JsonLinesLog | None = None) -> None:
-        self._total, self._log = total, log
+    def __init__(self, total: int | None, log: JsonLinesLog | None = None) -> None:
+        self.rows: int | None = None
+        self._total, self.log = total, log
         self._bar = LiveBar()
         self._began = time.monotonic()
         self._said: set[str] = set()
         self._tally = Tally()
+        self._summed_up = False
 
     def __enter__(self) -> Self:
         self._bar.start(self._total)
@@ -39,9 +45,15 @@ class RequestReporter:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        if self._log is not None:
-            self._log.write(self.summary())
-            self._log.close()
+        self.write_summary()
+        if self.log is not None:
+            self.log.close()
+
+    def write_summary(self) -> None:
+        """Write the summary into the log, once."""
+        if self.log is not None and not self._summed_up:
+            self._summed_up = True
+            self.log.write(self.summary())
 
     def summary(self) -> dict[str, Any]:
         """Return what the log says of this sitting; a resumed run has several."""
@@ -69,8 +81,8 @@ class RequestReporter:
         """Renew the live line."""
         self._tally = tally
         seconds = max(1e-9, time.monotonic() - self._began)
-        line = live_line(tally, in_flight, tally.rows / seconds)
-        self._bar.update(tally.rows, line=line)
+        rows = tally.rows if self.rows is None else self.rows
+        self._bar.update(rows, line=live_line(tally, in_flight, rows / seconds))
 
     def waiting(self, what: str, answered: int, total: int) -> None:
         """Show how far something at the provider is."""
@@ -82,14 +94,17 @@ class RequestReporter:
         if message in self._said:
             return
         self._said.add(message)
-        if self._log is not None:
-            self._log.write({"kind": "message", "message": message})
+        if self.log is not None:
+            self.log.write({"kind": "message", "message": message})
         self._bar.say(message)
 
 
 def live_line(tally: Tally, in_flight: int, rate: float) -> str:
     """Return what the live line says beside the bar."""
-    parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s", describe_cost(tally.paid.known)]
+    parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"]
+    if not tally.rows:
+        return parts[0]
+    parts.append(describe_cost(tally.paid.known))
     if tally.saved_calls:
         parts.append(f"saved {describe_cost(tally.saved.known)}")
     parts.append(f"{tally.invalid / max(1, tally.rows):.1%} invalid")

@@ -8,9 +8,9 @@ from pathlib import Path
 from sentikit.ensembles.parts import is_recorded, member_path
 from sentikit.ensembles.recipe import VoteRecipe
 from sentikit.errors import InputError
-from sentikit.llm.job import PromptOptions, prompt
+from sentikit.labelling.prompting import PromptOptions, prompt
+from sentikit.labelling.run_writer import spent_usd
 from sentikit.llm.parts import PromptParts, prompt_parts
-from sentikit.llm.results import spent_usd
 from sentikit.recipe.resolving import kind_of, resolve_recipe
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder

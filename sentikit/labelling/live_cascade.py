@@ -21,25 +21,18 @@ from sentikit.ensembles.recipe import CascadeRecipe, Tuning
 from sentikit.ensembles.thresholds import CascadeChoice, routed
 from sentikit.ensembles.writing import write_cascade
 from sentikit.errors import InputError
-from sentikit.llm.findings import find_out
-from sentikit.llm.job import (
-    PromptOptions,
-    other_settings,
-    prompt,
-    refuse_changed,
-    refuse_missing,
-)
-from sentikit.llm.opinions import recorded_opinion
+from sentikit.labelling.job import other_settings
+from sentikit.labelling.prompting import PromptOptions, prompt, refuse_missing, split_to_label
+from sentikit.labelling.run_writer import spent_usd
+from sentikit.llm.opinions import in_classes, load_encoder, recorded_opinion
 from sentikit.llm.parts import PromptParts, prompt_parts
-from sentikit.llm.results import spent_usd
 from sentikit.llm.section import StrategyOptions
-from sentikit.llm.split import Split, split_to_label
 from sentikit.llm.strategy import Needs
 from sentikit.recipe.resolving import ResolvedRecipe, differing_keys, resolve_recipe, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder
-from sentikit.runs.manifest import command_line, now
+from sentikit.runs.manifest import LabelledSplit, command_line, now
 from sentikit.runs.reading import read_run
 from sentikit.runs.table import Labelling, RunTable, class_numbers
 
@@ -161,7 +154,7 @@ class _LiveCascade:
         self.tuning_cost: float | None = 0.0
 
     def run_all(
-        self, split: Split, settings: CascadeRecipe, recipe: ResolvedRecipe
+        self, split: LabelledSplit, settings: CascadeRecipe, recipe: ResolvedRecipe
     ) -> JudgedCascade:
         """Choose the threshold where it is not given, label the split, write the run."""
         tune = settings.cascade.tune
@@ -211,19 +204,20 @@ class _LiveCascade:
         self.tuning_cost = None if llm.cost is None else float(np.nansum(llm.cost))
         return gather([encoder, llm])
 
-    def _opinion(self, split: Split) -> Labelling:
+    def _opinion(self, split: LabelledSplit) -> Labelling:
         """Return what the encoder says of every text: recorded, or by asking its model."""
         needs = Needs(label=True, probabilities=True)
         options = StrategyOptions(encoder=self.encoder)
         recorded = recorded_opinion(options, split, needs, self.registry)
         if recorded is not None:
             return recorded
-        found = find_out(split, self.encoder, None, self.registry, lambda _: None).opinion
-        assert found is not None
-        return found
+        classifier = load_encoder(self.encoder, self.registry)
+        shares = classifier.predict_proba(split.examples.values("text"))
+        found = Labelling(shares.argmax(1), shares)
+        return in_classes(found, classifier.labels, split.classes, self.encoder)
 
     def _answers(
-        self, parts: PromptParts, split: Split, rows: NDArray[np.int64], name: str
+        self, parts: PromptParts, split: LabelledSplit, rows: NDArray[np.int64], name: str
     ) -> RunTable:
         """Ask the LLM about some rows; return all rows, those not asked without an answer."""
         table = self._table(split, f"{self.run.path}/{name}", None)
@@ -231,9 +225,7 @@ class _LiveCascade:
             return table
         own = RunFolder(self.run.path / name)
         chosen = dataclasses.replace(split, examples=split.examples.select(rows))
-        if own.status == run_folder.FINISHED:
-            refuse_changed(own, parts, chosen)
-        else:
+        if own.status != run_folder.FINISHED:
             budget = self.options.max_cost
             options = dataclasses.replace(
                 self.options,
@@ -244,7 +236,7 @@ class _LiveCascade:
         self.paid += spent_usd(own)
         return _spread(read_run(own.path), table, rows)
 
-    def _table(self, split: Split, name: str, answers: Labelling | None) -> RunTable:
+    def _table(self, split: LabelledSplit, name: str, answers: Labelling | None) -> RunTable:
         examples = split.examples
         nothing = Labelling(np.full(len(examples), -1, np.int64))
         gold = class_numbers(pa.array(examples.labels, pa.string()), split.classes)

@@ -1,0 +1,244 @@
+"""The format ``transformers``: a folder that transformers loads without sentikit.
+
+Most architectures put a hidden layer with an activation between the first token and the logits.
+The head ``native`` is that layer. A linear head is written as one that changes nothing: scaled
+into the straight part of tanh, or moved to where GELU and ReLU return what they are given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentikit import InputError, SentikitError
+from sentikit.extension import ExportSource
+
+from .format import PublishedFormat
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from sentikit.extension import SentimentModel
+
+#: The largest difference of a probability that an export may make.
+TOLERANCE = 1e-5
+#: Types that text-embeddings-inference serves as classifiers
+#: (https://huggingface.co/docs/text-embeddings-inference/supported_models).
+SERVED = frozenset({"bert", "camembert", "distilbert", "modernbert", "roberta", "xlm-roberta"})
+_SCALE = 2.0**-12
+_SHIFT = 32.0
+_SAMPLE = (
+    "I love it.",
+    "The food was cold, the waiter rude, and we shall not go back.",
+    "They open at nine on weekdays.",
+    "Not bad at all, though the second half of the film drags on and on before it ends well.",
+    "?!",
+    "never again " * 400,
+)
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """Where transformers keeps the layers of a head.
+
+    Attributes:
+        hidden: the layer behind the first token.
+        output: the layer before the logits.
+        activation: between them.
+    """
+
+    hidden: str
+    output: str
+    activation: str
+
+
+_ROBERTA = _Architecture("classifier.dense", "classifier.out_proj", "tanh")
+_ARCHITECTURES = {
+    "bert": _Architecture("bert.pooler.dense", "classifier", "tanh"),
+    "camembert": _ROBERTA,
+    "deberta-v2": _Architecture("pooler.dense", "classifier", "gelu"),
+    "distilbert": _Architecture("pre_classifier", "classifier", "relu"),
+    "electra": _Architecture("classifier.dense", "classifier.out_proj", "gelu"),
+    "mpnet": _ROBERTA,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+}
+
+
+class TransformersFormat(PublishedFormat):
+    """The format ``transformers``."""
+
+    library = "transformers"
+
+    def recognises(self, folder: Path) -> bool:
+        """Never: sentikit loads text classifiers of transformers itself."""
+        return False
+
+    def load(self, folder: Path, device: str, precision: str) -> Any:
+        """Never called, since nothing is recognised."""
+        raise InputError(f"{folder} is loaded as transformers wrote it.")
+
+    def write(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write ``*ForSequenceClassification``, and compare its probabilities.
+
+        Raises:
+            InputError: no architecture of transformers computes the same; says what would do.
+            SentikitError: the written model gives other probabilities.
+        """
+        with _no_bars():
+            return self._write(source, folder)
+
+    def _write(self, source: ExportSource, folder: Path) -> list[str]:
+        classifier, model = source.classifier, source.model
+        architecture = _architecture(source, model)
+        target = _target(source, model)
+        hidden, output = _layers(source, model, architecture)
+        target.get_submodule(architecture.hidden).load_state_dict(hidden)
+        target.get_submodule(architecture.output).load_state_dict(output)
+        target.save_pretrained(folder)
+        tokenizer = classifier.tokenizer
+        tokenizer.model_max_length = classifier.max_length
+        tokenizer.save_pretrained(folder)
+        remarks = [_compare(source, folder)]
+        if classifier.scheme.threshold is not None:
+            remarks.append(
+                f"transformers predicts the likelier class; the threshold "
+                f"{classifier.scheme.threshold:g} is left to whoever reads the probabilities."
+            )
+        served = "serves" if model.encoder.config.model_type in SERVED else "does not serve"
+        remarks.append(f"text-embeddings-inference {served} classifiers of this architecture.")
+        return remarks
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hide transformers' progress bars of fractions of a second."""
+    from transformers.utils import logging
+
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def _architecture(source: ExportSource, model: SentimentModel) -> _Architecture:
+    kind = model.encoder.config.model_type
+    elsewhere = "Or export it with --format onnx or hub."
+    if kind not in _ARCHITECTURES:
+        raise InputError(
+            f"transformers has no classifier that computes what {source.path} does on an encoder "
+            f"of type {kind!r}. Train on one of {', '.join(sorted(_ARCHITECTURES))}. {elsewhere}"
+        )
+    if model.pooling != "cls":
+        raise InputError(
+            f"transformers' {kind} classifiers read the first token, and {source.path} pools by "
+            f"{model.pooling}. Train with --set head.pooling=cls, or --set head={{name: native}}. "
+            f"{elsewhere}"
+        )
+    return _ARCHITECTURES[kind]
+
+
+def _target(source: ExportSource, model: SentimentModel) -> PreTrainedModel:
+    """Return transformers' classifier with the encoder's weights and a head to be filled."""
+    import copy
+
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(model.encoder.config)
+    config.id2label = dict(enumerate(source.classifier.labels))
+    config.label2id = {name: number for number, name in config.id2label.items()}
+    config.problem_type = "single_label_classification"
+    target: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+        config, dtype=torch.float32, trust_remote_code=False
+    )
+    missing, unexpected = target.base_model.load_state_dict(
+        model.encoder.state_dict(), strict=False
+    )
+    missing = [name for name in missing if not name.startswith("pooler.")]
+    if missing or unexpected:
+        raise SentikitError(
+            f"The encoder of {source.path} does not fit into transformers' classifier: "
+            f"{', '.join([*missing, *unexpected][:3])}."
+        )
+    return target.eval()
+
+
+def _layers(
+    source: ExportSource, model: SentimentModel, architecture: _Architecture
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the weights of the hidden and of the output layer."""
+    from torch import nn
+
+    head = model.head
+    if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear) and len(head) == 2:
+        return _passed_through(head[-1], architecture)
+    hidden, output = getattr(head, "dense", None), getattr(head, "out_proj", None)
+    activation = type(getattr(head, "activation", None)).__name__.casefold()
+    native = isinstance(hidden, nn.Linear) and isinstance(output, nn.Linear)
+    if not native or activation != architecture.activation:
+        raise InputError(
+            f"transformers has no classifier with the head of {source.path}. Train with --set "
+            "head={name: native}, or head={name: linear, pooling: cls}. Or export it with "
+            "--format onnx or hub."
+        )
+    return hidden.state_dict(), output.state_dict()
+
+
+def _passed_through(
+    linear: nn.Linear, architecture: _Architecture
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return layers that together compute a linear one."""
+    import torch
+
+    size = linear.in_features
+    weight, bias = linear.weight.detach().double(), linear.bias.detach().double()
+    unchanged, offset = torch.eye(size), torch.zeros(size)
+    if architecture.activation == "tanh":
+        unchanged, weight = unchanged * _SCALE, weight / _SCALE
+    else:
+        offset, bias = offset + _SHIFT, bias - _SHIFT * weight.sum(1)
+    return (
+        {"weight": unchanged, "bias": offset},
+        {"weight": weight.float(), "bias": bias.float()},
+    )
+
+
+def _compare(source: ExportSource, folder: Path) -> str:
+    """Return a remark on the written model's probabilities.
+
+    Raises:
+        SentikitError: they differ from the source's.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    expected = source.classifier.predict_proba(list(_SAMPLE))
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    ).eval()
+    largest = 0.0
+    for text, wanted in zip(_SAMPLE, expected, strict=True):
+        given = tokenizer(text, truncation=True, return_tensors="pt")
+        with torch.inference_mode():
+            found = model(**given).logits.double().softmax(-1)[0]
+        largest = max(largest, float((found - torch.from_numpy(wanted)).abs().max()))
+    if largest > TOLERANCE:
+        raise SentikitError(
+            f"The exported model gives other probabilities than {source.path} (by up to "
+            f"{largest:.1e}); this model cannot be exported faithfully. Use --format onnx or hub."
+        )
+    return (
+        f"transformers gives the same probabilities for {len(_SAMPLE)} texts (largest difference "
+        f"{largest:.1e})."
+    )

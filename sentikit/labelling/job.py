@@ -1,0 +1,357 @@
+"""One labelling job: examples through a classifier, with one session, into a run or a file."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sentikit.amounts import usd_text
+from sentikit.classifiers.classifier import Classifier, Example
+from sentikit.classifiers.prediction import Prediction
+from sentikit.errors import InputError, SentikitError
+from sentikit.files import read_json
+from sentikit.keys import redacted
+from sentikit.labelling.run_writer import FinishedRun, RunPlan, RunWriter
+from sentikit.llm.prices import usd
+from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.requests.progress import RequestReporter
+from sentikit.llm.requests.settings import FailureLimit, RequestOptions
+from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
+from sentikit.recipe.resolving import differing_keys
+from sentikit.runs import folder as run_folder
+from sentikit.runs.folder import JsonLinesLog, RunFolder
+from sentikit.runs.manifest import LabelledSplit
+from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
+
+if TYPE_CHECKING:
+    from sentikit.llm.estimating import Estimate
+
+#: Files for the provider's batch service, in a run's folder.
+BATCHES = "batches"
+#: Rows that the cost of a job is estimated from, before the first call.
+_SAMPLE = 300
+#: How far the sum of a classifier's probabilities may be from 1.
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class LabellingOptions:
+    """What a user decides at the command line and not in the recipe.
+
+    Attributes:
+        max_cost: USD for all that is asked, or None.
+        failure_limit: how many failing rows end the job, or None.
+        batch: send requests through the provider's batch service.
+        resume: resume an unfinished job, or ask again about the failed rows of a finished one.
+        stop_requested: checked several times a second.
+    """
+
+    max_cost: float | None = None
+    failure_limit: FailureLimit | None = None
+    batch: bool = False
+    resume: bool = False
+    stop_requested: Callable[[], bool] = lambda: False
+
+
+class Sink(Protocol):
+    """What takes the rows of a job, in order."""
+
+    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+        """Write a row."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a job: the example, and the gold label that the classifier is not shown."""
+
+    example: Example
+    gold: str | None = None
+
+
+def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
+    """Put rows through a classifier, in flat memory.
+
+    Args:
+        classifier: labels them.
+        rows: from the first each time they are gone through.
+        sink: takes each row with its prediction, in order.
+        session: journal, budget and progress.
+
+    Raises:
+        Interrupted: the user asked to stop.
+        SentikitError: the classifier fails, or breaks its contract.
+    """
+    if session.batch_folder is not None:
+        session.fill_by_batches(lambda: _drain(classifier, rows, session))
+    session.reporter.rows = 0
+    for row, prediction in predicted(classifier, rows, session):
+        sink.add(row.example, row.gold, prediction)
+        session.reporter.rows += 1
+
+
+def predicted(
+    classifier: Classifier, rows: Iterable[Row], session: RequestSession
+) -> Iterator[tuple[Row, Prediction]]:
+    """Yield each row with its checked prediction."""
+    waiting: deque[Row] = deque()
+
+    def examples() -> Iterator[Example]:
+        for row in rows:
+            waiting.append(row)
+            yield row.example
+
+    labels, number = frozenset(classifier.labels), 0
+    answers = classifier.classify(examples(), session)
+    try:
+        for prediction in answers:
+            if not session.members and session.stop_requested():
+                raise RequestsInterrupted
+            if not waiting:
+                raise SentikitError("The classifier gives more predictions than it is given texts.")
+            _check(prediction, labels, number)
+            number += 1
+            yield waiting.popleft(), prediction
+    finally:
+        # Calls under way are paid: a generator of an LLM waits for them as it closes.
+        close: Callable[[], Any] = getattr(answers, "close", lambda: None)
+        close()
+    if waiting:
+        raise SentikitError(
+            f"The classifier gives {number:,} predictions for {number + len(waiting):,} texts. One "
+            "for each is needed: repair its plugin."
+        )
+
+
+def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession) -> None:
+    for _ in predicted(classifier, rows, session):
+        pass
+
+
+def _check(prediction: Prediction, labels: frozenset[str], number: int) -> None:
+    """Refuse a prediction that breaks the contract of a classifier."""
+    fault = None
+    if prediction.label is not None and prediction.label not in labels:
+        fault = f"the label {prediction.label!r}, which is none of {', '.join(sorted(labels))}"
+    known = prediction.probabilities
+    if known is not None:
+        values = known.values()
+        inside = all(math.isfinite(value) and -1e-9 <= value <= 1 + 1e-9 for value in values)
+        if not inside or abs(sum(values) - 1) > _TOLERANCE:
+            fault = (
+                f"{list(values)} as probabilities; each lies between 0 and 1, and they add up to 1"
+            )
+        elif not labels.issuperset(known):
+            fault = f"probabilities of {', '.join(known)}; its labels are others"
+    if fault is not None:
+        raise SentikitError(f"The classifier gives row {number + 1} {fault}.")
+
+
+def estimate(
+    classifier: Classifier, rows: Iterable[Row], cache: Path, batch: bool = False
+) -> list[Estimate]:
+    """Count what each LLM of a classifier would cost; nothing is asked and nothing written.
+
+    Args:
+        classifier: labels the rows.
+        rows: in order.
+        cache: the file of answers, which may not exist yet.
+        batch: whether the batch services' prices count.
+    """
+    from sentikit.llm.estimating import EstimateCollector
+
+    found: list[EstimateCollector] = []
+
+    def collector(member: LLMMember) -> EstimateCollector:
+        found.append(EstimateCollector(member.backend, member.options, batch))
+        return found[-1]
+
+    with RequestSession("", cache) as session:
+        session.collect(collector)
+        _drain(classifier, rows, session)
+    return [counted.estimate() for counted in found]
+
+
+def say_estimate(
+    classifier: Classifier,
+    rows: Iterable[Row],
+    total: int,
+    session: RequestSession,
+    batch: bool = False,
+) -> None:
+    """Tell the user what the LLMs are estimated to cost, from rows spread over the whole.
+
+    Nothing is said of LLMs that bill nothing or whose price is unknown.
+    """
+    step = max(1, total // _SAMPLE)
+    sample = list(islice(islice(rows, 0, None, step), _SAMPLE))
+    share = total / max(1, len(sample))
+    for found in estimate(classifier, sample, session.cache, batch):
+        if not found.most_usd or found.expected_usd is None:
+            continue
+        calls = found.requests * share
+        expected, most = (usd_text(v * share) for v in (found.expected_usd, found.most_usd))
+        of_rows = f", estimated from {len(sample):,} of {total:,} rows" if step > 1 else ""
+        session.reporter.say(
+            f"{found.model}: about {calls:,.0f} requests for about ${expected}, at most "
+            f"${most}{of_rows}."
+        )
+
+
+def split_rows(split: LabelledSplit) -> Iterable[Row]:
+    """Return the rows of a split, read piece by piece each time they are gone through."""
+    return _SplitRows(split)
+
+
+@dataclass(frozen=True)
+class _SplitRows:
+    split: LabelledSplit
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.split.examples.batches():
+            columns = (batch["id"], batch["text"], batch["label"], batch["source"])
+            for identifier, text, gold, source in zip(*columns, strict=True):
+                yield Row(Example(text, identifier, source), gold)
+
+
+def label_run(
+    classifier: Classifier,
+    run: RunFolder,
+    plan: RunPlan,
+    options: LabellingOptions,
+    cache: Path | None = None,
+    trackers: Mapping[str, Tracker] | None = None,
+) -> FinishedRun:
+    """Label a split and leave a run.
+
+    Args:
+        classifier: labels it.
+        run: the folder; locked by the caller.
+        plan: what the run is.
+        options: what the user decides beside the recipe.
+        cache: the file that keeps answers; default: ``answers.sqlite`` beside the run.
+        trackers: where the run is shown besides, by name.
+
+    Raises:
+        Interrupted: the user asked to stop; the run can be resumed.
+        InputError: something the user gave cannot be used; nothing is written.
+        SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
+    """
+    identity = uuid.uuid4().hex
+    if options.resume:
+        refuse_changed(run, plan)
+        identity = str(run.manifest.get("run_id", ""))
+    total = len(plan.split.examples)
+    reporter = RequestReporter(total)
+    session = RequestSession(
+        identity,
+        cache or run.path.resolve().parent / CACHE,
+        Limits(options.max_cost, options.failure_limit, total),
+        reporter,
+        options.stop_requested,
+        run.path / BATCHES if options.batch else None,
+    )
+    with RunWriter(run, plan) as writer, ExitStack() as stack:
+        stack.enter_context(session)
+        classifier.prepare(session)
+        writer.begin(options.resume, run_id=identity)
+        # Whatever is refused before has left nothing behind.
+        reporter.log = JsonLinesLog(run.path / run_folder.LOG)
+        stack.enter_context(reporter)
+        if trackers:
+            tracked = TrackedRun(plan.kind, run.path, plan.recipe)
+            stack.enter_context(_Tracking(trackers, tracked, session))
+        label(classifier, split_rows(plan.split), writer, session)
+        reporter.write_summary()
+        opening = session.opening_cost
+        probing = None if opening is None else usd(opening)
+        finished = writer.finish(costs={"probing": probing}, **_requests(session))
+        if not finished.totals.failed:
+            session.forget()
+        return finished
+
+
+def _requests(session: RequestSession) -> dict[str, Any]:
+    """Return what the manifest says of the calls, where an LLM was asked."""
+    if not session.members:
+        return {}
+    tally = session.tally
+    return {
+        "requests": {
+            "retries": tally.retries,
+            "rate_limit_episodes": tally.limited,
+            "service_tiers": tally.tiers,
+        }
+    }
+
+
+def refuse_changed(run: RunFolder, plan: RunPlan) -> None:
+    """Refuse to resume a run with other settings or other examples.
+
+    Raises:
+        InputError: they differ; says which.
+    """
+    manifest = run.manifest
+    changed = _differences(manifest.get("recipe", {}), plan.recipe)
+    if changed:
+        raise other_settings(run.path, changed)
+    begun = manifest.get("dataset", {}).get("fingerprint")
+    if begun != plan.split.examples.fingerprint():
+        limit = manifest.get("limit")
+        advice = f" It was begun with --limit {limit}." if limit else ""
+        raise InputError(
+            f"{run.path} was begun with other examples than {plan.split.name} has now.{advice} "
+            "Start anew with another --output."
+        )
+
+
+def other_settings(path: Path, changed: Sequence[str]) -> InputError:
+    """Return the error for resuming a run with different settings."""
+    return InputError(
+        f"{path} was begun with other settings: {', '.join(changed)}. Resume it with the same "
+        "ones, or start anew with another --output: answers that still fit are found in the cache."
+    )
+
+
+def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the settings that differ and matter: not those that only say how calls are made."""
+    free = {f"llm.{name}" for name in RequestOptions.model_fields if name != "repair"}
+    free |= {"description", "trackers"}
+    return [
+        key
+        for key in differing_keys(begun, now)
+        if key not in free and not key.startswith(("llm.prices.", "trackers."))
+    ]
+
+
+class _Tracking:
+    """A run as its trackers see it, from start to end; a context manager."""
+
+    def __init__(
+        self, trackers: Mapping[str, Tracker], run: TrackedRun, session: RequestSession
+    ) -> None:
+        self._group = TrackerGroup(trackers, session.reporter.say)
+        self._run, self._session = run, session
+        session.watch = self._group.call
+
+    def __enter__(self) -> None:
+        self._group.start(self._run)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: object
+    ) -> None:
+        self._group.log(self._session.reporter.summary())
+        status, metrics = run_folder.end_status(error), {}
+        path = self._run.path / run_folder.METRICS
+        if status == run_folder.FINISHED and path.exists():
+            metrics = dict(read_json(path))
+        if status != run_folder.INTERRUPTED:
+            reason = redacted(str(error)) if error else scores_line(metrics)
+            self._group.alert(f"Run {status}", f"{self._run.path} {status}: {reason}")
+        self._group.finish(metrics, status)

@@ -1,0 +1,171 @@
+"""Runs of an LLM: a prompt recipe's split labelled, and left as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sentikit.classifiers.classifier import Classifier, Session
+from sentikit.errors import InputError
+from sentikit.labelling.job import LabellingOptions, label_run, split_rows
+from sentikit.labelling.run_writer import FinishedRun, RunPlan
+from sentikit.llm.classifier import LLMClassifier, llm_classifier, split_context
+from sentikit.llm.fine_tuned import missing_run
+from sentikit.llm.messages import Message
+from sentikit.llm.opinions import encoder_cost
+from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.recipe.resolving import kind_of, resolve_recipe, resolve_values
+from sentikit.registry import Registry, default_registry
+from sentikit.runs.folder import RunFolder
+from sentikit.runs.manifest import LabelledSplit
+
+
+@dataclass(frozen=True)
+class PromptOptions(LabellingOptions):
+    """What a user decides at the command line and not in the recipe.
+
+    Attributes:
+        limit: label so many examples at most, or None.
+    """
+
+    limit: int | None = None
+
+
+def prompt(
+    parts: PromptParts,
+    path: Path,
+    options: PromptOptions,
+    registry: Registry | None = None,
+    split: LabelledSplit | None = None,
+) -> FinishedRun:
+    """Label a split with an LLM and leave a run in `path`.
+
+    Args:
+        parts: of the recipe.
+        path: of the run.
+        options: what the user decides beside it.
+        registry: where to look for components.
+        split: the examples to label, where they are not all of the recipe's split.
+
+    Raises:
+        Interrupted: the user asked to stop; the run can be resumed.
+        InputError: something the user gave cannot be used; nothing is written.
+        SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
+    """
+    registry = registry or default_registry()
+    split = split or split_to_label(parts, options.limit)
+    run = RunFolder(path)
+    with run.locked(new=not options.resume):
+        refuse_missing(parts)
+        classifier = split_classifier(parts, split, registry)
+        plan = RunPlan(
+            kind="prompt",
+            recipe=parts.recipe.values,
+            recipe_text=parts.recipe.to_yaml(),
+            split=split,
+            manifest={
+                "limit": options.limit,
+                "seed": parts.strategy_options.examples.seed,
+                "model": parts.llm.model,
+            },
+            costs=_earlier_costs(parts),
+        )
+        return label_run(classifier, run, plan, options, parts.llm_options.cache, parts.trackers)
+
+
+def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSplit:
+    """Load the split that a recipe asks to label; gold labels may be missing.
+
+    Raises:
+        InputError: there is no such split, or it cannot be read.
+    """
+    examples = parts.dataset.split(parts.split, labelled=False)
+    if limit is not None:
+        examples = examples.select(np.arange(min(limit, len(examples))))
+    return LabelledSplit(examples, parts.dataset.scheme.classes, parts.dataset.name, parts.split)
+
+
+def split_classifier(
+    parts: PromptParts,
+    split: LabelledSplit,
+    registry: Registry,
+    load: Callable[[str], Classifier] | None = None,
+) -> LLMClassifier:
+    """Return the classifier of a prompt recipe for its own split.
+
+    Raises:
+        InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
+            examples to show.
+    """
+    return LLMClassifier(parts, split_context(parts, split, registry, load))
+
+
+def load_llm(
+    name: str, registry: Registry, load: Callable[[str], Classifier]
+) -> LLMClassifier | None:
+    """Load the LLM of a prompt run or recipe; None where the name is neither.
+
+    Args:
+        name: a run's folder, a recipe's name or its file.
+        registry: where to look for components.
+        load: loads the adviser.
+
+    Raises:
+        InputError: the recipe is wrong, or its adviser cannot be loaded.
+    """
+    run = RunFolder(Path(name).expanduser())
+    if run.status:
+        if run.manifest.get("kind") != "prompt":
+            return None
+        recipe = resolve_values(run.manifest["recipe"], run.path.name, str(run.path))
+    elif Path(name).is_dir():
+        return None
+    elif name in registry.names("register_recipes") or Path(name).suffix in (".yaml", ".yml"):
+        recipe = resolve_recipe(name, registry=registry)
+    else:
+        return None
+    if kind_of(recipe) != "prompt":
+        return None
+    parts = prompt_parts(recipe, registry)
+    refuse_missing(parts)
+    return llm_classifier(parts, load)
+
+
+def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
+    """Return the ids and messages of the first examples; nothing is asked.
+
+    Raises:
+        InputError: the adviser cannot be used.
+        SentikitError: the strategy fails.
+    """
+    split = split_to_label(parts, number)
+    classifier = split_classifier(parts, split, default_registry())
+    examples = (row.example for row in split_rows(split))
+    return [
+        (example.id, messages) for example, messages in classifier.messages(examples, Session())
+    ]
+
+
+def refuse_missing(parts: PromptParts) -> None:
+    """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet.
+
+    Raises:
+        InputError: it is not there; says how to make it.
+    """
+    missing = missing_run(parts.llm.model)
+    if missing:
+        raise InputError(missing)
+
+
+def _earlier_costs(parts: PromptParts) -> dict[str, float | None]:
+    """Return what fine-tuning the model and training the adviser cost, as far as is known."""
+    costs: dict[str, float | None] = {}
+    if parts.fine_tuned and parts.fine_tuned.cost is not None:
+        costs["fine_tuning"] = parts.fine_tuned.cost
+    if parts.strategy.needs().encoder:
+        encoder = encoder_cost(parts.strategy_options.adviser)
+        costs |= {"encoder": encoder} if encoder else {}
+    return costs

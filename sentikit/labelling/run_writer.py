@@ -1,0 +1,358 @@
+"""The run folder of a labelling job: manifest, predictions row by row, scores, costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from array import array
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifiers.classifier import Example
+from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.files import atomic_writer, write_json
+from sentikit.runs import folder as run_folder
+from sentikit.runs.folder import RunFolder
+from sentikit.runs.manifest import LabelledSplit, command_line, describe_split, now, versions
+from sentikit.scoring import Scores, calibration, score
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run is before it begins.
+
+    Attributes:
+        kind: prompt, evaluate, cascade, vote.
+        recipe: the resolved recipe as plain values.
+        recipe_text: the recipe as a YAML file that runs again.
+        split: what is labelled.
+        manifest: further keys of the manifest.
+        costs: USD by item paid before this run, such as the training of an encoder; None: unknown.
+    """
+
+    kind: str
+    recipe: Mapping[str, Any]
+    recipe_text: str
+    split: LabelledSplit
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+
+
+class RowTotals:
+    """Counts, tokens and costs of the rows of a job, in constant memory.
+
+    Attributes:
+        rows: counted so far.
+        answers: rows that an LLM answered.
+        invalid: rows without a valid label, failed ones among them.
+        failed: rows that could not be labelled; asking again may help.
+        repaired: rows whose second answer was valid.
+        unmetered: rows with an answer whose usage the server does not say.
+        usage: tokens of all answers, as far as the server says.
+        cost: USD of all answers, whoever paid; None once one is unknown.
+        paid: USD of those this job paid for; None likewise.
+    """
+
+    def __init__(self) -> None:
+        self.rows = self.answers = self.invalid = self.failed = self.repaired = 0
+        self.unmetered = 0
+        self.usage = Usage()
+        self.cost: float | None = 0.0
+        self.paid: float | None = 0.0
+
+    def add(self, prediction: Prediction) -> None:
+        """Count a row."""
+        self.rows += 1
+        self.answers += prediction.answer is not None
+        self.invalid += prediction.label is None
+        self.failed += prediction.error is not None
+        self.repaired += prediction.first_answer is not None and prediction.label is not None
+        self.unmetered += prediction.answer is not None and prediction.usage is None
+        self.usage += prediction.usage or Usage()
+        if prediction.error is None:
+            self.cost = _sum(self.cost, prediction.cost)
+            self.paid = _sum(self.paid, prediction.paid)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the keys of the manifest."""
+        saved = None if self.cost is None or self.paid is None else self.cost - self.paid
+        return {
+            "rows": self.rows,
+            "invalid": self.invalid,
+            "failed": self.failed,
+            "repaired": self.repaired,
+            "answers_without_usage": self.unmetered,
+            "usage": asdict(self.usage),
+            "paid_usd": _rounded(self.paid),
+            "saved_usd": _rounded(saved),
+        }
+
+
+class ScoredRows:
+    """Gold and predicted labels of rows, in a few bytes each."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self._classes = classes
+        self._numbers = {name: number for number, name in enumerate(classes)}
+        self._gold, self._labels, self._sources = array("q"), array("q"), array("q")
+        self._source_names: dict[str | None, int] = {}
+        self._probabilities = array("d")
+
+    def add(self, gold: str | None, source: str | None, prediction: Prediction) -> None:
+        """Take a row; without a gold label it is not scored."""
+        if gold is None:
+            return
+        self._gold.append(self._numbers[gold])
+        self._labels.append(-1 if prediction.label is None else self._numbers[prediction.label])
+        self._sources.append(self._source_names.setdefault(source, len(self._source_names)))
+        known = prediction.probabilities
+        self._probabilities.extend(
+            [float("nan") if known is None else known.get(name, 0.0) for name in self._classes]
+        )
+
+    def scores(self) -> tuple[Scores | None, dict[str, Scores]]:
+        """Score all rows and those of each source; None where no row has a gold label."""
+        if not len(self._gold):
+            return None, {}
+        sources = np.array(self._sources, np.int64)
+        by_source = {
+            name: self._score(np.flatnonzero(sources == number))
+            for name, number in self._source_names.items()
+            if name is not None
+        }
+        return self._score(np.arange(len(sources))), dict(sorted(by_source.items()))
+
+    def _score(self, rows: NDArray[np.int64]) -> Scores:
+        """Score some rows; calibration is measured on those with probabilities."""
+        gold = np.array(self._gold, np.int64)[rows]
+        labels = np.array(self._labels, np.int64)[rows]
+        scores = score(gold, labels, self._classes)
+        flat = np.array(self._probabilities, np.float64).reshape(-1, len(self._classes))[rows]
+        known = np.flatnonzero(~np.isnan(flat).any(1))
+        if not len(known):
+            return scores
+        return dataclasses.replace(scores, calibration=calibration(gold[known], flat[known]))
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run came to.
+
+    Attributes:
+        path: the run's folder.
+        split: name of the split that was labelled.
+        totals: counts, tokens and costs of the rows.
+        scores: of the rows with a gold label; None where there are none.
+        by_source: the same for each source.
+        cost_usd: USD by item; None where a price is unknown.
+    """
+
+    path: Path
+    split: str
+    totals: RowTotals
+    scores: Scores | None
+    by_source: dict[str, Scores]
+    cost_usd: dict[str, float | None]
+
+
+class RunWriter:
+    """Writes a run's folder; use as a context manager once the folder is locked.
+
+    The predictions appear when all rows are there, and the run says ``finished`` when everything
+    is on disk; one that ends otherwise says so, and why.
+
+    Args:
+        run: the folder.
+        plan: of the run.
+    """
+
+    def __init__(self, run: RunFolder, plan: RunPlan) -> None:
+        self.run, self.plan = run, plan
+        self.totals = RowTotals()
+        self._scored = ScoredRows(plan.split.classes)
+        self._exit = ExitStack()
+        self._stream: IO[Any] | None = None
+        self._begun = self._finished = False
+
+    def begin(self, resume: bool, **manifest: Any) -> None:
+        """Write what is known before the first row, at once: a kill leaves all of it or nothing.
+
+        Args:
+            resume: whether the run was begun before.
+            **manifest: further keys of the manifest.
+        """
+        begun = {} if resume else {"kind": self.plan.kind, "started": now()}
+        if not resume:
+            self.run.write_recipe(self.plan.recipe_text)
+        split = self.plan.split
+        fingerprint = split.examples.fingerprint()
+        self.run.update_manifest(
+            **begun,
+            status=run_folder.RUNNING,
+            recipe=dict(self.plan.recipe),
+            command=command_line(),
+            dataset=describe_split(split.dataset, split.split, len(split.examples), fingerprint),
+            classes=list(split.classes),
+            versions=versions(),
+            **self.plan.manifest,
+            **manifest,
+        )
+        self._begun = True
+
+    def __enter__(self) -> Self:
+        # What a killed process left of the predictions; the journal has all that was paid for.
+        for half in self.run.path.glob(f".{run_folder.PREDICTIONS}.*"):
+            half.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exit.__exit__(kind, error, traceback)
+        if error is not None and self._begun and not self._finished:
+            self.run.end(error)
+
+    def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
+        """Write a row; `more` are further keys of it."""
+        if self._stream is None:
+            path = self.run.path / run_folder.PREDICTIONS
+            self._stream = self._exit.enter_context(atomic_writer(path))
+        record = row_json(example, gold, prediction, self.plan.split.classes) | more
+        self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        self.totals.add(prediction)
+        self._scored.add(gold, example.source, prediction)
+
+    def finish(
+        self,
+        metrics: Mapping[str, Any] | None = None,
+        files: Mapping[str, Any] | None = None,
+        costs: Mapping[str, float | None] | None = None,
+        **manifest: Any,
+    ) -> FinishedRun:
+        """Write scores, other files and the manifest, once the predictions are there.
+
+        Args:
+            metrics: further keys of ``metrics.json``.
+            files: JSON files of this kind of run, by name.
+            costs: USD of what was paid beside the rows' answers, by item; None: unknown.
+            **manifest: further keys of the manifest.
+        """
+        self._exit.close()
+        scores, by_source = self._scored.scores()
+        if scores is not None:
+            found = self._metrics(scores, by_source) | dict(metrics or {})
+            write_json(self.run.path / run_folder.METRICS, found)
+        for name, value in (files or {}).items():
+            write_json(self.run.path / name, value)
+        paid = {"llm": _rounded(self.totals.cost)} if self._asks else {}
+        items = {name: _rounded(cost) for name, cost in (costs or {}).items() if cost != 0}
+        cost_usd = {**paid, **items, **self.plan.costs}
+        # Last: whoever reads `finished` finds everything.
+        self.run.update_manifest(
+            **self.totals.to_json(),
+            **manifest,
+            cost_usd=cost_usd,
+            finished=now(),
+            status=run_folder.FINISHED,
+        )
+        self._finished = True
+        split = self.plan.split.split
+        return FinishedRun(self.run.path, split, self.totals, scores, by_source, cost_usd)
+
+    @property
+    def _asks(self) -> bool:
+        totals = self.totals
+        return bool(totals.cost != 0 or totals.failed or totals.usage != Usage()) or (
+            self.plan.kind == "prompt"
+        )
+
+    def _metrics(self, scores: Scores, by_source: Mapping[str, Scores]) -> dict[str, Any]:
+        totals = self.totals
+        found: dict[str, Any] = {
+            "split": self.plan.split.split,
+            "overall": scores.to_json(),
+            "by_source": {name: own.to_json() for name, own in by_source.items()},
+        }
+        if self._asks:
+            found["answers"] = {
+                "rows": totals.rows,
+                "invalid": totals.invalid,
+                "invalid_rate": totals.invalid / max(1, totals.rows),
+                "failed": totals.failed,
+                "repaired": totals.repaired,
+            }
+        return found
+
+
+def row_json(
+    example: Example, gold: str | None, prediction: Prediction, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return a row of ``predictions.jsonl``.
+
+    Every row has an id, a text, gold and predicted label, probabilities and a source. A row of an
+    LLM also has ``answer``, the last answer as it came, ``first_answer``, the invalid one before
+    it, ``finish_reason``, ``usage`` and ``cost`` of both, and ``encoder``, what the adviser
+    predicts; one of a cascade or vote ``answered_by``; one that failed ``error``.
+    """
+    record: dict[str, Any] = {
+        "id": example.id,
+        "text": example.text,
+        "gold": gold,
+        "label": prediction.label,
+        "probabilities": rounded(prediction.probabilities, classes),
+        "source": example.source,
+    }
+    if prediction.answered_by is not None:
+        record["answered_by"] = prediction.answered_by
+    asked = prediction.answer is not None or prediction.usage is not None
+    adviser = prediction.adviser
+    if asked or adviser is not None or prediction.error is not None:
+        record["answer"] = prediction.answer
+        record["usage"] = None if prediction.usage is None else asdict(prediction.usage)
+        record["cost"] = prediction.cost if asked and prediction.error is None else None
+        record["finish_reason"] = prediction.finish_reason
+        record["encoder"] = None
+    if adviser is not None and adviser.label is not None:
+        record["encoder"] = {"label": adviser.label, "probabilities": adviser.probabilities}
+    if prediction.first_answer is not None:
+        record["first_answer"] = prediction.first_answer
+    if prediction.error is not None:
+        record["error"] = prediction.error
+    return record
+
+
+def spent_usd(run: RunFolder) -> float:
+    """Return the USD that a finished run's calls were billed, probing the server included.
+
+    Answers found in the cache cost nothing; neither does, here, a call whose price is unknown.
+    """
+    manifest = run.manifest
+    probing = manifest.get("cost_usd", {}).get("probing")
+    return float((manifest.get("paid_usd") or 0.0) + (probing or 0.0))
+
+
+def rounded(
+    probabilities: Mapping[str, float] | None, classes: tuple[str, ...]
+) -> dict[str, float] | None:
+    """Return probabilities as files have them: in the order of the classes, six digits."""
+    if probabilities is None:
+        return None
+    return {label: round(probabilities.get(label, 0.0), 6) for label in classes}
+
+
+def _rounded(cost: float | None) -> float | None:
+    return None if cost is None else round(cost, 9)
+
+
+def _sum(total: float | None, more: float | None) -> float | None:
+    return None if total is None or more is None else total + more

@@ -1,0 +1,275 @@
+"""The tables that `predict` writes: every row as it came, with what the classifier says of it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from sentikit.classifiers.classifier import Classifier, Example
+from sentikit.classifiers.prediction import Prediction
+from sentikit.errors import InputError
+from sentikit.files import atomic_writer
+from sentikit.labelling.run_writer import RowTotals, rounded
+from sentikit.llm.classifier import LLMClassifier
+from sentikit.runs.result_columns import LABEL_COLUMN
+
+#: In tables one column a class, ``probability_negative``; in JSON Lines one object.
+PROBABILITIES_COLUMN = "probabilities"
+ANSWERED_BY_COLUMN, COST_COLUMN, ERROR_COLUMN = "answered_by", "cost", "error"
+#: Tables of text that can be written, by kind.
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+_ROWS_PER_GROUP = 10_000
+
+Record = Mapping[str, Any]
+Write = Callable[[Record, Record], None]
+
+
+@dataclass(frozen=True)
+class AddedColumns:
+    """What a classifier adds to each row.
+
+    Attributes:
+        labels: the classes.
+        answered_by: whether the member that answered is named.
+        paid: whether answers may cost money, and may fail.
+    """
+
+    labels: tuple[str, ...]
+    answered_by: bool = False
+    paid: bool = False
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> AddedColumns:
+        """Return what a classifier adds."""
+        composed = bool(classifier.members) and not isinstance(classifier, LLMClassifier)
+        return cls(classifier.labels, composed, bool(language_models(classifier)))
+
+    def names(self, nested: bool) -> list[str]:
+        """Return the columns; `nested` keeps probabilities together."""
+        shares = [PROBABILITIES_COLUMN] if nested else self._share_columns
+        more = [ANSWERED_BY_COLUMN] if self.answered_by else []
+        return [LABEL_COLUMN, *shares, *more, *([COST_COLUMN, ERROR_COLUMN] if self.paid else [])]
+
+    def values(self, prediction: Prediction | None, nested: bool) -> dict[str, Any]:
+        """Return a row's values by column; all are None where nothing was asked."""
+        said = prediction or Prediction(None)
+        shares = rounded(said.probabilities, self.labels)
+        row: dict[str, Any] = {LABEL_COLUMN: said.label}
+        if nested:
+            row[PROBABILITIES_COLUMN] = shares
+        else:
+            known = [None] * len(self.labels) if shares is None else list(shares.values())
+            row |= dict(zip(self._share_columns, known, strict=True))
+        if self.answered_by:
+            row[ANSWERED_BY_COLUMN] = said.answered_by
+        if self.paid:
+            cost = None if said.cost is None or said.error is not None else round(said.cost, 9)
+            row[COST_COLUMN] = None if prediction is None else cost
+            row[ERROR_COLUMN] = said.error or invalid_answer(said)
+        return row
+
+    @property
+    def _share_columns(self) -> list[str]:
+        return [f"probability_{label}" for label in self.labels]
+
+
+def language_models(classifier: Classifier) -> list[LLMClassifier]:
+    """Return the LLMs that a classifier may ask, its members' included."""
+    own = [classifier] if isinstance(classifier, LLMClassifier) else []
+    return own + [
+        found for member in classifier.members.values() for found in language_models(member)
+    ]
+
+
+def invalid_answer(said: Prediction) -> str | None:
+    """Say that an LLM's answer is no label, where that is so."""
+    if said.label is not None or said.answer is None:
+        return None
+    return f"The answer is no label: {said.answer[:60]!r}"
+
+
+class TableWriter:
+    """Takes the rows of a job and writes each with its label.
+
+    Attributes:
+        totals: what the rows came to.
+        without_text: rows that have no text, and get no label.
+    """
+
+    def __init__(self, write: Write, added: AddedColumns, nested: bool) -> None:
+        self._write, self._added, self._nested = write, added, nested
+        self.totals, self.without_text = RowTotals(), 0
+
+    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+        """Write a row."""
+        empty = not example.text.strip()
+        self.without_text += empty
+        if not empty:
+            self.totals.add(prediction)
+        said = None if empty else prediction
+        self._write(example.columns, self._added.values(said, self._nested))
+
+
+@contextlib.contextmanager
+def open_table(
+    output: Path | None, kind: str, columns: Sequence[str], added: AddedColumns
+) -> Iterator[TableWriter]:
+    """Open the place labelled rows go to and yield what takes them.
+
+    A file appears only when it is complete, compressed if its name ends in ``.gz``; standard
+    output is written as rows are labelled.
+
+    Args:
+        output: the file; None: standard output.
+        kind: csv, tsv, jsonl or parquet.
+        columns: of the input.
+        added: what the classifier adds.
+
+    Raises:
+        InputError: the input has a column of a name that is added here.
+    """
+    nested = kind == "jsonl"
+    names = added.names(nested)
+    taken = [column for column in columns if column in names]
+    if taken:
+        raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+    if kind == "parquet":
+        assert output is not None
+        with (
+            atomic_writer(output, "wb") as binary,
+            _parquet_writer(binary, columns, added) as write,
+        ):
+            yield TableWriter(write, added, nested)
+        return
+    with _stream(output) as stream:
+        if kind in DELIMITERS:
+            write = _delimited_writer(stream, columns, names, DELIMITERS[kind])
+        else:
+            write = _json_writer(stream)
+        yield TableWriter(write, added, nested)
+
+
+@contextlib.contextmanager
+def _stream(output: Path | None) -> Iterator[IO[str]]:
+    if output is None:
+        yield sys.stdout
+    elif output.suffix.lower() != ".gz":
+        with atomic_writer(output) as stream:
+            yield stream
+    else:
+        # Without a name and a time in it, the same rows give the same file.
+        with (
+            atomic_writer(output, "wb") as binary,
+            gzip.GzipFile("", "wb", fileobj=binary, mtime=0) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
+        ):
+            yield stream
+
+
+def _delimited_writer(
+    stream: IO[str], columns: Sequence[str], added: Sequence[str], delimiter: str
+) -> Write:
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    writer.writerow([*columns, *added])
+    known = frozenset(columns)
+
+    def write(row: Record, said: Record) -> None:
+        _refuse_late(row, known)
+        cells = [_cell(row.get(column)) for column in columns]
+        writer.writerow([*cells, *(_number(said[column], column) for column in added)])
+
+    return write
+
+
+def _refuse_late(row: Record, known: frozenset[str]) -> None:
+    if late := [column for column in row if column not in known]:
+        raise InputError(
+            f"The column {late[0]!r} comes too late for a table: earlier rows have none. "
+            "Write JSON Lines with --format jsonl."
+        )
+
+
+def _number(value: Any, column: str) -> Any:
+    """Write probabilities with six digits and costs with nine, never with an exponent."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.9f}" if column == COST_COLUMN else f"{value:.6f}"
+
+
+def _cell(value: Any) -> Any:
+    """Write nested JSON values as JSON, all others as they are."""
+    if not isinstance(value, dict | list):
+        return value
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it, which knows no infinity and no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _json_writer(stream: IO[str]) -> Write:
+    def write(row: Record, said: Record) -> None:
+        record = {**{name: _plain(value) for name, value in row.items()}, **said}
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
+        stream.write(line + "\n")
+
+    return write
+
+
+@contextlib.contextmanager
+def _parquet_writer(
+    stream: IO[bytes], columns: Sequence[str], added: AddedColumns
+) -> Iterator[Write]:
+    """Write row groups; the first decides the types of the input's columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = []
+    writers: list[pq.ParquetWriter] = []
+    known = frozenset(columns)
+    types = dict.fromkeys(added.names(nested=False), pa.float64())
+    types |= dict.fromkeys([LABEL_COLUMN, ANSWERED_BY_COLUMN, ERROR_COLUMN], pa.string())
+
+    def flush() -> None:
+        batch = pa.Table.from_pylist(rows)
+        if not writers:
+            own = [batch.field(column) for column in columns]
+            fields = [
+                pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in own
+            ]
+            fields += [pa.field(name, types[name]) for name in added.names(nested=False)]
+            writers.append(pq.ParquetWriter(stream, pa.schema(fields)))
+        try:
+            writers[0].write_table(pa.Table.from_pylist(rows, writers[0].schema))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(
+                f"The rows do not fit one Parquet table ({' '.join(str(error).split())}). Write "
+                "JSON Lines with --format jsonl."
+            ) from error
+        rows.clear()
+
+    def write(row: Record, said: Record) -> None:
+        _refuse_late(row, known)
+        rows.append({**dict.fromkeys(columns), **row, **said})
+        if len(rows) >= _ROWS_PER_GROUP:
+            flush()
+
+    yield write
+    if rows:
+        flush()
+    for writer in writers:
+        writer.close()

@@ -1,0 +1,349 @@
+"""The classifier that asks an LLM: a backend, a prompt strategy and, where needed, an adviser."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentikit.classifiers.classifier import Classifier, Example, Session
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.prediction import Prediction
+from sentikit.datasets.labels import LabelScheme
+from sentikit.errors import SentikitError
+from sentikit.llm.backend import Answer, ChatRequest
+from sentikit.llm.context import (
+    ContextSource,
+    Memory,
+    PromptContext,
+    SplitPredictions,
+    retriever,
+)
+from sentikit.llm.messages import Message
+from sentikit.llm.opinions import load_encoder, recorded_opinion
+from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question
+from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.session import CACHE, LLMMember, RequestSession
+from sentikit.llm.strategy import Opinion, PromptInput
+
+if TYPE_CHECKING:
+    from sentikit.llm.parts import PromptParts
+    from sentikit.llm.strategy_parts import StrategyParts
+    from sentikit.registry import Registry
+    from sentikit.runs.manifest import LabelledSplit
+
+#: Where answers are kept outside of a run, unless the recipe names a file.
+DEFAULT_CACHE = Path("runs") / CACHE
+#: What a prediction says whose request was collected, for a batch or an estimate.
+PENDING = "not asked yet"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a question is about."""
+
+    example: Example
+    context: PromptContext
+
+
+class LLMClassifier(Classifier):
+    """An LLM that labels texts.
+
+    Args:
+        parts: of a prompt recipe: the backend, the strategy and their settings.
+        context: what the prompts show beside the text.
+    """
+
+    def __init__(self, parts: PromptParts, context: ContextSource) -> None:
+        self.parts, self.context = parts, context
+        if context.adviser is not None:
+            self.members = {"adviser": context.adviser}
+        self._read_label = label_reader(parts)
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The classes."""
+        return self.parts.dataset.scheme
+
+    @property
+    def cache(self) -> Path:
+        """The file that keeps answers, outside of a job."""
+        return self.parts.llm_options.cache or DEFAULT_CACHE
+
+    def prepare(self, session: Session) -> None:
+        """Refuse what cannot work before anything is asked: no key, no such server or model.
+
+        Raises:
+            InputError: something is missing on this side.
+            SentikitError: the server fails.
+        """
+        super().prepare(session)
+        if isinstance(session, RequestSession):
+            session.check(self.parts.llm, self.parts.llm_options)
+
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        """Yield one prediction for each example; equal questions are asked once.
+
+        Outside of a job, answers are kept in the recipe's ``llm.cache``, else in
+        ``runs/answers.sqlite``.
+
+        Raises:
+            RequestsInterrupted: the user asked to stop.
+            SentikitError: no call can succeed, an outage, no money left, a failing strategy.
+        """
+        with ExitStack() as stack:
+            if not isinstance(session, RequestSession):
+                stop_requested = session.stop_requested if session else lambda: False
+                own = RequestSession(uuid.uuid4().hex, self.cache, stop_requested=stop_requested)
+                session = stack.enter_context(own)
+            parts = self.parts
+            asked = (parts.llm, parts.llm_options, self._read_label, self.labels)
+            questions = self._questions(examples, session, session.member(*asked))
+            for answered in session.ask(questions, *asked):
+                yield _prediction(answered, session.collecting)
+
+    def messages(
+        self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
+    ) -> Iterator[tuple[Example, tuple[Message, ...]]]:
+        """Yield each example with the messages that would be sent."""
+        return prompt_messages(self.parts, self.context, examples, session, memory)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the labels: the sections of the recipe."""
+        values = self.parts.recipe.values
+        free = set(RequestOptions.model_fields) - {"repair"}
+        llm = {name: value for name, value in values["llm"].items() if name not in free}
+        return super().describe() | {"llm": llm, "strategy": values.get("strategy")}
+
+    def _questions(
+        self, examples: Iterable[str | Example], session: RequestSession, member: LLMMember
+    ) -> Iterator[Question[_Row]]:
+        memory = None if session.collecting and not session.batch_folder else session
+        stream = self.context.stream(examples, session, memory)
+        for number, (example, context) in enumerate(stream):
+            row = _Row(example, context)
+            lacking = self._lacking(context.adviser)
+            if not example.text.strip() or lacking is not None:
+                yield Question(row, None, lacking if example.text.strip() else None)
+                continue
+            yield Question(row, self._request(row, number, member))
+
+    def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
+        options, example = self.parts.llm_options, row.example
+        given = prompt_input(example.text, self.labels, row.context)
+        return ChatRequest(
+            messages=messages_for(self.parts, given, number),
+            labels=self.labels,
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+            probabilities=options.probabilities,
+            example_id=example.id,
+            text=example.text,
+            occurrence=member.occurrence(example.text),
+        )
+
+    def _lacking(self, said: Prediction | None) -> str | None:
+        """Say what the adviser does not give and the strategy shows, or None."""
+        needs = self.parts.strategy.needs()
+        if said is None or not needs.opinion:
+            return None
+        if said.label is None:
+            return said.error or "The adviser gives no label for this text."
+        if needs.probabilities and said.probabilities is None:
+            return "The adviser gives no probabilities for this text."
+        return None
+
+
+def llm_classifier(parts: PromptParts, load: Callable[[str], Classifier]) -> LLMClassifier:
+    """Return the classifier of a prompt recipe.
+
+    Args:
+        parts: of the recipe.
+        load: loads the adviser, and the encoder that finds examples.
+
+    Raises:
+        InputError: the adviser cannot be loaded or has other classes; too few examples to show.
+    """
+    return LLMClassifier(parts, context_source(parts, load))
+
+
+def split_context(
+    parts: StrategyParts,
+    split: LabelledSplit,
+    registry: Registry,
+    load: Callable[[str], Classifier] | None = None,
+) -> ContextSource:
+    """Return what gives prompts about a split their context.
+
+    An adviser that is recorded answers must hold every example of the split.
+
+    Args:
+        parts: of the recipe.
+        split: what prompts are about.
+        registry: where to look for components.
+        load: loads the adviser, and the encoder that finds examples; default: models alone.
+
+    Raises:
+        InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
+            examples to show.
+    """
+    needs, adviser = parts.strategy.needs(), None
+    if needs.opinion:
+        recorded = recorded_opinion(parts.strategy_options, split, needs, registry)
+        if recorded is not None:
+            adviser = SplitPredictions(parts.dataset.scheme, recorded)
+    return context_source(parts, load or (lambda name: load_encoder(name, registry)), adviser)
+
+
+def context_source(
+    parts: StrategyParts, load: Callable[[str], Classifier], adviser: Classifier | None = None
+) -> ContextSource:
+    """Return what gives prompts the context that a recipe's strategy shows.
+
+    Args:
+        parts: of the recipe.
+        load: loads the adviser, and the encoder that finds examples.
+        adviser: the adviser, where it is loaded already.
+
+    Raises:
+        InputError: the adviser cannot be loaded or has other classes; too few examples to show.
+    """
+    needs, options = parts.strategy.needs(), parts.strategy_options
+    if needs.opinion and adviser is None:
+        assert options.adviser is not None
+        adviser = load(options.adviser)
+    found = None
+    if needs.examples is not None:
+        name = options.examples.encoder or options.adviser
+        assert name is not None
+        encoder = adviser if name == options.adviser and adviser is not None else load(name)
+        if not isinstance(encoder, EncoderClassifier):
+            encoder = load(name)
+        found = retriever(parts, _encoder(encoder, name), name)
+    return ContextSource(parts.dataset.scheme.classes, adviser, options.adviser or "", found)
+
+
+def _encoder(classifier: Classifier, name: str) -> EncoderClassifier:
+    from sentikit.errors import InputError
+
+    if isinstance(classifier, EncoderClassifier):
+        return classifier
+    raise InputError(
+        f"{name} is recorded answers, not a model, and examples are found with a model's "
+        "embeddings. Name the model with strategy.examples.encoder."
+    )
+
+
+def prompt_input(text: str, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
+    """Return all that a strategy may say about a text."""
+    said = context.adviser
+    opinion = None
+    if said is not None and said.label is not None:
+        opinion = Opinion(said.label, said.probabilities)
+    return PromptInput(text, classes, opinion, context.examples)
+
+
+def prompt_messages(
+    parts: StrategyParts,
+    context: ContextSource,
+    examples: Iterable[str | Example],
+    session: Session,
+    memory: Memory | None = None,
+) -> Iterator[tuple[Example, tuple[Message, ...]]]:
+    """Yield each example with the messages of a strategy.
+
+    Raises:
+        SentikitError: the strategy fails; names the row.
+    """
+    classes = parts.dataset.scheme.classes
+    for row, (example, shown) in enumerate(context.stream(examples, session, memory)):
+        yield example, messages_for(parts, prompt_input(example.text, classes, shown), row)
+
+
+def label_reader(parts: StrategyParts) -> LabelReader:
+    """Return what reads labels out of answers: the strategy's parser, trusted with labels alone.
+
+    Raises:
+        SentikitError: when it is called, and the strategy fails.
+    """
+
+    def read(answer: str, labels: Sequence[str]) -> str | None:
+        try:
+            label = parts.strategy.parse(answer, labels)
+        except Exception as error:
+            raise SentikitError(
+                f"The strategy {parts.strategy_name!r} failed to read {answer[:60]!r}: "
+                f"{type(error).__name__}: {error}. Repair its plugin."
+            ) from error
+        return label if label in labels else None
+
+    return read
+
+
+def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Message, ...]:
+    """Return the strategy's messages for one row, numbered from 0.
+
+    Raises:
+        SentikitError: the strategy fails, or returns no messages; names the row.
+    """
+    name = parts.strategy_name
+    try:
+        messages: Any = parts.strategy.messages(given)
+    except SentikitError:
+        raise
+    except Exception as error:
+        raise SentikitError(
+            f"The strategy {name!r} failed at row {row + 1}: {type(error).__name__}: {error}. "
+            "Repair its plugin."
+        ) from error
+    some = isinstance(messages, list | tuple) and messages
+    if some and all(isinstance(message, Message) for message in messages):
+        return tuple(messages)
+    raise SentikitError(
+        f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "
+        "sentikit.extension.Message is needed. Repair its plugin."
+    )
+
+
+def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Prediction:
+    """Return what an answered question says of its text, the adviser's bill included."""
+    said = answered.question.row.context.adviser
+    if answered.pending or (collecting and answered.label is None):
+        return Prediction(None, confidence=1.0, adviser=said, error=PENDING)
+    cost, paid, usage = answered.cost, answered.paid, answered.usage
+    if answered.error is not None:
+        cost = paid = 0.0
+    if said is not None and said.usage is not None:
+        cost, paid = _sum(cost, said.cost), _sum(paid, said.paid)
+        usage = said.usage if usage is None else usage + said.usage
+    answers = answered.answers
+    return Prediction(
+        label=answered.label,
+        probabilities=answered.probabilities,
+        cost=cost,
+        paid=paid,
+        usage=usage,
+        answer=_raw(answers[-1]) if answers else None,
+        first_answer=_raw(answers[0]) if len(answers) > 1 else None,
+        finish_reason=answers[-1].finish_reason if answers else None,
+        adviser=said,
+        error=None if answered.error is None else _writable(answered.error),
+    )
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _raw(answer: Answer) -> str:
+    return _writable(answer.raw or answer.text)
+
+
+def _writable(text: str) -> str:
+    """Spell out halves of surrogate pairs, which servers may send and no file can hold."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,318 @@
+"""The prompt context of texts: what an adviser predicts, and labelled examples like them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.prediction import Prediction, predictions
+from sentikit.datasets.examples import Examples
+from sentikit.datasets.labels import LabelScheme
+from sentikit.errors import InputError
+from sentikit.files import read_json, write_json
+from sentikit.llm.encoding import read_texts
+from sentikit.llm.retrieval import Pool, choose_examples
+from sentikit.llm.strategy import ExamplesNeeded, RetrievedExample
+
+if TYPE_CHECKING:
+    from sentikit.llm.strategy_parts import StrategyParts
+    from sentikit.runs.table import Labelling
+
+#: Texts that a model reads together: the first window, and the largest.
+_FIRST_WINDOW, _LARGEST_WINDOW = 256, 4096
+
+
+@dataclass(frozen=True)
+class PromptContext:
+    """What a prompt may show beside the text.
+
+    Attributes:
+        adviser: what the adviser predicts, or None.
+        examples: labelled texts like this one, the most alike first (or class by class).
+    """
+
+    adviser: Prediction | None = None
+    examples: tuple[RetrievedExample, ...] = ()
+
+
+class Memory(Protocol):
+    """Keeps JSON values, so that a resumed job shows the very same context."""
+
+    def recall(self, key: str) -> Any:
+        """Return the value of a key, or None."""
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a value."""
+
+
+class FolderMemory:
+    """Keeps JSON values in a folder, each in a file of its own.
+
+    Args:
+        folder: made when something is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def recall(self, key: str) -> Any:
+        """Return the value of a key, or None."""
+        path = self.folder / f"{key}.json"
+        return read_json(path) if path.is_file() else None
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        write_json(self.folder / f"{key}.json", value)
+
+
+class Retriever:
+    """Finds labelled texts that an encoder embeds near another one.
+
+    Args:
+        encoder: embeds the texts.
+        name: of the encoder.
+        examples: to choose from.
+        needed: how many.
+        classes: the labels, in order.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderClassifier,
+        name: str,
+        examples: Examples,
+        needed: ExamplesNeeded,
+        classes: tuple[str, ...],
+    ) -> None:
+        self.encoder, self.name, self._examples = encoder, name, examples
+        self._needed, self._classes = needed, classes
+        labels = [str(label) for label in examples.labels]
+        Pool(examples.texts, labels, np.empty((0, 0), np.float32)).check(needed, classes)
+
+    @property
+    def identity(self) -> list[Any]:
+        """All that decides what is found, as JSON values."""
+        return [self.name, self._examples.fingerprint(), repr(self._needed)]
+
+    @cached_property
+    def shown(self) -> tuple[RetrievedExample, ...]:
+        """The examples there are to show."""
+        rows = zip(self._examples.texts, self._examples.labels, strict=True)
+        return tuple(RetrievedExample(text, str(label)) for text, label in rows)
+
+    def find(self, texts: Sequence[str]) -> tuple[list[list[int]], list[Prediction]]:
+        """Return the rows of `shown` for each text, and what the encoder predicts of it."""
+        reading = read_texts(self.encoder, list(texts), embed=True)
+        nearest = self._pool.nearest(reading.embeddings, texts, self._needed, self._classes)
+        found = predictions(reading.probabilities, self.encoder.scheme)
+        return nearest.tolist(), list(found)
+
+    @cached_property
+    def _pool(self) -> Pool:
+        texts, embeddings = iter(self._examples.texts), []
+        while window := list(islice(texts, _LARGEST_WINDOW)):
+            embeddings.append(read_texts(self.encoder, window, embed=True).embeddings)
+        labels = [str(label) for label in self._examples.labels]
+        return Pool(self._examples.texts, labels, np.concatenate(embeddings))
+
+
+class ContextSource:
+    """Gives each text of a stream its prompt context.
+
+    Args:
+        classes: the labels a prompt asks to choose from.
+        adviser: what predicts a label for the prompt, or None.
+        adviser_name: what identifies it.
+        retriever: what finds examples, or None.
+
+    Attributes:
+        advance: told how many texts a model read since the last call.
+
+    Raises:
+        InputError: the adviser has other classes.
+    """
+
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        adviser: Classifier | None = None,
+        adviser_name: str = "",
+        retriever: Retriever | None = None,
+    ) -> None:
+        if adviser is not None and sorted(adviser.labels) != sorted(classes):
+            raise InputError(
+                f"{adviser_name} knows the classes {', '.join(adviser.labels)}; the dataset has "
+                f"{', '.join(classes)}. Take an encoder of the same classes, or another label "
+                "scheme (dataset.labels)."
+            )
+        self.adviser = adviser
+        self.advance: Callable[[int], object] = lambda texts: None
+        self._classes, self._name, self._retriever = classes, adviser_name, retriever
+        self._together = retriever is not None and retriever.encoder is adviser
+
+    def stream(
+        self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
+    ) -> Iterator[tuple[Example, PromptContext]]:
+        """Yield each example with its context, in order, some thousands read ahead.
+
+        Args:
+            examples: texts or examples.
+            session: for an adviser that asks an LLM.
+            memory: keeps what models computed.
+        """
+        whole = (item if isinstance(item, Example) else Example(item) for item in examples)
+        computed = isinstance(self.adviser, EncoderClassifier)
+        advised = self._advised(whole, session) if not computed else ((e, None) for e in whole)
+        if not computed and self._retriever is None:
+            for example, said in advised:
+                yield example, PromptContext(said)
+            return
+        for window in _windows(advised):
+            found = self._window([text_of(example) for example, _ in window], memory)
+            for (example, said), (computed_said, shown) in zip(window, found, strict=True):
+                yield example, PromptContext(said or computed_said, shown)
+
+    def _advised(
+        self, examples: Iterator[Example], session: Session
+    ) -> Iterator[tuple[Example, Prediction | None]]:
+        if self.adviser is None:
+            for example in examples:
+                yield example, None
+            return
+        read: deque[Example] = deque()
+
+        def reading() -> Iterator[Example]:
+            for example in examples:
+                read.append(example)
+                yield example
+
+        for said in self.adviser.classify(reading(), session):
+            yield read.popleft(), self._ordered(said)
+
+    def _window(
+        self, texts: list[str], memory: Memory | None
+    ) -> Iterator[tuple[Prediction | None, tuple[RetrievedExample, ...]]]:
+        """Yield what models compute of some texts: the prediction, and the examples shown."""
+        key = self._key(texts)
+        kept = None if memory is None else memory.recall(key)
+        if kept is None:
+            kept = self._compute(texts)
+            if memory is not None:
+                memory.remember(key, kept)
+        self.advance(len(texts))
+        shown = kept["shown"] or [()] * len(texts)
+        said = kept["said"] or [None] * len(texts)
+        pool = self._retriever.shown if self._retriever else ()
+        for row, numbers in zip(said, shown, strict=True):
+            prediction = None
+            if row is not None:
+                label, values = row
+                probabilities = dict(zip(self._classes, values, strict=True))
+                prediction = Prediction(self._classes[label], probabilities)
+            yield prediction, tuple(pool[number] for number in numbers)
+
+    def _compute(self, texts: list[str]) -> dict[str, Any]:
+        shown: list[list[int]] | None = None
+        said: list[Prediction] = []
+        if self._retriever is not None:
+            shown, said = self._retriever.find(texts)
+        if isinstance(self.adviser, EncoderClassifier) and not self._together:
+            said = list(self.adviser.classify(texts))
+        elif not self._together:
+            said = []
+        rows = [self._ordered(prediction) for prediction in said]
+        return {"shown": shown, "said": [self._numbers(row) for row in rows] or None}
+
+    def _numbers(self, said: Prediction) -> list[Any]:
+        assert said.label is not None
+        assert said.probabilities is not None
+        return [self._classes.index(said.label), list(said.probabilities.values())]
+
+    def _ordered(self, said: Prediction) -> Prediction:
+        """Return a prediction with the probabilities in the order of the prompt's classes."""
+        known = said.probabilities
+        if known is None or tuple(known) == self._classes:
+            return said
+        ordered = {name: known[name] for name in self._classes}
+        return Prediction(**{**said.__dict__, "probabilities": ordered})
+
+    def _key(self, texts: list[str]) -> str:
+        retriever = self._retriever.identity if self._retriever else None
+        identity = json.dumps([self._classes, self._name, retriever, texts])
+        return hashlib.sha256(identity.encode()).hexdigest()
+
+
+class SplitPredictions(Classifier):
+    """Recorded predictions of a split, given in its order.
+
+    Args:
+        scheme: the classes.
+        recorded: of each row of the split.
+    """
+
+    def __init__(self, scheme: LabelScheme, recorded: Labelling) -> None:
+        self._scheme, self._recorded = scheme, recorded
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The classes."""
+        return self._scheme
+
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        """Yield the recorded prediction of each row; `examples` are the split from its start."""
+        classes, recorded = self.labels, self._recorded
+        for row, _ in enumerate(examples):
+            number = int(recorded.labels[row])
+            known = None
+            if (
+                recorded.probabilities is not None
+                and not np.isnan(recorded.probabilities[row]).any()
+            ):
+                known = dict(zip(classes, recorded.probabilities[row].tolist(), strict=True))
+            yield Prediction(classes[number] if number >= 0 else None, known)
+
+
+def retriever(parts: StrategyParts, encoder: EncoderClassifier, name: str) -> Retriever:
+    """Return what finds the examples that a recipe's strategy shows.
+
+    Raises:
+        InputError: the examples have other classes, or are too few.
+    """
+    options, needed = parts.strategy_options.examples, parts.strategy.needs().examples
+    assert needed is not None
+    dataset, classes = parts.examples_dataset, parts.dataset.scheme.classes
+    if dataset.scheme.classes != classes:
+        raise InputError(
+            f"strategy.examples.dataset has the classes {', '.join(dataset.scheme.classes)}; the "
+            f"dataset to label has {', '.join(classes)}. Give both the same label scheme."
+        )
+    chosen = choose_examples(
+        dataset.split(options.split, labelled=False),
+        parts.dataset.split(parts.split, labelled=False),
+        options.pool,
+        options.seed,
+        f"{dataset.name}/{options.split}",
+    )
+    return Retriever(encoder, name, chosen, needed, classes)
+
+
+def _windows(
+    pairs: Iterator[tuple[Example, Prediction | None]],
+) -> Iterator[list[tuple[Example, Prediction | None]]]:
+    size = _FIRST_WINDOW
+    while window := list(islice(pairs, size)):
+        size = min(2 * size, _LARGEST_WINDOW)
+        yield window

@@ -1,0 +1,92 @@
+"""Export for transformers: loaded without sentikit, with the same probabilities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny_classifiers import TEXTS, make_classifier
+
+import sentikit
+from sentikit import InputError
+from sentikit.cli import sentikit as command
+
+LINEAR: dict[str, Any] = {"name": "linear"}
+NATIVE: dict[str, Any] = {"name": "native"}
+
+
+def pipeline_probabilities(folder: Path) -> list[list[float]]:
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", str(folder), top_k=None, device="cpu")
+    rows = [{one["label"]: one["score"] for one in row} for row in classify(TEXTS, truncation=True)]
+    return [[row[name] for name in ("negative", "neutral", "positive")] for row in rows]
+
+
+@pytest.mark.parametrize("head", [LINEAR, NATIVE], ids=["linear", "native"])
+@pytest.mark.parametrize("architecture", ["electra", "bert", "roberta", "distilbert", "deberta-v2"])
+def test_transformers_gives_the_same_probabilities(
+    tmp_path: Path, architecture: str, head: dict[str, Any]
+) -> None:
+    model = make_classifier(tmp_path / "model", architecture=architecture, head=head, pooling="cls")
+    remarks = sentikit.export_model(model, tmp_path / "out", "transformers")
+    assert "transformers gives the same probabilities" in remarks[0]
+    expected = sentikit.load(model, device="cpu", precision="fp32").predict_proba(TEXTS)
+    assert expected.std(axis=0).max() > 0.001
+    np.testing.assert_allclose(pipeline_probabilities(tmp_path / "out"), expected, atol=1e-5)
+    back = sentikit.load(tmp_path / "out", device="cpu", precision="fp32")
+    np.testing.assert_allclose(back.predict_proba(TEXTS), expected, atol=1e-5)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architectures"][0].endswith("ForSequenceClassification")
+    assert "auto_map" not in config
+
+
+@pytest.mark.parametrize(
+    ("made", "advice"),
+    [
+        ({"pooling": "mean"}, "head.pooling=cls"),
+        ({"pooling": "cls", "head": {"name": "mlp", "width": 8}}, "head={name: native}"),
+        ({"architecture": "modernbert", "pooling": "cls"}, "Train on one of bert, camembert"),
+    ],
+)
+def test_what_transformers_cannot_compute_is_refused_with_the_setting_that_would_do(
+    tmp_path: Path, made: dict[str, Any], advice: str
+) -> None:
+    model = make_classifier(tmp_path / "model", **made)
+    with pytest.raises(InputError, match="transformers") as caught:
+        sentikit.export_model(model, tmp_path / "out", "transformers")
+    assert advice in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_is_native_to_its_encoder(tmp_path: Path) -> None:
+    electra = make_classifier(tmp_path / "a", head=NATIVE, pooling="cls")
+    bert = make_classifier(tmp_path / "b", architecture="bert", head=NATIVE, pooling="cls")
+    kinds = [
+        type(sentikit.load(folder, device="cpu").predictor.model.head.activation).__name__  # type: ignore[attr-defined]
+        for folder in (electra, bert)
+    ]
+    assert kinds == ["GELU", "Tanh"]
+
+
+def test_the_native_head_reads_the_first_token_and_no_other_pooling(tiny_recipe: Path) -> None:
+    text = tiny_recipe.read_text()
+    words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--set"]
+    refused = CliRunner().invoke(command, [*words, "head={name: native, pooling: mean}"])
+    assert refused.exit_code == 2
+    assert "the head 'native' works with pooling cls alone" in refused.stderr
+    tiny_recipe.write_text(
+        text.replace("head: {name: linear, pooling: mean}", "head: {name: native}")
+    )
+    trained = CliRunner().invoke(command, [*words, "training.epochs=1"])
+    assert trained.exit_code == 0, trained.output
+    assert json.loads(Path("run/model/config.json").read_text())["pooling"] == "cls"
+    out = CliRunner().invoke(command, ["export", "run", "out", "--format", "transformers"])
+    assert out.exit_code == 0, out.output
+    card = Path("out/README.md").read_text()
+    assert "library_name: transformers" in card
+    assert 'pipeline("text-classification", "OWNER/NAME")' in card
