@@ -21,6 +21,7 @@ from sentikit.datasets.opening import DatasetOptions
 from sentikit.devices import find_hardware
 from sentikit.errors import SentikitError, did_you_mean
 from sentikit.finetuning.choosing import fine_tuner_of
+from sentikit.hookspecs import PROJECT
 from sentikit.llm.backend import Answer, ChatRequest
 from sentikit.llm.messages import Message
 from sentikit.llm.section import LLMOptions, StrategyOptions
@@ -191,7 +192,7 @@ def examine(
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Finding]:
     """Check plugins one after the other and yield what is found, sound parts included."""
-    measured = measure_loading(r.location for r in reports if r.state == "loaded")
+    measured = measure_loading(r for r in reports if r.state == "loaded")
     for report in reports:
         problems = [*report.problems, *_loading_problems(report, measured)]
         if not (report.registrations or problems):
@@ -225,20 +226,19 @@ def _loading_problems(
         yield "loading it starts a thread, for which every command waits at its end."
 
 
-def measure_loading(locations: Iterable[str]) -> dict[str, dict[str, Any]]:
+def measure_loading(reports: Iterable[PluginReport]) -> dict[str, dict[str, Any]]:
     """Load plugins in fresh interpreters; return by location what it took.
 
     Each has ``seconds``, the ``heavy`` modules it imports, and the ``threads`` it leaves. One that
     does not come to an end is missing.
     """
-    measured: dict[str, dict[str, Any]] = {}
-    bundled: list[str] = []
-    others: list[str] = []
-    for location in locations:
-        (bundled if location.startswith("sentikit.plugins.") else others).append(location)
-    for together in [bundled, *([location] for location in others)]:
-        if together:
-            measured |= _measured(together)
+    together: list[str] = []
+    alone: list[str] = []
+    for report in reports:
+        (together if report.distribution == PROJECT else alone).append(report.location)
+    measured = _measured(together) if together else {}
+    for location in alone:
+        measured |= _measured([location])
     return measured
 
 
