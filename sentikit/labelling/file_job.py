@@ -14,8 +14,8 @@ from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError
 from sentikit.labelling.input_file import InputFile
 from sentikit.labelling.job import LabellingOptions, Row, label, other_settings, say_estimate
-from sentikit.labelling.table_writer import AddedColumns, TableWriter, language_models, open_table
-from sentikit.llm.classifier import DEFAULT_CACHE
+from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_table
+from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import Limits, RequestSession
