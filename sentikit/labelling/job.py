@@ -248,7 +248,7 @@ def label_run(
     """
     identity = uuid.uuid4().hex
     if run and options.resume:
-        refuse_changed(run, plan)
+        refuse_changed(run, plan.recipe, plan.split)
         identity = str(run.manifest.get("run_id", ""))
     total, rows = len(plan.split.examples), split_rows(plan.split)
     reporter = RequestReporter(total)
@@ -298,22 +298,22 @@ def _requests(session: RequestSession) -> dict[str, Any]:
     }
 
 
-def refuse_changed(run: RunFolder, plan: RunPlan) -> None:
+def refuse_changed(run: RunFolder, recipe: Mapping[str, Any], split: LabelledSplit) -> None:
     """Refuse to resume a run with other settings or other examples.
 
     Raises:
         InputError: they differ; says which.
     """
     manifest = run.manifest
-    changed = _differences(manifest.get("recipe", {}), plan.recipe)
+    changed = _differences(manifest.get("recipe", {}), recipe)
     if changed:
         raise other_settings(run.path, changed)
     begun = manifest.get("dataset", {}).get("fingerprint")
-    if begun != plan.split.examples.fingerprint():
+    if begun != split.examples.fingerprint():
         limit = manifest.get("limit")
         advice = f" It was begun with --limit {limit}." if limit else ""
         raise InputError(
-            f"{run.path} was begun with other examples than {plan.split.name} has now.{advice} "
+            f"{run.path} was begun with other examples than {split.name} has now.{advice} "
             "Start anew with another --output."
         )
 
