@@ -212,7 +212,7 @@ def test_an_llm_is_a_classifier_in_python_too() -> None:
         # What the server can do and what it answered is kept in runs/answers.sqlite.
         assert s.server.calls == 2 + 2
     assert [one.label for one in said] == ["positive", None, "negative", "positive"]
-    assert said[0].answer == '{"label": "positive"}'
+    assert json.loads(str(said[0].answer)) == {"label": "positive"}
     assert said[0].finish_reason == "stop"
     assert said[0].paid == said[0].cost == said[3].cost
     assert said[3].paid == 0
