@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.amounts import FiniteRange
-from sentikit.cli.options import RUNS, SETTINGS
+from sentikit.cli.options import RUNS, SETTINGS, resolved_recipe
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,11 +116,10 @@ def _members(
     from sentikit.ensembles.parts import vote_settings
     from sentikit.labelling.live_vote import member_runs
     from sentikit.labelling.prompting import PromptOptions
-    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    resolved = resolve_recipe(recipe, settings, registry)
+    resolved = resolved_recipe(recipe, settings, registry)
     found = vote_settings(resolved, registry)
     with resumable(context, output) as stop_requested:
         options = PromptOptions(max_cost=max_cost, resume=resume, stop_requested=stop_requested)
