@@ -44,8 +44,16 @@ class TransformersEncoder(Encoder):
         return self._source().backbone()
 
     def load_config(self) -> PretrainedConfig:
-        """Return the configuration."""
-        return self._source().config()
+        """Return the configuration; the hub is not asked about an architecture known here."""
+        from transformers import AutoConfig
+
+        from .architectures import ARCHITECTURES
+
+        known = ARCHITECTURES.get(self.settings.model)
+        if known is None or self.settings.revision is not None:
+            return self._source().config()
+        model_type, sizes = known
+        return cast("PretrainedConfig", AutoConfig.for_model(model_type, **sizes))
 
     def _source(self) -> PretrainedSource:
         chosen = self.settings
