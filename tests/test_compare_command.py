@@ -373,7 +373,7 @@ def test_runs_are_aligned_by_id_where_there_are_no_texts() -> None:
 def test_a_single_run_ten_rows_and_one_class_are_answered(files: list[str]) -> None:
     found = judged(files[0])
     assert found["differences"] == []
-    assert any("one run alone" in note for note in found["notes"])
+    assert any("only one run" in note for note in found["notes"])
     few = judged(write("few.csv", gold_labels(10), gold_labels(10)))
     assert any("10 texts are few" in note for note in few["notes"])
     one = judged(write("one.csv", ["positive"] * 200, ["positive"] * 200))

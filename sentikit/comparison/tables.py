@@ -57,7 +57,7 @@ def sections(comparison: Findings) -> list[Section]:
     return [section for section in built if section.rows]
 
 
-def remarks(comparison: Findings) -> list[str]:
+def sentences(comparison: Findings) -> list[str]:
     """Return the sentences below the tables, the advice last."""
     found = list(comparison.notes)
     if comparison.cochran_q:
@@ -384,5 +384,5 @@ def _usd(amount: float | None) -> str:
 
 
 def alignment(section: Section) -> Sequence[bool]:
-    """Say of each column whether it holds words."""
+    """Return whether each column holds words."""
     return [column in section.texts for column in section.columns]
