@@ -190,7 +190,7 @@ def test_a_plugin_s_metric_has_intervals_and_tests_everywhere(files: list[str]) 
     assert difference["permutation"]["p"] <= difference["permutation"]["holm"]
     text = invoke(*files).stdout
     assert "QWK" in text
-    assert "differences in metrics of plugins" in text
+    assert "differences in other metrics" in text
     rows = list(csv.DictReader(io.StringIO(invoke(*files, "--format", "csv").stdout)))
     assert float(rows[0]["quadratic_weighted_kappa"]) == own["value"]
     pairs = invoke(*files, "--format", "csv", "--rows", "pairs").stdout

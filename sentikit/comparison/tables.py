@@ -150,8 +150,7 @@ def _metrics(comparison: Findings) -> Section:
         for run in comparison.runs
         if names
     ]
-    title = f"metrics of plugins, {comparison.percent} percentile intervals"
-    return Section(title, ("run", *names.values()), tuple(rows))
+    return Section("other metrics", ("run", *names.values()), tuple(rows))
 
 
 def _metric_differences(comparison: Findings) -> Section:
@@ -171,7 +170,7 @@ def _metric_differences(comparison: Findings) -> Section:
     ]
     columns = ("first", "second", "metric", "difference", f"{comparison.percent} percentile")
     heads = (*columns, "permutation", "Holm")
-    return Section("differences in metrics of plugins", heads, tuple(rows), columns[:3])
+    return Section("differences in other metrics", heads, tuple(rows), columns[:3])
 
 
 def _with_interval(found: Estimate) -> str:
