@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sentikit.classifiers.classifier import Example, Session
-from sentikit.datasets.tables import USUAL_NAMES, find_column
+from sentikit.datasets.columns import USUAL_NAMES, find_column
 from sentikit.errors import InputError
 from sentikit.labelling.table_writer import AddedColumns
 

@@ -24,7 +24,7 @@ from sentikit.extension import FiniteRange
     metavar="DIR",
     help="The folder of the labelled parts.",
 )
-@click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
+@click.option("--text-column", "text_columns", metavar="C", help="The column of the texts.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Actors.")
 @click.option(
     "--rows-per-part",
@@ -46,7 +46,7 @@ def predict_on_ray(
     classifier: str,
     path: Path,
     output: Path,
-    text_column: str | None,
+    text_columns: str | None,
     workers: int,
     rows_per_part: int,
     max_cost: float | None,
@@ -69,7 +69,7 @@ def predict_on_ray(
         classifier=classifier,
         path=path,
         output=output,
-        text_column=text_column,
+        text_column=text_columns,
         rows_per_part=rows_per_part,
         max_cost=max_cost,
         device=device,
