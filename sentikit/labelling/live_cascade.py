@@ -25,7 +25,8 @@ from sentikit.labelling.job import other_settings, refuse_changed
 from sentikit.labelling.prompting import PromptOptions, prompt, refuse_missing, split_to_label
 from sentikit.labelling.run_writer import spent_usd
 from sentikit.llm.adviser import in_classes, load_encoder, recorded_predictions
-from sentikit.llm.recipe import PromptParts, StrategyOptions, prompt_parts
+from sentikit.llm.recipe import PromptParts, prompt_parts
+from sentikit.llm.settings import StrategyOptions
 from sentikit.llm.strategy import Needs
 from sentikit.recipe.resolving import ResolvedRecipe, differing_keys, resolve_recipe, resolve_values
 from sentikit.registry import Registry

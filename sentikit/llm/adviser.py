@@ -13,7 +13,7 @@ from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
-from sentikit.llm.recipe import StrategyOptions
+from sentikit.llm.settings import StrategyOptions
 from sentikit.llm.strategy import Needs
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def recorded_predictions(
     options: StrategyOptions, split: LabelledSplit, needs: Needs, registry: Registry
 ) -> Labelling | None:
-    """Return the adviser's recorded prediction of every example, or None where a model must be asked.
+    """Return an adviser's recorded predictions, or None where a model must be asked.
 
     A file and ``PATH#encoder`` must hold every example. A run that labelled other texts is asked
     through its model, if it has one.

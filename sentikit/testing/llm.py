@@ -14,7 +14,7 @@ from sentikit.classifiers.prediction import Usage
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuner, FineTuningJob
 from sentikit.finetuning.section import FinetuneOptions
 from sentikit.llm.backend import Answer, BackendError, ChatRequest, LLMBackend
-from sentikit.llm.recipe import LLMOptions, StrategyOptions
+from sentikit.llm.settings import LLMOptions, StrategyOptions
 from sentikit.llm.strategy import (
     Message,
     Opinion,
