@@ -60,7 +60,7 @@ from sentikit.llm.backend import LLMBackend as LLMBackend
 from sentikit.llm.backend import BackendSession as BackendSession
 from sentikit.llm.backend import ChatRequest as ChatRequest
 from sentikit.llm.backend import Answer as Answer
-from sentikit.llm.messages import Message as Message
+from sentikit.llm.strategy import Message as Message
 from sentikit.llm.backend import BackendError as BackendError
 from sentikit.llm.backend import FatalError as FatalError
 from sentikit.llm.backend import RateLimit as RateLimit
