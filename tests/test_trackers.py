@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-import sentikit as toolkit
+import sentikit.extension as toolkit
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import PluginSource, Registry, default_registry, installed_plugins
