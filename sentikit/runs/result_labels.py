@@ -46,7 +46,10 @@ def meanings(
 
 
 def _scheme_of_gold(gold: SpelledLabels, column: str, rows: Rows) -> LabelScheme:
-    """Return the scheme that knows all gold labels; labels of no scheme are classes themselves."""
+    """Return the scheme that knows all gold labels.
+
+    Where most are of no scheme, all are classes themselves: emotions may have a ``neutral``.
+    """
     spelled = {label.casefold() for label in gold.spellings}
     for scheme in SCHEMES.values():
         if spelled <= set(scheme.classes):
@@ -55,7 +58,7 @@ def _scheme_of_gold(gold: SpelledLabels, column: str, rows: Rows) -> LabelScheme
         if spelled <= set(scheme.meanings):
             return scheme
     odd = [label for label in gold.spellings if label.casefold() not in _KNOWN]
-    if len(odd) == len(gold.spellings):
+    if 2 * len(odd) > len(gold.spellings):
         return scheme_for_classes(sorted(gold.spellings))
     if not odd:
         raise InputError(
