@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from array import array
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from sentikit.files import atomic_writer, write_json
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder
 from sentikit.runs.manifest import LabelledSplit, command_line, describe_split, now, versions
-from sentikit.scoring import Scores, calibration, score
+from sentikit.scoring import Scores, score, without_curves
 
 
 @dataclass(frozen=True)
@@ -123,22 +122,17 @@ class ScoredRows:
             return None, {}
         sources = np.array(self._sources, np.int64)
         by_source = {
-            name: self._score(np.flatnonzero(sources == number))
+            name: without_curves(self._score(np.flatnonzero(sources == number)))
             for name, number in self._source_names.items()
             if name is not None
         }
         return self._score(np.arange(len(sources))), dict(sorted(by_source.items()))
 
     def _score(self, rows: NDArray[np.int64]) -> Scores:
-        """Score some rows; calibration is measured on those with probabilities."""
         gold = np.array(self._gold, np.int64)[rows]
         labels = np.array(self._labels, np.int64)[rows]
-        scores = score(gold, labels, self._classes)
         flat = np.array(self._probabilities, np.float64).reshape(-1, len(self._classes))[rows]
-        known = np.flatnonzero(~np.isnan(flat).any(1))
-        if not len(known):
-            return scores
-        return dataclasses.replace(scores, calibration=calibration(gold[known], flat[known]))
+        return score(gold, labels, self._classes, flat)
 
 
 @dataclass(frozen=True)
