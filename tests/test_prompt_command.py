@@ -400,6 +400,18 @@ class TestKeys:
 
 
 class TestDoctor:
+    def test_lists_models_with_price_context_and_end(self) -> None:
+        listed = json.loads(sentikit("doctor", "--models", "--json").stdout)
+        found = {entry["model"]: entry for entry in listed}
+        assert found["gpt-4o-mini"]["prompt"] == 0.15
+        assert found["gpt-4o-mini"]["context"] == 128_000
+        assert found["gpt-4o-mini"]["ends"] == "2027-01-14"
+        assert found["gpt-4o-mini"]["as_of"] == "2026-11-23"
+        azure = ("--base-url", "https://mine.openai.azure.com/openai/v1")
+        there = json.loads(sentikit("doctor", "--models", "--json", *azure).stdout)
+        assert {e["model"]: e["ends"] for e in there}["ft:gpt-4o-mini"] == "2027-10-01"
+        assert "2027-01-14" in sentikit("doctor", "--models").stdout
+
     def test_tells_of_machine_and_keys(self) -> None:
         Path(".env").write_text(f"OPENAI_API_KEY={KEY}\nMY_TOKEN={KEY}\n")
         done = sentikit("doctor", "--json", HF_TOKEN=KEY)

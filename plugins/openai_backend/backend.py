@@ -49,8 +49,8 @@ class OpenAIBackend(BatchBackend):
 
     @property
     def provider(self) -> str:
-        """The host's name, for prices that differ between providers."""
-        return self.settings.host
+        """The server's address, for prices and end dates that differ between providers."""
+        return self.settings.address
 
     @property
     def service_tier(self) -> str | None:

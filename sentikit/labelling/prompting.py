@@ -17,6 +17,7 @@ from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.messages import Message
 from sentikit.llm.opinions import encoder_cost
 from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.llm.prices import model_facts, price_record
 from sentikit.recipe.resolving import kind_of, resolve_recipe, resolve_values
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import RunFolder
@@ -70,6 +71,11 @@ def prompt(
                 "limit": options.limit,
                 "seed": parts.strategy_options.examples.seed,
                 "model": parts.llm.model,
+                "prices": price_record(
+                    model_facts(parts.llm.model, provider=parts.llm.provider),
+                    parts.llm_options.prices,
+                    parts.llm.billed,
+                ),
             },
             costs=_earlier_costs(parts),
         )

@@ -198,7 +198,7 @@ class LLMBackend(Part, ABC):
 
     @property
     def provider(self) -> str:
-        """Whose server it is, as a host's name, for prices and end dates; "" where unknown."""
+        """The server's address, for its provider's prices and end dates; "" where there is none."""
         return ""
 
     @property

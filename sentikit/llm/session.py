@@ -240,7 +240,7 @@ class RequestSession(Session):
         """
         if id(backend) in self._checked:
             return
-        facts = model_facts(backend.model)
+        facts = model_facts(backend.model, provider=backend.provider)
         warning = facts.lifecycle_warning(date.today())
         if warning:
             self.reporter.say(warning)
@@ -460,7 +460,7 @@ class RequestSession(Session):
 
     def _caller(self, backend: LLMBackend, options: RequestOptions) -> Caller:
         journal = self._open_journal()
-        facts = model_facts(backend.model)
+        facts = model_facts(backend.model, provider=backend.provider)
         prices = prices_for(facts, options.prices, backend.billed)
         if self.limits.max_cost is not None and prices is None:
             raise unknown_price(backend.model)
