@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from sentikit.amounts import FiniteRange
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sentikit.comparison.results import Comparison
+    from sentikit.comparison.judgement import Comparison
     from sentikit.ensembles.judged import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
@@ -67,16 +67,61 @@ def _page(context: click.Context, option: click.Parameter, report: Path | None) 
     """Refuse a name that another kind of file has: a report replaces what is there."""
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise click.BadParameter(f"A report is a page: let the name {report} end in .html.")
+    context.meta[_REPORTED] = report
+    _refuse_open_alone(context)
     return report
 
 
-REPORT = click.option(
+_REPORT = click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
     callback=_page,
     metavar="FILE.html",
     help="Write a report in one page that opens in any browser.",
 )
+
+
+def _open(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Remember whether the report is to be opened, for `say_report`."""
+    context.meta[_OPEN] = wanted
+    _refuse_open_alone(context)
+
+
+def _refuse_open_alone(context: click.Context) -> None:
+    # Options are read in the order they are typed: whichever comes second finds the other.
+    if context.meta.get(_OPEN) and context.meta.get(_REPORTED, True) is None:
+        raise click.UsageError("--open opens the report: add --report FILE.html.", context)
+
+
+_OPEN, _REPORTED = "sentikit.open", "sentikit.report"
+_OPENED = click.option(
+    "--open",
+    is_flag=True,
+    expose_value=False,
+    callback=_open,
+    help="Open the report in the browser.",
+)
+
+
+def REPORT(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - used as the others
+    """Add ``--report`` and ``--open``."""
+    return _REPORT(_OPENED(command))
+
+
+def say_report(report: Path) -> None:
+    """Say where a report is, and open it where ``--open`` was given."""
+    import webbrowser
+
+    click.echo(f"Report: {report}", err=True)
+    context = click.get_current_context(silent=True)
+    if (
+        context is not None
+        and context.meta.get(_OPEN)
+        and not webbrowser.open(report.resolve().as_uri())
+    ):
+        click.echo("No browser could be opened here; open the file in one.", err=True)
+
+
 PLOTS_FOLDER = click.option(
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
@@ -108,7 +153,7 @@ def write_charts(
         from sentikit.reports.page import write_report
 
         write_report(comparison, report, cascade)
-        click.echo(f"Report: {report}", err=True)
+        say_report(report)
     if plots:
         from sentikit.reports.figures import save_plots
 
