@@ -20,6 +20,7 @@ from sentikit.llm.context import (
     Memory,
     PromptContext,
     SplitPredictions,
+    drawn_examples,
     retriever,
 )
 from sentikit.llm.messages import Message
@@ -135,7 +136,7 @@ class LLMClassifier(Classifier):
 
     def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
         options, example = self.parts.llm_options, row.example
-        given = prompt_input(example.text, self.labels, row.context)
+        given = prompt_input(example, self.labels, row.context)
         return ChatRequest(
             messages=messages_for(self.parts, given, number),
             labels=self.labels,
@@ -218,6 +219,10 @@ def context_source(
         assert options.adviser is not None
         adviser = load(options.adviser)
     found = None
+    if needs.examples is not None and not needs.examples.nearest:
+        drawn = drawn_examples(parts)
+        classes = parts.dataset.scheme.classes
+        return ContextSource(classes, adviser, options.adviser or "", drawn=drawn)
     if needs.examples is not None:
         name = options.examples.encoder or options.adviser
         assert name is not None
@@ -239,13 +244,21 @@ def _encoder(classifier: Classifier, name: str) -> EncoderClassifier:
     )
 
 
-def prompt_input(text: str, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
-    """Return all that a strategy may say about a text."""
+def prompt_input(example: Example, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
+    """Return all that a strategy may say about an example."""
     said = context.adviser
     opinion = None
     if said is not None and said.label is not None:
         opinion = Opinion(said.label, said.probabilities)
-    return PromptInput(text, classes, opinion, context.examples)
+    return PromptInput(
+        text=example.text,
+        classes=classes,
+        opinion=opinion,
+        examples=context.examples,
+        id=example.id,
+        source=example.source,
+        columns=example.columns,
+    )
 
 
 def prompt_messages(
@@ -262,7 +275,7 @@ def prompt_messages(
     """
     classes = parts.dataset.scheme.classes
     for row, (example, shown) in enumerate(context.stream(examples, session, memory)):
-        yield example, messages_for(parts, prompt_input(example.text, classes, shown), row)
+        yield example, messages_for(parts, prompt_input(example, classes, shown), row)
 
 
 def label_reader(parts: StrategyParts) -> LabelReader:

@@ -135,6 +135,7 @@ class ContextSource:
         adviser: what predicts a label for the prompt, or None.
         adviser_name: what identifies it.
         retriever: what finds examples, or None.
+        drawn: examples that every prompt shows.
 
     Attributes:
         advance: told how many texts a model read since the last call.
@@ -149,6 +150,7 @@ class ContextSource:
         adviser: Classifier | None = None,
         adviser_name: str = "",
         retriever: Retriever | None = None,
+        drawn: tuple[RetrievedExample, ...] = (),
     ) -> None:
         if adviser is not None and sorted(adviser.labels) != sorted(classes):
             raise InputError(
@@ -159,6 +161,7 @@ class ContextSource:
         self.adviser = adviser
         self.advance: Callable[[int], object] = lambda texts: None
         self._classes, self._name, self._retriever = classes, adviser_name, retriever
+        self._drawn = drawn
         self._together = retriever is not None and retriever.encoder is adviser
 
     def stream(
@@ -176,12 +179,12 @@ class ContextSource:
         advised = self._advised(whole, session) if not computed else ((e, None) for e in whole)
         if not computed and self._retriever is None:
             for example, said in advised:
-                yield example, PromptContext(said)
+                yield example, PromptContext(said, self._drawn)
             return
         for window in _windows(advised):
             found = self._window([text_of(example) for example, _ in window], memory)
             for (example, said), (computed_said, shown) in zip(window, found, strict=True):
-                yield example, PromptContext(said or computed_said, shown)
+                yield example, PromptContext(said or computed_said, shown or self._drawn)
 
     def _advised(
         self, examples: Iterator[Example], session: Session
@@ -291,22 +294,49 @@ def retriever(parts: StrategyParts, encoder: EncoderClassifier, name: str) -> Re
     Raises:
         InputError: the examples have other classes, or are too few.
     """
-    options, needed = parts.strategy_options.examples, parts.strategy.needs().examples
+    needed, classes = parts.strategy.needs().examples, parts.dataset.scheme.classes
     assert needed is not None
+    return Retriever(encoder, name, _chosen_examples(parts), needed, classes)
+
+
+def drawn_examples(parts: StrategyParts) -> tuple[RetrievedExample, ...]:
+    """Return examples drawn with the recipe's seed, the same for every prompt.
+
+    Raises:
+        InputError: the examples have other classes, or are too few.
+    """
+    needed, classes = parts.strategy.needs().examples, parts.dataset.scheme.classes
+    assert needed is not None
+    chosen = _chosen_examples(parts)
+    labels = [str(label) for label in chosen.labels]
+    pool = Pool(chosen.texts, labels, np.empty((0, 0), np.float32))
+    pool.check(needed, classes)
+    source = np.random.default_rng(parts.strategy_options.examples.seed)
+    groups: list[str | None] = [*classes] if needed.balanced else [None]
+    shown: list[int] = []
+    for name in groups:
+        rows = [row for row, label in enumerate(labels) if name in (None, label)]
+        shown += source.choice(rows, needed.k, replace=False).tolist()
+    # In an order that does not tell the label.
+    source.shuffle(shown)
+    return tuple(RetrievedExample(chosen.texts[row], labels[row]) for row in shown)
+
+
+def _chosen_examples(parts: StrategyParts) -> Examples:
+    options = parts.strategy_options.examples
     dataset, classes = parts.examples_dataset, parts.dataset.scheme.classes
     if dataset.scheme.classes != classes:
         raise InputError(
             f"strategy.examples.dataset has the classes {', '.join(dataset.scheme.classes)}; the "
             f"dataset to label has {', '.join(classes)}. Give both the same label scheme."
         )
-    chosen = choose_examples(
+    return choose_examples(
         dataset.split(options.split, labelled=False),
         parts.dataset.split(parts.split, labelled=False),
         options.pool,
         options.seed,
         f"{dataset.name}/{options.split}",
     )
-    return Retriever(encoder, name, chosen, needed, classes)
 
 
 def _windows(
