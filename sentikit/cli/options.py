@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,52 @@ OUTPUT = click.option(
     metavar="DIR",
     help="The run's folder; default: runs/ and the recipe's name.",
 )
+
+
+_INPUT = (
+    click.argument("file", metavar="[FILE|-]", default="-"),
+    click.option(
+        "--text-column",
+        "text_columns",
+        metavar="C",
+        multiple=True,
+        help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
+    ),
+    click.option(
+        "--input-format",
+        "kind",
+        type=click.Choice(
+            ["csv", "tsv", "tsv-unquoted", "jsonl", "json", "parquet", "arrow", "xlsx", "text"]
+        ),
+        help="What FILE or the pipe holds; default: by the file's ending, text for a pipe.",
+    ),
+    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook with several."),
+    click.option("--strip-markup", is_flag=True, help="Take HTML off the texts."),
+    click.option(
+        "--sql",
+        "query",
+        metavar="SELECT",
+        help="Instead of FILE, the rows of one SELECT over files or --database (extra sql).",
+    ),
+    click.option(
+        "--database",
+        metavar="DB",
+        help="A DuckDB or SQLite file, or postgresql://user@host/name; no password in it.",
+    ),
+)
+
+
+def input_file(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take a table of texts: FILE, with the options that say how to read it."""
+
+    @functools.wraps(command)
+    def packed(*args: Any, **given: Any) -> Any:
+        from sentikit.datasets.input_file import InputFile
+
+        fields = {field.name: given.pop(field.name) for field in dataclasses.fields(InputFile)}
+        return command(*args, source=InputFile(**fields), **given)
+
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_INPUT), packed)
 
 
 def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> ResolvedRecipe:
@@ -200,11 +248,16 @@ RESUME = click.option(
 @contextmanager
 def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
+    import signal
+
     from sentikit.processes.launching import typed_command
     from sentikit.stopping import Interrupted, stop_on_signal
 
+    signals = [signal.SIGINT]
+
     def tell(number: int) -> None:
-        click.echo("Waiting for the calls under way; once more stops at once.", err=True)
+        signals[:] = [signal.Signals(number)]
+        click.echo("Stopping; once more stops at once.", err=True)
 
     try:
         with stop_on_signal(tell) as stop_requested:
@@ -212,5 +265,6 @@ def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     except (Interrupted, KeyboardInterrupt) as error:
         add = ["--output", str(path)] if path is not None else []
         again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        click.echo(f"Stopped. Go on with: {again}", err=True)
-        raise click.exceptions.Exit(130) from error
+        advice = f" Resume with: {again}" if getattr(error, "resumable", True) else ""
+        click.echo(f"Stopped.{advice}", err=True)
+        raise click.exceptions.Exit(128 + signals[0]) from error
