@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuner, FineTuningJob
-from sentikit.finetuning.section import FinetuneOptions
+from sentikit.finetuning.recipe import FinetuneOptions
 from sentikit.llm.messages import Message
 from sentikit.llm.training_lines import training_line
 from sentikit.registry import default_registry

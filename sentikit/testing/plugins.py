@@ -13,7 +13,7 @@ from typing import Any
 
 from sentikit.devices import find_hardware
 from sentikit.errors import SentikitError, did_you_mean
-from sentikit.finetuning.choosing import fine_tuner_of
+from sentikit.finetuning.recipe import fine_tuner_of
 from sentikit.registration import Registration
 from sentikit.registry import (
     PluginReport,
