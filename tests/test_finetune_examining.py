@@ -8,7 +8,7 @@ import pytest
 
 from sentikit import InputError
 from sentikit.extension import FineTuningLimits, Message
-from sentikit.finetuning.examining import LearntExample, SplitExaminer
+from sentikit.finetuning.examples import LearntExample, SplitExaminer
 from sentikit.llm.training_lines import training_line
 
 LABELS = ("negative", "neutral", "positive")

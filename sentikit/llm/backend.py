@@ -28,6 +28,7 @@ class ChatRequest:
         example_id: id of the example asked about; never sent.
         text: text of the example asked about; never sent by itself.
         occurrence: how often the same text was asked about before in this split; never sent.
+        sample: number of this answer among several to one question; never sent.
     """
 
     messages: tuple[Message, ...]
@@ -38,6 +39,7 @@ class ChatRequest:
     example_id: str = ""
     text: str = ""
     occurrence: int = 0
+    sample: int = 0
 
 
 @dataclass(frozen=True)

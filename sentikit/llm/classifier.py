@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.classifiers.prediction import Prediction
+from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import Answer, ChatRequest
@@ -105,8 +106,10 @@ class LLMClassifier(Classifier):
             parts = self.parts
             asked = (parts.llm, parts.llm_options, self._read_label, self.labels)
             questions = self._questions(examples, session, session.member(*asked))
-            for answered in session.ask(questions, *asked):
-                yield _prediction(answered, session.collecting)
+            answers = session.ask(questions, *asked)
+            while answered := list(itertools.islice(answers, parts.llm_options.samples)):
+                found = [_prediction(one, session.collecting) for one in answered]
+                yield found[0] if len(found) == 1 else _together(found, self.labels)
 
     def messages(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
@@ -129,10 +132,13 @@ class LLMClassifier(Classifier):
         for number, (example, context) in enumerate(stream):
             row = _Row(example, context)
             lacking = self._lacking(context.adviser)
+            samples = range(self.parts.llm_options.samples)
             if not example.text.strip() or lacking is not None:
-                yield Question(row, None, lacking if example.text.strip() else None)
+                unasked = Question(row, None, lacking if example.text.strip() else None)
+                yield from (unasked for _ in samples)
                 continue
-            yield Question(row, self._request(row, number, member))
+            request = self._request(row, number, member)
+            yield from (Question(row, replace(request, sample=sample)) for sample in samples)
 
     def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
         options, example = self.parts.llm_options, row.example
@@ -142,7 +148,7 @@ class LLMClassifier(Classifier):
             labels=self.labels,
             temperature=options.temperature,
             max_tokens=options.max_tokens,
-            probabilities=options.probabilities,
+            probabilities=options.probabilities and options.samples == 1,
             example_id=example.id,
             text=example.text,
             occurrence=member.occurrence(example.text),
@@ -355,6 +361,39 @@ def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Predictio
         adviser=said,
         error=None if answered.error is None else _writable(answered.error),
     )
+
+
+def _together(samples: list[Prediction], labels: tuple[str, ...]) -> Prediction:
+    """Return one prediction of several answers: the most frequent label, shares of the labels."""
+    valid = [one for one in samples if one.label is not None]
+    first = samples[0]
+    if not valid:
+        failed = next((one for one in samples if one.error is not None), first)
+        return replace(failed, **_bills(samples))
+    shares = {name: sum(one.label == name for one in valid) / len(valid) for name in labels}
+    winner = max(labels, key=shares.__getitem__)
+    said = next(one for one in valid if one.label == winner)
+    return replace(
+        said,
+        probabilities=shares,
+        confidence=shares[winner],
+        error=next((one.error for one in samples if one.error == PENDING), None),
+        **_bills(samples),
+    )
+
+
+def _bills(samples: list[Prediction]) -> dict[str, Any]:
+    """Return the sums of what several answers cost, the adviser counted once."""
+    cost: float | None = 0.0
+    paid: float | None = 0.0
+    usage: Usage | None = Usage()
+    for one in samples:
+        cost, paid = _sum(cost, one.cost), _sum(paid, one.paid)
+        usage = None if usage is None or one.usage is None else usage + one.usage
+    said = samples[0].adviser
+    if said is not None and said.cost and cost is not None:
+        cost -= said.cost * (len(samples) - 1)
+    return {"cost": cost, "paid": paid, "usage": usage}
 
 
 def _sum(one: float | None, other: float | None) -> float | None:
