@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Session
+from sentikit.classifiers.classifier import Example, Session
 from sentikit.components import Problem, refuse
 from sentikit.datasets.examples import canonical_text
 from sentikit.errors import InputError
@@ -391,7 +391,9 @@ class Preparation:
         for batch in split.examples.batches():
             columns = (batch["id"], batch["text"], batch["label"])
             for identifier, text, label in zip(*columns, strict=True):
-                asked = messages_for(parts, prompt_input(text, split.classes, next(contexts)), row)
+                example = Example(text, identifier)
+                given = prompt_input(example, split.classes, next(contexts))
+                asked = messages_for(parts, given, row)
                 messages = (*asked, Message("assistant", label))
                 line = training_line(asked, label)
                 tokens = self._counter.count(messages)
