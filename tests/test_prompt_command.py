@@ -256,6 +256,37 @@ class TestRuns:
             s.server.behaviour = type(s.server.behaviour)()
             assert sentikit(*run, "--resume", "--set", "llm.in_flight=2").returncode == 0
 
+    def test_a_changed_prompt_takes_the_answers_that_still_fit(self) -> None:
+        with serving(fault_words={"number 4": "quota"}) as s:
+            recipe = write_recipe(s.url, texts(6), in_flight=1)
+            run = ["prompt", "--recipe", recipe, "--output", "runs/a"]
+            words = ["--set", "strategy.name=template", "--set", "strategy.user=Review: {text}"]
+            stopped = sentikit(
+                *run,
+                *words,
+                "--max-cost",
+                "1",
+                "--set",
+                "llm.prices.prompt=1",
+                "--set",
+                "llm.prices.completion=1",
+            )
+            assert stopped.returncode == 1
+            manifest = json.loads(Path("runs/a/manifest.json").read_text())
+            billed = sum(s.server.billed.values()) / 1e6
+            assert manifest["status"] == "failed"
+            assert manifest["spent_usd"] == pytest.approx(billed)
+            s.server.behaviour = type(s.server.behaviour)()
+            before = s.server.calls
+            other = ["--set", "strategy.name=template", "--set", "strategy.user=Text: {text}"]
+            done = sentikit(*run, *other, "--resume")
+            assert done.returncode == 0, done.stderr
+            assert "Changed since the run began: strategy.user." in done.stderr
+            assert s.server.calls == before + 6
+            again = sentikit(*run, *words, "--resume")
+            assert again.returncode in (0, 2)
+        assert "Text: {text}" in Path("runs/a/recipe.yaml").read_text()
+
     def test_a_resumed_run_keeps_a_backends_own_settings(self, tmp_path: Path) -> None:
         write_recipe("", ["I love it", "broken"])
         llm = {"backend": "parrot", "cache_prompts": True}

@@ -330,6 +330,19 @@ class RequestSession(Session):
             future.cancel()
             raise
 
+    @property
+    def spent(self) -> int | None:
+        """Picodollars this job paid, answers that were lost at their worst; None where none asks.
+
+        A call whose cost is unknown makes it None.
+        """
+        if self._journal is None or self.tally.paid.known is None:
+            return None
+        return self.call(self._spent(self._journal))
+
+    async def _spent(self, journal: AnswerJournal) -> int:
+        return journal.spent(self.run)
+
     def close(self) -> None:
         """Close backends, journal and event loop."""
         if self._loop is None:
