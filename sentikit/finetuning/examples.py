@@ -23,11 +23,10 @@ from sentikit.finetuning.fine_tuner import FineTuner, FineTuningLimits, TokenCou
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
 from sentikit.llm.context import PromptContext, kept_contexts
 from sentikit.llm.counting import TokenCounter
-from sentikit.llm.messages import Message
 from sentikit.llm.prices import model_facts
-from sentikit.llm.training_lines import training_line
+from sentikit.llm.strategy import Message, training_line
 from sentikit.registry import Registry
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import LabelledSplit
 
 if TYPE_CHECKING:
     from sentikit.finetuning.recipe import FinetuneParts

@@ -34,9 +34,12 @@ from sentikit.runs.folder import (
     JsonLinesLog,
     RunFolder,
     choose_run_folder,
+    command_line,
+    describe_split,
     end_status,
+    now,
+    versions,
 )
-from sentikit.runs.manifest import command_line, describe_split, now, versions
 from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
 

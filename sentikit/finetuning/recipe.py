@@ -13,7 +13,7 @@ from sentikit.components import PartSettings, Problem, Section, refuse, split_op
 from sentikit.errors import InputError, SentikitError
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.llm.backend import LLMBackend
-from sentikit.llm.strategy_parts import StrategyParts, check_strategy_parts
+from sentikit.llm.recipe import StrategyParts, check_strategy_parts
 from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 from sentikit.tracking import Trackers, check_trackers
