@@ -21,7 +21,7 @@ from sentikit.ensembles.recipe import CascadeRecipe, Tuning
 from sentikit.ensembles.thresholds import CascadeChoice, routed
 from sentikit.ensembles.writing import write_cascade
 from sentikit.errors import InputError
-from sentikit.labelling.job import other_settings
+from sentikit.labelling.job import other_settings, refuse_changed
 from sentikit.labelling.prompting import PromptOptions, prompt, refuse_missing, split_to_label
 from sentikit.labelling.run_writer import spent_usd
 from sentikit.llm.opinions import in_classes, load_encoder, recorded_opinion
@@ -225,7 +225,9 @@ class _LiveCascade:
             return table
         own = RunFolder(self.run.path / name)
         chosen = dataclasses.replace(split, examples=split.examples.select(rows))
-        if own.status != run_folder.FINISHED:
+        if own.status == run_folder.FINISHED:
+            refuse_changed(own, parts.recipe.values, chosen)
+        else:
             budget = self.options.max_cost
             options = dataclasses.replace(
                 self.options,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from sentikit.llm.opinions import encoder_cost
 from sentikit.llm.parts import PromptParts, prompt_parts
 from sentikit.recipe.resolving import kind_of, resolve_recipe, resolve_values
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import RunFolder
+from sentikit.runs.folder import MANIFEST, RunFolder
 from sentikit.runs.manifest import LabelledSplit
 
 
@@ -120,7 +121,7 @@ def load_llm(
     if run.status:
         if run.manifest.get("kind") != "prompt":
             return None
-        recipe = resolve_values(run.manifest["recipe"], run.path.name, str(run.path))
+        recipe = resolve_values(_recipe_of(run), run.path.name, str(run.path))
     elif Path(name).is_dir():
         return None
     elif name in registry.names("register_recipes") or Path(name).suffix in (".yaml", ".yml"):
@@ -132,6 +133,13 @@ def load_llm(
     parts = prompt_parts(recipe, registry)
     refuse_missing(parts)
     return llm_classifier(parts, load)
+
+
+def _recipe_of(run: RunFolder) -> dict[str, Any]:
+    values = run.manifest.get("recipe")
+    if not isinstance(values, dict):
+        raise InputError(f"{run.path / MANIFEST} holds no recipe; it is not that of a whole run.")
+    return values
 
 
 def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
