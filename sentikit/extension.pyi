@@ -96,6 +96,7 @@ from sentikit.llm.strategy import RetrievedExample as RetrievedExample
 # register_engines
 from sentikit.training.engine import Engine as Engine
 from sentikit.training.engine import DistributedEngine as DistributedEngine
+from sentikit.training.engine import EngineWrapper as EngineWrapper
 from sentikit.training.engine import StepPlan as StepPlan
 from sentikit.training.batches import MicroBatch as MicroBatch
 from sentikit.training.parameters import ParameterGroup as ParameterGroup
