@@ -246,4 +246,6 @@ def test_a_signal_ends_the_opening_of_a_server_that_never_answers(
             time.sleep(0.05)
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
-    assert process.returncode == 130, said
+    assert process.returncode == 128 + number, said
+    # Nothing was begun, so nothing can be resumed.
+    assert "--resume" not in said

@@ -28,6 +28,7 @@ from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
+from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:
@@ -262,7 +263,11 @@ def label_run(
     )
     with RunWriter(run, plan) as writer, ExitStack() as stack:
         stack.enter_context(session)
-        classifier.prepare(session)
+        try:
+            classifier.prepare(session)
+        except Interrupted as stopped:
+            stopped.resumable = options.resume
+            raise
         if changed:
             reporter.say(
                 f"Changed since the run began: {', '.join(changed)}. Answers that still fit are "
