@@ -176,9 +176,10 @@ def _exportable_parts(source: ExportSource) -> HeadParts:
             f"The format electra-classifier holds ELECTRA encoders; the encoder of {source.path} "
             f"is of type {kind!r}. {elsewhere}"
         )
-    if model.pooling == "last":
+    if model.pooling in ("last", "head"):
         raise InputError(
-            f"The format electra-classifier has no pooling 'last', as {source.path}. {elsewhere}"
+            f"The format electra-classifier has no pooling {model.pooling!r}, which "
+            f"{source.path} uses. {elsewhere}"
         )
     parts = parts_of(model.head)
     if parts is None:

@@ -26,8 +26,14 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.files import remove_leftovers
 from sentikit.processes.launching import job_id, process_count
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import JsonLinesLog, RunFolder
-from sentikit.runs.manifest import command_line, describe_split, now, versions
+from sentikit.runs.folder import (
+    JsonLinesLog,
+    RunFolder,
+    command_line,
+    describe_split,
+    now,
+    versions,
+)
 from sentikit.runs.results import Results, judge
 from sentikit.tracking import TrackedRun
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
@@ -185,7 +191,11 @@ def _beginning(parts: TrainData, splits: Splits) -> dict[str, Any]:
     """Return what the manifest says of a run before it begins."""
     prints = {
         name: describe_split(
-            parts.dataset_for(name).name, name, len(examples), examples.fingerprint()
+            parts.dataset_for(name).name,
+            name,
+            len(examples),
+            examples.fingerprint(),
+            parts.dataset_for(name).loader.label_origin(),
         )
         for name, examples in splits.items()
     }
@@ -315,7 +325,7 @@ class _Job:
 
     def _trainable(self, model: SentimentModel, precision: str) -> nn.Module:
         """Return what the engine trains: the model, or its head over texts embedded once."""
-        if self.parts.training.finetune_layers != "none":
+        if self.parts.training.finetune_layers != "none" or model.pooling == "head":
             return model
         model.to(self.engine.device)
         self.inputs = {
