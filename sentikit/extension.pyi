@@ -52,6 +52,7 @@ from sentikit.weights import read_weights as read_weights
 from sentikit.weights import write_weights as write_weights
 from sentikit.weights import load_pretrained as load_pretrained
 from sentikit.weights import refuse_foreign_code as refuse_foreign_code
+from sentikit.weights import refuse_impossible_sizes as refuse_impossible_sizes
 from sentikit.devices import choose_device as choose_device
 from sentikit.devices import choose_precision as choose_precision
 
