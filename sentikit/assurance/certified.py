@@ -227,7 +227,7 @@ def certificate_record(
             "not_sure": unsure,
             "annotators": sorted({c.annotator for c in found.checks if c.annotator}),
         },
-        "classifiers": {name: fingerprint(c.describe()) for name, c in members.items()},
+        "classifiers": {name: fingerprint([name, c.describe()]) for name, c in members.items()},
         "classifier": fingerprint({name: c.describe() for name, c in members.items()}),
         "combination": "product of probabilities, fixed beforehand" if len(members) > 1 else None,
         "share_if_the_checker_errs": {f"{rate:g}": share for rate, share in errs.items()},

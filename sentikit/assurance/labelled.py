@@ -194,12 +194,13 @@ def _pooled(values: list[str], rows: NDArray[np.int64]) -> tuple[list[str], str]
     small = sorted(name for name in set(values) if counts[name] < LEAST_IN_GROUP)
     if not small:
         return values, ""
-    if sum(counts[name] for name in small) < LEAST_IN_GROUP and len(small) < len(set(values)):
-        large = min((n for n in set(values) if n not in small), key=lambda n: counts[n])
-        small.append(large)
+    if len(small) == 1 and counts[small[0]] > 1:
+        return values, f"{small[0]} has only {counts[small[0]]} checks: its intervals are wide."
+    if sum(counts[name] for name in small) < 2 and len(small) < len(set(values)):
+        small.append(min((n for n in set(values) if n not in small), key=lambda n: counts[n]))
     shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
     few = frozenset(small)
-    note = f"{shown}: fewer than {LEAST_IN_GROUP} checks each, estimated together as {POOLED}."
+    note = f"{shown}: too few checks each (below {LEAST_IN_GROUP}), estimated as {POOLED}."
     return [POOLED if value in few else value for value in values], note
 
 
