@@ -26,6 +26,7 @@ from sentikit.assurance.checked import (
 from sentikit.assurance.draws import group_draw, stratified_draw, uniform_draw
 from sentikit.assurance.pile import CONFIDENCE, PILE_ROW, Pile, scan_pile
 from sentikit.errors import InputError, did_you_mean
+from sentikit.files import read_json
 from sentikit.labelling.input_file import InputFile
 from sentikit.runs.result_columns import LABEL_COLUMN
 
@@ -429,8 +430,11 @@ def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, 
         draw = group_draw(_values(source, options.by), size, options.seed)
     else:
         draw = uniform_draw(pile.rows, size, options.seed)
+    certificate = Path(source.file).with_suffix(".certificate.json")
+    classifier = read_json(certificate).get("classifier") if certificate.exists() else None
     return {
         "design": draw.design,
+        "classifier": classifier,
         "file": source.file,
         "pile": pile.fingerprint,
         "rows": pile.rows,

@@ -194,8 +194,8 @@ def read_checked(path: Path, scheme: LabelScheme | None = None) -> CheckedFile:
 def append_answer(path: Path, check: Check) -> None:
     """Add an answer to a checked file; it is on disk, whole, when this returns.
 
-    Two people may write to one file: each line is appended at once, under a lock. A line that a
-    kill left unfinished is completed, and read as no answer.
+    Two people may write to one file: each line is appended at once, under a lock. A line that was
+    cut short, as by a full disk, is no answer and is taken away.
     """
     cells = io.StringIO()
     writer = csv.DictWriter(cells, FIELDS, lineterminator="\n")
@@ -205,13 +205,27 @@ def append_answer(path: Path, check: Check) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not os.fstat(descriptor).st_size:
+            size = os.fstat(descriptor).st_size
+            if not size:
                 writer.writeheader()
+            elif os.pread(descriptor, 1, size - 1) != b"\n":
+                os.ftruncate(descriptor, _whole_lines(os.pread(descriptor, size, 0)))
             writer.writerow(stamped)
             os.write(descriptor, cells.getvalue().encode("utf-8", errors="replace"))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _whole_lines(content: bytes) -> int:
+    """Return how many bytes of a CSV are whole records."""
+    inside, end = False, 0
+    for place, byte in enumerate(content):
+        if byte == 0x22:
+            inside = not inside
+        elif byte == 0x0A and not inside:
+            end = place + 1
+    return end
 
 
 def write_draw(path: Path, draw: Mapping[str, Any]) -> None:

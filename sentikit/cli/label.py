@@ -188,7 +188,7 @@ def _run(
 def _plan(given: dict[str, Any], labels: Labels) -> None:
     from sentikit.assurance.certified import plan
 
-    targets = sorted({0.8, 0.85, 0.9, 0.95, given["accuracy"]})
+    targets = sorted({0.85, 0.9, 0.95, given["accuracy"]})
     rows = plan(labels.confidence, given["guessed_accuracy"], targets, given["level"])
     if given["as_json"]:
         click.echo(json.dumps({"guessed_accuracy": given["guessed_accuracy"], "plan": rows}))

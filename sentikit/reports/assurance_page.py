@@ -111,6 +111,7 @@ def _stack(
 ) -> list[Shape]:
     total = sum(e.value for e in own) or 1.0
     shapes: list[Shape] = []
+    whiskers: list[Shape] = []
     below = 0.0
     for number, one in enumerate(own):
         share = one.value / total
@@ -122,13 +123,13 @@ def _stack(
             # Beside one another, so that two intervals never lie on one line.
             at = x + step * (0.35 + 0.3 * (number % 2))
             low, high = scale(below + one.low), scale(below + one.high)
-            shapes += [
+            whiskers += [
                 line(at, low, at, high, "whisker"),
                 line(at - 3, low, at + 3, low, "whisker"),
                 line(at - 3, high, at + 3, high, "whisker"),
             ]
         below += share
-    return shapes
+    return shapes + whiskers
 
 
 def save_share_chart(found: Estimates, path: Path) -> Path:
