@@ -241,7 +241,7 @@ def certificate_record(
             "The promise is about this pile as a whole, not about groups of it or later texts.",
             f'"Not sure" counts as wrong ({unsure} such).',
         ],
-        "reference": reference(labels),
+        "reference": reference(labels) | pile.language.reference(),
     }
 
 
@@ -371,13 +371,13 @@ def plan(
 ) -> list[dict[str, float]]:
     """Return which share how many checks certify, by simulation under a guessed accuracy.
 
-    Errors are drawn in proportion to 1 − confidence + .05, scaled to the guess; each figure is the
+    Errors are drawn in proportion to 1 − confidence + .035, scaled to the guess; each figure is the
     mean of 60 draws. The confidences are those of the pile, or evenly spread where unknown.
     """
     known = np.nan_to_num(confidence, nan=0.0)
     if len(known) > 20_000:
         known = known[uniform_draw(len(known), 20_000, 0).rows]
-    chance = 1.05 - known
+    chance = 1.035 - known
     for _ in range(20):  # clipping lowers the mean
         chance = np.minimum(0.95, chance * (1 - accuracy) / max(1e-12, chance.mean()))
     rows = []

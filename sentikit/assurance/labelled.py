@@ -19,7 +19,7 @@ from sentikit.assurance.estimates import (
     estimate_accuracy,
     estimate_shares,
 )
-from sentikit.assurance.pile import CONFIDENCE, Labels, scan_pile
+from sentikit.assurance.pile import CONFIDENCE, Labels, Language, scan_pile
 from sentikit.comparison.significance import holm
 from sentikit.datasets.labels import LabelScheme, scheme_for_classes
 from sentikit.errors import InputError, did_you_mean
@@ -41,13 +41,14 @@ class LabelledTable:
         source: the file.
         labels: of its rows.
         groups: the values of the columns asked for, of each row.
-        lengths: characters of each text.
+        language: lengths and words of its texts.
     """
 
     source: InputFile
     labels: Labels
     groups: Mapping[str, list[str]]
-    lengths: NDArray[np.int64]
+    rows: int
+    language: Language
 
     @property
     def scheme(self) -> LabelScheme:
@@ -80,9 +81,9 @@ def read_labelled(
         said: list[str] = []
         shares: list[list[float]] = []
         sure: list[float] = []
-        lengths: list[int] = []
+        language, number = Language(), 0
         groups: dict[str, list[str]] = {name: [] for name in by}
-        for _, row in rows:
+        for number, (_, row) in enumerate(rows, 1):
             said.append(str(row.get(LABEL_COLUMN) or ""))
             nested = row.get(PROBABILITIES_COLUMN)
             if isinstance(nested, dict):
@@ -91,14 +92,14 @@ def read_labelled(
             else:
                 shares.append([_number(row.get(f"{_PREFIX}{name}")) for name in named])
             sure.append(_number(row.get(CONFIDENCE)))
-            lengths.append(len(str(row.get(column) or "")))
+            language.add(number - 1, str(row.get(column) or ""))
             for name in by:
                 groups[name].append(str(row.get(name) or "(none)"))
     classes = tuple(named) or tuple(sorted(set(said) - {""}))
     if len(classes) < 2:
         raise InputError(f"{path} names fewer than two classes; estimates need at least two.")
     labels = _labels(classes, said, shares, sure)
-    return LabelledTable(source, labels, groups, np.array(lengths, np.int64))
+    return LabelledTable(source, labels, groups, number, language)
 
 
 def _labels(
@@ -255,7 +256,7 @@ def drift(reference: Mapping[str, Any], table: LabelledTable) -> list[dict[str, 
     known = table.labels.confidence[~np.isnan(table.labels.confidence)]
     for name, before, now in (
         ("confidence", reference["confidence"], known),
-        ("length", reference.get("length", []), table.lengths),
+        ("length", reference["length"], table.language.lengths),
     ):
         if len(before) and len(now):
             test = ks_2samp(before, now)
@@ -273,7 +274,26 @@ def drift(reference: Mapping[str, Any], table: LabelledTable) -> list[dict[str, 
         scale = now_counts.sum() * before_counts.sum() / (now_counts.sum() + before_counts.sum())
         p = float(chisquare(shares * scale, expected * scale).pvalue)
         found.append({"of": "class shares", "effect": effect, "p": p})
-    return found
+    return [*found, _unknown_words(reference, table)]
+
+
+def _unknown_words(reference: Mapping[str, Any], table: LabelledTable) -> dict[str, Any]:
+    """Compare the share of words that are not among the certified pile's common ones.
+
+    The effect is Cohen's h. Words of one text go together, so the p-value is too small.
+    """
+    from scipy.stats import norm
+
+    words, before = table.language.words, reference["all_words"]
+    now = words.total()
+    unknown = now - sum(words[word] for word in reference["words"])
+    if not now or not before:
+        return {"of": "unknown words", "effect": 0.0, "p": 1.0}
+    shares = [reference["unknown_words"] / before, unknown / now]
+    angles = [2 * float(np.arcsin(np.sqrt(share))) for share in shares]
+    effect = abs(angles[1] - angles[0])
+    p = float(2 * norm.sf(effect / np.sqrt(1 / now + 1 / before)))
+    return {"of": "unknown words", "effect": effect, "p": p}
 
 
 def _number(value: Any) -> float:

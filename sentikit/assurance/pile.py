@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ CONFIDENCE, STATUS = "confidence", "status"
 CERTIFIED, REVIEW = "certified", "review"
 #: In a review queue, the row of the pile, from 0.
 PILE_ROW = "row"
+#: Rows whose words are counted, and the common words that are kept.
+_ALL_ROWS, _EVERY, _COMMON = 20_000, 50, 2000
+_WORD = re.compile(r"\w+")
 #: Rows of a review queue: more than anybody reads.
 MOST_QUEUED = 10_000
 
@@ -45,6 +50,7 @@ class Pile:
         duplicates: rows whose text an earlier row has.
         places: of the wanted texts, their rows.
         by_id: of the wanted ids, their row.
+        language: what its texts look like, for a later comparison.
     """
 
     source: InputFile
@@ -53,6 +59,39 @@ class Pile:
     duplicates: int
     places: Mapping[str, Sequence[int]]
     by_id: Mapping[str, int]
+    language: Language
+
+
+@dataclass
+class Language:
+    """Lengths and words of some rows of a pile: all at first, later every fiftieth.
+
+    Attributes:
+        lengths: in characters.
+        words: how often each word occurs.
+    """
+
+    lengths: list[int] = field(default_factory=list)
+    words: Counter[str] = field(default_factory=Counter)
+
+    def add(self, number: int, text: str) -> None:
+        """Take in a row."""
+        if number < _ALL_ROWS or not number % _EVERY:
+            self.lengths.append(len(text))
+            self.words.update(_WORD.findall(text.lower()))
+
+    def reference(self) -> dict[str, Any]:
+        """Return what a later pile is compared with."""
+        common = [word for word, _ in self.words.most_common(_COMMON)]
+        total = self.words.total()
+        unknown = total - sum(self.words[word] for word in common)
+        step = max(1, len(self.lengths) // _COMMON)
+        return {
+            "length": sorted(self.lengths[::step]),
+            "words": common,
+            "unknown_words": unknown,
+            "all_words": total,
+        }
 
 
 def scan_pile(source: InputFile, texts: Collection[str] = (), ids: Collection[str] = ()) -> Pile:
@@ -64,7 +103,7 @@ def scan_pile(source: InputFile, texts: Collection[str] = (), ids: Collection[st
     wanted, known = frozenset(texts), frozenset(ids)
     places: dict[str, list[int]] = {}
     by_id: dict[str, int] = {}
-    whole, hashes, number = hashlib.sha256(), [], 0
+    whole, hashes, number, language = hashlib.sha256(), [], 0, Language()
     with source.open() as rows:
         column = source.column(rows)
         has_ids = "id" in rows.columns
@@ -72,6 +111,7 @@ def scan_pile(source: InputFile, texts: Collection[str] = (), ids: Collection[st
             text = _text(row.get(column))
             digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
             whole.update(digest)
+            language.add(number - 1, text)
             hashes.append(int.from_bytes(digest, "little"))
             if text in wanted:
                 places.setdefault(text, []).append(number - 1)
@@ -79,7 +119,7 @@ def scan_pile(source: InputFile, texts: Collection[str] = (), ids: Collection[st
                 by_id.setdefault(identifier, number - 1)
     distinct = len(np.unique(np.array(hashes, np.uint64)))
     fingerprint = whole.hexdigest()[:16]
-    return Pile(source, number, fingerprint, number - distinct, places, by_id)
+    return Pile(source, number, fingerprint, number - distinct, places, by_id, language)
 
 
 @dataclass

@@ -57,7 +57,7 @@ def write_assurance_report(
         found=found,
         certificate=record,
         file=table.source.file,
-        rows=len(table.lengths),
+        rows=table.rows,
         whole=share_chart("all", found, found.shares),
         charts=charts,
         examples=_examples(table),
