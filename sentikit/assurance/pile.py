@@ -269,9 +269,10 @@ def combined(members: Sequence[Answers]) -> Labels:
         joined = combine(said)
         joined[np.stack([np.isnan(one).any(axis=1) for one in said]).all(axis=0)] = np.nan
         table[piece] = joined
-    silent = np.isnan(table).any(axis=1)
-    labels = np.where(silent, -1, np.where(silent[:, None], 0, table).argmax(axis=1))
-    confidence = np.where(silent, np.nan, table.max(axis=1)).astype(np.float64)
+    silent: NDArray[np.bool_] = np.asarray(np.isnan(table).any(axis=1))
+    known = np.nan_to_num(table)
+    labels = np.where(silent, -1, known.argmax(axis=1))
+    confidence = np.where(silent, np.nan, known.max(axis=1)).astype(np.float64)
     return Labels(first.classes, labels.astype(np.int16), confidence, table)
 
 
