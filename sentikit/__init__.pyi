@@ -24,7 +24,7 @@ from sentikit.runs.reading import read_run as read_run
 from sentikit.runs.table import RunTable as RunTable
 from sentikit.runs.table import Labelling as Labelling
 from sentikit.comparison.comparison import compare as compare
-from sentikit.comparison.results import Comparison as Comparison
+from sentikit.comparison.judgement import Comparison as Comparison
 from sentikit.ensembles.recorded import cascade as cascade
 from sentikit.ensembles.recorded import vote as vote
 from sentikit.ensembles.recorded import compare_cascade as compare_cascade

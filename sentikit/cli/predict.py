@@ -17,14 +17,15 @@ from sentikit.cli.options import (
     PRECISION,
     RESUME,
     THREADS,
+    input_file,
     resumable,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
-from sentikit.labelling.input_file import InputFile
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
+    from sentikit.datasets.input_file import InputFile
     from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.table_writer import TableWriter
 
@@ -48,13 +49,7 @@ _NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
     "  echo 'I love it' | sentikit predict runs/quickstart"
 )
 @CLASSIFIER
-@click.argument("file", metavar="[FILE|-]", default="-")
-@click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
-@click.option(
-    "--input-format",
-    type=click.Choice(["csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "text"]),
-    help="What FILE or the pipe holds; default: by the file's ending, text for a pipe.",
-)
+@input_file
 @click.option(
     "--format",
     "output_format",
@@ -76,13 +71,13 @@ _NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 @CALIBRATED
 @THREADS
 @NPROC
+@click.option("--on", metavar="ENGINE", help="Label Parquet beyond this machine, as on ray.")
 @click.pass_context
 def predict(
     context: click.Context,
+    on: str | None,
     model: str,
-    file: str,
-    text_column: str | None,
-    input_format: str | None,
+    source: InputFile,
     output_format: str | None,
     output: Path | None,
     estimate: bool,
@@ -104,23 +99,25 @@ def predict(
     """
     from sentikit.labelling.job import LabellingOptions
 
-    if file == "-" and nproc and nproc > 1:
+    if on is not None:
+        _predict_on(context, on)
+        return
+    if source.piped and nproc and nproc > 1:
         raise InputError(
             f"{nproc} processes cannot share standard input: each reads all texts. "
             "Save them in a file and name it."
         )
     if output is not None and output.is_dir():
         raise InputError(f"--output {output} is a folder; a file is needed.")
-    if output is not None and output.is_file() and file != "-" and _is_same(output, file):
+    if output is not None and output.is_file() and _is_same(output, source.file):
         raise InputError(f"--output {output} is the file to label. Choose another name.")
-    chosen = output_format or _format_like(output, file, input_format)
+    chosen = output_format or _format_like(output, source.file, source.kind)
     if chosen == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
-    source = InputFile(file, input_format, text_column)
-    if file != "-":
+    if not source.piped:
         # Starting takes seconds: what is wrong with the file is said before.
         with source.open() as rows:
-            source.column(rows)
+            source.columns(rows)
     start_processes(context, nproc, device)
     with resumable(context, output) as stop_requested:
         options = LabellingOptions(
@@ -130,6 +127,40 @@ def predict(
         done = _label(model, loading, threads, source, output, chosen, options, estimate)
     if done is not None:
         _report(context, done, output)
+
+
+def _predict_on(context: click.Context, engine: str) -> None:
+    """Hand over to the command that a plugin brings for an engine: ``predict-on-ENGINE``.
+
+    Raises:
+        InputError: no such engine, or an option that it does not have.
+    """
+    from click.core import ParameterSource
+
+    from sentikit.errors import unknown_name
+    from sentikit.registry import default_registry
+
+    registry, before = default_registry(), "predict-on-"
+    known = registry.names("register_commands")
+    engines = [name.removeprefix(before) for name in known if name.startswith(before)]
+    if engine not in engines:
+        raise unknown_name("engine", engine, engines)
+    command = registry.load("register_commands", before + engine)
+    assert isinstance(command, click.Command)
+    typed: list[str] = []
+    own = {parameter.name: parameter for parameter in command.params}
+    for parameter in context.command.params:
+        name, value = str(parameter.name), context.params.get(str(parameter.name))
+        given = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        if not given or name == "on" or isinstance(parameter, click.Argument):
+            continue
+        if isinstance(value, tuple) and len(value) == 1:
+            (value,) = value
+        if name not in own or isinstance(value, tuple):
+            raise InputError(f"{parameter.opts[-1]} does not go together with --on {engine}.")
+        typed += [own[name].opts[-1]] if value is True else [own[name].opts[-1], str(value)]
+    arguments = [context.params["model"], context.params["file"]]
+    command.main([*typed, "--", *arguments], f"sentikit {command.name}", standalone_mode=False)
 
 
 def _label(
@@ -143,26 +174,20 @@ def _label(
     estimate_only: bool,
 ) -> TableWriter | None:
     """Label the rows; None in a process that is not the main one, and after an estimate."""
-    from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
     from sentikit.labelling.loading import load
 
     with joined_group(loading["device"]) as group, source.open() as rows:
         set_threads(threads)
-        column = source.column(rows)
-        classifier = load(model, **loading)
-        if group.processes > 1:
-            if not isinstance(classifier, EncoderClassifier):
-                raise InputError(
-                    "Several processes share the texts of an encoder alone. Leave --nproc out."
-                )
-            classifier = shared(classifier, group)
+        source.columns(rows)
+        classifier = shared(load(model, **loading), group)
         if estimate_only:
             _estimate(classifier, source, options.batch)
             return None
         if not group.is_main_process:
-            for _ in classifier.classify(str(row.get(column) or "") for _, row in rows):
+            text = source.reader(rows)
+            for _ in classifier.classify(text(where, row) for where, row in rows):
                 pass
             return None
         return label_file(classifier, source, rows, output, kind, options)

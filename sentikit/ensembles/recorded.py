@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from sentikit.comparison.comparison import compare
-from sentikit.comparison.results import Comparison
+from sentikit.comparison.judgement import Comparison
 from sentikit.ensembles.aim import Aim, Goal, aim_problem
 from sentikit.ensembles.judged import JudgedCascade, JudgedVote
 from sentikit.ensembles.judging import judge_cascade, judge_vote

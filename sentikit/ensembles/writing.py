@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from sentikit.ensembles.judged import JudgedCascade, JudgedVote, Worth
 from sentikit.ensembles.members import Team
 from sentikit.files import atomic_writer, write_json
-from sentikit.llm.opinions import encoder_cost
+from sentikit.llm.adviser import encoder_cost
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import RunFolder
-from sentikit.runs.manifest import command_line, describe_split, now, versions
+from sentikit.runs.folder import RunFolder, command_line, describe_split, now, versions
 from sentikit.runs.table import Labelling, RunTable
 from sentikit.scoring import calibration
 from sentikit.yaml_files import dump_yaml

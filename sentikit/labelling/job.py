@@ -19,6 +19,7 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
 from sentikit.keys import redacted
 from sentikit.labelling.run_writer import FinishedRun, RunPlan, RunWriter
+from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.requests.progress import RequestReporter
@@ -26,8 +27,7 @@ from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import JsonLinesLog, RunFolder
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def say_estimate(
 
     Nothing is said of LLMs that bill nothing or whose price is unknown.
     """
+    if not any(model.parts.llm.billed for model in language_models(classifier)):
+        return
     step = max(1, total // _SAMPLE)
     sample = list(islice(islice(rows, 0, None, step), _SAMPLE))
     share = total / max(1, len(sample))
@@ -222,7 +224,7 @@ class _SplitRows:
 
 def label_run(
     classifier: Classifier,
-    run: RunFolder,
+    run: RunFolder | None,
     plan: RunPlan,
     options: LabellingOptions,
     cache: Path | None = None,
@@ -232,7 +234,7 @@ def label_run(
 
     Args:
         classifier: labels it.
-        run: the folder; locked by the caller.
+        run: the folder, locked by the caller; None: nothing is written but the answers' file.
         plan: what the run is.
         options: what the user decides beside the recipe.
         cache: the file that keeps answers; default: ``answers.sqlite`` beside the run.
@@ -244,30 +246,34 @@ def label_run(
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
     identity = uuid.uuid4().hex
-    if options.resume:
-        refuse_changed(run, plan)
+    if run and options.resume:
+        refuse_changed(run, plan.recipe, plan.split)
         identity = str(run.manifest.get("run_id", ""))
-    total = len(plan.split.examples)
+    total, rows = len(plan.split.examples), split_rows(plan.split)
     reporter = RequestReporter(total)
+    beside = run.path.resolve().parent / CACHE if run else DEFAULT_CACHE
     session = RequestSession(
         identity,
-        cache or run.path.resolve().parent / CACHE,
+        cache or beside,
         Limits(options.max_cost, options.failure_limit, total),
         reporter,
         options.stop_requested,
-        run.path / BATCHES if options.batch else None,
+        run.path / BATCHES if run and options.batch else None,
     )
     with RunWriter(run, plan) as writer, ExitStack() as stack:
         stack.enter_context(session)
         classifier.prepare(session)
+        if not options.resume:
+            say_estimate(classifier, rows, total, session, options.batch)
         writer.begin(options.resume, run_id=identity)
-        # Whatever is refused before has left nothing behind.
-        reporter.log = JsonLinesLog(run.path / run_folder.LOG)
+        if run:
+            # Whatever is refused before has left nothing behind.
+            reporter.log = JsonLinesLog(run.path / run_folder.LOG)
         stack.enter_context(reporter)
-        if trackers:
+        if run and trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
-        label(classifier, split_rows(plan.split), writer, session)
+        label(classifier, rows, writer, session)
         reporter.write_summary()
         opening = session.opening_cost
         probing = None if opening is None else usd(opening)
@@ -291,22 +297,22 @@ def _requests(session: RequestSession) -> dict[str, Any]:
     }
 
 
-def refuse_changed(run: RunFolder, plan: RunPlan) -> None:
+def refuse_changed(run: RunFolder, recipe: Mapping[str, Any], split: LabelledSplit) -> None:
     """Refuse to resume a run with other settings or other examples.
 
     Raises:
         InputError: they differ; says which.
     """
     manifest = run.manifest
-    changed = _differences(manifest.get("recipe", {}), plan.recipe)
+    changed = _differences(manifest.get("recipe", {}), recipe)
     if changed:
         raise other_settings(run.path, changed)
     begun = manifest.get("dataset", {}).get("fingerprint")
-    if begun != plan.split.examples.fingerprint():
+    if begun != split.examples.fingerprint():
         limit = manifest.get("limit")
         advice = f" It was begun with --limit {limit}." if limit else ""
         raise InputError(
-            f"{run.path} was begun with other examples than {plan.split.name} has now.{advice} "
+            f"{run.path} was begun with other examples than {split.name} has now.{advice} "
             "Start anew with another --output."
         )
 

@@ -21,18 +21,17 @@ from sentikit.ensembles.recipe import CascadeRecipe, Tuning
 from sentikit.ensembles.thresholds import CascadeChoice, routed
 from sentikit.ensembles.writing import write_cascade
 from sentikit.errors import InputError
-from sentikit.labelling.job import other_settings
+from sentikit.labelling.job import other_settings, refuse_changed
 from sentikit.labelling.prompting import PromptOptions, prompt, refuse_missing, split_to_label
 from sentikit.labelling.run_writer import spent_usd
-from sentikit.llm.opinions import in_classes, load_encoder, recorded_opinion
-from sentikit.llm.parts import PromptParts, prompt_parts
-from sentikit.llm.section import StrategyOptions
+from sentikit.llm.adviser import in_classes, load_encoder, recorded_predictions
+from sentikit.llm.recipe import PromptParts, prompt_parts
+from sentikit.llm.settings import StrategyOptions
 from sentikit.llm.strategy import Needs
 from sentikit.recipe.resolving import ResolvedRecipe, differing_keys, resolve_recipe, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import RunFolder
-from sentikit.runs.manifest import LabelledSplit, command_line, now
+from sentikit.runs.folder import LabelledSplit, RunFolder, command_line, now
 from sentikit.runs.reading import read_run
 from sentikit.runs.table import Labelling, RunTable, class_numbers
 
@@ -208,7 +207,7 @@ class _LiveCascade:
         """Return what the encoder says of every text: recorded, or by asking its model."""
         needs = Needs(label=True, probabilities=True)
         options = StrategyOptions(encoder=self.encoder)
-        recorded = recorded_opinion(options, split, needs, self.registry)
+        recorded = recorded_predictions(options, split, needs, self.registry)
         if recorded is not None:
             return recorded
         classifier = load_encoder(self.encoder, self.registry)
@@ -225,7 +224,9 @@ class _LiveCascade:
             return table
         own = RunFolder(self.run.path / name)
         chosen = dataclasses.replace(split, examples=split.examples.select(rows))
-        if own.status != run_folder.FINISHED:
+        if own.status == run_folder.FINISHED:
+            refuse_changed(own, parts.recipe.values, chosen)
+        else:
             budget = self.options.max_cost
             options = dataclasses.replace(
                 self.options,

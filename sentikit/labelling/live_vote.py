@@ -10,7 +10,7 @@ from sentikit.ensembles.recipe import VoteRecipe
 from sentikit.errors import InputError
 from sentikit.labelling.prompting import PromptOptions, prompt
 from sentikit.labelling.run_writer import spent_usd
-from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.recipe.resolving import kind_of, resolve_recipe
 from sentikit.registry import Registry
 from sentikit.runs import folder as run_folder

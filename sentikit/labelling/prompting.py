@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +13,14 @@ from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, label_run, split_rows
 from sentikit.labelling.run_writer import FinishedRun, RunPlan
+from sentikit.llm.adviser import encoder_cost
 from sentikit.llm.classifier import LLMClassifier, llm_classifier, split_context
 from sentikit.llm.fine_tuned import missing_run
-from sentikit.llm.messages import Message
-from sentikit.llm.opinions import encoder_cost
-from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.llm.recipe import PromptParts, prompt_parts
+from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import kind_of, resolve_recipe, resolve_values
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import RunFolder
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import MANIFEST, LabelledSplit, RunFolder
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def load_llm(
     if run.status:
         if run.manifest.get("kind") != "prompt":
             return None
-        recipe = resolve_values(run.manifest["recipe"], run.path.name, str(run.path))
+        recipe = resolve_values(_recipe_of(run), run.path.name, str(run.path))
     elif Path(name).is_dir():
         return None
     elif name in registry.names("register_recipes") or Path(name).suffix in (".yaml", ".yml"):
@@ -132,6 +132,13 @@ def load_llm(
     parts = prompt_parts(recipe, registry)
     refuse_missing(parts)
     return llm_classifier(parts, load)
+
+
+def _recipe_of(run: RunFolder) -> dict[str, Any]:
+    values = run.manifest.get("recipe")
+    if not isinstance(values, dict):
+        raise InputError(f"{run.path / MANIFEST} holds no recipe; it is not that of a whole run.")
+    return values
 
 
 def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
