@@ -31,9 +31,9 @@ from sentikit.assurance.annotation import (
 )
 from sentikit.assurance.checked import Check, append_answer, read_checked
 from sentikit.cli import sentikit
+from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.labels import scheme_for_classes
 from sentikit.errors import InputError
-from sentikit.labelling.input_file import InputFile
 
 LABELS = ("negative", "neutral", "positive")
 

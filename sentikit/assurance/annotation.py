@@ -25,10 +25,10 @@ from sentikit.assurance.checked import (
 )
 from sentikit.assurance.draws import group_draw, stratified_draw, uniform_draw
 from sentikit.assurance.pile import CONFIDENCE, PILE_ROW, Pile, scan_pile
+from sentikit.datasets.input_file import InputFile
 from sentikit.errors import InputError, did_you_mean
 from sentikit.files import read_json
-from sentikit.labelling.input_file import InputFile
-from sentikit.runs.result_columns import LABEL_COLUMN
+from sentikit.runs.result_format import LABEL_COLUMN
 
 #: Part of the texts that is shown a second time, at least so many texts later.
 REPEATS, _LATER = 0.05, 15
@@ -419,7 +419,7 @@ def conflict_items(output: Path) -> list[Item]:
 def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, Any]:
     size = min(options.size, pile.rows)
     if options.labelled is not None:
-        labelled = InputFile(str(options.labelled), None, source.text_column)
+        labelled = InputFile(str(options.labelled), None, source.text_columns)
         if scan_pile(labelled).fingerprint != pile.fingerprint:
             raise InputError(
                 f"--for {options.labelled} holds other texts than {source.file}: it is the table "
@@ -452,28 +452,30 @@ def _items(
     chances = dict(zip(drawn, inclusion, strict=True))
     found = {}
     with source.open() as rows:
-        column = source.column(rows)
-        for number, (_, row) in enumerate(rows):
+        text_of = source.reader(rows)
+        for number, (where, row) in enumerate(rows):
             if number in chances:
                 group = "" if by is None else str(row.get(by) or "")
-                found[number] = _item(row, column, number, chances[number], group)
+                found[number] = _item(row, text_of(where, row), number, chances[number], group)
     return [found[row] for row in drawn]
 
 
 def _queued(source: InputFile) -> list[Item]:
     with source.open() as rows:
-        column = source.column(rows)
-        return [_item(row, column, int(row[PILE_ROW]), None, "") for _, row in rows]
+        text_of = source.reader(rows)
+        return [
+            _item(row, text_of(where, row), int(row[PILE_ROW]), None, "") for where, row in rows
+        ]
 
 
 def _item(
-    row: Mapping[str, Any], column: str, number: int, inclusion: float | None, group: str
+    row: Mapping[str, Any], text: str, number: int, inclusion: float | None, group: str
 ) -> Item:
     sure = row.get(CONFIDENCE)
     said = row.get(LABEL_COLUMN)
     return Item(
         number,
-        str(row.get(column) or ""),
+        text,
         str(row.get("id") or ""),
         inclusion,
         group,

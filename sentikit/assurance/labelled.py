@@ -21,11 +21,11 @@ from sentikit.assurance.estimates import (
 )
 from sentikit.assurance.pile import CONFIDENCE, Labels, Language, scan_pile
 from sentikit.comparison.significance import holm
+from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.labels import LabelScheme, scheme_for_classes
 from sentikit.errors import InputError, did_you_mean
-from sentikit.labelling.input_file import InputFile
 from sentikit.labelling.table_writer import PROBABILITIES_COLUMN
-from sentikit.runs.result_columns import LABEL_COLUMN
+from sentikit.runs.result_format import LABEL_COLUMN
 
 #: Groups with fewer checks are pooled.
 LEAST_IN_GROUP = 30
@@ -57,16 +57,16 @@ class LabelledTable:
 
 
 def read_labelled(
-    path: Path, by: Sequence[str] = (), text_column: str | None = None
+    path: Path, by: Sequence[str] = (), text_columns: tuple[str, ...] = ()
 ) -> LabelledTable:
     """Read the labels of a table; texts are not kept.
 
     Raises:
         InputError: it has no labels, or lacks a column.
     """
-    source = InputFile(str(path), None, text_column)
+    source = InputFile(str(path), None, text_columns)
     with source.open() as rows:
-        column = source.column(rows)
+        text_of = source.reader(rows)
         if LABEL_COLUMN not in rows.columns:
             raise InputError(
                 f"{path} has no column {LABEL_COLUMN!r}; it is a table that sentikit label or "
@@ -83,7 +83,7 @@ def read_labelled(
         sure: list[float] = []
         language, number = Language(), 0
         groups: dict[str, list[str]] = {name: [] for name in by}
-        for number, (_, row) in enumerate(rows, 1):
+        for number, (where, row) in enumerate(rows, 1):
             said.append(str(row.get(LABEL_COLUMN) or ""))
             nested = row.get(PROBABILITIES_COLUMN)
             if isinstance(nested, dict):
@@ -92,7 +92,7 @@ def read_labelled(
             else:
                 shares.append([_number(row.get(f"{_PREFIX}{name}")) for name in named])
             sure.append(_number(row.get(CONFIDENCE)))
-            language.add(number - 1, str(row.get(column) or ""))
+            language.add(number - 1, text_of(where, row))
             for name in by:
                 groups[name].append(str(row.get(name) or "(none)"))
     classes = tuple(named) or tuple(sorted(set(said) - {""}))

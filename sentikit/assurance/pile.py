@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from sentikit.assurance.combination import combine
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
+from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError
 from sentikit.labelling.file_job import FileRows, cache_of
-from sentikit.labelling.input_file import InputFile
 from sentikit.labelling.job import LabellingOptions, label, say_estimate
-from sentikit.labelling.table_writer import AddedColumns, language_models, open_table
+from sentikit.labelling.table_writer import AddedColumns, open_table
+from sentikit.llm.classifier import language_models
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import Limits, RequestSession
 
@@ -105,10 +106,10 @@ def scan_pile(source: InputFile, texts: Collection[str] = (), ids: Collection[st
     by_id: dict[str, int] = {}
     whole, hashes, number, language = hashlib.sha256(), [], 0, Language()
     with source.open() as rows:
-        column = source.column(rows)
+        text_of = source.reader(rows)
         has_ids = "id" in rows.columns
-        for number, (_, row) in enumerate(rows, 1):
-            text = _text(row.get(column))
+        for number, (where, row) in enumerate(rows, 1):
+            text = text_of(where, row)
             digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
             whole.update(digest)
             language.add(number - 1, text)
@@ -294,14 +295,14 @@ def write_labelled(
     added = [CONFIDENCE, *([STATUS] if status is not None else [])]
     with source.open() as rows:
         _refuse_taken(rows, added)
-        column = source.column(rows)
+        text_of = source.reader(rows)
         with open_table(output, kind, [*rows.columns, *added], AddedColumns(labels.classes)) as out:
-            for number, (_, row) in enumerate(rows):
+            for number, (where, row) in enumerate(rows):
                 sure = float(labels.confidence[number])
                 more: dict[str, Any] = {CONFIDENCE: None if np.isnan(sure) else round(sure, 6)}
                 if status is not None:
                     more[STATUS] = status[number]
-                example = Example(_text(row.get(column)), columns={**row, **more})
+                example = Example(text_of(where, row), columns={**row, **more})
                 out.add(example, None, prediction_of(labels, number))
 
 
@@ -323,19 +324,19 @@ def write_queue(
     wanted, kept = frozenset(order.tolist()), {}
     with source.open() as rows:
         _refuse_taken(rows, [CONFIDENCE, PILE_ROW])
-        column = source.column(rows)
+        text_of = source.reader(rows)
         columns = [*rows.columns, PILE_ROW, CONFIDENCE]
-        for number, (_, row) in enumerate(rows):
+        for number, (where, row) in enumerate(rows):
             if number in wanted:
-                kept[number] = dict(row)
+                kept[number] = text_of(where, row), dict(row)
         with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
             for number in order.tolist():
-                row, sure_of = kept[number], float(labels.confidence[number])
+                (text, row), sure_of = kept[number], float(labels.confidence[number])
                 row |= {
                     PILE_ROW: number,
                     CONFIDENCE: None if np.isnan(sure_of) else round(sure_of, 6),
                 }
-                example = Example(_text(row.get(column)), columns=row)
+                example = Example(text, columns=row)
                 out.add(example, None, prediction_of(labels, number))
     return len(order)
 

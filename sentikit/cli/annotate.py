@@ -61,7 +61,13 @@ _LABELS = "negative,neutral,positive"
     metavar="FILE",
     help="A text that can be unfolded under each text to check.",
 )
-@click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
+@click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="The column of the texts, if not a usual name; repeat to join several.",
+)
 @click.option("--terminal", is_flag=True, help="Ask here, not on a page.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), metavar="P", help="Of the page; default: a free one."
@@ -106,8 +112,8 @@ def _labels(spelled: str) -> list[str]:
 
 def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annotation:
     from sentikit.assurance.annotation import Annotation, DrawOptions, conflict_items, drawn_items
+    from sentikit.datasets.input_file import InputFile
     from sentikit.files import disk_errors
-    from sentikit.labelling.input_file import InputFile
 
     labels, guidelines = _labels(given["labels"]), ""
     if given["guidelines"]:
@@ -121,7 +127,7 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
         raise InputError("--for and --by are two ways to draw. Give one of them.")
     if Path(file).exists() and output.exists() and output.samefile(file):
         raise InputError(f"--output {output} is the file to check. Choose another name.")
-    source = InputFile(file, None, given["text_column"])
+    source = InputFile(file, None, given["text_columns"])
     options = DrawOptions(given["size"], given["seed"], given["labelled"], given["by"])
     items = drawn_items(source, output, options)
     return Annotation(items, output, labels, given["annotator"], guidelines)

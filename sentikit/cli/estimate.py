@@ -32,7 +32,13 @@ if TYPE_CHECKING:
     "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
     show_default=True, metavar="L", help="How often an interval holds the true value.",
 )  # fmt: skip
-@click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
+@click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="The column of the texts, if not a usual name; repeat to join several.",
+)
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
     help="Write a page for people who did not do the work, with charts.",
@@ -51,7 +57,7 @@ def estimate(
     checked: Path,
     by: tuple[str, ...],
     level: float,
-    text_column: str | None,
+    text_columns: tuple[str, ...],
     report: Path | None,
     certificate: Path | None,
     charts: tuple[Path, ...],
@@ -65,7 +71,7 @@ def estimate(
     from sentikit.assurance.checked import read_checked
     from sentikit.assurance.labelled import estimate_table, read_labelled
 
-    table = read_labelled(labelled, by, text_column)
+    table = read_labelled(labelled, by, text_columns)
     found = estimate_table(table, read_checked(checked, table.scheme), level)
     for warning in found.warnings:
         click.echo(f"Note: {warning}", err=True)

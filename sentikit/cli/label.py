@@ -99,7 +99,13 @@ RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="FILE",
     help="Rows that are not certified, least sure first, 10,000 at most.",
 )
-@click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
+@click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="The column of the texts, if not a usual name; repeat to join several.",
+)
 @MAX_COST
 @RESUME
 @DEVICE
@@ -113,11 +119,11 @@ def label(context: click.Context, /, **given: Any) -> None:
     """
     from sentikit.assurance.checked import read_checked
     from sentikit.assurance.pile import scan_pile
-    from sentikit.labelling.input_file import InputFile
+    from sentikit.datasets.input_file import InputFile
     from sentikit.labelling.job import LabellingOptions
 
     _check_options(given)
-    source = InputFile(given["file"], None, given["text_column"])
+    source = InputFile(given["file"], None, given["text_columns"])
     checked = read_checked(given["checked"]) if given["checked"] else None
     answers = checked.answers if checked else ()
     pile = scan_pile(source, {c.text for c in answers}, {c.id for c in answers if c.id})

@@ -27,7 +27,7 @@ from sentikit.reports.drawing import (
 )
 from sentikit.reports.geometry import Scale
 from sentikit.reports.page import environment, page_policy, palette_variables
-from sentikit.runs.manifest import now
+from sentikit.runs.folder import now
 
 #: Bars that a chart shows; the rest is in the table.
 _MOST_BARS = 36
@@ -164,10 +164,10 @@ def _examples(table: LabelledTable) -> Mapping[str, list[str]]:
             wanted[int(order[place])] = name
     found: dict[str, list[str]] = {name: [] for name in table.labels.classes}
     with table.source.open() as rows_of:
-        column = table.source.column(rows_of)
-        for number, (_, row) in enumerate(rows_of):
+        text_of = table.source.reader(rows_of)
+        for number, (where, row) in enumerate(rows_of):
             if number in wanted:
-                found[wanted[number]].append(str(row.get(column) or "")[:300])
+                found[wanted[number]].append(text_of(where, row)[:300])
     return found
 
 
