@@ -42,7 +42,7 @@ _LABELS = "negative,neutral,positive"
 @click.option(
     "--for",
     "labelled",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="LABELLED",
     help="Draw by strata of this table's confidence: for accuracy, not for a certificate.",
 )
@@ -57,7 +57,7 @@ _LABELS = "negative,neutral,positive"
 )
 @click.option(
     "--guidelines",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="A text that can be unfolded under each text to check.",
 )
@@ -83,7 +83,7 @@ _LABELS = "negative,neutral,positive"
 @click.option(
     "--import",
     "imported",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.json",
     help="Add the answers of a Label Studio export to CHECKED.csv.",
 )

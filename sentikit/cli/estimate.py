@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog="\b\nExample:\n"
-    "  sentikit estimate labelled.csv --checked checked.csv --by month --by product \\\n"
-    "    --report shares.html"
+    "  sentikit estimate labelled.csv --checked checked.csv --by month --report shares.html"
 )
 @click.argument("labelled", metavar="LABELLED", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(

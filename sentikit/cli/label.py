@@ -25,10 +25,8 @@ RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.command(
     epilog="\b\nExamples:\n"
     "  sentikit label reviews.csv --with runs/minilm --plan\n"
-    "  sentikit label reviews.csv --with runs/minilm --checked checked.csv --accuracy 0.9 \\\n"
-    "    --output labelled.csv --review-queue queue.csv\n"
-    "  sentikit label reviews.csv --with runs/minilm --agree-with gpt-4o --agreement 0.95 \\\n"
-    "    --output labelled.csv --max-cost 5"
+    "  sentikit label reviews.csv --with runs/minilm --checked checked.csv --output labelled.csv\n"
+    "  sentikit label reviews.csv --with runs/minilm --agree-with runs/llm --output labelled.csv"
 )
 @click.argument("file", metavar="FILE")
 @click.option(
