@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -169,15 +168,3 @@ def _examples(table: LabelledTable) -> Mapping[str, list[str]]:
             if number in wanted:
                 found[wanted[number]].append(text_of(where, row)[:300])
     return found
-
-
-def certificate_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the lines of a certificate for a table."""
-    return [
-        ("accuracy promised", f"{record['target']:.0%}"),
-        ("level", f"{record['level']:.0%}"),
-        ("certified", f"{record['accepted']:,} of {record['rows']:,} rows"),
-        ("upper bound on errors", f"{record['error_bound']:.1%}"),
-        ("checked", f"{record['checked']:,} texts"),
-        ("date", str(record["date"])[:10]),
-    ]
