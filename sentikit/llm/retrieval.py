@@ -86,7 +86,7 @@ def _logits_and_embeddings(
         for rows in batches_by_length(tokenized.lengths, *predictor.batch_limits):
             ids, mask = (tensor.to(device) for tensor in tokenized.batch(rows))
             states = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-            logits[rows] = model.head(pool(states, mask, model.pooling)).float().cpu().numpy()
+            logits[rows] = model.head(model.pooled(states, mask)).float().cpu().numpy()
             means = pool(states.float(), mask, "mean")
             embeddings[rows] = torch.nn.functional.normalize(means, dim=1).cpu().numpy()
     return logits, embeddings
