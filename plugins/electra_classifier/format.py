@@ -20,6 +20,7 @@ from sentikit.extension import (
     choose_precision,
     read_weights,
     refuse_foreign_code,
+    refuse_impossible_sizes,
     scheme_for_classes,
     set_weights,
     write_json,
@@ -116,6 +117,7 @@ def _backbone(
         # transformers would silently make one without words from config.json alone.
         raise InputError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt.")
     refuse_foreign_code(folder)
+    refuse_impossible_sizes(folder, folder / WEIGHTS)
     own = {*HeadConfig.model_fields, "label2id", "architectures", "dtype", "torch_dtype"}
     try:
         config = ElectraConfig(**{key: v for key, v in values.items() if key not in own})
