@@ -18,7 +18,7 @@ from sentikit.llm.adviser import encoder_cost
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder, command_line, describe_split, now, versions
 from sentikit.runs.table import Labelling, RunTable
-from sentikit.scoring import calibration
+from sentikit.scoring import calibration, ranking
 from sentikit.yaml_files import dump_yaml
 
 #: The whole judgement, curve included, beside the run's metrics.
@@ -184,8 +184,12 @@ def _metrics(
     if answers.probabilities is not None:
         known = ~np.isnan(answers.probabilities).any(1) & (team.gold >= 0)
         if known.any():
-            measured = calibration(team.gold[known], answers.probabilities[known])
-            scores = dataclasses.replace(scores, calibration=measured)
+            gold, probabilities = team.gold[known], answers.probabilities[known]
+            scores = dataclasses.replace(
+                scores,
+                calibration=calibration(gold, probabilities),
+                ranking=ranking(gold, probabilities, team.classes),
+            )
     return {
         "split": described["split"],
         "overall": scores.to_json(),
