@@ -20,18 +20,18 @@ import sentikit
 from sentikit import read_run
 from sentikit.cli.cascade import cascade
 from sentikit.comparison.bootstrap import Resampling
-from sentikit.ensembles.aim import Aim
-from sentikit.ensembles.cascade import (
+from sentikit.ensembles.judgement import curve
+from sentikit.ensembles.thresholds import (
     EVERYTHING,
     UNSURE,
-    Operation,
+    Aim,
+    OperatingPoint,
     Routed,
     all_cuts,
     choose,
     cross_fit,
     sent,
 )
-from sentikit.ensembles.curve import curve
 from sentikit.errors import InputError
 from sentikit.scoring import confusion_counts, macro_f1
 
@@ -49,7 +49,7 @@ def routed(rows: int, seed: int = 0, cost: bool = False) -> Routed:
     return Routed(gold, right_by(confidence), confidence, right_by(0.75), 3, costs)
 
 
-def operations(rows: Routed) -> list[Operation]:
+def operations(rows: Routed) -> list[OperatingPoint]:
     cuts = all_cuts(rows)
     return [cuts.at(place) for place in range(len(cuts.calls))]
 
@@ -397,8 +397,8 @@ def test_from_python(tmp_path: Path) -> None:
     encoder, llm = encoder_and_llm(tmp_path)
     judged = sentikit.cascade(encoder, llm, threshold=0.55)
     assert judged.share == pytest.approx(1 / 3)
-    assert judged.worth.scores is not None
-    assert judged.worth.scores.macro_f1 == 1.0
+    assert judged.scores.scores is not None
+    assert judged.scores.scores.macro_f1 == 1.0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sentikit.amounts import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.comparison.results import Comparison
-    from sentikit.ensembles.judged import JudgedCascade
+    from sentikit.ensembles.judgement import JudgedCascade
 
 #: Where runs go unless --output says otherwise.
 RUNS = Path("runs")

@@ -13,7 +13,7 @@ from sentikit.cli.options import RUNS, SETTINGS
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.ensembles.judged import JudgedVote
+    from sentikit.ensembles.judgement import JudgedVote
     from sentikit.runs.folder import RunFolder
 
 
@@ -65,8 +65,8 @@ def vote(
     """
     import json
 
-    from sentikit.ensembles.judging import judge_vote
-    from sentikit.ensembles.members import gather
+    from sentikit.ensembles.ensemble import gather
+    from sentikit.ensembles.judgement import judge_vote
     from sentikit.ensembles.writing import write_vote
     from sentikit.runs.reading import read_run
 
@@ -80,11 +80,11 @@ def vote(
         runs, ties, values = _members(context, recipe, settings, max_cost, resume, output)
     if len(runs) < 2:
         raise InputError("A vote needs two runs at least, and three to be of use.")
-    team = gather([read_run(name) for name in runs])
-    judged = judge_vote(team, "first" if ties == "first" else "probability")
+    ensemble = gather([read_run(name) for name in runs])
+    judged = judge_vote(ensemble, "first" if ties == "first" else "probability")
     if run is not None:
         with run.locked(new=not run.status):
-            write_vote(run, team, judged, values)
+            write_vote(run, ensemble, judged, values)
     if as_json:
         click.echo(json.dumps(judged.to_json(), indent=2))
     else:
@@ -113,7 +113,7 @@ def _members(
 ) -> tuple[tuple[str, ...], str, Mapping[str, Any]]:
     """Return the runs that a recipe names, made now where need be, how it breaks ties, and it."""
     from sentikit.cli.options import resumable
-    from sentikit.ensembles.parts import vote_settings
+    from sentikit.ensembles.recipe import vote_settings
     from sentikit.labelling.live_vote import member_runs
     from sentikit.labelling.prompting import PromptOptions
     from sentikit.recipe.resolving import resolve_recipe
@@ -135,14 +135,14 @@ def _print(judged: JudgedVote) -> None:
         f"{judged.unanimous / judged.rows:.1%} of {judged.rows:,} texts unanimous, "
         f"{judged.tied:,} tied."
     )
-    own = judged.worth.macro_f1
+    own = judged.scores.macro_f1
     if own is None:
         click.echo(f"No text has a gold label. {counted}")
         return
     columns = ["", "macro-F1", "95 % interval", "vote gains"]
     rows = [["vote", *scored(own), ""]]
-    for name, single in judged.worth.members.items():
-        rows.append([name, *scored(single), gained(judged.worth.gains[name])])
+    for name, single in judged.scores.members.items():
+        rows.append([name, *scored(single), gained(judged.scores.gains[name])])
     print_table("", columns, rows, columns[1:])
     click.echo()
     print_sentence(counted)

@@ -220,6 +220,21 @@ class _SplitRows:
                 yield Row(Example(text, identifier, source), gold)
 
 
+class RunSteps:
+    """What a kind of run does besides labelling; by default nothing."""
+
+    def begin(self, session: RequestSession) -> Classifier | None:
+        """Do what comes before the rows; return the classifier where it is known only now."""
+
+    def sink(self, writer: RunWriter) -> Sink:
+        """Return what takes the rows."""
+        return writer
+
+    def results(self) -> dict[str, Any]:
+        """Return what `RunWriter.finish` is given, once all rows are written."""
+        return {}
+
+
 def label_run(
     classifier: Classifier,
     run: RunFolder,
@@ -227,6 +242,7 @@ def label_run(
     options: LabellingOptions,
     cache: Path | None = None,
     trackers: Mapping[str, Tracker] | None = None,
+    steps: RunSteps | None = None,
 ) -> FinishedRun:
     """Label a split and leave a run.
 
@@ -237,12 +253,14 @@ def label_run(
         options: what the user decides beside the recipe.
         cache: the file that keeps answers; default: ``answers.sqlite`` beside the run.
         trackers: where the run is shown besides, by name.
+        steps: what this kind of run does besides.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
         InputError: something the user gave cannot be used; nothing is written.
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
+    steps = steps or RunSteps()
     identity = uuid.uuid4().hex
     if options.resume:
         refuse_changed(run, plan)
@@ -267,11 +285,13 @@ def label_run(
         if trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
-        label(classifier, split_rows(plan.split), writer, session)
+        chosen = steps.begin(session) or classifier
+        label(chosen, split_rows(plan.split), steps.sink(writer), session)
         reporter.write_summary()
         opening = session.opening_cost
-        probing = None if opening is None else usd(opening)
-        finished = writer.finish(costs={"probing": probing}, **_requests(session))
+        results = steps.results()
+        costs = {"probing": None if opening is None else usd(opening)} | results.pop("costs", {})
+        finished = writer.finish(costs=costs, **_requests(session), **results)
         if not finished.totals.failed:
             session.forget()
         return finished
@@ -299,6 +319,9 @@ def refuse_changed(run: RunFolder, plan: RunPlan) -> None:
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), plan.recipe)
+    for name, member in plan.manifest.get("members", {}).items():
+        begun = manifest.get("members", {}).get(name, {})
+        changed += [f"{name}: {key}" for key in _differences(begun, member)]
     if changed:
         raise other_settings(run.path, changed)
     begun = manifest.get("dataset", {}).get("fingerprint")

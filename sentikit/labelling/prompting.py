@@ -71,7 +71,7 @@ def prompt(
                 "seed": parts.strategy_options.examples.seed,
                 "model": parts.llm.model,
             },
-            costs=_earlier_costs(parts),
+            costs=earlier_costs(parts),
         )
         return label_run(classifier, run, plan, options, parts.llm_options.cache, parts.trackers)
 
@@ -160,7 +160,7 @@ def refuse_missing(parts: PromptParts) -> None:
         raise InputError(missing)
 
 
-def _earlier_costs(parts: PromptParts) -> dict[str, float | None]:
+def earlier_costs(parts: PromptParts) -> dict[str, float | None]:
     """Return what fine-tuning the model and training the adviser cost, as far as is known."""
     costs: dict[str, float | None] = {}
     if parts.fine_tuned and parts.fine_tuned.cost is not None:
