@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,18 @@ def test_validation_is_held_out_of_training(holdout: Any, held: int) -> None:
     again = hundred(validation_holdout=holdout).split("validation")
     assert again.ids == validation.ids
     assert hundred(validation_holdout=holdout, seed=1).split("validation").ids != validation.ids
+
+
+def test_each_class_and_source_gives_its_share_to_the_holdout() -> None:
+    kinds = {("positive", "shop"): 300, ("negative", "shop"): 60, ("negative", "web"): 30}
+    rows = [(*kind, f"{kind} {n}") for kind, count in kinds.items() for n in range(count)]
+    lines = [f'"{text}",{label},{source}' for label, source, text in rows]
+    Path("strata.csv").write_text("text,label,source\n" + "\n".join(lines) + "\n")
+    for seed in range(5):
+        options = {"train": "strata.csv", "validation_holdout": "10%", "seed": seed}
+        held = open_dataset({"name": "files", **options}).split("validation")
+        found = Counter(zip(held.labels, held.sources, strict=True))
+        assert found == {kind: count // 10 for kind, count in kinds.items()}
 
 
 def test_the_holdout_joins_a_validation_split_that_is_there() -> None:

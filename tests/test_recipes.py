@@ -169,6 +169,23 @@ def test_changing_a_parts_name_drops_the_keys_it_inherited() -> None:
     }
 
 
+def test_the_keys_that_an_override_drops_are_said() -> None:
+    recipe = resolve_recipe("minilm", ["encoder.name=transformers", "encoder.model=x"])
+    dropped = {
+        key: value
+        for key, value in resolve_recipe("minilm").values["encoder"].items()
+        if key not in ("name", "model")
+    }
+    assert "max_length" in dropped
+    (note,) = recipe.notes
+    assert note.startswith("--set encoder.name=transformers drops encoder.")
+    for key, value in dropped.items():
+        assert f"encoder.{key}={value!r}" in note
+    assert resolve_recipe("minilm", ["encoder.max_length=64"]).notes == ()
+    shown = run("recipes", "show", "minilm", "--set", "encoder.name=transformers")
+    assert f"Note: {note.split(' drops ')[0]}" in shown.stderr
+
+
 def test_extends_and_overrides_are_laid_in_and_remembered(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: minilm\ntraining:\n  epochs: 9\n")
     recipe = resolve_recipe("mine.yaml", ["training.lr=1e-6"])

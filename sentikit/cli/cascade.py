@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit.amounts import FiniteRange, usd_text
-from sentikit.cli.options import PLOTS_FOLDER, REPORT, RUNS, SETTINGS, check_plots, write_charts
+from sentikit.cli.options import (
+    PLOTS_FOLDER,
+    REPORT,
+    RUNS,
+    SETTINGS,
+    check_plots,
+    resolved_recipe,
+    write_charts,
+)
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
@@ -175,12 +183,11 @@ def _live(
     from sentikit.labelling.ensembles import run_cascade
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import PromptOptions
-    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 
     registry = default_registry()
-    resolved = resolve_recipe(recipe, settings, registry)
+    resolved = resolved_recipe(recipe, settings, registry)
     max_cost, limit, resume = limits
     run = choose_run_folder(output, resolved.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:

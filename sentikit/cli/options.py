@@ -12,8 +12,12 @@ import click
 from sentikit.amounts import FiniteRange
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sentikit.comparison.results import Comparison
     from sentikit.ensembles.judgement import JudgedCascade
+    from sentikit.recipe.resolving import ResolvedRecipe
+    from sentikit.registry import Registry
 
 #: Where runs go unless --output says otherwise.
 RUNS = Path("runs")
@@ -39,6 +43,16 @@ OUTPUT = click.option(
     metavar="DIR",
     help="The run's folder; default: runs/ and the recipe's name.",
 )
+
+
+def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> ResolvedRecipe:
+    """Resolve a recipe, and say on standard error what the user should know about it."""
+    from sentikit.recipe.resolving import resolve_recipe
+
+    recipe = resolve_recipe(name, settings, registry)
+    for note in recipe.notes:
+        click.echo(f"Note: {note}", err=True)
+    return recipe
 
 
 def draw(run: Path) -> None:

@@ -17,6 +17,7 @@ from sentikit.cli.options import (
     RESUME,
     RUNS,
     SETTINGS,
+    resolved_recipe,
     resumable,
 )
 from sentikit.errors import InputError
@@ -86,12 +87,11 @@ def prompt(
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
     from sentikit.llm.parts import prompt_parts
     from sentikit.recipe.catalogue import needed_recipe
-    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
     registry = default_registry()
     name = needed_recipe(recipe, "prompt", registry)
-    return prompt_parts(resolve_recipe(name, settings, registry), registry)
+    return prompt_parts(resolved_recipe(name, settings, registry), registry)
 
 
 def _show(parts: PromptParts, number: int, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import SETTINGS
+from sentikit.cli.options import SETTINGS, resolved_recipe
 
 if TYPE_CHECKING:
     from sentikit.recipe.resolving import ResolvedRecipe
@@ -88,13 +88,13 @@ def _print_study(rows: list[dict[str, Any]]) -> None:
 @SETTINGS
 def show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
     """Print a recipe as it is written, or resolved."""
-    from sentikit.recipe.resolving import recipe_path, resolve_recipe
+    from sentikit.recipe.resolving import recipe_path
     from sentikit.registry import default_registry
     from sentikit.yaml_files import read_utf8
 
     registry = default_registry()
     if resolved or settings:
-        click.echo(_with_origins(resolve_recipe(name, settings, registry)))
+        click.echo(_with_origins(resolved_recipe(name, settings, registry)))
         return
     click.echo(read_utf8(recipe_path(name, registry)), nl=False)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw
+from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, resolved_recipe
 from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
@@ -88,13 +88,12 @@ def train(
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
     from sentikit.recipe.catalogue import needed_recipe
-    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
     from sentikit.training.recipe import train_parts
 
     registry = default_registry()
     name = needed_recipe(recipe, "train", registry)
-    return train_parts(resolve_recipe(name, settings, registry), registry)
+    return train_parts(resolved_recipe(name, settings, registry), registry)
 
 
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:

@@ -147,7 +147,8 @@ class DatasetOptions(PartSettings):
     validation_holdout: Annotated[float, BeforeValidator(_holdout), AfterValidator(_whole)] = Field(
         0,
         ge=0,
-        description="training examples to move to validation: a count, or a share below 1 or in %",
+        description="training examples to move to validation, by class and source: a count, or a "
+        "share below 1 or in %",
     )
     seed: int = Field(42, ge=0, description="decides which examples are sampled and held out")
 
@@ -237,7 +238,9 @@ class OpenedDataset:
         train = self._folded("train", labelled=True)
         generator = np.random.default_rng(self.options.seed)
         texts = self._numbered_texts(train)
-        held = self._held_out(texts, generator) if len(texts) else np.zeros(len(train), np.bool_)
+        held = np.zeros(len(train), np.bool_)
+        if len(texts):
+            held = self._held_out(texts, _strata(train, texts), generator)
         kept = generator.permutation(np.flatnonzero(~held))
         if self.options.sample < 1:
             kept = kept[: max(1, round(self.options.sample * len(kept)))]
@@ -254,19 +257,25 @@ class OpenedDataset:
         return np.unique(hashes, return_inverse=True)[1]
 
     def _held_out(
-        self, texts: NDArray[np.intp], generator: np.random.Generator
+        self, texts: NDArray[np.intp], strata: NDArray[np.intp], generator: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """Mark what moves to validation; all examples of one text go together."""
-        amount = self.options.validation_holdout
-        distinct = int(texts.max()) + 1
+        """Mark what moves to validation; all examples of one text go together.
+
+        Each class, and in it each source, gives its share: of the texts in the order of their
+        `strata`, random inside one, every n-th is taken.
+        """
+        amount, distinct = self.options.validation_holdout, len(strata)
         wanted = round(amount * distinct) if amount < 1 else int(amount)
         if wanted >= distinct:
             raise InputError(
                 f"dataset.validation_holdout asks for {wanted:,} examples; the training split of "
                 f"{self.name!r} has {distinct:,} different texts. Ask for fewer."
             )
+        shuffled = generator.permutation(distinct)
+        ordered = shuffled[np.argsort(strata[shuffled], kind="stable")]
+        places = (np.arange(wanted) + generator.random()) * (distinct / max(wanted, 1))
         chosen = np.zeros(distinct, np.bool_)
-        chosen[generator.permutation(distinct)[:wanted]] = True
+        chosen[ordered[places.astype(np.intp)]] = True
         return np.asarray(chosen[texts])
 
     def _has(self, name: str) -> bool:
@@ -360,6 +369,16 @@ class OpenedDataset:
                 f"({len(missing):,} of {len(examples):,} in split {split!r}). "
                 "Label these rows or leave them out."
             )
+
+
+def _strata(train: Examples, texts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number the class and source of each different text, by its first example."""
+    _, first = np.unique(texts, return_index=True)
+    chosen = train.select(first)
+    pairs = [
+        f"{label}\0{source}" for label, source in zip(chosen.labels, chosen.sources, strict=True)
+    ]
+    return np.unique(np.asarray(pairs), return_inverse=True)[1]
 
 
 def _positions(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -52,7 +52,7 @@ from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_recipe, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.folder import FINISHED, RunFolder
+from sentikit.runs.folder import FINISHED, RunFolder, choose_run_folder
 from sentikit.runs.manifest import LabelledSplit
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
@@ -199,7 +199,7 @@ def run_vote(
     registry: Registry,
     runs: Path,
     load: Load,
-) -> JudgedVote:
+) -> tuple[JudgedVote, RunFolder | None]:
     """Label a split with a vote and leave a run; recorded members are not asked again.
 
     Args:
@@ -209,6 +209,9 @@ def run_vote(
         registry: where to look for components.
         runs: where a recipe's run is looked for, and where the run goes without `run`.
         load: loads a member that labels any text.
+
+    Returns:
+        The vote, and its run where it left one.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
@@ -228,16 +231,16 @@ def run_vote(
         if run is not None:
             with run.locked(new=not run.status):
                 write_vote(run, ensemble, judged, recipe.values)
-        return judged
+        return judged, run
     named = member_names(members)
     split = split_to_label(_one(parts, {name: name for name in members}), options.limit)
     loaded = {name: place.member(member, split) for name, member in named.items()}
     steps = _VoteSteps(tuple(paths), loaded, split, settings.vote.ties)
     plan = _plan("vote", recipe, split, options, loaded, _paid_before(named, parts, place))
-    run = run or RunFolder(runs / recipe.name)
+    run = run or choose_run_folder(None, recipe.name, options.resume, runs)
     with run.locked(new=not options.resume):
         label_run(Vote(loaded, settings.vote.ties), run, plan, options, _cache(parts), steps=steps)
-    return steps.judged
+    return steps.judged, run
 
 
 def _asked_parts(stages: Mapping[str, str], place: _Place) -> dict[str, PromptParts]:

@@ -17,7 +17,7 @@ from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.messages import Message
 from sentikit.llm.opinions import encoder_cost
 from sentikit.llm.parts import PromptParts, prompt_parts
-from sentikit.recipe.resolving import kind_of, resolve_recipe, resolve_values
+from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import RunFolder
 from sentikit.runs.manifest import LabelledSplit
@@ -104,31 +104,18 @@ def split_classifier(
 
 
 def load_llm(
-    name: str, registry: Registry, load: Callable[[str], Classifier]
-) -> LLMClassifier | None:
-    """Load the LLM of a prompt run or recipe; None where the name is neither.
+    recipe: ResolvedRecipe, registry: Registry, load: Callable[[str], Classifier]
+) -> LLMClassifier:
+    """Load the LLM of a prompt recipe.
 
     Args:
-        name: a run's folder, a recipe's name or its file.
+        recipe: of kind prompt.
         registry: where to look for components.
         load: loads the adviser.
 
     Raises:
         InputError: the recipe is wrong, or its adviser cannot be loaded.
     """
-    run = RunFolder(Path(name).expanduser())
-    if run.status:
-        if run.manifest.get("kind") != "prompt":
-            return None
-        recipe = resolve_values(run.manifest["recipe"], run.path.name, str(run.path))
-    elif Path(name).is_dir():
-        return None
-    elif name in registry.names("register_recipes") or Path(name).suffix in (".yaml", ".yml"):
-        recipe = resolve_recipe(name, registry=registry)
-    else:
-        return None
-    if kind_of(recipe) != "prompt":
-        return None
     parts = prompt_parts(recipe, registry)
     refuse_missing(parts)
     return llm_classifier(parts, load)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -26,11 +26,13 @@ class ResolvedRecipe:
         name: what the user asked for, without folders and suffix.
         values: the sections, as plain YAML values.
         origins: for each path, ``file:line`` or ``--set``.
+        notes: what the user should know about it, a sentence each.
     """
 
     name: str
     values: dict[str, Any]
     origins: dict[Path, str]
+    notes: tuple[str, ...] = ()
 
     def describe(self, problem: Problem) -> str:
         """Write a problem with the place the value came from."""
@@ -81,7 +83,9 @@ def resolve_recipe(
     values, origins = _read_chain(recipe_path(name, registry), registry, ())
     changes = parse_overrides(overrides)
     changed = {path: f"--set {dotted(path)}" for path in paths_of(changes)}
-    return ResolvedRecipe(FilePath(name).stem, merge(values, changes), _laid(changed, origins))
+    notes = tuple(_dropped(values, changes))
+    merged = merge(values, changes)
+    return ResolvedRecipe(FilePath(name).stem, merged, _laid(changed, origins), notes)
 
 
 def resolve_values(values: Mapping[str, Any], name: str, origin: str) -> ResolvedRecipe:
@@ -223,7 +227,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     A section that changes its part's ``name`` (``backend``, ``provider``) starts afresh: the keys
     it would inherit belong to another part.
     """
-    if any(key in over and over[key] != base.get(key) for key in PART_KEYS):
+    if _other_part(base, over) is not None:
         return dict(over)
     result = dict(base)
     for key, value in over.items():
@@ -233,6 +237,27 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
+
+
+def _other_part(base: Mapping[str, Any], over: Mapping[str, Any]) -> str | None:
+    """Return the key by which `over` names another part than `base`, if it does."""
+    return next((key for key in PART_KEYS if key in over and over[key] != base.get(key)), None)
+
+
+def _dropped(base: Mapping[str, Any], over: Mapping[str, Any], at: Path = ()) -> Iterator[str]:
+    """Say which inherited keys `merge` drops, because `over` names another part."""
+    key = _other_part(base, over)
+    if key is not None:
+        lost = [name for name in base if name != key and name not in over]
+        was = f", which were set for {base[key]!r}" if base.get(key) else ""
+        kept = ", ".join(f"{dotted((*at, name))}={base[name]!r}" for name in lost)
+        if lost:
+            yield f"--set {dotted((*at, key))}={over[key]} drops {kept}{was}."
+        return
+    for name, value in over.items():
+        inner = base.get(name)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            yield from _dropped(inner, value, (*at, name))
 
 
 def paths_of(value: Any, prefix: Path = ()) -> list[Path]:
