@@ -69,7 +69,7 @@ def evaluate(
     """
     import json
 
-    from sentikit import load
+    from sentikit.classifiers.loading import load
     from sentikit.cli.tables import print_scores
     from sentikit.devices import set_threads
     from sentikit.runs.results import judge

@@ -144,6 +144,6 @@ def vote(members: Sequence[Labelling], classes: int, ties: Ties = "first") -> Vo
 def _known_probabilities(member: Labelling) -> list[list[float] | None]:
     if member.probabilities is None:
         return [None] * len(member.labels)
-    unknown = list(map(bool, np.isnan(member.probabilities).any(1)))
+    unknown: list[bool] = np.atleast_1d(np.isnan(member.probabilities).any(1)).tolist()
     rows = member.probabilities.tolist()
     return [None if lacks else row for row, lacks in zip(rows, unknown, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path as FilePath
 from typing import Annotated, Literal
 
@@ -136,8 +136,8 @@ def member_names(members: Sequence[str]) -> dict[str, str]:
         known_ending = path.suffix in (".yaml", ".yml", ".csv", ".tsv", ".jsonl", ".parquet")
         short = path.stem if known_ending else path.name
         short = f"{short}#{inside}" if inside else short
-        name = next(n for n in (short, *(f"{short}-{i}" for i in count(2))) if n not in named)
-        named[name] = member
+        numbered = chain([short], (f"{short}-{number}" for number in count(2)))
+        named[next(name for name in numbered if name not in named)] = member
     return named
 
 

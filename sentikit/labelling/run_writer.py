@@ -273,7 +273,7 @@ class RunWriter:
     def _asks(self) -> bool:
         totals = self.totals
         return bool(totals.cost != 0 or totals.failed or totals.usage != Usage()) or (
-            self.plan.kind == "prompt"
+            self.plan.kind in ("prompt", "cascade")
         )
 
     def _metrics(self, scores: Scores, by_source: Mapping[str, Scores]) -> dict[str, Any]:
@@ -315,6 +315,7 @@ def row_json(
     if prediction.answered_by is not None:
         record["answered_by"] = prediction.answered_by
     asked = prediction.answer is not None or prediction.usage is not None
+    asked = asked or bool(prediction.cost)
     adviser = prediction.adviser
     if asked or adviser is not None or prediction.error is not None:
         record["answer"] = prediction.answer
