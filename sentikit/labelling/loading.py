@@ -103,7 +103,7 @@ class _Loader:
 
         manifest = read_json(path / _MANIFEST)
         kind, values = manifest.get("kind"), manifest.get("recipe") or {}
-        if kind in ("prompt", "cascade", "vote"):
+        if kind in ("prompt", "cascade", "vote") and values:
             threshold = None
             if (path / "cascade.json").is_file():
                 threshold = float(read_json(path / "cascade.json")["threshold"])
