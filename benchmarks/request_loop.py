@@ -2,9 +2,12 @@
 
 Against a local server that answers after 50 ms, 64 calls in flight: requests a second of bare
 aiohttp, of AsyncOpenAI, and of `sentikit prompt`'s loop with its journal on; then the loop's peak
-memory at 1,000 and 100,000 rows against a server that answers at once.
+memory at 1,000 and 100,000 rows against a server that answers at once. With --refusals, instead,
+AsyncOpenAI and the loop at a server that refuses 0, 1 and 3 % of all calls by chance (429 with
+Retry-After: 1), and at one that enforces a token bucket of 80 calls a second.
 
     python benchmarks/request_loop.py [--requests 3000] [--rounds 3] [--rows 1000 100000]
+    python benchmarks/request_loop.py --refusals [--requests 1000]
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -44,14 +49,33 @@ def question(number: int) -> str:
     return f"Classify the sentiment. {'The review text to classify. ' * 14}\nReview: text {number}"
 
 
-def serve(seconds: float) -> None:
-    """Answer every request with the same after some time; prints its port."""
+def serve(seconds: float, share: float = 0.0, per_second: float = 0.0) -> None:
+    """Answer every request with the same after some time; prints its port.
+
+    Args:
+        seconds: before each answer.
+        share: of the calls that are refused by chance.
+        per_second: calls that a token bucket allows, or 0.
+    """
     from aiohttp import web
 
     content = json.dumps(ANSWER).encode()
+    chance, refused = random.Random(0), 0  # noqa: S311 - chance
+    level, at = per_second, time.monotonic()
+
+    async def count(request: web.Request) -> web.Response:
+        return web.json_response({"refused": refused})
 
     async def answer(request: web.Request) -> web.Response:
+        nonlocal level, at, refused
         await request.read()
+        now = time.monotonic()
+        level, at = min(per_second, level + (now - at) * per_second), now
+        if chance.random() < share or (per_second and level < 1):
+            refused += 1
+            error = {"error": {"message": "Rate limit reached.", "code": "rate_limit_exceeded"}}
+            return web.json_response(error, status=429, headers={"Retry-After": "1"})
+        level -= 1
         if seconds:
             await asyncio.sleep(seconds)
         return web.Response(body=content, content_type="application/json")
@@ -59,6 +83,7 @@ def serve(seconds: float) -> None:
     async def main() -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", answer)
+        app.router.add_get("/v1/refused", count)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
@@ -96,15 +121,21 @@ async def bare(url: str, requests: int) -> None:
 
 async def sdk(url: str, requests: int) -> None:
     """AsyncOpenAI as its documentation uses it."""
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, RateLimitError
 
+    given_up: list[int] = []
     async with AsyncOpenAI(api_key="none", base_url=url) as client:
 
         async def call(number: int) -> None:
             messages = [{"role": "user", "content": question(number)}]
-            await client.chat.completions.create(model="m", messages=messages)  # type: ignore[arg-type]
+            try:
+                await client.chat.completions.create(model="m", messages=messages)  # type: ignore[arg-type]
+            except RateLimitError:
+                given_up.append(number)
 
         await pooled(call, requests)
+    if given_up:
+        print(f"AsyncOpenAI gave {len(given_up)} calls up", file=sys.stderr)
 
 
 def loop(url: str, requests: int) -> None:
@@ -165,9 +196,12 @@ def in_child(mode: str, url: str, requests: int) -> dict[str, float]:
     return dict(json.loads(out.splitlines()[-1]))
 
 
-def with_server(seconds: float) -> tuple[subprocess.Popen[str], str]:
-    """Start a server process."""
-    command = [sys.executable, __file__, "--serve", str(seconds)]
+def with_server(
+    seconds: float, share: float = 0.0, per_second: float = 0.0
+) -> tuple[subprocess.Popen[str], str]:
+    """Start a server process; see `serve`."""
+    told = [str(seconds), str(share), str(per_second)]
+    command = [sys.executable, __file__, "--serve", *told]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
@@ -179,14 +213,17 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000, 100_000])
-    parser.add_argument("--serve", type=float)
+    parser.add_argument("--refusals", action="store_true")
+    parser.add_argument("--serve", type=float, nargs=3)
     parser.add_argument("--child", nargs=3)
     options = parser.parse_args()
     if options.serve is not None:
-        serve(options.serve)
+        serve(*options.serve)
     elif options.child:
         mode, url, requests = options.child
         print(json.dumps(run(mode, url, int(requests))))
+    elif options.refusals:
+        refusals(options.requests)
     else:
         speed(options.requests, options.rounds)
         memory(options.rows)
@@ -212,6 +249,29 @@ def speed(requests: int, rounds: int) -> None:
             for ours, theirs in zip(found["loop"], found[other], strict=True)
         ]
         print(f"loop / {other}: {median(ratios):.2f} (rounds: {[round(r, 2) for r in ratios]})")
+
+
+def refusals(requests: int) -> None:
+    """Compare AsyncOpenAI and the loop at servers that refuse calls."""
+    print("server                 AsyncOpenAI          loop")
+    for name, share, per_second in (
+        ("0 % refused", 0.0, 0.0),
+        ("1 % refused", 0.01, 0.0),
+        ("3 % refused", 0.03, 0.0),
+        ("80 calls a second", 0.0, 80.0),
+    ):
+        cells = []
+        for mode in ("sdk", "loop"):
+            process, url = with_server(0.05, share, per_second)
+            try:
+                found = in_child(mode, url, requests)
+                with urllib.request.urlopen(f"{url}/refused") as response:  # noqa: S310 - our own
+                    refused = json.load(response)["refused"]
+            finally:
+                process.kill()
+            seconds = requests / found["per_second"]
+            cells.append(f"{seconds:6.1f} s {refused:5} refused")
+        print(f"{name:<20} {cells[0]}  {cells[1]}")
 
 
 def memory(rows: list[int]) -> None:

@@ -8,6 +8,11 @@ from sentikit.classifiers.prediction import Prediction as Prediction
 from sentikit.classifiers.prediction import Usage as Usage
 from sentikit.classifiers.exporting import export_model as export_model
 
+# Training
+from sentikit.training.estimator import train as train
+from sentikit.training.estimator import SentimentClassifier as SentimentClassifier
+from sentikit.training.job import TrainedRun as TrainedRun
+
 # Data
 from sentikit.datasets.opening import open_dataset as open_dataset
 from sentikit.datasets.opening import OpenedDataset as OpenedDataset
@@ -19,12 +24,21 @@ from sentikit.runs.reading import read_run as read_run
 from sentikit.runs.table import RunTable as RunTable
 from sentikit.runs.table import Labelling as Labelling
 from sentikit.comparison.comparison import compare as compare
-from sentikit.comparison.results import Comparison as Comparison
+from sentikit.comparison.judgement import Comparison as Comparison
 from sentikit.ensembles.recorded import cascade as cascade
 from sentikit.ensembles.recorded import vote as vote
 from sentikit.ensembles.recorded import compare_cascade as compare_cascade
 from sentikit.reports.page import write_report as write_report
 from sentikit.reports.figures import save_plots as save_plots
+
+# Labels one can defend
+from sentikit.assurance.certificates import certify as certify
+from sentikit.assurance.certificates import certify_agreement as certify_agreement
+from sentikit.assurance.certificates import Certificate as Certificate
+from sentikit.assurance.estimates import estimate_shares as estimate_shares
+from sentikit.assurance.estimates import estimate_accuracy as estimate_accuracy
+from sentikit.assurance.estimates import Estimate as Estimate
+from sentikit.assurance.monitor import Monitor as Monitor
 
 # Errors
 from sentikit.errors import SentikitError as SentikitError

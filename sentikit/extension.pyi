@@ -19,6 +19,7 @@ from sentikit.keys import parsed_address as parsed_address
 # register_datasets
 from sentikit.datasets.opening import DatasetLoader as DatasetLoader
 from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
+from sentikit.datasets.tables import RecordRows as RecordRows
 from sentikit.datasets.tables import Rows as Rows
 from sentikit.datasets.tables import read_rows as read_rows
 from sentikit.datasets.hub import hub_splits as hub_splits

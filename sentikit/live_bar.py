@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any, Self
 
 import click
@@ -40,7 +41,9 @@ class LiveBar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        if not (self._shown and console.is_terminal):
+        # A notebook is no terminal, but shows bars where ipywidgets is installed.
+        notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+        if not (self._shown and (notebook or console.is_terminal)):
             return
         self._progress = Progress(
             BarColumn(bar_width=20),

@@ -16,12 +16,14 @@ class Terminated(SystemExit):
     """The system asked to stop, by SIGTERM; unlike other exits, no fault of whoever is at work."""
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: A terminal that is closed sends SIGHUP; Windows has none.
+_HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
+_SIGNALS = tuple(dict.fromkeys((signal.SIGINT, signal.SIGTERM, _HANGUP)))
 
 
 @contextmanager
 def stop_on_signal(tell: Callable[[int], None]) -> Iterator[Callable[[], bool]]:
-    """Take the first Ctrl-C (or SIGTERM) as a request to stop; the second stops at once.
+    """Take the first Ctrl-C (or SIGTERM, SIGHUP) as a request to stop; the second stops at once.
 
     Args:
         tell: called with the first signal's number, to say what happens now.
@@ -40,7 +42,9 @@ def stop_on_signal(tell: Callable[[int], None]) -> Iterator[Callable[[], bool]]:
         stops.append(number)
         tell(number)
 
-    before = {number: signal.signal(number, request) for number in _SIGNALS}
+    # What ignores SIGHUP already, as under nohup, is to outlive its terminal.
+    taken = [n for n in _SIGNALS if n != _HANGUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, request) for number in taken}
     try:
         yield lambda: bool(stops)
     finally:
@@ -49,13 +53,15 @@ def stop_on_signal(tell: Callable[[int], None]) -> Iterator[Callable[[], bool]]:
 
 
 def clean_up_at_sigterm() -> None:
-    """Let SIGTERM leave as little behind as Ctrl-C does: no temporary files, no open run.
+    """Let SIGTERM and SIGHUP leave as little behind as Ctrl-C does: no files, no open run.
 
     Not where several processes work together: one that waits for another inside a library would
     not hear of the signal until the other has come.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         signal.signal(signal.SIGTERM, _exit)
+        if signal.getsignal(_HANGUP) != signal.SIG_IGN:
+            signal.signal(_HANGUP, _exit)
 
 
 def _exit(number: int, frame: object) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -599,3 +600,102 @@ def test_the_python_api_says_the_same_as_the_command(files: list[str]) -> None:
         sentikit.compare(files, sample_size=5)
     with pytest.raises(InputError, match="seed must be 0 or more"):
         sentikit.compare(files, seed=-1)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"cost_usd": {"llm": -5}},
+        {"cost_usd": {"training": 1e308}},
+        {"cost_usd": {"llm": "x"}},
+        {"cost_usd": {"llm": float("inf")}},
+        {"cost_usd": {"llm": float("nan")}},
+        {"cost_usd": [1, 2]},
+        {"training_seconds": -1.0},
+        {"training_seconds": 10**400},
+        {"processes": float("inf")},
+    ],
+)
+def test_a_manifest_with_impossible_amounts_is_refused(manifest: dict[str, Any]) -> None:
+    run = write_run("runs/odd", gold_labels(), gold_labels(), **manifest)
+    said = refused(run)
+    assert "runs/odd" in said
+    assert len(said) < 300
+
+
+@pytest.mark.parametrize("cost", [-5.0, 1e308])
+def test_a_row_with_an_impossible_cost_is_refused(cost: float) -> None:
+    run = write_run("runs/odd", gold_labels(), gold_labels(), cost=cost)
+    assert "records a cost of" in refused(run)
+
+
+@pytest.mark.parametrize(
+    "words", [["--gpu-rate", "1e308"], ["--training-cost", "good=1e300"]], ids=["rate", "cost"]
+)
+def test_amounts_that_no_bill_has_are_refused(files: list[str], words: list[str]) -> None:
+    assert words[0] in refused(*files, *words)
+
+
+EMOTIONS = [f"emotion {number}" for number in range(28)]
+
+
+def emotions(path: str, seed: int, share: float) -> str:
+    gold = [EMOTIONS[i % 28] for i in range(840)]
+    rng = np.random.default_rng(seed)
+    odd = rng.random(len(gold)) < share
+    labels = [
+        EMOTIONS[rng.integers(28)] if wrong else own for own, wrong in zip(gold, odd, strict=True)
+    ]
+    return write(path, labels, gold)
+
+
+def test_many_classes_without_an_order_have_rows_instead_of_columns(tmp_path: Path) -> None:
+    files = [emotions("a.csv", 1, 0.2), emotions("b.csv", 2, 0.3)]
+    report = tmp_path / "report.html"
+    result = invoke(*files, "--resamples", "200", "--report", str(report))
+    assert result.exit_code == 0, result.output
+    assert "F1 by class" in result.stdout
+    assert "F1 emotion 3" not in result.stdout
+    # A metric for ordered classes does not suit these.
+    assert "QWK" not in result.stdout
+    found = judged(*files, "--resamples", "200")
+    assert len(found["runs"][0]["scores"]["per_class"]) == 28
+    text = report.read_text(encoding="utf-8")
+    assert "F1 of each of the 28 classes" in text
+    for words in ("csv", "markdown", "latex"):
+        assert "emotion 27" in invoke(*files, "--resamples", "200", "--format", words).stdout
+
+
+def test_stars_are_ordered_classes_with_weighted_kappa() -> None:
+    stars = [f"{n} stars" if n > 1 else "1 star" for n in range(1, 6)]
+    gold = [stars[i % 5] for i in range(200)]
+    near = [stars[min(4, i % 5 + (i % 3 == 0))] for i in range(200)]
+    far = [stars[(i % 5 + 2 * (i % 3 == 0)) % 5] for i in range(200)]
+    found = judged(write("near.csv", near, gold), write("far.csv", far, gold))
+    values = [run["scores"]["metrics"]["quadratic_weighted_kappa"] for run in found["runs"]]
+    assert values[0] > values[1] + 0.1
+    assert found["classes"] == stars
+
+
+def test_a_dataset_of_other_classes_is_refused_not_scored_with_empty_ones() -> None:
+    labels = ["joy", "anger"] * 60
+    said = refused(write("moods.csv", labels, None), "--dataset", "demo")
+    assert "joy" in said
+
+
+def test_open_shows_the_report_in_the_browser(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, browser = tmp_path / "seen", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {seen}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    monkeypatch.setattr(webbrowser, "_tryorder", None)
+    words = ["--report", str(tmp_path / "report.html"), "--open"]
+    result = invoke(*files, "--resamples", "50", *words)
+    assert result.exit_code == 0, result.output
+    assert seen.read_text().strip() == (tmp_path / "report.html").as_uri()
+
+
+def test_open_without_a_report_is_refused(files: list[str]) -> None:
+    assert "--report" in refused(*files, "--open")

@@ -52,7 +52,7 @@ from sentikit.testing import (
     check_result_format,
     check_tracker,
 )
-from sentikit.testing.kinds import PART_CHECKS
+from sentikit.testing.plugins import PART_CHECKS
 
 
 def bundled(hook: str, name: str) -> Any:

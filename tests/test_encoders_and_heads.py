@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from click.testing import CliRunner
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tiny_models import make_encoder
 from torch import nn
@@ -116,7 +117,7 @@ def test_a_hub_model_without_network_says_which_and_what_to_do(tiny_recipe: Path
     assert result.exit_code == 1
     assert (
         "The encoder 'google/electra-base-discriminator' is not on this machine, and the hub "
-        "(https://huggingface.co) cannot be reached." in result.stderr
+        f"({constants.ENDPOINT}) cannot be reached." in result.stderr
     )
     assert "minilm" in result.stderr
     assert not Path("run").exists()

@@ -81,7 +81,7 @@ class TestPacer:
             pacer = Pacer(100, 200, clock)
             episodes = [await pacer.acquire() for _ in range(100)]
             news = [pacer.refused(episode, retry_after=1.0) for episode in episodes]
-            assert news == [True] + [False] * 99
+            assert news == [False] * 4 + [True] + [False] * 95
             assert pacer.limit == 80
             for _ in range(100):
                 pacer.release()
@@ -98,7 +98,7 @@ class TestPacer:
             clock = Clock()
             pacer = Pacer(16, 16, clock)
             episode = await pacer.acquire()
-            pacer.refused(episode, retry_after=10.0)
+            pacer.refused(episode, retry_after=10.0, exhausted=True)
             pacer.release()
             clock.now += 9.9
             assert pacer.idle == 0
@@ -111,6 +111,66 @@ class TestPacer:
                 pacer.answered()
             assert widths == [1, 2, 4, 8]
             assert pacer.idle == pacer.limit == 12
+
+        run(test())
+
+    def test_isolated_refusals_hold_nothing_back(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(64, 64, clock)
+            for _ in range(30):
+                episode = await pacer.acquire()
+                assert not pacer.refused(episode, retry_after=1.0)
+                pacer.release()
+                for _ in range(9):
+                    pacer.answered()
+                assert pacer.idle == pacer.limit == 64
+            assert pacer.episodes == 0
+
+        run(test())
+
+    def test_a_share_of_refusals_holds_all_back(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(64, 64, clock)
+            for _ in range(15):
+                pacer.answered()
+            news = [pacer.refused(pacer.episodes, retry_after=1.0) for _ in range(5)]
+            assert news == [False] * 4 + [True]
+            assert pacer.idle == 0
+
+        run(test())
+
+    def test_starts_no_more_calls_a_minute_than_allowed(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(64, 64, clock, requests_per_minute=600)
+            started = 0
+            while clock.now < 1006:
+                while pacer.idle:
+                    await pacer.acquire()
+                    started += 1
+                    pacer.release()
+                    pacer.answered()
+                clock.now += 0.01
+            # What a second brings at once, then ten a second.
+            assert 65 <= started <= 71
+
+        run(test())
+
+    def test_uses_no_more_tokens_a_minute_than_allowed(self) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(4, 4, clock, tokens_per_minute=60_000)
+            used = 0
+            while clock.now < 1010:
+                while pacer.idle:
+                    await pacer.acquire()
+                    used += 200
+                    pacer.release()
+                    pacer.answered(tokens=200)
+                clock.now += 0.01
+            assert 9_000 <= used <= 11_400
 
         run(test())
 

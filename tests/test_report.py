@@ -18,7 +18,7 @@ from team_runs import LABELS, encoder_and_llm, sure, write_results
 from sentikit.cli.cascade import cascade
 from sentikit.cli.compare import compare as compare_command
 from sentikit.comparison.comparison import compare
-from sentikit.comparison.results import Comparison
+from sentikit.comparison.judgement import Comparison
 from sentikit.reports import charts
 from sentikit.reports.drawing import STYLES, element, style_of, style_sheet, to_svg
 from sentikit.reports.figures import comparison_figures

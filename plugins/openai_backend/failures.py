@@ -129,7 +129,10 @@ def failed_status(
     if status in (404, 405):
         return _not_found(settings, failed, said, service)
     if status == 429:
-        return RetryableError(f"Too many calls (429): {said}", "rate_limit", _wait(headers))
+        exhausted = bool(_resets(headers))
+        return RetryableError(
+            f"Too many calls (429): {said}", "rate_limit", _wait(headers), exhausted
+        )
     if status in _BUSY or status >= 500:
         return RetryableError(f"The server failed ({status}): {said}", "server", _wait(headers))
     return RejectedError(f"The server refused the request ({status}): {said}")
@@ -261,17 +264,13 @@ def _doctor_option(settings: ServerSettings) -> str:
 def _wait(headers: Mapping[str, str]) -> float | None:
     """Return the wait a server asks for, by Retry-After or by the limit that is used up."""
     asked = retry_after(headers)
-    if asked is not None:
-        return asked
+    return max(_resets(headers), default=None) if asked is None else asked
+
+
+def _resets(headers: Mapping[str, str]) -> list[float]:
+    """Return the seconds until limits that are used up are reset."""
     left = rate_limit(headers)
     if left is None:
-        return None
-    waits = [
-        reset
-        for count, reset in (
-            (left.requests, left.requests_reset),
-            (left.tokens, left.tokens_reset),
-        )
-        if count == 0 and reset
-    ]
-    return max(waits) if waits else None
+        return []
+    limits = ((left.requests, left.requests_reset), (left.tokens, left.tokens_reset))
+    return [reset for count, reset in limits if count == 0 and reset]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from sentikit.classifiers.batches import LongTexts
 from sentikit.components import Part, PartSettings
 from sentikit.errors import InputError
 from sentikit.weights import refuse_foreign_code
@@ -21,7 +22,12 @@ class EncoderOptions(PartSettings):
     """Keys of the encoder section that work with every encoder."""
 
     max_length: int = Field(
-        256, ge=8, le=8192, description="word pieces after which a text is cut, specials counted"
+        256, ge=8, le=8192, description="most word pieces of a text, specials counted"
+    )
+    long_texts: LongTexts = Field(
+        "cut",
+        description="what happens to longer texts: cut (the end is left out), head_tail (the first "
+        "quarter and the end are kept) or chunks (each is labelled, averaged by length)",
     )
 
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batches import BatchLimits, TokenizedTexts, batches_by_length, tokenize
+from sentikit.classifiers.batches import (
+    BatchLimits,
+    LongTexts,
+    TokenizedTexts,
+    batches_by_length,
+    tokenize,
+)
 from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
 from sentikit.classifiers.prediction import Prediction, predictions, softmax
 from sentikit.datasets.labels import LabelScheme
@@ -60,6 +66,7 @@ class EncoderClassifier(Classifier):
         tokenizer: a fast tokenizer.
         max_length: word pieces after which a text is cut.
         temperature: fitted on validation; None where it was not.
+        long_texts: what happens to texts with more word pieces: cut, head_tail or chunks.
         calibrated: whether probabilities come from logits divided by `temperature`.
     """
 
@@ -70,12 +77,14 @@ class EncoderClassifier(Classifier):
         scheme: LabelScheme,
         max_length: int,
         temperature: float | None = None,
+        long_texts: LongTexts = "cut",
     ) -> None:
         self.predictor = predictor
         self.tokenizer = tokenizer
         self._scheme = scheme
         self.max_length = max_length
         self.temperature = temperature
+        self.long_texts = long_texts
         self.calibrated = False
 
     @property
@@ -117,10 +126,11 @@ class EncoderClassifier(Classifier):
         """Return the logits of up to some thousands of texts, (texts, classes)."""
         if not texts:  # The last window of several processes may have fewer texts than processes.
             return np.empty((0, len(self.labels)), np.float32)
-        return self.logits_of(tokenize([texts], self.tokenizer, self.max_length))
+        tokenized = tokenize([texts], self.tokenizer, self.max_length, self.long_texts)
+        return tokenized.by_text(self.logits_of(tokenized))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
-        """Return the logits of tokenised texts, (texts, classes)."""
+        """Return the logits of tokenised texts or chunks, (rows, classes)."""
         plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
         answers = self.predictor.logits(tokenized.batch(rows) for rows in plan)
         results = np.empty((len(tokenized), len(self.labels)), np.float32)
@@ -171,7 +181,14 @@ class SharedClassifier(EncoderClassifier):
     """
 
     def __init__(self, own: EncoderClassifier, group: ProcessGroup) -> None:
-        super().__init__(own.predictor, own.tokenizer, own.scheme, own.max_length, own.temperature)
+        super().__init__(
+            own.predictor,
+            own.tokenizer,
+            own.scheme,
+            own.max_length,
+            own.temperature,
+            own.long_texts,
+        )
         self.calibrated = own.calibrated
         self._own, self._group = own, group
 

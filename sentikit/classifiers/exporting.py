@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sentikit.classifiers.loading import find_model_folder, load
+from sentikit.classifiers.loading import find_model_folder, load_encoder
 from sentikit.classifiers.model_folder import is_native, read_description
 from sentikit.classifiers.model_format import ExportSource, ModelFormat
 from sentikit.components import check_part, refuse
@@ -49,13 +49,23 @@ def export_model(
     _check_free(target)
     source = _source(Path(path), registry)
     with folder_writer(target) as temporary:
-        return model_format.export(source, temporary)
+        return [*model_format.export(source, temporary), *_lost(source)]
+
+
+def _lost(source: ExportSource) -> list[str]:
+    """Say what other formats do not keep of a native model."""
+    if source.description is None or source.description.long_texts == "cut":
+        return []
+    return [
+        f"The model was trained with encoder.long_texts {source.description.long_texts}; the "
+        "exported one cuts long texts, unless the format holds a sentikit model."
+    ]
 
 
 def _source(path: Path, registry: Registry) -> ExportSource:
     folder = find_model_folder(path, registry)
     description = read_description(folder) if is_native(folder) else None
-    in_fp32 = partial(load, folder, device="cpu", precision="fp32", registry=registry)
+    in_fp32 = partial(load_encoder, folder, device="cpu", precision="fp32", registry=registry)
     return ExportSource(path, folder, description, in_fp32)
 
 

@@ -11,6 +11,7 @@ from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.classifier import Classifier
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.classifiers.model_format import ModelFormat
 
@@ -24,8 +25,40 @@ def load(
     revision: str | None = None,
     label_map: Mapping[str, str] | None = None,
     registry: Registry | None = None,
+) -> Classifier:
+    """Load a model: an encoder, or a classifier that has trained itself.
+
+    Arguments and errors are those of `load_encoder`.
+    """
+    from sentikit.classifiers.plugin_classifier import is_trained, load_trained
+
+    registry = registry or default_registry()
+    folder = find_model_folder(path, registry, revision)
+    if not is_trained(folder):
+        return load_encoder(
+            folder,
+            device=device,
+            precision=precision,
+            calibrated=calibrated,
+            label_map=label_map,
+            registry=registry,
+        )
+    if calibrated or label_map is not None:
+        raise InputError(f"{folder} is not an encoder: it takes no calibration and no label map.")
+    return load_trained(folder, registry)
+
+
+def load_encoder(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    calibrated: bool = False,
+    revision: str | None = None,
+    label_map: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
 ) -> EncoderClassifier:
-    """Load a model.
+    """Load an encoder.
 
     Args:
         path: a run that trained a model; a model folder, native, of a registered format or of
@@ -53,7 +86,8 @@ def load(
         classifier = load_text_classifier(folder, device, precision, label_map)
     else:
         model_format = _recognising_format(folder, registry)
-        assert model_format is not None
+        if model_format is None:
+            raise InputError(f"{folder} is a classifier of a plugin, and an encoder is needed.")
         classifier = model_format.load(folder, device, precision)
     if label_map is not None and not is_text_classifier(folder):
         raise InputError(
@@ -115,10 +149,11 @@ def _without_model(run: Path) -> InputError:
 def _is_model(folder: Path, registry: Registry) -> bool:
     from sentikit.classifiers.hub_classifier import is_text_classifier
     from sentikit.classifiers.model_folder import is_native
+    from sentikit.classifiers.plugin_classifier import is_trained
 
     if not folder.is_dir():
         return False
-    if is_native(folder) or is_text_classifier(folder):
+    if is_native(folder) or is_text_classifier(folder) or is_trained(folder):
         return True
     return _recognising_format(folder, registry) is not None
 

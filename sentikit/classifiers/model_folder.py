@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
+from sentikit.classifiers.batches import LongTexts
 from sentikit.classifiers.encoder import Encoder, most_positions
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.head import Pooling
@@ -48,7 +49,8 @@ class ModelDescription(PartSettings):
         encoder: the encoder section of the recipe.
         head: the head section's name and settings, without pooling.
         pooling: cls, mean or max.
-        max_length: word pieces after which a text is cut.
+        max_length: most word pieces of a text.
+        long_texts: what happens to longer ones.
         temperature: fitted on validation for calibrated probabilities; None if it was not.
         components: where encoder and head come from: plugin, distribution and version.
     """
@@ -60,6 +62,7 @@ class ModelDescription(PartSettings):
     head: dict[str, Any]
     pooling: Pooling
     max_length: int = Field(ge=3)
+    long_texts: LongTexts = "cut"
     temperature: float | None = Field(gt=0)
     components: list[dict[str, str]] = Field(default_factory=list)
 
@@ -171,6 +174,7 @@ def load_native(folder: Path, device: str, precision: str, registry: Registry) -
         # What comes behind the learnt positions cannot be read, whatever the file says.
         min(description.max_length, most_positions(model.encoder) or description.max_length),
         description.temperature,
+        description.long_texts,
     )
 
 

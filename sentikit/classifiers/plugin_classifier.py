@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,13 @@ from pydantic import Field
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
 from sentikit.components import Part, PartSettings, check_part, refuse, validate
-from sentikit.datasets.labels import SCHEMES, LabelScheme, label_scheme
+from sentikit.datasets.labels import (
+    OWN,
+    SCHEMES,
+    LabelScheme,
+    label_scheme,
+    scheme_for_classes,
+)
 from sentikit.errors import InputError, SentikitError, quoted
 from sentikit.files import folder_writer, read_json, write_json
 from sentikit.registry import Registry
@@ -271,10 +278,11 @@ def load_trained(folder: Path, registry: Registry) -> Classifier:
     name = str(description.classifier.get("name"))
     registry.require(HOOK, name, description.components, f"{folder / CONFIG}")
     classifier = _made(registry, description.classifier)
-    known_scheme = label_scheme(description.label_scheme)
-    classifier.scheme = LabelScheme(
-        known_scheme.name, description.classes, known_scheme.meanings, description.threshold
-    )
+    if description.label_scheme == OWN:
+        classifier.scheme = scheme_for_classes(description.classes, description.threshold)
+    else:
+        known_scheme = label_scheme(description.label_scheme, description.threshold)
+        classifier.scheme = replace(known_scheme, classes=description.classes)
     classifier.load(folder / FILES)
     return CheckedClassifier(classifier, registry.title(HOOK, name))
 

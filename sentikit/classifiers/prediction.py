@@ -124,6 +124,8 @@ def predictions(probabilities: NDArray[np.float64], scheme: LabelScheme) -> Iter
 #: Temperatures sought; a validation split without a single mistake would ask for 0.
 LOWEST, HIGHEST = 0.05, 20.0
 _HALVINGS = 60
+#: Mistakes below which a temperature says nothing.
+FEW_MISTAKES = 5
 
 
 def fit_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) -> float:
@@ -148,6 +150,28 @@ def fit_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) -> flo
         else:
             high = middle
     return float(np.exp((low + high) / 2))
+
+
+def trusted_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) -> tuple[float, str]:
+    """Return the fitted temperature, and a warning where it cannot be trusted; "" where it can.
+
+    Where few examples are misclassified nothing tells how far confidence may rise: probabilities
+    are then never sharpened, that is, the temperature is not below 1.
+    """
+    temperature = fit_temperature(logits, gold)
+    labelled = gold >= 0
+    mistakes = int((logits.argmax(axis=1) != gold)[labelled].sum())
+    if mistakes < FEW_MISTAKES:
+        return max(1.0, min(temperature, HIGHEST)), (
+            f"Only {mistakes} of {int(labelled.sum()):,} validation texts are misclassified, too "
+            "few to calibrate by: calibrated probabilities are not sharpened."
+        )
+    if not LOWEST * 1.01 < temperature < HIGHEST / 1.01:
+        return max(1.0, temperature), (
+            f"The fitted temperature {temperature:.3g} is at the limit of its range: the "
+            "validation split does not allow a calibration."
+        )
+    return temperature, ""
 
 
 def _too_confident(

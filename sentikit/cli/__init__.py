@@ -142,7 +142,9 @@ def main(arguments: list[str] | None = None) -> None:
             error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        _say(f"Stopped {error}.".replace(" .", "."))
+        # Click puts an Abort of its own in the place of Ctrl-C.
+        when = str(error.__cause__ or error)
+        _say(f"Stopped {when}." if when else "Stopped.")
         code = 130
     except BrokenPipeError:
         # The reader of our output went away (as `| head` does); there is nobody left to tell.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,9 @@ from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.comparison.judgement import Progress
-    from sentikit.comparison.results import Comparison
+    from sentikit.comparison.judgement import Comparison
 
 _FORMATS = ("table", "json", "csv", "markdown", "latex")
-_STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing pairs"}
 
 
 @click.command(epilog="Example: sentikit compare runs/e1 runs/b3 runs/e3 --baseline runs/b3")
@@ -112,30 +109,30 @@ def compare(
 ) -> None:
     """Judge runs: scores, significance, cost, and which one to use.
 
-    RUN is a run's folder; FILE a CSV, TSV, JSON Lines or Parquet file of answers; PATH#encoder the
-    encoder's opinion recorded in either. Without any, all finished runs under runs/ are compared.
+    RUN is a run's folder; FILE a CSV, TSV, JSON Lines or Parquet file of predictions;
+    PATH#encoder the encoder's prediction recorded in either. Without any, all finished runs under
+    runs/ are compared.
     """
     from sentikit.comparison.comparison import compare as judge
 
     form = _form(form, as_json, rows)
     check_plots(plots)
-    with _progress() as progress:
-        comparison = judge(
-            runs,
-            baseline=baseline,
-            dataset=dataset,
-            split=split,
-            path=path,
-            intersect=intersect,
-            sample_size=sample_size,
-            resamples=resamples,
-            seed=seed,
-            confidence=confidence,
-            gpu_rate=gpu_rate,
-            training_cost=_amounts("--training-cost", training_cost),
-            inference_cost=_amounts("--inference-cost", inference_cost),
-            progress=progress,
-        )
+    comparison = judge(
+        runs,
+        baseline=baseline,
+        dataset=dataset,
+        split=split,
+        path=path,
+        intersect=intersect,
+        sample_size=sample_size,
+        resamples=resamples,
+        seed=seed,
+        confidence=confidence,
+        gpu_rate=gpu_rate,
+        training_cost=_amounts("--training-cost", training_cost),
+        inference_cost=_amounts("--inference-cost", inference_cost),
+        progress=True,
+    )
     _writer(form, rows)(comparison)
     write_charts(comparison, report, plots)
 
@@ -200,16 +197,3 @@ def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
             )
         amounts[name] = value
     return amounts
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show a bar on standard error, where that is a terminal."""
-    from sentikit.live_bar import LiveBar
-
-    with LiveBar() as bar:
-
-        def tell(what: str, done: int, of: int) -> None:
-            bar.update(done, of, _STEPS[what])
-
-        yield tell

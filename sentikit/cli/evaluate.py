@@ -69,7 +69,6 @@ def evaluate(
     """
     import json
 
-    from sentikit.classifiers.loading import load
     from sentikit.cli.tables import print_scores
     from sentikit.devices import set_threads
     from sentikit.runs.results import judge
@@ -80,7 +79,9 @@ def evaluate(
     start_processes(context, nproc, device)
     with _run_to_write(output) as run, joined_group(device) as group:
         set_threads(threads)
-        own = load(model, device=device, precision=precision, calibrated=calibrated)
+        from sentikit.classifiers.loading import load_encoder
+
+        own = load_encoder(model, device=device, precision=precision, calibrated=calibrated)
         classifier = shared(own, group)
         section = _section(model, dataset, path, settings, classifier)
         opened = _open(section, classifier)

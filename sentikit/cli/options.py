@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from sentikit.amounts import FiniteRange
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sentikit.comparison.results import Comparison
+    from sentikit.comparison.judgement import Comparison
     from sentikit.ensembles.judgement import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
@@ -45,6 +47,52 @@ OUTPUT = click.option(
 )
 
 
+_INPUT = (
+    click.argument("file", metavar="[FILE|-]", default="-"),
+    click.option(
+        "--text-column",
+        "text_columns",
+        metavar="C",
+        multiple=True,
+        help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
+    ),
+    click.option(
+        "--input-format",
+        "kind",
+        type=click.Choice(
+            ["csv", "tsv", "tsv-unquoted", "jsonl", "json", "parquet", "arrow", "xlsx", "text"]
+        ),
+        help="What FILE or the pipe holds; default: by the file's ending, text for a pipe.",
+    ),
+    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook with several."),
+    click.option("--strip-markup", is_flag=True, help="Take HTML off the texts."),
+    click.option(
+        "--sql",
+        "query",
+        metavar="SELECT",
+        help="Instead of FILE, the rows of one SELECT over files or --database (extra sql).",
+    ),
+    click.option(
+        "--database",
+        metavar="DB",
+        help="A DuckDB or SQLite file, or postgresql://user@host/name; no password in it.",
+    ),
+)
+
+
+def input_file(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take a table of texts: FILE, with the options that say how to read it."""
+
+    @functools.wraps(command)
+    def packed(*args: Any, **given: Any) -> Any:
+        from sentikit.datasets.input_file import InputFile
+
+        fields = {field.name: given.pop(field.name) for field in dataclasses.fields(InputFile)}
+        return command(*args, source=InputFile(**fields), **given)
+
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_INPUT), packed)
+
+
 def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> ResolvedRecipe:
     """Resolve a recipe, and say on standard error what the user should know about it."""
     from sentikit.recipe.resolving import resolve_recipe
@@ -67,16 +115,61 @@ def _page(context: click.Context, option: click.Parameter, report: Path | None) 
     """Refuse a name that another kind of file has: a report replaces what is there."""
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise click.BadParameter(f"A report is a page: let the name {report} end in .html.")
+    context.meta[_REPORTED] = report
+    _refuse_open_alone(context)
     return report
 
 
-REPORT = click.option(
+_REPORT = click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
     callback=_page,
     metavar="FILE.html",
     help="Write a report in one page that opens in any browser.",
 )
+
+
+def _open(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Remember whether the report is to be opened, for `say_report`."""
+    context.meta[_OPEN] = wanted
+    _refuse_open_alone(context)
+
+
+def _refuse_open_alone(context: click.Context) -> None:
+    # Options are read in the order they are typed: whichever comes second finds the other.
+    if context.meta.get(_OPEN) and context.meta.get(_REPORTED, True) is None:
+        raise click.UsageError("--open opens the report: add --report FILE.html.", context)
+
+
+_OPEN, _REPORTED = "sentikit.open", "sentikit.report"
+_OPENED = click.option(
+    "--open",
+    is_flag=True,
+    expose_value=False,
+    callback=_open,
+    help="Open the report in the browser.",
+)
+
+
+def REPORT(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - used as the others
+    """Add ``--report`` and ``--open``."""
+    return _REPORT(_OPENED(command))
+
+
+def say_report(report: Path) -> None:
+    """Say where a report is, and open it where ``--open`` was given."""
+    import webbrowser
+
+    click.echo(f"Report: {report}", err=True)
+    context = click.get_current_context(silent=True)
+    if (
+        context is not None
+        and context.meta.get(_OPEN)
+        and not webbrowser.open(report.resolve().as_uri())
+    ):
+        click.echo("No browser could be opened here; open the file in one.", err=True)
+
+
 PLOTS_FOLDER = click.option(
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
@@ -108,7 +201,7 @@ def write_charts(
         from sentikit.reports.page import write_report
 
         write_report(comparison, report, cascade)
-        click.echo(f"Report: {report}", err=True)
+        say_report(report)
     if plots:
         from sentikit.reports.figures import save_plots
 

@@ -17,14 +17,15 @@ from sentikit.cli.options import (
     PRECISION,
     RESUME,
     THREADS,
+    input_file,
     resumable,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
-from sentikit.labelling.input_file import InputFile
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
+    from sentikit.datasets.input_file import InputFile
     from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.table_writer import TableWriter
 
@@ -48,13 +49,7 @@ _NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
     "  echo 'I love it' | sentikit predict runs/quickstart"
 )
 @CLASSIFIER
-@click.argument("file", metavar="[FILE|-]", default="-")
-@click.option("--text-column", metavar="C", help="The column of the texts, if not a usual name.")
-@click.option(
-    "--input-format",
-    type=click.Choice(["csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "text"]),
-    help="What FILE or the pipe holds; default: by the file's ending, text for a pipe.",
-)
+@input_file
 @click.option(
     "--format",
     "output_format",
@@ -80,9 +75,7 @@ _NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 def predict(
     context: click.Context,
     model: str,
-    file: str,
-    text_column: str | None,
-    input_format: str | None,
+    source: InputFile,
     output_format: str | None,
     output: Path | None,
     estimate: bool,
@@ -104,23 +97,22 @@ def predict(
     """
     from sentikit.labelling.job import LabellingOptions
 
-    if file == "-" and nproc and nproc > 1:
+    if source.piped and nproc and nproc > 1:
         raise InputError(
             f"{nproc} processes cannot share standard input: each reads all texts. "
             "Save them in a file and name it."
         )
     if output is not None and output.is_dir():
         raise InputError(f"--output {output} is a folder; a file is needed.")
-    if output is not None and output.is_file() and file != "-" and _is_same(output, file):
+    if output is not None and output.is_file() and _is_same(output, source.file):
         raise InputError(f"--output {output} is the file to label. Choose another name.")
-    chosen = output_format or _format_like(output, file, input_format)
+    chosen = output_format or _format_like(output, source.file, source.kind)
     if chosen == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
-    source = InputFile(file, input_format, text_column)
-    if file != "-":
+    if not source.piped:
         # Starting takes seconds: what is wrong with the file is said before.
         with source.open() as rows:
-            source.column(rows)
+            source.columns(rows)
     start_processes(context, nproc, device)
     with resumable(context, output) as stop_requested:
         options = LabellingOptions(
@@ -150,7 +142,7 @@ def _label(
 
     with joined_group(loading["device"]) as group, source.open() as rows:
         set_threads(threads)
-        column = source.column(rows)
+        source.columns(rows)
         classifier = load(model, **loading)
         if group.processes > 1:
             if not isinstance(classifier, EncoderClassifier):
@@ -162,7 +154,8 @@ def _label(
             _estimate(classifier, source, options.batch)
             return None
         if not group.is_main_process:
-            for _ in classifier.classify(str(row.get(column) or "") for _, row in rows):
+            text = source.reader(rows)
+            for _ in classifier.classify(text(where, row) for where, row in rows):
                 pass
             return None
         return label_file(classifier, source, rows, output, kind, options)

@@ -119,16 +119,26 @@ def print_sentence(sentence: str) -> None:
 
 def print_scores(title: str, overall: Scores, by_source: Mapping[str, Scores]) -> None:
     """Print scores overall, by source and by class, as fractions."""
-    columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {c}" for c in overall.per_class)]
-    rows = [_row("all", overall)]
+    from sentikit.comparison.tables import class_columns
+
+    classes = class_columns(tuple(overall.per_class))
+    columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {name}" for name in classes)]
+    rows = [_row("all", overall, classes)]
     if len(by_source) > 1:
-        rows += [_row(name, scores) for name, scores in by_source.items()]
+        rows += [_row(name, scores, classes) for name, scores in by_source.items()]
     print_table(title, columns, rows, columns[1:])
+    if not classes:
+        columns = ["class", "examples", "precision", "recall", "F1"]
+        rows = [
+            [name, f"{c.support:,}", f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}"]
+            for name, c in overall.per_class.items()
+        ]
+        print_table("by class", columns, rows, columns[1:])
 
 
-def _row(name: str, scores: Scores) -> list[str]:
+def _row(name: str, scores: Scores, classes: Sequence[str]) -> list[str]:
     shown = [f"{scores.macro_f1:.4f}", f"{scores.accuracy:.4f}"]
-    shown += [f"{c.f1:.4f}" for c in scores.per_class.values()]
+    shown += [f"{scores.per_class[own].f1:.4f}" for own in classes]
     return [name, f"{scores.examples:,}", *shown]
 
 

@@ -17,8 +17,8 @@ from sentikit.cli.processes import NPROC, start_processes
 if TYPE_CHECKING:
     from sentikit.processes.failures import Together
     from sentikit.runs.folder import RunFolder
-    from sentikit.training.job import FinishedTraining
-    from sentikit.training.recipe import TrainParts
+    from sentikit.training.job import TrainedRun
+    from sentikit.training.recipe import ClassifierParts, TrainParts
 
 
 @click.command(
@@ -50,7 +50,7 @@ def train(
     plots: bool,
     as_json: bool,
 ) -> None:
-    """Train an encoder on a dataset and leave a run: model, predictions, scores.
+    """Train a classifier on a dataset and save a run: model, predictions, scores.
 
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
@@ -86,7 +86,7 @@ def train(
                 draw(finished.path)
 
 
-def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts:
+def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts | ClassifierParts:
     from sentikit.recipe.catalogue import needed_recipe
     from sentikit.registry import default_registry
     from sentikit.training.recipe import train_parts
@@ -106,7 +106,7 @@ def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     return choose_run_folder(output, name, resume, RUNS, job_id())
 
 
-def _print_plan(parts: TrainParts, processes: int, as_json: bool) -> None:
+def _print_plan(parts: TrainParts | ClassifierParts, processes: int, as_json: bool) -> None:
     import json
 
     from sentikit.training.planning import plan_training
@@ -147,18 +147,19 @@ def _resume_advice(context: click.Context, path: Path) -> str:
     return f"Go on{elsewhere} with: {again}"
 
 
-def _print_result(finished: FinishedTraining, as_json: bool) -> None:
+def _print_result(finished: TrainedRun, as_json: bool) -> None:
     import json
 
     from sentikit.cli.tables import print_scores
 
     results = finished.results
     if as_json:
-        head = {"run": str(finished.path), "best_epoch": finished.state.best_epoch}
+        head = {"run": str(finished.path), "best_epoch": finished.best_epoch}
         click.echo(json.dumps(head | results.metrics(finished.split), indent=2))
         return
+    best = f"best epoch {finished.best_epoch}, " if finished.best_epoch else ""
     print_scores(
-        f"{finished.path}: best epoch {finished.state.best_epoch}, scores on {finished.split}",
+        f"{finished.path}: {best}scores on {finished.split}",
         results.overall,
         results.by_source,
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sentikit.comparison.alignment import Truth, align_runs, is_called, short_name
 from sentikit.comparison.bootstrap import Resampling
-from sentikit.comparison.judgement import CompareOptions, Progress, compare_aligned
+from sentikit.comparison.judgement import CompareOptions, Comparison, Progress, compare_aligned
 from sentikit.comparison.money import Rates
-from sentikit.comparison.results import Comparison
-from sentikit.datasets.labels import scheme_for_classes
+from sentikit.datasets.labels import OWN, scheme_for_classes
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.metrics import metrics_for
@@ -40,7 +40,7 @@ def compare(
     training_cost: Mapping[str, float] | None = None,
     inference_cost: Mapping[str, float] | None = None,
     registry: Registry | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
 ) -> Comparison:
     """Judge runs and results files on the same examples.
 
@@ -60,31 +60,34 @@ def compare(
         training_cost: run to USD that training it cost, where no manifest says so.
         inference_cost: run to USD that 1,000 of its answers cost, where no manifest says so.
         registry: where to look for formats and datasets.
-        progress: told what is being done, how many of it are done, and of how many.
+        progress: True shows a bar on a terminal or in a notebook; a function is told what is being
+            done, how many of it are done, and of how many.
 
     Raises:
         InputError: a run cannot be read or is not finished; the runs are over different texts, gold
             labels or classes; an option is out of range.
     """
-    told = progress or _untold
     _check(resamples, seed, confidence)
     if dataset is None and (path is not None or (runs and split is not None)):
         raise InputError("A path or a split says more of a dataset: name it (--dataset NAME).")
     chosen = list(runs) or _all_runs(dataset, split)
     if baseline is not None and not _is_among(str(baseline), chosen):
         chosen = [baseline, *chosen]
-    tables = _read(chosen, registry, told)
-    wanted = dataset is not None and (bool(runs) or path is not None)
-    truth = load_truth(str(dataset), split or "test", path, registry) if wanted else None
-    aligned = align_runs(tables, truth, intersect)
-    options = CompareOptions(
-        None if baseline is None else str(baseline),
-        Resampling(resamples, seed, confidence),
-        Rates(gpu_rate, training_cost or {}, inference_cost or {}),
-        sample_size,
-        metrics_for(scheme_for_classes(aligned.classes), registry or default_registry()),
-    )
-    return compare_aligned(aligned, options, told)
+    with _told(progress) as told:
+        tables = _read(chosen, registry, told)
+        wanted = dataset is not None and (bool(runs) or path is not None)
+        truth = None
+        if wanted:
+            truth = load_truth(str(dataset), split or "test", tables[0].classes, path, registry)
+        aligned = align_runs(tables, truth, intersect)
+        options = CompareOptions(
+            None if baseline is None else str(baseline),
+            Resampling(resamples, seed, confidence),
+            Rates(gpu_rate, training_cost or {}, inference_cost or {}),
+            sample_size,
+            metrics_for(scheme_for_classes(aligned.classes), registry or default_registry()),
+        )
+        return compare_aligned(aligned, options, told)
 
 
 def _read(
@@ -121,12 +124,21 @@ def _check(resamples: int, seed: int, confidence: float) -> None:
         raise InputError(f"confidence is a fraction between 0 and 1, not {confidence:g}.")
 
 
-def _untold(_what: str, _done: int, _of: int) -> None:
-    """Tell nobody."""
+@contextlib.contextmanager
+def _told(progress: Progress | bool) -> Iterator[Progress]:
+    """Return what to tell of the progress, for as long as a bar is shown."""
+    if not isinstance(progress, bool):
+        yield progress
+        return
+    from sentikit.live_bar import LiveBar
+
+    with LiveBar(shown=progress) as bar:
+        yield lambda what, done, of: bar.update(done, of, _STEPS[what])
 
 
 #: More would not fit in memory, and change no interval that anyone reads.
 MOST_RESAMPLES = 1_000_000
+_STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing pairs"}
 #: Where runs are looked for when none is named.
 RUNS = Path("runs")
 
@@ -182,16 +194,22 @@ def finished_runs(
 
 
 def load_truth(
-    dataset: str, split: str, path: str | None = None, registry: Registry | None = None
+    dataset: str,
+    split: str,
+    classes: tuple[str, ...],
+    path: str | None = None,
+    registry: Registry | None = None,
 ) -> Truth:
-    """Load a dataset's split with its gold labels.
+    """Load a dataset's split with its gold labels in the classes of the runs.
 
     Raises:
-        InputError: no such dataset or split, or it is malformed.
+        InputError: no such dataset or split, it is malformed, or its labels mean other classes.
     """
     from sentikit.datasets.opening import open_dataset, with_path
 
-    section = with_path({"name": dataset}, path, registry)
+    scheme = scheme_for_classes(classes)
+    labels = list(classes) if scheme.name == OWN else scheme.name
+    section = with_path({"name": dataset, "labels": labels}, path, registry)
     opened = open_dataset(section, registry=registry or default_registry())
     return Truth(f"{dataset} {split}", opened.split(split), opened.scheme.classes)
 

@@ -1,33 +1,37 @@
-"""CSV, LaTeX and Markdown of a comparison."""
+"""CSV, LaTeX, Markdown, HTML and pandas tables of a comparison."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentikit.comparison.results import (
-    Comparison,
     Difference,
     Estimate,
     Estimates,
+    Findings,
     RunFindings,
     Test,
 )
 from sentikit.comparison.tables import Section, alignment, remarks, sections
+from sentikit.errors import InputError
 from sentikit.scoring import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What the column `source` says of all examples together.
 ALL = "all"
 
 
-def runs_to_csv(comparison: Comparison) -> str:
+def runs_to_csv(comparison: Findings) -> str:
     """Return a row for each run and source; `all` stands for all examples."""
     return _csv([row for run in comparison.runs for row in _run_rows(run)])
 
 
-def differences_to_csv(comparison: Comparison) -> str:
+def differences_to_csv(comparison: Findings) -> str:
     """Return a row for each difference."""
     return _csv([_difference(found) for found in comparison.differences])
 
@@ -115,6 +119,38 @@ def spreadsheet_safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
+def to_frame(comparison: Findings, rows: str = "runs") -> pd.DataFrame:
+    """Return the rows of the CSV as a table of pandas.
+
+    Args:
+        comparison: what it shows.
+        rows: ``runs``, each run on all texts and on each source, or ``pairs``, each difference.
+
+    Raises:
+        InputError: `rows` is something else.
+    """
+    import pandas as pd
+
+    if rows not in ("runs", "pairs"):
+        raise InputError(f"rows is 'runs' or 'pairs', not {rows!r}.")
+    if rows == "runs":
+        return pd.DataFrame([row for run in comparison.runs for row in _run_rows(run)])
+    return pd.DataFrame([_difference(found) for found in comparison.differences])
+
+
+def to_html(comparison: Findings) -> str:
+    """Return the tables as a fragment of HTML for notebooks; all text is escaped."""
+    import pandas as pd
+    from markupsafe import escape
+
+    parts = []
+    for section in sections(comparison):
+        frame = pd.DataFrame([list(row) for row in section.rows], columns=list(section.columns))
+        parts.append(f"<h4>{escape(section.title)}</h4>{frame.to_html(index=False, border=0)}")
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in remarks(comparison)]
+    return "\n".join(parts)
+
+
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -129,7 +165,7 @@ _LATEX = str.maketrans(
 )
 
 
-def to_latex(comparison: Comparison) -> str:
+def to_latex(comparison: Findings) -> str:
     r"""Return tables that need ``\usepackage{booktabs}``; names are escaped."""
     parts = [_latex_table(section) for section in sections(comparison)]
     sentences = "".join(f"% {' '.join(line.split())}\n" for line in remarks(comparison))
@@ -166,7 +202,7 @@ def _latex_line(cells: tuple[str, ...]) -> str:
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*_`<>[]#"})
 
 
-def to_markdown(comparison: Comparison) -> str:
+def to_markdown(comparison: Findings) -> str:
     """Return GitHub-flavoured Markdown; names are escaped."""
     parts = [_markdown_table(section) for section in sections(comparison)]
     sentences = "\n".join(f"- {_markdown(sentence)}" for sentence in remarks(comparison))

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,15 @@ from sentikit.amounts import usd_text
 from sentikit.comparison.alignment import AlignedRun, AlignedRuns, is_called, same_path
 from sentikit.comparison.bootstrap import Resampling, estimate_run
 from sentikit.comparison.counts import Statistics, count_cells
+from sentikit.comparison.formats import to_frame, to_html
 from sentikit.comparison.money import Rates, break_even, check_rates, pareto_front, run_cost
 from sentikit.comparison.pairs import Pairs, adjusted, partnership
 from sentikit.comparison.results import (
     Advice,
     CochranQ,
-    Comparison,
     Difference,
     Estimates,
+    Findings,
     Group,
     PluginMetric,
     RunFindings,
@@ -43,10 +44,42 @@ from sentikit.errors import InputError, did_you_mean
 from sentikit.metrics import NamedMetric
 from sentikit.scoring import Scores, score, without_curves
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: With more runs than this, each is compared to the best instead of to all others.
 MOST_FOR_ALL_PAIRS = 40
 
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Findings):
+    """A comparison's findings and the rows they were made of.
+
+    Attributes:
+        aligned: every run's answers to every example, for those who look at single texts.
+    """
+
+    aligned: AlignedRuns = field(kw_only=True)
+
+    def to_frame(self, rows: str = "runs") -> pd.DataFrame:
+        """Return a table of pandas with a row for each run and source, or for each difference.
+
+        Args:
+            rows: ``runs`` or ``pairs``.
+
+        Raises:
+            InputError: `rows` is something else.
+        """
+        return to_frame(self, rows)
+
+    def __repr__(self) -> str:
+        names = ", ".join(run.name for run in self.runs)
+        return f"<Comparison of {names} on {self.examples:,} texts>"
+
+    def _repr_html_(self) -> str:
+        return to_html(self)
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,11 @@ def check_rates(runs: Sequence[AlignedRun], rates: Rates) -> None:
     """Refuse what the user says of the costs of something that is not compared.
 
     Raises:
-        InputError: a name is of no run, or, for training, of no run's part either.
+        InputError: a name is of no run, or, for training, of no run's part either; an amount is no
+            cost.
     """
+    if rates.gpu_hour is not None and not _is_amount(rates.gpu_hour):
+        raise InputError(f"--gpu-rate: {rates.gpu_hour:g} USD an hour is no price.")
     parts = (
         [part for run in runs for part in _trained_parts(run.manifest)] if rates.training else []
     )
@@ -56,13 +59,56 @@ def check_rates(runs: Sequence[AlignedRun], rates: Rates) -> None:
         ("--training-cost", rates.training, parts),
         ("--inference-cost", rates.per_1000, []),
     ):
-        for name in amounts:
+        for name, usd in amounts.items():
+            if not _is_amount(usd):
+                raise InputError(f"{option}: {usd:g} USD for {name} is no cost.")
             called = any(is_called(name, run.name, run.path) for run in runs)
             if not called and not any(is_called(name, part, part) for part in own):
                 known = [*(run.name for run in runs), *dict.fromkeys(own)]
                 raise InputError(
                     f"{option}: {name!r} is none of the runs compared. {did_you_mean(name, known)}"
                 )
+
+
+#: A recorded amount above this is damage, not a price.
+_MOST_USD = 1e12
+
+
+def check_recorded(run: AlignedRun) -> None:
+    """Refuse amounts in a manifest or a row that no bill can have.
+
+    Raises:
+        InputError: a cost is negative, infinite or no number, or a training's time is.
+    """
+    costs = run.manifest.get("cost_usd") or {}
+    if not isinstance(costs, Mapping):
+        raise InputError(f"{run.path}: cost_usd of its manifest is no mapping of items to USD.")
+    for item, usd in costs.items():
+        if usd is not None and not _is_amount(usd):
+            raise InputError(
+                f"{run.path}: its manifest records {item} as {_shown(usd)}, which is no cost in "
+                "USD. Correct cost_usd in its manifest.json, or give null where it is unknown."
+            )
+    for key in ("training_seconds", "processes"):
+        value = run.manifest.get(key)
+        if value is not None and not _is_amount(value):
+            raise InputError(f"{run.path}: its manifest records {key} as {_shown(value)}.")
+    if run.cost is not None:
+        odd = np.flatnonzero((run.cost < 0) | (run.cost > _MOST_USD))
+        if len(odd):
+            raise InputError(
+                f"{run.path}: a row records a cost of {run.cost[odd[0]]:g} USD. Costs are 0 or "
+                "more, and null where they are unknown."
+            )
+
+
+def _is_amount(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 <= value <= _MOST_USD
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 30 else f"{repr(value)[:30]}…"
 
 
 def run_cost(run: AlignedRun, macro_f1: float, examples: int, rates: Rates) -> RunCost:
@@ -73,7 +119,11 @@ def run_cost(run: AlignedRun, macro_f1: float, examples: int, rates: Rates) -> R
         macro_f1: a fraction.
         examples: how many texts were compared.
         rates: what the user says.
+
+    Raises:
+        InputError: an amount recorded with the run is no cost.
     """
+    check_recorded(run)
     training, answers = _training(run, rates), _per_1000(run, rates)
     total = None
     if training.usd is not None and answers.usd is not None:

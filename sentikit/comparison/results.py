@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sentikit.comparison.alignment import AlignedRuns
 from sentikit.scoring import Scores
 
 #: Version of the layout of `Findings.to_json`; docs/compare.schema.json describes it.
@@ -370,17 +369,6 @@ class Findings:
         """Return plain values, as docs/compare.schema.json describes them."""
         names = [found.name for found in fields(Findings)]
         return {"layout": LAYOUT} | {name: _plain(getattr(self, name)) for name in names}
-
-
-@dataclass(frozen=True)
-class Comparison(Findings):
-    """A comparison's findings and the rows they were made of.
-
-    Attributes:
-        aligned: every run's answers to every example, for those who look at single texts.
-    """
-
-    aligned: AlignedRuns = field(repr=False, kw_only=True)
 
 
 def _plain(value: Any) -> Any:

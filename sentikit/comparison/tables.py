@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sentikit.amounts import usd_text
 from sentikit.comparison.results import (
-    Comparison,
     Difference,
     Estimate,
+    Findings,
     Interval,
     RunFindings,
     best_run,
@@ -17,6 +17,8 @@ from sentikit.comparison.results import (
 
 #: More differences than this are shown for the best run alone.
 MOST_DIFFERENCES = 30
+#: With more classes, their scores have a table of their own, a row each.
+MOST_CLASS_COLUMNS = 6
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class Section:
     texts: tuple[str, ...] = ("run",)
 
 
-def sections(comparison: Comparison) -> list[Section]:
+def sections(comparison: Findings) -> list[Section]:
     """Return the tables that have something to show."""
     built = [
         _scores(comparison),
+        _classes(comparison),
         _ranking(comparison),
         _metrics(comparison),
         _sources(comparison),
@@ -54,7 +57,7 @@ def sections(comparison: Comparison) -> list[Section]:
     return [section for section in built if section.rows]
 
 
-def remarks(comparison: Comparison) -> list[str]:
+def remarks(comparison: Findings) -> list[str]:
     """Return the sentences below the tables, the advice last."""
     found = list(comparison.notes)
     if comparison.cochran_q:
@@ -68,9 +71,9 @@ def remarks(comparison: Comparison) -> list[str]:
     return found
 
 
-def _scores(comparison: Comparison) -> Section:
+def _scores(comparison: Findings) -> Section:
     percent = comparison.percent
-    classes = [f"F1 {name}" for name in comparison.classes]
+    classes = class_columns(comparison.classes)
     rows = []
     for run in comparison.runs:
         f1, accuracy = run.estimates.macro_f1, run.estimates.accuracy
@@ -83,7 +86,7 @@ def _scores(comparison: Comparison) -> Section:
                 interval(f1.bca),
                 score(accuracy.value),
                 interval(accuracy.percentile),
-                *(score(own.f1) for own in run.scores.per_class.values()),
+                *(score(run.scores.per_class[name].f1) for name in classes),
                 f"{run.scores.invalid:,}",
                 score(calibration.ece) if calibration else "",
             )
@@ -98,7 +101,7 @@ def _scores(comparison: Comparison) -> Section:
             f"{percent} BCa",
             "accuracy",
             f"{percent} of accuracy",
-            *classes,
+            *(f"F1 {name}" for name in classes),
             "invalid",
             "ECE",
         ),
@@ -106,23 +109,41 @@ def _scores(comparison: Comparison) -> Section:
     )
 
 
-def _ranking(comparison: Comparison) -> Section:
+def class_columns(classes: Sequence[str]) -> Sequence[str]:
+    """Return the classes that have a column each: none where they are many."""
+    return classes if len(classes) <= MOST_CLASS_COLUMNS else ()
+
+
+def _classes(comparison: Findings) -> Section:
+    """Return F1 by class, a row each, where columns would be too many."""
+    runs = [run.scores.per_class for run in comparison.runs]
+    rows = [
+        (name, f"{runs[0][name].support:,}", *(score(own[name].f1) for own in runs))
+        for name in comparison.classes
+        if not class_columns(comparison.classes)
+    ]
+    heads = ("class", "texts", *(run.name for run in comparison.runs))
+    return Section("F1 by class", heads, tuple(rows), ("class",))
+
+
+def _ranking(comparison: Findings) -> Section:
+    columns = class_columns(comparison.classes)
     rows = [
         (
             run.name,
             optional(ranking.auc),
             optional(ranking.average_precision),
-            *(optional(own.auc) for own in ranking.per_class.values()),
+            *(optional(ranking.per_class[name].auc) for name in columns),
         )
         for run in comparison.runs
         if (ranking := run.scores.ranking) is not None
     ]
-    classes = (f"AUC {name}" for name in comparison.classes)
+    classes = (f"AUC {name}" for name in columns)
     title = "ranking by probability, each class against all others"
     return Section(title, ("run", "AUC", "average precision", *classes), tuple(rows))
 
 
-def _metrics(comparison: Comparison) -> Section:
+def _metrics(comparison: Findings) -> Section:
     names = {metric.name: metric.title for metric in comparison.metrics}
     rows = [
         (run.name, *(_with_interval(run.estimates.metrics[name]) for name in names))
@@ -133,7 +154,7 @@ def _metrics(comparison: Comparison) -> Section:
     return Section(title, ("run", *names.values()), tuple(rows))
 
 
-def _metric_differences(comparison: Comparison) -> Section:
+def _metric_differences(comparison: Findings) -> Section:
     rows = [
         (
             found.first,
@@ -157,7 +178,7 @@ def _with_interval(found: Estimate) -> str:
     return f"{score(found.value)} {interval(found.percentile)}"
 
 
-def _sources(comparison: Comparison) -> Section:
+def _sources(comparison: Findings) -> Section:
     names = tuple(comparison.sources) if len(comparison.sources) > 1 else ()
     rows = [
         (run.name, *(_source_cell(run, name) for name in names)) for run in comparison.runs if names
@@ -174,7 +195,7 @@ def _source_cell(run: RunFindings, source: str) -> str:
     )
 
 
-def _shown_differences(comparison: Comparison) -> tuple[Difference, ...]:
+def _shown_differences(comparison: Findings) -> tuple[Difference, ...]:
     """Return all differences, or where they are many and no baseline is, those with the best."""
     shown = comparison.differences
     if len(shown) <= MOST_DIFFERENCES or comparison.baseline is not None:
@@ -183,7 +204,7 @@ def _shown_differences(comparison: Comparison) -> tuple[Difference, ...]:
     return tuple(d for d in shown if best in (d.first, d.second))
 
 
-def _differences(comparison: Comparison) -> Section:
+def _differences(comparison: Findings) -> Section:
     shown, title = (
         _shown_differences(comparison),
         f"differences ({comparison.resamples:,} resamples)",
@@ -228,7 +249,7 @@ def _difference_row(found: Difference) -> tuple[str, ...]:
     )
 
 
-def _partners(comparison: Comparison) -> Section:
+def _partners(comparison: Findings) -> Section:
     rows = []
     for run in comparison.runs:
         if run.partnership is None:
@@ -252,7 +273,7 @@ def _partners(comparison: Comparison) -> Section:
     )
 
 
-def _money(comparison: Comparison) -> Section:
+def _money(comparison: Findings) -> Section:
     known = [
         run
         for run in comparison.runs
@@ -288,7 +309,7 @@ def _money(comparison: Comparison) -> Section:
     )
 
 
-def _break_even(comparison: Comparison) -> Section:
+def _break_even(comparison: Findings) -> Section:
     rows = tuple(
         (found.cheaper_before, found.cheaper_after, f"{found.texts:,.0f}")
         for found in comparison.break_even
@@ -297,7 +318,7 @@ def _break_even(comparison: Comparison) -> Section:
     return Section("where one run overtakes another", columns, rows, columns[:2])
 
 
-def _groups(comparison: Comparison) -> Section:
+def _groups(comparison: Findings) -> Section:
     rows = tuple(
         (
             group.name,
@@ -311,7 +332,7 @@ def _groups(comparison: Comparison) -> Section:
     return Section("seeds and rounds, mean ± standard deviation", columns, rows, ("set-up",))
 
 
-def _sample_sizes(comparison: Comparison) -> Section:
+def _sample_sizes(comparison: Findings) -> Section:
     sizes = comparison.sample_sizes
     rows = tuple(
         (own.first, own.second, f"{own.macro_f1:,}", f"{own.accuracy:,}")

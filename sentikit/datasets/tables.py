@@ -399,6 +399,28 @@ class _TableRows(Rows):
         yield from self._table.rows(columns)
 
 
+class RecordRows(Rows):
+    """Rows that a plugin reads: `records` in the order of `columns`, counted from 1."""
+
+    unit = "row"
+
+    def __init__(
+        self,
+        name: str,
+        columns: Sequence[str],
+        records: Iterator[Sequence[Any]],
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        _refuse_repeated(columns, name)
+        self._records = records
+        super().__init__(name, columns, close)
+
+    def _values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        positions = [self._places[column] for column in columns]
+        for number, record in enumerate(self._records, 1):
+            yield number, tuple([record[position] for position in positions])
+
+
 def read_rows(
     source: Path | str | BinaryIO,
     format: str | None = None,  # noqa: A002 - the word users know

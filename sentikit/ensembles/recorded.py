@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sentikit.classifiers.vote import Ties
 from sentikit.comparison.comparison import compare
-from sentikit.comparison.results import Comparison
+from sentikit.comparison.judgement import Comparison
 from sentikit.ensembles.ensemble import Ensemble, gather
 from sentikit.ensembles.judgement import JudgedCascade, JudgedVote, judge_cascade, judge_vote
 from sentikit.ensembles.thresholds import Aim, CascadeChoice, Goal, aim_problem

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Classifier, Example
+from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError
-from sentikit.labelling.input_file import InputFile
 from sentikit.labelling.job import LabellingOptions, Row, label, other_settings, say_estimate
 from sentikit.labelling.table_writer import AddedColumns, TableWriter, language_models, open_table
 from sentikit.llm.classifier import DEFAULT_CACHE
@@ -31,10 +31,10 @@ class FileRows:
 
     def __iter__(self) -> Iterator[Row]:
         rows = self.opened if self.source.piped else self.source.open()
-        column = self.source.column(rows)
+        text = self.source.reader(rows)
         with rows:
-            for _, row in rows:
-                yield Row(Example(_text(row.get(column)), columns=row))
+            for where, row in rows:
+                yield Row(Example(text(where, row), columns=row))
 
 
 def label_file(
@@ -131,8 +131,7 @@ class _State:
         self._key = f"predict {output.resolve()}"
         self._settings = {
             "classifier": classifier.describe(),
-            "input": "standard input" if source.piped else source.fingerprint(),
-            "text_column": source.text_column,
+            **source.describe(),
         }
 
     def resumed(self) -> str:
@@ -164,7 +163,3 @@ class _State:
     def _with_journal(self, use: Callable[[AnswerJournal], Any]) -> Any:
         with AnswerJournal(self._cache) as journal:
             return use(journal)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)

@@ -108,12 +108,20 @@ class RetryableError(BackendError):
         reason: ``rate_limit`` (too many calls), ``server`` (it failed), ``network`` (no answer
             came, though it may have been made and billed) or ``unreachable`` (nothing was sent).
         retry_after: seconds the server asks to wait, or None.
+        exhausted: whether the server says that nothing is left for any call.
     """
 
-    def __init__(self, message: str, reason: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        reason: str,
+        retry_after: float | None = None,
+        exhausted: bool = False,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.retry_after = retry_after
+        self.exhausted = exhausted
 
 
 class RejectedError(BackendError):

@@ -148,7 +148,7 @@ def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
     Raises:
         InputError: there is no model.
     """
-    from sentikit.classifiers.loading import load
+    from sentikit.classifiers.loading import load_encoder
 
     if _must_be_recorded(name):
         raise InputError(
@@ -161,7 +161,7 @@ def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
             f"The encoder {name} does not exist. Train it (sentikit train leaves runs/RECIPE), or "
             "name another model, run or results file with strategy.encoder."
         )
-    return load(path, registry=registry)
+    return load_encoder(path, registry=registry)
 
 
 def encoder_cost(name: str | None) -> float:

@@ -485,7 +485,12 @@ class RequestSession(Session):
                 any_tier=options.prices is not None,
             ),
             pace=Pace(
-                pacer=Pacer(fixed or START, fixed or MOST),
+                pacer=Pacer(
+                    fixed or START,
+                    fixed or MOST,
+                    requests_per_minute=options.requests_per_minute,
+                    tokens_per_minute=options.tokens_per_minute,
+                ),
                 patience=Patience(options.patience, options.longest_wait),
                 timeout=None if backend.in_process else options.timeout,
                 tries=options.tries,

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit.comparison.results import Comparison, Difference, Estimate, RunFindings
+from sentikit.comparison.judgement import Comparison
+from sentikit.comparison.results import Difference, Estimate, RunFindings
 from sentikit.ensembles.judgement import JudgedCascade
 from sentikit.errors import InputError
 from sentikit.files import disk_errors, read_json

@@ -17,7 +17,8 @@ from sentikit import __version__
 from sentikit.amounts import usd_text
 from sentikit.comparison import tables
 from sentikit.comparison.alignment import AlignedRuns
-from sentikit.comparison.results import BreakEven, Comparison
+from sentikit.comparison.judgement import Comparison
+from sentikit.comparison.results import BreakEven
 from sentikit.ensembles.judgement import JudgedCascade
 from sentikit.files import write_text
 from sentikit.reports import figures
@@ -34,8 +35,6 @@ MOST_TEXTS = 3000
 MOST_CHARACTERS = 2000
 _MOST_CHARACTERS_IN_ALL = 4_000_000
 _MOST_BREAK_EVENS = 5
-#: With more classes, their F1 has a table of its own.
-_MOST_CLASS_COLUMNS = 6
 
 
 def write_report(comparison: Comparison, path: Path, cascade: JudgedCascade | None = None) -> None:
@@ -64,7 +63,7 @@ def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) ->
     found = find_disagreements(comparison.aligned)
     drawn = figures.comparison_figures(comparison, cascade)
     runs = figures.by_score(comparison)
-    few_classes = len(comparison.classes) <= _MOST_CLASS_COLUMNS
+    few_classes = bool(tables.class_columns(comparison.classes))
     return environment.get_template("report.html").render(
         comparison=comparison,
         cascade=cascade,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from sentikit.datasets.examples import Examples
 from sentikit.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Labelling:
         return Labelling(_renumbered(self.labels, own, wanted), shares)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunTable:
     """A finished run, or a results file, row by row.
 
@@ -124,6 +127,38 @@ class RunTable:
             answers=self.answers.in_classes(own, classes),
             opinion=None if self.opinion is None else self.opinion.in_classes(own, classes),
         )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table of pandas with a row for each example.
+
+        Its columns are id, text, gold, label, source, and where they are known ``p CLASS`` with the
+        probability of each class, and cost in USD.
+        """
+        import pandas as pd
+
+        examples = self.examples
+        names = np.array([*self.classes, None], object)
+        columns: dict[str, Any] = {"id": examples.ids, "text": examples.texts}
+        columns |= {"gold": names[self.gold], "label": names[self.answers.labels]}
+        columns["source"] = examples.sources
+        if self.answers.probabilities is not None:
+            shares = zip(self.classes, self.answers.probabilities.T, strict=True)
+            columns |= {f"p {name}": own for name, own in shares}
+        return pd.DataFrame(columns | ({} if self.cost is None else {"cost": self.cost}))
+
+    def __repr__(self) -> str:
+        return f"<RunTable {self.name}: {len(self):,} texts>"
+
+    def _repr_html_(self) -> str:
+        from markupsafe import escape
+
+        known = self.gold >= 0
+        facts = f"{len(self):,} texts"
+        if known.any():
+            right = (self.answers.labels == self.gold)[known].mean()
+            facts += f", accuracy {right:.4f} on {int(known.sum()):,} with a gold label"
+        frame = self.select(np.arange(min(10, len(self)))).to_frame()
+        return f"<h4>{escape(self.name)}</h4><p>{facts}</p>{frame.to_html(border=0)}"
 
     def select(self, rows: NDArray[np.int64]) -> RunTable:
         """Return some rows, in the order given."""

@@ -25,21 +25,13 @@ expected. Settings are given as a recipe's section has them, without the part's 
 ``sentikit plugins check`` runs the same checks from the command line.
 """
 
-from sentikit.testing.backends import check_llm_backend
-from sentikit.testing.classifiers import check_classifier
-from sentikit.testing.commands import check_command
-from sentikit.testing.datasets import check_dataset
-from sentikit.testing.encoders import check_encoder
+from sentikit.testing.classifiers import check_classifier, check_metric
+from sentikit.testing.components import check_part
+from sentikit.testing.data import check_command, check_dataset, check_recipe
 from sentikit.testing.engines import check_engine
-from sentikit.testing.fine_tuners import check_fine_tuner
-from sentikit.testing.formats import check_format, check_result_format
-from sentikit.testing.heads import check_head
-from sentikit.testing.metrics import check_metric
-from sentikit.testing.parts import check_part
-from sentikit.testing.plugins import check_plugin
-from sentikit.testing.recipes import check_recipe
-from sentikit.testing.strategies import check_prompt_strategy
-from sentikit.testing.trackers import check_tracker
+from sentikit.testing.llm import check_fine_tuner, check_llm_backend, check_prompt_strategy
+from sentikit.testing.models import check_encoder, check_format, check_head, check_result_format
+from sentikit.testing.plugins import check_plugin, check_tracker
 
 __all__ = [
     "check_classifier",

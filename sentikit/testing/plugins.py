@@ -1,19 +1,30 @@
-"""What is expected of a whole plugin: it loads, it is light, and each of its parts is sound."""
+"""What is expected of a whole plugin: it loads, it is light, and each component is sound."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sentikit.classifiers.encoder import EncoderOptions
+from sentikit.classifiers.head import HeadOptions
+from sentikit.classifiers.prediction import Usage
+from sentikit.datasets.opening import DatasetOptions
 from sentikit.devices import find_hardware
 from sentikit.errors import SentikitError, did_you_mean
 from sentikit.finetuning.choosing import fine_tuner_of
+from sentikit.hookspecs import PROJECT
+from sentikit.llm.backend import Answer, ChatRequest
+from sentikit.llm.messages import Message
+from sentikit.llm.section import LLMOptions, StrategyOptions
 from sentikit.registration import Registration
 from sentikit.registry import (
     PluginReport,
@@ -22,11 +33,82 @@ from sentikit.registry import (
     disabled_plugins,
     installed_plugins,
 )
-from sentikit.testing.commands import check_command
-from sentikit.testing.fine_tuners import check_fine_tuner_class
-from sentikit.testing.kinds import PART_CHECKS
-from sentikit.testing.parts import check_settings_class, needs_settings, require
-from sentikit.testing.recipes import check_recipe
+from sentikit.testing.classifiers import check_classifier, check_metric
+from sentikit.testing.components import check_part, check_settings_class, needs_settings, require
+from sentikit.testing.data import check_command, check_dataset, check_recipe
+from sentikit.testing.engines import check_engine
+from sentikit.testing.llm import check_fine_tuner_class, check_llm_backend, check_prompt_strategy
+from sentikit.testing.models import check_encoder, check_format, check_head, check_result_format
+from sentikit.tracking import LLMCall, TrackedRun, Tracker
+
+_CALL = LLMCall(
+    request=ChatRequest((Message("user", "Review: I love it"),), ("negative", "positive")),
+    model="some-model",
+    parameters={"temperature": 0.0},
+    began=1_700_000_000.0,
+    seconds=0.5,
+    answer=Answer("positive", Usage(prompt=20, completion=1)),
+    label="positive",
+    cost=0.0001,
+)
+
+
+def check_tracker(tracker_class: type[Tracker], settings: Mapping[str, Any]) -> None:
+    """Show a tracker a short run; give settings that keep it off the network.
+
+    Raises:
+        AssertionError: its settings break a rule. Whatever the tracker itself raises comes through.
+    """
+    tracker = check_part(tracker_class, settings)
+    with tempfile.TemporaryDirectory() as temporary:
+        recipe = {"kind": "train", "training": {"lr": 1e-5}}
+        tracker.start(TrackedRun(kind="train", path=Path(temporary) / "run", recipe=recipe))
+        step = {"kind": "step", "step": 1, "epoch": 1, "loss": 0.7, "gradient_norm": None}
+        tracker.log(step)
+        tracker.log({"kind": "epoch", "step": 1, "epoch": 1, "validation_macro_f1": 0.5})
+        tracker.log({"kind": "of a later version", "step": 1})
+        tracker.call(_CALL)
+        tracker.call(replace(_CALL, answer=None, label=None, reason="network", error="Reset."))
+        tracker.alert("Training collapsed", "Every text is called 'positive'.")
+        tracker.finish({"overall": {"macro_f1": 0.5}}, "finished")
+
+
+PartCheck = Callable[[Any, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How parts of one kind are checked.
+
+    Attributes:
+        check: puts a part to work, given its class and settings.
+        core_keys: keys of the recipe's section that the core reads, beside ``name``.
+        harmless: whether a part with default settings may be put to work unasked: it loads little
+            and reaches no network.
+    """
+
+    check: PartCheck
+    core_keys: Iterable[str] = ()
+    harmless: bool = False
+
+
+#: By hook; recipes and commands are no parts, they have no settings.
+PART_CHECKS: dict[str, Rules] = {
+    "register_datasets": Rules(check_dataset, DatasetOptions.model_fields),
+    "register_encoders": Rules(check_encoder, EncoderOptions.model_fields),
+    "register_heads": Rules(check_head, HeadOptions.model_fields, harmless=True),
+    "register_classifiers": Rules(check_classifier, harmless=True),
+    "register_llm_backends": Rules(check_llm_backend, ("backend", *LLMOptions.model_fields)),
+    "register_prompt_strategies": Rules(
+        check_prompt_strategy, StrategyOptions.model_fields, harmless=True
+    ),
+    "register_engines": Rules(check_engine, harmless=True),
+    "register_trackers": Rules(check_tracker),
+    "register_formats": Rules(check_format, ("format",), harmless=True),
+    "register_result_formats": Rules(check_result_format, harmless=True),
+    "register_metrics": Rules(check_metric, harmless=True),
+}
+
 
 #: What a plugin may import when a part is used, not when it is loaded.
 HEAVY_MODULES = (
@@ -42,16 +124,24 @@ HEAVY_MODULES = (
     "transformers",
 )
 
-_LIST_HEAVY = """
-import json, sys
-from sentikit.registry import PluginSource
-from sentikit.registry import Registry
-heavy, found = json.loads(sys.argv[1]), {}
+#: Seconds within which a plugin is loaded, and those after which the kit gives up.
+QUICK, PATIENT = 0.3, 20.0
+
+_MEASURE = """
+import json, sys, threading, time
+from sentikit.registry import PluginSource, Registry
+import sentikit.extension
+heavy, measured = json.loads(sys.argv[1]), {}
 for location in json.loads(sys.argv[2]):
-    before = set(sys.modules)
-    Registry([PluginSource.at("plugin", "", "", location)]).reports()
-    found[location] = [name for name in heavy if name in sys.modules and name not in before]
-sys.stdout.write(json.dumps(found))
+    before, began = set(sys.modules), time.perf_counter()
+    Registry([PluginSource.at("plugin", "a plugin", "", location)]).reports()
+    measured[location] = {
+        "seconds": time.perf_counter() - began,
+        "heavy": [name for name in heavy if name in sys.modules and name not in before],
+        "threads": sum(not t.daemon for t in threading.enumerate()) - 1,
+    }
+    with open(sys.argv[3], "w", encoding="utf-8") as stream:
+        json.dump(measured, stream)
 """
 
 
@@ -102,14 +192,9 @@ def examine(
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Finding]:
     """Check plugins one after the other and yield what is found, sound parts included."""
-    heavy = heavy_imports(report.location for report in reports if report.state == "loaded")
+    measured = measure_loading(r for r in reports if r.state == "loaded")
     for report in reports:
-        problems = [*report.problems]
-        if heavy.get(report.location):
-            problems.append(
-                f"loading it imports {', '.join(heavy[report.location])}. Register "
-                "'module:Class' texts and import inside functions."
-            )
+        problems = [*report.problems, *_loading_problems(report, measured)]
         if not (report.registrations or problems):
             problems.append("it registers nothing.")
         yield Finding(report.name, "plugin", report.name, True, " ".join(problems))
@@ -117,17 +202,61 @@ def examine(
             yield _examined(registration, registry, settings.get(registration.name))
 
 
-def heavy_imports(locations: Iterable[str]) -> dict[str, list[str]]:
-    """Load plugins in a fresh interpreter; return which heavy modules each one pulls in."""
+def _loading_problems(
+    report: PluginReport, measured: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Say what is wrong with how a plugin loads."""
+    if report.state != "loaded":
+        return
+    if report.location not in measured:
+        yield f"loading it took more than {PATIENT:.0f} s, or ended the process."
+        return
+    found = measured[report.location]
+    if found["heavy"]:
+        yield (
+            f"loading it imports {', '.join(found['heavy'])}. Register 'module:Class' texts and "
+            "import inside functions."
+        )
+    elif found["seconds"] > QUICK:
+        yield (
+            f"loading it takes {found['seconds']:.1f} s, and every command waits for it; less than "
+            f"{QUICK} s are allowed. Import inside functions."
+        )
+    if found["threads"] > 0:
+        yield "loading it starts a thread, for which every command waits at its end."
+
+
+def measure_loading(reports: Iterable[PluginReport]) -> dict[str, dict[str, Any]]:
+    """Load plugins in fresh interpreters; return by location what it took.
+
+    Each has ``seconds``, the ``heavy`` modules it imports, and the ``threads`` it leaves. One that
+    does not come to an end is missing.
+    """
+    together: list[str] = []
+    alone: list[str] = []
+    for report in reports:
+        (together if report.distribution == PROJECT else alone).append(report.location)
+    measured = _measured(together) if together else {}
+    for location in alone:
+        measured |= _measured([location])
+    return measured
+
+
+def _measured(locations: Sequence[str]) -> dict[str, dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    arguments = [json.dumps(HEAVY_MODULES), json.dumps(list(locations))]
-    done = subprocess.run(  # noqa: S603 - our own interpreter, our own text
-        [sys.executable, "-c", _LIST_HEAVY, *arguments],
-        env=environment,
-        capture_output=True,
-        check=True,
-    )
-    found: dict[str, list[str]] = json.loads(done.stdout)
+    with tempfile.TemporaryDirectory() as temporary:
+        # The result comes in a file: a plugin may write anything to standard output.
+        result = Path(temporary) / "measured.json"
+        arguments = [json.dumps(HEAVY_MODULES), json.dumps(locations), str(result)]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(  # noqa: S603 - our own interpreter, our own text
+                [sys.executable, "-c", _MEASURE, *arguments],
+                env=environment,
+                capture_output=True,
+                check=False,
+                timeout=PATIENT * len(locations),
+            )
+        found: dict[str, dict[str, Any]] = json.loads(result.read_text()) if result.exists() else {}
     return found
 
 

@@ -56,7 +56,7 @@ class TrainingState:
         interval_steps: steps since then.
         seconds: time trained so far.
         stopped: why training ended before its last epoch, or "".
-        changes: what the user changed on the way, see `interactive`.
+        changes: what the user changed on the way, see `settings.Change`.
     """
 
     identity: str
@@ -76,7 +76,7 @@ class TrainingState:
     interval_steps: int = 0
     seconds: float = 0.0
     stopped: str = ""
-    changes: dict[str, float] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,9 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length, tokenize
+from sentikit.classifiers.batches import (
+    BATCH_LIMITS,
+    LongTexts,
+    TokenizedTexts,
+    batches_by_length,
+    tokenize,
+)
 from sentikit.classifiers.torch_model import SentimentModel
-from sentikit.datasets.examples import Examples
+from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.devices import autocast
 from sentikit.errors import InputError
 
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from sentikit.classifiers.batches import TokenizedTexts
     from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.engine import Engine
-    from sentikit.training.recipe import TrainParts
+    from sentikit.training.recipe import TrainData
 
 
 class ModelInputs(Protocol):
@@ -50,10 +56,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Splits:
-    """The examples of a training run; `test` is None where the dataset has none."""
+    """The examples of a training run; None where the dataset has none."""
 
     train: Examples
-    validation: Examples
+    validation: Examples | None
     test: Examples | None
 
     def items(self) -> list[tuple[str, Examples]]:
@@ -62,13 +68,18 @@ class Splits:
         return [(name, examples) for name, examples in found if examples is not None]
 
 
-def load_splits(parts: TrainParts) -> Splits:
+def load_splits(parts: TrainData, validated: bool = True) -> Splits:
     """Load what training needs.
+
+    Args:
+        parts: of the run.
+        validated: whether a validation split is needed.
 
     Raises:
         InputError: no training or validation split, or only one class to learn.
     """
-    if "validation" not in parts.dataset_for("validation").splits:
+    has_validation = "validation" in parts.dataset_for("validation").splits
+    if validated and not has_validation:
         raise InputError(
             f"The dataset {parts.dataset_for('validation').name!r} has no validation split to "
             "choose the best epoch by. Set dataset.validation_holdout, as 10% or 500."
@@ -82,14 +93,115 @@ def load_splits(parts: TrainParts) -> Splits:
         )
     judged = parts.dataset_for("test")
     test = judged.split("test") if "test" in judged.splits else None
-    return Splits(train, parts.dataset_for("validation").split("validation"), test)
+    validation = None
+    if has_validation:
+        validation = parts.dataset_for("validation").split("validation")
+    if validation is not None and validated:
+        check_validation(validation, parts.dataset.scheme.classes)
+    return Splits(train, validation, test)
+
+
+#: Validation texts below which the choice of the best epoch is mostly chance.
+FEW_VALIDATION = 30
+#: Share of unknown word pieces from which a tokenizer does not suit the texts.
+MANY_UNKNOWN = 0.05
+
+
+def check_validation(validation: Examples, classes: Sequence[str]) -> None:
+    """Refuse a validation split that cannot tell epochs apart.
+
+    Raises:
+        InputError: it has fewer texts than there are classes.
+    """
+    if len(validation) < len(classes):
+        raise InputError(
+            f"The validation split has {len(validation)} texts for {len(classes)} classes; the "
+            "best epoch cannot be chosen by it. Raise dataset.validation_holdout, as 10%."
+        )
+
+
+def data_warnings(splits: Splits, batch_size: int) -> Iterator[str]:
+    """Yield what is suspect about the examples of a training run, one sentence each."""
+    train, validation = splits.train, splits.validation
+    if validation is not None and len(validation) < FEW_VALIDATION:
+        yield (
+            f"Only {len(validation)} validation texts choose the best epoch; use at least "
+            f"{FEW_VALIDATION}."
+        )
+    if batch_size > len(train):
+        yield (
+            f"training.batch_size is {batch_size}, and there are {len(train):,} training texts: "
+            "every epoch is one step. Lower it."
+        )
+    learnt = text_hashes(train.values("text"))
+    for name, other in splits.items()[1:]:
+        shared = int(np.isin(text_hashes(other.values("text")), learnt).sum())
+        if shared == len(other):
+            yield f"Every {name} text is a training text too; its scores are too good to be true."
+        elif shared:
+            yield (
+                f"{shared:,} of {len(other):,} {name} texts ({shared / len(other):.1%}) are "
+                "training texts too; scores on them are too good."
+            )
+    yield from _conflicting_labels(train, learnt)
+
+
+def _conflicting_labels(train: Examples, hashes: NDArray[np.uint64]) -> Iterator[str]:
+    """Yield a sentence on training texts that stand there with several labels."""
+    first: dict[int, str] = {}
+    conflicting: dict[int, tuple[int, str, str]] = {}
+    labels = train.values("label")
+    for row, (key, label) in enumerate(zip(hashes.tolist(), labels, strict=True)):
+        before = first.setdefault(key, label)
+        if label != before:
+            conflicting.setdefault(key, (row, before, label))
+    if conflicting:
+        row, before, label = next(iter(conflicting.values()))
+        text = train.select([row]).texts[0]
+        shown = text if len(text) <= 60 else f"{text[:60]}…"
+        yield (
+            f"{len(conflicting):,} training texts have several labels, as {shown!r}: {before} and "
+            f"{label}. Correct or remove them."
+        )
+
+
+def token_warnings(
+    inputs: Mapping[str, TokenizedTexts], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[str]:
+    """Yield what is suspect about tokenised splits: texts cut, and unknown word pieces.
+
+    Args:
+        inputs: the splits, by name.
+        tokenizer: the one they were tokenised with.
+        max_length: word pieces after which texts were cut.
+    """
+    for name, texts in inputs.items():
+        cut = texts.cut
+        if cut:
+            yield (
+                f"{cut:,} of {len(texts):,} {name} texts ({cut / len(texts):.1%}) are longer than "
+                f"encoder.max_length ({max_length}), and part of them is left out. Raise it, or "
+                "set encoder.long_texts to chunks."
+            )
+    unknown = tokenizer.unk_token_id
+    pieces = inputs["train"].pieces
+    # Of a byte-level tokenizer the unknown piece is never used, or is another one's name.
+    share = float((pieces == unknown).mean()) if unknown is not None and len(pieces) else 0.0
+    if share > MANY_UNKNOWN:
+        yield (
+            f"{share:.1%} of the word pieces of the training texts are unknown to the encoder's "
+            "tokenizer. Use an encoder made for their language and script."
+        )
 
 
 def tokenize_examples(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int
+    examples: Examples,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    long_texts: LongTexts = "cut",
 ) -> TokenizedTexts:
     """Tokenise a split, some thousands of texts at a time."""
-    return tokenize(_text_batches(examples), tokenizer, max_length)
+    return tokenize(_text_batches(examples), tokenizer, max_length, long_texts)
 
 
 def _text_batches(examples: Examples) -> Iterator[Sequence[str]]:
@@ -102,10 +214,12 @@ class EmbeddedTexts:
     """Pooled texts of a frozen encoder.
 
     Attributes:
-        vectors: (texts, hidden), float32; on disk.
+        vectors: (rows, hidden), float32; on disk.
+        tokens: what was embedded.
     """
 
     vectors: NDArray[np.float32]
+    tokens: TokenizedTexts
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -160,7 +274,7 @@ def embed(
             pooled = model.embed(ids.to(device), mask.to(device))
             vectors[rows] = pooled.float().cpu().numpy()
     exchange_rows(engine, batches, vectors)
-    return EmbeddedTexts(vectors)
+    return EmbeddedTexts(vectors, inputs)
 
 
 def exchange_rows(

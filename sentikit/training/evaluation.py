@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batches import BATCH_LIMITS, batches_by_length
+from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length
 from sentikit.errors import InputError, did_you_mean
 from sentikit.training.batches import MicroBatch, Rows
-from sentikit.training.data import ModelInputs, exchange_rows
+from sentikit.training.data import EmbeddedTexts, ModelInputs, exchange_rows
 from sentikit.training.schedules import ReduceOnPlateau
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def class_weights(
 
 
 def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[np.float32]:
-    """Return the logits of all texts, (texts, classes), on every process.
+    """Return the logits of all texts, (texts, classes), on every process; of chunks their mean.
 
     Batches of like length are dealt out in turn. Where the last round is incomplete, a process
     repeats a batch and drops the result: engines may need every process in every pass.
@@ -139,7 +139,8 @@ def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[
                 own[rows] = logits
     engine.training_mode(True)
     exchange_rows(engine, batches, own)
-    return own
+    tokens = inputs.tokens if isinstance(inputs, EmbeddedTexts) else inputs
+    return tokens.by_text(own) if isinstance(tokens, TokenizedTexts) else own
 
 
 #: A validation score this far below the highest, with one class answered throughout, is a collapse.
@@ -187,9 +188,21 @@ def watch_plateau(settings: LoopSettings, state: TrainingState, value: float) ->
 
 
 def collapse(state: TrainingState, scores: Scores) -> str:
-    """Say that a model that had learnt something now answers one class only, or return ""."""
+    """Say that a model answers one class only, at the start or after it had learnt more; or "".
+
+    Args:
+        state: with the epoch that was just evaluated, and the highest score before it.
+        scores: of that epoch.
+    """
     answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
-    if len(answered) > 1 or state.highest_macro_f1 - scores.macro_f1 <= _COLLAPSE_DROP:
+    if len(answered) > 1:
+        return ""
+    if state.epoch == 1:
+        return (
+            f"After epoch 1 every validation text is called {answered.pop()!r}: nothing is learnt "
+            "yet. If this lasts, change the lr, train longer or set class_weights to balanced."
+        )
+    if state.highest_macro_f1 - scores.macro_f1 <= _COLLAPSE_DROP:
         return ""
     return (
         f"Training collapsed in epoch {state.epoch}: every text is called {answered.pop()!r} "

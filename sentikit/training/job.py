@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from sentikit.classifiers.batches import TokenizedTexts
 from sentikit.classifiers.encoder import most_positions
 from sentikit.classifiers.model_folder import ModelDescription, save_model
-from sentikit.classifiers.prediction import fit_temperature, softmax
+from sentikit.classifiers.plugin_classifier import fit_classifier
+from sentikit.classifiers.prediction import softmax, trusted_temperature
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
+from sentikit.errors import InputError
 from sentikit.files import remove_leftovers
-from sentikit.processes.launching import job_id
+from sentikit.processes.launching import job_id, process_count
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, RunFolder
 from sentikit.runs.manifest import command_line, describe_split, now, versions
@@ -33,8 +36,10 @@ from sentikit.training.data import (
     HeadOnly,
     Labelled,
     Splits,
+    data_warnings,
     embed,
     load_splits,
+    token_warnings,
     tokenize_examples,
 )
 from sentikit.training.engine import (
@@ -45,6 +50,7 @@ from sentikit.training.engine import (
 )
 from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
 from sentikit.training.parameters import freeze, parameter_groups
+from sentikit.training.recipe import ClassifierParts
 from sentikit.training.reporting import (
     ConsoleJournal,
     EpochDialogue,
@@ -61,7 +67,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.classifiers.torch_model import SentimentModel
-    from sentikit.training.recipe import TrainParts
+    from sentikit.training.recipe import TrainData, TrainParts
     from sentikit.training.settings import LoopSettings
 
 
@@ -75,6 +81,7 @@ class JobOptions:
         resume: go on from the run's last checkpoint.
         stop_requested: asked after every step.
         interactive: ask at each epoch's end what to change.
+        quiet: show warnings alone.
     """
 
     device: str = "auto"
@@ -82,26 +89,32 @@ class JobOptions:
     resume: bool = False
     stop_requested: Callable[[], bool] = lambda: False
     interactive: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
-class FinishedTraining:
-    """What a training run came to.
+class TrainedRun:
+    """A finished training run.
 
     Attributes:
-        path: the run's folder.
-        state: where training ended.
+        path: the run's folder, which `sentikit.load` takes.
         results: on the test split, or on validation where there is none.
         split: which split that was.
+        best_epoch: whose weights were kept, from 1; None where a classifier trained itself.
     """
 
     path: Path
-    state: TrainingState
     results: Results
     split: str
+    best_epoch: int | None = None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds; scores are fractions."""
+        return self.results.metrics(self.split)
 
 
-def train(parts: TrainParts, path: Path, options: JobOptions) -> FinishedTraining:
+def train(parts: TrainParts | ClassifierParts, path: Path, options: JobOptions) -> TrainedRun:
     """Train, keep the best epoch, predict the test split, and leave a run in `path`.
 
     Raises:
@@ -110,17 +123,102 @@ def train(parts: TrainParts, path: Path, options: JobOptions) -> FinishedTrainin
         SentikitError: the disk failed, or the loss became NaN at once.
     """
     set_threads(options.threads)
+    run = RunFolder(path)
+    if isinstance(parts, ClassifierParts):
+        splits = load_splits(parts, validated=False)
+        with run.locked():
+            return _train_classifier(parts, run, splits)
     parts.engine.start(options.device)
     try:
         splits = load_splits(parts)
         identity = run_identity(parts.recipe.values, parts.training, splits)
         check_alike(parts.engine, identity)
-        run = RunFolder(path)
         lock = run.locked() if parts.engine.is_main_process else contextlib.nullcontext()
         with lock:
             return _Job(parts, run, splits, identity, options).run()
     finally:
         parts.engine.finish()
+
+
+def _train_classifier(parts: ClassifierParts, run: RunFolder, splits: Splits) -> TrainedRun:
+    """Let a plugin's classifier learn, and leave a run; what was killed begins anew.
+
+    Raises:
+        InputError: several processes were started.
+    """
+    if process_count() > 1:
+        raise InputError("A classifier that trains itself uses one process. Leave --nproc out.")
+    scheme, fit_options = parts.dataset.scheme, (parts.registry, parts.classifier)
+    split, examples = splits.items()[-1]
+    run.update_manifest(
+        **_beginning(parts, splits), started=now(), device="cpu", processes=1, precision="fp32"
+    )
+    run.write_recipe(parts.recipe.to_yaml())
+    if split == "train":
+        tell("There is no validation or test split: the scores are those of the training texts.")
+    for warning in [*data_warnings(splits, 1), *parts.dataset.warnings()]:
+        tell(warning)
+    started = time.monotonic()
+    with _statuses(run), _tracked(parts, run) as scored:
+        model = run.path / run_folder.MODEL
+        classifier = fit_classifier(*fit_options, scheme, splits.train, splits.validation, model)
+        seconds = time.monotonic() - started
+        results = judge(examples, classifier.predict_proba(examples.texts), scheme)
+        run.write_results(results, split)
+        run.update_manifest(**_ending(parts, split, examples), training_seconds=round(seconds, 3))
+        scored(results.metrics(split))
+    return TrainedRun(run.path, results, split)
+
+
+@contextlib.contextmanager
+def _tracked(parts: ClassifierParts, run: RunFolder) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Show the run to its trackers; yield what takes its scores."""
+    log = JsonLinesLog(run.path / run_folder.LOG)
+    tracked = TrackedRun("train", run.path, parts.recipe.values, 0)
+    with TrackedJournal(log, False, parts.trackers, tracked) as journal:
+        yield journal.scored
+
+
+def _beginning(parts: TrainData, splits: Splits) -> dict[str, Any]:
+    """Return what the manifest says of a run before it begins."""
+    prints = {
+        name: describe_split(
+            parts.dataset_for(name).name, name, len(examples), examples.fingerprint()
+        )
+        for name, examples in splits.items()
+    }
+    return {
+        "kind": "train",
+        "status": run_folder.RUNNING,
+        "job": job_id(),
+        "recipe": parts.recipe.values,
+        "command": command_line(),
+        "seed": parts.training.seed,
+        "data": prints,
+        "classes": list(parts.dataset.scheme.classes),
+        "versions": versions(),
+    }
+
+
+def _ending(parts: TrainData, split: str, examples: Examples) -> dict[str, Any]:
+    """Return what the manifest says of a run that is finished."""
+    name = parts.dataset_for(split).name
+    return {
+        "status": run_folder.FINISHED,
+        "finished": now(),
+        "dataset": describe_split(name, split, len(examples), examples.fingerprint()),
+        "cost_usd": {},
+    }
+
+
+@contextlib.contextmanager
+def _statuses(run: RunFolder) -> Iterator[None]:
+    """Let the manifest say how the run ended, whatever happens."""
+    try:
+        yield
+    except BaseException as error:
+        run.end(error)
+        raise
 
 
 class _Job:
@@ -135,6 +233,8 @@ class _Job:
         options: JobOptions,
     ) -> None:
         self.parts, self.folder, self.splits, self.options = parts, run, splits, options
+        assert splits.validation is not None
+        self.validation = splits.validation
         self.identity = identity
         self.engine = parts.engine
         self.classes = parts.dataset.scheme.classes
@@ -143,20 +243,23 @@ class _Job:
         )
         self.log = JsonLinesLog(run.path / run_folder.LOG)
         self.max_length = parts.encoder_options.max_length
+        self.long_texts = parts.encoder_options.long_texts
+        self.notes: list[str] = []
         self.inputs: dict[str, TokenizedTexts | EmbeddedTexts] = {}
         self.frozen_weights: dict[str, Tensor] = {}
 
-    def run(self) -> FinishedTraining:
+    def run(self) -> TrainedRun:
         """Train and write everything."""
         tokenizer = self.parts.encoder.load_tokenizer()
         model = build_model(self.parts, len(self.classes))
-        notes = self._cut_texts(model)
+        self.notes += data_warnings(self.splits, self.parts.training.batch_size)
+        self._limit_length(model)
         trainer = self._trainer(model, tokenizer)
-        notes += [*remarks(trainer), *self.parts.dataset.warnings()]
+        self.notes += [*remarks(trainer), *self.parts.dataset.warnings()]
         state = self._state(trainer)
         self._begin(trainer, state)
         with self._statuses(), self._journal(state) as trainer.journal:
-            for note in notes:
+            for note in self.notes:
                 trainer.journal.say(note)
             if state.step:
                 trainer.journal.say(f"Going on after step {state.step:,}.")
@@ -164,16 +267,15 @@ class _Job:
             trainer.journal.scored(finished.results.metrics(finished.split))
             return finished
 
-    def _cut_texts(self, model: SentimentModel) -> list[str]:
-        """Cut texts where the encoder's positions end, and say so."""
+    def _limit_length(self, model: SentimentModel) -> None:
+        """Lower the length of texts to the encoder's positions, and say so."""
         most, wanted = most_positions(model.encoder), self.max_length
-        if most is None or wanted <= most:
-            return []
-        self.max_length = most
-        return [
-            f"encoder.max_length is {wanted}; this encoder reads {most} word pieces, and longer "
-            "texts are cut there."
-        ]
+        if most is not None and wanted > most:
+            self.max_length = most
+            self.notes.append(
+                f"encoder.max_length is {wanted}; this encoder reads {most} word pieces, and "
+                "that many are used."
+            )
 
     def _trainer(self, model: SentimentModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
         training = self.parts.training
@@ -181,10 +283,12 @@ class _Job:
         groups = parameter_groups(model, training)
         precision = choose_precision(training.precision, self.engine.device)
         plan = step_plan(training, self.engine, precision)
-        self.inputs = {
-            name: tokenize_examples(examples, tokenizer, self.max_length)
+        tokens = {
+            name: tokenize_examples(examples, tokenizer, self.max_length, self.long_texts)
             for name, examples in self.splits.items()
         }
+        self.inputs = dict(tokens)
+        self.notes += token_warnings(tokens, tokenizer, self.max_length)
         self.engine.prepare(self._trainable(model, precision), groups, plan)
         train = self._labelled("train", self.splits.train)
         weights = class_weights(training.class_weights, train.gold, self.classes)
@@ -194,12 +298,13 @@ class _Job:
             plan=plan,
             settings=training,
             train=train,
-            validation=self._labelled("validation", self.splits.validation),
+            validation=self._labelled("validation", self.validation),
             classes=self.classes,
             objective=CrossEntropy(train.gold, weights, training.label_smoothing),
             checkpoints=self.checkpoints,
             journal=SilentJournal(),
             stop_requested=self.options.stop_requested,
+            changed=self._write_recipe,
             dialogue=EpochDialogue(read_line, tell) if self.options.interactive else None,
         )
 
@@ -229,29 +334,25 @@ class _Job:
         self.log.keep(state.step, state.epoch)
         remove_leftovers(self.folder.path / run_folder.MODEL)
         if not self.options.resume:
-            self.folder.update_manifest(
-                kind="train", started=now(), status=run_folder.RUNNING, job=job_id()
-            )
-        self.folder.write_recipe(self.parts.recipe.to_yaml())
-        prints = {
-            name: describe_split(
-                self.parts.dataset_for(name).name, name, len(examples), examples.fingerprint()
-            )
-            for name, examples in self.splits.items()
-        }
+            self.folder.update_manifest(started=now())
         self.folder.update_manifest(
-            status=run_folder.RUNNING,
-            job=job_id(),
-            recipe=self.parts.recipe.values,
-            command=command_line(),
-            seed=self.parts.training.seed,
-            data=prints,
-            classes=list(self.classes),
-            versions=versions(),
+            **_beginning(self.parts, self.splits),
             device=str(self.engine.device),
             processes=self.engine.processes,
             precision=trainer.plan.precision,
         )
+        self._write_recipe(state)
+
+    def _write_recipe(self, state: TrainingState) -> None:
+        """Write the recipe with what the user has changed so far: it trains the same again."""
+        values = self.parts.recipe.values
+        training = dict(values.get("training") or {})
+        known = [c.model_dump(exclude_none=True) for c in self.parts.training.changes]
+        added = [change for change in state.changes if change not in known]
+        if added:
+            values = {**values, "training": {**training, "changes": [*known, *added]}}
+        self.folder.write_recipe(replace(self.parts.recipe, values=values).to_yaml())
+        self.folder.update_manifest(recipe=values)
 
     @contextlib.contextmanager
     def _statuses(self) -> Iterator[None]:
@@ -268,9 +369,9 @@ class _Job:
     def _journal(self, state: TrainingState) -> Any:
         if not self.engine.is_main_process:
             return contextlib.nullcontext(SilentJournal())
-        bar = not self.options.interactive
+        bar = not (self.options.interactive or self.options.quiet)
         if not self.parts.trackers:
-            return ConsoleJournal(self.log, bar)
+            return ConsoleJournal(self.log, bar, self.options.quiet)
         run = TrackedRun("train", self.folder.path, self.parts.recipe.values, state.step)
         return TrackedJournal(self.log, bar, self.parts.trackers, run)
 
@@ -279,7 +380,7 @@ class _Job:
         state: TrainingState,
         tokenizer: PreTrainedTokenizerBase,
         model: SentimentModel,
-    ) -> FinishedTraining:
+    ) -> TrainedRun:
         """Save the best model, predict, score; every process takes part in the passes."""
         weights = self.frozen_weights | self.engine.weights()
         split, examples = self.splits.items()[-1]
@@ -289,7 +390,8 @@ class _Job:
         }
         temperature = self._temperature(logits["validation"])
         results = judge(examples, softmax(logits[split]), self.parts.dataset.scheme)
-        results = results.with_temperature(logits[split], temperature, "validation")
+        if temperature is not None:
+            results = results.with_temperature(logits[split], temperature, "validation")
         if self.engine.is_main_process:
             save_model(
                 self.folder.path / run_folder.MODEL,
@@ -301,17 +403,24 @@ class _Job:
             )
             self.folder.write_results(results, split)
             self._end(state, split, examples)
-        return FinishedTraining(self.folder.path, state, results, split)
+        return TrainedRun(self.folder.path, results, split, state.best_epoch)
 
     def _labelled(self, split: str, examples: Examples) -> Labelled:
         gold = self.parts.dataset.scheme.numbers(examples.values("label"))
-        return Labelled(self.inputs[split], gold)
+        inputs = self.inputs[split]
+        tokens = inputs.tokens if isinstance(inputs, EmbeddedTexts) else inputs
+        if split == "train" and tokens.owners is not None:
+            gold = gold[tokens.owners]  # every chunk of a text learns its label
+        return Labelled(inputs, gold)
 
-    def _temperature(self, logits: NDArray[np.float32]) -> float:
-        gold = self.parts.dataset.scheme.numbers(self.splits.validation.labels)
-        return fit_temperature(logits, gold)
+    def _temperature(self, logits: NDArray[np.float32]) -> float | None:
+        gold = self.parts.dataset.scheme.numbers(self.validation.labels)
+        temperature, warning = trusted_temperature(logits, gold)
+        if warning and self.engine.is_main_process:
+            tell(warning)
+        return temperature
 
-    def _description(self, temperature: float) -> ModelDescription:
+    def _description(self, temperature: float | None) -> ModelDescription:
         values, scheme = self.parts.recipe.values, self.parts.dataset.scheme
         head = {k: v for k, v in values["head"].items() if k != "pooling"}
         return ModelDescription(
@@ -322,22 +431,19 @@ class _Job:
             head=head,
             pooling=self.parts.head_options.pooling,
             max_length=self.max_length,
+            long_texts=self.long_texts,
             temperature=temperature,
         )
 
     def _end(self, state: TrainingState, split: str, examples: Examples) -> None:
         """Say in the manifest how training ended; checkpoints are of no more use."""
-        name = self.parts.dataset_for(split).name
         self.folder.update_manifest(
-            status=run_folder.FINISHED,
-            finished=now(),
-            dataset=describe_split(name, split, len(examples), examples.fingerprint()),
+            **_ending(self.parts, split, examples),
             best_epoch=state.best_epoch,
             epochs=state.epoch,
             steps=state.step,
             stopped=state.stopped or None,
             training_seconds=round(state.seconds, 3),
-            cost_usd={},
         )
         self.checkpoints.clear()
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.errors import InputError, SentikitError
 from sentikit.training.batches import steps_per_epoch
 from sentikit.training.engine import MemoryNeed, ModelSize
 from sentikit.training.parameters import freeze, parameter_groups
-
-if TYPE_CHECKING:
-    from sentikit.training.recipe import TrainParts
-
+from sentikit.training.recipe import ClassifierParts, TrainData, TrainParts
 
 _MIB = 2**20
 
@@ -24,7 +21,7 @@ class TrainingPlan:
 
     Attributes:
         recipe: the resolved recipe as YAML.
-        engine: the engine that would run it.
+        engine: the engine that would run it; "" for a classifier that trains itself.
         counts: examples by split and label, or the reason they are not known here.
         steps_per_epoch: optimizer steps, where the counts are known.
         total_steps: of all epochs.
@@ -52,21 +49,27 @@ class TrainingPlan:
 
     def to_text(self) -> str:
         """Return the plan for a reader."""
-        lines = [self.recipe.rstrip(), "", f"engine          {self.engine}"]
+        lines = [self.recipe.rstrip(), ""]
+        if self.engine:
+            lines.append(f"engine          {self.engine}")
         if isinstance(self.counts, str):
             lines.append(f"examples        not known here: {self.counts}")
         else:
             lines += [_split_line(name, labels) for name, labels in self.counts.items()]
+        if self.total_steps:
             lines.append(
                 f"steps           {self.total_steps:,} ({self.steps_per_epoch:,} an epoch)"
             )
-        lines += [
+        if self.parameters:
+            lines += self._memory_lines()
+        return "\n".join([*lines, "Nothing was written."])
+
+    def _memory_lines(self) -> list[str]:
+        return [
             f"parameters      {self.parameters:,}, {self.trained_parameters:,} of them trained",
             f"memory          of one of {self.processes} processes, activations left out",
             *(_memory_line(name, need) for name, need in self.memory.items()),
-            "Nothing was written.",
         ]
-        return "\n".join(lines)
 
 
 def _split_line(name: str, labels: dict[str, int]) -> str:
@@ -82,7 +85,7 @@ def _memory_line(name: str, need: MemoryNeed) -> str:
     return f"  {name:<13} {need.total / _MIB:>7,.0f} MiB ({spelled})"
 
 
-def plan_training(parts: TrainParts, processes: int = 1) -> TrainingPlan:
+def plan_training(parts: TrainParts | ClassifierParts, processes: int = 1) -> TrainingPlan:
     """Plan a run from its parts; weights are never loaded, the model is built without memory.
 
     Args:
@@ -92,6 +95,10 @@ def plan_training(parts: TrainParts, processes: int = 1) -> TrainingPlan:
     Raises:
         InputError: the recipe's freezing or layer decay does not fit the encoder.
     """
+    if isinstance(parts, ClassifierParts):
+        return TrainingPlan(
+            parts.recipe.to_yaml(), "", _counts(parts), None, None, 0, 0, (), processes, {}
+        )
     model = shape_of(parts)
     freeze(model, parts.training.finetune_layers)
     groups = parameter_groups(model, parts.training)
@@ -137,7 +144,7 @@ def shape_of(parts: TrainParts) -> SentimentModel:
     return SentimentModel(backbone, head, parts.head_options.pooling)
 
 
-def _counts(parts: TrainParts) -> dict[str, Any] | str:
+def _counts(parts: TrainData) -> dict[str, Any] | str:
     """Return examples by split and label; the data may not be here, which is no mistake yet."""
     from collections import Counter
 

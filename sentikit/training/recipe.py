@@ -15,6 +15,7 @@ from sentikit.components import (
     Path,
     Problem,
     Section,
+    check_part,
     check_section,
     refuse,
     validate,
@@ -27,12 +28,13 @@ from sentikit.training.engine import check_engine
 from sentikit.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.plugin_classifier import PluginClassifier
     from sentikit.tracking import Tracker
     from sentikit.training.engine import Engine
 
 
 class TrainRecipe(PartSettings):
-    """Train an encoder with a head: ``kind: train``."""
+    """Train an encoder with a head, or a classifier that trains itself: ``kind: train``."""
 
     kind: Literal["train"] = "train"
     description: str = Field("", description="one line for the lists")
@@ -40,8 +42,11 @@ class TrainRecipe(PartSettings):
     evaluation_dataset: Section | None = Field(
         None, description="another dataset to validate and test on"
     )
-    encoder: Section = Field(description="an encoder's name and settings")
-    head: Section = Field(description="a head's name and settings, and pooling")
+    encoder: Section | None = Field(None, description="an encoder's name and settings")
+    head: Section | None = Field(None, description="a head's name and settings, and pooling")
+    classifier: Section | None = Field(
+        None, description="instead of encoder and head: a classifier that trains itself"
+    )
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     engine: Section = Field(
         default_factory=lambda: {"name": "auto"}, description="an engine's name and settings"
@@ -52,31 +57,21 @@ class TrainRecipe(PartSettings):
 
 
 @dataclass(frozen=True)
-class TrainParts:
-    """Everything a training run is made of.
+class TrainData:
+    """What every training run is made of, whatever learns.
 
     Attributes:
         recipe: the resolved recipe, as written beside the run.
         dataset: train, validation and test.
         evaluation_dataset: validation and test, where they come from elsewhere.
-        encoder: tokenizer and backbone.
-        encoder_options: the core's keys of the section.
-        head: the layers above the pooling.
-        head_options: the pooling.
         training: how to train.
-        engine: how steps run.
         trackers: where the run is shown besides, by name.
     """
 
     recipe: ResolvedRecipe
     dataset: OpenedDataset
     evaluation_dataset: OpenedDataset | None
-    encoder: Encoder
-    encoder_options: EncoderOptions
-    head: Head
-    head_options: HeadOptions
     training: TrainingSettings
-    engine: Engine
     trackers: Mapping[str, Tracker]
 
     def dataset_for(self, split: str) -> OpenedDataset:
@@ -84,42 +79,109 @@ class TrainParts:
         return self.dataset if split == "train" else self.evaluation_dataset or self.dataset
 
 
-def train_parts(recipe: ResolvedRecipe, registry: Registry) -> TrainParts:
+@dataclass(frozen=True)
+class ClassifierParts(TrainData):
+    """A training run of a plugin's classifier that trains itself.
+
+    Attributes:
+        classifier: its section of the recipe.
+        registry: where it is found.
+    """
+
+    classifier: Section
+    registry: Registry
+
+
+@dataclass(frozen=True)
+class TrainParts(TrainData):
+    """A training run of an encoder with a head.
+
+    Attributes:
+        encoder: tokenizer and backbone.
+        encoder_options: the core's keys of the section.
+        head: the layers above the pooling.
+        head_options: the pooling.
+        engine: how steps run.
+    """
+
+    encoder: Encoder
+    encoder_options: EncoderOptions
+    head: Head
+    head_options: HeadOptions
+    engine: Engine
+
+
+def train_parts(
+    recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
+) -> TrainParts | ClassifierParts:
     """Make the parts of a train recipe.
+
+    Args:
+        recipe: the recipe.
+        registry: where to look for components.
+        dataset: takes the place of the one that the recipe names.
 
     Raises:
         InputError: anything wrong with the recipe; all problems at once, each with its place.
     """
     refuse_other_kind(recipe, "train")
-    parts, problems = check_train(recipe, registry)
+    parts, problems = check_train(recipe, registry, dataset)
     refuse(problems, recipe.describe)
     assert parts is not None
     return parts
 
 
 def check_train(
-    recipe: ResolvedRecipe, registry: Registry
-) -> tuple[TrainParts | None, list[Problem]]:
+    recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
+) -> tuple[TrainParts | ClassifierParts | None, list[Problem]]:
     """Make the parts, or say all that is wrong; no data and no model is touched."""
     settings, problems = validate(TrainRecipe, recipe.values)
     raw = recipe.values
     made: dict[str, Any] = {}
     for section, check in _SECTION_CHECKS.items():
-        if isinstance(raw.get(section), dict):
+        if section == "dataset" and dataset is not None:
+            made["dataset"] = dataset
+        elif isinstance(raw.get(section), dict):
             found, more = check(registry, raw[section], (section,))
             made |= found
             problems += more
-    engine, more = check_engine(registry, raw.get("engine", {"name": "auto"}), ("engine",))
-    problems += more
+    problems += _learner_problems(raw)
+    engine = None
+    if "classifier" not in raw:
+        engine, more = check_engine(registry, raw.get("engine", {"name": "auto"}), ("engine",))
+        problems += more
     made["trackers"], more = check_trackers(registry, raw.get("trackers", []))
     problems += more
     problems += _useless_holdout(made) + _other_classes(made)
     if problems or settings is None:
         return None, problems
     made.setdefault("evaluation_dataset", None)
-    return TrainParts(
-        recipe=recipe, training=settings.training, engine=cast("Engine", engine), **made
-    ), []
+    made |= {"recipe": recipe, "training": settings.training}
+    if settings.classifier is not None:
+        return ClassifierParts(classifier=settings.classifier, registry=registry, **made), []
+    return TrainParts(engine=cast("Engine", engine), **made), []
+
+
+def _learner_problems(raw: Mapping[str, Any]) -> list[Problem]:
+    """Refuse a recipe that names no learner, half of one, or two."""
+    sections = ("encoder", "head")
+    if "classifier" not in raw:
+        return [
+            Problem((name,), "this section is needed, or a classifier section instead.")
+            for name in sections
+            if name not in raw
+        ]
+    idle = [name for name in (*sections, "engine") if name in raw]
+    message = "has no use beside a classifier, which trains itself. Leave one of the two out."
+    return [Problem((name,), message) for name in idle]
+
+
+def _classifier(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    part, problems = check_part(registry, "register_classifiers", raw, path)
+    if part is not None and not cast("PluginClassifier", part).learns():
+        message = f"{raw['name']!r} needs no training. Give its name to sentikit predict."
+        problems.append(Problem((*path, "name"), message))
+    return {}, problems
 
 
 def _useless_holdout(made: Mapping[str, Any]) -> list[Problem]:
@@ -171,6 +233,7 @@ def _head(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], lis
 _SECTION_CHECKS = {
     "dataset": _dataset,
     "evaluation_dataset": _dataset,
+    "classifier": _classifier,
     "encoder": _encoder,
     "head": _head,
 }

@@ -19,7 +19,7 @@ from sentikit.runs.folder import JsonLinesLog
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:
-    from sentikit.training.settings import LoopSettings
+    pass
 
 
 class Journal(Protocol):
@@ -30,6 +30,9 @@ class Journal(Protocol):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Report on an epoch and its validation."""
+
+    def change(self, record: dict[str, Any]) -> None:
+        """Report on settings that the user has changed."""
 
     def advance(self, step: int, total: int) -> None:
         """Move the progress bar."""
@@ -53,6 +56,9 @@ class SilentJournal:
     def epoch(self, record: dict[str, Any]) -> None:
         """Ignore."""
 
+    def change(self, record: dict[str, Any]) -> None:
+        """Ignore."""
+
     def advance(self, step: int, total: int) -> None:
         """Ignore."""
 
@@ -69,7 +75,8 @@ class SilentJournal:
 class ConsoleJournal:
     """Writes the log and talks to the user; use as a context manager."""
 
-    def __init__(self, log: JsonLinesLog, bar: bool = True) -> None:
+    def __init__(self, log: JsonLinesLog, bar: bool = True, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._log = log
         self._bar = LiveBar("steps", shown=bar)
 
@@ -93,6 +100,8 @@ class ConsoleJournal:
     def epoch(self, record: dict[str, Any]) -> None:
         """Log an epoch and print its line."""
         self._log.write({"kind": "epoch", **record})
+        if self._quiet:
+            return
         best = " (best)" if record["best_epoch"] == record["epoch"] else ""
         self.say(
             f"epoch {record['epoch']}/{record['epochs']}  loss {record['training_loss']:.4f}  "
@@ -101,6 +110,10 @@ class ConsoleJournal:
             f"accuracy {record['validation_accuracy']:.4f}{best}  "
             f"[{record['seconds']:.0f} s]"
         )
+
+    def change(self, record: dict[str, Any]) -> None:
+        """Log what the user has changed."""
+        self._log.write({"kind": "change", **record})
 
     def advance(self, step: int, total: int) -> None:
         """Move the bar."""
@@ -279,25 +292,13 @@ class EpochDialogue:
         elif command == "help":
             self._say(_help())
         elif command in COMMANDS:
-            decision.changes[command] = _number(words, whole=COMMANDS[command][0] == "N")
+            whole = COMMANDS[command][0] == "N"
+            value = _number(words, whole)
+            decision.changes[command] = int(value) if whole else value
             self._say(f"{command} will be {decision.changes[command]:g}.")
         else:
             raise InputError(f"Unknown command {command!r}. {did_you_mean(command, COMMANDS)}")
         return command in ("continue", "quit")
-
-
-def changed_settings(settings: LoopSettings, changes: dict[str, float]) -> LoopSettings:
-    """Return settings with what the user changed; the learning rate is kept apart, see Trainer."""
-    stopping: dict[str, Any] = {k: changes[k] for k in ("tolerance", "target") if k in changes}
-    if "patience" in changes:
-        stopping["patience"] = int(changes["patience"]) or None
-    update: dict[str, Any] = {"early_stopping": settings.early_stopping.model_copy(update=stopping)}
-    if "epochs" in changes:
-        update["epochs"] = int(changes["epochs"])
-    if "checkpoint" in changes:
-        every = {"every_epochs": int(changes["checkpoint"])}
-        update["checkpoints"] = settings.checkpoints.model_copy(update=every)
-    return settings.model_copy(update=update)
 
 
 def memory_in_use() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -147,9 +147,22 @@ class Checkpoints(PartSettings):
     keep: int = Field(1, ge=1, description="checkpoints kept; older ones are removed")
 
 
+class Change(PartSettings):
+    """Settings that change between two epochs, as ``--interactive`` records them."""
+
+    after_epoch: int = Field(ge=1, description="epochs done when the change takes effect")
+    lr: float | None = Field(None, gt=0, description="learning rate of the top layer")
+    epochs: int | None = Field(None, ge=1, description="epochs in all")
+    patience: int | None = Field(None, ge=0, description="of early stopping; 0: never stop")
+    tolerance: float | None = Field(None, ge=0, description="of early stopping")
+    target: float | None = Field(None, description="of early stopping")
+    checkpoint: int | None = Field(None, ge=1, description="epochs between checkpoints")
+
+
 #: Settings that may change when a run is resumed: how often to save, how steps run, when to stop.
+#: Changes that have taken effect are kept in the checkpoint.
 CHANGEABLE = frozenset(
-    "checkpoints early_stopping log_every micro_batch_size micro_batch_tokens prefetch "
+    "changes checkpoints early_stopping log_every micro_batch_size micro_batch_tokens prefetch "
     "workers".split()
 )
 
@@ -187,6 +200,9 @@ class LoopSettings(PartSettings):
     log_every: int = Field(
         10, ge=1, description="steps between two log lines; each makes the device wait"
     )
+    changes: tuple[Change, ...] = Field(
+        (), description="settings that change between epochs, as --interactive records them"
+    )
     seed: int = Field(
         42, ge=0, lt=2**63, description="decides initial weights, data order and dropout"
     )
@@ -198,6 +214,30 @@ class LoopSettings(PartSettings):
         """
         deciding = self.model_dump(mode="json", exclude=set(CHANGEABLE))
         return deciding | {"early_stopping": {"metric": self.early_stopping.metric}}
+
+    def after(self, epochs: int, changes: Sequence[Mapping[str, Any]] = ()) -> Self:
+        """Return the settings in force once `epochs` are done.
+
+        Args:
+            epochs: epochs done.
+            changes: what a user changed on the way, besides the recipe's own.
+        """
+        own = [change.model_dump(exclude_none=True) for change in self.changes]
+        update: dict[str, Any] = {}
+        stopping: dict[str, Any] = {}
+        for change in sorted([*own, *changes], key=lambda change: change["after_epoch"]):
+            if change["after_epoch"] > epochs:
+                break
+            update |= {key: change[key] for key in ("lr", "epochs") if key in change}
+            stopping |= {k: change[k] for k in ("patience", "tolerance", "target") if k in change}
+            if "checkpoint" in change:
+                every = {"every_epochs": change["checkpoint"]}
+                update["checkpoints"] = self.checkpoints.model_copy(update=every)
+        if "patience" in stopping:
+            stopping["patience"] = stopping["patience"] or None
+        if stopping:
+            update["early_stopping"] = self.early_stopping.model_copy(update=stopping)
+        return self.model_copy(update=update)
 
     @model_validator(mode="after")
     def _fits_batch(self) -> Self:

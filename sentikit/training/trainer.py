@@ -31,7 +31,7 @@ from sentikit.training.evaluation import (
     watch_plateau,
     watched_value,
 )
-from sentikit.training.reporting import Decision, EpochDialogue, changed_settings, memory_in_use
+from sentikit.training.reporting import Decision, EpochDialogue, memory_in_use
 from sentikit.training.schedules import Moment, rate_at
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Trainer:
         stop_requested: asked after every step; True saves and stops.
         dialogue: asked at the end of every epoch, where the user wants to steer.
         section: of the recipe, where the settings stand.
+        changed: called on the main process when the user has changed settings.
     """
 
     engine: Engine
@@ -78,6 +79,10 @@ class Trainer:
     stop_requested: Callable[[], bool]
     dialogue: EpochDialogue | None = None
     section: str = "training"
+    changed: Callable[[TrainingState], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._base = self.settings
 
     def run(self, state: TrainingState) -> TrainingState:
         """Train from `state` to the end and leave the best weights in the engine.
@@ -87,11 +92,13 @@ class Trainer:
             SentikitError: the loss became NaN before any epoch was finished.
         """
         self._saved_at = time.monotonic()
-        self.settings = changed_settings(self.settings, state.changes)
+        self._base = self.settings
+        self.settings = self._base.after(state.epoch, state.changes)
         while state.epoch < self.settings.epochs and not state.stopped:
             self._train_epoch(state)
             if not state.stopped:
                 self._evaluate_epoch(state)
+                self.settings = self._base.after(state.epoch, state.changes)
                 self._save_when_due(state)
                 self._steer(state)
         if not state.best_epoch:
@@ -175,7 +182,7 @@ class Trainer:
             state.step, self.total_steps(), self._steps_per_epoch(), self.warmup_steps()
         )
         schedule = self.settings.schedule
-        factor = state.plateau_factor * state.changes.get("lr", self.settings.lr) / self.settings.lr
+        factor = state.plateau_factor * self.settings.lr / self._base.lr
         return [rate_at(schedule, group.lr, moment) * factor for group in self.groups]
 
     def warmup_steps(self) -> int:
@@ -259,7 +266,7 @@ class Trainer:
         training_loss = state.epoch_loss / self._steps_per_epoch()
         state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
         if said := collapse(state, scores):
-            self.journal.alert("Training collapsed", said)
+            self.journal.alert("One class is answered", said)
         state.highest_macro_f1 = max(state.highest_macro_f1, scores.macro_f1)
         if stopping.is_better(value, state.best_value):
             state.best_value, state.best_epoch = value, state.epoch
@@ -316,8 +323,13 @@ class Trainer:
         if self.engine.is_main_process:
             decision = asdict(self.dialogue.ask(state.epoch, memory_in_use))
         decided = Decision(**self.engine.broadcast(decision))
-        state.changes.update(decided.changes)
-        self.settings = changed_settings(self.settings, decided.changes)
+        if decided.changes:
+            change = {"after_epoch": state.epoch, **decided.changes}
+            state.changes.append(change)
+            self.settings = self._base.after(state.epoch, state.changes)
+            self.journal.change({"step": state.step, **change})
+            if self.changed is not None and self.engine.is_main_process:
+                self.changed(state)
         if decided.save or decided.quit or decided.changes:
             self.save(state)
         if decided.quit:

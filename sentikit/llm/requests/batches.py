@@ -32,6 +32,8 @@ from sentikit.llm.requests.progress import RequestReporter
 #: The tier of prices that batches are billed by.
 BATCH_TIER = "batch"
 _PREPARED, _SUBMITTED, _FETCHED = "prepared", "submitted", "fetched"
+#: What a name of ours holds: a row that SQLite can keep, and the bytes of a SHA-256.
+_MOST_ROWS, _KEY_BYTES = 2**63, 32
 _FIRST_WAIT, _LONGEST_WAIT, _TICK = 1.0, 60.0, 0.2
 
 
@@ -339,4 +341,5 @@ def _parse_name(name: str) -> tuple[int, bytes] | None:
         parsed = int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
     except ValueError:
         return None
-    return parsed if _name(*parsed) == name else None
+    possible = 0 <= parsed[0] < _MOST_ROWS and len(parsed[1]) == _KEY_BYTES
+    return parsed if possible and _name(*parsed) == name else None

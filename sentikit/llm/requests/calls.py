@@ -298,7 +298,7 @@ class Caller:
     def _blame(self, error: BaseException, episode: int) -> None:
         """Draw the lesson of a failed try; a rejection becomes the row's failure."""
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
-            self.tally.limited += self.pacer.refused(episode, error.retry_after)
+            self.tally.limited += self.pacer.refused(episode, error.retry_after, error.exhausted)
         if not isinstance(error, RejectedError):
             return
         self.patience.answered()

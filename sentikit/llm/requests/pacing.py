@@ -23,6 +23,8 @@ _WORTHWHILE, _SETTLED = 0.25, 60.0
 _SLOWLY = 2.0
 _SHORTEST_PHASE, _FEWEST_ANSWERS = 0.25, 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+#: So many refusals among the last calls are a share of them; fewer are isolated.
+_LAST_CALLS, _SHARE = 20, 5
 
 
 @dataclass
@@ -34,19 +36,46 @@ class _Phase:
     full: bool = False
 
 
+class Allowance:
+    """A token bucket that holds what a second brings: so much a minute, and no bursts.
+
+    Args:
+        per_minute: requests or tokens.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._clock = per_minute / 60, clock
+        self._most = max(1.0, self._rate)
+        self._level, self._at = self._most, clock()
+
+    def wait(self, amount: float = 1.0) -> float:
+        """Return the seconds until `amount` may be taken; as much as a second brings may be."""
+        now = self._clock()
+        self._level = min(self._most, self._level + (now - self._at) * self._rate)
+        self._at = now
+        return max(0.0, (min(amount, self._most) - self._level) / self._rate)
+
+    def take(self, amount: float) -> None:
+        """Take some, or give some back; the level may fall below nothing."""
+        self._level -= amount
+
+
 class Pacer:
     """Lends slots for calls; asyncio, one event loop.
 
-    The limit doubles while that raises the rate, until the server first answers 429; then it
-    shrinks once an episode, however many calls are refused in it, and grows slowly after a
-    cool-down. While the server asks to wait nothing starts, and afterwards calls start one, two,
-    four at a time.
+    The limit doubles while that raises the rate, until the server first refuses a share of the
+    calls; then it shrinks once an episode, however many calls are refused in it, and grows slowly
+    after a cool-down. In an episode nothing starts while the server asks to wait, and afterwards
+    calls start one, two, four at a time. An isolated refusal delays its own call alone.
 
     Args:
         start: calls at a time at first.
         most: calls at a time at most; equal to `start` for a fixed number.
         clock: seconds, monotonic.
         source: of jitter.
+        requests_per_minute: calls that may start, or None.
+        tokens_per_minute: tokens they may use, or None.
     """
 
     def __init__(
@@ -55,7 +84,13 @@ class Pacer:
         most: int = MOST,
         clock: Callable[[], float] = time.monotonic,
         source: random.Random | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
     ) -> None:
+        self._requests = requests_per_minute and Allowance(requests_per_minute, clock)
+        self._tokens = tokens_per_minute and Allowance(tokens_per_minute, clock)
+        self._tokens_a_call = 0.0
+        self._outcomes: deque[bool] = deque(maxlen=_LAST_CALLS)
         self.limit = min(start, most)
         self.in_flight = 0
         self.episodes = 0
@@ -73,7 +108,7 @@ class Pacer:
     @property
     def idle(self) -> int:
         """How many calls could start now."""
-        if self._clock() < self._closed_until:
+        if self._clock() < self._closed_until or self._short():
             return 0
         most = self.limit if self._ramp is None else min(self.limit, self._ramp)
         return max(0, most - self.in_flight)
@@ -110,6 +145,8 @@ class Pacer:
             tokens: what the call used, to judge whether another one fits.
         """
         self._refused_in_a_row = 0
+        self._outcomes.append(False)
+        self._note_tokens(tokens)
         if self._ramp is not None:
             self._ramp = self._ramp * 2 if self._ramp * 2 < self.limit else None
         if rate_limit is not None:
@@ -117,18 +154,26 @@ class Pacer:
         self._phase.answers += 1
         self._consider_growth()
 
-    def refused(self, episode: int, retry_after: float | None) -> bool:
+    def refused(self, episode: int, retry_after: float | None, exhausted: bool = False) -> bool:
         """Learn from a 429.
 
         Args:
             episode: what `acquire` returned for the refused call.
             retry_after: seconds the server asks to wait.
+            exhausted: whether the server says that nothing is left for any call.
 
         Returns:
             Whether this began a new episode.
         """
+        self._outcomes.append(True)
+        if self._tokens:
+            self._tokens.take(-self._tokens_a_call)
         new = episode == self.episodes
+        recovering = self._ramp is not None
+        if new and not (exhausted or recovering or self._outcomes.count(True) >= _SHARE):
+            return False
         if new:
+            self._outcomes.clear()
             self.episodes += 1
             self._refused_in_a_row += 1
             self.limit = max(1, int(self.limit * SHRINK))
@@ -137,8 +182,28 @@ class Pacer:
         self._close(self._pause() if retry_after is None else retry_after)
         return new
 
+    def _short(self) -> float:
+        """Return the seconds until the allowances have room for a call."""
+        waits = [0.0]
+        if self._requests:
+            waits.append(self._requests.wait())
+        if self._tokens:
+            waits.append(self._tokens.wait(self._tokens_a_call))
+        return max(waits)
+
+    def _note_tokens(self, tokens: int) -> None:
+        """Correct what was taken for a call, and what the next are expected to use."""
+        if self._tokens:
+            self._tokens.take(tokens - self._tokens_a_call)
+        before = self._tokens_a_call or tokens
+        self._tokens_a_call = before + (tokens - before) / _LAST_CALLS
+
     def _lend(self) -> None:
         self.in_flight += 1
+        if self._requests:
+            self._requests.take(1)
+        if self._tokens:
+            self._tokens.take(self._tokens_a_call)
         if self.in_flight >= self.limit:
             self._phase.full = True
 
@@ -164,7 +229,7 @@ class Pacer:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, self._closed_until - self._clock())
+        delay = max(self._short(), self._closed_until - self._clock())
         self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
 
     def _wake(self) -> None:
@@ -173,7 +238,7 @@ class Pacer:
             if not turn.done():
                 self._lend()
                 turn.set_result(None)
-        if self._waiting and self._clock() < self._closed_until:
+        if self._waiting and (self._clock() < self._closed_until or self._short()):
             self._set_timer()
 
     def _forget(self, turn: asyncio.Future[None]) -> None:

@@ -19,6 +19,12 @@ class RequestOptions(PartSettings):
     in_flight: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
         "auto", description="most calls at a time; auto starts at 20 and finds out"
     )
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="calls the server allows, where its limit is known"
+    )
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="tokens the server allows, prompts and answers together"
+    )
     timeout: float = Field(120, gt=0, description="seconds a call may take")
     tries: int = Field(6, ge=1, le=10, description="tries of a call the server fails at")
     patience: float = Field(

@@ -1,4 +1,4 @@
-"""What every part has to keep to: its class, and the settings it is made from."""
+"""Every component: its class, and the settings it is made from."""
 
 from __future__ import annotations
 
@@ -76,6 +76,24 @@ def check_settings_class(part_class: type[Part], core_keys: Iterable[str] = ()) 
         f"{name}.Settings uses {', '.join(taken)}, which the core reads from the same section. "
         "Choose another name.",
     )
+    _check_defaults(name, schema)
+
+
+def _check_defaults(name: str, schema: type[PartSettings]) -> None:
+    """Pydantic takes a default as it is; a recipe that writes it down would be refused."""
+    try:
+        strict = type("Settings", (schema,), {"model_config": {"validate_default": True}})
+        _, problems = validate(strict, {})
+        wrong = [problem for problem in problems if "a value is needed" not in problem.message]
+        made = None if problems else schema()
+    except Exception as error:
+        raise AssertionError(f"{name}.Settings cannot be built: {error}") from error
+    require(
+        not wrong,
+        f"{name}.Settings refuses its own default of " + "; ".join(map(str, wrong)),
+    )
+    if made is not None:
+        _check_written_settings(name, made)
 
 
 def needs_settings(part_class: type[Part]) -> bool:

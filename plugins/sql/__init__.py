@@ -1,0 +1,15 @@
+"""The ``sql`` dataset: what one SELECT over files or a database returns."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_datasets(register: Any) -> None:
+    """Offer ``sql``."""
+    register(
+        "sql",
+        f"{__name__}.dataset:Sql",
+        summary="one SELECT over files, DuckDB, SQLite or Postgres",
+    )

@@ -1,0 +1,183 @@
+"""Connections on which one SELECT can run, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from sentikit import InputError, SentikitError
+from sentikit.extension import RecordRows, Rows
+
+_BATCH = 1_000
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_NAME = "the query's result"
+#: What a connection string gives a password with, in a URL or as a keyword.
+_PASSWORD = re.compile(r"\b(password|passwd|pwd)\s*=|://[^/\s:@]*:[^@/\s]+@", re.IGNORECASE)
+_ALLOWED = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+}
+
+
+def refuse_password(text: str) -> None:
+    """Refuse an address or a query with a password in it, without repeating it.
+
+    Raises:
+        InputError: there is one.
+    """
+    if _PASSWORD.search(text):
+        raise InputError(
+            "A password does not belong into an address or a query: it would be kept in manifests "
+            "and in the shell's history. Set PGPASSWORD, or write it into ~/.pgpass."
+        )
+
+
+def open_query(query: str, database: str | None) -> Rows:
+    """Run a query; its rows come as they are asked for.
+
+    Raises:
+        InputError: it is not exactly one SELECT, a table or column is not there, or there is no
+            such database.
+        SentikitError: the database failed.
+    """
+    if database is not None and _is_sqlite(database):
+        return _sqlite_rows(query, Path(database))
+    return _duckdb_rows(query, database)
+
+
+def _is_sqlite(database: str) -> bool:
+    path = Path(database)
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(16) == _SQLITE_MAGIC
+
+
+def _sqlite_rows(query: str, path: Path) -> Rows:
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    denied: list[int] = []
+
+    def authorize(action: int, *_: object) -> int:
+        if action in _ALLOWED:
+            return sqlite3.SQLITE_OK
+        denied.append(action)
+        return sqlite3.SQLITE_DENY
+
+    connection.set_authorizer(authorize)
+    try:
+        cursor = connection.execute(query)
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        connection.close()
+        several = "one statement" in str(error)
+        raise _not_one_select() if denied or several else _wrong(error) from error
+    if cursor.description is None:
+        connection.close()
+        raise _not_one_select()
+
+    def records() -> Iterator[Sequence[Any]]:
+        with _failures(sqlite3.Error):
+            while batch := cursor.fetchmany(_BATCH):
+                yield from batch
+
+    columns = [column[0] for column in cursor.description]
+    return RecordRows(_NAME, columns, records(), connection.close)
+
+
+def _duckdb_rows(query: str, database: str | None) -> Rows:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise InputError("SQL needs DuckDB: pip install 'sentikit[sql]'.") from error
+    connection = _connect(duckdb, database)
+    close: Callable[[], None] = connection.close
+    try:
+        statements = connection.extract_statements(query)
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise _not_one_select()
+        reader = connection.sql(query).to_arrow_reader(_BATCH)
+    except duckdb.Error as error:
+        close()
+        raise _wrong(error) from error
+    except BaseException:
+        close()
+        raise
+
+    def records() -> Iterator[Sequence[Any]]:
+        with _failures(duckdb.Error, OSError):
+            for batch in reader:
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    return RecordRows(_NAME, reader.schema.names, records(), close)
+
+
+def _connect(duckdb: Any, database: str | None) -> Any:
+    # What a query names is read from disk; nothing is fetched, and no variable of ours is seen.
+    config = {"autoinstall_known_extensions": "false", "python_enable_replacements": "false"}
+    remote = database is not None and database.startswith(("postgresql://", "postgres://"))
+    if database is not None and not remote and not Path(database).is_file():
+        raise InputError(f"{database} does not exist. Check the path of the database.")
+    try:
+        if database is None or remote:
+            connection = duckdb.connect(":memory:", config=config)
+        else:
+            return duckdb.connect(database, read_only=True, config=config)
+    except duckdb.Error as error:
+        raise InputError(f"{database} cannot be opened: {_first_line(error)}") from error
+    if database is not None:
+        try:
+            connection.execute(f"ATTACH '{_postgres(database)}' AS db (TYPE postgres, READ_ONLY)")
+            connection.execute("USE db")
+        except duckdb.Error as error:
+            connection.close()
+            raise SentikitError(
+                f"{database} cannot be reached: {_first_line(error)} DuckDB's extension 'postgres' "
+                "must be installed: python -c \"import duckdb; duckdb.sql('INSTALL postgres')\"."
+            ) from error
+    return connection
+
+
+def _postgres(address: str) -> str:
+    """Write a URL as the keywords of a connection string, quoted for SQL."""
+    parts = urlsplit(address)
+    named = {
+        "host": parts.hostname,
+        "port": parts.port,
+        "user": parts.username,
+        "dbname": parts.path.lstrip("/"),
+    }
+    given = {key: unquote(str(value)) for key, value in named.items() if value}
+    written = (
+        "{}='{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'"))
+        for key, value in given.items()
+    )
+    return " ".join(written).replace("'", "''")
+
+
+@contextlib.contextmanager
+def _failures(*errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        raise SentikitError(
+            f"The database failed while it was read: {_first_line(error)}"
+        ) from error
+
+
+def _not_one_select() -> InputError:
+    return InputError("SQL is for exactly one SELECT, which changes nothing. Nothing was run.")
+
+
+def _wrong(error: Exception) -> InputError:
+    return InputError(f"The query cannot be run: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") + "." if lines else type(error).__name__

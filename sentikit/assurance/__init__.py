@@ -1,0 +1,1 @@
+"""Labels one can defend: certificates, estimates with intervals, monitoring, checks by hand."""

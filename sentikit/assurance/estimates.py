@@ -1,0 +1,415 @@
+"""Estimates with intervals: class shares, accuracy and macro-F1 of a pile, from checked texts.
+
+All intervals are for *this* pile, not for a population it might be drawn from: checking every row
+leaves no doubt, and the variance carries the factor 1 − n/N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sentikit.assurance.certificates import lower_bound, upper_bound
+from sentikit.assurance.draws import confidence_strata
+from sentikit.errors import InputError
+
+#: With fewer surprises than these an interval is exact; a normal one would be too narrow.
+FEW = 5
+_RESAMPLES = 2000
+#: Probabilities that vary less say nothing.
+_SAME = 1e-9
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        level: how often such an interval holds the true value.
+        name: what is estimated: a class number, accuracy or macro_f1.
+        group: of rows; None for all.
+        raw: what the classifier alone says, without correction; None where it says nothing.
+        checked: texts that it rests on.
+        standard_error: of the value; None for an exact interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    name: str | int
+    group: Hashable | None = None
+    raw: float | None = None
+    checked: int = 0
+    standard_error: float | None = None
+
+
+class AccuracyEstimate(NamedTuple):
+    """Accuracy and macro-F1 of a pile's labels."""
+
+    accuracy: Estimate
+    macro_f1: Estimate
+
+
+def estimate_shares(
+    pile_probabilities: ArrayLike,
+    checked_probabilities: ArrayLike,
+    checked_labels: ArrayLike,
+    *,
+    level: float = 0.95,
+    checked_weights: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
+    checked_groups: Sequence[Hashable] | None = None,
+) -> list[Estimate]:
+    """Estimate the share of each class in a pile, corrected by checked texts.
+
+    Prediction-powered (PPI++, arXiv 2311.01453), for this pile: with Y the indicator of a class on
+    the n checked texts, f its probability and f̄ the mean of f over the whole pile,
+
+        θ = f̄·λ + mean(Y − f·λ),   λ = Cov(Y, f)/Var f,   Var θ = (1 − n/N)·Var(Y − f·λ)/n.
+
+    λ is not clipped: a classifier that is wrong more often than chance still informs. f is the
+    vector of all classes' probabilities but one, which a least-squares fit weighs; the residuals
+    have n − rank degrees of freedom, and the interval is Student's t. With weights w, each mean
+    over checked texts is weighted and the variance is that of a ratio, Σ w²e²/(Σ w)².
+    With fewer than five positives, negatives or texts that the classifier has wrong about the
+    class, the interval is exact, so that it never has width 0.
+
+    Args:
+        pile_probabilities: (rows, classes) of the whole pile, checked rows included; one-hot labels
+            where there are no probabilities.
+        checked_probabilities: (checked, classes).
+        checked_labels: the true class of each checked text, as a number.
+        level: of the intervals.
+        checked_weights: in proportion to 1/(inclusion probability), unless the draw was uniform.
+        groups: of each row of the pile, to estimate each group; its order is that of first rows.
+        checked_groups: of each checked text.
+
+    Returns:
+        One estimate a class; with groups, those of each group in turn.
+
+    Raises:
+        InputError: the shapes do not fit, or a group has no checked text.
+    """
+    _check_level(level)
+    pile = _probabilities("pile_probabilities", pile_probabilities)
+    drawn = _probabilities("checked_probabilities", checked_probabilities)
+    labels = np.asarray(checked_labels, np.int64)
+    if drawn.shape != (len(labels), pile.shape[1]):
+        raise InputError(
+            f"checked_probabilities is {drawn.shape}; {len(labels)} checked labels and "
+            f"{pile.shape[1]} classes need ({len(labels)}, {pile.shape[1]})."
+        )
+    if len(labels) > len(pile) or not len(labels):
+        raise InputError(f"{len(labels)} texts are checked of a pile of {len(pile)}.")
+    if labels.min() < 0 or labels.max() >= pile.shape[1]:
+        raise InputError(f"checked_labels: classes are 0 to {pile.shape[1] - 1}.")
+    weights = _weights(checked_weights, len(labels))
+    if groups is None:
+        return _shares(pile, drawn, labels, weights, level, None)
+    if checked_groups is None or len(groups) != len(pile) or len(checked_groups) != len(labels):
+        raise InputError("groups needs a group for each row, checked_groups one for each check.")
+    found = []
+    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
+    of_rows = np.fromiter((codes[group] for group in groups), np.int64, len(pile))
+    of_checks = np.fromiter((codes.get(g, -1) for g in checked_groups), np.int64, len(labels))
+    for group, code in codes.items():
+        rows, checks = of_rows == code, of_checks == code
+        if not checks.any():
+            raise InputError(f"Group {group!r} has no checked text; pool it with another.")
+        own = weights[checks]
+        found += _shares(pile[rows], drawn[checks], labels[checks], own, level, group)
+    return found
+
+
+def _shares(
+    pile: Floats,
+    drawn: Floats,
+    labels: Integers,
+    weights: Floats,
+    level: float,
+    group: Hashable | None,
+) -> list[Estimate]:
+    return [
+        _share(pile, drawn, (labels == number).astype(np.float64), weights, level, number, group)
+        for number in range(pile.shape[1])
+    ]
+
+
+def _share(
+    pile: Floats,
+    drawn: Floats,
+    is_class: Floats,
+    weights: Floats,
+    level: float,
+    number: int,
+    group: Hashable | None,
+) -> Estimate:
+    rows, n = len(pile), len(is_class)
+    raw = float(pile[:, number].mean())
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    fraction = min(1.0, effective / rows)
+    value, residuals, rank = _regression(pile, drawn, is_class, weights)
+    value = min(1.0, max(0.0, value))
+    positives = int(is_class.sum())
+    exact = _exact_share(pile, drawn, is_class, weights, level, number, int(effective))
+    if exact is not None:
+        low, high = exact
+        middle = min(high, max(low, value))
+        return Estimate(middle, low, high, level, number, group, raw, n)
+    freedom = max(1, n - rank)
+    variance = (weights**2 * residuals**2).sum() / weights.sum() ** 2 * n / freedom
+    error = math.sqrt(max(0.0, (1 - fraction) * variance))
+    reach = _student(level, freedom) * error
+    # What was seen is there: the share is no smaller than the positives, no larger than the rest.
+    low = max(positives / rows, value - reach)
+    high = min(1 - (n - positives) / rows, value + reach)
+    return Estimate(value, low, high, level, number, group, raw, n, error)
+
+
+def _regression(
+    pile: Floats, drawn: Floats, is_class: Floats, weights: Floats
+) -> tuple[float, Floats, int]:
+    """Return the regression estimate of a mean over the pile, residuals and the fit's rank."""
+    shares = weights / weights.sum()
+    varies = drawn[:, 1:].std(axis=0) > _SAME  # the first class's is 1 less the others
+    features, of_pile = drawn[:, 1:][:, varies], pile[:, 1:][:, varies]
+    centre, mean = shares @ features, float(shares @ is_class)
+    root = np.sqrt(shares)
+    if not varies.any() or len(is_class) <= 2 * features.shape[1] + 2:
+        return mean, is_class - mean, 1
+    slopes, _, rank, _ = np.linalg.lstsq(
+        root[:, None] * (features - centre), root * (is_class - mean), rcond=1e-10
+    )
+    value = mean + float((of_pile.mean(axis=0) - centre) @ slopes)
+    return value, is_class - mean - (features - centre) @ slopes, int(rank) + 1
+
+
+def _exact_share(
+    pile: Floats,
+    drawn: Floats,
+    is_class: Floats,
+    weights: Floats,
+    level: float,
+    number: int,
+    effective: int,
+) -> tuple[float, float] | None:
+    """Return an exact interval where a normal one would rest on a handful of texts, else None.
+
+    Of few positives or negatives: Clopper and Pearson's on their number. Of few surprises: the
+    classifier's own share, plus the positives it misses less the negatives it takes, each within
+    its exact interval at half the risk.
+    """
+    rows, n, tail = len(pile), len(is_class), (1 - level) / 2
+    positives = int(is_class.sum())
+    scale = max(1, effective) / n if effective < n else 1.0
+    checked = max(1, round(n * scale))
+    if min(positives, n - positives) < FEW:
+        share = float((weights * is_class).sum() / weights.sum())
+        counted = round(share * checked) if scale < 1 else positives
+        return _bounds(counted, checked, rows, tail)
+    said = drawn.argmax(axis=1) == number
+    missed, taken = (is_class == 1) & ~said, (is_class == 0) & said
+    if missed.sum() + taken.sum() >= FEW:
+        return None
+    base = float((pile.argmax(axis=1) == number).mean())
+    total = weights.sum()
+    of_missed = _bounds(round(checked * (weights * missed).sum() / total), checked, rows, tail / 2)
+    of_taken = _bounds(round(checked * (weights * taken).sum() / total), checked, rows, tail / 2)
+    low, high = base + of_missed[0] - of_taken[1], base + of_missed[1] - of_taken[0]
+    return max(0.0, low), min(1.0, high)
+
+
+def _bounds(count: int, checked: int, rows: int, tail: float) -> tuple[float, float]:
+    return lower_bound(count, checked, rows, tail), upper_bound(count, checked, rows, tail)
+
+
+def estimate_accuracy(
+    pile_labels: ArrayLike,
+    pile_confidence: ArrayLike,
+    checked_rows: ArrayLike,
+    checked_labels: ArrayLike,
+    *,
+    level: float = 0.95,
+    checked_weights: ArrayLike | None = None,
+) -> AccuracyEstimate:
+    """Estimate the accuracy and macro-F1 of a pile's labels from checked rows.
+
+    The pile is divided into strata of confidence, as `draws.confidence_strata` has them; a row
+    within one is as likely checked as any other, unless weights say otherwise. With W_h the share
+    of the pile in stratum h,
+
+        A = Σ W_h·p_h,   Var A = Σ W_h²·(1 − n_h/N_h)·p_h(1 − p_h)/(n_h − 1).
+
+    Strata with fewer than two checks are joined with a neighbour. The interval of accuracy is
+    Student's t; that of macro-F1 comes from a bootstrap within the strata (percentiles of 2,000
+    resamples, the seed is fixed), of the F1 of weighted confusion counts.
+
+    Args:
+        pile_labels: class number of each row; -1 where there is no label, which is wrong.
+        pile_confidence: of each row.
+        checked_rows: row numbers of the checked texts.
+        checked_labels: their true classes.
+        level: of the intervals.
+        checked_weights: in proportion to 1/(inclusion probability), unless the draw was uniform or
+            stratified by confidence.
+
+    Raises:
+        InputError: the shapes do not fit, or a row is checked twice.
+    """
+    _check_level(level)
+    labels = np.asarray(pile_labels, np.int64)
+    confidence = np.asarray(pile_confidence, np.float64)
+    rows, truth = np.asarray(checked_rows, np.int64), np.asarray(checked_labels, np.int64)
+    if labels.shape != confidence.shape or rows.shape != truth.shape or not len(rows):
+        raise InputError("One confidence for each pile label, one label for each checked row.")
+    if len(np.unique(rows)) < len(rows) or rows.min() < 0 or rows.max() >= len(labels):
+        raise InputError("checked_rows: each row of the pile at most once, from 0.")
+    weights = _weights(checked_weights, len(rows))
+    strata = _merged_strata(confidence_strata(confidence), rows)
+    correct = (labels[rows] == truth).astype(np.float64)
+    classes = int(max(labels.max(), truth.max())) + 1
+    parts = [_Stratum.of(s, strata, rows, labels, truth, weights) for s in range(strata.max() + 1)]
+    value = sum(part.share * part.accuracy for part in parts)
+    exact = min(correct.sum(), len(rows) - correct.sum()) < FEW
+    if exact:
+        effective = max(1, int(weights.sum() ** 2 / (weights**2).sum()))
+        tail = (1 - level) / 2
+        low, high = _bounds(round(effective * value), effective, len(labels), tail)
+        accuracy = Estimate(value, low, high, level, "accuracy", checked=len(rows))
+    else:
+        error = math.sqrt(sum(part.share**2 * part.variance for part in parts))
+        reach = _student(level, max(1, len(rows) - len(parts))) * error
+        accuracy = Estimate(
+            value,
+            max(0.0, value - reach),
+            min(1.0, value + reach),
+            level,
+            "accuracy",
+            checked=len(rows),
+            standard_error=error,
+        )
+    return AccuracyEstimate(accuracy, _macro_f1(parts, classes, level, len(rows)))
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    """A stratum with its checks.
+
+    Attributes:
+        share: of the pile.
+        accuracy: of its labels, as estimated.
+        variance: of `accuracy`.
+        pairs: said and true class of each check.
+        weights: of the checks, summing to 1.
+        spread: how far resampled weights lie from the even ones, as a standard error's factor.
+    """
+
+    share: float
+    accuracy: float
+    variance: float
+    pairs: Integers
+    weights: Floats
+    spread: float
+
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        strata: Integers,
+        rows: Integers,
+        labels: Integers,
+        truth: Integers,
+        weights: Floats,
+    ) -> _Stratum:
+        inside = strata[rows] == number
+        size, n = int((strata == number).sum()), int(inside.sum())
+        own = weights[inside] / weights[inside].sum()
+        said, true = labels[rows[inside]], truth[inside]
+        right = (said == true).astype(np.float64)
+        accuracy = float(own @ right)
+        kept = max(0.0, 1 - n / size)
+        effective = 1 / float((own**2).sum())
+        variance = kept * accuracy * (1 - accuracy) / max(1.0, effective - 1)
+        spread = math.sqrt(kept * n / max(1, n - 1))
+        pairs = np.stack([said, true], axis=1)
+        return cls(size / len(strata), accuracy, variance, pairs, own, spread)
+
+
+def _merged_strata(strata: Integers, rows: Integers) -> Integers:
+    """Join strata with fewer than two checks with the next, the last with the one before."""
+    counts = np.bincount(strata[rows], minlength=int(strata.max()) + 1)
+    names, current, held = np.zeros(len(counts), np.int64), 0, 0
+    for number, count in enumerate(counts):
+        names[number] = current
+        held += count
+        if held >= 2 and counts[number + 1 :].sum() >= 2:
+            current, held = current + 1, 0
+    return names[strata]
+
+
+def _macro_f1(parts: list[_Stratum], classes: int, level: float, checked: int) -> Estimate:
+    random = np.random.default_rng(0)
+    size = classes + 1  # the last row is of rows without a label
+    whole = np.zeros((1, size * size))
+    resampled = np.zeros((_RESAMPLES, size * size))
+    for part in parts:
+        cells = (part.pairs[:, 0] % size) * size + part.pairs[:, 1]
+        n = len(cells)
+        drawn = random.multinomial(n, np.full(n, 1 / n), _RESAMPLES) * part.weights
+        drawn = drawn / np.maximum(drawn.sum(axis=1, keepdims=True), 1e-300)
+        drawn = part.weights + part.spread * (drawn - part.weights)
+        member = np.zeros((n, size * size))
+        member[np.arange(n), cells] = part.share
+        whole += part.weights @ member
+        resampled += drawn @ member
+    value = float(_f1(whole, size)[0])
+    low, high = np.quantile(_f1(resampled, size), [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high), level, "macro_f1", checked=checked)
+
+
+def _f1(cells: Floats, size: int) -> Floats:
+    counts = cells.reshape(len(cells), size, size)
+    hits = np.diagonal(counts, axis1=1, axis2=2)[:, :-1]
+    sums = counts.sum(axis=1)[:, :-1] + counts.sum(axis=2)[:, :-1]
+    return np.asarray((2 * hits / np.maximum(sums, 1e-12)).mean(axis=1))
+
+
+def _student(level: float, freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, freedom))
+
+
+def _probabilities(name: str, values: ArrayLike) -> Floats:
+    array = np.asarray(values, np.float64)
+    if array.ndim != 2 or array.shape[1] < 2:
+        raise InputError(f"{name} is {array.shape}; it has one row a text, one column a class.")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} holds a value that is no number.")
+    return array
+
+
+def _weights(values: ArrayLike | None, n: int) -> Floats:
+    if values is None:
+        return np.ones(n)
+    weights = np.asarray(values, np.float64)
+    if weights.shape != (n,) or not np.isfinite(weights).all() or (weights <= 0).any():
+        raise InputError("checked_weights: one positive number for each checked text.")
+    return weights
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"level is {level:g}; it lies between 0 and 1, as 0.95.")

@@ -1,0 +1,63 @@
+"""A monitor: notices when the accepted labels of a pile are wrong more often than certified."""
+
+from __future__ import annotations
+
+import math
+
+from sentikit.errors import InputError
+
+#: Error rates one bets on, as multiples of the certified one, with their parts of the capital.
+#: Most lies on moderate growth, which takes longest to notice; growth beyond is noticed anyway.
+BETS = ((1.25, 0.15), (1.5, 0.55), (2.0, 0.2), (3.0, 0.1))
+
+
+class Monitor:
+    """An e-process over checked accepted labels: valid whenever one looks and stops.
+
+    For each bet on an error rate q = r·α, with the part w of the capital,
+
+        E_t = Σ w · Π_i (1 + λ(x_i − α)),   λ = (q − α)/(α(1 − α)),
+
+    where x_i = 1 for a wrong label: the likelihood ratio of q against α. Under an error rate of at
+    most α it is a non-negative supermartingale that starts at 1, so it reaches 1/δ with probability
+    at most δ, ever (Ville 1939). The bets were fixed by simulation on the study's validation
+    predictions.
+
+    Attributes:
+        error_rate: α, the certified one.
+        level: 1 − δ; a false alarm ever has probability at most δ.
+        checked: labels seen so far.
+        wrong: those of them that were wrong.
+        alarm: whether E_t has reached 1/δ at any time.
+    """
+
+    def __init__(self, error_rate: float, level: float = 0.95) -> None:
+        for name, value in (("error_rate", error_rate), ("level", level)):
+            if not 0 < value < 1:
+                raise InputError(f"{name} is {value:g}; it lies between 0 and 1.")
+        self.error_rate = error_rate
+        self.level = level
+        self.checked = 0
+        self.wrong = 0
+        self.alarm = False
+        self._rates = [min(r * error_rate, (1 + error_rate) / 2) for r, _ in BETS]
+        self._logs = [math.log(part) for _, part in BETS]
+
+    def update(self, correct: bool) -> bool:
+        """Take in one checked label, in the order of checking; return whether there is an alarm."""
+        self.checked += 1
+        self.wrong += not correct
+        alpha = self.error_rate
+        for bet, rate in enumerate(self._rates):
+            self._logs[bet] += math.log((1 - rate) / (1 - alpha) if correct else rate / alpha)
+        if self.evidence * (1 - self.level) >= 1:
+            self.alarm = True
+        return self.alarm
+
+    @property
+    def evidence(self) -> float:
+        """E_t, the evidence that the error rate is above the certified one; 1 at the start."""
+        highest = max(self._logs)
+        if highest > 700:
+            return math.inf
+        return math.exp(highest) * sum(math.exp(log - highest) for log in self._logs)

@@ -1,0 +1,258 @@
+"""Training from Python: `train` for a recipe, and an estimator for scikit-learn."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from sentikit.classifiers.loading import load
+from sentikit.components import PartSettings
+from sentikit.datasets.examples import Examples
+from sentikit.datasets.opening import DatasetLoader, DatasetOptions, OpenedDataset
+from sentikit.errors import InputError, did_you_mean
+from sentikit.recipe.resolving import ResolvedRecipe, merge, resolve_recipe, resolve_values
+from sentikit.registry import default_registry
+from sentikit.runs.folder import choose_run_folder
+from sentikit.training.job import JobOptions, TrainedRun
+from sentikit.training.job import train as run_training
+from sentikit.training.recipe import TrainRecipe, train_parts
+from sentikit.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from sentikit.classifiers.classifier import Classifier
+
+RUNS = Path("runs")
+#: The dataset section of a run that was trained on data in memory.
+_IN_MEMORY = "memory"
+_NAMES = ("recipe", "output", "device")
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    output: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train what a recipe describes and save a run folder, as ``sentikit train``.
+
+    Args:
+        recipe: a recipe by name or file, or its sections.
+        output: the run's folder; by default one under ``runs``.
+        resume: resume the run that was stopped or killed.
+        device: auto, cpu, cuda, cuda:1, mps.
+        threads: CPU threads, or None.
+        settings: what to change: a key of the training section (``epochs=2``), a section
+            (``dataset={"name": "demo"}``), or a path (``training__early_stopping__patience=3``).
+
+    Raises:
+        InputError: the recipe, a setting or the data cannot be used.
+        SentikitError: the disk failed, or the loss became NaN at once.
+        Interrupted: the user asked to stop; the run can be resumed.
+    """
+    resolved = _resolved(recipe, settings)
+    parts = train_parts(resolved, default_registry())
+    folder = Path(output) if output is not None else None
+    run = choose_run_folder(folder, resolved.name, resume, RUNS)
+    options = JobOptions(device=device, threads=threads, resume=bool(run.status))
+    return run_training(parts, run.path, options)
+
+
+def _resolved(
+    recipe: str | Path | Mapping[str, Any], settings: Mapping[str, Any]
+) -> ResolvedRecipe:
+    """Read a recipe and lay settings given as keyword arguments over it."""
+    if isinstance(recipe, Mapping):
+        resolved = resolve_values(recipe, "recipe", "the recipe")
+    else:
+        resolved = resolve_recipe(str(recipe))
+    changes: dict[str, Any] = {}
+    for key, value in settings.items():
+        changes = merge(changes, _nested(key, value))
+    values = merge(resolved.values, changes)
+    return resolve_values(values, resolved.name, "the recipe and the settings given")
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """Return the sections that a keyword argument changes."""
+    first, *inner = key.split("__")
+    if first in TrainRecipe.model_fields:
+        path = [first, *inner]
+    elif first in TrainingSettings.model_fields:
+        path = ["training", first, *inner]
+    else:
+        known = [*TrainRecipe.model_fields, *TrainingSettings.model_fields]
+        raise InputError(f"Unknown setting {key!r}. {did_you_mean(first, known)}")
+    for name in reversed(path):
+        value = {name: value}
+    return dict(value)
+
+
+class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn estimator over a recipe: texts in, labels out.
+
+    Of the training texts a tenth chooses an encoder's best epoch, unless
+    ``dataset__validation_holdout`` says otherwise.
+
+    Attributes:
+        recipe: name or file of a recipe of kind ``train``, or its sections; its dataset is not
+            used.
+        output: the folder of the run, or None to keep nothing on disk.
+        device: auto, cpu, cuda, …
+        classes_: the labels, sorted, once it is fitted.
+        classifier_: the `sentikit.Classifier` behind it, once it is fitted.
+    """
+
+    def __init__(
+        self,
+        recipe: str | Path | Mapping[str, Any] = "minilm",
+        *,
+        output: str | Path | None = None,
+        device: str = "auto",
+        **settings: Any,
+    ) -> None:
+        self.recipe = recipe
+        self.output = output
+        self.device = device
+        self._settings = settings
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the recipe and all settings, as given."""
+        return {name: getattr(self, name) for name in _NAMES} | self._settings
+
+    def set_params(self, **params: Any) -> SentimentClassifier:
+        """Change settings: ``lr=1e-4``, ``training__warmup=0.1``, ``encoder={…}``.
+
+        Raises:
+            InputError: there is no such setting.
+        """
+        for name, value in params.items():
+            if name in _NAMES:
+                setattr(self, name, value)
+            else:
+                _nested(name, value)
+                self._settings = {**self._settings, name: value}
+        return self
+
+    def fit(self, texts: Any, labels: Any) -> SentimentClassifier:
+        """Train on texts and labels, as many of each.
+
+        Args:
+            texts: a list, array or series of strings.
+            labels: of any kind that can be sorted: strings or numbers.
+
+        Raises:
+            InputError: the texts are none, as a DataFrame, or the labels do not fit.
+        """
+        given = _texts(texts)
+        gold = np.asarray(labels)
+        if gold.shape != (len(given),):
+            raise InputError(f"{len(given)} texts and labels of shape {gold.shape} do not fit.")
+        classes, numbers = np.unique(gold, return_inverse=True)
+        if len(classes) < 2:
+            raise InputError(f"At least two classes are needed; there is {len(classes)}.")
+        names = [str(name) for name in classes.tolist()]
+        examples = Examples.from_columns(given, [names[number] for number in numbers])
+        with tempfile.TemporaryDirectory(prefix="sentikit-") as temporary:
+            path = Path(self.output) if self.output is not None else Path(temporary) / "run"
+            self._train(examples, tuple(names), path)
+            self.classifier_: Classifier = load(path, device=self.device)
+        self.classes_ = classes
+        return self
+
+    def _train(self, examples: Examples, classes: tuple[str, ...], path: Path) -> None:
+        resolved = _resolved(self.recipe, self._settings)
+        own = {k: v for k, v in resolved.values.get("dataset", {}).items() if k in _SPLITTING}
+        holdout = 0.0 if "classifier" in resolved.values else 0.1
+        section = {"validation_holdout": holdout, **own}
+        section |= {"name": _IN_MEMORY, "labels": list(classes)}
+        values = {**resolved.values, "dataset": section}
+        values.pop("evaluation_dataset", None)
+        parts = train_parts(
+            resolve_values(values, resolved.name, "the recipe and the settings given"),
+            default_registry(),
+            _InMemory(examples).opened(section),
+        )
+        run_training(parts, path, JobOptions(device=self.device, quiet=True))
+
+    def predict(self, texts: Any) -> NDArray[Any]:
+        """Return the label of each text.
+
+        Raises:
+            InputError: the texts are none, as a DataFrame.
+        """
+        best = self.predict_proba(texts).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, texts: Any) -> NDArray[np.float64]:
+        """Return probabilities, (texts, classes), columns as in `classes_`; raises as `predict`."""
+        if not hasattr(self, "classifier_"):
+            raise NotFittedError("This SentimentClassifier is not fitted yet: call fit first.")
+        found = self.classifier_.predict_proba(_texts(texts))
+        columns = [self.classifier_.labels.index(str(name)) for name in self.classes_.tolist()]
+        return np.asarray(found[:, columns])
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that texts go in."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+#: Keys of a recipe's dataset section that serve data in memory too.
+_SPLITTING = ("validation_holdout", "sample", "seed", "threshold")
+
+
+class _InMemory(DatasetLoader):
+    """Examples that a program has given."""
+
+    def __init__(self, examples: Examples) -> None:
+        super().__init__(PartSettings())
+        self._examples = examples
+
+    def splits(self) -> tuple[str, ...]:
+        return ("train",)
+
+    def load(self, split: str) -> Examples:
+        return self._examples
+
+    def locate(self, split: str, row: int) -> str:
+        return f"text {row} (from 0)"
+
+    def opened(self, section: Mapping[str, Any]) -> OpenedDataset:
+        options = {key: value for key, value in section.items() if key != "name"}
+        return OpenedDataset(_IN_MEMORY, self, DatasetOptions.model_validate(options))
+
+
+def _texts(given: Any) -> list[str]:
+    """Return texts as a list.
+
+    Raises:
+        InputError: it is one text, a table, or an item is no text.
+    """
+    if hasattr(given, "columns"):
+        columns = ", ".join(map(str, list(given.columns)[:5]))
+        raise InputError(
+            f"A table was given where a list of texts is needed; it would be read as its column "
+            f"names ({columns}). Give the column with the texts, as table['text']."
+        )
+    if isinstance(given, str):
+        raise InputError("One text was given where a list of texts is needed: [text].")
+    if getattr(given, "ndim", 1) != 1:
+        raise InputError(f"An array of shape {given.shape} was given where texts are needed.")
+    found = list(given)
+    for place, text in enumerate(found):
+        if not isinstance(text, str):
+            raise InputError(f"Item {place} (from 0) is no text but {text!r}. Leave out such rows.")
+    return [str(text) for text in found]

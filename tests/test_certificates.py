@@ -1,0 +1,235 @@
+"""Certificates keep their promise, are exact, and refuse what they cannot answer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+import sentikit
+from sentikit.assurance import certificates
+from sentikit.assurance.certificates import (
+    certify,
+    certify_agreement,
+    least_abstention,
+    lower_bound,
+    upper_bound,
+)
+from sentikit.errors import InputError
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def pile(rows: int = 2000, error: float = 0.17, seed: int = 0) -> tuple[Floats, Bools]:
+    """Make up confidences and correctness; errors are likelier where confidence is low."""
+    random = np.random.default_rng(seed)
+    confidence = random.random(rows)
+    chance = np.minimum(1, 3 * error * (1 - confidence) ** 2)
+    return confidence, random.random(rows) > chance
+
+
+class TestPromises:
+    def test_promises_are_broken_no_more_often_than_the_level_allows(self) -> None:
+        confidence, correct = pile()
+        broken, shares = 0, []
+        for seed in range(400):
+            drawn = np.random.default_rng(seed).choice(len(correct), 200, replace=False)
+            found = certify(confidence, confidence[drawn], correct[drawn], accuracy=0.9)
+            accepted = confidence >= found.threshold
+            broken += (~correct[accepted]).sum() > 0.1 * accepted.sum()
+            shares.append(found.share)
+        assert stats.binomtest(int(broken), 400, 0.1, alternative="greater").pvalue > 0.01
+        assert np.mean(shares) > 0.5
+
+    def test_promises_hold_where_every_threshold_is_just_too_bad(self) -> None:
+        # The hardest pile: one more error than allowed, evenly spread.
+        rows, broken = 1000, 0
+        correct = np.ones(rows, bool)
+        correct[np.random.default_rng(1).choice(rows, 112, replace=False)] = False
+        confidence = np.linspace(1, 0, rows)
+        for seed in range(1000):
+            drawn = np.random.default_rng(seed).choice(rows, 150, replace=False)
+            found = certify(confidence, confidence[drawn], correct[drawn], accuracy=0.9)
+            accepted = confidence >= found.threshold
+            broken += (~correct[accepted]).sum() > 0.1 * accepted.sum()
+        assert stats.binomtest(int(broken), 1000, 0.1, alternative="greater").pvalue > 0.01
+
+    def test_declared_looks_share_the_risk(self) -> None:
+        confidence, correct = pile()
+        broken = 0
+        for seed in range(200):
+            drawn = np.random.default_rng(seed).choice(len(correct), 240, replace=False)
+            bad = False
+            for size in (80, 160, 240):
+                seen = drawn[:size]
+                found = certify(confidence, confidence[seen], correct[seen], accuracy=0.9, looks=3)
+                accepted = confidence >= found.threshold
+                bad |= bool((~correct[accepted]).sum() > 0.1 * accepted.sum())
+            broken += bad
+        assert stats.binomtest(broken, 200, 0.1, alternative="greater").pvalue > 0.01
+
+    def test_agreement_holds_with_equal_confidences(self) -> None:
+        # Three values of confidence alone, as of votes.
+        random = np.random.default_rng(0)
+        confidence = random.choice([1 / 3, 2 / 3, 1.0], 1500, p=[0.2, 0.3, 0.5])
+        agrees = (
+            random.random(1500)
+            < np.array([0.6, 0.85, 0.97])[np.rint(confidence * 3).astype(int) - 1]
+        )
+        broken = 0
+        for seed in range(400):
+            drawn = np.random.default_rng(seed).choice(1500, 200, replace=False)
+            found = certify_agreement(confidence, confidence[drawn], agrees[drawn], agreement=0.95)
+            kept = confidence >= found.threshold
+            kept[drawn] = False
+            assert found.share == pytest.approx(kept.mean())
+            broken += (~agrees[kept]).sum() > 0.05 * 1500
+        assert stats.binomtest(int(broken), 400, 0.1, alternative="greater").pvalue > 0.01
+
+    @pytest.mark.parametrize(("accepted", "drawn", "risk"), [(900, 300, 0.1), (500, 60, 0.05)])
+    def test_the_test_of_a_threshold_is_exact_and_beats_the_conditional_one(
+        self, accepted: int, drawn: int, risk: float
+    ) -> None:
+        rows, limit = 1200, int(0.1 * accepted) + 1
+        test = certificates._critical(rows, accepted, limit, drawn, risk)
+        sizes = np.arange(drawn + 1)
+        weights = stats.hypergeom.pmf(sizes, rows, accepted, drawn)
+        passed = weights @ stats.hypergeom.cdf(test.counts, accepted, limit, sizes)
+        plain = [
+            int((stats.hypergeom.cdf(np.arange(n + 1), accepted, limit, n) <= risk).sum()) - 1
+            for n in sizes
+        ]
+        assert weights @ stats.hypergeom.cdf(plain, accepted, limit, sizes) < passed <= risk
+        likely = weights > 1e-9
+        assert (test.counts >= plain)[likely].all()
+
+
+class TestBounds:
+    @given(st.integers(1, 60), st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_the_bound_is_the_last_share_that_is_not_ruled_out(
+        self, checked: int, data: st.DataObject
+    ) -> None:
+        rows = data.draw(st.integers(checked, 400))
+        wrong = data.draw(st.integers(0, checked))
+        bound = round(upper_bound(wrong, checked, rows, 0.1) * rows)
+        assert stats.hypergeom.cdf(wrong, rows, bound, checked) > 0.1
+        if bound < rows - (checked - wrong):
+            assert stats.hypergeom.cdf(wrong, rows, bound + 1, checked) <= 0.1
+        assert (
+            lower_bound(wrong, checked, rows, 0.1) - 1e-12
+            <= wrong / checked
+            <= bound / rows + 1e-12
+        )
+
+    def test_the_bound_tends_to_clopper_and_pearsons(self) -> None:
+        _, high = proportion_confint(7, 120, alpha=0.2, method="beta")
+        assert upper_bound(7, 120, 4_000_000, 0.1) == pytest.approx(high, abs=1e-5)
+        assert upper_bound(7, 120, 300, 0.1) < high
+
+    def test_checking_every_row_leaves_no_doubt(self) -> None:
+        assert upper_bound(13, 200, 200, 0.1) == 13 / 200
+        assert lower_bound(13, 200, 200, 0.1) == pytest.approx(13 / 200)
+
+    def test_the_least_abstention_is_what_a_perfect_confidence_needs(self) -> None:
+        share = least_abstention(0.2, 0.05)
+        assert (0.2 - share) / (1 - share) == pytest.approx(0.05)
+        assert least_abstention(0.04, 0.05) == 0
+
+    @given(st.lists(st.sampled_from([0.1, 0.2, 0.5, 0.9]), min_size=1, max_size=40))
+    @settings(max_examples=50, deadline=None)
+    def test_equal_confidences_are_accepted_together(self, values: list[float]) -> None:
+        confidence = np.array(values)
+        thresholds, accepted = certificates.tested_thresholds(confidence, 0.3, 0.01)
+        assert [int((confidence >= t).sum()) for t in thresholds] == accepted.tolist()
+        assert accepted[-1] == len(values)
+
+
+class TestCertificate:
+    def test_share_threshold_and_bound_describe_the_same_rows(self) -> None:
+        confidence, correct = pile()
+        drawn = np.random.default_rng(3).choice(len(correct), 300, replace=False)
+        found = sentikit.certify(confidence, confidence[drawn], correct[drawn], accuracy=0.9)
+        accepted = confidence >= found.threshold
+        assert found.share == accepted.mean() == found.accepted / found.rows
+        above = accepted[drawn]
+        assert (found.checked_accepted, found.wrong) == (
+            above.sum(),
+            (~correct[drawn][above]).sum(),
+        )
+        assert found.wrong / found.checked_accepted < found.error_bound <= 0.1
+
+    def test_only_the_order_of_confidences_counts(self) -> None:
+        confidence, correct = pile()
+        drawn = np.arange(0, len(correct), 7)
+        one = certify(confidence, confidence[drawn], correct[drawn], accuracy=0.9)
+        logs = np.log(confidence)
+        other = certify(logs, logs[drawn], correct[drawn], accuracy=0.9)
+        assert (one.share, one.error_bound) == (other.share, other.error_bound)
+
+    def test_rows_without_a_label_are_never_accepted(self) -> None:
+        confidence = np.concatenate([np.linspace(0.9, 1, 500), np.full(500, np.nan)])
+        drawn = np.arange(0, 1000, 4)
+        found = certify(confidence, confidence[drawn], drawn < 500, accuracy=0.9)
+        assert found.share == pytest.approx(0.5)
+
+    def test_an_impossible_target_certifies_nothing(self) -> None:
+        confidence, _ = pile()
+        drawn = np.arange(200)
+        found = certify(confidence, confidence[drawn], np.zeros(200, bool), accuracy=0.9)
+        assert (found.share, found.error_bound, found.accepted) == (0.0, 1.0, 0)
+        assert found.threshold == math.inf
+
+    def test_an_easy_target_certifies_the_whole_pile(self) -> None:
+        confidence, _ = pile()
+        drawn = np.arange(200)
+        assert certify(confidence, confidence[drawn], np.ones(200, bool), accuracy=0.9).share == 1.0
+
+    def test_agreement_counts_rows_kept_net_of_the_sample(self) -> None:
+        confidence, agrees = pile(error=0.1)
+        drawn = np.random.default_rng(5).choice(len(agrees), 300, replace=False)
+        found = sentikit.certify_agreement(
+            confidence, confidence[drawn], agrees[drawn], agreement=0.95
+        )
+        kept = confidence >= found.threshold
+        kept[drawn] = False
+        assert found.share == kept.mean() > 0
+        assert found.error_bound <= 0.05
+
+    def test_a_million_rows_take_a_moment(self) -> None:
+        random = np.random.default_rng(0)
+        confidence = random.random(1_000_000)
+        drawn = random.choice(1_000_000, 500, replace=False)
+        found = certify(confidence, confidence[drawn], random.random(500) < 0.97, accuracy=0.9)
+        assert found.share == 1.0
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({"accuracy": 1.0}, "accuracy is 1"),
+            ({"accuracy": 90}, "accuracy is 90"),
+            ({"level": 0.0}, "level is 0"),
+            ({"looks": 0}, "looks is 0"),
+            ({"start": 1.2}, "start is 1.2"),
+        ],
+    )
+    def test_numbers_that_mean_nothing_are_refused(
+        self, changed: dict[str, float], said: str
+    ) -> None:
+        with pytest.raises(InputError, match=said):
+            certify([0.5, 0.6], [0.5], [True], **{"accuracy": 0.9, **changed})  # type: ignore[arg-type]
+
+    def test_checks_that_do_not_fit_the_pile_are_refused(self) -> None:
+        with pytest.raises(InputError, match="2 checked confidences and 1 answers"):
+            certify([0.5, 0.6], [0.5, 0.6], [True], accuracy=0.9)
+        with pytest.raises(InputError, match="3 texts are checked of a pile of 2"):
+            certify([0.5, 0.6], [0.5, 0.6, 0.7], [True] * 3, accuracy=0.9)
+        with pytest.raises(InputError, match="at least one is needed"):
+            certify([0.5, 0.6], [], [], accuracy=0.9)

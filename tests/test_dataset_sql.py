@@ -1,0 +1,155 @@
+"""The dataset ``sql`` and ``predict --sql``: one SELECT, read-only, over files and databases."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from sentikit import InputError, SentikitError, open_dataset
+from sentikit.cli import sentikit
+from sentikit.testing import check_plugin
+
+QUERY = "select id, body as text, label from reviews where id > 1 order by id"
+
+
+@pytest.fixture(params=["duckdb", "sqlite"])
+def database(request: pytest.FixtureRequest) -> str:
+    """A database with a table of three reviews."""
+    name = f"shop.{request.param}"
+    connect: Any = duckdb.connect if request.param == "duckdb" else sqlite3.connect
+    connection = connect(name)
+    connection.execute("create table reviews (id integer, body varchar, label varchar)")
+    for row in ("(1, 'fine', 'positive')", "(2, 'meh', 'neutral')", "(3, 'bad', 'negative')"):
+        connection.execute(f"insert into reviews values {row}")
+    connection.commit()
+    connection.close()
+    return name
+
+
+def opened(query: str, **settings: Any) -> Any:
+    return open_dataset({"name": "sql", "test": query, **settings})
+
+
+def refusal(query: str, **settings: Any) -> str:
+    with pytest.raises(InputError) as refused:
+        opened(query, **settings).split("test", labelled=False)
+    return refused.value.message
+
+
+def test_a_query_is_a_split(database: str) -> None:
+    split = opened(QUERY, database=database).split("test")
+    assert split.texts == ["meh", "bad"]
+    assert split.ids == ["2", "3"]
+    assert split.labels == ["neutral", "negative"]
+
+
+def test_files_are_read_by_their_names() -> None:
+    Path("a.csv").write_text("title,body\nOne,two\nThree,four\n")
+    query = "select * from 'a.csv' where title <> 'One'"
+    split = opened(query, text=["title", "body"]).split("test", labelled=False)
+    assert split.texts == ["Three\nfour"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "insert into reviews values (4, 'x', 'neutral')",
+        "delete from reviews",
+        "drop table reviews",
+        "select 1 as text; drop table reviews",
+        "update reviews set body = 'x'",
+        "attach 'other.db' as other",
+        "pragma user_version = 3",
+        "create table other as select 1",
+        "",
+    ],
+)
+def test_what_is_not_exactly_one_select_is_refused_and_changes_nothing(
+    query: str, database: str
+) -> None:
+    before = Path(database).read_bytes()
+    assert "exactly one SELECT" in refusal(query or " ", database=database)
+    assert Path(database).read_bytes() == before
+    assert not Path("other.db").exists()
+
+
+def test_writing_a_file_from_a_query_is_refused() -> None:
+    assert "exactly one SELECT" in refusal("copy (select 1 as text) to 'out.csv'")
+    assert not Path("out.csv").exists()
+
+
+def test_no_extension_is_fetched_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert "cannot be run" in refusal("select * from 'https://example.invalid/a.csv'")
+    assert not list(Path.cwd().rglob("*.duckdb_extension*"))
+
+
+def test_a_table_that_is_not_there_is_named(database: str) -> None:
+    message = refusal("select * from reviewz", database=database)
+    assert "The query cannot be run" in message
+    assert "reviewz" in message
+
+
+def test_a_variable_of_the_program_is_no_table() -> None:
+    assert "cannot be run" in refusal("select * from query")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"database": "postgresql://me:secret@host/db"},
+        {"database": "host=h password=secret"},
+        {"query": "select * from postgres_scan('host=h password=secret', 'public', 'reviews')"},
+    ],
+)
+def test_a_password_is_refused_and_not_repeated(settings: dict[str, str]) -> None:
+    message = refusal(settings.pop("query", "select 1 as text"), **settings)
+    assert "PGPASSWORD" in message
+    assert "secret" not in message
+
+
+def test_a_database_that_is_not_there_is_named() -> None:
+    assert "none.db does not exist" in refusal("select 1 as text", database="none.db")
+    Path("odd.db").write_text("this is no database, whatever its name says")
+    assert "odd.db cannot be opened" in refusal("select 1 as text", database="odd.db")
+
+
+def test_postgres_without_its_extension_says_how_to_get_it() -> None:
+    with pytest.raises(SentikitError, match="INSTALL postgres"):
+        opened("select 1 as text", database="postgresql://me@127.0.0.1:1/db").split("test")
+
+
+def test_a_database_that_fails_halfway_is_a_failure_and_no_wrong_input() -> None:
+    text = "case when i > 500000 then error('gone') else 'fine' end"
+    query = f"select {text} as text from range(1000000) t(i)"
+    with pytest.raises(SentikitError, match="failed while it was read") as failed:
+        opened(query).split("test", labelled=False)
+    assert failed.value.exit_code == 1
+
+
+def test_the_columns_of_a_query_stay_when_its_texts_are_labelled(
+    database: str, trained_run: Path
+) -> None:
+    words = ["predict", str(trained_run), "--sql", QUERY, "--database", database]
+    result = CliRunner().invoke(sentikit, [*words, "--output", "labelled.jsonl"])
+    assert result.exit_code == 0, result.stderr
+    rows = [json.loads(line) for line in Path("labelled.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["text"], row["label"]) for row in rows] == [
+        (2, "meh", "neutral"),
+        (3, "bad", "negative"),
+    ]
+    assert all(row["predicted_label"] for row in rows)
+    Path("a.csv").write_text("text\na\n")
+    both = CliRunner().invoke(sentikit, ["predict", str(trained_run), "a.csv", "--sql", QUERY])
+    assert both.exit_code == 2
+    assert "give one of them" in both.stderr
+
+
+def test_the_plugin_keeps_the_contract() -> None:
+    check_plugin("sql", settings={"sql": {"test": "select 'fine' as text, 'positive' as label"}})

@@ -1,0 +1,260 @@
+"""Intervals of class shares, accuracy and macro-F1 hold the truth as often as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.metrics import f1_score
+
+import sentikit
+from sentikit.assurance.combination import FittedCombination, combine
+from sentikit.assurance.draws import group_draw, stratified_draw, uniform_draw
+from sentikit.assurance.estimates import estimate_accuracy, estimate_shares
+from sentikit.errors import InputError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def pile(rows: int = 3000, seed: int = 0, sharpness: float = 2.0) -> tuple[Floats, Integers]:
+    """Make up probabilities of three classes and true classes that follow them loosely."""
+    random = np.random.default_rng(seed)
+    gold = random.choice(3, rows, p=[0.5, 0.2, 0.3])
+    logits = random.normal(size=(rows, 3)) + sharpness * np.eye(3)[gold] + [0.4, -0.3, 0]
+    exponents = np.exp(1.5 * logits)
+    return exponents / exponents.sum(axis=1, keepdims=True), gold
+
+
+def share_results(table: Floats, gold: Integers, size: int, draws: int) -> tuple[float, float]:
+    """Return mean width and coverage of uniform draws."""
+    truth = np.bincount(gold, minlength=3) / len(gold)
+    widths, held = [], []
+    for seed in range(draws):
+        rows = uniform_draw(len(gold), size, seed).rows
+        for found, true in zip(estimate_shares(table, table[rows], gold[rows]), truth, strict=True):
+            widths.append(found.high - found.low)
+            held.append(found.low <= true <= found.high)
+    return float(np.mean(widths)), float(np.mean(held))
+
+
+class TestShares:
+    def test_intervals_hold_the_truth_and_are_narrower_than_without_predictions(self) -> None:
+        table, gold = pile()
+        width, coverage = share_results(table, gold, 200, 150)
+        blind, _ = share_results(np.full((len(gold), 3), 1 / 3), gold, 200, 30)
+        assert coverage > 0.925
+        assert width < 0.75 * blind
+
+    def test_intervals_hold_with_few_checks(self) -> None:
+        table, gold = pile()
+        _, coverage = share_results(table, gold, 35, 150)
+        assert coverage > 0.92
+
+    def test_the_estimate_is_ppi_pythons_at_the_weight_for_this_pile(self) -> None:
+        ppi = pytest.importorskip("ppi_py")
+        table, gold = pile()
+        two = np.stack([1 - table[:, 1], table[:, 1]], axis=1)
+        is_class = (gold == 1).astype(float)
+        rows = uniform_draw(len(gold), 250, 1).rows
+        y, f = is_class[rows], two[rows, 1]
+        weight = np.cov(y, f)[0, 1] / f.var(ddof=1)
+        expected = ppi.ppi_mean_pointestimate(y, f, two[:, 1], lam=weight)
+        found = estimate_shares(two, two[rows], y.astype(int))[1]
+        assert found.value == pytest.approx(float(np.squeeze(expected)), abs=1e-9)
+        residuals = y - weight * f
+        spread = residuals.std(ddof=2) / np.sqrt(250) * np.sqrt(1 - 250 / len(gold))
+        assert found.standard_error == pytest.approx(spread, abs=1e-9)
+        assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 248) * spread, abs=1e-9)
+
+    def test_predictions_that_say_nothing_give_the_classical_interval(self) -> None:
+        gold = np.repeat([0, 1], 500)
+        table = np.full((1000, 2), 0.5)
+        rows = uniform_draw(1000, 100, 0).rows
+        found = estimate_shares(table, table[rows], gold[rows])[1]
+        share = gold[rows].mean()
+        spread = np.sqrt(share * (1 - share) / 99 * (1 - 100 / 1000))
+        assert found.value == pytest.approx(share)
+        assert found.standard_error == pytest.approx(spread)
+
+    @pytest.mark.parametrize("positives", [0, 1, 3])
+    def test_few_positives_give_an_exact_interval_that_is_never_empty(self, positives: int) -> None:
+        table, _ = pile(1000)
+        labels = np.zeros(100, int)
+        labels[:positives] = 2
+        found = estimate_shares(table, table[:100], labels)[2]
+        assert found.low <= positives / 100 <= found.high
+        assert found.high - found.low > 0.02
+        assert found.standard_error is None
+
+    def test_a_classifier_without_a_mistake_among_the_checks_is_not_trusted_blindly(self) -> None:
+        gold = np.random.default_rng(0).integers(0, 3, 5000)
+        table = np.eye(3)[gold]
+        found = estimate_shares(table, table[:100], gold[:100])
+        assert all(e.high - e.low > 0.02 for e in found)
+
+    def test_weights_undo_a_draw_that_was_not_uniform(self) -> None:
+        table, gold = pile()
+        truth = np.bincount(gold, minlength=3) / len(gold)
+        blind = np.full_like(table, 1 / 3)
+        values, held = [], []
+        for seed in range(120):
+            draw = stratified_draw(table.max(axis=1), 200, seed)
+            found = estimate_shares(
+                blind, blind[draw.rows], gold[draw.rows], checked_weights=1 / draw.inclusion
+            )
+            values.append([e.value for e in found])
+            held += [e.low <= t <= e.high for e, t in zip(found, truth, strict=True)]
+        assert np.abs(np.mean(values, axis=0) - truth).max() < 0.01
+        assert np.mean(held) > 0.92
+
+    def test_groups_are_estimated_each_by_itself_in_their_order(self) -> None:
+        table, gold = pile()
+        groups = np.where(np.arange(len(gold)) % 3 == 0, "b", "a").tolist()
+        draw = group_draw(groups, 300, 0)
+        own = [groups[row] for row in draw.rows]
+        found = estimate_shares(
+            table, table[draw.rows], gold[draw.rows], groups=groups, checked_groups=own
+        )
+        assert [(e.group, e.name) for e in found] == [(g, k) for g in "ba" for k in range(3)]
+        inside = np.array(groups) == "a"
+        mine = np.array(own) == "a"
+        alone = estimate_shares(table[inside], table[draw.rows][mine], gold[draw.rows][mine])
+        assert [e.value for e in found[3:]] == [e.value for e in alone]
+
+    def test_every_estimate_carries_the_raw_share(self) -> None:
+        table, gold = pile()
+        found = estimate_shares(table, table[:100], gold[:100])
+        assert [e.raw for e in found] == pytest.approx(table.mean(axis=0).tolist())
+
+    def test_what_does_not_fit_is_refused(self) -> None:
+        table, gold = pile(50)
+        with pytest.raises(InputError, match="checked_probabilities is"):
+            estimate_shares(table, table[:10, :2], gold[:10])
+        with pytest.raises(InputError, match="classes are 0 to 2"):
+            estimate_shares(table, table[:10], np.full(10, 3))
+        with pytest.raises(InputError, match="Group 'b' has no checked text"):
+            estimate_shares(
+                table, table[:5], gold[:5], groups=["a"] * 49 + ["b"], checked_groups=["a"] * 5
+            )
+        with pytest.raises(InputError, match="one positive number"):
+            estimate_shares(table, table[:5], gold[:5], checked_weights=[1, 1, 0, 1, 1])
+
+
+class TestAccuracy:
+    def test_stratified_intervals_hold_the_truth_and_are_narrower(self) -> None:
+        table, gold = pile(4000)
+        said, confidence = table.argmax(axis=1), table.max(axis=1)
+        truth = (said == gold).mean()
+        macro = f1_score(gold, said, average="macro")
+        widths, held, f1_held = [], [], []
+        for seed in range(80):
+            draw = stratified_draw(confidence, 250, seed)
+            accuracy, f1 = sentikit.estimate_accuracy(
+                said, confidence, draw.rows, gold[draw.rows], checked_weights=1 / draw.inclusion
+            )
+            widths.append(accuracy.high - accuracy.low)
+            held.append(accuracy.low <= truth <= accuracy.high)
+            f1_held.append(f1.low <= macro <= f1.high)
+        classical = 2 * 1.96 * np.sqrt(truth * (1 - truth) / 250)
+        assert np.mean(held) > 0.91
+        assert np.mean(f1_held) > 0.9
+        assert np.mean(widths) < 0.93 * classical
+
+    def test_checking_every_row_leaves_no_doubt(self) -> None:
+        table, gold = pile(400)
+        said = table.argmax(axis=1)
+        accuracy, f1 = estimate_accuracy(said, table.max(axis=1), np.arange(400), gold)
+        truth, macro = (said == gold).mean(), f1_score(gold, said, average="macro")
+        assert (accuracy.low, accuracy.high) == pytest.approx((truth, truth))
+        assert (f1.value, f1.low, f1.high) == pytest.approx((macro, macro, macro))
+
+    def test_no_mistake_among_the_checks_leaves_an_interval(self) -> None:
+        table, gold = pile(4000)
+        accuracy, _ = estimate_accuracy(gold, table.max(axis=1), np.arange(100), gold[:100])
+        assert accuracy.value == pytest.approx(1)
+        assert accuracy.low < 0.975
+
+    def test_rows_without_a_label_count_as_wrong(self) -> None:
+        gold = np.zeros(200, int)
+        said = np.where(np.arange(200) % 2 == 0, 0, -1)
+        accuracy, _ = estimate_accuracy(said, np.linspace(0, 1, 200), np.arange(200), gold)
+        assert accuracy.value == pytest.approx(0.5)
+
+    def test_values_agree_with_glide_where_it_runs(self) -> None:
+        estimators = pytest.importorskip("glide.estimators", reason="glide-py needs Python 3.12")
+        from sentikit.assurance.draws import confidence_strata
+
+        table, gold = pile(4000)
+        said, confidence = table.argmax(axis=1), table.max(axis=1)
+        draw = stratified_draw(confidence, 300, 0)
+        strata = confidence_strata(confidence)
+        expected = estimators.StratifiedClassicalMeanEstimator().estimate(
+            (said == gold)[draw.rows].astype(float),
+            strata[draw.rows],
+            stratum_weights=np.bincount(strata) / len(strata),
+        )
+        accuracy, _ = estimate_accuracy(said, confidence, draw.rows, gold[draw.rows])
+        assert accuracy.value == pytest.approx(expected.mean, abs=1e-9)
+
+    def test_a_row_checked_twice_is_refused(self) -> None:
+        with pytest.raises(InputError, match="at most once"):
+            estimate_accuracy([0, 1], [0.5, 0.6], [1, 1], [0, 1])
+
+
+class TestDraws:
+    def test_inclusion_probabilities_are_those_of_the_draws(self) -> None:
+        confidence = np.linspace(0, 1, 400)
+        counted, expected = np.zeros(400), np.zeros(400)
+        for seed in range(800):
+            draw = stratified_draw(confidence, 80, seed)
+            counted[draw.rows] += 1 / 800
+            expected[draw.rows] = draw.inclusion
+        assert len(draw.rows) == len(set(draw.rows.tolist())) == 80
+        seen = expected > 0
+        assert np.abs(counted - expected)[seen].max() < 0.09
+        assert counted[:50].mean() > 2 * counted[-50:].mean()
+
+    def test_a_seed_gives_the_same_draw_again(self) -> None:
+        assert uniform_draw(1000, 50, 7).rows.tolist() == uniform_draw(1000, 50, 7).rows.tolist()
+        assert uniform_draw(1000, 50, 7).rows.tolist() != uniform_draw(1000, 50, 8).rows.tolist()
+
+    def test_each_group_gets_its_share_and_a_small_one_all_it_has(self) -> None:
+        groups = ["big"] * 500 + ["small"] * 10 + ["middle"] * 90
+        draw = group_draw(groups, 90, 0)
+        counts = [sum(groups[r] == name for r in draw.rows) for name in ("big", "small", "middle")]
+        assert counts == [40, 10, 40]
+
+    def test_more_than_there_are_cannot_be_drawn(self) -> None:
+        with pytest.raises(InputError, match="11 texts cannot be drawn of 10"):
+            uniform_draw(10, 11, 0)
+
+
+class TestCombination:
+    def test_labels_alone_count_as_right_four_times_of_five(self) -> None:
+        encoder = np.array([[0.6, 0.3, 0.1]])
+        llm = np.array([[0.0, 1.0, 0.0]])
+        expected = np.array([0.6 * 0.1, 0.3 * 0.8, 0.1 * 0.1])
+        assert combine([encoder, llm])[0] == pytest.approx(expected / expected.sum())
+
+    def test_a_member_without_an_answer_counts_for_nothing(self) -> None:
+        encoder = np.array([[0.6, 0.3, 0.1]])
+        assert combine([encoder, np.full((1, 3), np.nan)])[0] == pytest.approx(encoder[0])
+
+    def test_certainty_against_certainty_stays_a_number(self) -> None:
+        sure = np.array([[1 - 2e-16, 1e-16, 1e-16]])
+        assert np.isfinite(combine([sure, sure[:, ::-1]])).all()
+
+    def test_a_fitted_combination_is_better_than_its_members(self) -> None:
+        first, gold = pile(3000, 0, 1.2)
+        random = np.random.default_rng(1)
+        second = np.eye(3)[np.where(random.random(3000) < 0.7, gold, random.integers(0, 3, 3000))]
+        fitted = FittedCombination([first[:1500], second[:1500]], gold[:1500])
+        both = fitted([first[1500:], second[1500:]])
+        right = [
+            (t.argmax(axis=1) == gold[1500:]).mean() for t in (both, first[1500:], second[1500:])
+        ]
+        assert right[0] > max(right[1:])
+        assert fitted.labels_used == 1500
+        assert both.sum(axis=1) == pytest.approx(np.ones(1500))
