@@ -9,7 +9,13 @@ from contextlib import contextmanager
 
 
 class Interrupted(Exception):  # noqa: N818 - an event, no error
-    """The user asked to stop; everything is saved."""
+    """The user asked to stop; everything is saved.
+
+    Attributes:
+        resumable: whether the same command with ``--resume`` continues the work.
+    """
+
+    resumable = True
 
 
 class Terminated(SystemExit):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from sentikit.errors import InputError
+from sentikit.errors import InputError, SentikitError
 from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
 
 
@@ -20,6 +22,7 @@ def tensors(value: float) -> dict[str, Tensor]:
 def save(folder: CheckpointFolder, step: int, best_epoch: int = 0) -> None:
     state = TrainingState("this run", step=step, best_epoch=best_epoch)
     folder.save(Checkpoint(state, tensors(step), tensors(-step)))
+    folder.flush()
 
 
 def latest_step(folder: CheckpointFolder) -> int:
@@ -59,6 +62,7 @@ def test_best_weights_that_no_checkpoint_knows_yet_do_not_take_the_place_of_othe
 def test_best_weights_do_not_pile_up_between_checkpoints(folder: CheckpointFolder) -> None:
     for epoch in range(1, 6):
         folder.save_best(tensors(epoch), epoch)
+    folder.flush()
     assert os.listdir("checkpoints") == ["best-00005.safetensors"]
 
 
@@ -104,3 +108,43 @@ def test_one_of_another_run_is_refused(folder: CheckpointFolder) -> None:
     save(folder, 1)
     with pytest.raises(InputError, match="another recipe"):
         folder.latest("another run")
+
+
+def test_a_checkpoint_is_written_while_training_goes_on_and_at_most_one_is_behind(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentikit.training import checkpoints
+
+    may_write, plain = threading.Event(), checkpoints.write_weights
+
+    def slowly(*arguments: Any) -> None:
+        assert may_write.wait(30)
+        plain(*arguments)
+
+    monkeypatch.setattr(checkpoints, "write_weights", slowly)
+    state = TrainingState("this run", step=1)
+    folder.save(Checkpoint(state, tensors(1), tensors(-1)))
+    state.step = 99  # training goes on with the same state
+    assert not os.path.exists("checkpoints/step-000000001")
+    second = threading.Thread(target=save, args=(folder, 2))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    may_write.set()
+    second.join()
+    assert sorted(os.listdir("checkpoints")) == ["step-000000001", "step-000000002"]
+    assert latest_step(folder) == 2
+
+
+def test_an_error_while_writing_comes_out_at_the_next_call(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentikit.training import checkpoints
+
+    def full(*arguments: Any) -> None:
+        raise SentikitError("The disk is full")
+
+    monkeypatch.setattr(checkpoints, "write_weights", full)
+    folder.save(Checkpoint(TrainingState("this run", step=1), tensors(1), tensors(-1)))
+    with pytest.raises(SentikitError, match="The disk is full"):
+        folder.flush()

@@ -190,7 +190,7 @@ def test_a_plugin_s_metric_has_intervals_and_tests_everywhere(files: list[str]) 
     assert difference["permutation"]["p"] <= difference["permutation"]["holm"]
     text = invoke(*files).stdout
     assert "QWK" in text
-    assert "differences in metrics of plugins" in text
+    assert "differences in other metrics" in text
     rows = list(csv.DictReader(io.StringIO(invoke(*files, "--format", "csv").stdout)))
     assert float(rows[0]["quadratic_weighted_kappa"]) == own["value"]
     pairs = invoke(*files, "--format", "csv", "--rows", "pairs").stdout
@@ -373,7 +373,7 @@ def test_runs_are_aligned_by_id_where_there_are_no_texts() -> None:
 def test_a_single_run_ten_rows_and_one_class_are_answered(files: list[str]) -> None:
     found = judged(files[0])
     assert found["differences"] == []
-    assert any("one run alone" in note for note in found["notes"])
+    assert any("only one run" in note for note in found["notes"])
     few = judged(write("few.csv", gold_labels(10), gold_labels(10)))
     assert any("10 texts are few" in note for note in few["notes"])
     one = judged(write("one.csv", ["positive"] * 200, ["positive"] * 200))

@@ -249,7 +249,8 @@ def test_a_run_that_is_not_finished_has_no_model_yet(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for kind, status, said in (
         ("train", "interrupted", "run has no model yet: it is interrupted. Finish it with"),
-        ("prompt", "finished", "run is a run without a model; give one that trained an encoder."),
+        ("finetune", "finished", "run is a run without a model; give one that trained an encoder."),
+        ("prompt", "finished", "manifest.json holds no recipe"),
     ):
         manifest = {"kind": kind, "status": status}
         (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))

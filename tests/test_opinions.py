@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from sentikit.classifiers.classifier import Session
 from sentikit.labelling.job import split_rows
 from sentikit.labelling.prompting import split_to_label
 from sentikit.llm.classifier import LLMClassifier, label_reader, split_context
-from sentikit.llm.context import ContextSource, FolderMemory, Memory
+from sentikit.llm.context import ContextSource, Memory
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
 
@@ -33,6 +32,19 @@ def given_to(
 def files(path: str, rows: list[str] | None = None) -> dict[str, Any]:
     Path(path).write_text("\n".join(rows or ROWS) + "\n", encoding="utf-8")
     return {"name": "files", "test": path}
+
+
+class Kept:
+    """Keeps what models computed, as a session of a job does."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def recall(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def remember(self, key: str, value: Any) -> None:
+        self.values[key] = value
 
 
 def shown_labels(given: list[PromptInput]) -> list[str]:
@@ -156,12 +168,10 @@ def test_a_runs_model_is_asked_about_other_texts(trained_run: Path, reviews: Pat
 def test_what_a_model_said_is_kept_for_a_resumed_run(trained_run: Path, reviews: Path) -> None:
     dataset = {"name": "files", "test": f"{reviews}/validation.csv"}
     strategy = {"name": "label-probabilities", "encoder": str(trained_run / "model")}
-    memory = FolderMemory(Path("context"))
+    memory = Kept()
     first = given_to(dataset, memory, strategy=strategy)
-    (kept,) = Path("context").iterdir()
-    changed = json.loads(kept.read_text())
-    changed["said"][5][1] = [0.25, 0.25, 0.5]
-    kept.write_text(json.dumps(changed))
+    (kept,) = memory.values.values()
+    kept["said"][5][1] = [0.25, 0.25, 0.5]
     again = given_to(dataset, memory, strategy=strategy)
     assert shown_probabilities(again)[5] == [0.25, 0.25, 0.5]
     assert again[:5] + again[6:] == first[:5] + first[6:]

@@ -174,6 +174,10 @@ def _exportable_parts(source: ExportSource) -> HeadParts:
             f"The format electra-classifier holds ELECTRA encoders; the encoder of {source.path} "
             f"is of type {kind!r}. {elsewhere}"
         )
+    if model.pooling == "last":
+        raise InputError(
+            f"The format electra-classifier has no pooling 'last', as {source.path}. {elsewhere}"
+        )
     parts = parts_of(model.head)
     if parts is None:
         raise InputError(

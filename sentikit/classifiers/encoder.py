@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
+class Lora(PartSettings):
+    """Low-rank adapters trained in place of the encoder's weights (arXiv:2106.09685), by peft."""
+
+    rank: int = Field(16, ge=1, description="rank of each adapter")
+    alpha: int = Field(32, gt=0, description="adapters are scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapters' inputs")
+    layers: tuple[str, ...] | Literal["all-linear"] = Field(
+        "all-linear", description="names of the linear layers that get one, as [q_proj, v_proj]"
+    )
+
+
 class EncoderOptions(PartSettings):
     """Keys of the encoder section that work with every encoder."""
 
@@ -28,6 +39,9 @@ class EncoderOptions(PartSettings):
         "cut",
         description="what happens to longer texts: cut (the end is left out), head_tail (the first "
         "quarter and the end are kept) or chunks (each is labelled, averaged by length)",
+    )
+    lora: Lora | None = Field(
+        None, description="train low-rank adapters alone; they are merged into the saved model"
     )
 
 
@@ -97,6 +111,9 @@ def without_pooler(backbone: PreTrainedModel) -> PreTrainedModel:
     """Drop a BERT-like pooler: heads here pool the tokens, and an idle layer gets no gradient."""
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None  # type: ignore[assignment]
+    # Of a decoder, keys and values would be kept for tokens that never come.
+    if getattr(backbone.config, "use_cache", False):
+        backbone.config.use_cache = False
     return backbone
 
 

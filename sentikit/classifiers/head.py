@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PretrainedConfig
 
-Pooling = Literal["cls", "mean", "max"]
+Pooling = Literal["cls", "mean", "max", "last"]
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -23,13 +23,17 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
         states: (texts, tokens, hidden).
         mask: (texts, tokens), 1 for a token and 0 for padding.
         pooling: ``cls`` takes the first token, ``mean`` averages the tokens, ``max`` takes each
-            feature's maximum over the states multiplied by the mask, so padding contributes 0.
+            feature's maximum over the states multiplied by the mask, so padding contributes 0,
+            ``last`` takes the last token, which alone has seen the whole text in a decoder.
 
     Returns:
         (texts, hidden).
     """
     if pooling == "cls":
         return states[:, 0]
+    if pooling == "last":
+        last = mask.long().sum(1).clamp(min=1) - 1
+        return states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1]))[:, 0]
     weights = mask.unsqueeze(-1).to(states.dtype)
     if pooling == "mean":
         return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
@@ -41,7 +45,9 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
 class HeadOptions(PartSettings):
     """Keys of the head section that work with every head."""
 
-    pooling: Pooling = Field("mean", description="token states to one vector: cls, mean or max")
+    pooling: Pooling = Field(
+        "mean", description="token states to one vector: cls, mean, max or last"
+    )
 
 
 class Head(Part, ABC):

@@ -168,13 +168,13 @@ def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
 
 def _print_tables(comparison: Comparison) -> None:
     from sentikit.cli.tables import print_sentence, print_table
-    from sentikit.comparison.tables import remarks, sections
+    from sentikit.comparison.tables import sections, sentences
 
     for section in sections(comparison):
         numbers = [column for column in section.columns if column not in section.texts]
         print_table(section.title, section.columns, section.rows, numbers)
         click.echo()
-    for sentence in remarks(comparison):
+    for sentence in sentences(comparison):
         print_sentence(sentence)
 
 

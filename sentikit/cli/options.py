@@ -248,11 +248,16 @@ RESUME = click.option(
 @contextmanager
 def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
+    import signal
+
     from sentikit.processes.launching import typed_command
     from sentikit.stopping import Interrupted, stop_on_signal
 
+    signals = [signal.SIGINT]
+
     def tell(number: int) -> None:
-        click.echo("Waiting for the calls under way; once more stops at once.", err=True)
+        signals[:] = [signal.Signals(number)]
+        click.echo("Stopping; once more stops at once.", err=True)
 
     try:
         with stop_on_signal(tell) as stop_requested:
@@ -260,5 +265,6 @@ def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     except (Interrupted, KeyboardInterrupt) as error:
         add = ["--output", str(path)] if path is not None else []
         again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        click.echo(f"Stopped. Go on with: {again}", err=True)
-        raise click.exceptions.Exit(130) from error
+        advice = f" Resume with: {again}" if getattr(error, "resumable", True) else ""
+        click.echo(f"Stopped.{advice}", err=True)
+        raise click.exceptions.Exit(128 + signals[0]) from error

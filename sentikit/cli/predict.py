@@ -135,7 +135,6 @@ def _label(
     estimate_only: bool,
 ) -> TableWriter | None:
     """Label the rows; None in a process that is not the main one, and after an estimate."""
-    from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
     from sentikit.labelling.loading import load
@@ -143,13 +142,7 @@ def _label(
     with joined_group(loading["device"]) as group, source.open() as rows:
         set_threads(threads)
         source.columns(rows)
-        classifier = load(model, **loading)
-        if group.processes > 1:
-            if not isinstance(classifier, EncoderClassifier):
-                raise InputError(
-                    "Several processes share the texts of an encoder alone. Leave --nproc out."
-                )
-            classifier = shared(classifier, group)
+        classifier = shared(load(model, **loading), group)
         if estimate_only:
             _estimate(classifier, source, options.batch)
             return None

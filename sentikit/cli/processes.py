@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentikit.errors import InputError
+
 if TYPE_CHECKING:
-    from sentikit.classifiers.encoder_classifier import EncoderClassifier
+    from sentikit.classifiers.classifier import Classifier
     from sentikit.processes.group import ProcessGroup
 
 NPROC = click.option(
@@ -44,8 +46,18 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
         yield group
 
 
-def shared(classifier: EncoderClassifier, group: ProcessGroup) -> EncoderClassifier:
-    """Return a classifier whose texts the group shares."""
-    from sentikit.classifiers.encoder_classifier import SharedClassifier
+def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
+    """Return a classifier whose texts the group shares.
 
-    return classifier if group.processes == 1 else SharedClassifier(classifier, group)
+    Raises:
+        InputError: there are several processes, and the classifier is no encoder.
+    """
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
+
+    if group.processes == 1:
+        return classifier
+    if not isinstance(classifier, EncoderClassifier):
+        raise InputError(
+            "Several processes share the texts of an encoder alone. Leave --nproc out."
+        )
+    return SharedClassifier(classifier, group)

@@ -1,1 +1,1 @@
-"""Judges runs: which one to use, how sure that is, and what it costs."""
+"""Comparison of runs: scores with intervals, significance, and costs."""

@@ -19,13 +19,13 @@ from sentikit.runs.table import Labelling, RunTable, class_numbers
 
 @dataclass(frozen=True)
 class AlignedRun:
-    """One run, in the common order of rows and classes.
+    """One run in the common order of rows and classes.
 
     Attributes:
-        name: short, and no other run's in the comparison.
+        name: short and unique in the comparison.
         path: as the user gave it.
         answers: labels (class numbers, -1 invalid) and probabilities.
-        opinion: what the encoder said that the LLM was shown, or None.
+        adviser: the predictions that the LLM was shown, or None.
         cost: USD of each row, NaN where unknown; None where all are.
         manifest: of a run; empty for a file.
     """
@@ -33,7 +33,7 @@ class AlignedRun:
     name: str
     path: str
     answers: Labelling
-    opinion: Labelling | None = None
+    adviser: Labelling | None = None
     cost: NDArray[np.float64] | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ class AlignedRun:
         return replace(
             self,
             answers=self.answers.select(rows),
-            opinion=None if self.opinion is None else self.opinion.select(rows),
+            adviser=None if self.adviser is None else self.adviser.select(rows),
             cost=None if self.cost is None else self.cost[rows],
         )
 
@@ -94,12 +94,12 @@ class AlignedRuns:
 
 
 def is_called(wanted: str, name: str, path: str) -> bool:
-    """Say whether the user means a run: by its name, its path or its file's or folder's name."""
+    """Return whether a name, a path or the last part of one means a run."""
     return wanted in (name, path, Path(path).name) or same_path(wanted, path)
 
 
 def same_path(wanted: str, path: str) -> bool:
-    """Say whether two ways of writing a path, as ``runs/a/`` and ``runs/a``, are one."""
+    """Return whether two spellings, such as ``runs/a/`` and ``runs/a``, are one path."""
     return Path(wanted) == Path(path)
 
 
@@ -148,7 +148,7 @@ def align_runs(
 
 
 def display_names(tables: Sequence[RunTable]) -> list[str]:
-    """Return a short name for each run: the file's or folder's, with folders where needed."""
+    """Return a unique short name for each run: its last part, with folders where needed."""
     parts = [_parts(table.name) for table in tables]
     names = []
     for number, own in enumerate(parts):
@@ -163,7 +163,7 @@ def display_names(tables: Sequence[RunTable]) -> list[str]:
 
 
 def short_name(path: str) -> str:
-    """Return what a run is called where no other is called the same."""
+    """Return the name of a run that no other shares."""
     return _parts(path)[-1]
 
 
@@ -193,7 +193,7 @@ def _reference(tables: Sequence[RunTable], truth: Truth | None) -> _Reference:
 
 
 def _place(base: _Reference, table: RunTable, intersect: bool) -> Rows:
-    """Return the run's row of each of the reference's."""
+    """Return the run's row for each row of the reference, -1 where there is none."""
     by_id = base.by_id or not table.has_texts
     if table.examples is base.examples:
         return np.arange(len(base.examples), dtype=np.int64)
@@ -236,7 +236,7 @@ def _aligned_run(table: RunTable, name: str, rows: Rows | None) -> AlignedRun:
 
 
 def _dataset_of(tables: Sequence[RunTable]) -> str:
-    """Return what the first run's manifest calls its data."""
+    """Return the dataset and split that the first manifest names."""
     for table in tables:
         described = table.manifest.get("dataset") or {}
         if described.get("dataset"):
@@ -310,7 +310,7 @@ def gold_labels(
     tables: Sequence[RunTable],
     chosen: Sequence[Rows | None],
 ) -> Rows:
-    """Return gold labels from whoever has them, -1 where nobody has; all in the same classes.
+    """Merge the gold labels of the dataset and the runs; -1 where none has one.
 
     Raises:
         InputError: two of them differ; none has any.
@@ -361,7 +361,7 @@ def _arrow(examples: Examples, column: str) -> Any:
 def sources_of(
     examples: Examples, tables: Sequence[RunTable], chosen: Sequence[Rows | None]
 ) -> tuple[tuple[str, ...], Rows]:
-    """Return the names of sources, and each row's, from whoever knows it first."""
+    """Return the sources' names, and each row's source from the first run that has it."""
     names: list[str] = []
     found = np.full(len(examples), -1, np.int64)
     for own in [

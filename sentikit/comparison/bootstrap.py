@@ -21,7 +21,7 @@ from sentikit.comparison.results import Estimate, Estimates, Interval
 
 
 class Purpose(IntEnum):
-    """What random numbers are for: each purpose has its own."""
+    """The purpose of random numbers; each has a stream of its own."""
 
     SINGLE = 1
     PAIR = 2
@@ -32,10 +32,10 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True)
 class Resampling:
-    """How to resample.
+    """Settings of resampling.
 
     Attributes:
-        resamples: how often.
+        resamples: the number of resamples.
         seed: of the random numbers; the same seed gives the same figures.
         confidence: of the intervals.
     """
@@ -45,7 +45,7 @@ class Resampling:
     confidence: float = 0.95
 
     def generator(self, purpose: Purpose) -> np.random.Generator:
-        """Return random numbers for a purpose."""
+        """Return the random numbers of a purpose."""
         return np.random.default_rng([self.seed, purpose])
 
     def pieces(self, most: int) -> Iterator[int]:
@@ -251,7 +251,7 @@ def _named(
 
 
 def _swapped(cells: Cells) -> Cells:
-    """Return the cells of a pair with the runs the other way round, in their usual order."""
+    """Return the cells of a pair with the runs exchanged, in canonical order."""
     # An invalid answer is -1 here and comes last among cells.
     shifted = np.where(cells.labels < 0, cells.classes, cells.labels)
     order = np.lexsort((shifted[0], shifted[1], cells.gold))
@@ -290,7 +290,7 @@ def joint_samples(
         gold: class numbers, (rows,), in an order that depends on the examples alone.
         labels: of each run, (rows,).
         statistics: what to compute.
-        resampling: how often.
+        resampling: its settings.
     """
     codes, rows = _patterns(gold, labels, statistics)
     found: list[tuple[Floats, ...]] = []

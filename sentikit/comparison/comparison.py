@@ -69,7 +69,7 @@ def compare(
     """
     _check(resamples, seed, confidence)
     if dataset is None and (path is not None or (runs and split is not None)):
-        raise InputError("A path or a split says more of a dataset: name it (--dataset NAME).")
+        raise InputError("A path or a split belongs to a dataset: name it (--dataset NAME).")
     chosen = list(runs) or _all_runs(dataset, split)
     if baseline is not None and not _is_among(str(baseline), chosen):
         chosen = [baseline, *chosen]
@@ -106,7 +106,7 @@ def _all_runs(dataset: str | None, split: str | None) -> list[Comparable]:
 
 
 def _is_among(baseline: str, chosen: Sequence[Comparable]) -> bool:
-    """Say whether the baseline is named by its path or by its file's or folder's name."""
+    """Return whether the baseline is among the runs."""
     for item in chosen:
         name = item.name if isinstance(item, RunTable) else str(item)
         if is_called(baseline, short_name(name), name):
@@ -126,7 +126,7 @@ def _check(resamples: int, seed: int, confidence: float) -> None:
 
 @contextlib.contextmanager
 def _told(progress: Progress | bool) -> Iterator[Progress]:
-    """Return what to tell of the progress, for as long as a bar is shown."""
+    """Return the function to report progress to, while a bar is shown."""
     if not isinstance(progress, bool):
         yield progress
         return
@@ -154,7 +154,7 @@ def read_finished(path: str | Path, registry: Registry | None = None) -> RunTabl
     status = str(manifest.get("status") or FINISHED)
     if status != FINISHED:
         raise InputError(
-            f"{path} is not finished: it is {status}. Go on with it by --resume, or leave it out."
+            f"{path} is not finished: it is {status}. Finish it with --resume, or leave it out."
         )
     return table
 
@@ -215,7 +215,7 @@ def load_truth(
 
 
 def _manifest_beside(name: str) -> dict[str, object]:
-    """Return the manifest of the run whose encoder is meant."""
+    """Return the manifest of the run in ``RUN#encoder``, or {}."""
     path = Path(split_suffix(name)[0]).expanduser() / MANIFEST
     found = read_json(path) if path.is_file() else {}
     return found if isinstance(found, dict) else {}

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cells:
-    """The different rows of one run or of a pair, and how often each occurs.
+    """The distinct rows of a run or a pair, and how often each occurs.
 
     Attributes:
         counts: occurrences, (cells,); none is 0.

@@ -15,7 +15,7 @@ from sentikit.comparison.results import (
     RunFindings,
     Test,
 )
-from sentikit.comparison.tables import Section, alignment, remarks, sections
+from sentikit.comparison.tables import Section, alignment, sections, sentences
 from sentikit.errors import InputError
 from sentikit.scoring import Scores
 
@@ -147,7 +147,7 @@ def to_html(comparison: Findings) -> str:
     for section in sections(comparison):
         frame = pd.DataFrame([list(row) for row in section.rows], columns=list(section.columns))
         parts.append(f"<h4>{escape(section.title)}</h4>{frame.to_html(index=False, border=0)}")
-    parts += [f"<p>{escape(sentence)}</p>" for sentence in remarks(comparison)]
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences(comparison)]
     return "\n".join(parts)
 
 
@@ -168,8 +168,8 @@ _LATEX = str.maketrans(
 def to_latex(comparison: Findings) -> str:
     r"""Return tables that need ``\usepackage{booktabs}``; names are escaped."""
     parts = [_latex_table(section) for section in sections(comparison)]
-    sentences = "".join(f"% {' '.join(line.split())}\n" for line in remarks(comparison))
-    return "\n".join(parts) + sentences
+    written = "".join(f"% {' '.join(line.split())}\n" for line in sentences(comparison))
+    return "\n".join(parts) + written
 
 
 def _latex(text: str) -> str:
@@ -205,8 +205,8 @@ _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*_`<>[]#"})
 def to_markdown(comparison: Findings) -> str:
     """Return GitHub-flavoured Markdown; names are escaped."""
     parts = [_markdown_table(section) for section in sections(comparison)]
-    sentences = "\n".join(f"- {_markdown(sentence)}" for sentence in remarks(comparison))
-    return "\n\n".join([*parts, sentences]) + "\n"
+    written = "\n".join(f"- {_markdown(sentence)}" for sentence in sentences(comparison))
+    return "\n\n".join([*parts, written]) + "\n"
 
 
 def _markdown(text: str) -> str:

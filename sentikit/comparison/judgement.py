@@ -84,12 +84,12 @@ class Comparison(Findings):
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """How to compare.
+    """Options of a comparison.
 
     Attributes:
         baseline: a run's name or path; None compares all pairs.
         resampling: resamples, seed and confidence.
-        rates: what the user says of money.
+        rates: costs given by the user.
         delta: difference for which sample sizes are wanted, a fraction, or None.
         metrics: of plugins.
     """
@@ -141,7 +141,7 @@ def compare_aligned(
         confidence=options.resampling.confidence,
         notes=(
             *aligned.notes,
-            *_remarks(aligned),
+            *_warnings(aligned),
             *fewer,
             *_resolution(len(pairs), options.resampling),
         ),
@@ -153,7 +153,7 @@ def compare_aligned(
 
 
 def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
-    """Return the name of the run that the user calls by name or path.
+    """Return the name of the run that a name or path means.
 
     Raises:
         InputError: it is none of the runs, or the file or folder name of several.
@@ -187,7 +187,7 @@ def _findings(
 def _differences(
     judged: Pairs, pairs: Sequence[tuple[str, str]], progress: Progress
 ) -> tuple[tuple[Difference, ...], list[float]]:
-    """Return what each pair differs by, adjusted for their number, and the standard errors."""
+    """Return the differences, p-values adjusted, and their standard errors."""
     raw = []
     for number, pair in enumerate(pairs):
         progress("pairs", number, len(pairs))
@@ -261,7 +261,7 @@ def _pairs(
 
 
 def _resolution(pairs: int, resampling: Resampling) -> list[str]:
-    """Say so where a resampled p-value cannot become significant once it is adjusted."""
+    """Warn where no resampled p-value can be significant after adjustment."""
     smallest = pairs / (resampling.resamples + 1)
     if smallest < ALPHA:
         return []
@@ -309,15 +309,15 @@ def _source_sizes(aligned: AlignedRuns) -> dict[str, int]:
     return dict(zip(aligned.sources, map(int, counts), strict=True))
 
 
-def _remarks(aligned: AlignedRuns) -> list[str]:
-    """Return what weakens the judgement."""
-    remarks = []
+def _warnings(aligned: AlignedRuns) -> list[str]:
+    """Return warnings about what weakens the judgement."""
+    warnings = []
     if len(aligned) < 100:
-        remarks.append(f"{len(aligned)} texts are few: intervals are wide and rough.")
+        warnings.append(f"{len(aligned)} texts are few: intervals are wide and rough.")
     support = np.bincount(aligned.gold, minlength=len(aligned.classes))
     absent = [name for name, n in zip(aligned.classes, support, strict=True) if not n]
     if absent:
-        remarks.append(
+        warnings.append(
             f"No text is {' or '.join(absent)}: such a class counts 0 in macro-F1, which is "
             "therefore low; compare accuracies."
         )
@@ -325,10 +325,10 @@ def _remarks(aligned: AlignedRuns) -> list[str]:
         invalid = int((run.answers.labels < 0).sum())
         if invalid:
             share = invalid / len(aligned)
-            remarks.append(f"{run.name} has {invalid:,} invalid answers ({share:.1%}), all wrong.")
+            warnings.append(f"{run.name} has {invalid:,} invalid answers ({share:.1%}), all wrong.")
     if len(aligned.runs) == 1:
-        remarks.append("There is one run alone: give another to compare it with.")
-    return remarks
+        warnings.append("There is only one run: give another to compare it with.")
+    return warnings
 
 
 _LEVEL = 0.05
@@ -337,7 +337,7 @@ _LEVEL_WITH = 0.00005
 
 
 def advise(findings: Sequence[RunFindings], p_to_best: Mapping[str, float]) -> Advice:
-    """Choose the cheapest run that is not proved worse than the best.
+    """Choose the cheapest run that is not significantly worse than the best.
 
     Args:
         findings: of all runs.
@@ -360,9 +360,9 @@ def _cheaper(run: RunFindings, best: RunFindings, p_to_best: Mapping[str, float]
     behind = best.scores.macro_f1 - run.scores.macro_f1
     saved = (best.cost.total or 0.0) - (run.cost.total or 0.0)
     return (
-        f"Use {_scored(run)}: the best, {best.name}, is {behind:.4f} higher, which these texts do "
-        f"not show to be more than chance (p = {_p(p_to_best[run.name])}), and costs "
-        f"${usd_text(saved)} more for them, training included."
+        f"Use {_scored(run)}: {best.name} scores {behind:.4f} higher, but not significantly on "
+        f"these texts (p = {_p(p_to_best[run.name])}), and costs ${usd_text(saved)} more for them, "
+        "training included."
     )
 
 
@@ -375,17 +375,17 @@ def _best(
     others = [run for run in findings if run is not best]
     runner_up = best_run(others)
     ahead = best.scores.macro_f1 - runner_up.scores.macro_f1
-    above = f"{ahead:.4f} above" if ahead >= _LEVEL_WITH else "level with"
+    above = f"{ahead:.4f} above" if ahead >= _LEVEL_WITH else "equal to"
     evidence = f"it is {above} {runner_up.name}, p = {_p(p_to_best[runner_up.name])}"
     if len(level) == 1:
         whom = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
         return f"Use {_scored(best)}: it is significantly better than {whom} ({evidence})."
     equals = [run.name for run in level if run is not best]
     listed = ", ".join(equals[:3]) + (f" and {len(equals) - 3} more" if len(equals) > 3 else "")
-    unknown = " No costs are known to choose by." if best.cost.total is None else ""
+    unknown = " Its cost is unknown." if best.cost.total is None else ""
     return (
-        f"Use {_scored(best)}, the highest, but these texts do not tell it from {listed} "
-        f"({evidence}).{unknown}"
+        f"Use {_scored(best)}: it scores highest, but its difference from {listed} is not "
+        f"significant on these texts ({evidence}).{unknown}"
     )
 
 
@@ -427,7 +427,7 @@ def _group(key: str, found: Sequence[RunFindings]) -> Group:
 
 
 def shared_name(names: Sequence[str]) -> str:
-    """Return what the names of a group's runs begin with, or the first of them."""
+    """Return the common start of a group's names, or the first name."""
     start = names[0]
     for name in names[1:]:
         while not name.startswith(start):
@@ -438,7 +438,7 @@ def shared_name(names: Sequence[str]) -> str:
 
 
 def _set_up(run: AlignedRun) -> tuple[str, str]:
-    """Return what runs of one set-up have in common."""
+    """Return the key that runs of one set-up share."""
     suffix = "#encoder" if run.path.endswith("#encoder") else ""
     recipe = run.manifest.get("recipe")
     if recipe:

@@ -1,4 +1,4 @@
-"""What runs cost, in USD: training once, inference by the text."""
+"""Costs of runs in USD: training once, inference by the text."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sentikit.comparison.alignment import AlignedRun, is_called
 from sentikit.comparison.results import BreakEven, RunCost, RunFindings
 from sentikit.errors import InputError, did_you_mean
 
-#: What a manifest's cost_usd calls the answers, and what is paid once before them.
+#: Items of a manifest's cost_usd: the answers, and what is paid once before them.
 _ANSWERS, _PROBING, _ENCODER = "llm", "probing", "encoder"
-_TEAMS = ("cascade", "vote")
+_ENSEMBLES = ("cascade", "vote")
 #: Kinds of runs that train a model.
-_LEARNT = ("train", "finetune")
+_TRAINED = ("train", "finetune")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the user says of money.
+    """Costs given by the user.
 
     Attributes:
         gpu_hour: USD an hour for each device of a measured training, or None.
@@ -44,7 +44,7 @@ class _Known:
 
 
 def check_rates(runs: Sequence[AlignedRun], rates: Rates) -> None:
-    """Refuse what the user says of the costs of something that is not compared.
+    """Refuse costs given for something that is not compared.
 
     Raises:
         InputError: a name is of no run, or, for training, of no run's part either; an amount is no
@@ -112,13 +112,13 @@ def _shown(value: Any) -> str:
 
 
 def run_cost(run: AlignedRun, macro_f1: float, examples: int, rates: Rates) -> RunCost:
-    """Return what a run costs.
+    """Return the costs of a run.
 
     Args:
         run: with its manifest and the cost of its rows.
         macro_f1: a fraction.
         examples: how many texts were compared.
-        rates: what the user says.
+        rates: costs given by the user.
 
     Raises:
         InputError: an amount recorded with the run is no cost.
@@ -163,7 +163,7 @@ def _training(run: AlignedRun, rates: Rates) -> _Known:
 
 def _measured(manifest: Mapping[str, Any], rates: Rates) -> _Known | None:
     seconds = manifest.get("training_seconds")
-    if manifest.get("kind") not in _LEARNT or not isinstance(seconds, int | float):
+    if manifest.get("kind") not in _TRAINED or not isinstance(seconds, int | float):
         return None
     if rates.gpu_hour is None:
         return _Known(None, "unknown: give --gpu-rate")
@@ -180,14 +180,14 @@ def _items(manifest: Mapping[str, Any], *kinds: str) -> dict[str, float | None]:
 
 
 def _billed(manifest: Mapping[str, Any]) -> list[_Known]:
-    """Return what a provider took for training, by item; the encoder is counted elsewhere."""
+    """Return what a provider billed for training, by item, the encoder apart."""
     apart = _items(manifest, _ANSWERS, _PROBING, _ENCODER)
     costs = manifest.get("cost_usd") or {}
     return [_Known(usd, f"{item}, as billed") for item, usd in costs.items() if item not in apart]
 
 
 def _of_encoder(manifest: Mapping[str, Any], rates: Rates) -> list[_Known]:
-    """Return what was trained for a prompt or a team: encoders, and LLMs that were taught here."""
+    """Return the training of a prompt's or ensemble's encoders and local fine-tuned LLMs."""
     billed = _items(manifest, _ENCODER)
     known = [_Known(usd, "its encoder, as its run says") for usd in billed.values()]
     return known + [
@@ -211,7 +211,7 @@ def _of_part(name: str, manifest: Mapping[str, Any] | None, rates: Rates) -> _Kn
 def _trained_parts(
     manifest: Mapping[str, Any], above: frozenset[str] = frozenset()
 ) -> dict[str, Mapping[str, Any] | None]:
-    """Return the runs that trained what a run is made of, each once; None for no run's folder.
+    """Return the runs that trained the members of a run, each once; None for other members.
 
     Args:
         manifest: of the run.
@@ -221,7 +221,7 @@ def _trained_parts(
     for name in _members(manifest.get("recipe") or {}):
         plain = name.removesuffix("#encoder")
         own = _manifest_of(plain)
-        if own is None or own.get("kind") in _LEARNT:
+        if own is None or own.get("kind") in _TRAINED:
             found[plain] = own
         elif plain not in above:
             found |= _trained_parts(own, above | {plain})
@@ -232,13 +232,13 @@ def _members(recipe: Mapping[str, Any]) -> list[str]:
     """Return the runs and models that a recipe puts together."""
     strategy, cascade, vote = (recipe.get(key) or {} for key in ("strategy", "cascade", "vote"))
     named = [strategy.get("encoder"), cascade.get("encoder"), cascade.get("llm")]
-    taught = (recipe.get("llm") or {}).get("model")
-    named += [taught] if _taught_here(taught) else []
+    tuned = (recipe.get("llm") or {}).get("model")
+    named += [tuned] if _tuned_here(tuned) else []
     return [name for name in [*named, *(vote.get("members") or [])] if isinstance(name, str)]
 
 
-def _taught_here(model: Any) -> bool:
-    """Say whether a model is the run of a fine-tuning that no provider has billed."""
+def _tuned_here(model: Any) -> bool:
+    """Return whether a model is a run of fine-tuning that no provider billed."""
     own = _manifest_of(model) if isinstance(model, str) else None
     return bool(own and own.get("kind") == "finetune" and not own.get("cost_usd"))
 
@@ -264,8 +264,8 @@ def _per_1000(run: AlignedRun, rates: Rates) -> _Known:
         return _Known(
             total / rows * 1000, f"${usd_text(total)} for {rows:,} texts, as its run says"
         )
-    # A team's rows record the cost of those that an LLM was asked for alone.
-    if kind not in _TEAMS and run.cost is not None and np.isfinite(run.cost).any():
+    # An ensemble's rows record costs only where an LLM was asked.
+    if kind not in _ENSEMBLES and run.cost is not None and np.isfinite(run.cost).any():
         known = int(np.isfinite(run.cost).sum())
         mean = float(np.nanmean(run.cost)) * 1000
         return _Known(mean, f"mean of {known:,} recorded answers")
@@ -283,7 +283,7 @@ def _given(run: AlignedRun, amounts: Mapping[str, float]) -> float | None:
 
 
 def pareto_front(findings: Sequence[RunFindings]) -> dict[str, bool | None]:
-    """Say of each run whether no other is at least as good and cheaper, or as cheap and better.
+    """Return whether each run is undominated: none is as good and cheaper, or as cheap and better.
 
     Cost is training and inference of the compared texts; None where it is unknown.
     """

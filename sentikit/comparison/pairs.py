@@ -41,7 +41,7 @@ _ROWS_FOR_JOINT = 40_000
 
 
 class Pairs:
-    """Compares pairs of runs; where there are many, on rows drawn once for all of them."""
+    """Comparison of pairs of runs; many pairs share the rows drawn."""
 
     def __init__(
         self,
@@ -153,13 +153,13 @@ def partnership(aligned: AlignedRuns, run: AlignedRun, baseline: str | None) -> 
         run: one of them.
         baseline: the run all others are compared to, if there is one.
     """
-    # A cascade's LLM was not shown what the encoder said: it stood in for it.
-    if run.opinion is None or run.manifest.get("kind") == "cascade":
+    # A cascade's LLM was not shown the encoder's prediction: it answered in its place.
+    if run.adviser is None or run.manifest.get("kind") == "cascade":
         return None
-    rows = np.flatnonzero(run.opinion.labels >= 0)
+    rows = np.flatnonzero(run.adviser.labels >= 0)
     if not len(rows):
         return None
-    said, answered = run.opinion.labels[rows], run.answers.labels[rows]
+    said, answered = run.adviser.labels[rows], run.answers.labels[rows]
     followed, right = answered == said, said == aligned.gold[rows]
     when_right, when_wrong = _share(followed[right]), _share(followed[~right])
     known = when_right is not None and when_wrong is not None
@@ -179,10 +179,10 @@ def runs_alone(
 ) -> list[AlignedRun]:
     """Return runs that may be the same LLM without the encoder.
 
-    These are the runs without an opinion of the same model, where manifests say so; else the
-    baseline, else the only LLM's run without an opinion.
+    These are the runs of the same model without an adviser, where manifests name the model; else
+    the baseline, else the only LLM's run without an adviser.
     """
-    others = [other for other in runs if other.opinion is None and _may_be_llm(other)]
+    others = [other for other in runs if other.adviser is None and _may_be_llm(other)]
     model = run.manifest.get("model")
     if model:
         same = [other for other in others if other.manifest.get("model") == model]
@@ -197,9 +197,9 @@ def runs_alone(
 def changed_decisions(
     gold: NDArray[np.int64], augmented: AlignedRun, alone: AlignedRun
 ) -> ChangedDecisions:
-    """Count where the augmented answer left the LLM's own for the encoder's, right and wrong."""
-    assert augmented.opinion is not None
-    said, answered = augmented.opinion.labels, augmented.answers.labels
+    """Count where the augmented LLM changed its own answer to the encoder's, right and wrong."""
+    assert augmented.adviser is not None
+    said, answered = augmented.adviser.labels, augmented.answers.labels
     changed = (answered != alone.answers.labels) & (answered == said) & (said >= 0)
     right = int((changed & (answered == gold)).sum())
     return ChangedDecisions(alone.name, right, int(changed.sum()) - right)

@@ -1,4 +1,4 @@
-"""What a comparison finds; all scores, shares and differences are fractions, all money is USD."""
+"""Results of a comparison: scores, shares and differences as fractions, money in USD."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Estimates:
 
 @dataclass(frozen=True)
 class ChangedDecisions:
-    """Where showing the encoder's opinion changed an LLM's answer to the encoder's.
+    """Answers that an LLM changed to the encoder's when shown its prediction.
 
     Attributes:
         against: the run of the LLM without the encoder.
@@ -62,10 +62,10 @@ class ChangedDecisions:
 
 @dataclass(frozen=True)
 class Partnership:
-    """How an LLM uses the encoder's opinion it was shown.
+    """How an LLM uses the encoder's prediction that it was shown.
 
     Attributes:
-        rows: examples with an opinion.
+        rows: examples with a prediction of the encoder.
         follow_rate: share of them where the LLM answered the encoder's label.
         follow_rate_right: the same where the encoder was right; None if it never was.
         follow_rate_wrong: the same where it was wrong; None if it never was.
@@ -106,12 +106,12 @@ class RunCost:
 
 @dataclass(frozen=True)
 class RunFindings:
-    """What a run is worth.
+    """The scores and costs of a run.
 
     Attributes:
-        name: short, and no other run's.
+        name: short and unique.
         path: as the user gave it.
-        kind: of the manifest (train, prompt, …), ``file`` or ``encoder`` (an opinion inside).
+        kind: of the manifest (train, prompt, …), ``file`` or ``encoder`` (recorded inside another).
         scores: of all examples.
         by_source: scores of each source.
         estimates: intervals of all examples.
@@ -250,7 +250,7 @@ class Group:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """From how many texts on one set-up is cheaper than another.
+    """The number of texts from which one set-up is cheaper than another.
 
     Attributes:
         cheaper_before: costs less up to `texts` (less training, dearer answers).
@@ -265,7 +265,7 @@ class BreakEven:
 
 @dataclass(frozen=True)
 class SampleSize:
-    """How many test texts it takes to tell two set-ups apart.
+    """The number of test texts that tells two set-ups apart.
 
     Attributes:
         first: a run's name.
@@ -299,7 +299,7 @@ class SampleSizes:
 
 @dataclass(frozen=True)
 class Advice:
-    """Which run to use.
+    """The run to use.
 
     Attributes:
         run: its name.
@@ -312,7 +312,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a comparison finds, apart from the rows it was made of.
+    """The findings of a comparison, without its rows.
 
     Attributes:
         dataset: what the examples are called, or "".

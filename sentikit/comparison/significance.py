@@ -16,7 +16,7 @@ from sentikit.comparison.counts import Cells, Statistics
 from sentikit.comparison.results import CochranQ, Difference, SampleSize
 from sentikit.errors import InputError
 
-# What a p-value too small for a double is given as: none is 0.
+# No p-value is 0: one too small for a double becomes this.
 _SMALLEST = sys.float_info.min
 
 Contingency = tuple[tuple[int, int], tuple[int, int]]
@@ -119,7 +119,7 @@ def _swaps(members: NDArray[np.int64], start: int, resampling: Resampling) -> ND
 
 @functools.lru_cache(maxsize=256)
 def _uniform(seed: int, resamples: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return uniform numbers, sorted, and the place of each before that."""
+    """Return uniform numbers, sorted, and the index of each before sorting."""
     numbers = np.random.default_rng([seed, Purpose.PERMUTATION, cell]).random(resamples)
     order = np.argsort(numbers)
     return order, numbers[order]
@@ -209,7 +209,7 @@ ALPHA, POWER = 0.05, 0.8
 
 
 def check_delta(delta: float) -> float:
-    """Return a difference to be seen.
+    """Check the difference that a sample size is for, and return it.
 
     Raises:
         InputError: it is no fraction between 0 and 1.

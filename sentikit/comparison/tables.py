@@ -57,7 +57,7 @@ def sections(comparison: Findings) -> list[Section]:
     return [section for section in built if section.rows]
 
 
-def remarks(comparison: Findings) -> list[str]:
+def sentences(comparison: Findings) -> list[str]:
     """Return the sentences below the tables, the advice last."""
     found = list(comparison.notes)
     if comparison.cochran_q:
@@ -150,8 +150,7 @@ def _metrics(comparison: Findings) -> Section:
         for run in comparison.runs
         if names
     ]
-    title = f"metrics of plugins, {comparison.percent} percentile intervals"
-    return Section(title, ("run", *names.values()), tuple(rows))
+    return Section("other metrics", ("run", *names.values()), tuple(rows))
 
 
 def _metric_differences(comparison: Findings) -> Section:
@@ -171,7 +170,7 @@ def _metric_differences(comparison: Findings) -> Section:
     ]
     columns = ("first", "second", "metric", "difference", f"{comparison.percent} percentile")
     heads = (*columns, "permutation", "Holm")
-    return Section("differences in metrics of plugins", heads, tuple(rows), columns[:3])
+    return Section("differences in other metrics", heads, tuple(rows), columns[:3])
 
 
 def _with_interval(found: Estimate) -> str:
@@ -384,5 +383,5 @@ def _usd(amount: float | None) -> str:
 
 
 def alignment(section: Section) -> Sequence[bool]:
-    """Say of each column whether it holds words."""
+    """Return whether each column holds words."""
     return [column in section.texts for column in section.columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 import weakref
@@ -11,14 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Example, Session
+from sentikit.classifiers.classifier import Session
 from sentikit.components import Problem, refuse
 from sentikit.errors import InputError
-from sentikit.files import atomic_writer, read_json
+from sentikit.files import atomic_writer
 from sentikit.finetuning.counting import conversation_counter
 from sentikit.finetuning.examining import LearntExample, SplitExaminer, SplitReport
-from sentikit.llm.classifier import prompt_messages, split_context
-from sentikit.llm.context import ContextSource, FolderMemory
+from sentikit.llm.classifier import messages_for, prompt_input, split_context
+from sentikit.llm.context import PromptContext, kept_contexts
 from sentikit.llm.messages import Message
 from sentikit.llm.prices import model_facts
 from sentikit.llm.training_lines import training_line
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 _NOTED = 500
 #: The files in a run's folder, by what they are for.
 FILES = {"train": "train.jsonl", "validation": "validation.jsonl"}
-#: The folder in a run that keeps what prompts show.
-CONTEXT = "context"
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,6 @@ class Preparation:
         self._splits = {
             use: _split(parts, use, split) for use, split in zip(FILES, parts.splits, strict=False)
         }
-        self._contexts: dict[str, ContextSource] = {}
 
     @property
     def splits(self) -> dict[str, LabelledSplit]:
@@ -180,31 +178,37 @@ class Preparation:
         Raises:
             SentikitError: the strategy fails; names the row.
         """
-        split = self._splits[use]
-        examples = (
-            Example(text, identifier)
-            for batch in split.examples.batches()
-            for identifier, text in zip(batch["id"], batch["text"], strict=True)
-        )
-        memory = FolderMemory(self._keep / CONTEXT)
-        made = prompt_messages(self._parts, self._context(use), examples, Session(), memory)
-        for (example, asked), label in zip(made, split.examples.values("label"), strict=True):
-            messages = (*asked, Message("assistant", label))
-            line = training_line(asked, label)
-            tokens = self._counter.count(messages)
-            yield LearntExample(example.id, example.text, label, messages, line, tokens)
+        parts, split, row = self._parts, self._splits[use], 0
+        contexts = self._contexts(use)
+        for batch in split.examples.batches():
+            columns = (batch["id"], batch["text"], batch["label"])
+            for identifier, text, label in zip(*columns, strict=True):
+                asked = messages_for(parts, prompt_input(text, split.classes, next(contexts)), row)
+                messages = (*asked, Message("assistant", label))
+                line = training_line(asked, label)
+                tokens = self._counter.count(messages)
+                yield LearntExample(identifier, text, label, messages, line, tokens)
+                row += 1
 
-    def _context(self, use: str) -> ContextSource:
-        """Return what gives the prompts of a split their context."""
-        if use not in self._contexts:
-            parts = self._parts.of_split(self._parts.splits[list(FILES).index(use)])
-            try:
-                found = split_context(parts, self._splits[use], self._registry)
-            except InputError as error:
-                raise InputError(f"{parts.dataset.name}/{parts.split}: {error.message}") from error
-            found.advance = lambda texts: self.advance(texts)
-            self._contexts[use] = found
-        return self._contexts[use]
+    def _contexts(self, use: str) -> Iterator[PromptContext]:
+        """Return what the prompts of a split show, computed once and kept."""
+        if not self._parts.strategy.needs().encoder:
+            return itertools.repeat(PromptContext())
+        split = self._splits[use]
+        strategy = self._parts.recipe.values.get("strategy")
+        identity = [split.examples.fingerprint(), split.classes, strategy]
+        return kept_contexts(self._keep / _kept(use), identity, lambda: self._compute(use))
+
+    def _compute(self, use: str) -> Iterator[PromptContext]:
+        parts = self._parts.of_split(self._parts.splits[list(FILES).index(use)])
+        try:
+            source = split_context(parts, self._splits[use], self._registry)
+        except InputError as error:
+            raise InputError(f"{parts.dataset.name}/{parts.split}: {error.message}") from error
+        source.advance = lambda texts: self.advance(texts)
+        texts = self._splits[use].examples.values("text")
+        for _, context in source.stream(texts, Session()):
+            yield context
 
     def write(self, folder: Path) -> dict[str, Path]:
         """Write the files and return them by use; each is there whole or not at all.
@@ -221,11 +225,17 @@ class Preparation:
             with atomic_writer(written[use]) as stream:
                 for example in self.examples(use):
                     stream.write(example.line)
-        kept = FolderMemory(folder / CONTEXT)
-        for said in (self._keep / CONTEXT).glob("*.json"):
-            if kept.recall(said.stem) is None:
-                kept.remember(said.stem, read_json(said))
+        for use in self._splits:
+            said = self._keep / _kept(use)
+            if said.is_file() and not (folder / said.name).exists():
+                with atomic_writer(folder / said.name, "wb") as stream:
+                    stream.write(said.read_bytes())
         return written
+
+
+def _kept(use: str) -> str:
+    """Return the name of the file that keeps what the prompts of a split show."""
+    return f"context-{use}.jsonl"
 
 
 def _passing_folder(owner: object) -> Path:

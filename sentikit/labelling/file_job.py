@@ -14,12 +14,13 @@ from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, Row, label, other_settings, say_estimate
-from sentikit.labelling.table_writer import AddedColumns, TableWriter, language_models, open_table
-from sentikit.llm.classifier import DEFAULT_CACHE
+from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_table
+from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import Limits, RequestSession
 from sentikit.recipe.resolving import differing_keys
+from sentikit.stopping import Interrupted
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,11 @@ def label_file(
         if state:
             state.begin(identity)
         with reporter:
-            label(classifier, given, writer, session)
+            try:
+                label(classifier, given, writer, session)
+            except Interrupted as stopped:
+                stopped.resumable = state is not None
+                raise
         if not writer.totals.failed:
             session.forget()
     if state and not writer.totals.failed:

@@ -19,6 +19,7 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
 from sentikit.keys import redacted
 from sentikit.labelling.run_writer import FinishedRun, RunPlan, RunWriter
+from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.requests.progress import RequestReporter
@@ -189,6 +190,8 @@ def say_estimate(
 
     Nothing is said of LLMs that bill nothing or whose price is unknown.
     """
+    if not any(model.parts.llm.billed for model in language_models(classifier)):
+        return
     step = max(1, total // _SAMPLE)
     sample = list(islice(islice(rows, 0, None, step), _SAMPLE))
     share = total / max(1, len(sample))
@@ -237,7 +240,7 @@ class RunSteps:
 
 def label_run(
     classifier: Classifier,
-    run: RunFolder,
+    run: RunFolder | None,
     plan: RunPlan,
     options: LabellingOptions,
     cache: Path | None = None,
@@ -248,7 +251,7 @@ def label_run(
 
     Args:
         classifier: labels it.
-        run: the folder; locked by the caller.
+        run: the folder, locked by the caller; None: nothing is written but the answers' file.
         plan: what the run is.
         options: what the user decides beside the recipe.
         cache: the file that keeps answers; default: ``answers.sqlite`` beside the run.
@@ -262,31 +265,35 @@ def label_run(
     """
     steps = steps or RunSteps()
     identity = uuid.uuid4().hex
-    if options.resume:
-        refuse_changed(run, plan)
+    if run and options.resume:
+        refuse_changed(run, plan.recipe, plan.split, plan.manifest.get("members"))
         identity = str(run.manifest.get("run_id", ""))
-    total = len(plan.split.examples)
+    total, rows = len(plan.split.examples), split_rows(plan.split)
     reporter = RequestReporter(total)
+    beside = run.path.resolve().parent / CACHE if run else DEFAULT_CACHE
     session = RequestSession(
         identity,
-        cache or run.path.resolve().parent / CACHE,
+        cache or beside,
         Limits(options.max_cost, options.failure_limit, total),
         reporter,
         options.stop_requested,
-        run.path / BATCHES if options.batch else None,
+        run.path / BATCHES if run and options.batch else None,
     )
     with RunWriter(run, plan) as writer, ExitStack() as stack:
         stack.enter_context(session)
         classifier.prepare(session)
+        if not options.resume:
+            say_estimate(classifier, rows, total, session, options.batch)
         writer.begin(options.resume, run_id=identity)
-        # Whatever is refused before has left nothing behind.
-        reporter.log = JsonLinesLog(run.path / run_folder.LOG)
+        if run:
+            # Whatever is refused before has left nothing behind.
+            reporter.log = JsonLinesLog(run.path / run_folder.LOG)
         stack.enter_context(reporter)
-        if trackers:
+        if run and trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
         chosen = steps.begin(session) or classifier
-        label(chosen, split_rows(plan.split), steps.sink(writer), session)
+        label(chosen, rows, steps.sink(writer), session)
         reporter.write_summary()
         opening = session.opening_cost
         results = steps.results()
@@ -311,25 +318,36 @@ def _requests(session: RequestSession) -> dict[str, Any]:
     }
 
 
-def refuse_changed(run: RunFolder, plan: RunPlan) -> None:
+def refuse_changed(
+    run: RunFolder,
+    recipe: Mapping[str, Any],
+    split: LabelledSplit,
+    members: Mapping[str, Any] | None = None,
+) -> None:
     """Refuse to resume a run with other settings or other examples.
+
+    Args:
+        run: that is to be resumed.
+        recipe: of now.
+        split: of now.
+        members: what decides the labels of an ensemble's members, by name.
 
     Raises:
         InputError: they differ; says which.
     """
     manifest = run.manifest
-    changed = _differences(manifest.get("recipe", {}), plan.recipe)
-    for name, member in plan.manifest.get("members", {}).items():
+    changed = _differences(manifest.get("recipe", {}), recipe)
+    for name, member in (members or {}).items():
         begun = manifest.get("members", {}).get(name, {})
         changed += [f"{name}: {key}" for key in _differences(begun, member)]
     if changed:
         raise other_settings(run.path, changed)
     begun = manifest.get("dataset", {}).get("fingerprint")
-    if begun != plan.split.examples.fingerprint():
+    if begun != split.examples.fingerprint():
         limit = manifest.get("limit")
         advice = f" It was begun with --limit {limit}." if limit else ""
         raise InputError(
-            f"{run.path} was begun with other examples than {plan.split.name} has now.{advice} "
+            f"{run.path} was begun with other examples than {split.name} has now.{advice} "
             "Start anew with another --output."
         )
 

@@ -103,7 +103,11 @@ class _Loader:
 
         manifest = read_json(path / _MANIFEST)
         kind, values = manifest.get("kind"), manifest.get("recipe") or {}
-        if kind in ("prompt", "cascade", "vote") and values:
+        if kind in ("prompt", "cascade", "vote"):
+            if not values:
+                raise InputError(
+                    f"{path / _MANIFEST} holds no recipe; it is not that of a whole run."
+                )
             threshold = None
             if (path / "cascade.json").is_file():
                 threshold = float(read_json(path / "cascade.json")["threshold"])

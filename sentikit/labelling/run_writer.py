@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from array import array
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction, Usage
@@ -21,7 +19,8 @@ from sentikit.files import atomic_writer, write_json
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import RunFolder
 from sentikit.runs.manifest import LabelledSplit, command_line, describe_split, now, versions
-from sentikit.scoring import Scores, calibration, score
+from sentikit.scoring import Scores, score, score_by_source
+from sentikit.yaml_files import dump_yaml
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,11 @@ class RowTotals:
             self.cost = _sum(self.cost, prediction.cost)
             self.paid = _sum(self.paid, prediction.paid)
 
+    @property
+    def asked(self) -> bool:
+        """Whether an LLM was asked about a row."""
+        return bool(self.answers or self.failed or self.cost != 0)
+
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the manifest."""
         saved = None if self.cost is None or self.paid is None else self.cost - self.paid
@@ -121,24 +125,12 @@ class ScoredRows:
         """Score all rows and those of each source; None where no row has a gold label."""
         if not len(self._gold):
             return None, {}
-        sources = np.array(self._sources, np.int64)
-        by_source = {
-            name: self._score(np.flatnonzero(sources == number))
-            for name, number in self._source_names.items()
-            if name is not None
-        }
-        return self._score(np.arange(len(sources))), dict(sorted(by_source.items()))
-
-    def _score(self, rows: NDArray[np.int64]) -> Scores:
-        """Score some rows; calibration is measured on those with probabilities."""
-        gold = np.array(self._gold, np.int64)[rows]
-        labels = np.array(self._labels, np.int64)[rows]
-        scores = score(gold, labels, self._classes)
-        flat = np.array(self._probabilities, np.float64).reshape(-1, len(self._classes))[rows]
-        known = np.flatnonzero(~np.isnan(flat).any(1))
-        if not len(known):
-            return scores
-        return dataclasses.replace(scores, calibration=calibration(gold[known], flat[known]))
+        gold, labels = np.array(self._gold, np.int64), np.array(self._labels, np.int64)
+        names = list(self._source_names)
+        shares = np.array(self._probabilities, np.float64).reshape(-1, len(self._classes))
+        sources = [names[number] for number in self._sources]
+        by_source = score_by_source(gold, labels, sources, self._classes, shares)
+        return score(gold, labels, self._classes, shares), by_source
 
 
 @dataclass(frozen=True)
@@ -146,20 +138,43 @@ class FinishedRun:
     """What a run came to.
 
     Attributes:
-        path: the run's folder.
+        path: the run's folder; None where no run was left.
+        dataset: name of the dataset.
         split: name of the split that was labelled.
         totals: counts, tokens and costs of the rows.
         scores: of the rows with a gold label; None where there are none.
         by_source: the same for each source.
         cost_usd: USD by item; None where a price is unknown.
+        more: further keys of ``metrics.json``.
     """
 
-    path: Path
+    path: Path | None
+    dataset: str
     split: str
     totals: RowTotals
     scores: Scores | None
     by_source: dict[str, Scores]
     cost_usd: dict[str, float | None]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` holds; there are scores."""
+        assert self.scores is not None
+        totals = self.totals
+        found: dict[str, Any] = {
+            "split": self.split,
+            "overall": self.scores.to_json(),
+            "by_source": {name: own.to_json() for name, own in self.by_source.items()},
+        }
+        if "llm" in self.cost_usd:
+            found["answers"] = {
+                "rows": totals.rows,
+                "invalid": totals.invalid,
+                "invalid_rate": totals.invalid / max(1, totals.rows),
+                "failed": totals.failed,
+                "repaired": totals.repaired,
+            }
+        return found | dict(self.more)
 
 
 class RunWriter:
@@ -169,11 +184,11 @@ class RunWriter:
     is on disk; one that ends otherwise says so, and why.
 
     Args:
-        run: the folder.
+        run: the folder; None scores the rows and writes nothing.
         plan: of the run.
     """
 
-    def __init__(self, run: RunFolder, plan: RunPlan) -> None:
+    def __init__(self, run: RunFolder | None, plan: RunPlan) -> None:
         self.run, self.plan = run, plan
         self.totals = RowTotals()
         self._scored = ScoredRows(plan.split.classes)
@@ -188,9 +203,11 @@ class RunWriter:
             resume: whether the run was begun before.
             **manifest: further keys of the manifest.
         """
+        if self.run is None:
+            return
         begun = {} if resume else {"kind": self.plan.kind, "started": now()}
         if not resume:
-            self.run.write_recipe(self.plan.recipe_text)
+            self.run.write_recipe(self.plan.recipe_text or dump_yaml(self.plan.recipe))
         split = self.plan.split
         fingerprint = split.examples.fingerprint()
         self.run.update_manifest(
@@ -208,7 +225,8 @@ class RunWriter:
 
     def __enter__(self) -> Self:
         # What a killed process left of the predictions; the journal has all that was paid for.
-        for half in self.run.path.glob(f".{run_folder.PREDICTIONS}.*"):
+        folder = self.run.path if self.run else None
+        for half in folder.glob(f".{run_folder.PREDICTIONS}.*") if folder else ():
             half.unlink(missing_ok=True)
         return self
 
@@ -219,18 +237,20 @@ class RunWriter:
         traceback: TracebackType | None,
     ) -> None:
         self._exit.__exit__(kind, error, traceback)
-        if error is not None and self._begun and not self._finished:
+        if error is not None and self.run and self._begun and not self._finished:
             self.run.end(error)
 
     def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
         """Write a row; `more` are further keys of it."""
+        self.totals.add(prediction)
+        self._scored.add(gold, example.source, prediction)
+        if self.run is None:
+            return
         if self._stream is None:
             path = self.run.path / run_folder.PREDICTIONS
             self._stream = self._exit.enter_context(atomic_writer(path))
         record = row_json(example, gold, prediction, self.plan.split.classes) | more
         self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        self.totals.add(prediction)
-        self._scored.add(gold, example.source, prediction)
 
     def finish(
         self,
@@ -249,49 +269,39 @@ class RunWriter:
         """
         self._exit.close()
         scores, by_source = self._scored.scores()
-        if scores is not None:
-            found = self._metrics(scores, by_source) | dict(metrics or {})
-            write_json(self.run.path / run_folder.METRICS, found)
-        for name, value in (files or {}).items():
-            write_json(self.run.path / name, value)
         paid = {"llm": _rounded(self.totals.cost)} if self._asks else {}
         items = {name: _rounded(cost) for name, cost in (costs or {}).items() if cost != 0}
         cost_usd = {**paid, **items, **self.plan.costs}
-        # Last: whoever reads `finished` finds everything.
-        self.run.update_manifest(
-            **self.totals.to_json(),
-            **manifest,
+        path = self.run.path if self.run else None
+        found = FinishedRun(
+            path=path,
+            dataset=self.plan.split.dataset,
+            split=self.plan.split.split,
+            totals=self.totals,
+            scores=scores,
+            by_source=by_source,
             cost_usd=cost_usd,
-            finished=now(),
-            status=run_folder.FINISHED,
+            more=metrics or {},
         )
+        if self.run:
+            if scores is not None:
+                write_json(self.run.path / run_folder.METRICS, found.metrics())
+            for name, value in (files or {}).items():
+                write_json(self.run.path / name, value)
+            # Last: whoever reads `finished` finds everything.
+            self.run.update_manifest(
+                **self.totals.to_json(),
+                **manifest,
+                cost_usd=cost_usd,
+                finished=now(),
+                status=run_folder.FINISHED,
+            )
         self._finished = True
-        split = self.plan.split.split
-        return FinishedRun(self.run.path, split, self.totals, scores, by_source, cost_usd)
+        return found
 
     @property
     def _asks(self) -> bool:
-        totals = self.totals
-        return bool(totals.cost != 0 or totals.failed or totals.usage != Usage()) or (
-            self.plan.kind in ("prompt", "cascade")
-        )
-
-    def _metrics(self, scores: Scores, by_source: Mapping[str, Scores]) -> dict[str, Any]:
-        totals = self.totals
-        found: dict[str, Any] = {
-            "split": self.plan.split.split,
-            "overall": scores.to_json(),
-            "by_source": {name: own.to_json() for name, own in by_source.items()},
-        }
-        if self._asks:
-            found["answers"] = {
-                "rows": totals.rows,
-                "invalid": totals.invalid,
-                "invalid_rate": totals.invalid / max(1, totals.rows),
-                "failed": totals.failed,
-                "repaired": totals.repaired,
-            }
-        return found
+        return self.totals.asked or self.plan.kind in ("prompt", "cascade")
 
 
 def row_json(

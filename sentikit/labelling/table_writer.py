@@ -19,7 +19,7 @@ from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.labelling.run_writer import RowTotals, rounded
-from sentikit.llm.classifier import LLMClassifier
+from sentikit.llm.classifier import LLMClassifier, language_models
 from sentikit.runs.result_columns import LABEL_COLUMN
 
 #: In tables one column a class, ``probability_negative``; in JSON Lines one object.
@@ -80,14 +80,6 @@ class AddedColumns:
     @property
     def _share_columns(self) -> list[str]:
         return [f"probability_{label}" for label in self.labels]
-
-
-def language_models(classifier: Classifier) -> list[LLMClassifier]:
-    """Return the LLMs that a classifier may ask, its members' included."""
-    own = [classifier] if isinstance(classifier, LLMClassifier) else []
-    return own + [
-        found for member in classifier.members.values() for found in language_models(member)
-    ]
 
 
 def invalid_answer(said: Prediction) -> str | None:

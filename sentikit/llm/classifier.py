@@ -159,6 +159,14 @@ class LLMClassifier(Classifier):
         return None
 
 
+def language_models(classifier: Classifier) -> list[LLMClassifier]:
+    """Return the LLMs that a classifier may ask, its members' included."""
+    own = [classifier] if isinstance(classifier, LLMClassifier) else []
+    return own + [
+        found for member in classifier.members.values() for found in language_models(member)
+    ]
+
+
 def llm_classifier(parts: PromptParts, load: Callable[[str], Classifier]) -> LLMClassifier:
     """Return the classifier of a prompt recipe.
 

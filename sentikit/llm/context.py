@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -20,7 +20,7 @@ from sentikit.classifiers.prediction import Prediction, predictions
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
-from sentikit.files import read_json, write_json
+from sentikit.files import atomic_writer
 from sentikit.llm.encoding import read_texts
 from sentikit.llm.retrieval import Pool, choose_examples
 from sentikit.llm.strategy import ExamplesNeeded, RetrievedExample
@@ -45,6 +45,17 @@ class PromptContext:
     adviser: Prediction | None = None
     examples: tuple[RetrievedExample, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        said = self.adviser and [self.adviser.label, self.adviser.probabilities]
+        return {"adviser": said, "examples": [[own.text, own.label] for own in self.examples]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PromptContext:
+        """Return the context of plain values."""
+        said = values["adviser"] and Prediction(*values["adviser"])
+        return cls(said, tuple(RetrievedExample(*own) for own in values["examples"]))
+
 
 class Memory(Protocol):
     """Keeps JSON values, so that a resumed job shows the very same context."""
@@ -54,26 +65,6 @@ class Memory(Protocol):
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a value."""
-
-
-class FolderMemory:
-    """Keeps JSON values in a folder, each in a file of its own.
-
-    Args:
-        folder: made when something is kept.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def recall(self, key: str) -> Any:
-        """Return the value of a key, or None."""
-        path = self.folder / f"{key}.json"
-        return read_json(path) if path.is_file() else None
-
-    def remember(self, key: str, value: Any) -> None:
-        """Keep a value."""
-        write_json(self.folder / f"{key}.json", value)
 
 
 class Retriever:
@@ -251,6 +242,33 @@ class ContextSource:
         retriever = self._retriever.identity if self._retriever else None
         identity = json.dumps([self._classes, self._name, retriever, texts])
         return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def kept_contexts(
+    path: Path, identity: Any, compute: Callable[[], Iterable[PromptContext]]
+) -> Iterator[PromptContext]:
+    """Yield contexts out of a file, which is written first where it is not there or another's.
+
+    Args:
+        path: JSON Lines, the first of them `identity`.
+        identity: all that decides the contexts, as JSON values.
+        compute: gives the contexts, all of them.
+    """
+    first = json.dumps(identity) + "\n"
+    if not path.is_file() or _first_line(path) != first:
+        with atomic_writer(path) as stream:
+            stream.write(first)
+            for context in compute():
+                stream.write(json.dumps(context.to_json()) + "\n")
+    with path.open(encoding="utf-8") as stream:
+        stream.readline()
+        for line in stream:
+            yield PromptContext.from_json(json.loads(line))
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8") as stream:
+        return stream.readline()
 
 
 class SplitPredictions(Classifier):

@@ -56,7 +56,7 @@ def around(
 
 
 def decimals(ticks: list[float]) -> int:
-    """Return how many decimals tell all ticks apart."""
+    """Return the number of decimals that distinguishes all ticks."""
     return next((n for n in range(6) if all(abs(round(t, n) - t) < 1e-9 for t in ticks)), 6)
 
 
@@ -89,12 +89,12 @@ class Box:
     bottom: float
 
     def overlaps(self, other: Box) -> bool:
-        """Say whether the two have room in common."""
+        """Return whether the rectangles intersect."""
         across = self.left < other.right and other.left < self.right
         return across and self.top < other.bottom and other.top < self.bottom
 
     def holds(self, other: Box) -> bool:
-        """Say whether the other lies inside."""
+        """Return whether the other lies inside."""
         across = self.left <= other.left and other.right <= self.right
         return across and self.top <= other.top and other.bottom <= self.bottom
 
@@ -152,7 +152,7 @@ def place_names(
 
 
 def _around(x: float, y: float, height: float) -> Iterator[Spot]:
-    """Yield places around a dot, the most legible first."""
+    """Yield places around a dot, the most readable first."""
     beyond = _GAP + height / 2
     yield Spot(x + _GAP, y, "start")
     yield Spot(x - _GAP, y, "end")

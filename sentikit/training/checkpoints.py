@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,18 +94,42 @@ class _OtherRunError(InputError):
 
 
 class CheckpointFolder:
-    """The checkpoints of one run, and the best weights so far."""
+    """The checkpoints of one run, and the best weights so far.
+
+    Files are written in a thread, one at a time and in order, at most one behind: training goes on
+    meanwhile. An error of the thread comes out at the next call.
+    """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self.keep = keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._writing: Future[None] | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint and remove the oldest ones.
+        """Begin to write a checkpoint, which replaces the oldest ones.
 
         Raises:
             SentikitError: the disk is full or refuses; earlier checkpoints stay.
         """
+        state = replace(checkpoint.state, changes=list(checkpoint.state.changes))
+        self._begin(self._save, replace(checkpoint, state=state))
+
+    def flush(self) -> None:
+        """Wait until all is on the disk.
+
+        Raises:
+            SentikitError: the disk is full or refuses.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _begin(self, write: Callable[..., None], *what: Any) -> None:
+        self.flush()
+        self._writing = self._thread.submit(write, *what)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
         target = self.folder / f"{_PREFIX}{checkpoint.state.step:09d}"
         with folder_writer(target) as temporary:
             write_weights(temporary / _WEIGHTS, checkpoint.weights)
@@ -126,6 +151,7 @@ class CheckpointFolder:
         Raises:
             InputError: it belongs to another recipe, or all are damaged.
         """
+        self.flush()
         self._mend()
         found = self._found()
         for path in reversed(found):
@@ -152,7 +178,14 @@ class CheckpointFolder:
         return Checkpoint(state, read_weights(path / _WEIGHTS), read_weights(path / _OPTIMIZER))
 
     def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
-        """Write the best weights so far; those that a checkpoint names stay beside them."""
+        """Begin to write the best weights so far; those that a checkpoint names stay beside them.
+
+        Raises:
+            SentikitError: the disk is full or refuses.
+        """
+        self._begin(self._save_best, weights, epoch)
+
+    def _save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
         path = self._best(epoch)
         with disk_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +198,7 @@ class CheckpointFolder:
 
     def best(self, epoch: int) -> dict[str, Tensor]:
         """Read the weights of the best epoch."""
+        self.flush()
         return read_weights(self._best(epoch))
 
     def _best(self, epoch: int) -> Path:
@@ -189,6 +223,7 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Remove everything; a finished run needs none of it."""
+        self.flush()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _found(self) -> list[Path]:

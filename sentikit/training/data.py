@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +22,7 @@ from sentikit.classifiers.batches import (
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.devices import autocast
-from sentikit.errors import InputError
+from sentikit.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,6 +164,60 @@ def _conflicting_labels(train: Examples, hashes: NDArray[np.uint64]) -> Iterator
             f"{len(conflicting):,} training texts have several labels, as {shown!r}: {before} and "
             f"{label}. Correct or remove them."
         )
+
+
+def repeated_rows(examples: Examples, wanted: str | Mapping[str, int]) -> NDArray[np.int64]:
+    """Return the rows to train on, some of them several times.
+
+    Args:
+        examples: the training split.
+        wanted: ``none``; ``source`` or ``class``, each as often as brings it to the size of the
+            largest, rounded up, as in the study's balanced variant; or how often by name.
+
+    Raises:
+        InputError: a name is neither a source nor a class.
+    """
+    rows = np.arange(len(examples), dtype=np.int64)
+    if wanted == "none":
+        return rows
+    keys = {"source": examples.sources, "class": examples.labels}
+    if isinstance(wanted, str):
+        groups = keys[wanted]
+        counts = Counter(groups)
+        most = max(counts.values())
+        times = {name: -(-most // count) for name, count in counts.items()}
+        return np.repeat(rows, [times[name] for name in groups])
+    known = {name for names in keys.values() for name in names if name is not None}
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                f"training.oversample: {name!r} is no source or class of the training split. "
+                f"{did_you_mean(name, sorted(known))}"
+            )
+    pairs = zip(keys["source"], keys["class"], strict=True)
+    return np.repeat(
+        rows, [wanted.get(source or "", 1) * wanted.get(label or "", 1) for source, label in pairs]
+    )
+
+
+@dataclass(frozen=True)
+class SelectedInputs:
+    """Rows of other inputs, some of them several times."""
+
+    inputs: ModelInputs
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The size of each row."""
+        return np.asarray(self.inputs.lengths[self.rows])
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
+        """Return the model's inputs for some rows."""
+        return self.inputs.batch(self.rows[rows])
 
 
 def token_warnings(

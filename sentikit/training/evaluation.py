@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length
-from sentikit.errors import InputError, did_you_mean
+from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.training.batches import MicroBatch, Rows
 from sentikit.training.data import EmbeddedTexts, ModelInputs, exchange_rows
 from sentikit.training.schedules import ReduceOnPlateau
@@ -135,6 +135,11 @@ def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[
             position = number * engine.processes + engine.rank
             rows = batches[min(position, len(batches) - 1)]
             logits = engine.forward(*inputs.batch(rows)).cpu().numpy()
+            if logits.shape != (len(rows), classes):
+                raise SentikitError(
+                    f"The engine {type(engine).__name__} returned logits of shape {logits.shape}; "
+                    f"{(len(rows), classes)} is needed, (texts, classes)."
+                )
             if position < len(batches):
                 own[rows] = logits
     engine.training_mode(True)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from sentikit.classifiers.prediction import softmax, trusted_temperature
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
-from sentikit.errors import InputError
+from sentikit.errors import InputError, SentikitError
 from sentikit.files import remove_leftovers
 from sentikit.processes.launching import job_id, process_count
 from sentikit.runs import folder as run_folder
@@ -35,10 +35,12 @@ from sentikit.training.data import (
     EmbeddedTexts,
     HeadOnly,
     Labelled,
+    SelectedInputs,
     Splits,
     data_warnings,
     embed,
     load_splits,
+    repeated_rows,
     token_warnings,
     tokenize_examples,
 )
@@ -49,7 +51,7 @@ from sentikit.training.engine import (
     step_plan,
 )
 from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
-from sentikit.training.parameters import freeze, parameter_groups
+from sentikit.training.parameters import add_adapters, freeze, merged_adapters, parameter_groups
 from sentikit.training.recipe import ClassifierParts
 from sentikit.training.reporting import (
     ConsoleJournal,
@@ -253,6 +255,9 @@ class _Job:
         tokenizer = self.parts.encoder.load_tokenizer()
         model = build_model(self.parts, len(self.classes))
         self.notes += data_warnings(self.splits, self.parts.training.batch_size)
+        values = self.parts.recipe.values
+        names = {part: str(values[part]["name"]) for part in ("encoder", "head")}
+        check_shapes(model, len(self.classes), names)
         self._limit_length(model)
         trainer = self._trainer(model, tokenizer)
         self.notes += [*remarks(trainer), *self.parts.dataset.warnings()]
@@ -383,6 +388,9 @@ class _Job:
     ) -> TrainedRun:
         """Save the best model, predict, score; every process takes part in the passes."""
         weights = self.frozen_weights | self.engine.weights()
+        lora = self.parts.encoder_options.lora
+        if lora is not None:
+            weights = merged_adapters(weights, lora)
         split, examples = self.splits.items()[-1]
         logits = {
             name: shared_logits(self.engine, self.inputs[name], len(self.classes))
@@ -409,9 +417,17 @@ class _Job:
         gold = self.parts.dataset.scheme.numbers(examples.values("label"))
         inputs = self.inputs[split]
         tokens = inputs.tokens if isinstance(inputs, EmbeddedTexts) else inputs
-        if split == "train" and tokens.owners is not None:
-            gold = gold[tokens.owners]  # every chunk of a text learns its label
-        return Labelled(inputs, gold)
+        if split != "train":
+            return Labelled(inputs, gold)
+        rows = repeated_rows(examples, self.parts.training.oversample)
+        if tokens.owners is not None:
+            # Every chunk of a text learns its label.
+            first = np.searchsorted(tokens.owners, np.arange(len(examples) + 1))
+            gold = gold[tokens.owners]
+            rows = np.concatenate([np.arange(first[row], first[row + 1]) for row in rows])
+        if len(rows) == len(inputs):
+            return Labelled(inputs, gold)
+        return Labelled(SelectedInputs(inputs, rows), gold[rows])
 
     def _temperature(self, logits: NDArray[np.float32]) -> float | None:
         gold = self.parts.dataset.scheme.numbers(self.validation.labels)
@@ -454,8 +470,48 @@ def build_model(parts: TrainParts, classes: int) -> SentimentModel:
 
     backbone = parts.encoder.load_backbone()
     torch.manual_seed(parts.training.seed)
+    if parts.encoder_options.lora is not None:
+        if parts.training.finetune_layers != "all":
+            raise InputError(
+                "encoder.lora trains adapters in place of layers. Leave "
+                "training.finetune_layers at all."
+            )
+        add_adapters(backbone, parts.encoder_options.lora)
     head = parts.head.build_on(backbone.config, classes)
     return SentimentModel(backbone, head, parts.head_options.pooling)
+
+
+def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) -> None:
+    """Pass two short texts through a model, and refuse shapes that do not fit.
+
+    Args:
+        model: on the CPU.
+        classes: how many.
+        names: of the encoder and the head, for messages.
+
+    Raises:
+        SentikitError: names the component, the shape wanted and the shape got.
+    """
+    import torch
+
+    hidden = int(model.encoder.config.hidden_size)
+    ids = torch.ones(2, 3, dtype=torch.int64)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        found = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        _check_shape(f"The encoder {names['encoder']!r}", found.shape, (2, 3, hidden))
+        pooled = model.embed(ids, mask)
+        _check_shape(f"The pooling {model.pooling!r}", pooled.shape, (2, hidden))
+        logits = model.head(pooled)
+        _check_shape(f"The head {names['head']!r}", logits.shape, (2, classes))
+    model.train(was_training)
+
+
+def _check_shape(what: str, found: Sequence[int], wanted: tuple[int, ...]) -> None:
+    if tuple(found) != wanted:
+        raise SentikitError(f"{what} returned shape {tuple(found)}; {wanted} is needed.")
 
 
 def run_identity(values: Mapping[str, Any], training: LoopSettings, splits: Splits) -> str:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
+    from sentikit.classifiers.encoder import Lora
     from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.settings import TrainingSettings
 
@@ -48,6 +50,45 @@ def encoder_layers(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
         f"The encoder {type(encoder).__name__} has no list of layers, so training.layer_decay and "
         "training.finetune_layers cannot be used with it. Leave them at 1.0 and all."
     )
+
+
+def add_adapters(backbone: PreTrainedModel, lora: Lora) -> None:
+    """Put low-rank adapters beside the backbone's linear layers, and freeze all else.
+
+    Raises:
+        InputError: peft is not installed, or no layer has one of the names.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise InputError(
+            "encoder.lora needs peft. Install it with: pip install 'sentikit[local]'"
+        ) from error
+    names = lora.layers if isinstance(lora.layers, str) else list(lora.layers)
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names
+    )
+    try:
+        inject_adapter_in_model(config, backbone)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"encoder.lora.layers does not fit this encoder: {reason}") from error
+
+
+def merged_adapters(weights: dict[str, Tensor], lora: Lora) -> dict[str, Tensor]:
+    """Return weights by their plain names, with the adapters added to those they stand beside."""
+    scale = lora.alpha / lora.rank
+    merged = {}
+    for name, tensor in weights.items():
+        if ".lora_" in name:
+            continue
+        layer, base, kind = name.partition(".base_layer.")
+        down = weights.get(f"{layer}.lora_A.default.weight") if kind == "weight" else None
+        if base and down is not None:
+            up = weights[f"{layer}.lora_B.default.weight"]
+            tensor = tensor + scale * (up.float() @ down.float()).to(tensor.dtype)
+        merged[f"{layer}.{kind}" if base else name] = tensor
+    return merged
 
 
 def freeze(model: SentimentModel, finetune_layers: int | str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.errors import InputError, SentikitError
 from sentikit.training.batches import steps_per_epoch
+from sentikit.training.data import Splits, load_splits, repeated_rows
 from sentikit.training.engine import MemoryNeed, ModelSize
-from sentikit.training.parameters import freeze, parameter_groups
+from sentikit.training.parameters import add_adapters, freeze, parameter_groups
 from sentikit.training.recipe import ClassifierParts, TrainData, TrainParts
 
 _MIB = 2**20
@@ -97,21 +99,31 @@ def plan_training(parts: TrainParts | ClassifierParts, processes: int = 1) -> Tr
     """
     if isinstance(parts, ClassifierParts):
         return TrainingPlan(
-            parts.recipe.to_yaml(), "", _counts(parts), None, None, 0, 0, (), processes, {}
+            parts.recipe.to_yaml(),
+            "",
+            _counts(parts, _splits(parts)),
+            None,
+            None,
+            0,
+            0,
+            (),
+            processes,
+            {},
         )
     model = shape_of(parts)
     freeze(model, parts.training.finetune_layers)
     groups = parameter_groups(model, parts.training)
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for g in groups for p in g.parameters.values())
-    counts = _counts(parts)
+    splits = _splits(parts)
     epoch = None
-    if isinstance(counts, dict):
-        epoch = steps_per_epoch(sum(counts["train"].values()), parts.training.batch_size)
+    if isinstance(splits, Splits):
+        rows = repeated_rows(splits.train, parts.training.oversample)
+        epoch = steps_per_epoch(len(rows), parts.training.batch_size)
     return TrainingPlan(
         recipe=parts.recipe.to_yaml(),
         engine=type(parts.engine).__name__,
-        counts=counts,
+        counts=_counts(parts, splits),
         steps_per_epoch=epoch,
         total_steps=None if epoch is None else epoch * parts.training.epochs,
         parameters=parameters,
@@ -139,23 +151,27 @@ def shape_of(parts: TrainParts) -> SentimentModel:
     config = parts.encoder.load_config()
     with torch.device("meta"):
         backbone = parts.encoder.build_backbone(config)
+        if parts.encoder_options.lora is not None:
+            add_adapters(backbone, parts.encoder_options.lora)
         classes = len(parts.dataset.scheme.classes)
         head = parts.head.build_on(config, classes)
     return SentimentModel(backbone, head, parts.head_options.pooling)
 
 
-def _counts(parts: TrainData) -> dict[str, Any] | str:
-    """Return examples by split and label; the data may not be here, which is no mistake yet."""
-    from collections import Counter
-
-    from sentikit.training.data import load_splits
-
+def _splits(parts: TrainData) -> Splits | str:
+    """Load the data, or return why they are not here, which is no mistake yet."""
     try:
-        splits = load_splits(parts)
+        return load_splits(parts, validated=not isinstance(parts, ClassifierParts))
     except InputError:
         raise
     except SentikitError as error:
         return error.message
+
+
+def _counts(parts: TrainData, splits: Splits | str) -> dict[str, Any] | str:
+    """Return examples by split and label, or why they are not known."""
+    if isinstance(splits, str):
+        return splits
     order = parts.dataset.scheme.classes
     return {
         name: {label: counts[label] for label in order}

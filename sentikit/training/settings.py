@@ -262,6 +262,11 @@ class TrainingSettings(LoopSettings):
     )
     decay_biases: bool = Field(False, description="decay biases and norms as well")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all classes")
+    oversample: Literal["none", "source", "class"] | dict[str, Annotated[int, Field(ge=1)]] = Field(
+        "none",
+        description="repeat training texts: until each source or class has about as many as the "
+        "largest, or a source or class: how often",
+    )
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
         "none", description="none, balanced (inverse frequency), or class: weight"
     )

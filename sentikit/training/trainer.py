@@ -94,13 +94,10 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._base = self.settings
         self.settings = self._base.after(state.epoch, state.changes)
-        while state.epoch < self.settings.epochs and not state.stopped:
-            self._train_epoch(state)
-            if not state.stopped:
-                self._evaluate_epoch(state)
-                self.settings = self._base.after(state.epoch, state.changes)
-                self._save_when_due(state)
-                self._steer(state)
+        try:
+            self._train_epochs(state)
+        finally:
+            self.checkpoints.flush()
         if not state.best_epoch:
             raise SentikitError(
                 f"{state.stopped}, before an epoch was finished: nothing was learnt. "
@@ -110,6 +107,15 @@ class Trainer:
         best = self.checkpoints.best(state.best_epoch) if self.engine.is_main_process else {}
         self.engine.load_weights(self.engine.broadcast_tensors(best))
         return state
+
+    def _train_epochs(self, state: TrainingState) -> None:
+        while state.epoch < self.settings.epochs and not state.stopped:
+            self._train_epoch(state)
+            if not state.stopped:
+                self._evaluate_epoch(state)
+                self.settings = self._base.after(state.epoch, state.changes)
+                self._save_when_due(state)
+                self._steer(state)
 
     def total_steps(self) -> int:
         """Return the optimizer steps of the whole training."""
@@ -250,7 +256,7 @@ class Trainer:
             # Of weights that are NaN no checkpoint could be gone on with: training ends.
             self._log(state, rates, norm)
             return
-        self.save(state)
+        self.save(state, wait=stop)
         if stop:
             raise Interrupted
 
@@ -308,7 +314,7 @@ class Trainer:
         if every and state.epoch % every == 0 and not state.stopped:
             self.save(state)
         if self._anybody(self.stop_requested())[0]:
-            self.save(state)
+            self.save(state, wait=True)
             raise Interrupted
 
     def _anybody(self, *wishes: bool) -> list[bool]:
@@ -331,17 +337,25 @@ class Trainer:
             if self.changed is not None and self.engine.is_main_process:
                 self.changed(state)
         if decided.save or decided.quit or decided.changes:
-            self.save(state)
+            self.save(state, wait=decided.quit)
         if decided.quit:
             raise Interrupted
 
-    def save(self, state: TrainingState) -> None:
-        """Write a checkpoint; every process takes part in gathering it."""
+    def save(self, state: TrainingState, wait: bool = False) -> None:
+        """Write a checkpoint in the background; every process takes part in gathering it.
+
+        Args:
+            state: where training stands.
+            wait: return only when it is on the disk, on all processes.
+        """
         weights, optimizer = self.engine.weights(), self.engine.optimizer_state()
         if self.engine.is_main_process:
             self.checkpoints.save(Checkpoint(state, weights, optimizer))
-        # Nobody goes on, least of all home, before the state is on the disk.
-        self.engine.sum([0.0])
+            if wait:
+                self.checkpoints.flush()
+        if wait:
+            # No process may exit until the checkpoint is on disk.
+            self.engine.sum([0.0])
         self._saved_at = time.monotonic()
 
     def restore(self, checkpoint: Checkpoint | None) -> TrainingState | None:

@@ -1,0 +1,143 @@
+"""Evaluation: a classifier scored on a split of a dataset, and left as a run on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sentikit.classifiers.classifier import Classifier
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.datasets.labels import OWN
+from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
+from sentikit.errors import InputError, nearest
+from sentikit.labelling.job import LabellingOptions, label_run, split_rows
+from sentikit.labelling.run_writer import FinishedRun, RunPlan
+from sentikit.recipe.resolving import merge, parse_dataset_overrides
+from sentikit.runs.folder import RunFolder
+from sentikit.runs.manifest import LabelledSplit
+
+
+@dataclass(frozen=True)
+class DatasetChoice:
+    """What a classifier is scored on.
+
+    Attributes:
+        dataset: name or section of a dataset; None: the one that the run was made on.
+        path: the folder of the dataset's files, or None.
+        split: which split.
+        settings: keys of the section, as ``label_map={good: positive}``.
+    """
+
+    dataset: str | Mapping[str, Any] | None = None
+    path: str | None = None
+    split: str = "test"
+    settings: Sequence[str] = field(default_factory=tuple)
+
+
+def evaluate(
+    name: str,
+    classifier: Classifier,
+    choice: DatasetChoice,
+    run: RunFolder | None = None,
+    options: LabellingOptions | None = None,
+    say: Callable[[str], None] = lambda warning: None,
+) -> FinishedRun:
+    """Score a classifier on a split, whose examples all need a gold label.
+
+    Args:
+        name: of the classifier, as the user gave it.
+        classifier: labels the split.
+        choice: the dataset and the split.
+        run: the folder that is written, locked by the caller; None: scores alone.
+        options: budget, failures and whether to resume.
+        say: told the dataset's warnings.
+
+    Raises:
+        InputError: no such dataset or split, labels that do not fit, a text without a label.
+        SentikitError: the classifier fails.
+    """
+    plan, warnings = _plan(name, classifier, choice)
+    for warning in warnings:
+        say(warning)
+    return label_run(classifier, run, plan, options or LabellingOptions())
+
+
+def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
+    """Take part in an evaluation that another process writes down."""
+    plan, _ = _plan(name, classifier, choice)
+    for _prediction in classifier.classify(row.example for row in split_rows(plan.split)):
+        pass
+
+
+def _plan(
+    name: str, classifier: Classifier, choice: DatasetChoice
+) -> tuple[RunPlan, Sequence[str]]:
+    """Return what the run is, and the dataset's warnings."""
+    section = _section(name, choice, classifier)
+    opened = _open(section, classifier)
+    _refuse_unknown_split(opened, choice.split)
+    examples = opened.split(choice.split)
+    plan = RunPlan(
+        kind="evaluate",
+        recipe={"kind": "evaluate", "model": name, "dataset": section, "split": choice.split},
+        recipe_text="",
+        split=LabelledSplit(examples, classifier.labels, opened.name, choice.split),
+        manifest=_computed_by(classifier),
+    )
+    return plan, list(opened.warnings())
+
+
+def _computed_by(classifier: Classifier) -> dict[str, Any]:
+    """Return what the manifest says of an encoder."""
+    if not isinstance(classifier, EncoderClassifier):
+        return {}
+    return {
+        "calibrated": classifier.calibrated,
+        "device": str(classifier.device),
+        "precision": classifier.precision,
+    }
+
+
+def _section(name: str, choice: DatasetChoice, classifier: Classifier) -> dict[str, Any]:
+    """Return the dataset section to open: the run's own, or what the user says."""
+    if choice.dataset is None:
+        run = RunFolder(Path(name).expanduser())
+        recipe = run.manifest.get("recipe", {}) if run.status else {}
+        own = recipe.get("evaluation_dataset") or recipe.get("dataset")
+        if own is None:
+            raise InputError(f"Which dataset? {name} has none of its own: give --dataset.")
+        section = dict(own)
+    elif isinstance(choice.dataset, Mapping):
+        section = dict(choice.dataset)
+    elif classifier.scheme.name == OWN:
+        section = {"name": choice.dataset, "labels": list(classifier.labels)}
+        if classifier.scheme.threshold is not None:
+            section["threshold"] = classifier.scheme.threshold
+    else:
+        section = {"name": choice.dataset, "labels": classifier.scheme.name}
+    return merge(with_path(section, choice.path), parse_dataset_overrides(choice.settings))
+
+
+def _open(section: Mapping[str, Any], classifier: Classifier) -> OpenedDataset:
+    opened = open_dataset(section)
+    # A model made elsewhere may have the same classes in another order.
+    if set(opened.scheme.classes) != set(classifier.labels):
+        own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)
+        raise InputError(
+            f"The model's classes are {own}, those of the dataset {others}. Choose the dataset's "
+            "with --set labels=…, or another model."
+        )
+    return opened
+
+
+def _refuse_unknown_split(opened: OpenedDataset, split: str) -> None:
+    if split in opened.splits:
+        return
+    likely = nearest(split, opened.splits) or [s for s in opened.splits if s != "train"]
+    options = " or ".join(f"--split {name}" for name in likely or opened.splits)
+    raise InputError(
+        f"The dataset {opened.name!r} has no split {split!r}. Give {options}, or score a file with "
+        "--dataset files --set test=FILE."
+    )
