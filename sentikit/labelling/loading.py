@@ -114,8 +114,8 @@ class _Loader:
             return self._of_values(resolve_values(values, path.name, name), name, threshold)
         if kind == "finetune":
             raise InputError(
-                f"{name} is a fine-tuned LLM, and a prompt is needed to ask it. Give a prompt "
-                f"recipe: sentikit prompt --set llm.model={name} --recipe NAME"
+                f"{name} is a run without a model; give one that trained an encoder. A fine-tuned "
+                f"LLM is asked by a prompt recipe: sentikit prompt --set llm.model={name}"
             )
         if kind == "evaluate" and values.get("model"):
             return self.load(str(values["model"]))
