@@ -222,6 +222,21 @@ class _SplitRows:
                 yield Row(Example(text, identifier, source), gold)
 
 
+class RunSteps:
+    """What a kind of run does besides labelling; by default nothing."""
+
+    def begin(self, session: RequestSession) -> Classifier | None:
+        """Do what comes before the rows; return the classifier where it is known only now."""
+
+    def sink(self, writer: RunWriter) -> Sink:
+        """Return what takes the rows."""
+        return writer
+
+    def results(self) -> dict[str, Any]:
+        """Return what `RunWriter.finish` is given, once all rows are written."""
+        return {}
+
+
 def label_run(
     classifier: Classifier,
     run: RunFolder | None,
@@ -229,6 +244,7 @@ def label_run(
     options: LabellingOptions,
     cache: Path | None = None,
     trackers: Mapping[str, Tracker] | None = None,
+    steps: RunSteps | None = None,
 ) -> FinishedRun:
     """Label a split and leave a run.
 
@@ -239,15 +255,17 @@ def label_run(
         options: what the user decides beside the recipe.
         cache: the file that keeps answers; default: ``answers.sqlite`` beside the run.
         trackers: where the run is shown besides, by name.
+        steps: what this kind of run does besides.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
         InputError: something the user gave cannot be used; nothing is written.
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
+    steps = steps or RunSteps()
     identity = uuid.uuid4().hex
     if run and options.resume:
-        refuse_changed(run, plan.recipe, plan.split)
+        refuse_changed(run, plan.recipe, plan.split, plan.manifest.get("members"))
         identity = str(run.manifest.get("run_id", ""))
     total, rows = len(plan.split.examples), split_rows(plan.split)
     reporter = RequestReporter(total)
@@ -273,11 +291,13 @@ def label_run(
         if run and trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
-        label(classifier, rows, writer, session)
+        chosen = steps.begin(session) or classifier
+        label(chosen, rows, steps.sink(writer), session)
         reporter.write_summary()
         opening = session.opening_cost
-        probing = None if opening is None else usd(opening)
-        finished = writer.finish(costs={"probing": probing}, **_requests(session))
+        results = steps.results()
+        costs = {"probing": None if opening is None else usd(opening)} | results.pop("costs", {})
+        finished = writer.finish(costs=costs, **_requests(session), **results)
         if not finished.totals.failed:
             session.forget()
         return finished
@@ -297,14 +317,28 @@ def _requests(session: RequestSession) -> dict[str, Any]:
     }
 
 
-def refuse_changed(run: RunFolder, recipe: Mapping[str, Any], split: LabelledSplit) -> None:
+def refuse_changed(
+    run: RunFolder,
+    recipe: Mapping[str, Any],
+    split: LabelledSplit,
+    members: Mapping[str, Any] | None = None,
+) -> None:
     """Refuse to resume a run with other settings or other examples.
+
+    Args:
+        run: that is to be resumed.
+        recipe: of now.
+        split: of now.
+        members: what decides the labels of an ensemble's members, by name.
 
     Raises:
         InputError: they differ; says which.
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), recipe)
+    for name, member in (members or {}).items():
+        begun = manifest.get("members", {}).get(name, {})
+        changed += [f"{name}: {key}" for key in _differences(begun, member)]
     if changed:
         raise other_settings(run.path, changed)
     begun = manifest.get("dataset", {}).get("fingerprint")
