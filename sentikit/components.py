@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -15,6 +15,8 @@ Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 MadePart = TypeVar("MadePart", bound="Part")
 
+#: No count, size or amount reaches this.
+_TOO_LARGE = 10**15
 #: A part as a recipe names it: its registered name, and its settings.
 Section = dict[str, Any]
 
@@ -106,11 +108,31 @@ def validate(
     """
     if not isinstance(raw, Mapping):
         return None, [Problem(prefix, _not_a_section(raw))]
+    odd = list(_odd_numbers(model, raw, prefix))
     try:
-        return model.model_validate(dict(raw)), []
+        made = model.model_validate(dict(raw))
     except ValidationError as error:
         found = error.errors(include_url=False)
-        return None, _problems(found, model, raw, prefix, also_known)
+        places = {problem.path for problem in odd}
+        more = _problems(found, model, raw, prefix, also_known)
+        return None, odd + [problem for problem in more if problem.path not in places]
+    return (None, odd) if odd else (made, [])
+
+
+def _odd_numbers(schema: Any, raw: Mapping[Any, Any], prefix: Path) -> Iterator[Problem]:
+    """Find true where a number belongs, which pydantic takes for 1, and numbers beyond 64 bits."""
+    for key, value in raw.items():
+        wanted = _inside(schema, key)
+        if isinstance(value, Mapping):
+            alternatives = [wanted, *get_args(wanted)]
+            named = [one for one in alternatives if value.get("name") in _own_names(one)]
+            yield from _odd_numbers(named[0] if named else wanted, value, (*prefix, key))
+        elif isinstance(value, bool):
+            kinds = {wanted, *get_args(wanted)}
+            if kinds & {int, float} and bool not in kinds:
+                yield Problem((*prefix, key), f"Input should be a number{_it_is(value)}.")
+        elif isinstance(value, int) and abs(value) >= _TOO_LARGE and wanted in (int, float):
+            yield Problem((*prefix, key), f"Input should be less than {_TOO_LARGE:,}.")
 
 
 def split_options(

@@ -60,7 +60,7 @@ from sentikit.llm.backend import LLMBackend as LLMBackend
 from sentikit.llm.backend import BackendSession as BackendSession
 from sentikit.llm.backend import ChatRequest as ChatRequest
 from sentikit.llm.backend import Answer as Answer
-from sentikit.llm.messages import Message as Message
+from sentikit.llm.strategy import Message as Message
 from sentikit.llm.backend import BackendError as BackendError
 from sentikit.llm.backend import FatalError as FatalError
 from sentikit.llm.backend import RateLimit as RateLimit
@@ -126,3 +126,10 @@ from sentikit.metrics import Metric as Metric
 from sentikit.amounts import FiniteRange as FiniteRange
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.amounts import usd_text as usd_text
+from sentikit.devices import set_threads as set_threads
+from sentikit.llm.session import RequestSession as RequestSession
+from sentikit.llm.session import Limits as Limits
+from sentikit.llm.session import spent_usd as spent_usd
+from sentikit.ray import Labeller as Labeller
+from sentikit.files import atomic_writer as atomic_writer
+from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError

@@ -142,6 +142,10 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
+    except RecursionError as error:
+        raise InputError(f"{path} looks damaged: its JSON is nested too deeply.") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path} looks damaged: it holds a number of too many digits.") from error
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sentikit.components import Problem
 from sentikit.ensembles.recipe import check_ensemble
 from sentikit.finetuning.parts import check_finetune
-from sentikit.llm.parts import check_prompt
+from sentikit.llm.recipe import check_prompt
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, unknown_kind
 from sentikit.registry import Registry
 from sentikit.training.recipe import check_train

@@ -11,7 +11,7 @@ from sentikit.labelling.prompting import PromptOptions, prompt, split_to_label
 from sentikit.labelling.run_writer import FinishedRun
 from sentikit.llm.classifier import prompt_input, split_context
 from sentikit.llm.context import Memory
-from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.strategy import PromptInput
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry

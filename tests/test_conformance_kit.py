@@ -34,7 +34,7 @@ from sentikit.extension import (
 from sentikit.finetuning.choosing import fine_tuner_of
 from sentikit.hookspecs import INTERFACES, KINDS
 from sentikit.llm.backend import Answer, LLMBackend, RejectedError
-from sentikit.llm.messages import Message
+from sentikit.llm.strategy import Message
 from sentikit.registry import default_registry
 from sentikit.testing import (
     check_command,

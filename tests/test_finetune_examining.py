@@ -9,7 +9,7 @@ import pytest
 from sentikit import InputError
 from sentikit.extension import FineTuningLimits, Message
 from sentikit.finetuning.examining import LearntExample, SplitExaminer
-from sentikit.llm.training_lines import training_line
+from sentikit.llm.strategy import training_line
 
 LABELS = ("negative", "neutral", "positive")
 ASKED = (Message("system", "Be brief."), Message("user", "I love it"))

@@ -17,7 +17,7 @@ from sentikit import InputError, Interrupted, export_model, load
 from sentikit.extension import FineTuning, FineTuningOptions, read_weights
 from sentikit.finetuning.parts import finetune_parts
 from sentikit.labelling.prompting import PromptOptions, prompt
-from sentikit.llm.parts import prompt_parts
+from sentikit.llm.recipe import prompt_parts
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 

@@ -330,7 +330,7 @@ class TestBadInput:
             assert "Nothing was asked" in said
             assert s.server.calls == 0
 
-    def test_recorded_opinions_of_other_texts(self) -> None:
+    def test_recorded_predictionss_of_other_texts(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(3))
             write_reviews(Path("recorded.csv"), texts(2))

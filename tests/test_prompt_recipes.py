@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sentikit import InputError
-from sentikit.llm.parts import prompt_parts
+from sentikit.llm.recipe import prompt_parts
 from sentikit.recipe.resolving import resolve_recipe, resolve_values
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry

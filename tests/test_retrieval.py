@@ -12,10 +12,8 @@ from prompt_runs import make_parts, prompt_inputs
 import sentikit
 from sentikit import Examples, InputError
 from sentikit.extension import ExamplesNeeded
-from sentikit.llm.context import retriever
-from sentikit.llm.encoding import read_texts
-from sentikit.llm.opinions import load_encoder
-from sentikit.llm.retrieval import Pool, choose_examples
+from sentikit.llm.adviser import load_encoder
+from sentikit.llm.retrieval import Pool, choose_examples, read_texts, retriever
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
 
@@ -168,7 +166,7 @@ def test_embeddings_are_means_of_the_last_states(trained_run: Path) -> None:
     np.testing.assert_allclose(reading.probabilities, plain.probabilities, atol=1e-6)
 
 
-def test_examples_from_elsewhere_with_a_recorded_opinion(trained_run: Path, reviews: Path) -> None:
+def test_examples_from_elsewhere_with_a_recorded_adviser(trained_run: Path, reviews: Path) -> None:
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
     Path("said.csv").write_text("\n".join(lines) + "\n")

@@ -12,7 +12,7 @@ import pytest
 
 from sentikit.components import check_part
 from sentikit.extension import Message, Opinion, PromptInput, PromptStrategy, RetrievedExample
-from sentikit.llm.training_lines import training_line
+from sentikit.llm.strategy import training_line
 from sentikit.registry import default_registry
 
 CLASSES = ("negative", "neutral", "positive")

@@ -71,9 +71,11 @@ _NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 @CALIBRATED
 @THREADS
 @NPROC
+@click.option("--on", metavar="ENGINE", help="Label Parquet beyond this machine, as on ray.")
 @click.pass_context
 def predict(
     context: click.Context,
+    on: str | None,
     model: str,
     source: InputFile,
     output_format: str | None,
@@ -97,6 +99,9 @@ def predict(
     """
     from sentikit.labelling.job import LabellingOptions
 
+    if on is not None:
+        _predict_on(context, on)
+        return
     if source.piped and nproc and nproc > 1:
         raise InputError(
             f"{nproc} processes cannot share standard input: each reads all texts. "
@@ -122,6 +127,40 @@ def predict(
         done = _label(model, loading, threads, source, output, chosen, options, estimate)
     if done is not None:
         _report(context, done, output)
+
+
+def _predict_on(context: click.Context, engine: str) -> None:
+    """Hand over to the command that a plugin brings for an engine: ``predict-on-ENGINE``.
+
+    Raises:
+        InputError: no such engine, or an option that it does not have.
+    """
+    from click.core import ParameterSource
+
+    from sentikit.errors import unknown_name
+    from sentikit.registry import default_registry
+
+    registry, before = default_registry(), "predict-on-"
+    known = registry.names("register_commands")
+    engines = [name.removeprefix(before) for name in known if name.startswith(before)]
+    if engine not in engines:
+        raise unknown_name("engine", engine, engines)
+    command = registry.load("register_commands", before + engine)
+    assert isinstance(command, click.Command)
+    typed: list[str] = []
+    own = {parameter.name: parameter for parameter in command.params}
+    for parameter in context.command.params:
+        name, value = str(parameter.name), context.params.get(str(parameter.name))
+        given = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        if not given or name == "on" or isinstance(parameter, click.Argument):
+            continue
+        if isinstance(value, tuple) and len(value) == 1:
+            (value,) = value
+        if name not in own or isinstance(value, tuple):
+            raise InputError(f"{parameter.opts[-1]} does not go together with --on {engine}.")
+        typed += [own[name].opts[-1]] if value is True else [own[name].opts[-1], str(value)]
+    arguments = [context.params["model"], context.params["file"]]
+    command.main([*typed, "--", *arguments], f"sentikit {command.name}", standalone_mode=False)
 
 
 def _label(

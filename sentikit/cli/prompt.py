@@ -24,7 +24,7 @@ from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.labelling.run_writer import FinishedRun
-    from sentikit.llm.parts import PromptParts
+    from sentikit.llm.recipe import PromptParts
 
 
 @click.command(
@@ -85,7 +85,7 @@ def prompt(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
-    from sentikit.llm.parts import prompt_parts
+    from sentikit.llm.recipe import prompt_parts
     from sentikit.recipe.catalogue import needed_recipe
     from sentikit.registry import default_registry
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sentikit.keys import ENV_FILE, env_file_values, key_source
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.manifest import versions
+from sentikit.runs.folder import versions
 
 _SECRET_ENDINGS = ("_API_KEY", "_TOKEN")
 _GIB = 2**30

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sentikit.finetuning.fine_tuner import FineTuner, TokenCount
 from sentikit.llm.counting import TokenCounter
-from sentikit.llm.messages import Message
 from sentikit.llm.prices import model_facts
+from sentikit.llm.strategy import Message
 
 # Chat templates frame every message; OpenAI's by three tokens and the role. With it, counts agree
 # with the bills of Beno 2025 (appendix C): 54.2, 108.2 and 129.2 tokens an example.

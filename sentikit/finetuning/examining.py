@@ -11,7 +11,7 @@ from typing import Any
 from sentikit.datasets.examples import canonical_text
 from sentikit.errors import InputError
 from sentikit.finetuning.fine_tuner import FineTuningLimits
-from sentikit.llm.messages import Message
+from sentikit.llm.strategy import Message
 
 _ROLES = ("system", "user", "assistant")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from sentikit.components import Part
 from sentikit.errors import InputError
-from sentikit.llm.messages import Message
+from sentikit.llm.strategy import Message
 
 if TYPE_CHECKING:
     from sentikit.training.engine import Engine

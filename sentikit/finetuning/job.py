@@ -28,8 +28,14 @@ from sentikit.live_bar import LiveBar
 from sentikit.llm.backend import FatalError, RejectedError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import RunFolder, choose_run_folder
-from sentikit.runs.manifest import command_line, describe_split, now, versions
+from sentikit.runs.folder import (
+    RunFolder,
+    choose_run_folder,
+    command_line,
+    describe_split,
+    now,
+    versions,
+)
 from sentikit.stopping import Interrupted
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from sentikit.finetuning.choosing import fine_tuner_class
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.finetuning.recipe import FinetuneRecipe
 from sentikit.finetuning.section import FinetuneOptions
-from sentikit.llm.strategy_parts import StrategyParts, check_strategy_parts
+from sentikit.llm.recipe import StrategyParts, check_strategy_parts
 from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 from sentikit.tracking import check_trackers

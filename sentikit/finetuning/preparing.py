@@ -20,11 +20,10 @@ from sentikit.finetuning.counting import conversation_counter
 from sentikit.finetuning.examining import LearntExample, SplitExaminer, SplitReport
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
 from sentikit.llm.context import PromptContext, kept_contexts
-from sentikit.llm.messages import Message
 from sentikit.llm.prices import model_facts
-from sentikit.llm.training_lines import training_line
+from sentikit.llm.strategy import Message, training_line
 from sentikit.registry import Registry
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import LabelledSplit
 
 if TYPE_CHECKING:
     from sentikit.finetuning.parts import FinetuneParts

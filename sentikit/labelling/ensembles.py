@@ -46,14 +46,13 @@ from sentikit.labelling.prompting import (
     split_to_label,
 )
 from sentikit.labelling.run_writer import RunPlan, RunWriter
-from sentikit.llm.opinions import encoder_cost
-from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.llm.adviser import encoder_cost
+from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_recipe, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.folder import FINISHED, RunFolder, choose_run_folder
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import FINISHED, LabelledSplit, RunFolder, choose_run_folder
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import Labelling, RunTable, class_numbers

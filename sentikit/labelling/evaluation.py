@@ -15,8 +15,7 @@ from sentikit.errors import InputError, nearest
 from sentikit.labelling.job import LabellingOptions, label_run, split_rows
 from sentikit.labelling.run_writer import FinishedRun, RunPlan
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
-from sentikit.runs.folder import RunFolder
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import LabelledSplit, RunFolder
 
 
 @dataclass(frozen=True)

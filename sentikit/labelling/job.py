@@ -27,8 +27,7 @@ from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import JsonLinesLog, RunFolder
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:

@@ -12,15 +12,14 @@ from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, label_run, split_rows
 from sentikit.labelling.run_writer import FinishedRun, RunPlan
+from sentikit.llm.adviser import encoder_cost
 from sentikit.llm.classifier import LLMClassifier, llm_classifier, split_context
 from sentikit.llm.fine_tuned import missing_run
-from sentikit.llm.messages import Message
-from sentikit.llm.opinions import encoder_cost
-from sentikit.llm.parts import PromptParts, prompt_parts
+from sentikit.llm.recipe import PromptParts, prompt_parts
+from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import RunFolder
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import LabelledSplit, RunFolder
 
 
 @dataclass(frozen=True)

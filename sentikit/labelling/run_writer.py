@@ -17,8 +17,14 @@ from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.files import atomic_writer, write_json
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import RunFolder
-from sentikit.runs.manifest import LabelledSplit, command_line, describe_split, now, versions
+from sentikit.runs.folder import (
+    LabelledSplit,
+    RunFolder,
+    command_line,
+    describe_split,
+    now,
+    versions,
+)
 from sentikit.scoring import Scores, score, score_by_source
 from sentikit.yaml_files import dump_yaml
 

@@ -20,7 +20,7 @@ from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.labelling.run_writer import RowTotals, rounded
 from sentikit.llm.classifier import LLMClassifier, language_models
-from sentikit.runs.result_columns import LABEL_COLUMN
+from sentikit.runs.result_format import LABEL_COLUMN
 
 #: In tables one column a class, ``probability_negative``; in JSON Lines one object.
 PROBABILITIES_COLUMN = "probabilities"

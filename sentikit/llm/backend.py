@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from sentikit.classifiers.prediction import Usage
 from sentikit.components import Part
 from sentikit.errors import SentikitError
-from sentikit.llm.messages import Message
+from sentikit.llm.strategy import Message
 
 
 @dataclass(frozen=True)

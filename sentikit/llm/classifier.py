@@ -14,26 +14,19 @@ from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import SentikitError
+from sentikit.llm.adviser import SplitPredictions, load_encoder, recorded_predictions
 from sentikit.llm.backend import Answer, ChatRequest
-from sentikit.llm.context import (
-    ContextSource,
-    Memory,
-    PromptContext,
-    SplitPredictions,
-    retriever,
-)
-from sentikit.llm.messages import Message
-from sentikit.llm.opinions import load_encoder, recorded_opinion
+from sentikit.llm.context import ContextSource, Memory, PromptContext
 from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question
 from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.retrieval import retriever
 from sentikit.llm.session import CACHE, LLMMember, RequestSession
-from sentikit.llm.strategy import Opinion, PromptInput
+from sentikit.llm.strategy import Message, Opinion, PromptInput
 
 if TYPE_CHECKING:
-    from sentikit.llm.parts import PromptParts
-    from sentikit.llm.strategy_parts import StrategyParts
+    from sentikit.llm.recipe import PromptParts, StrategyParts
     from sentikit.registry import Registry
-    from sentikit.runs.manifest import LabelledSplit
+    from sentikit.runs.folder import LabelledSplit
 
 #: Where answers are kept outside of a run, unless the recipe names a file.
 DEFAULT_CACHE = Path("runs") / CACHE
@@ -202,7 +195,7 @@ def split_context(
     """
     needs, adviser = parts.strategy.needs(), None
     if needs.opinion:
-        recorded = recorded_opinion(parts.strategy_options, split, needs, registry)
+        recorded = recorded_predictions(parts.strategy_options, split, needs, registry)
         if recorded is not None:
             adviser = SplitPredictions(parts.dataset.scheme, recorded)
     return context_source(parts, load or (lambda name: load_encoder(name, registry)), adviser)

@@ -5,29 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.classifiers.prediction import Prediction, predictions
-from sentikit.datasets.examples import Examples
-from sentikit.datasets.labels import LabelScheme
+from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
-from sentikit.llm.encoding import read_texts
-from sentikit.llm.retrieval import Pool, choose_examples
-from sentikit.llm.strategy import ExamplesNeeded, RetrievedExample
+from sentikit.llm.retrieval import Retriever
+from sentikit.llm.strategy import RetrievedExample
 
 if TYPE_CHECKING:
-    from sentikit.llm.strategy_parts import StrategyParts
-    from sentikit.runs.table import Labelling
+    pass
 
 #: Texts that a model reads together: the first window, and the largest.
 _FIRST_WINDOW, _LARGEST_WINDOW = 256, 4096
@@ -65,57 +58,6 @@ class Memory(Protocol):
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a value."""
-
-
-class Retriever:
-    """Finds labelled texts that an encoder embeds near another one.
-
-    Args:
-        encoder: embeds the texts.
-        name: of the encoder.
-        examples: to choose from.
-        needed: how many.
-        classes: the labels, in order.
-    """
-
-    def __init__(
-        self,
-        encoder: EncoderClassifier,
-        name: str,
-        examples: Examples,
-        needed: ExamplesNeeded,
-        classes: tuple[str, ...],
-    ) -> None:
-        self.encoder, self.name, self._examples = encoder, name, examples
-        self._needed, self._classes = needed, classes
-        labels = [str(label) for label in examples.labels]
-        Pool(examples.texts, labels, np.empty((0, 0), np.float32)).check(needed, classes)
-
-    @property
-    def identity(self) -> list[Any]:
-        """All that decides what is found, as JSON values."""
-        return [self.name, self._examples.fingerprint(), repr(self._needed)]
-
-    @cached_property
-    def shown(self) -> tuple[RetrievedExample, ...]:
-        """The examples there are to show."""
-        rows = zip(self._examples.texts, self._examples.labels, strict=True)
-        return tuple(RetrievedExample(text, str(label)) for text, label in rows)
-
-    def find(self, texts: Sequence[str]) -> tuple[list[list[int]], list[Prediction]]:
-        """Return the rows of `shown` for each text, and what the encoder predicts of it."""
-        reading = read_texts(self.encoder, list(texts), embed=True)
-        nearest = self._pool.nearest(reading.embeddings, texts, self._needed, self._classes)
-        found = predictions(reading.probabilities, self.encoder.scheme)
-        return nearest.tolist(), list(found)
-
-    @cached_property
-    def _pool(self) -> Pool:
-        texts, embeddings = iter(self._examples.texts), []
-        while window := list(islice(texts, _LARGEST_WINDOW)):
-            embeddings.append(read_texts(self.encoder, window, embed=True).embeddings)
-        labels = [str(label) for label in self._examples.labels]
-        return Pool(self._examples.texts, labels, np.concatenate(embeddings))
 
 
 class ContextSource:
@@ -269,62 +211,6 @@ def kept_contexts(
 def _first_line(path: Path) -> str:
     with path.open(encoding="utf-8") as stream:
         return stream.readline()
-
-
-class SplitPredictions(Classifier):
-    """Recorded predictions of a split, given in its order.
-
-    Args:
-        scheme: the classes.
-        recorded: of each row of the split.
-    """
-
-    def __init__(self, scheme: LabelScheme, recorded: Labelling) -> None:
-        self._scheme, self._recorded = scheme, recorded
-
-    @property
-    def scheme(self) -> LabelScheme:
-        """The classes."""
-        return self._scheme
-
-    def classify(
-        self, examples: Iterable[str | Example], session: Session | None = None
-    ) -> Iterator[Prediction]:
-        """Yield the recorded prediction of each row; `examples` are the split from its start."""
-        classes, recorded = self.labels, self._recorded
-        for row, _ in enumerate(examples):
-            number = int(recorded.labels[row])
-            known = None
-            if (
-                recorded.probabilities is not None
-                and not np.isnan(recorded.probabilities[row]).any()
-            ):
-                known = dict(zip(classes, recorded.probabilities[row].tolist(), strict=True))
-            yield Prediction(classes[number] if number >= 0 else None, known)
-
-
-def retriever(parts: StrategyParts, encoder: EncoderClassifier, name: str) -> Retriever:
-    """Return what finds the examples that a recipe's strategy shows.
-
-    Raises:
-        InputError: the examples have other classes, or are too few.
-    """
-    options, needed = parts.strategy_options.examples, parts.strategy.needs().examples
-    assert needed is not None
-    dataset, classes = parts.examples_dataset, parts.dataset.scheme.classes
-    if dataset.scheme.classes != classes:
-        raise InputError(
-            f"strategy.examples.dataset has the classes {', '.join(dataset.scheme.classes)}; the "
-            f"dataset to label has {', '.join(classes)}. Give both the same label scheme."
-        )
-    chosen = choose_examples(
-        dataset.split(options.split, labelled=False),
-        parts.dataset.split(parts.split, labelled=False),
-        options.pool,
-        options.seed,
-        f"{dataset.name}/{options.split}",
-    )
-    return Retriever(encoder, name, chosen, needed, classes)
 
 
 def _windows(

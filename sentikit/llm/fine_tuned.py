@@ -11,7 +11,7 @@ from typing import Any
 from sentikit.components import Problem, split_options, validate
 from sentikit.errors import InputError
 from sentikit.files import read_json
-from sentikit.llm.section import StrategyOptions
+from sentikit.llm.settings import StrategyOptions
 from sentikit.llm.strategy import PromptStrategy
 from sentikit.registry import Registry
 from sentikit.runs.folder import FINISHED, MANIFEST

@@ -1,6 +1,16 @@
-"""Finds the labelled texts most like another one: exact cosine similarity, in blocks."""
+"""The retrieval of labelled texts like another one: embeddings and exact cosine similarity."""
 
 from __future__ import annotations
+
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from sentikit.classifiers.prediction import Prediction, predictions
+from sentikit.llm.strategy import RetrievedExample
+
+if TYPE_CHECKING:
+    from sentikit.llm.recipe import StrategyParts
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +18,79 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.classifiers.batches import TokenizedTexts, batches_by_length, tokenize
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.prediction import choose_classes
 from sentikit.datasets.examples import Examples, canonical_text
 from sentikit.errors import InputError
 from sentikit.llm.strategy import ExamplesNeeded
+
+#: Texts tokenised and sorted by length together.
+_WINDOW = 4096
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an encoder made of some texts.
+
+    Attributes:
+        labels: class numbers, (texts,).
+        probabilities: (texts, classes).
+        embeddings: (texts, hidden), each of length 1; empty where they were not asked for.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    embeddings: NDArray[np.float32]
+
+
+def read_texts(classifier: EncoderClassifier, texts: list[str], embed: bool) -> Reading:
+    """Read some thousand texts; opinion and embedding share one forward pass.
+
+    Embeddings are the mean over the tokens of the last hidden states, before the head, divided by
+    their length (the study's retriever).
+
+    Raises:
+        InputError: embeddings of a model that gives logits alone.
+    """
+    tokenized = tokenize([texts], classifier.tokenizer, classifier.max_length)
+    if embed:
+        logits, embeddings = _logits_and_embeddings(classifier, tokenized)
+    else:
+        logits, embeddings = classifier.logits_of(tokenized), np.empty((0, 0), np.float32)
+    probabilities = classifier.probabilities(logits)
+    labels = choose_classes(probabilities, classifier.scheme.threshold)
+    return Reading(labels, probabilities, embeddings)
+
+
+def _logits_and_embeddings(
+    classifier: EncoderClassifier, tokenized: TokenizedTexts
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    import torch
+
+    from sentikit.classifiers.head import pool
+    from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
+
+    predictor = classifier.predictor
+    model = getattr(predictor, "model", None)
+    if not isinstance(predictor, TorchPredictor) or not isinstance(model, SentimentModel):
+        raise InputError(
+            "The encoder gives probabilities but no embeddings, and examples are found by "
+            "embeddings. Name the run or model folder it was exported from "
+            "(strategy.examples.encoder)."
+        )
+    device = torch.device(predictor.device)
+    logits = np.empty((len(tokenized), len(classifier.labels)), np.float32)
+    embeddings = np.empty((len(tokenized), int(model.encoder.config.hidden_size)), np.float32)
+    with torch.inference_mode():
+        for rows in batches_by_length(tokenized.lengths, *predictor.batch_limits):
+            ids, mask = (tensor.to(device) for tensor in tokenized.batch(rows))
+            states = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+            logits[rows] = model.head(pool(states, mask, model.pooling)).float().cpu().numpy()
+            means = pool(states.float(), mask, "mean")
+            embeddings[rows] = torch.nn.functional.normalize(means, dim=1).cpu().numpy()
+    return logits, embeddings
+
 
 #: Similarities held at a time, 4 bytes each.
 _BLOCK = 4 * 2**20
@@ -145,3 +225,78 @@ def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     values = np.take_along_axis(similarities, columns, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     return np.take_along_axis(columns, order, axis=1)
+
+
+class Retriever:
+    """Finds labelled texts that an encoder embeds near another one.
+
+    Args:
+        encoder: embeds the texts.
+        name: of the encoder.
+        examples: to choose from.
+        needed: how many.
+        classes: the labels, in order.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderClassifier,
+        name: str,
+        examples: Examples,
+        needed: ExamplesNeeded,
+        classes: tuple[str, ...],
+    ) -> None:
+        self.encoder, self.name, self._examples = encoder, name, examples
+        self._needed, self._classes = needed, classes
+        labels = [str(label) for label in examples.labels]
+        Pool(examples.texts, labels, np.empty((0, 0), np.float32)).check(needed, classes)
+
+    @property
+    def identity(self) -> list[Any]:
+        """All that decides what is found, as JSON values."""
+        return [self.name, self._examples.fingerprint(), repr(self._needed)]
+
+    @cached_property
+    def shown(self) -> tuple[RetrievedExample, ...]:
+        """The examples there are to show."""
+        rows = zip(self._examples.texts, self._examples.labels, strict=True)
+        return tuple(RetrievedExample(text, str(label)) for text, label in rows)
+
+    def find(self, texts: Sequence[str]) -> tuple[list[list[int]], list[Prediction]]:
+        """Return the rows of `shown` for each text, and what the encoder predicts of it."""
+        reading = read_texts(self.encoder, list(texts), embed=True)
+        nearest = self._pool.nearest(reading.embeddings, texts, self._needed, self._classes)
+        found = predictions(reading.probabilities, self.encoder.scheme)
+        return nearest.tolist(), list(found)
+
+    @cached_property
+    def _pool(self) -> Pool:
+        texts, embeddings = iter(self._examples.texts), []
+        while window := list(islice(texts, _WINDOW)):
+            embeddings.append(read_texts(self.encoder, window, embed=True).embeddings)
+        labels = [str(label) for label in self._examples.labels]
+        return Pool(self._examples.texts, labels, np.concatenate(embeddings))
+
+
+def retriever(parts: StrategyParts, encoder: EncoderClassifier, name: str) -> Retriever:
+    """Return what finds the examples that a recipe's strategy shows.
+
+    Raises:
+        InputError: the examples have other classes, or are too few.
+    """
+    options, needed = parts.strategy_options.examples, parts.strategy.needs().examples
+    assert needed is not None
+    dataset, classes = parts.examples_dataset, parts.dataset.scheme.classes
+    if dataset.scheme.classes != classes:
+        raise InputError(
+            f"strategy.examples.dataset has the classes {', '.join(dataset.scheme.classes)}; the "
+            f"dataset to label has {', '.join(classes)}. Give both the same label scheme."
+        )
+    chosen = choose_examples(
+        dataset.split(options.split, labelled=False),
+        parts.dataset.split(parts.split, labelled=False),
+        options.pool,
+        options.seed,
+        f"{dataset.name}/{options.split}",
+    )
+    return Retriever(encoder, name, chosen, needed, classes)

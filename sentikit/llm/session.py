@@ -27,7 +27,14 @@ from sentikit.llm.backend import (
     RetryableError,
 )
 from sentikit.llm.counting import TokenCounter
-from sentikit.llm.prices import model_facts, model_hint, picodollars, prices_for, unknown_price
+from sentikit.llm.prices import (
+    model_facts,
+    model_hint,
+    picodollars,
+    prices_for,
+    unknown_price,
+    usd,
+)
 from sentikit.llm.requests.batches import BatchRound
 from sentikit.llm.requests.budget import Budget, BudgetSpentError, Ledger, Reservation, Tally
 from sentikit.llm.requests.calls import Caller, Collector
@@ -635,6 +642,19 @@ class _Opening:
         self._reserved = Reservation()
 
 
+def spent_usd(run: str, cache: Path) -> float:
+    """Return the USD that a job's calls were billed so far; calls in flight count at their worst.
+
+    Args:
+        run: the job's id.
+        cache: the file of answers.
+    """
+    if not cache.exists():
+        return 0.0
+    with AnswerJournal(cache) as journal:
+        return usd(journal.spent(run))
+
+
 def needed_batches(backend: LLMBackend) -> BatchBackend:
     """Return the backend as one with a batch service.
 
@@ -648,12 +668,17 @@ def needed_batches(backend: LLMBackend) -> BatchBackend:
 
 def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:
     """Say what to do about a ceiling that was reached, or never left room."""
+    explained: SentikitError
     if not tally.calls:
-        return InputError(f"{error.message} Nothing was asked. Raise it, or lower llm.max_tokens.")
-    return SentikitError(
-        f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Go on with "
-        "--resume and a higher --max-cost."
-    )
+        advice = "Nothing was asked. Raise it, or lower llm.max_tokens."
+        explained = InputError(f"{error.message} {advice}")
+    else:
+        explained = SentikitError(
+            f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Resume with "
+            "--resume and a higher --max-cost."
+        )
+    explained.__cause__ = error
+    return explained
 
 
 def _with_labels(

@@ -1,14 +1,45 @@
-"""The interface of a prompt strategy: what a plugin implements to put a text to an LLM."""
+"""Chat messages, and the prompt strategies that turn an example into them."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sentikit.classifiers.label_reader import parse_label
 from sentikit.components import Part
-from sentikit.llm.messages import Message
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat.
+
+    Attributes:
+        role: who speaks.
+        content: what is said, sent as it is.
+    """
+
+    role: Role
+    content: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the message as chat interfaces and fine-tuning files write it."""
+        return {"role": self.role, "content": self.content}
+
+
+def training_line(messages: Sequence[Message], label: str) -> str:
+    """Return one line of JSON Lines, newline included: the messages, then the label as answer.
+
+    The format is that of supervised fine-tuning at OpenAI and compatible services
+    (https://platform.openai.com/docs/guides/supervised-fine-tuning); characters outside ASCII are
+    escaped, as in the study's files.
+    """
+    spoken = [message.to_json() for message in [*messages, Message("assistant", label)]]
+    return json.dumps({"messages": spoken}) + "\n"
 
 
 @dataclass(frozen=True)

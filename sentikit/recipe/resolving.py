@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from sentikit.components import Problem, dotted, refuse
-from sentikit.errors import InputError, did_you_mean
+from sentikit.errors import InputError, did_you_mean, quoted
 from sentikit.registry import Registry
 from sentikit.yaml_files import LocatedYaml, comment_of, dump_yaml, parse_yaml, read_yaml_file
 
@@ -144,6 +144,8 @@ def _parent_path(parent: Any, path: FilePath, registry: Registry) -> FilePath:
 
 Path = tuple[str | int, ...]
 
+#: Keys inside one another, beyond which no recipe has any.
+_DEEPEST = 20
 #: The keys by which a section names its part.
 PART_KEYS = ("name", "backend", "provider")
 
@@ -170,7 +172,10 @@ def parse_overrides(
         key, equals, text = assignment.partition("=")
         keys = key.strip().split(".")
         if not equals or not all(keys):
-            raise InputError(f"--set {assignment!r} is not of the form KEY=VALUE, as {example}.")
+            shown = quoted(assignment)
+            raise InputError(f"--set {shown} is not of the form KEY=VALUE, as {example}.")
+        if len(keys) > _DEEPEST:
+            raise InputError(f"--set {quoted(key)} is {len(keys):,} keys deep; no key is.")
         value = parse_yaml(text, f"--set {key.strip()}").value
         _refuse_comment(key.strip(), text)
         _assign(result, keys, value)

@@ -23,7 +23,7 @@ from sentikit.ensembles.judgement import JudgedCascade
 from sentikit.files import write_text
 from sentikit.reports import figures
 from sentikit.reports.drawing import DARK, LIGHT, Palette, style_sheet, to_svg
-from sentikit.runs.manifest import now
+from sentikit.runs.folder import now
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -7,11 +7,49 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from sentikit.components import refuse, validate
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
 from sentikit.runs.folder import LOG, MANIFEST, METRICS, PREDICTIONS, RECIPE, RunFolder
 
 DAMAGED = "damaged"
+
+
+class _Foreign(BaseModel):
+    """Base of what is read from files that others may have written or damaged."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+class _ClassScores(_Foreign):
+    f1: float = Field(ge=0, le=1)
+
+
+class _Scores(_Foreign):
+    examples: int = Field(ge=0)
+    macro_f1: float = Field(ge=0, le=1)
+    accuracy: float = Field(ge=0, le=1)
+    per_class: dict[str, _ClassScores]
+
+
+class _Metrics(_Foreign):
+    """``metrics.json``; ``overall`` is missing where no text has a gold label."""
+
+    split: str = ""
+    overall: _Scores | None = None
+    by_source: dict[str, _Scores] = Field(default_factory=dict)
+
+
+class _Manifest(_Foreign):
+    """``manifest.json``, as far as lists show it."""
+
+    status: str
+    kind: str = ""
+    started: str = ""
+    dataset: dict[str, Any] = Field(default_factory=dict)
+    fine_tuned: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +124,15 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
         raise InputError(f"{path} does not exist. {_near(path)}")
     manifest = _read_manifest(path)
     metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
-    overall = metrics.get("overall", {}) if isinstance(metrics, dict) else {}
-    if metrics is not None and not (isinstance(metrics, dict) and isinstance(overall, dict)):
-        raise InputError(f"{path / METRICS} does not hold the scores of a run.")
+    if metrics is not None:
+        _refuse_misfit(_Metrics, metrics, path / METRICS)
+    overall = (metrics or {}).get("overall") or {}
     return _summary(path, manifest, overall), manifest, metrics
+
+
+def _refuse_misfit(schema: type[_Foreign], values: Any, path: Path) -> None:
+    _, problems = validate(schema, values)
+    refuse(problems, lambda problem: f"{path} looks damaged: {problem}")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -98,6 +141,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = RunFolder(path).manifest
     if "status" not in manifest or not isinstance(manifest.get("dataset", {}), dict):
         raise InputError(f"{path / MANIFEST} is not the manifest of a run.")
+    _refuse_misfit(_Manifest, manifest, path / MANIFEST)
     return manifest
 
 

@@ -84,7 +84,7 @@ def _check_defaults(name: str, schema: type[PartSettings]) -> None:
     try:
         strict = type("Settings", (schema,), {"model_config": {"validate_default": True}})
         _, problems = validate(strict, {})
-        wrong = [problem for problem in problems if "a value is needed" not in problem.message]
+        wrong = [p for p in problems if p.path and "a value is needed" not in p.message]
         made = None if problems else schema()
     except Exception as error:
         raise AssertionError(f"{name}.Settings cannot be built: {error}") from error

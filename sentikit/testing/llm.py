@@ -14,10 +14,15 @@ from sentikit.classifiers.prediction import Usage
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuner, FineTuningJob
 from sentikit.finetuning.section import FinetuneOptions
 from sentikit.llm.backend import Answer, BackendError, ChatRequest, LLMBackend
-from sentikit.llm.messages import Message
-from sentikit.llm.section import LLMOptions, StrategyOptions
-from sentikit.llm.strategy import Opinion, PromptInput, PromptStrategy, RetrievedExample
-from sentikit.llm.training_lines import training_line
+from sentikit.llm.settings import LLMOptions, StrategyOptions
+from sentikit.llm.strategy import (
+    Message,
+    Opinion,
+    PromptInput,
+    PromptStrategy,
+    RetrievedExample,
+    training_line,
+)
 from sentikit.registry import default_registry
 from sentikit.testing.components import check_part, check_settings_class, require
 

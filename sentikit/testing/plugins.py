@@ -23,8 +23,8 @@ from sentikit.errors import SentikitError, did_you_mean
 from sentikit.finetuning.choosing import fine_tuner_of
 from sentikit.hookspecs import PROJECT
 from sentikit.llm.backend import Answer, ChatRequest
-from sentikit.llm.messages import Message
-from sentikit.llm.section import LLMOptions, StrategyOptions
+from sentikit.llm.settings import LLMOptions, StrategyOptions
+from sentikit.llm.strategy import Message
 from sentikit.registration import Registration
 from sentikit.registry import (
     PluginReport,

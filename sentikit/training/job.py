@@ -26,8 +26,14 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.files import remove_leftovers
 from sentikit.processes.launching import job_id, process_count
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import JsonLinesLog, RunFolder
-from sentikit.runs.manifest import command_line, describe_split, now, versions
+from sentikit.runs.folder import (
+    JsonLinesLog,
+    RunFolder,
+    command_line,
+    describe_split,
+    now,
+    versions,
+)
 from sentikit.runs.results import Results, judge
 from sentikit.tracking import TrackedRun
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState

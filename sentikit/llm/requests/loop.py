@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import Answer, ChatRequest
-from sentikit.llm.messages import Message
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.budget import Money, Tally
 from sentikit.llm.requests.calls import (
@@ -25,6 +24,7 @@ from sentikit.llm.requests.calls import (
     StoppedError,
 )
 from sentikit.llm.requests.settings import FailureLimit
+from sentikit.llm.strategy import Message
 from sentikit.stopping import Interrupted
 
 Row = TypeVar("Row")

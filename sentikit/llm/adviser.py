@@ -1,20 +1,23 @@
-"""The encoder's opinion of a split: recorded in a run or a file, or asked of a model."""
+"""The adviser of a prompt: predictions recorded in a run or a file, or a model to ask."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.classifiers.classifier import Classifier, Example, Session
+from sentikit.classifiers.prediction import Prediction
+from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
-from sentikit.llm.section import StrategyOptions
-from sentikit.llm.strategy import Needs, Opinion
+from sentikit.llm.settings import StrategyOptions
+from sentikit.llm.strategy import Needs
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.folder import MANIFEST, PREDICTIONS
-from sentikit.runs.manifest import LabelledSplit
+from sentikit.runs.folder import MANIFEST, PREDICTIONS, LabelledSplit
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.table import Labelling, RunTable
 
@@ -22,19 +25,10 @@ if TYPE_CHECKING:
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
 
 
-def opinion_at(labelling: Labelling, row: int, classes: tuple[str, ...]) -> Opinion:
-    """Return what the encoder says of one row."""
-    label = classes[labelling.labels[row]]
-    if labelling.probabilities is None or np.isnan(labelling.probabilities[row]).any():
-        return Opinion(label)
-    values = labelling.probabilities[row].tolist()
-    return Opinion(label, dict(zip(classes, values, strict=True)))
-
-
-def recorded_opinion(
+def recorded_predictions(
     options: StrategyOptions, split: LabelledSplit, needs: Needs, registry: Registry
 ) -> Labelling | None:
-    """Return the recorded opinion of every example, or None where a model must be asked.
+    """Return an adviser's recorded predictions, or None where a model must be asked.
 
     A file and ``PATH#encoder`` must hold every example. A run that labelled other texts is asked
     through its model, if it has one.
@@ -104,7 +98,7 @@ def _complete(answers: Labelling, table: RunTable, split: LabelledSplit, needs: 
     if needs.label and len(lacking):
         raise InputError(
             f"{table.name} has no valid label for {len(lacking):,} of {len(split.examples):,} "
-            f"examples of {split.name}, the first in row {int(lacking[0]) + 1}. Take an opinion "
+            f"examples of {split.name}, the first in row {int(lacking[0]) + 1}. Take records "
             "without gaps."
         )
     if not needs.probabilities:
@@ -173,3 +167,35 @@ def encoder_cost(name: str | None) -> float:
         return 0.0
     costs = read_json(path).get("cost_usd") or {}
     return float(sum(value for value in costs.values() if value))
+
+
+class SplitPredictions(Classifier):
+    """Recorded predictions of a split, given in its order.
+
+    Args:
+        scheme: the classes.
+        recorded: of each row of the split.
+    """
+
+    def __init__(self, scheme: LabelScheme, recorded: Labelling) -> None:
+        self._scheme, self._recorded = scheme, recorded
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The classes."""
+        return self._scheme
+
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        """Yield the recorded prediction of each row; `examples` are the split from its start."""
+        classes, recorded = self.labels, self._recorded
+        for row, _ in enumerate(examples):
+            number = int(recorded.labels[row])
+            known = None
+            if (
+                recorded.probabilities is not None
+                and not np.isnan(recorded.probabilities[row]).any()
+            ):
+                known = dict(zip(classes, recorded.probabilities[row].tolist(), strict=True))
+            yield Prediction(classes[number] if number >= 0 else None, known)

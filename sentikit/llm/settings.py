@@ -1,4 +1,4 @@
-"""The core's own keys of a prompt recipe's sections, beside those of the parts."""
+"""The sections of a prompt recipe: the core's own keys, beside those of the components."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sentikit.components import PartSettings
+from sentikit.components import PartSettings, Section
 from sentikit.llm.requests.settings import RequestOptions
+from sentikit.tracking import Trackers
 
 
 class LLMOptions(RequestOptions):
@@ -66,3 +67,20 @@ class StrategyOptions(PartSettings):
         if isinstance(values, dict) and values.get("adviser") is None and "encoder" in values:
             return {**values, "adviser": values["encoder"]}
         return values
+
+
+class PromptRecipe(PartSettings):
+    """Label a split with an LLM: ``kind: prompt``."""
+
+    kind: Literal["prompt"] = "prompt"
+    description: str = Field("", description="one line for the lists")
+    dataset: Section = Field(description="a dataset's name and settings")
+    split: str = Field("test", description="the split to label")
+    llm: Section = Field(description="an LLM backend's name (as backend:) and settings")
+    strategy: Section = Field(
+        default_factory=lambda: {"name": "zero-shot"},
+        description="a prompt strategy's name and settings, and the encoder it listens to",
+    )
+    trackers: Trackers = Field(
+        default_factory=list, description="trackers by name, or with name and settings"
+    )

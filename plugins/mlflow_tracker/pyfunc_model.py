@@ -1,0 +1,62 @@
+"""The code of a logged model, which MLflow runs to load it: models from code, nothing pickled.
+
+See https://mlflow.org/docs/latest/ml/model/models-from-code/.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from sentikit import Classifier, InputError, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class SentikitModel(PythonModel):  # type: ignore[misc, unused-ignore]
+    """Labels the texts of a table."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the classifier."""
+        self._classifier: Classifier = load(context.artifacts["model"])
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: Any,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Return a label and a probability for each class, a row a text.
+
+        Args:
+            context: of the model.
+            model_input: a table with a column ``text``, or with one column; or a list of texts.
+            params: none.
+        """
+        import pandas as pd
+
+        predictions = list(self._classifier.classify(_texts(model_input)))
+        table = pd.DataFrame({"predicted_label": [row.label for row in predictions]})
+        for label in self._classifier.labels:
+            table[f"probability_{label}"] = [
+                None if row.probabilities is None else row.probabilities[label]
+                for row in predictions
+            ]
+        return table
+
+
+def _texts(model_input: Any) -> list[str]:
+    columns = getattr(model_input, "columns", None)
+    if columns is None:
+        return [str(text) for text in model_input]
+    if "text" not in columns and len(columns) != 1:
+        raise InputError(
+            f"The input has the columns {', '.join(map(str, columns))}; one must be named text."
+        )
+    return [str(text) for text in model_input["text" if "text" in columns else columns[0]]]
+
+
+set_model(SentikitModel())

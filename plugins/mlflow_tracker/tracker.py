@@ -1,0 +1,135 @@
+"""MLflow runs by https://mlflow.org/docs/latest/ml/tracking/, models as pyfunc from code."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from sentikit import InputError
+from sentikit.extension import PartSettings, TrackedRun, Tracker, flat_numbers
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+#: MLflow refuses longer values of parameters.
+_LONGEST_VALUE = 6000
+_METRICS_AT_ONCE = 1000
+#: What MLflow calls the ways a run ends.
+_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+
+
+class MlflowTracker(Tracker):
+    """Parameters, metrics, alerts and the trained model of a run."""
+
+    class Settings(PartSettings):
+        """Where runs go, and what goes there."""
+
+        experiment: str = Field("sentikit", description="the experiment's name")
+        tracking_uri: str | None = Field(
+            None, description="where runs are kept; default: MLFLOW_TRACKING_URI"
+        )
+        log_model: bool = Field(True, description="whether the model is logged as a pyfunc")
+
+    def __init__(self, settings: PartSettings) -> None:
+        super().__init__(settings)
+        if importlib.util.find_spec("mlflow") is None:
+            raise InputError(
+                "the tracker mlflow needs the package mlflow-skinny. "
+                "Install it with: pip install 'sentikit[mlflow]'"
+            )
+        self._client: MlflowClient | None = None
+        self._id = ""
+        self._step = 0
+        self._path = Path()
+
+    def start(self, run: TrackedRun) -> None:
+        """Create the run, with the recipe as its parameters."""
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        assert isinstance(self.settings, self.Settings)
+        client = self._client = MlflowClient(self.settings.tracking_uri)
+        found = client.get_experiment_by_name(self.settings.experiment)
+        experiment = (
+            client.create_experiment(self.settings.experiment)
+            if found is None
+            else found.experiment_id
+        )
+        tags = {"sentikit.kind": run.kind, "sentikit.path": str(run.path)}
+        self._id = client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
+        self._step, self._path = run.step, run.path
+        values = _flat(run.recipe)
+        for start in range(0, len(values), 100):
+            part = values[start : start + 100]
+            client.log_batch(self._id, params=[Param(k, v[:_LONGEST_VALUE]) for k, v in part])
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Log a record's numbers as ``kind/key``; records without a step are counted."""
+        self._step = record.get("step", self._step + 1)
+        numbers = {key: value for key, value in record.items() if key != "step"}
+        self._log_numbers(flat_numbers(numbers, record["kind"]))
+
+    def alert(self, title: str, text: str) -> None:
+        """Set the run's description."""
+        if self._client is not None:
+            self._client.set_tag(self._id, "mlflow.note.content", f"**{title}** {text}")
+
+    def finish(self, metrics: Mapping[str, Any], status: str) -> None:
+        """Log the scores and the model, and end the run."""
+        if self._client is None:
+            return
+        scores = flat_numbers(metrics, "result")
+        self._log_numbers({k: v for k, v in scores.items() if "/confusion/" not in k})
+        assert isinstance(self.settings, self.Settings)
+        if status == "finished" and self.settings.log_model and (self._path / "model").is_dir():
+            with tempfile.TemporaryDirectory(prefix="sentikit-") as folder:
+                model = Path(folder) / "model"
+                save_pyfunc(self._path / "model", model)
+                self._client.log_artifacts(self._id, str(model), "model")
+        self._client.set_terminated(self._id, _STATUS.get(status, "FAILED"))
+
+    def _log_numbers(self, numbers: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        if self._client is None:
+            return
+        now = int(time.time() * 1000)
+        logged = [Metric(name, value, now, self._step) for name, value in numbers.items()]
+        for start in range(0, len(logged), _METRICS_AT_ONCE):
+            self._client.log_batch(self._id, metrics=logged[start : start + _METRICS_AT_ONCE])
+
+
+def save_pyfunc(model: Path, folder: Path) -> None:
+    """Write a model folder as an MLflow pyfunc model; nothing in it is pickled.
+
+    Args:
+        model: what `sentikit.load` takes.
+        folder: where the MLflow model goes; must not exist.
+    """
+    from mlflow import pyfunc
+
+    from sentikit import __version__
+
+    pyfunc.save_model(
+        str(folder),
+        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+        artifacts={"model": str(model.resolve())},
+        pip_requirements=[f"sentikit=={__version__}"],
+    )
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    flat = []
+    for key, value in values.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{name}.")
+        else:
+            flat.append((name, str(value)))
+    return flat

@@ -1,0 +1,78 @@
+"""``sentikit predict-on-ray``."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from sentikit import InputError
+from sentikit.extension import FiniteRange
+
+
+@click.command(
+    "predict-on-ray",
+    epilog="Example: sentikit predict-on-ray runs/mine reviews/ --output labelled/ --workers 8",
+)
+@click.argument("classifier", metavar="X")
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="The folder of the labelled parts.",
+)
+@click.option("--text-column", "text_columns", metavar="C", help="The column of the texts.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Actors.")
+@click.option(
+    "--rows-per-part",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Rows of one output file, which is what a killed worker repeats.",
+)
+@click.option(
+    "--max-cost",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="USD",
+    help="Most to pay to providers, all workers together.",
+)
+@click.option("--address", metavar="HOST:PORT", help="A cluster; default: start one here.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--resume", is_flag=True, help="Keep the parts that are finished, label the rest.")
+def predict_on_ray(
+    classifier: str,
+    path: Path,
+    output: Path,
+    text_columns: str | None,
+    workers: int,
+    rows_per_part: int,
+    max_cost: float | None,
+    address: str | None,
+    device: str,
+    resume: bool,
+) -> None:
+    """Label the Parquet files at PATH with X, one classifier an actor of Ray Data.
+
+    The output is a folder of Parquet files, one a part, in the order of the input. It does not
+    depend on the number of workers.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise InputError(
+            "Labelling on Ray needs the extra ray: pip install 'sentikit[ray]'; or leave --on out."
+        )
+    from .labelling import Job, run
+
+    job = Job(
+        classifier=classifier,
+        path=path,
+        output=output,
+        text_column=text_columns,
+        rows_per_part=rows_per_part,
+        max_cost=max_cost,
+        device=device,
+    )
+    done = run(job, workers, address, resume)
+    click.echo(f"{done.rows:,} rows in {done.parts:,} parts at {output}.", err=True)

@@ -1,0 +1,235 @@
+"""``sentikit serve``."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentikit import InputError, SentikitError
+from sentikit.extension import FiniteRange, find_key
+
+if TYPE_CHECKING:
+    from sentikit import Classifier, Prediction
+
+#: Environment variable (or line of ``.env``) with the key that clients must send.
+KEY = "SENTIKIT_SERVE_KEY"
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+@click.command(
+    epilog="\b\nExample:\n"
+    "  sentikit serve runs/quickstart --port 8080\n"
+    "  curl http://127.0.0.1:8080/predict -H 'content-type: application/json' "
+    '-d \'{"inputs": "I love it"}\''
+)
+@click.argument("classifier", metavar="X")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0: any free one.",
+)
+@click.option(
+    "--max-cost",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="USD",
+    help="Most to pay to providers in a day (UTC).",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("runs/serve.sqlite"),
+    show_default=True,
+    help="File that keeps paid answers and the day's spending.",
+)
+@click.option(
+    "--most-texts", type=click.IntRange(1), default=1024, show_default=True, help="Of one request."
+)
+@click.option(
+    "--most-waiting",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="Texts that may wait; a request beyond them gets 429.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
+@click.option("--calibrated", is_flag=True, help="Serve calibrated probabilities.")
+def serve(
+    classifier: str,
+    host: str,
+    port: int,
+    max_cost: float | None,
+    cache: Path,
+    most_texts: int,
+    most_waiting: int,
+    device: str,
+    threads: int | None,
+    calibrated: bool,
+) -> None:
+    """Serve X, whatever `sentikit predict` takes, over HTTP.
+
+    The routes are those of text-embeddings-inference: POST /predict, GET /info, /health, /metrics;
+    /docs and /openapi.json describe them. An address other than this machine's own is refused
+    unless SENTIKIT_SERVE_KEY is set; clients then send it as "Authorization: Bearer KEY".
+    """
+    key = find_key(KEY)
+    local = _is_loopback(host)
+    if not local and key is None:
+        raise InputError(
+            f"--host {host} lets other machines in. Set {KEY} in the environment or in .env, or "
+            "leave --host out."
+        )
+    with contextlib.closing(_bound(host, port)) as listener:
+        uvicorn = _needed()
+        from sentikit import load
+        from sentikit.extension import EncoderClassifier, set_threads
+
+        from .server import Limits, build_app
+
+        set_threads(threads)
+        loaded = load(classifier, device=device, calibrated=calibrated)
+        limits = Limits(
+            key=key,
+            hosts=_LOCAL_NAMES if local and key is None else None,
+            texts=most_texts,
+            waiting=most_waiting,
+            workers=1 if isinstance(loaded, EncoderClassifier) else 8,
+        )
+        with contextlib.closing(DailyBudget(loaded, cache, max_cost)) as budget:
+            app = build_app(loaded, classifier, budget.classify, limits)
+            listener.listen(2048)
+            click.echo(f"http://{_address(listener)} serves {classifier}. Ctrl-C stops.", err=True)
+            config = uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=30,
+            )
+            # The server raises a signal again once it has stopped; SIGTERM has done its work.
+            signal.signal(signal.SIGTERM, lambda number, frame: None)
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _needed() -> Any:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise InputError(
+            f"Serving needs the extra serve ({error.name} is missing): "
+            "pip install 'sentikit[serve]'"
+        ) from error
+    return uvicorn
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Return a listening socket; it is bound before anything heavy is loaded.
+
+    Raises:
+        InputError: the port is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(
+            f"--host {host} --port {port}: {reason}. Choose another port with --port, or 0 for any "
+            "free one."
+        ) from error
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class DailyBudget:
+    """Classifies within a budget a day; spending is kept in the cache and survives restarts."""
+
+    def __init__(self, classifier: Classifier, cache: Path, max_cost: float | None) -> None:
+        self._classifier, self._cache, self._max_cost = classifier, cache, max_cost
+        self._lock = threading.Lock()
+        self._day = ""
+        self._session: Any = None
+        self._users = 0
+        self._retired: list[Any] = []
+
+    def classify(self, texts: list[str]) -> Sequence[Prediction]:
+        """Return the predictions of some texts.
+
+        Raises:
+            BudgetError: the day's budget is spent.
+        """
+        from sentikit.extension import BudgetSpentError
+
+        from .server import BudgetError
+
+        try:
+            with self._today() as session:
+                return list(self._classifier.classify(texts, session))
+        except SentikitError as error:
+            if not isinstance(error.__cause__, BudgetSpentError):
+                raise
+            now = datetime.now(UTC)
+            tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+            message = f"The budget of {self._max_cost:g} USD a day is spent."
+            raise BudgetError(message, max(1, int((tomorrow - now).total_seconds()))) from error
+
+    def close(self) -> None:
+        """Close the sessions."""
+        for session in [*self._retired, self._session]:
+            if session is not None:
+                session.close()
+
+    @contextlib.contextmanager
+    def _today(self) -> Iterator[Any]:
+        """Lend today's session; yesterday's is closed when nobody uses it any more."""
+        from sentikit.extension import Limits, RequestSession
+
+        with self._lock:
+            day = datetime.now(UTC).date().isoformat()
+            if day != self._day:
+                if self._session is not None:
+                    self._retired.append(self._session)
+                self._day = day
+                limits = Limits(max_cost=self._max_cost)
+                self._session = RequestSession(f"serve {day}", self._cache, limits)
+            self._users += 1
+            session = self._session
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    for retired in self._retired:
+                        retired.close()
+                    self._retired.clear()

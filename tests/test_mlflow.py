@@ -1,0 +1,82 @@
+"""The tracker ``mlflow``: runs, metrics and models in a real MLflow store."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mlflow")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+def test_a_training_is_logged_and_its_model_loads_and_serves_without_a_pickle(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    import mlflow
+    import pandas as pd
+    from mlflow import MlflowClient
+
+    import sentikit
+
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    trackers = f"trackers=[{{name: mlflow, tracking_uri: '{store}'}}]"
+    train = [sys.executable, "-m", "sentikit", "train", "--recipe", str(tiny_recipe)]
+    done = subprocess.run(
+        [*train, "--output", "run", "--set", trackers],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("sentikit")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.epochs"] == "2"
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert run.data.metrics["result/overall/macro_f1"] == pytest.approx(
+        metrics["overall"]["macro_f1"]
+    )
+    (described,) = tmp_path.rglob("MLmodel")
+    model = described.parent
+    assert not [path for path in model.rglob("*") if path.suffix in (".pkl", ".pickle", ".bin")]
+    texts = ["I love it", "not worth a cent"]
+    table = mlflow.pyfunc.load_model(str(model)).predict(pd.DataFrame({"text": texts}))
+    assert list(table["predicted_label"]) == sentikit.load("run").predict(texts)
+    assert _invoked(model, texts) == list(table["predicted_label"])
+
+
+def _invoked(model: Path, texts: list[str]) -> list[str]:
+    """Return the labels that MLflow's own scoring server gives."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = (
+        "import sys, uvicorn, mlflow; from mlflow.pyfunc import scoring_server; "
+        "uvicorn.run(scoring_server.init(mlflow.pyfunc.load_model(sys.argv[1])), "
+        "port=int(sys.argv[2]))"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code, str(model), str(port)])
+    body = json.dumps({"dataframe_records": [{"text": text} for text in texts]}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", body, {"content-type": "application/json"}
+    )
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    rows = json.load(answer)["predictions"]
+                    return [row["predicted_label"] for row in rows]
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError("the scoring server did not start")
+    finally:
+        server.kill()
+        server.wait()

@@ -1,0 +1,179 @@
+"""Labelling on a real Ray cluster of two workers on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import sentikit
+
+pytest.importorskip("ray")
+
+SENTIKIT = [sys.executable, "-m", "sentikit"]
+WORDS = ["I love it", "not worth a cent", "a table", "good food", "  ", "the parcel arrived"]
+
+
+def reviews(path: Path, rows: int) -> Path:
+    """Write two files whose row groups do not fit the parts."""
+    path.mkdir()
+    texts = [
+        f"{WORDS[row % len(WORDS)]} {row % 97}" if row % 6 != 4 else None for row in range(rows)
+    ]
+    table = pa.table({"id": range(rows), "text": texts})
+    pq.write_table(table.slice(0, rows // 3), path / "a.parquet", row_group_size=700)
+    pq.write_table(table.slice(rows // 3), path / "b.parquet", row_group_size=1100)
+    return path
+
+
+def on_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sentikit", "predict-on-ray", *arguments],
+        capture_output=True,
+        text=True,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*.parquet"))}
+
+
+def test_an_arrow_table_gets_the_columns_that_predict_writes(trained_run: Path) -> None:
+    from sentikit.ray import Labeller
+
+    table = pa.table({"text": ["I love it", None, "bad", "I love it"], "n": [1, 2, 3, 4]})
+    labelled = Labeller(str(trained_run))(table)
+    labels = sentikit.load(trained_run).labels
+    assert labelled.column_names == [
+        "text",
+        "n",
+        "predicted_label",
+        *(f"probability_{label}" for label in labels),
+    ]
+    rows = labelled.to_pylist()
+    assert rows[1]["predicted_label"] is None
+    assert rows[0]["predicted_label"] == rows[3]["predicted_label"]
+    with pytest.raises(sentikit.InputError, match="already has a column 'predicted_label'"):
+        Labeller(str(trained_run))(labelled)
+
+
+@pytest.mark.slow
+def test_two_workers_one_of_them_killed_write_the_bytes_of_one(
+    trained_run: Path, tmp_path: Path
+) -> None:
+    path = reviews(tmp_path / "reviews", 30_000)
+    command = [str(trained_run), str(path), "--rows-per-part", "4000"]
+    alone = on_ray(*command, "--output", "alone", "--workers", "1")
+    assert alone.returncode == 0, alone.stderr
+    assert "30,000 rows in 8 parts" in alone.stderr
+    expected = contents(Path("alone"))
+    together = pq.read_table([f"alone/{name}" for name in expected])
+    assert together.column("id").to_pylist() == list(range(30_000))
+    with subprocess.Popen(
+        [sys.executable, "-m", "sentikit", "predict-on-ray", *command, "--output", "both"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not contents(Path("both")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        worker = subprocess.run(
+            ["pgrep", "-f", "ray::MapWorker|ray::.*PartLabeller"], capture_output=True, text=True
+        ).stdout.split()
+        for found in worker[:1]:
+            os.kill(int(found), signal.SIGKILL)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert worker, "no worker was found to kill"
+    assert process.returncode == 0, said
+    assert contents(Path("both")) == expected
+
+
+@pytest.mark.slow
+def test_a_killed_job_is_resumed_to_the_same_bytes(trained_run: Path, tmp_path: Path) -> None:
+    path = reviews(tmp_path / "reviews", 12_000)
+    command = [str(trained_run), str(path), "--rows-per-part", "2000", "--output", "labelled"]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "sentikit", "predict-on-ray", *command], stderr=subprocess.PIPE
+    )
+    while not contents(Path("labelled")):
+        assert begun.poll() is None
+        time.sleep(0.05)
+    begun.kill()
+    begun.wait()
+    assert begun.stderr is not None
+    begun.stderr.close()
+    kept = contents(Path("labelled"))
+    refused = on_ray(*command)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    other = on_ray(*command, "--resume", "--rows-per-part", "100")
+    assert other.returncode == 2
+    assert "begun with another" in other.stderr
+    done = on_ray(*command, "--resume")
+    assert done.returncode == 0, done.stderr
+    final = contents(Path("labelled"))
+    assert len(final) == 6
+    assert {name: final[name] for name in kept} == kept
+
+
+@pytest.mark.parametrize("command", [["predict-on-ray"], ["predict", "--on", "ray"]])
+def test_what_is_not_parquet_is_refused(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "reviews.csv").write_text("text\nI love it\n")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sentikit",
+            *command,
+            "runs/none",
+            "reviews.csv",
+            "--output",
+            "labelled",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "is not Parquet" in done.stderr
+    assert not Path("labelled").exists()
+
+
+def test_predict_on_an_unknown_engine_names_the_known_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sentikit", "predict", "runs/none", "x.parquet", "--on", "rai"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Did you mean 'ray'?" in done.stderr
+
+
+@pytest.mark.parametrize("more", [["--nproc", "2"], ["--batch"], ["--estimate"]])
+def test_predict_on_ray_refuses_what_it_does_not_do(more: list[str]) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sentikit",
+            "predict",
+            "runs/none",
+            "x.parquet",
+            "--on",
+            "ray",
+            "--output",
+            "labelled",
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert more[0] in done.stderr

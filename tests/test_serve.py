@@ -1,0 +1,322 @@
+"""`sentikit serve`: TEI's routes over a real classifier, on a real port."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("prometheus_client")
+
+SCORES = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["score", "label"],
+        "properties": {"score": {"type": "number"}, "label": {"type": "string"}},
+    },
+}
+INFO = {
+    "type": "object",
+    "required": [
+        "model_id",
+        "model_dtype",
+        "model_type",
+        "max_concurrent_requests",
+        "max_input_length",
+        "max_batch_tokens",
+        "max_client_batch_size",
+        "auto_truncate",
+        "tokenization_workers",
+        "version",
+    ],
+    "properties": {
+        "model_type": {
+            "type": "object",
+            "required": ["classifier"],
+            "properties": {
+                "classifier": {
+                    "type": "object",
+                    "required": ["id2label", "label2id"],
+                    "properties": {
+                        "id2label": {"additionalProperties": {"type": "string"}},
+                        "label2id": {"additionalProperties": {"type": "integer", "minimum": 0}},
+                    },
+                }
+            },
+        }
+    },
+}
+ERROR = {
+    "type": "object",
+    "required": ["error", "error_type"],
+    "properties": {
+        "error": {"type": "string"},
+        "error_type": {"enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer"]},
+    },
+}
+
+
+@contextmanager
+def served(*arguments: str, **environment: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Run `sentikit serve` and yield its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sentikit", "serve", *arguments, "--port", "0", "--threads", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+    assert process.stderr is not None
+    try:
+        said = ""
+        for line in process.stderr:
+            said += line
+            if found := re.search(r"http://127\.0\.0\.1:(\d+) serves", line):
+                yield int(found[1]), process
+                break
+        else:
+            raise AssertionError(said)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+class Client:
+    """Sends requests over one connection a call."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def send(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def predict(self, inputs: Any, **more: Any) -> tuple[int, dict[str, str], Any]:
+        body = json.dumps({"inputs": inputs, **more}).encode()
+        status, headers, content = self.send(
+            "POST", "/predict", body, content_type="application/json"
+        )
+        return status, headers, json.loads(content)
+
+
+@pytest.fixture(scope="module")
+def server(trained_run: Path) -> Iterator[Client]:
+    with served(str(trained_run), "--most-texts", "100") as (port, _):
+        yield Client(port)
+
+
+class TestContract:
+    def test_one_text_gets_one_list_of_scores_highest_first(
+        self, server: Client, trained_run: Path
+    ) -> None:
+        import sentikit
+
+        status, headers, answer = server.predict("I love it")
+        assert status == 200
+        jsonschema.validate(answer, SCORES)
+        expected = sentikit.load(trained_run).predict_proba(["I love it"])[0]
+        known = dict(zip(sentikit.load(trained_run).labels, expected, strict=True))
+        assert [row["score"] for row in answer] == sorted(known.values(), reverse=True)
+        assert {row["label"]: row["score"] for row in answer} == pytest.approx(known, abs=1e-6)
+        assert headers["x-cost-usd"] == "0.000000000"
+
+    def test_a_batch_gets_a_list_for_each_text_in_order(self, server: Client) -> None:
+        texts = ["I love it", "not worth a cent", "a table"]
+        status, _, answer = server.predict([[text] for text in texts])
+        assert status == 200
+        for text, scores in zip(texts, answer, strict=True):
+            jsonschema.validate(scores, SCORES)
+            single = {row["label"]: row["score"] for row in server.predict(text)[2]}
+            assert {row["label"]: row["score"] for row in scores} == pytest.approx(single, abs=1e-5)
+
+    def test_an_empty_batch_is_an_empty_list(self, server: Client) -> None:
+        assert server.predict([])[::2] == (200, [])
+
+    def test_info_describes_the_classifier(self, server: Client, trained_run: Path) -> None:
+        status, _, content = server.send("GET", "/info")
+        info = json.loads(content)
+        assert status == 200
+        jsonschema.validate(info, INFO)
+        assert info["model_id"] == str(trained_run)
+        assert info["model_type"]["classifier"]["label2id"] == {
+            "negative": 0,
+            "neutral": 1,
+            "positive": 2,
+        }
+
+    def test_health_is_empty_and_fine(self, server: Client) -> None:
+        assert server.send("GET", "/health")[::2] == (200, b"")
+
+    def test_metrics_count_requests_and_never_hold_texts(self, server: Client) -> None:
+        server.predict("a secret review")
+        content = server.send("GET", "/metrics")[2].decode()
+        assert re.search(r'sentikit_requests_total\{path="/predict",status="200"\} \d', content)
+        assert "sentikit_batch_texts_bucket" in content
+        assert "secret" not in content
+
+    def test_the_page_loads_nothing_from_elsewhere(self, server: Client) -> None:
+        status, headers, content = server.send("GET", "/docs")
+        assert status == 200
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert b"src=" not in content
+        assert b"/predict" in content
+
+    def test_no_other_origin_is_allowed(self, server: Client) -> None:
+        _, headers, _ = server.send("GET", "/info", origin="http://example.com")
+        assert not [name for name in headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"", 422, "Invalid JSON"),
+        (b"{", 422, "Invalid JSON"),
+        (b"[" * 100_000, 422, "recursion limit"),
+        (b'{"inputs": NaN}', 422, "inputs"),
+        (b'{"inputs": null}', 422, "inputs"),
+        (b'{"inputs": 1}', 422, "inputs"),
+        (b'{"inputs": ""}', 422, "Text 0 (from 0) is empty."),
+        (b'{"inputs": ["a", "pair"]}', 422, "inputs"),
+        (b'{"inputs": [["a", "pair"]]}', 422, "inputs"),
+        (b'{"inputs": "\\ud800"}', 422, ""),
+        (b'{"inputs": "caf\xe9"}', 422, ""),
+        ('{"inputs": "I love it"}'.encode("utf-16"), 422, "Invalid JSON"),
+        (b'{"inputs": "x", "raw_scores": true}', 422, "raw_scores"),
+        (json.dumps({"inputs": [["x"]] * 101}).encode(), 413, "at most 100"),
+        (json.dumps({"inputs": "x" * 10_000_000}).encode(), 413, "2,000,000 bytes"),
+    ],
+)
+def test_a_wrong_body_is_refused_in_one_sentence(
+    server: Client, body: bytes, status: int, said: str
+) -> None:
+    found, _, content = server.send("POST", "/predict", body, content_type="application/json")
+    assert found == status
+    error = json.loads(content)
+    jsonschema.validate(error, ERROR)
+    assert said in error["error"]
+
+
+def test_a_form_from_another_site_is_refused(server: Client) -> None:
+    assert server.send("POST", "/predict", b"{}", content_type="text/plain")[0] == 415
+
+
+def test_another_name_for_this_machine_is_refused(server: Client) -> None:
+    assert server.send("GET", "/info", host="rebound.example:80")[0] == 421
+
+
+def test_unknown_paths_and_methods_are_refused(server: Client) -> None:
+    for method, path, status in (("GET", "/nothing", 404), ("GET", "/predict", 405)):
+        found, _, content = server.send(method, path)
+        assert found == status
+        jsonschema.validate(json.loads(content), ERROR)
+
+
+def test_many_clients_at_once_get_their_own_answers(server: Client) -> None:
+    texts = [f"a review number {number}" for number in range(64)]
+    alone = {text: server.predict(text)[2] for text in texts[:4]}
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(server.predict, texts))
+    assert {answer[0] for answer in answers} == {200}
+    for text, expected in alone.items():
+        found = {row["label"]: row["score"] for row in answers[texts.index(text)][2]}
+        wanted = {row["label"]: row["score"] for row in expected}
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_client_that_hangs_up_does_no_harm(server: Client) -> None:
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+    assert server.predict("I love it")[0] == 200
+
+
+@pytest.fixture(scope="module")
+def locked(trained_run: Path) -> Iterator[Client]:
+    with served(str(trained_run), SENTIKIT_SERVE_KEY="open-sesame") as (port, _):
+        yield Client(port)
+
+
+class TestKey:
+    @pytest.mark.parametrize("path", ["/info", "/metrics", "/docs", "/openapi.json", "/"])
+    def test_everything_but_health_needs_the_key(self, locked: Client, path: str) -> None:
+        status, headers, content = locked.send("GET", path)
+        assert status == 401
+        assert headers["www-authenticate"] == "Bearer"
+        assert b"sesame" not in content
+        wrong = locked.send("GET", path, authorization="Bearer open-sesamf")
+        assert wrong[0] == 401
+        assert locked.send("GET", "/health")[0] == 200
+
+    def test_the_key_opens(self, locked: Client) -> None:
+        assert locked.send("GET", "/info", authorization="Bearer open-sesame")[0] == 200
+
+    def test_another_address_is_refused_without_a_key(self, trained_run: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "sentikit", "serve", str(trained_run), "--host", "0.0.0.0"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert "Set SENTIKIT_SERVE_KEY" in done.stderr
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(server: Client) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sentikit", "serve", "runs/none", "--port", str(server.port)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "address already in use" in done.stderr
+
+
+@pytest.mark.slow
+def test_requests_under_way_are_answered_when_the_server_stops(trained_run: Path) -> None:
+    with served(str(trained_run)) as (port, process), ThreadPoolExecutor(1) as pool:
+        client = Client(port)
+        client.predict("warm up")
+        under_way = pool.submit(client.predict, [["a long review " * 30]] * 400)
+        while not client.send("GET", "/metrics")[2].decode().count("batch_texts_count 2.0"):
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert under_way.result()[0] == 200
+        assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_more_waiting_texts_than_allowed_get_429(trained_run: Path) -> None:
+    with served(str(trained_run), "--most-waiting", "1") as (port, _):
+        client = Client(port)
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(client.predict, [[["a long review " * 30]] * 100] * 16))
+        refused = [headers for status, headers, _ in answers if status == 429]
+        assert refused
+        assert all(headers["retry-after"] == "1" for headers in refused)
+        assert {status for status, _, _ in answers} == {200, 429}
