@@ -31,6 +31,7 @@ class Sure(Classifier):
 
     @property
     def scheme(self) -> LabelScheme:
+        """Three classes."""
         from sentikit.datasets.labels import label_scheme
 
         return label_scheme("neg_neu_pos")
@@ -38,6 +39,7 @@ class Sure(Classifier):
     def classify(
         self, examples: Iterable[str | Example], session: Any = None
     ) -> Iterator[Prediction]:
+        """Yield ``neutral``, more or less surely."""
         for number, _ in enumerate(examples):
             top = 0.5 if number % 20 == 0 else 0.98
             rest = (1 - top) / 2
@@ -52,10 +54,13 @@ class Slow(LLMBackend):
     most_in_flight = 64
 
     def canonical(self, request: ChatRequest) -> dict[str, str]:
+        """Return the text."""
         return {"text": request.text}
 
     async def ask(self, request: ChatRequest) -> Answer:
+        """Answer ``positive``, or fail."""
         await asyncio.sleep(SECONDS)
+        # Of those asked, every twentieth row, that is one in ten.
         if int(request.text.split()[-1]) % 200 == 0:
             raise RejectedError("It is one in ten.")
         return Answer("positive", Usage(20, 0, 1))
