@@ -191,7 +191,11 @@ def _beginning(parts: TrainData, splits: Splits) -> dict[str, Any]:
     """Return what the manifest says of a run before it begins."""
     prints = {
         name: describe_split(
-            parts.dataset_for(name).name, name, len(examples), examples.fingerprint()
+            parts.dataset_for(name).name,
+            name,
+            len(examples),
+            examples.fingerprint(),
+            parts.dataset_for(name).loader.label_origin(),
         )
         for name, examples in splits.items()
     }
@@ -321,7 +325,7 @@ class _Job:
 
     def _trainable(self, model: SentimentModel, precision: str) -> nn.Module:
         """Return what the engine trains: the model, or its head over texts embedded once."""
-        if self.parts.training.finetune_layers != "none":
+        if self.parts.training.finetune_layers != "none" or model.pooling == "head":
             return model
         model.to(self.engine.device)
         self.inputs = {
