@@ -1,7 +1,7 @@
 """What programs call: one line a name. Its module is imported when the name is first used."""
 
 # Classifiers
-from sentikit.classifiers.loading import load as load
+from sentikit.labelling.loading import load as load
 from sentikit.classifiers.classifier import Classifier as Classifier
 from sentikit.classifiers.classifier import Example as Example
 from sentikit.classifiers.prediction import Prediction as Prediction

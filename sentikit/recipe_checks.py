@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sentikit.components import Problem
-from sentikit.ensembles.parts import check_team
+from sentikit.ensembles.recipe import check_ensemble
 from sentikit.finetuning.recipe import check_finetune
 from sentikit.llm.recipe import check_prompt
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, unknown_kind
@@ -14,8 +14,8 @@ _CHECKS = {
     "train": lambda recipe, registry: check_train(recipe, registry)[1],
     "prompt": lambda recipe, registry: check_prompt(recipe, registry)[1],
     "finetune": lambda recipe, registry: check_finetune(recipe, registry)[1],
-    "cascade": check_team,
-    "vote": check_team,
+    "cascade": check_ensemble,
+    "vote": check_ensemble,
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,18 @@ import sentikit
 from sentikit import read_run
 from sentikit.cli.cascade import cascade
 from sentikit.comparison.bootstrap import Resampling
-from sentikit.ensembles.aim import Aim
-from sentikit.ensembles.cascade import (
+from sentikit.ensembles.judgement import curve
+from sentikit.ensembles.thresholds import (
     EVERYTHING,
     UNSURE,
-    Operation,
+    Aim,
+    OperatingPoint,
     Routed,
     all_cuts,
     choose,
     cross_fit,
     sent,
 )
-from sentikit.ensembles.curve import curve
 from sentikit.errors import InputError
 from sentikit.scoring import confusion_counts, macro_f1
 
@@ -49,7 +48,7 @@ def routed(rows: int, seed: int = 0, cost: bool = False) -> Routed:
     return Routed(gold, right_by(confidence), confidence, right_by(0.75), 3, costs)
 
 
-def operations(rows: Routed) -> list[Operation]:
+def operations(rows: Routed) -> list[OperatingPoint]:
     cuts = all_cuts(rows)
     return [cuts.at(place) for place in range(len(cuts.calls))]
 
@@ -399,8 +398,8 @@ def test_from_python(tmp_path: Path) -> None:
     encoder, llm = encoder_and_llm(tmp_path)
     judged = sentikit.cascade(encoder, llm, threshold=0.55)
     assert judged.share == pytest.approx(1 / 3)
-    assert judged.worth.scores is not None
-    assert judged.worth.scores.macro_f1 == 1.0
+    assert judged.scores.scores is not None
+    assert judged.scores.scores.macro_f1 == 1.0
 
 
 @pytest.mark.parametrize(
@@ -468,8 +467,11 @@ class TestRecipe:
         found = run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
         assert (found["calls"], found["how"]) == (20, "given")
         assert found["overall"]["macro_f1"] == 1.0
-        asked = (tmp_path / "run" / "llm" / "predictions.jsonl").read_text().splitlines()
-        assert len(asked) == 20
+        lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
+        answered = [json.loads(line)["answered_by"] for line in lines]
+        assert (answered.count("llm"), answered.count("encoder")) == (20, 40)
+        recorded = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        assert (recorded["rows"], recorded["failed"]) == (60, 0)
         table = read_run(tmp_path / "run")
         assert len(table) == 60
         assert (table.answers.labels == table.gold).all()
@@ -500,12 +502,13 @@ class TestRecipe:
     def test_goes_on_where_it_was_stopped(self, recipe: Path, tmp_path: Path) -> None:
         arguments = ["--recipe", str(recipe), "--output", str(tmp_path / "run")]
         run(*arguments)
-        before = (tmp_path / "run" / "predictions.jsonl").read_text()
-        answered = (tmp_path / "run" / "llm" / "manifest.json").read_text()
+        names = ("predictions.jsonl", "metrics.json", "cascade.json")
+        before = [(tmp_path / "run" / name).read_text() for name in names]
         interrupt(tmp_path / "run")
         run(*arguments, "--resume")
-        assert (tmp_path / "run" / "predictions.jsonl").read_text() == before
-        assert (tmp_path / "run" / "llm" / "manifest.json").read_text() == answered
+        assert [(tmp_path / "run" / name).read_text() for name in names] == before
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        assert manifest["status"] == "finished"
 
     @pytest.mark.parametrize("threshold", ["0.3", "0.9"])
     def test_it_does_not_go_on_with_another_threshold(
@@ -517,20 +520,17 @@ class TestRecipe:
         message = refused(*arguments, "--resume", "--set", f"cascade.threshold={threshold}")
         assert "begun with other settings: cascade.threshold" in message
 
-    @pytest.mark.parametrize("part", ["llm", "tuning"])
     def test_it_does_not_take_what_another_llm_has_answered(
-        self, recipe: Path, tmp_path: Path, part: str
+        self, recipe: Path, tmp_path: Path
     ) -> None:
         recipe.write_text(recipe.read_text().replace("threshold: 0.55", "tune: {goal: f1}"))
         arguments = ["--recipe", str(recipe), "--output", str(tmp_path / "run")]
         run(*arguments)
         interrupt(tmp_path / "run")
-        if part == "tuning":
-            shutil.rmtree(tmp_path / "run" / "llm")
         llm = tmp_path / "replayed.yaml"
         llm.write_text(llm.read_text() + "strategy: {name: minimal}\n")
         message = refused(*arguments, "--resume")
-        assert f"{tmp_path}/run/tuning was begun with other settings: strategy.name" in message
+        assert f"{tmp_path}/run was begun with other settings: llm: strategy.name" in message
 
     def test_what_is_refused_leaves_nothing_behind(self, recipe: Path, tmp_path: Path) -> None:
         rows = [("another text", "neutral", "neutral")]

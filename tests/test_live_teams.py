@@ -88,12 +88,12 @@ class TestCascade:
         assert len(table) == ROWS
         assert (table.answers.labels == table.gold).all()
         billed = sum(s.server.billed.values()) / 1e6
-        costs = manifest("run/llm")["cost_usd"]
+        costs = manifest("run")["cost_usd"]
         assert sum(costs.values()) == pytest.approx(billed)
-        assert manifest("run")["cost_usd"]["llm"] == pytest.approx(costs["llm"])
         assert 0 < costs["llm"] < billed
-        # What later LLMs of the same budget find spent: the probing of the server too.
-        assert spent_usd(RunFolder(Path("run/llm"))) == pytest.approx(billed)
+        # What was paid, the probing of the server included.
+        assert spent_usd(RunFolder(Path("run"))) == pytest.approx(billed)
+        assert manifest("run")["usage"]["prompt"] > 0
 
     def test_a_failing_row_is_a_row(self) -> None:
         faults = {"number 7 ": "400:No.", "number 8 ": "say:Hm.", "exactly one word": "say:Hm."}
@@ -175,11 +175,13 @@ class TestVote:
         assert asked_about(s) == list(range(ROWS))
         assert s.server.calls == calls
         assert json.loads(second.stdout)["overall"] == json.loads(first.stdout)["overall"]
-        assert manifest("one")["cost_usd"] == manifest("two")["cost_usd"]
+        # What the answers cost is the same; the second vote paid for none.
+        assert manifest("one")["cost_usd"]["llm"] == manifest("two")["cost_usd"]["llm"]
+        assert manifest("two")["paid_usd"] == 0
         assert 1e6 * sum(manifest("one")["cost_usd"].values()) == pytest.approx(
             sum(s.server.billed.values())
         )
-        assert manifest("runs/own")["status"] == "finished"
+        assert [manifest(name)["status"] for name in ("one", "two")] == ["finished"] * 2
 
     def test_a_ceiling_stops_it_and_a_higher_one_lets_it_go_on(self) -> None:
         with serving() as s:
@@ -189,7 +191,8 @@ class TestVote:
             unfinished = command(*run)
             assert unfinished.exit_code == 2
             assert "--resume" in unfinished.stderr
-            assert not Path("one").exists()
+            assert manifest("one")["status"] == "failed"
+            assert not Path("one/vote.json").exists()
             done = command(*run, "--max-cost", "1", "--resume")
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(ROWS))

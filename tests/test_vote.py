@@ -16,7 +16,7 @@ from team_runs import LABELS, sure, write_results
 
 from sentikit import Labelling, read_run
 from sentikit.cli.vote import vote as vote_command
-from sentikit.ensembles.vote import vote
+from sentikit.ensembles.ensemble import vote
 from sentikit.errors import InputError
 
 NEGATIVE, NEUTRAL, POSITIVE = range(3)

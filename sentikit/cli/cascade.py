@@ -21,7 +21,7 @@ from sentikit.cli.options import (
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.ensembles.judged import JudgedCascade
+    from sentikit.ensembles.judgement import JudgedCascade
     from sentikit.ensembles.thresholds import CascadeChoice
 
 
@@ -109,8 +109,7 @@ def cascade(
     cross-fitted on these runs. With --recipe the LLM is asked about the texts that the encoder is
     not sure of, and about no others.
     """
-    from sentikit.ensembles.aim import Aim, aim_problem
-    from sentikit.ensembles.thresholds import CascadeChoice
+    from sentikit.ensembles.thresholds import Aim, CascadeChoice, aim_problem
 
     if threshold is not None and (tune or goal != "f1" or target is not None):
         raise InputError("Give either --threshold, or --tune, --goal and --target to choose one.")
@@ -127,7 +126,7 @@ def cascade(
     if runs or tune or threshold is not None or target or report or plots or llm_cost:
         raise InputError(
             "A recipe says all that a cascade needs: change it with --set, as "
-            "--set cascade.threshold=0.9."
+            "--set cascade.thresholds=[0.9]."
         )
     _live(context, recipe, settings, (max_cost, limit, resume), output, as_json)
 
@@ -144,9 +143,9 @@ def _recorded(
     """Judge a cascade of two recorded runs."""
     import dataclasses
 
-    from sentikit.ensembles.judging import judge_cascade
-    from sentikit.ensembles.members import gather
-    from sentikit.ensembles.writing import recorded_recipe, write_cascade
+    from sentikit.ensembles.ensemble import gather
+    from sentikit.ensembles.judgement import judge_cascade
+    from sentikit.labelling.ensembles import recorded_recipe, write_cascade
     from sentikit.runs.folder import choose_run_folder
     from sentikit.runs.reading import read_run
 
@@ -157,14 +156,14 @@ def _recorded(
         )
     check_plots(plots)
     run = choose_run_folder(output, output.name, False, RUNS) if output else None
-    team = gather([read_run(name) for name in runs])
+    ensemble = gather([read_run(name) for name in runs])
     if tune:
         tuning = gather([read_run(name) for name in tune])
         choice = dataclasses.replace(choice, tune=tuning)
-    judged = judge_cascade(team, choice)
+    judged = judge_cascade(ensemble, choice)
     if run is not None:
         with run.locked(new=True):
-            write_cascade(run, team, judged, recorded_recipe(judged, tune))
+            write_cascade(run, ensemble, judged, recorded_recipe(judged, tune))
     _show(judged, as_json)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
@@ -181,7 +180,8 @@ def _live(
 ) -> None:
     """Run a recipe."""
     from sentikit.cli.options import resumable
-    from sentikit.labelling.live_cascade import run_cascade
+    from sentikit.labelling.ensembles import run_cascade
+    from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import PromptOptions
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
@@ -194,7 +194,7 @@ def _live(
         options = PromptOptions(
             limit=limit, max_cost=max_cost, resume=resume, stop_requested=stop_requested
         )
-        judged = run_cascade(resolved, run, options, registry, RUNS)
+        judged = run_cascade(resolved, run, options, registry, RUNS, load)
     _show(judged, as_json)
     click.echo(f"Run: {run.path}", err=True)
 
@@ -224,15 +224,15 @@ def _print(judged: JudgedCascade) -> None:
     from sentikit.cli.tables import gained, print_sentence, print_table, scored
     from sentikit.comparison.alignment import display_names
 
-    title = " → ".join(display_names(judged.team.members))
-    if judged.worth.macro_f1 is None:
+    title = " → ".join(display_names(judged.ensemble.members))
+    if judged.scores.macro_f1 is None:
         click.echo(f"{title}: {judged.calls:,} of {judged.rows:,} texts go to the LLM")
         return
     columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", *_usd_column(judged)]
-    rows = [["cascade", *scored(judged.worth.macro_f1), "", _share(judged), _usd(judged.cost)]]
+    rows = [["cascade", *scored(judged.scores.macro_f1), "", _share(judged), _usd(judged.cost)]]
     shares, costs = ["0.0%", "100.0%"], [_usd(0.0), _usd(judged.llm_cost)]
-    for place, (name, single) in enumerate(judged.worth.members.items()):
-        gain = gained(judged.worth.gains[name])
+    for place, (name, single) in enumerate(judged.scores.members.items()):
+        gain = gained(judged.scores.gains[name])
         rows.append([name, *scored(single), gain, shares[place], costs[place]])
     print_table(title, columns, _cut(rows, columns), columns[1:])
     click.echo()

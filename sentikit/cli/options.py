@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sentikit.comparison.judgement import Comparison
-    from sentikit.ensembles.judged import JudgedCascade
+    from sentikit.ensembles.judgement import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sentikit.amounts import FiniteRange
-from sentikit.cli.options import RUNS, SETTINGS, resolved_recipe
+from sentikit.cli.options import RUNS, SETTINGS
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.ensembles.judged import JudgedVote
+    from sentikit.ensembles.judgement import JudgedVote
     from sentikit.runs.folder import RunFolder
 
 
@@ -65,32 +64,38 @@ def vote(
     """
     import json
 
-    from sentikit.ensembles.judging import judge_vote
-    from sentikit.ensembles.members import gather
-    from sentikit.ensembles.writing import write_vote
-    from sentikit.runs.reading import read_run
-
     if recipe is not None and runs:
         raise InputError("Give either runs or --recipe, not both.")
     if recipe is None and (settings or max_cost or resume):
         raise InputError("--set, --max-cost and --resume go with --recipe alone.")
     run = _run_to_write(output, resume)
-    values = None
-    if recipe is not None:
-        runs, ties, values = _members(context, recipe, settings, max_cost, resume, output)
-    if len(runs) < 2:
-        raise InputError("A vote needs two runs at least, and three to be of use.")
-    team = gather([read_run(name) for name in runs])
-    judged = judge_vote(team, "first" if ties == "first" else "probability")
-    if run is not None:
-        with run.locked(new=not run.status):
-            write_vote(run, team, judged, values)
+    if recipe is None:
+        judged = _recorded(runs, ties, run)
+    else:
+        judged, run = _live(context, recipe, settings, max_cost, resume, run)
     if as_json:
         click.echo(json.dumps(judged.to_json(), indent=2))
     else:
         _print(judged)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
+
+
+def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> JudgedVote:
+    """Judge a vote of recorded runs, and write its run."""
+    from sentikit.ensembles.ensemble import gather
+    from sentikit.ensembles.judgement import judge_vote
+    from sentikit.labelling.ensembles import write_vote
+    from sentikit.runs.reading import read_run
+
+    if len(runs) < 2:
+        raise InputError("A vote needs two runs at least, and three to be of use.")
+    ensemble = gather([read_run(name) for name in runs])
+    judged = judge_vote(ensemble, "first" if ties == "first" else "probability")
+    if run is not None:
+        with run.locked(new=not run.status):
+            write_vote(run, ensemble, judged)
+    return judged
 
 
 def _run_to_write(output: Path | None, resume: bool) -> RunFolder | None:
@@ -103,28 +108,31 @@ def _run_to_write(output: Path | None, resume: bool) -> RunFolder | None:
     return choose_run_folder(output, output.name, resume and half_written, RUNS)
 
 
-def _members(
+def _live(
     context: click.Context,
     recipe: str,
     settings: tuple[str, ...],
     max_cost: float | None,
     resume: bool,
-    output: Path | None,
-) -> tuple[tuple[str, ...], str, Mapping[str, Any]]:
-    """Return the runs that a recipe names, made now where need be, how it breaks ties, and it."""
+    run: RunFolder | None,
+) -> tuple[JudgedVote, RunFolder | None]:
+    """Run a recipe; return the vote and the run it left."""
     from sentikit.cli.options import resumable
-    from sentikit.ensembles.parts import vote_settings
-    from sentikit.labelling.live_vote import member_runs
+    from sentikit.labelling.ensembles import run_vote
+    from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import PromptOptions
+    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    resolved = resolved_recipe(recipe, settings, registry)
-    found = vote_settings(resolved, registry)
-    with resumable(context, output) as stop_requested:
-        options = PromptOptions(max_cost=max_cost, resume=resume, stop_requested=stop_requested)
-        named = member_runs(found, RUNS, options, registry)
-    return named, found.vote.ties, resolved.values
+    resolved = resolve_recipe(recipe, settings, registry)
+    with resumable(context, run.path if run else None) as stop_requested:
+        options = PromptOptions(
+            max_cost=max_cost,
+            resume=resume and (run is None or bool(run.status)),
+            stop_requested=stop_requested,
+        )
+        return run_vote(resolved, run, options, registry, RUNS, load)
 
 
 def _print(judged: JudgedVote) -> None:
@@ -134,14 +142,14 @@ def _print(judged: JudgedVote) -> None:
         f"{judged.unanimous / judged.rows:.1%} of {judged.rows:,} texts unanimous, "
         f"{judged.tied:,} tied."
     )
-    own = judged.worth.macro_f1
+    own = judged.scores.macro_f1
     if own is None:
         click.echo(f"No text has a gold label. {counted}")
         return
     columns = ["", "macro-F1", "95 % interval", "vote gains"]
     rows = [["vote", *scored(own), ""]]
-    for name, single in judged.worth.members.items():
-        rows.append([name, *scored(single), gained(judged.worth.gains[name])])
+    for name, single in judged.scores.members.items():
+        rows.append([name, *scored(single), gained(judged.scores.gains[name])])
     print_table("", columns, rows, columns[1:])
     click.echo()
     print_sentence(counted)

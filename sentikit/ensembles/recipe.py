@@ -1,13 +1,21 @@
-"""The sections of recipes of the kinds `cascade` and `vote`."""
+"""Recipes of the kinds `cascade` and `vote`: their sections, their check, their members."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from itertools import chain, count
+from pathlib import Path as FilePath
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from sentikit.components import PartSettings, Section
-from sentikit.ensembles.aim import Goal, aim_problem
+from sentikit.components import PartSettings, Path, Problem, Section, refuse, validate
+from sentikit.datasets.opening import check_dataset
+from sentikit.ensembles.thresholds import Goal, aim_problem
+from sentikit.errors import InputError
+from sentikit.recipe.resolving import ResolvedRecipe, kind_of, refuse_other_kind, resolve_recipe
+from sentikit.registry import Registry
+from sentikit.runs.folder import FINISHED, RunFolder
 
 
 class Tuning(PartSettings):
@@ -33,22 +41,63 @@ class Tuning(PartSettings):
 
 
 class CascadeSettings(PartSettings):
-    """The encoder answers when its top probability is at least the threshold, the LLM the rest."""
+    """Each member answers when it is at least as sure as its threshold, the last the rest."""
 
-    encoder: str = Field(description="a run, a results file, or the name of a recipe")
-    llm: str = Field(description="a run, a results file, or the name of a recipe")
-    threshold: float | None = Field(None, ge=0, le=1, description="top probability from which on")
+    members: list[str] | None = Field(
+        None,
+        min_length=2,
+        description="runs, results files, recipes, models or other classifiers, tried in order",
+    )
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
+        None, description="for each member but the last, the confidence from which on it answers"
+    )
+    encoder: str | None = Field(None, description="old name of the first of two members")
+    llm: str | None = Field(None, description="old name of the last of two members")
+    threshold: float | None = Field(None, ge=0, le=1, description="old name of thresholds")
     tune: Tuning | None = Field(None, description="how to choose the threshold on validation")
 
     @model_validator(mode="after")
-    def _one_threshold(self) -> CascadeSettings:
-        if (self.threshold is None) == (self.tune is None):
-            raise ValueError("give either a threshold or tune")
+    def _is_complete(self) -> CascadeSettings:
+        old = [name for name in ("encoder", "llm") if getattr(self, name) is not None]
+        if self.members is None and len(old) < 2:
+            raise ValueError("name the members, in the order in which they are asked")
+        if self.members is not None and (old or self.threshold is not None):
+            raise ValueError("give members and thresholds; encoder, llm, threshold are old names")
+        given = [x for x in (self.thresholds, self.threshold, self.tune) if x is not None]
+        if len(given) != 1:
+            raise ValueError("give either thresholds or tune")
+        if self.thresholds is not None and len(self.thresholds) != len(self.stages) - 1:
+            raise ValueError(
+                f"{len(self.stages)} members need {len(self.stages) - 1} thresholds, one for each "
+                f"but the last; {len(self.thresholds)} given"
+            )
+        if self.tune is not None and len(self.stages) > 2:
+            raise ValueError("a threshold is chosen for two members alone; give thresholds")
         return self
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """The members, by the names that rows show."""
+        if self.members is None:
+            return {"encoder": str(self.encoder), "llm": str(self.llm)}
+        return member_names(self.members)
+
+    @property
+    def cuts(self) -> tuple[float, ...] | None:
+        """The thresholds; None where they are to be chosen."""
+        if self.threshold is not None:
+            return (self.threshold,)
+        return None if self.thresholds is None else tuple(self.thresholds)
+
+    @property
+    def old_keys(self) -> list[str]:
+        """The keys in use that have new names."""
+        names = ("encoder", "llm", "threshold")
+        return [f"cascade.{name}" for name in names if getattr(self, name) is not None]
 
 
 class CascadeRecipe(PartSettings):
-    """An encoder with an LLM behind it: ``kind: cascade``."""
+    """Classifiers of which each answers where it is sure: ``kind: cascade``."""
 
     kind: Literal["cascade"] = "cascade"
     description: str = Field("", description="one line for the lists")
@@ -76,3 +125,105 @@ class VoteRecipe(PartSettings):
     kind: Literal["vote"] = "vote"
     description: str = Field("", description="one line for the lists")
     vote: VoteSettings
+
+
+def member_names(members: Sequence[str]) -> dict[str, str]:
+    """Return members by short names of their own: the last part of a path, numbered if need be."""
+    named: dict[str, str] = {}
+    for member in members:
+        plain, _, inside = member.partition("#")
+        path = FilePath(plain)
+        known_ending = path.suffix in (".yaml", ".yml", ".csv", ".tsv", ".jsonl", ".parquet")
+        short = path.stem if known_ending else path.name
+        short = f"{short}#{inside}" if inside else short
+        numbered = chain([short], (f"{short}-{number}" for number in count(2)))
+        named[next(name for name in numbered if name not in named)] = member
+    return named
+
+
+_ENSEMBLES: dict[str, type[BaseModel]] = {"cascade": CascadeRecipe, "vote": VoteRecipe}
+
+
+def check_ensemble(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
+    """Return all that is wrong with a recipe of kind cascade or vote."""
+    problems = validate(_ENSEMBLES[kind_of(recipe)], recipe.values)[1]
+    dataset = recipe.values.get("dataset")
+    if isinstance(dataset, dict):
+        problems += check_dataset(registry, dataset, ("dataset",))[1]
+    for path, member in _members(recipe):
+        problems += _check_member(path, member, registry)
+    return problems
+
+
+def cascade_settings(recipe: ResolvedRecipe, registry: Registry) -> CascadeRecipe:
+    """Return the settings of a cascade's recipe.
+
+    Raises:
+        InputError: anything wrong with it; all problems at once, each with its place.
+    """
+    refuse_other_kind(recipe, "cascade")
+    refuse(check_ensemble(recipe, registry), recipe.describe)
+    return CascadeRecipe.model_validate(recipe.values)
+
+
+def vote_settings(recipe: ResolvedRecipe, registry: Registry) -> VoteRecipe:
+    """Return the settings of a vote's recipe.
+
+    Raises:
+        InputError: anything wrong with it; all problems at once, each with its place.
+    """
+    refuse_other_kind(recipe, "vote")
+    refuse(check_ensemble(recipe, registry), recipe.describe)
+    return VoteRecipe.model_validate(recipe.values)
+
+
+def member_path(member: str, runs: FilePath, registry: Registry) -> str:
+    """Return the run or file that a member means; a recipe means its run.
+
+    Raises:
+        InputError: the recipe has no finished run; says how to make one.
+    """
+    if is_recorded(member):
+        return member
+    recipe = resolve_recipe(member, registry=registry)
+    path = runs / recipe.name
+    if RunFolder(path).status == FINISHED:
+        return str(path)
+    kind = kind_of(recipe)
+    raise InputError(
+        f"The recipe {member!r} has no finished run at {path}. Make it first: sentikit {kind} "
+        f"--recipe {member} --output {path}; or name another run in its place."
+    )
+
+
+def is_recorded(member: str) -> bool:
+    """Say whether a member means a run or its file, not a recipe: it is a path, or lies there."""
+    plain = member.removesuffix("#encoder")
+    if plain.endswith((".yaml", ".yml")):
+        return False
+    return plain != member or "/" in plain or FilePath(plain).exists()
+
+
+def _members(recipe: ResolvedRecipe) -> Iterator[tuple[Path, str]]:
+    """Yield where each member stands, and its name."""
+    section = recipe.values.get(kind_of(recipe))
+    if not isinstance(section, dict):
+        return
+    for key in ("encoder", "llm"):
+        if isinstance(section.get(key), str):
+            yield (kind_of(recipe), key), section[key]
+    listed = section.get("members")
+    for number, member in enumerate(listed if isinstance(listed, list) else []):
+        yield (kind_of(recipe), "members", number), str(member)
+
+
+def _check_member(path: Path, member: str, registry: Registry) -> list[Problem]:
+    if is_recorded(member):
+        return []
+    if member in registry.names("register_classifiers"):
+        return []
+    try:
+        resolve_recipe(member, registry=registry)
+    except InputError as error:
+        return [Problem(path, f"{error.message} Or give a run, as runs/{member}.")]
+    return []

@@ -1,4 +1,4 @@
-"""`sentikit.cascade` and `sentikit.vote`: teams of recorded runs, from Python."""
+"""`sentikit.cascade` and `sentikit.vote`: ensembles of recorded runs, from Python."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifiers.vote import Ties
 from sentikit.comparison.comparison import compare
 from sentikit.comparison.judgement import Comparison
-from sentikit.ensembles.aim import Aim, Goal, aim_problem
-from sentikit.ensembles.judged import JudgedCascade, JudgedVote
-from sentikit.ensembles.judging import judge_cascade, judge_vote
-from sentikit.ensembles.members import Team, gather
-from sentikit.ensembles.thresholds import CascadeChoice
-from sentikit.ensembles.vote import Ties
-from sentikit.ensembles.writing import cascade_table
+from sentikit.ensembles.ensemble import Ensemble, gather
+from sentikit.ensembles.judgement import JudgedCascade, JudgedVote, judge_cascade, judge_vote
+from sentikit.ensembles.thresholds import Aim, CascadeChoice, Goal, aim_problem
 from sentikit.errors import InputError, did_you_mean
 from sentikit.runs.reading import read_run
-from sentikit.runs.table import RunTable
+from sentikit.runs.table import Labelling, RunTable
 
 #: A run's folder, a results file, PATH#encoder, or rows read already.
 Recorded = str | Path | RunTable
@@ -55,9 +55,9 @@ def cascade(
     problem = aim_problem(goal, target)
     if problem:
         raise InputError(problem)
-    tuning = _team(tune) if tune else None
+    tuning = _ensemble(tune) if tune else None
     choice = CascadeChoice(threshold, tuning, Aim(goal, target), llm_cost)
-    return judge_cascade(_team([encoder, llm]), choice)
+    return judge_cascade(_ensemble([encoder, llm]), choice)
 
 
 def compare_cascade(judged: JudgedCascade, llm_cost: float | None = None) -> Comparison:
@@ -70,11 +70,11 @@ def compare_cascade(judged: JudgedCascade, llm_cost: float | None = None) -> Com
     Raises:
         InputError: no text has a gold label.
     """
-    if not len(judged.team.scored):
+    if not len(judged.ensemble.scored):
         raise InputError("No text has a gold label; there is nothing a report could show.")
     given = {judged.llm: llm_cost, "cascade": judged.cost}
     costs = {name: cost for name, cost in given.items() if cost is not None}
-    runs = [cascade_table(judged.team, judged), *judged.team.members]
+    runs = [cascade_table(judged.ensemble, judged), *judged.ensemble.members]
     return compare(runs, inference_cost=costs)
 
 
@@ -89,8 +89,41 @@ def vote(runs: Sequence[Recorded], ties: Ties = "first") -> JudgedVote:
     Raises:
         InputError: a run cannot be read, or they are over different texts.
     """
-    return judge_vote(_team(runs), ties)
+    return judge_vote(_ensemble(runs), ties)
 
 
-def _team(runs: Sequence[Recorded]) -> Team:
+def _ensemble(runs: Sequence[Recorded]) -> Ensemble:
     return gather([run if isinstance(run, RunTable) else read_run(run) for run in runs])
+
+
+def cascade_table(ensemble: Ensemble, judged: JudgedCascade, name: str = "cascade") -> RunTable:
+    """Return a cascade's answers as a run of that name, to compare it with others."""
+    encoder, llm = ensemble.members
+    cost = None if llm.cost is None else np.where(judged.asked, llm.cost, 0.0)
+    return RunTable(
+        name=name,
+        classes=ensemble.classes,
+        examples=ensemble.examples,
+        gold=ensemble.gold,
+        answers=Labelling(judged.labels, chosen_probabilities(encoder, llm, judged.asked)),
+        cost=cost,
+        has_texts=encoder.has_texts or llm.has_texts,
+        manifest={
+            "kind": "cascade",
+            "recipe": {
+                "kind": "cascade",
+                "cascade": {"encoder": judged.encoder, "llm": judged.llm},
+            },
+        },
+    )
+
+
+def chosen_probabilities(
+    encoder: RunTable, llm: RunTable, asked: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the probabilities of whoever answered, (rows, classes), NaN where unknown."""
+    known = encoder.answers.probabilities
+    assert known is not None
+    theirs = llm.answers.probabilities
+    unknown = np.full_like(known, np.nan)
+    return np.where(asked[:, None], unknown if theirs is None else theirs, known)

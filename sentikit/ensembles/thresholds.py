@@ -1,17 +1,268 @@
-"""Where a cascade's threshold comes from."""
+"""Thresholds of cascades: the operating point at each, and the choice of one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.comparison.bootstrap import Resampling
-from sentikit.ensembles.aim import Aim
-from sentikit.ensembles.cascade import Routed, choose, confidence, cross_fit
-from sentikit.ensembles.members import Team
+from sentikit.ensembles.ensemble import Ensemble
 from sentikit.errors import InputError
+from sentikit.runs.table import Labelling
+from sentikit.scoring import confusion_counts, macro_f1
+
+Goal = Literal["f1", "calls", "cost"]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a threshold is chosen for.
+
+    Attributes:
+        goal: the best macro-F1; or the best within a share of calls or a cost.
+        target: ``calls``: the largest share of texts sent; ``cost``: USD for 1,000 texts.
+    """
+
+    goal: Goal = "f1"
+    target: float | None = None
+
+
+def aim_problem(goal: Goal, target: float | None) -> str | None:
+    """Say in one sentence why a goal and a target do not go together; None where they do."""
+    if goal == "f1":
+        return None if target is None else "The goal f1 takes no target; calls and cost do."
+    if target is None:
+        wanted = "a share of texts, as 0.2" if goal == "calls" else "USD for 1,000 texts"
+        return f"The goal {goal} needs a target: {wanted}."
+    if not 0 < target < float("inf"):
+        return f"The target must be above 0, not {target:g}."
+    if goal == "calls" and target > 1:
+        return f"A share of calls is at most 1, as 0.2, not {target:g}."
+    return None
+
+
+#: A threshold that no probability reaches: every text goes to the LLM.
+EVERYTHING = 1.01
+#: The confidence of an encoder that gave no label or no probabilities: below every threshold.
+UNSURE = -1.0
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What a cascade is made of, row by row; only rows with a gold label.
+
+    Attributes:
+        gold: class numbers, (rows,).
+        encoder: the encoder's class numbers, -1 where invalid.
+        confidence: its top probability, `UNSURE` where it has none.
+        llm: the LLM's class numbers, -1 where invalid.
+        classes: how many there are.
+        cost: USD of each row if the LLM is asked, (rows,); None where unknown.
+    """
+
+    gold: NDArray[np.int64]
+    encoder: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    llm: NDArray[np.int64]
+    classes: int
+    cost: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.gold)
+
+    def select(self, rows: NDArray[np.int64]) -> Routed:
+        """Return some rows."""
+        cost = None if self.cost is None else self.cost[rows]
+        gold, encoder, sure = self.gold[rows], self.encoder[rows], self.confidence[rows]
+        return Routed(gold, encoder, sure, self.llm[rows], self.classes, cost)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A cascade at one threshold.
+
+    Attributes:
+        threshold: the top probability from which on the encoder answers.
+        calls: texts sent to the LLM.
+        share: of all texts.
+        macro_f1: as a fraction.
+        cost: USD for 1,000 texts (all of them, not only those sent), None where unknown.
+    """
+
+    threshold: float
+    calls: int
+    share: float
+    macro_f1: float
+    cost: float | None
+
+
+def confidence(answers: Labelling, name: str) -> NDArray[np.float64]:
+    """Return the encoder's top probability for each row, `UNSURE` where it has none.
+
+    Raises:
+        InputError: the encoder has no probabilities at all.
+    """
+    if answers.probabilities is None:
+        raise InputError(
+            f"{name} records no probabilities, and a cascade asks how sure the encoder is. Give "
+            "the encoder's own run, or PATH#encoder of a run or file that recorded them."
+        )
+    known = ~np.isnan(answers.probabilities).any(1) & (answers.labels >= 0)
+    return np.where(known, np.nan_to_num(answers.probabilities).max(1), UNSURE)
+
+
+def sent(confidences: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
+    """Say which rows go to the LLM: those whose confidence is below the threshold."""
+    return confidences < threshold
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The cascade at every threshold that makes a difference, fewest calls first; as columns."""
+
+    thresholds: NDArray[np.float64]
+    calls: NDArray[np.int64]
+    macro_f1: NDArray[np.float64]
+    cost: NDArray[np.float64] | None
+    rows: int
+
+    def at(self, place: int) -> OperatingPoint:
+        """Return one of them."""
+        calls = int(self.calls[place])
+        cost = None if self.cost is None else float(self.cost[place])
+        f1, threshold = float(self.macro_f1[place]), float(self.thresholds[place])
+        return OperatingPoint(threshold, calls, calls / self.rows, f1, cost)
+
+    def spent(self, aim: Aim) -> NDArray[np.float64]:
+        """Return what an aim limits: share of calls, or cost."""
+        if aim.goal == "cost" and self.cost is not None:
+            return self.cost
+        return self.calls / self.rows if aim.goal == "calls" else np.zeros(len(self.calls))
+
+
+def all_cuts(rows: Routed) -> Cuts:
+    """Return the cascade at every threshold that makes a difference, as columns."""
+    order, ends, thresholds = _cuts(rows.confidence)
+    width = rows.classes + 1
+    moved = np.zeros((len(rows) + 1, rows.classes * width), np.int32)
+    place = np.arange(1, len(rows) + 1)
+    gold = rows.gold[order]
+    moved[place, gold * width + _column(rows.llm[order], rows.classes)] += 1
+    moved[place, gold * width + _column(rows.encoder[order], rows.classes)] -= 1
+    np.cumsum(moved, axis=0, out=moved)
+    encoder_alone = confusion_counts(rows.gold, rows.encoder, rows.classes)
+    counts = moved[ends].reshape(-1, rows.classes, width) + encoder_alone
+    return Cuts(thresholds, ends, macro_f1(counts), _costs(rows, order, ends), len(rows))
+
+
+def choose(rows: Routed, aim: Aim) -> OperatingPoint:
+    """Return the threshold with the best macro-F1 within the aim; among equals, fewest calls.
+
+    Raises:
+        InputError: no threshold is within the target, or the LLM's cost is unknown.
+    """
+    possible = all_cuts(rows)
+    if aim.goal == "cost" and possible.cost is None:
+        raise InputError(
+            "What the LLM costs is not known, so no threshold can be chosen for a cost. Give its "
+            "price with --llm-cost (USD for 1,000 texts), or aim at a share of calls."
+        )
+    spent = possible.spent(aim)
+    within = spent <= (aim.target or 0) + 1e-12
+    if not within.any():
+        raise InputError(
+            f"No threshold keeps the {aim.goal} within {aim.target:g}: the encoder leaves at least "
+            f"{spent[0]:g} to the LLM. Aim higher."
+        )
+    # The first of equals: fewest calls.
+    return possible.at(int(np.where(within, possible.macro_f1, -1.0).argmax()))
+
+
+def cross_fit(
+    rows: Routed, keys: Sequence[str], aim: Aim, folds: int = FOLDS
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Answer each row at a threshold chosen without it.
+
+    The rows fall into folds by their key, so that neither their order nor who else is there
+    matters, and equal texts stay together. Each fold is answered at the threshold chosen on all
+    others: what comes out is what a threshold chosen this way is worth on new texts.
+
+    Args:
+        rows: of the only split there is.
+        keys: texts or ids, (rows,).
+        aim: what thresholds are chosen for.
+        folds: how many.
+
+    Returns:
+        Class numbers, (rows,), and the threshold of each row's fold, (rows,).
+
+    Raises:
+        InputError: too few rows; or as `choose`.
+    """
+    if len(rows) < 2 * folds:
+        raise InputError(
+            f"{len(rows)} labelled texts are too few to choose a threshold on. Name one with "
+            "--threshold, or other runs to choose it on with --tune."
+        )
+    fold = _folds(keys, folds)
+    thresholds = np.full(len(rows), np.nan)
+    for number in range(folds):
+        others = np.flatnonzero(fold != number)
+        thresholds[fold == number] = choose(rows.select(others), aim).threshold
+    labels = np.where(rows.confidence < thresholds, rows.llm, rows.encoder)
+    return labels, thresholds
+
+
+def _folds(keys: Sequence[str], folds: int) -> NDArray[np.int64]:
+    """Deal different keys out evenly, in the order of their digests."""
+    import hashlib
+
+    digests = {
+        key: hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for key in set(keys)
+    }
+    rank = {key: i for i, key in enumerate(sorted(digests, key=digests.__getitem__))}
+    return np.array([rank[key] % folds for key in keys], np.int64)
+
+
+def _cuts(
+    confidences: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return rows from least to most sure, how many each cut sends, and each cut's threshold.
+
+    Equally sure rows stay together. A threshold lies halfway between the last row that is sent
+    and the first that is not, so that it does not hang on rounding.
+    """
+    order = np.argsort(confidences, kind="stable")
+    ordered = confidences[order]
+    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    between = (ordered[changes] + ordered[changes - 1]) / 2
+    # Unsure rows are sent at any threshold: between them and the rest lies 0.
+    between = np.where(ordered[changes - 1] == UNSURE, 0.0, between)
+    ends = np.concatenate([changes, [len(ordered)]])
+    thresholds = np.concatenate([between, [EVERYTHING]])
+    if ordered[0] != UNSURE:
+        ends, thresholds = np.concatenate([[0], ends]), np.concatenate([[0.0], thresholds])
+    return order, ends, thresholds
+
+
+def _column(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    return np.where(labels < 0, classes, labels)
+
+
+def _costs(
+    rows: Routed, order: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Return USD for 1,000 texts at each cut."""
+    if rows.cost is None:
+        return None
+    spent = np.concatenate([[0.0], np.cumsum(rows.cost[order])])[ends]
+    return np.asarray(spent / len(rows) * 1000)
 
 
 @dataclass(frozen=True)
@@ -27,39 +278,39 @@ class CascadeChoice:
     """
 
     threshold: float | None = None
-    tune: Team | None = None
+    tune: Ensemble | None = None
     aim: Aim = field(default_factory=Aim)
     llm_cost: float | None = None
     resampling: Resampling = field(default_factory=Resampling)
 
 
-def routed(team: Team, llm_cost: float | None = None) -> Routed:
-    """Return what a cascade of a team's first two runs is made of, all rows.
+def routed(ensemble: Ensemble, llm_cost: float | None = None) -> Routed:
+    """Return what a cascade of a ensemble's first two runs is made of, all rows.
 
     Args:
-        team: the encoder's run and the LLM's.
+        ensemble: the encoder's run and the LLM's.
         llm_cost: USD for 1,000 texts; without it, what the LLM's run recorded.
     """
-    encoder, llm = team.members[:2]
+    encoder, llm = ensemble.members[:2]
     cost = llm.cost
     if llm_cost is not None:
-        cost = np.full(len(team), llm_cost / 1000)
+        cost = np.full(len(ensemble), llm_cost / 1000)
     elif cost is not None:
         # A row whose price is unknown is taken to cost what the others do on average.
         known = ~np.isnan(cost)
         cost = np.where(known, cost, cost[known].mean()) if known.any() else None
     return Routed(
-        team.gold,
+        ensemble.gold,
         encoder.answers.labels,
         confidence(encoder.answers, encoder.name),
         llm.answers.labels,
-        len(team.classes),
+        len(ensemble.classes),
         cost,
     )
 
 
 def thresholds(
-    team: Team, scored: Routed, choice: CascadeChoice
+    ensemble: Ensemble, scored: Routed, choice: CascadeChoice
 ) -> tuple[float, NDArray[np.float64], str]:
     """Return the threshold to use, that of each row with a gold label, and a sentence on both."""
     if choice.threshold is not None:
@@ -72,7 +323,7 @@ def thresholds(
             "No text has a gold label, so no threshold can be chosen. Name one with --threshold, "
             "or choose it on other runs with --tune ENCODER_RUN LLM_RUN."
         )
-    examples = team.examples.select(team.scored)
+    examples = ensemble.examples.select(ensemble.scored)
     keys = examples.texts if any(examples.texts) else examples.ids
     _, thresholds = cross_fit(scored, keys, choice.aim)
     threshold = choose(scored, choice.aim).threshold
@@ -87,7 +338,7 @@ def thresholds(
 
 
 def _tuned(
-    tune: Team, scored: Routed, choice: CascadeChoice
+    tune: Ensemble, scored: Routed, choice: CascadeChoice
 ) -> tuple[float, NDArray[np.float64], str]:
     found = routed(tune, choice.llm_cost).select(tune.scored)
     if not len(found):

@@ -223,6 +223,21 @@ class _SplitRows:
                 yield Row(Example(text, identifier, source), gold)
 
 
+class RunSteps:
+    """What a kind of run does besides labelling; by default nothing."""
+
+    def begin(self, session: RequestSession) -> Classifier | None:
+        """Do what comes before the rows; return the classifier where it is known only now."""
+
+    def sink(self, writer: RunWriter) -> Sink:
+        """Return what takes the rows."""
+        return writer
+
+    def results(self) -> dict[str, Any]:
+        """Return what `RunWriter.finish` is given, once all rows are written."""
+        return {}
+
+
 def label_run(
     classifier: Classifier,
     run: RunFolder | None,
@@ -230,6 +245,7 @@ def label_run(
     options: LabellingOptions,
     cache: Path | None = None,
     trackers: Mapping[str, Tracker] | None = None,
+    steps: RunSteps | None = None,
 ) -> FinishedRun:
     """Label a split and leave a run.
 
@@ -240,15 +256,18 @@ def label_run(
         options: what the user decides beside the recipe.
         cache: the file that keeps answers; default: ``answers.sqlite`` beside the run.
         trackers: where the run is shown besides, by name.
+        steps: what this kind of run does besides.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
         InputError: something the user gave cannot be used; nothing is written.
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
+    steps = steps or RunSteps()
     identity, changed = uuid.uuid4().hex, list[str]()
     if run and options.resume:
-        changed = refuse_changed(run, plan.recipe, plan.split, plan.kind == "prompt")
+        members = plan.manifest.get("members")
+        changed = refuse_changed(run, plan.recipe, plan.split, members, plan.kind == "prompt")
         identity = str(run.manifest.get("run_id", ""))
     total, rows = len(plan.split.examples), split_rows(plan.split)
     reporter = RequestReporter(total)
@@ -283,12 +302,14 @@ def label_run(
         if run and trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
+        chosen = steps.begin(session) or classifier
         with _spent_noted(run, session):
-            label(classifier, rows, writer, session)
+            label(chosen, rows, steps.sink(writer), session)
         reporter.write_summary()
         opening = session.opening_cost
-        probing = None if opening is None else usd(opening)
-        finished = writer.finish(costs={"probing": probing}, **_requests(session))
+        results = steps.results()
+        costs = {"probing": None if opening is None else usd(opening)} | results.pop("costs", {})
+        finished = writer.finish(costs=costs, **_requests(session), **results)
         if not finished.totals.failed:
             session.forget()
         return finished
@@ -320,14 +341,19 @@ def _requests(session: RequestSession) -> dict[str, Any]:
 
 
 def refuse_changed(
-    run: RunFolder, recipe: Mapping[str, Any], split: LabelledSplit, prompts: bool = False
+    run: RunFolder,
+    recipe: Mapping[str, Any],
+    split: LabelledSplit,
+    members: Mapping[str, Any] | None = None,
+    prompts: bool = False,
 ) -> list[str]:
     """Refuse to resume a run with other settings or other examples.
 
     Args:
-        run: that was begun.
-        recipe: it is resumed with.
-        split: it is about.
+        run: that is to be resumed.
+        recipe: of now.
+        split: of now.
+        members: what decides the labels of an ensemble's members, by name.
         prompts: whether its prompts may change: answers are found by what was asked.
 
     Returns:
@@ -338,6 +364,9 @@ def refuse_changed(
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), recipe)
+    for name, member in (members or {}).items():
+        begun = manifest.get("members", {}).get(name, {})
+        changed += [f"{name}: {key}" for key in _differences(begun, member)]
     refused = [key for key in changed if not prompts or not key.startswith("strategy.")]
     if refused:
         raise other_settings(run.path, refused)

@@ -1,14 +1,23 @@
-"""Loads a classifier from whatever stands for one."""
+"""The loading of a classifier from whatever stands for one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Classifier
-from sentikit.classifiers.loading import load as load_model
-from sentikit.errors import InputError
-from sentikit.labelling.prompting import load_llm
+from sentikit.errors import InputError, nearest
+from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
+
+if TYPE_CHECKING:
+    from sentikit.classifiers.classifier import Classifier
+    from sentikit.recipe.resolving import ResolvedRecipe
+
+#: Where the run of a training recipe is looked for.
+_RUNS = Path("runs")
+_RECIPES = (".yaml", ".yml")
+_MANIFEST = "manifest.json"
 
 
 def load(
@@ -17,32 +26,144 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     calibrated: bool = False,
+    revision: str | None = None,
+    label_map: Mapping[str, str] | None = None,
     registry: Registry | None = None,
 ) -> Classifier:
-    """Load a classifier from a run of any kind, a recipe, or a model folder.
+    """Load a classifier.
 
     Args:
-        name: what to load.
-        device: auto, cpu, cuda, cuda:1, mps.
-        precision: auto, fp32, bf16, fp16, or int8 for an ONNX folder that holds it.
-        calibrated: divide the logits by the temperature fitted on validation.
+        name: a run of any kind; a recipe's name or file; a model folder; a model on the hub, as
+            ``owner/name``; a results file, or ``PATH#encoder``; a plugin's classifier.
+        device: of encoders: auto, cpu, cuda, cuda:1, mps.
+        precision: of encoders: auto (bf16 where it is faster), fp32, bf16, fp16, or int8 for an
+            ONNX folder that holds it.
+        calibrated: divide an encoder's logits by the temperature fitted on validation.
+        revision: branch, tag or commit of a model on the hub.
+        label_map: for a classifier of transformers: its label to a class.
         registry: where to look for components.
 
     Raises:
-        InputError: nothing of that name is a classifier.
+        InputError: nothing of that name is a classifier, it is damaged, or its components are not
+            installed.
+        SentikitError: the hub cannot be reached.
     """
-    registry = registry or default_registry()
+    options = {
+        "device": device,
+        "precision": precision,
+        "calibrated": calibrated,
+        "revision": revision,
+        "label_map": label_map,
+    }
+    return _Loader(registry or default_registry(), options).load(str(name))
 
-    def own(path: str | Path) -> Classifier:
-        return load(
-            path, device=device, precision=precision, calibrated=calibrated, registry=registry
+
+class _Loader:
+    """Loads a classifier and its members with the same options."""
+
+    def __init__(self, registry: Registry, options: Mapping[str, Any]) -> None:
+        self._registry, self._options = registry, options
+
+    def load(self, name: str) -> Classifier:
+        path = Path(name).expanduser()
+        if name.endswith("#encoder") and not path.exists():
+            return self._recorded(name)
+        if path.is_file() and path.suffix not in _RECIPES:
+            return self._recorded(name)
+        if (path / _MANIFEST).is_file():
+            return self._of_run(path, name)
+        if path.is_dir():
+            return self._model(name)
+        if path.suffix in _RECIPES or name in self._registry.names("register_recipes"):
+            return self._of_recipe(name)
+        if name in self._registry.names("register_classifiers"):
+            from sentikit.classifiers.plugin_classifier import untrained_classifier
+
+            self._refuse_options(name)
+            return untrained_classifier(self._registry, name)
+        if "/" not in name and not path.exists():
+            raise self._unknown(name)
+        return self._model(name)
+
+    def _model(self, name: str) -> Classifier:
+        from sentikit.classifiers.loading import load
+
+        return load(name, **self._options, registry=self._registry)
+
+    def _recorded(self, name: str) -> Classifier:
+        from sentikit.runs.reading import read_run
+        from sentikit.runs.recorded import RecordedClassifier
+
+        self._refuse_options(name)
+        return RecordedClassifier(read_run(name, registry=self._registry))
+
+    def _of_run(self, path: Path, name: str) -> Classifier:
+        """Load what labelled a run: its model, its LLM, its members; recorded rows otherwise."""
+        from sentikit.recipe.resolving import resolve_values
+
+        manifest = read_json(path / _MANIFEST)
+        kind, values = manifest.get("kind"), manifest.get("recipe") or {}
+        if kind in ("prompt", "cascade", "vote"):
+            if not values:
+                raise InputError(
+                    f"{path / _MANIFEST} holds no recipe; it is not that of a whole run."
+                )
+            threshold = None
+            if (path / "cascade.json").is_file():
+                threshold = float(read_json(path / "cascade.json")["threshold"])
+            return self._of_values(resolve_values(values, path.name, name), name, threshold)
+        if kind == "finetune":
+            raise InputError(
+                f"{name} is a run without a model; give one that trained an encoder. A fine-tuned "
+                f"LLM is asked by a prompt recipe: sentikit prompt --set llm.model={name}"
+            )
+        if kind == "evaluate" and values.get("model"):
+            return self.load(str(values["model"]))
+        return self._model(name)
+
+    def _of_recipe(self, name: str) -> Classifier:
+        from sentikit.recipe.resolving import resolve_recipe
+
+        return self._of_values(resolve_recipe(name, registry=self._registry), name)
+
+    def _of_values(
+        self, recipe: ResolvedRecipe, name: str, threshold: float | None = None
+    ) -> Classifier:
+        from sentikit.recipe.resolving import kind_of
+
+        kind = kind_of(recipe)
+        if kind in ("cascade", "vote"):
+            from sentikit.labelling.ensembles import load_ensemble
+
+            members = _Loader(self._registry, {**self._options, "revision": None})
+            return load_ensemble(recipe, self._registry, members.load, threshold)
+        if kind == "prompt":
+            from sentikit.labelling.prompting import load_llm
+
+            self._refuse_options(name)
+            return load_llm(recipe, self._registry, self.load)
+        if kind == "finetune":
+            raise InputError(f"{name} is a recipe that fine-tunes an LLM; give a prompt recipe.")
+        from sentikit.ensembles.recipe import member_path
+
+        return self.load(member_path(name, _RUNS, self._registry))
+
+    def _refuse_options(self, name: str) -> None:
+        """Refuse options that an encoder alone can follow."""
+        if self._options["calibrated"]:
+            raise InputError(f"{name} is no encoder and has no temperature. Leave it out.")
+        if self._options["label_map"] is not None:
+            raise InputError(f"{name} names its classes itself; leave the label map out.")
+
+    def _unknown(self, name: str) -> InputError:
+        known = [
+            *self._registry.names("register_recipes"),
+            *self._registry.names("register_classifiers"),
+            *(str(run) for run in sorted(_RUNS.glob("*")) if run.is_dir()),
+        ]
+        likely = nearest(name, known) or nearest(f"{_RUNS}/{name}", known)
+        meant = f" Did you mean {' or '.join(map(repr, likely))}?" if likely else ""
+        return InputError(
+            f"{name} does not exist.{meant} Give a run, a recipe, a model folder, a results file, "
+            "or a model on the hub as owner/name."
         )
-
-    found = load_llm(str(name), registry, own)
-    if found is not None:
-        if calibrated:
-            raise InputError(f"{name} asks an LLM, which has no temperature. Leave it out.")
-        return found
-    return load_model(
-        name, device=device, precision=precision, calibrated=calibrated, registry=registry
-    )

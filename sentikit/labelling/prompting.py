@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,9 @@ from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.prices import model_facts, price_record
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.strategy import Message
-from sentikit.recipe.resolving import kind_of, resolve_recipe, resolve_values
+from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import MANIFEST, LabelledSplit, RunFolder
+from sentikit.runs.folder import LabelledSplit, RunFolder
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def prompt(
                     parts.llm.billed,
                 ),
             },
-            costs=_earlier_costs(parts),
+            costs=earlier_costs(parts),
         )
         return label_run(classifier, run, plan, options, parts.llm_options.cache, parts.trackers)
 
@@ -110,41 +109,21 @@ def split_classifier(
 
 
 def load_llm(
-    name: str, registry: Registry, load: Callable[[str], Classifier]
-) -> LLMClassifier | None:
-    """Load the LLM of a prompt run or recipe; None where the name is neither.
+    recipe: ResolvedRecipe, registry: Registry, load: Callable[[str], Classifier]
+) -> LLMClassifier:
+    """Load the LLM of a prompt recipe.
 
     Args:
-        name: a run's folder, a recipe's name or its file.
+        recipe: of kind prompt.
         registry: where to look for components.
         load: loads the adviser.
 
     Raises:
         InputError: the recipe is wrong, or its adviser cannot be loaded.
     """
-    run = RunFolder(Path(name).expanduser())
-    if run.status:
-        if run.manifest.get("kind") != "prompt":
-            return None
-        recipe = resolve_values(_recipe_of(run), run.path.name, str(run.path))
-    elif Path(name).is_dir():
-        return None
-    elif name in registry.names("register_recipes") or Path(name).suffix in (".yaml", ".yml"):
-        recipe = resolve_recipe(name, registry=registry)
-    else:
-        return None
-    if kind_of(recipe) != "prompt":
-        return None
     parts = prompt_parts(recipe, registry)
     refuse_missing(parts)
     return llm_classifier(parts, load)
-
-
-def _recipe_of(run: RunFolder) -> dict[str, Any]:
-    values = run.manifest.get("recipe")
-    if not isinstance(values, dict):
-        raise InputError(f"{run.path / MANIFEST} holds no recipe; it is not that of a whole run.")
-    return values
 
 
 def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
@@ -173,7 +152,7 @@ def refuse_missing(parts: PromptParts) -> None:
         raise InputError(missing)
 
 
-def _earlier_costs(parts: PromptParts) -> dict[str, float | None]:
+def earlier_costs(parts: PromptParts) -> dict[str, float | None]:
     """Return what fine-tuning the model and training the adviser cost, as far as is known."""
     costs: dict[str, float | None] = {}
     if parts.fine_tuned and parts.fine_tuned.cost is not None:

@@ -308,7 +308,7 @@ class RunWriter:
 
     @property
     def _asks(self) -> bool:
-        return self.totals.asked or self.plan.kind == "prompt"
+        return self.totals.asked or self.plan.kind in ("prompt", "cascade")
 
 
 def row_json(
@@ -332,6 +332,7 @@ def row_json(
     if prediction.answered_by is not None:
         record["answered_by"] = prediction.answered_by
     asked = prediction.answer is not None or prediction.usage is not None
+    asked = asked or bool(prediction.cost)
     adviser = prediction.adviser
     if asked or adviser is not None or prediction.error is not None:
         record["answer"] = redacted(prediction.answer) if prediction.answer else prediction.answer

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sentikit.ensembles.curve import CurvePoint
+from sentikit.ensembles.judgement import CurvePoint
 from sentikit.reports.drawing import Circle, Drawing, Polyline, Rect, Shape, Text, line, short_name
 from sentikit.reports.geometry import Box, Scale, around, decimals, place_names
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sentikit.comparison.judgement import Comparison
 from sentikit.comparison.results import Difference, Estimate, RunFindings
-from sentikit.ensembles.judged import JudgedCascade
+from sentikit.ensembles.judgement import JudgedCascade
 from sentikit.errors import InputError
 from sentikit.files import disk_errors, read_json
 from sentikit.reports import charts
@@ -191,7 +191,7 @@ def _curves(comparison: Comparison, kind: str) -> list[Figure]:
 def _cascade_curve(cascade: JudgedCascade | None) -> list[Figure]:
     if cascade is None or not cascade.curve:
         return []
-    found, marks = cascade.worth.macro_f1, []
+    found, marks = cascade.scores.macro_f1, []
     if found is not None:
         name = f"{found.value:.4f} at threshold {shown_threshold(cascade.threshold)}"
         marks = [Mark(name, cascade.share, found.value)]
@@ -201,7 +201,7 @@ def _cascade_curve(cascade: JudgedCascade | None) -> list[Figure]:
         marks,
         cascade.llm_cost,
     )
-    first, last = cascade.worth.members
+    first, last = cascade.scores.members
     note = f"left: {first} alone; right: {last} alone; band: 95 % intervals"
     return [Figure("Macro-F1 of the cascade", drawing, note)]
 

@@ -19,7 +19,7 @@ from sentikit.comparison import tables
 from sentikit.comparison.alignment import AlignedRuns
 from sentikit.comparison.judgement import Comparison
 from sentikit.comparison.results import BreakEven
-from sentikit.ensembles.judged import JudgedCascade
+from sentikit.ensembles.judgement import JudgedCascade
 from sentikit.files import write_text
 from sentikit.reports import figures
 from sentikit.reports.drawing import DARK, LIGHT, Palette, style_sheet, to_svg

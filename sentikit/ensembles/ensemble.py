@@ -1,4 +1,4 @@
-"""Puts the rows of several runs side by side: the same texts, in the same order."""
+"""Recorded runs over the same texts, their rows side by side, and the vote of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sentikit.classifiers.vote import Ties, elect
 from sentikit.datasets.examples import Examples
 from sentikit.errors import InputError
 from sentikit.runs.alignment import align_all
-from sentikit.runs.table import RunTable
+from sentikit.runs.table import Labelling, RunTable
 
 
 @dataclass(frozen=True)
-class Team:
+class Ensemble:
     """Runs over the same texts.
 
     Attributes:
@@ -40,7 +41,7 @@ class Team:
         return np.flatnonzero(self.gold >= 0)
 
 
-def gather(tables: Sequence[RunTable]) -> Team:
+def gather(tables: Sequence[RunTable]) -> Ensemble:
     """Put runs side by side.
 
     Args:
@@ -53,7 +54,7 @@ def gather(tables: Sequence[RunTable]) -> Team:
     names = [table.name for table in tables]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{twice} is given twice. A team needs different runs.")
+        raise InputError(f"{twice} is given twice. A ensemble needs different runs.")
     first = next((table for table in tables if table.has_texts), tables[0])
     members = tuple(_beside(first, table) for table in tables)
     gold = _common_gold(first, members)
@@ -64,7 +65,7 @@ def gather(tables: Sequence[RunTable]) -> Team:
     if sources is not None:
         known = pa.array(sources.examples.sources, pa.string())
         examples = examples.replace_column("source", known)
-    return Team(examples, first.classes, gold, members)
+    return Ensemble(examples, first.classes, gold, members)
 
 
 def _beside(first: RunTable, table: RunTable) -> RunTable:
@@ -104,3 +105,45 @@ def _in_own_order(examples: Examples) -> Examples:
     if examples.order is None:
         return examples
     return Examples(examples.table.take(pa.array(examples.order)))
+
+
+@dataclass(frozen=True)
+class VoteCount:
+    """The outcome of a vote of recorded runs.
+
+    Attributes:
+        labels: class numbers, (rows,); -1 where no member gave a valid answer.
+        unanimous: whether all members gave the same valid label, (rows,).
+        tied: whether several labels had the most votes, (rows,).
+    """
+
+    labels: NDArray[np.int64]
+    unanimous: NDArray[np.bool_]
+    tied: NDArray[np.bool_]
+
+
+def vote(members: Sequence[Labelling], classes: int, ties: Ties = "first") -> VoteCount:
+    """Return the label most members give to each row; see `elect`.
+
+    Args:
+        members: most trusted first.
+        classes: how many there are.
+        ties: how ties are broken.
+    """
+    labels = np.stack([member.labels for member in members], 1).tolist()
+    shares = [_known_probabilities(member) for member in members]
+    rows = enumerate(labels)
+    winners = [elect(votes, [own[row] for own in shares], ties) for row, votes in rows]
+    return VoteCount(
+        labels=np.array([winner.number for winner in winners], np.int64),
+        unanimous=np.array([winner.votes == len(members) for winner in winners], bool),
+        tied=np.array([winner.tied for winner in winners], bool),
+    )
+
+
+def _known_probabilities(member: Labelling) -> list[list[float] | None]:
+    if member.probabilities is None:
+        return [None] * len(member.labels)
+    unknown: list[bool] = np.atleast_1d(np.isnan(member.probabilities).any(1)).tolist()
+    rows = member.probabilities.tolist()
+    return [None if lacks else row for row, lacks in zip(rows, unknown, strict=True)]
