@@ -280,6 +280,8 @@ class TestCommand:
         assert manifest["kind"] == "cascade"
         assert manifest["cost_usd"] == {"llm": pytest.approx(0.2)}
         assert metrics["overall"]["macro_f1"] == 1.0
+        assert metrics["overall"]["metrics"] == {"quadratic_weighted_kappa": 1.0}
+        assert 0 <= metrics["overall"]["ranking"]["auc"] <= 1
         assert set(metrics["by_source"]) == {"s0", "s1"}
         table = read_run(tmp_path / "run")
         assert (table.answers.labels == table.gold).all()

@@ -215,6 +215,10 @@ def test_train_and_evaluate_draw_into_the_run(tiny_recipe: Path) -> None:
         "learning_curves.png",
     ]
     assert size(Path("run/plots/learning_curves.png")) == (1440, 600)
+    overall = json.loads(Path("run/metrics.json").read_text())["overall"]
+    assert 0 <= overall["ranking"]["auc"] <= 1
+    assert len(next(iter(overall["ranking"]["per_class"].values()))["roc"]) > 1
+    assert -1 <= overall["metrics"]["quadratic_weighted_kappa"] <= 1
     assert "run/plots/confusion_matrix.png" in result.stderr
     command = ["evaluate", "run", "--split", "validation", "--output", "scored", "--plots"]
     result = CliRunner().invoke(sentikit, [*command, "--json"])

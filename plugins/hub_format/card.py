@@ -187,6 +187,11 @@ def _training(facts: CardFacts) -> str:
         f"{manifest.get('training_seconds', 0):,.0f} s of training.",
         f"Versions: {versions}.",
     ]
+    facts_of_run += [
+        f"The labels of {name} are a classifier's predictions, not gold labels."
+        for name, split in manifest.get("data", {}).items()
+        if split.get("label_origin")
+    ]
     return "\n\n".join(
         [
             f"## Training\n\n{' '.join(facts_of_run)}",

@@ -60,6 +60,10 @@ class DatasetLoader(Part, ABC):
         """
         raise InputError(f"The split {split!r} of this dataset is not read from a table.")
 
+    def label_origin(self) -> str | None:
+        """Say where labels come from that people did not give; None for gold labels."""
+        return None
+
     def locate(self, split: str, row: int) -> str:
         """Say where row `row` (from 0) of `split` stands, for error messages."""
         return f"row {row + 1} of split {split!r}"

@@ -79,9 +79,12 @@ def command_line(arguments: Sequence[str] | None = None) -> list[str]:
     return ["sentikit" if program == "__main__.py" else program, *given[1:]]
 
 
-def describe_split(name: str, split: str, examples: int, fingerprint: str) -> dict[str, Any]:
-    """Return what a manifest says of a split."""
-    return {"dataset": name, "split": split, "examples": examples, "fingerprint": fingerprint}
+def describe_split(
+    name: str, split: str, examples: int, fingerprint: str, label_origin: str | None = None
+) -> dict[str, Any]:
+    """Return what a manifest says of a split; `label_origin` of labels that are not gold."""
+    said = {"dataset": name, "split": split, "examples": examples, "fingerprint": fingerprint}
+    return said if label_origin is None else {**said, "label_origin": label_origin}
 
 
 MANIFEST = "manifest.json"

@@ -242,7 +242,8 @@ def _scheme_of_gold(gold: SpelledLabels, column: str, rows: Rows) -> LabelScheme
         if spelled <= set(scheme.meanings):
             return scheme
     odd = [label for label in gold.spellings if label.casefold() not in _KNOWN]
-    if len(odd) == len(gold.spellings):
+    # Emotions may have a neutral among them.
+    if 2 * len(odd) > len(gold.spellings):
         return scheme_for_classes(sorted(gold.spellings))
     if not odd:
         raise InputError(

@@ -191,7 +191,11 @@ def _beginning(parts: TrainData, splits: Splits) -> dict[str, Any]:
     """Return what the manifest says of a run before it begins."""
     prints = {
         name: describe_split(
-            parts.dataset_for(name).name, name, len(examples), examples.fingerprint()
+            parts.dataset_for(name).name,
+            name,
+            len(examples),
+            examples.fingerprint(),
+            parts.dataset_for(name).loader.label_origin(),
         )
         for name, examples in splits.items()
     }

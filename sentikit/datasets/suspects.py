@@ -1,0 +1,66 @@
+"""Suspects: examples whose gold label a classifier contradicts with confidence.
+
+Confident learning as in C. G. Northcutt, L. Jiang and I. L. Chuang, "Confident Learning: Estimating
+Uncertainty in Dataset Labels" (JAIR 2021): a class counts as likely for an example where its
+probability reaches the mean that the class has among its own examples; an example is suspect where
+the likeliest such class is another than its label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """The suspect rows, the most suspect first.
+
+    Attributes:
+        rows: positions among the rows that were judged.
+        suggested: class numbers, the label that is likelier.
+        margins: the gold label's probability less that of the likeliest other class.
+        judged: how many rows had a gold label and probabilities.
+    """
+
+    rows: NDArray[np.int64]
+    suggested: NDArray[np.int64]
+    margins: NDArray[np.float64]
+    judged: int
+
+
+def find_suspects(gold: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Suspects:
+    """Find examples whose label is likely wrong.
+
+    Args:
+        gold: class numbers, (rows,); -1 where unknown.
+        probabilities: (rows, classes), of a classifier that did not learn from these rows; NaN
+            where unknown.
+
+    Raises:
+        InputError: no row has both.
+    """
+    known = np.flatnonzero((gold >= 0) & np.isfinite(probabilities).all(axis=1))
+    if not len(known):
+        raise InputError("No row has both a gold label and probabilities: nothing can be suspect.")
+    labels, shares = gold[known], probabilities[known]
+    classes = np.arange(shares.shape[1])
+    own = [shares[labels == number, number] for number in classes]
+    # A class without examples has no mean to reach.
+    means = np.array([values.mean() if len(values) else np.inf for values in own])
+    likely = shares >= means - 1e-6
+    best = np.where(likely, shares, -1.0).argmax(axis=1)
+    every = np.arange(len(known))
+    others = shares.copy()
+    others[every, labels] = -1.0
+    margins = shares[every, labels] - others.max(axis=1)
+    # Where the classifier itself says the gold label, there is nothing to correct.
+    odd = likely.any(axis=1) & (best != labels) & (shares.argmax(axis=1) != labels)
+    found = np.flatnonzero(odd)
+    ordered = found[np.argsort(margins[found], kind="stable")]
+    suggested = shares[ordered].argmax(axis=1)
+    return Suspects(known[ordered], suggested, margins[ordered], len(known))

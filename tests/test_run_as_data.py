@@ -1,0 +1,148 @@
+"""A run's predictions as training data, and the labels that a run finds suspect."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from sentikit import InputError, open_dataset
+from sentikit.cli import sentikit
+from sentikit.datasets.suspects import find_suspects
+from sentikit.testing import check_plugin
+
+CLASSES = ("negative", "neutral", "positive")
+
+
+def results(name: str, rows: list[tuple[str, str, str, tuple[float, ...] | None]]) -> str:
+    """Write a results file of (text, gold, prediction, probabilities)."""
+    with open(name, "w") as stream:
+        for text, gold, label, shares in rows:
+            record: dict[str, Any] = {"text": text, "gold": gold, "prediction": label}
+            if shares is not None:
+                record["probabilities"] = dict(zip(CLASSES, shares, strict=True))
+            stream.write(json.dumps(record) + "\n")
+    return name
+
+
+@pytest.fixture
+def labelled() -> str:
+    return results(
+        "first.jsonl",
+        [
+            ("good", "positive", "positive", (0.05, 0.05, 0.9)),
+            ("bad", "negative", "negative", (0.6, 0.2, 0.2)),
+            ("odd", "neutral", "positive", (0.1, 0.1, 0.8)),
+            ("what", "neutral", "no idea", (0.4, 0.3, 0.3)),
+        ],
+    )
+
+
+def train(path: str, **settings: Any) -> dict[str, str | None]:
+    split = open_dataset({"name": "run", "path": path, **settings}).split("train")
+    return dict(zip(split.texts, split.labels, strict=True))
+
+
+def test_predictions_are_the_labels_and_gold_is_not_used(labelled: str) -> None:
+    assert train(labelled) == {"good": "positive", "bad": "negative", "odd": "positive"}
+
+
+def test_uncertain_predictions_are_left_out(labelled: str) -> None:
+    assert train(labelled, min_confidence=0.8) == {"good": "positive", "odd": "positive"}
+
+
+def test_predictions_that_another_run_contradicts_are_left_out(labelled: str) -> None:
+    other = results(
+        "second.jsonl",
+        [
+            ("odd", "", "neutral", None),
+            ("good", "", "positive", None),
+            ("new", "", "neutral", None),
+        ],
+    )
+    assert train(labelled, agree_with=other) == {"good": "positive"}
+    assert train(labelled, agree_with=[other, labelled]) == {"good": "positive"}
+
+
+def test_only_training_is_offered(labelled: str) -> None:
+    assert open_dataset({"name": "run", "path": labelled}).splits == ("train",)
+
+
+def test_what_cannot_be_trusted_is_refused(labelled: str) -> None:
+    with pytest.raises(InputError, match=r"none of 4 rows meets"):
+        train(labelled, min_confidence=0.99)
+    bare = results("bare.jsonl", [("good", "", "positive", None)])
+    with pytest.raises(InputError, match="holds no probabilities: leave min_confidence out"):
+        train(bare, min_confidence=0.5)
+
+
+def test_the_manifest_says_that_these_labels_are_no_gold(
+    tiny_encoder: Path, reviews: Path, trained_run: Path
+) -> None:
+    Path("distilled.yaml").write_text(
+        f"""dataset: {{name: run, path: {trained_run}, min_confidence: 0.34}}
+evaluation_dataset: {{name: files, validation: {reviews}/validation.csv, test: {reviews}/test.csv}}
+encoder: {{name: transformers, model: {tiny_encoder}, max_length: 64}}
+head: {{name: linear, pooling: mean}}
+training: {{epochs: 1, batch_size: 16, lr: 1e-3}}
+"""
+    )
+    words = ["train", "--recipe", "distilled.yaml", "--output", "run", "--device", "cpu"]
+    result = CliRunner().invoke(sentikit, words)
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(Path("run/manifest.json").read_text())["data"]
+    said = f"predictions of {trained_run} (confidence 0.34 or more)"
+    assert data["train"]["label_origin"] == said
+    assert "label_origin" not in data["validation"]
+
+
+def test_the_plugin_keeps_the_contract(labelled: str) -> None:
+    check_plugin("run_dataset", settings={"run": {"path": labelled}})
+
+
+def test_wrong_labels_are_found_and_right_ones_left_alone() -> None:
+    generator = np.random.default_rng(3)
+    true = generator.integers(0, 3, 3000)
+    logits = generator.normal(size=(3000, 3))
+    logits[np.arange(3000), true] += 3
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    gold = true.copy()
+    flipped = generator.choice(3000, 200, replace=False)
+    gold[flipped] = (true[flipped] + 1) % 3
+    found = find_suspects(gold, shares)
+    assert found.judged == 3000
+    assert len(set(found.rows) & set(flipped)) > 140
+    assert np.isin(found.rows[:100], flipped).mean() > 0.95
+    assert (np.diff(found.margins) >= 0).all()
+    assert (found.suggested == shares[found.rows].argmax(axis=1)).all()
+
+
+def test_suspects_are_listed_and_written_to_a_file_to_correct() -> None:
+    sure = [(f"good {n}", "positive", "positive", (0.05, 0.05, 0.9)) for n in range(20)]
+    sure += [(f"bad {n}", "negative", "negative", (0.9, 0.05, 0.05)) for n in range(20)]
+    path = results("run.jsonl", [*sure, ("awful", "positive", "negative", (0.97, 0.02, 0.01))])
+    words = ["datasets", "suspects", path]
+    shown = CliRunner().invoke(sentikit, [*words, "--output", "suspects.csv"])
+    assert shown.exit_code == 0, shown.stderr
+    assert "1 of 41 labels are suspect" in shown.stdout
+    with open("suspects.csv") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["text"], row["label"], row["suggested"]) == ("awful", "positive", "negative")
+    listed = json.loads(CliRunner().invoke(sentikit, [*words, "--json"]).stdout)
+    assert [entry["margin"] for entry in listed] == [-0.96]
+
+
+def test_without_probabilities_or_gold_nothing_is_suspect() -> None:
+    bare = results("bare.jsonl", [("good", "positive", "positive", None)])
+    refused = CliRunner().invoke(sentikit, ["datasets", "suspects", bare])
+    assert refused.exit_code == 2
+    assert "holds no probabilities" in refused.stderr
+    unlabelled = results("new.jsonl", [("good", "", "positive", (0.1, 0.1, 0.8))])
+    refused = CliRunner().invoke(sentikit, ["datasets", "suspects", unlabelled])
+    assert refused.exit_code == 2
+    assert "both a gold label and probabilities" in refused.stderr
