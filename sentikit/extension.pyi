@@ -52,6 +52,7 @@ from sentikit.weights import read_weights as read_weights
 from sentikit.weights import write_weights as write_weights
 from sentikit.weights import load_pretrained as load_pretrained
 from sentikit.weights import refuse_foreign_code as refuse_foreign_code
+from sentikit.weights import refuse_impossible_sizes as refuse_impossible_sizes
 from sentikit.devices import choose_device as choose_device
 from sentikit.devices import choose_precision as choose_precision
 
@@ -78,7 +79,7 @@ from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
 from sentikit.finetuning.job import FineTuning as FineTuning
 from sentikit.finetuning.job import FineTuningOptions as FineTuningOptions
 from sentikit.finetuning.job import FinishedFineTuning as FinishedFineTuning
-from sentikit.finetuning.preparing import PreparedReport as PreparedReport
+from sentikit.finetuning.examples import PreparedReport as PreparedReport
 from sentikit.finetuning.job import open_fine_tuning as open_fine_tuning
 from sentikit.training.task import TrainingPlace as TrainingPlace
 from sentikit.training.task import TrainingTask as TrainingTask
@@ -96,6 +97,7 @@ from sentikit.llm.strategy import RetrievedExample as RetrievedExample
 # register_engines
 from sentikit.training.engine import Engine as Engine
 from sentikit.training.engine import DistributedEngine as DistributedEngine
+from sentikit.training.engine import EngineWrapper as EngineWrapper
 from sentikit.training.engine import StepPlan as StepPlan
 from sentikit.training.batches import MicroBatch as MicroBatch
 from sentikit.training.parameters import ParameterGroup as ParameterGroup

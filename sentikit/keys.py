@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -63,6 +64,26 @@ def env_file_values(path: Path) -> dict[str, str | None]:
     return dotenv_values(stream=io.StringIO(text))
 
 
+def _nearest_env_values() -> dict[str, str]:
+    try:
+        folder = Path.cwd()
+    except OSError:
+        return {}
+    for place in (folder, *folder.parents):
+        path = place / ENV_FILE
+        if path.is_file():
+            return dict(_secrets_of(path, path.stat().st_mtime_ns))
+    return {}
+
+
+@functools.lru_cache(maxsize=8)
+def _secrets_of(path: Path, changed: int) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((name, value) for name, value in env_file_values(path).items() if value)
+    except InputError:
+        return ()
+
+
 def _env_text(path: Path) -> str:
     if not (path.is_file() and os.access(path, os.R_OK)):
         return ""
@@ -99,10 +120,14 @@ def _refuse_malformed(path: Path, variable: str) -> None:
 
 
 def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return `text` with the values of variables such as WANDB_API_KEY replaced by their names."""
+    """Return `text` with the values of variables such as WANDB_API_KEY replaced by their names.
+
+    Those of the environment and, for the process's own, of the ``.env`` that `find_key` reads.
+    """
+    own = _nearest_env_values() if environment is os.environ else {}
     found = {
         value: name
-        for name, value in environment.items()
+        for name, value in {**own, **environment}.items()
         if name.upper().endswith(_ENDINGS) and len(value) >= _SHORTEST
     }
     # The longest first: one key may begin like another.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sentikit.components import Problem
 from sentikit.ensembles.recipe import check_ensemble
-from sentikit.finetuning.parts import check_finetune
+from sentikit.finetuning.recipe import check_finetune
 from sentikit.llm.recipe import check_prompt
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, unknown_kind
 from sentikit.registry import Registry

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import InputError, SentikitError, quoted
 from sentikit.files import disk_errors, read_json
 
 if TYPE_CHECKING:
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 POOLER = r"(^|\.)pooler\."
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
+#: Keys of a configuration that are dimensions of tensors, and those that count layers or heads.
+_WIDTHS = (
+    "hidden_size",
+    "intermediate_size",
+    "embedding_size",
+    "vocab_size",
+    "num_attention_heads",
+)
+_DEPTHS = ("num_hidden_layers",)
 _MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
 
 
@@ -35,6 +44,44 @@ def refuse_foreign_code(folder: Path) -> None:
                 "sentikit does not run such code. Use a model whose architecture transformers "
                 "itself has."
             )
+
+
+def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
+    """Refuse a configuration whose sizes the weights cannot have, before anything is built of it.
+
+    Args:
+        folder: with a transformers ``config.json``.
+        weights: the safetensors file of the model; only its header is read.
+
+    Raises:
+        InputError: a size is no count, or larger than what the file holds.
+    """
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    shapes = _header_shapes(weights) if weights.is_file() else []
+    if not isinstance(config, dict):
+        raise InputError(f"{folder / 'config.json'} is no configuration of a model.")
+    longest = max((size for shape in shapes for size in shape), default=None)
+    most = dict.fromkeys(_WIDTHS, longest) | dict.fromkeys(_DEPTHS, len(shapes) or None)
+    for key, limit in most.items():
+        value = config.get(key, 1)
+        counts = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not counts or (limit is not None and value > limit):
+            wanted = "a number from 1 on" if limit is None else f"from 1 to {limit:,}"
+            raise InputError(
+                f"{folder / 'config.json'} does not fit its weights: {key} is {quoted(value)}, "
+                f"and must be {wanted}."
+            )
+
+
+def _header_shapes(path: Path) -> list[tuple[int, ...]]:
+    """Return the shapes of the tensors in a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with disk_errors(path), safe_open(path, "np") as stored:
+            return [tuple(stored.get_slice(name).get_shape()) for name in stored.keys()]  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged or truncated ({error}). Copy it again.") from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -34,6 +34,6 @@ def prompt_inputs(parts: PromptParts, memory: Memory | None = None) -> list[Prom
     source = split_context(parts, split, default_registry())
     examples = (row.example for row in split_rows(split))
     return [
-        prompt_input(example.text, split.classes, context)
+        prompt_input(example, split.classes, context)
         for example, context in source.stream(examples, Session(), memory)
     ]

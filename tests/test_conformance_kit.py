@@ -31,7 +31,7 @@ from sentikit.extension import (
     ResultFormat,
     Tracker,
 )
-from sentikit.finetuning.choosing import fine_tuner_of
+from sentikit.finetuning.recipe import fine_tuner_of
 from sentikit.hookspecs import INTERFACES, KINDS
 from sentikit.llm.backend import Answer, LLMBackend, RejectedError
 from sentikit.llm.strategy import Message

@@ -19,7 +19,7 @@ from finetuning_server import STEPS, RunningTeacher, teaching
 from sentikit.plugins.openai_backend.finetuning_job import pause_after
 from test_prompt_command import Done, all_files, sentikit
 
-from sentikit.finetuning.choosing import fine_tuner_class
+from sentikit.finetuning.recipe import fine_tuner_class
 from sentikit.registry import default_registry
 from sentikit.testing import check_fine_tuner
 

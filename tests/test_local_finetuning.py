@@ -15,7 +15,7 @@ from tiny_language_models import make_language_model
 
 from sentikit import InputError, Interrupted, export_model, load
 from sentikit.extension import FineTuning, FineTuningOptions, read_weights
-from sentikit.finetuning.parts import finetune_parts
+from sentikit.finetuning.recipe import finetune_parts
 from sentikit.labelling.prompting import PromptOptions, prompt
 from sentikit.llm.recipe import prompt_parts
 from sentikit.recipe.resolving import resolve_values

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tiny_models import make_encoder
 
+from sentikit.classifiers.encoder import Encoder
 from sentikit.cli import sentikit
 from sentikit.errors import InputError, printable
-from sentikit.keys import find_key
+from sentikit.keys import find_key, redacted
+from sentikit.weights import refuse_impossible_sizes
 
 DRY = "train --recipe quickstart --dry-run --set"
 
@@ -106,3 +109,35 @@ def test_an_unclosed_quote_in_the_env_file_is_named_without_the_key(
 )
 def test_what_a_terminal_would_obey_is_not_shown(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", 10**9),
+        ("hidden_size", "x"),
+        ("num_attention_heads", 0),
+        ("num_hidden_layers", 10**6),
+        ("vocab_size", -1),
+        ("intermediate_size", True),
+    ],
+)
+def test_sizes_that_the_weights_cannot_have_are_refused_before_anything_is_built(
+    key: str, value: object, tmp_path: Path
+) -> None:
+    folder = make_encoder(tmp_path / "model" / "encoder")
+    (folder / "model.safetensors").rename(tmp_path / "model" / "model.safetensors")
+    refuse_impossible_sizes(folder, tmp_path / "model" / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text()) | {key: value}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=f"does not fit its weights: {key} is "):
+        Encoder.restore(folder)
+
+
+def test_secrets_of_the_env_file_are_redacted_as_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACME_API_KEY", "sk-in-the-environment")
+    Path(".env").write_text("OTHER_API_KEY=sk-in-the-file\n")
+    text = redacted("sk-in-the-environment and sk-in-the-file")
+    assert text == "[ACME_API_KEY] and [OTHER_API_KEY]"

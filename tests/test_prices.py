@@ -11,9 +11,12 @@ import pytest
 from sentikit import InputError, Usage
 from sentikit.extension import ChatRequest, Message
 from sentikit.llm.counting import TokenCounter
-from sentikit.llm.prices import Prices, describe_cost, model_facts, picodollars, usd
+from sentikit.llm.prices import Prices, describe_cost, listed_models, model_facts, picodollars, usd
 
 MILLION = 1_000_000
+
+
+AZURE = "https://mine.openai.azure.com/openai/v1"
 
 
 def cost(prices: Prices, usage: Usage, tier: str | None = None) -> float:
@@ -91,6 +94,40 @@ class TestModels:
     def test_that_are_not_listed_are_unknown(self, name: str) -> None:
         facts = model_facts(name)
         assert (facts.prices, facts.ends, facts.as_of) == (None, None, None)
+
+    @pytest.mark.parametrize(
+        ("name", "provider", "ends"),
+        [
+            ("gpt-4o-mini-2024-07-18", "", date(2027, 1, 14)),
+            ("gpt-4o-mini", "https://api.openai.com/v1", date(2027, 1, 14)),
+            ("gpt-4o-mini", AZURE, date(2026, 10, 1)),
+            ("ft:gpt-4o-mini-2024-07-18:me::x", "https://api.openai.com/v1", date(2027, 1, 14)),
+            (
+                "ft:gpt-4o-mini-2024-07-18:me::x",
+                "https://mine.openai.azure.com/",
+                date(2027, 10, 1),
+            ),
+            ("gpt-4o-2024-08-06.ft-0a1b2c", "https://mine.openai.azure.com/", date(2027, 10, 1)),
+        ],
+    )
+    def test_end_when_their_provider_ends_them(self, name: str, provider: str, ends: date) -> None:
+        facts = model_facts(name, provider=provider)
+        assert facts.ends == ends
+        assert facts.source == "sentikit's models.yaml"
+        assert facts.as_of == date(2026, 11, 23)
+
+    def test_that_the_table_lacks_have_the_prices_of_genai_prices(self) -> None:
+        address = "https://api.mistral.ai/v1"
+        facts = model_facts("mistral-small-2603", provider=address)
+        assert facts.prices is not None
+        assert (facts.prices.prompt, facts.prices.completion) == (0.15, 0.6)
+        assert cost(facts.prices, Usage(prompt=MILLION), "batch") == 0.075
+        assert facts.source.startswith("genai-prices ")
+        assert "(mistral)" in facts.source
+        # A model of the same name at a server of one's own has no price there.
+        assert model_facts("mistral-small-2603", provider="http://localhost:8000/v1").prices is None
+        assert model_facts("mistral-small-2603").prices is None
+        assert "mistral-small-2603" in [m.name for m in listed_models(provider=address)]
 
     def test_near_an_unknown_one_are_named(self) -> None:
         from sentikit.llm.prices import model_hint

@@ -256,6 +256,46 @@ class TestRuns:
             s.server.behaviour = type(s.server.behaviour)()
             assert sentikit(*run, "--resume", "--set", "llm.in_flight=2").returncode == 0
 
+    @pytest.mark.parametrize(
+        ("change", "key", "asked"),
+        [
+            (["strategy.user=Label {text}"], "strategy.user", 6),
+            (["strategy.user=Rate {text}", "strategy.k=9"], "strategy.k", 1),
+        ],
+        ids=["other words", "the same words"],
+    )
+    def test_a_changed_prompt_takes_the_answers_that_still_fit(
+        self, change: list[str], key: str, asked: int
+    ) -> None:
+        with serving(fault_words={"number 4": "quota"}) as s:
+            recipe = write_recipe(s.url, texts(6), in_flight=1)
+            run = ["prompt", "--recipe", recipe, "--output", "runs/a"]
+            words = ["--set", "strategy.name=template", "--set", "strategy.user=Rate {text}"]
+            stopped = sentikit(
+                *run,
+                *words,
+                "--max-cost",
+                "1",
+                "--set",
+                "llm.prices.prompt=1",
+                "--set",
+                "llm.prices.completion=1",
+            )
+            assert stopped.returncode == 1
+            manifest = json.loads(Path("runs/a/manifest.json").read_text())
+            billed = sum(s.server.billed.values()) / 1e6
+            assert manifest["status"] == "failed"
+            assert manifest["spent_usd"] == pytest.approx(billed)
+            s.server.behaviour = type(s.server.behaviour)()
+            before = s.server.calls
+            other = ["--set", "strategy.name=template"]
+            other += [word for setting in change for word in ("--set", setting)]
+            done = sentikit(*run, *other, "--resume")
+            assert done.returncode == 0, done.stderr
+            assert f"Changed since the run began: {key}." in done.stderr
+            assert s.server.calls == before + asked
+        assert change[-1].partition("=")[2] in Path("runs/a/recipe.yaml").read_text()
+
     def test_a_resumed_run_keeps_a_backends_own_settings(self, tmp_path: Path) -> None:
         write_recipe("", ["I love it", "broken"])
         llm = {"backend": "parrot", "cache_prompts": True}
@@ -400,6 +440,18 @@ class TestKeys:
 
 
 class TestDoctor:
+    def test_lists_models_with_price_context_and_end(self) -> None:
+        listed = json.loads(sentikit("doctor", "--models", "--json").stdout)
+        found = {entry["model"]: entry for entry in listed}
+        assert found["gpt-4o-mini"]["prompt"] == 0.15
+        assert found["gpt-4o-mini"]["context"] == 128_000
+        assert found["gpt-4o-mini"]["ends"] == "2027-01-14"
+        assert found["gpt-4o-mini"]["as_of"] == "2026-11-23"
+        azure = ("--base-url", "https://mine.openai.azure.com/openai/v1")
+        there = json.loads(sentikit("doctor", "--models", "--json", *azure).stdout)
+        assert {e["model"]: e["ends"] for e in there}["ft:gpt-4o-mini"] == "2027-10-01"
+        assert "2027-01-14" in sentikit("doctor", "--models").stdout
+
     def test_tells_of_machine_and_keys(self) -> None:
         Path(".env").write_text(f"OPENAI_API_KEY={KEY}\nMY_TOKEN={KEY}\n")
         done = sentikit("doctor", "--json", HF_TOKEN=KEY)

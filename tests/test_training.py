@@ -517,3 +517,19 @@ def test_half_precision_where_it_is_slower_is_said(
     assert result.exit_code == 0, result.output
     assert "bf16 is several times slower than fp32 on this device" in result.stderr
     assert read("manifest.json")["precision"] == "bf16"
+
+
+def test_a_training_loads_no_report_vote_or_plotting_code(tiny_recipe: Path) -> None:
+    program = (
+        "import sys\n"
+        "from sentikit.cli import main\n"
+        f"sys.argv = ['sentikit', 'train', '--recipe', {str(tiny_recipe)!r}, '--output', 'run']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "rooms = ('reports', 'ensembles', 'llm', 'finetuning', 'assurance', 'labelling')\n"
+        "loaded = [m for m in sys.modules if m.startswith(tuple(f'sentikit.{r}' for r in rooms))]\n"
+        "print(loaded, 'matplotlib' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.splitlines()[-1] == "[] False"

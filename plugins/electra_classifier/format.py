@@ -20,6 +20,7 @@ from sentikit.extension import (
     choose_precision,
     read_weights,
     refuse_foreign_code,
+    refuse_impossible_sizes,
     scheme_for_classes,
     set_weights,
     write_json,
@@ -116,6 +117,7 @@ def _backbone(
         # transformers would silently make one without words from config.json alone.
         raise InputError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt.")
     refuse_foreign_code(folder)
+    refuse_impossible_sizes(folder, folder / WEIGHTS)
     own = {*HeadConfig.model_fields, "label2id", "architectures", "dtype", "torch_dtype"}
     try:
         config = ElectraConfig(**{key: v for key, v in values.items() if key not in own})
@@ -174,9 +176,10 @@ def _exportable_parts(source: ExportSource) -> HeadParts:
             f"The format electra-classifier holds ELECTRA encoders; the encoder of {source.path} "
             f"is of type {kind!r}. {elsewhere}"
         )
-    if model.pooling == "last":
+    if model.pooling in ("last", "head"):
         raise InputError(
-            f"The format electra-classifier has no pooling 'last', as {source.path}. {elsewhere}"
+            f"The format electra-classifier has no pooling {model.pooling!r}, which "
+            f"{source.path} uses. {elsewhere}"
         )
     parts = parts_of(model.head)
     if parts is None:

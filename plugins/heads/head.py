@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -162,4 +163,43 @@ class NativeLayers(nn.Module):
         """Return logits, (texts, classes), of pooled texts, (texts, size)."""
         hidden = self.activation(self.dense(self.dropout(pooled)))
         logits: Tensor = self.out_proj(self.dropout(hidden))
+        return logits
+
+
+class AttentionHead(Head):
+    """Pools tokens by learnt attention (Yang et al. 2016, section 2.2), then one linear layer."""
+
+    only_pooling: ClassVar[Literal["head"]] = "head"
+
+    class Settings(PartSettings):
+        """Settings of ``attention``."""
+
+        dropout: Dropout = 0.1
+
+    settings: Settings
+
+    def build(self, hidden_size: int, classes: int) -> nn.Module:
+        """Return a module that pools, and turns (texts, hidden_size) into (texts, classes)."""
+        return AttentionLayers(hidden_size, classes, self.settings.dropout)
+
+
+class AttentionLayers(nn.Module):
+    """Attention over the tokens of a text, dropout and a linear layer."""
+
+    def __init__(self, hidden_size: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.projection = nn.Linear(hidden_size, hidden_size)
+        self.query = nn.Linear(hidden_size, 1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden_size, classes)
+
+    def pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Return (texts, hidden) of (texts, tokens, hidden); padding has no weight."""
+        scores = self.query(torch.tanh(self.projection(states))).squeeze(-1).float()
+        weights = scores.masked_fill(mask == 0, torch.finfo(torch.float32).min).softmax(dim=1)
+        return (states * weights.to(states.dtype).unsqueeze(-1)).sum(dim=1)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return (texts, classes)."""
+        logits: Tensor = self.output(self.dropout(pooled))
         return logits

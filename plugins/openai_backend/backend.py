@@ -39,6 +39,8 @@ class OpenAIBackend(BatchBackend):
     def __init__(self, settings: PartSettings) -> None:
         super().__init__(settings)
         self.settings.refuse_secrets()
+        # Asked for with every request.
+        self._address, self._is_openai = self.settings.address, self.settings.is_openai
         self._connection: Connection | None = None
         self._abilities: Abilities | None = None
 
@@ -49,8 +51,8 @@ class OpenAIBackend(BatchBackend):
 
     @property
     def provider(self) -> str:
-        """The host's name, for prices that differ between providers."""
-        return self.settings.host
+        """The server's address, for prices and end dates that differ between providers."""
+        return self.settings.address
 
     @property
     def service_tier(self) -> str | None:
@@ -95,7 +97,7 @@ class OpenAIBackend(BatchBackend):
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
         if settings.cache_name is not None:
             return {"name": settings.cache_name, "body": body}
-        where: dict[str, Any] = {"url": settings.address, "query": dict(settings.query)}
+        where: dict[str, Any] = {"url": self._address, "query": dict(settings.query)}
         if settings.headers:
             where["headers"] = dict(settings.headers)
         return where | {"body": body}
@@ -135,7 +137,7 @@ class OpenAIBackend(BatchBackend):
         """Return what tells prompts with one beginning from others; only OpenAI knows the field."""
         if self.settings.prompt_cache_key is not None:
             return self.settings.prompt_cache_key
-        if not self.settings.is_openai or not request.messages:
+        if not self._is_openai or not request.messages:
             return None
         start = "".join(message.content for message in request.messages)[:256]
         return "sentikit-" + hashlib.sha256(start.encode("utf-8", "replace")).hexdigest()[:16]

@@ -184,9 +184,11 @@ def redirect_target(address: str, status: int, headers: Mapping[str, str]) -> st
         status: its HTTP status.
         headers: its headers.
     """
+    if status not in (307, 308):
+        return None
     target = _target(address, headers)
     stays = _origin(target) == _origin(address) and target != address
-    return target if status in (307, 308) and stays else None
+    return target if stays else None
 
 
 def redirected(settings: ServerSettings, address: str, headers: Mapping[str, str]) -> FatalError:

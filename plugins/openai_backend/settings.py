@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,6 +13,12 @@ from sentikit import InputError
 from sentikit.extension import PartSettings, may_hold_a_key, parsed_address, without_secrets
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization", "cookie")
+#: The shapes of usual keys: a scheme before them, a provider's prefix, a JSON web token.
+_KEY_LIKE = re.compile(
+    r"^(bearer|basic)\s|\b(sk|pk|rk|hf|gsk|xai|nvapi|ghp|glpat)[-_][\w-]{16,}"
+    r"|\bAIza[\w-]{20,}|\beyJ[\w-]{10,}\.",
+    re.IGNORECASE,
+)
 #: Named like a secret, and none: it groups requests for the provider's prompt cache.
 _HARMLESS = "prompt_cache_key"
 _VARIABLE = "OPENAI_BASE_URL"
@@ -38,7 +45,10 @@ def _held_keys(values: Any, place: str) -> Iterator[str]:
         return
     for name, value in values.items():
         named = str(name).lower().endswith(_SECRET_WORDS) and name != _HARMLESS
-        secret = named or without_secrets(str(value), {}) != str(value)
+        shaped = isinstance(value, str) and (
+            _KEY_LIKE.search(value) or without_secrets(value, {}) != value
+        )
+        secret = named or shaped
         if secret and isinstance(value, str):
             yield f"{place}.{name}"
         yield from _held_keys(value, f"{place}.{name}")

@@ -246,7 +246,7 @@ def _critical(rows: int, accepted: int, limit: int, drawn: int, risk: float) -> 
     Numbers of accepted checks beyond `_TAIL` standard deviations pass nothing; their probability
     is far below any level in use, and leaving them out makes the test more cautious.
     """
-    from scipy.stats import binom, hypergeom
+    from scipy.stats import binom
 
     counts = np.full(drawn + 1, -1, np.int64)
     if limit > accepted:
@@ -259,19 +259,41 @@ def _critical(rows: int, accepted: int, limit: int, drawn: int, risk: float) -> 
     highest = min(most, math.ceil(most * limit / accepted) + 1)
     numbers = np.arange(highest + 1)[None, :]
     if accepted > _LARGE:
-        below = binom.cdf(numbers, sizes[:, None], limit / accepted)
+        each = binom.pmf(numbers, sizes[:, None], limit / accepted)
     else:
-        below = hypergeom.cdf(numbers, accepted, limit, sizes[:, None])
-    weights = hypergeom.pmf(sizes, rows, accepted, drawn)
-    chances = np.diff(below, axis=1, prepend=0.0) * weights[:, None]
+        each = _hypergeometric(numbers, accepted, limit, sizes[:, None])
+    below = np.cumsum(each, axis=1)
+    chances = each * _hypergeometric(sizes, rows, accepted, np.array(drawn))[:, None]
     order = np.argsort(below, axis=None, kind="stable")
     values = below.ravel()[order]
-    last = int(np.searchsorted(np.cumsum(chances.ravel()[order]), risk, side="right")) - 1
+    last = (
+        int(
+            np.searchsorted(np.cumsum(chances.ravel()[order]), risk * (1 - _ROUNDING), side="right")
+        )
+        - 1
+    )
     while 0 <= last < len(values) - 1 and values[last + 1] <= values[last]:
         last -= 1  # equal p-values are passed together or not at all
     level = float(values[last]) if last >= 0 else -1.0
     counts[sizes] = (below <= level).sum(axis=1) - 1
     return _Critical(counts, max(level, 0.0))
+
+
+def _hypergeometric(numbers: Integers, rows: int, wrong: int, drawn: Integers) -> Floats:
+    """Return P(`numbers` of `drawn` rows are wrong); many times as fast as scipy's."""
+    from scipy.special import gammaln
+
+    left = rows - wrong
+    most = np.minimum(wrong, drawn)
+    possible = (numbers <= most) & (drawn - numbers <= left)
+    k = np.where(possible, numbers, np.maximum(0, drawn - left))
+
+    def choices(of: int, some: Integers) -> Floats:
+        chosen = gammaln(of + 1.0) - gammaln(some + 1.0) - gammaln(of - some + 1.0)
+        return np.asarray(chosen, np.float64)
+
+    logs = choices(wrong, k) + choices(left, drawn - k) - choices(rows, drawn)
+    return np.where(possible, np.exp(logs), 0.0)
 
 
 def _last_passed(

@@ -18,8 +18,9 @@ from sentikit.assurance.certificates import lower_bound, upper_bound
 from sentikit.assurance.draws import confidence_strata
 from sentikit.errors import InputError
 
-#: With fewer surprises than these an interval is exact; a normal one would be too narrow.
-FEW = 5
+#: With fewer positives or negatives than these an interval is exact; a normal one would be too
+#: narrow. So it is with fewer texts whose class the classifier has wrong. Chosen on validation.
+FEW, FEW_SURPRISES = 5, 3
 _RESAMPLES = 2000
 #: Probabilities that vary less say nothing.
 _SAME = 1e-9
@@ -83,8 +84,8 @@ def estimate_shares(
     vector of all classes' probabilities but one, which a least-squares fit weighs; the residuals
     have n − rank degrees of freedom, and the interval is Student's t. With weights w, each mean
     over checked texts is weighted and the variance is that of a ratio, Σ w²e²/(Σ w)².
-    With fewer than five positives, negatives or texts that the classifier has wrong about the
-    class, the interval is exact, so that it never has width 0.
+    With fewer than five positives or negatives, or fewer than three texts that the classifier has
+    wrong about the class, the interval is exact, so that it never has width 0.
 
     Args:
         pile_probabilities: (rows, classes) of the whole pile, checked rows included; one-hot labels
@@ -221,7 +222,7 @@ def _exact_share(
         return _bounds(counted, checked, rows, tail)
     said = drawn.argmax(axis=1) == number
     missed, taken = (is_class == 1) & ~said, (is_class == 0) & said
-    if missed.sum() + taken.sum() >= FEW:
+    if missed.sum() + taken.sum() >= FEW_SURPRISES:
         return None
     base = float((pile.argmax(axis=1) == number).mean())
     total = weights.sum()

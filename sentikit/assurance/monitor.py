@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
+from sentikit.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from sentikit.assurance.checked import CheckedFile
 
 #: Error rates one bets on, as multiples of the certified one, with their parts of the capital.
 #: Most lies on moderate growth, which takes longest to notice; growth beyond is noticed anyway.
@@ -61,3 +69,57 @@ class Monitor:
         if highest > 700:
             return math.inf
         return math.exp(highest) * sum(math.exp(log - highest) for log in self._logs)
+
+
+def watch(
+    certificate: Path, record: Mapping[str, Any], checked: CheckedFile, level: float
+) -> dict[str, Any]:
+    """Take newly checked texts into the evidence that is kept beside a certificate.
+
+    Texts that the certificate does not accept say nothing about it. A text counts once, also over
+    several files; "not sure" counts as wrong, as it does in the certificate.
+
+    Raises:
+        InputError: the file names no predictions, was drawn by another classifier's confidences,
+            or is the one the certificate rests on.
+    """
+    if checked.fingerprint() == record["checked_file"]["fingerprint"]:
+        raise InputError(
+            f"{checked.path} is the file that the certificate rests on; it cannot test it. Check "
+            "new texts."
+        )
+    other = checked.draw.get("classifier")
+    if other is not None and other != record["classifier"]:
+        raise InputError(
+            f"{checked.path} was drawn from labels of another classifier than the certificate's."
+        )
+    if not any(c.confidence is not None for c in checked.answers):
+        raise InputError(
+            f"{checked.path} has no columns predicted_label and confidence. Draw the texts from a "
+            "labelled table: sentikit annotate LABELLED --output new-checks.csv"
+        )
+    beside = certificate.with_suffix(".monitor.json")
+    kept = read_json(beside) if beside.exists() else {"certificate": record["date"], "texts": []}
+    if kept["certificate"] != record["date"]:
+        kept = {"certificate": record["date"], "texts": []}
+    counted = {entry["text"] for entry in kept["texts"]}
+    new = 0
+    for check in sorted(checked.checks(), key=lambda c: c.time):
+        digest = hashlib.sha256(check.text.encode("utf-8", "replace")).hexdigest()[:16]
+        accepted = check.confidence is not None and check.confidence >= record["threshold"] - 5e-7
+        if accepted and digest not in counted:
+            counted.add(digest)
+            new += 1
+            kept["texts"].append({"text": digest, "correct": check.label == check.predicted})
+    monitor = Monitor(1 - record["target"], level)
+    for entry in kept["texts"]:
+        monitor.update(entry["correct"])
+    write_json(beside, kept)
+    evidence = min(monitor.evidence, 1e300)
+    return {
+        "alarm": monitor.alarm,
+        "evidence": evidence,
+        "checked": monitor.checked,
+        "wrong": monitor.wrong,
+        "new": new,
+    }

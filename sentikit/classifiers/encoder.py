@@ -11,7 +11,7 @@ from pydantic import Field
 from sentikit.classifiers.batches import LongTexts
 from sentikit.components import Part, PartSettings
 from sentikit.errors import InputError
-from sentikit.weights import refuse_foreign_code
+from sentikit.weights import refuse_foreign_code, refuse_impossible_sizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,6 +98,7 @@ class Encoder(Part, ABC):
             # transformers would silently make one without words from config.json alone.
             raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
         refuse_foreign_code(folder)
+        refuse_impossible_sizes(folder, folder.parent / "model.safetensors")
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PretrainedConfig
 
-Pooling = Literal["cls", "mean", "max", "last"]
+Pooling = Literal["cls", "mean", "max", "last", "head"]
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -55,6 +55,9 @@ class Head(Part, ABC):
 
     Attributes:
         only_pooling: the only pooling that suits the head, which then needs no naming; None: any.
+            ``head`` where the module pools the token states itself, by a method
+            ``pool(states, mask)`` from (texts, tokens, hidden) and (texts, tokens) to (texts,
+            hidden), as attention pooling does.
     """
 
     only_pooling: ClassVar[Pooling | None] = None

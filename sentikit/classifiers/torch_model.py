@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class SentimentModel(nn.Module):
 
     Attributes:
         encoder: the transformers backbone.
-        pooling: cls, mean or max.
+        pooling: cls, mean, max or last; head where the head pools itself.
         head: pooled text to logits.
     """
 
@@ -40,7 +40,13 @@ class SentimentModel(nn.Module):
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the pooled texts, (texts, hidden)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        return pool(states.last_hidden_state, attention_mask, self.pooling)
+        return self.pooled(states.last_hidden_state, attention_mask)
+
+    def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Return token states, (texts, tokens, hidden), as one vector a text."""
+        if self.pooling == "head":
+            return cast("Tensor", self.head.pool(states, mask))  # type: ignore[operator]
+        return pool(states, mask, self.pooling)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the logits, (texts, classes), in float32 whatever the precision inside."""

@@ -9,7 +9,8 @@ import click
 
 @click.command(
     epilog="\b\nExample: sentikit doctor\n"
-    "         sentikit doctor --base-url http://localhost:8000/v1"
+    "         sentikit doctor --base-url http://localhost:8000/v1\n"
+    "         sentikit doctor --models --base-url https://api.mistral.ai/v1"
 )
 @click.option(
     "--base-url", metavar="URL", help="An LLM server to try, as http://localhost:8000/v1."
@@ -17,9 +18,14 @@ import click
 @click.option(
     "--model", metavar="NAME", help="The model to try there; default: the only one it has."
 )
+@click.option(
+    "--models",
+    is_flag=True,
+    help="List models with their prices, context and end; --base-url adds a provider's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def doctor(base_url: str | None, model: str | None, as_json: bool) -> None:
-    """Say what the machine, the installation, the keys and an LLM server can do.
+def doctor(base_url: str | None, model: str | None, models: bool, as_json: bool) -> None:
+    """Check this machine, the installation, API keys and an LLM server.
 
     Trying a server takes a few short calls, which a provider bills. Keys are never shown.
     """
@@ -28,6 +34,9 @@ def doctor(base_url: str | None, model: str | None, as_json: bool) -> None:
     from sentikit.diagnosis.machine import machine_report
     from sentikit.diagnosis.server import server_report
 
+    if models:
+        _list_models(base_url, as_json)
+        return
     report = machine_report()
     if base_url or model:
         report["server"] = server_report(base_url, model)
@@ -38,6 +47,27 @@ def doctor(base_url: str | None, model: str | None, as_json: bool) -> None:
     problem = report.get("server", {}).get("error")
     if problem:
         raise click.exceptions.Exit(1)
+
+
+def _list_models(base_url: str | None, as_json: bool) -> None:
+    import json
+
+    from sentikit.cli.tables import print_table
+    from sentikit.diagnosis.server import models_report
+
+    found = models_report(base_url)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    numbers = ["prompt", "cached", "completion", "context"]
+    columns = ["model", *numbers, "ends", "successor", "source", "as of"]
+    keys = [column.replace(" ", "_") for column in columns]
+    rows = [[_cell(entry[key]) for key in keys] for entry in found]
+    print_table("Models, USD per million tokens", columns, rows, numbers)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else _word(value)
 
 
 def _print(report: dict[str, Any]) -> None:

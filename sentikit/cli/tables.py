@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sentikit.errors import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -33,7 +35,7 @@ def print_table(
     """
     from rich.console import Console
 
-    held = [list(row) for row in rows]
+    held = [[printable(cell) for cell in row] for row in rows]
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
     widths = [_widest(column, [row[i] for row in held]) for i, column in enumerate(columns)]
     parts = _parts(widths, [column in numbers for column in columns], console.width)

@@ -1,4 +1,4 @@
-"""What an LLM server can do."""
+"""LLM servers and models: what a server can do, what models cost and when they end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sentikit.components import Problem, refuse, validate
 from sentikit.errors import InputError, SentikitError
 from sentikit.llm.backend import LLMBackend
-from sentikit.llm.prices import model_facts
+from sentikit.llm.prices import listed_models, model_facts
 from sentikit.registry import default_registry
 
 _SETTING = "base_url"
@@ -36,12 +36,38 @@ def server_report(base_url: str | None, model: str | None) -> dict[str, Any]:
         report = dict(asyncio.run(_examine(backend)))
     except SentikitError as error:
         return {"address": base_url, "error": _in_own_words(error.message)}
-    facts = model_facts(str(report.get("model") or ""))
+    facts = model_facts(str(report.get("model") or ""), provider=backend.provider)
     report["price_known"] = facts.prices is not None
     warning = facts.lifecycle_warning(date.today())
     if warning:
         report["warnings"] = [*report.get("warnings", []), warning]
     return report
+
+
+def models_report(base_url: str | None) -> list[dict[str, Any]]:
+    """Return JSON values about every model whose price is known, with its end.
+
+    Args:
+        base_url: the address of a provider whose models are listed besides, or None.
+
+    Raises:
+        InputError: the user's own file of models cannot be read.
+    """
+    return [
+        {
+            "model": facts.name,
+            "prompt": facts.prices.prompt if facts.prices else None,
+            "cached": facts.prices.cached if facts.prices else None,
+            "completion": facts.prices.completion if facts.prices else None,
+            "tiers": sorted(facts.prices.tiers) if facts.prices else [],
+            "context": facts.context,
+            "ends": facts.ends.isoformat() if facts.ends else None,
+            "successor": facts.successor or None,
+            "source": facts.source,
+            "as_of": facts.as_of.isoformat() if facts.as_of else None,
+        }
+        for facts in listed_models(provider=base_url or "")
+    ]
 
 
 def _in_own_words(message: str) -> str:

@@ -1,45 +1,166 @@
-"""A whole fine-tuning of an LLM: from a recipe's parts to a run that recipes name as a model."""
+"""A whole fine-tuning: from a recipe's components to a run that recipes name as a model."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from sentikit.errors import InputError
-from sentikit.files import write_json
-from sentikit.finetuning.estimating import (
+from sentikit.files import read_json, write_json
+from sentikit.finetuning.cost import (
     FineTuningEstimate,
     cost_of,
     estimate,
     refuse_cost,
     refuse_ended,
 )
+from sentikit.finetuning.examples import FILES, Preparation, PreparedReport
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuningJob
-from sentikit.finetuning.preparing import FILES, Preparation, PreparedReport
-from sentikit.finetuning.recording import RunSession
 from sentikit.live_bar import LiveBar
 from sentikit.llm.backend import FatalError, RejectedError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import (
+    INTERRUPTED,
+    LOG,
+    JsonLinesLog,
     RunFolder,
     choose_run_folder,
     command_line,
     describe_split,
+    end_status,
     now,
     versions,
 )
 from sentikit.stopping import Interrupted
+from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
 
 if TYPE_CHECKING:
-    from sentikit.finetuning.parts import FinetuneParts
+    from sentikit.finetuning.recipe import FinetuneParts
+
+
+#: What a fine-tuner remembers: uploaded files, the job's id.
+MEMORY = "job.json"
+
+
+class RunSession:
+    """The session of one run, a ``FineTuningSession``; use as a context manager once it has begun.
+
+    Args:
+        run: its folder.
+        recipe: the resolved recipe's sections.
+        trackers: where the run is shown besides.
+        stop_requested: asked several times a second.
+        speaks: whether this process talks and writes; otherwise it only remembers for itself.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Mapping[str, Any],
+        trackers: Mapping[str, Tracker],
+        stop_requested: Callable[[], bool],
+        speaks: bool = True,
+    ) -> None:
+        self.stop_requested = stop_requested
+        #: What trackers are told at the end, unless something fails.
+        self.metrics: Mapping[str, Any] = {}
+        self.status = INTERRUPTED
+        self._run, self._recipe, self._speaks = run, recipe, speaks
+        self._log = JsonLinesLog(run.path / LOG)
+        self._trackers = TrackerGroup(trackers if speaks else {}, self.say)
+        self._bar = _LearningBar()
+        self._said: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._trackers.start(TrackedRun("finetune", self._run.path, self._recipe))
+        if self._speaks:
+            self._bar.start(line="waiting")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        self._log.close()
+        self._trackers.finish(self.metrics, end_status(error) if error else self.status)
+
+    def say(self, message: str) -> None:
+        """Tell the user something, the same thing once."""
+        if self._speaks and message not in self._said:
+            self._said.add(message)
+            self._bar.say(message)
+
+    def alert(self, title: str, text: str) -> None:
+        """Tell the user and the trackers something."""
+        self.say(text)
+        self._trackers.alert(title, text)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Write a line of the log and show it."""
+        if not self._speaks:
+            return
+        self._log.write(dict(record))
+        self._trackers.log(record)
+        self._bar.show(record)
+
+    def rewind(self, step: int, epochs: int = 0) -> None:
+        """Forget what was logged after a step, and after an epoch."""
+        if self._speaks:
+            self._log.close()
+            self._log.keep(step if step else -1, epochs)
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered in this run."""
+        path = self._run.path / MEMORY
+        return read_json(path).get(key) if path.is_file() else None
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON value in the run."""
+        if self._speaks:
+            path = self._run.path / MEMORY
+            known = read_json(path) if path.is_file() else {}
+            write_json(path, {**known, key: value})
+
+
+class _LearningBar(LiveBar):
+    """A bar with the loss on a terminal; elsewhere a line for each epoch and event."""
+
+    def __init__(self) -> None:
+        super().__init__("steps")
+        self._furthest = 0
+
+    def show(self, record: Mapping[str, Any]) -> None:
+        kind, step = record.get("kind"), record.get("step") or 0
+        if kind == "event":
+            self.say(str(record.get("message", "")))
+        elif kind == "epoch":
+            self.say(f"epoch {record.get('epoch')}  {_losses(record)}")
+        elif step >= self._furthest:
+            self._furthest = step
+            self.update(step, record.get("steps") or step, _losses(record))
+
+
+def _losses(record: Mapping[str, Any]) -> str:
+    """Return the numbers of a record whose names say that they are losses or accuracies."""
+    shown = [
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in record.items()
+        if isinstance(value, float) and ("loss" in name or "accuracy" in name or "f1" in name)
+    ]
+    return "  ".join(shown)
+
 
 KIND = "finetune"
 #: Statuses of a manifest beside those of every run.
@@ -351,7 +472,7 @@ def open_fine_tuning(
     Raises:
         InputError: no such recipe, or anything wrong with it; all problems at once.
     """
-    from sentikit.finetuning.parts import finetune_parts
+    from sentikit.finetuning.recipe import finetune_parts
     from sentikit.recipe.catalogue import needed_recipe
     from sentikit.recipe.resolving import resolve_recipe
 

@@ -1,13 +1,42 @@
-"""The sections of a recipe of kind `finetune`; the parts check their own."""
+"""Recipes of kind `finetune`: their sections, and the components that they name."""
 
 from __future__ import annotations
 
-from typing import Literal
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from sentikit.components import PartSettings, Section
-from sentikit.tracking import Trackers
+from sentikit.components import PartSettings, Problem, Section, refuse, split_options, validate
+from sentikit.errors import InputError, SentikitError
+from sentikit.finetuning.fine_tuner import FineTuner
+from sentikit.llm.backend import LLMBackend
+from sentikit.llm.recipe import StrategyParts, check_strategy_parts
+from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
+from sentikit.registry import Registry
+from sentikit.tracking import Trackers, check_trackers
+from sentikit.training.engine import check_engine
+
+if TYPE_CHECKING:
+    from sentikit.tracking import Tracker
+    from sentikit.training.engine import Engine
+
+
+class FinetuneOptions(PartSettings):
+    """Keys of the ``finetune`` section that work with every provider."""
+
+    train: str = Field("train", description="the split to learn from")
+    validation: str | None = Field(
+        "validation", description="the split to watch the loss on; null: none"
+    )
+    training_price: float | None = Field(
+        None, ge=0, description="USD per million tokens and epoch, instead of the table's"
+    )
+    context: int | None = Field(
+        None, ge=1, description="tokens an example may have, instead of the table's"
+    )
 
 
 class FinetuneRecipe(PartSettings):
@@ -29,3 +58,163 @@ class FinetuneRecipe(PartSettings):
     trackers: Trackers = Field(
         default_factory=list, description="trackers by name, or with name and settings"
     )
+
+
+_HOOK = "register_llm_backends"
+
+
+def fine_tuner_class(provider: Any, registry: Registry) -> type[FineTuner]:
+    """Return the class that teaches models for the backend called `provider`.
+
+    Raises:
+        InputError: there is no such backend, or it cannot teach.
+        SentikitError: its plugin is broken.
+    """
+    if not isinstance(provider, str):
+        raise InputError(f"a name is needed. Known: {', '.join(providers(registry))}.")
+    backend: type[LLMBackend] = registry.load(_HOOK, provider)
+    chosen = fine_tuner_of(backend)
+    if chosen is None:
+        raise InputError(
+            f"the LLM backend {provider!r} fine-tunes nothing. Those that do: "
+            f"{', '.join(providers(registry))}."
+        )
+    return chosen
+
+
+def fine_tuner_of(backend: type[LLMBackend]) -> type[FineTuner] | None:
+    """Return what a backend names as its fine-tuner, imported.
+
+    Raises:
+        SentikitError: it cannot be imported, or is no ``FineTuner``.
+    """
+    named: Any = backend.fine_tuner
+    if isinstance(named, str):
+        named = _imported(named, backend.__name__)
+    if named is None or (isinstance(named, type) and issubclass(named, FineTuner)):
+        return named
+    raise SentikitError(
+        f"{backend.__name__}.fine_tuner must be a subclass of FineTuner or its place as "
+        f"'package.module:Class', not {named!r}. Repair its plugin."
+    )
+
+
+def providers(registry: Registry) -> list[str]:
+    """Return the names of the backends that can teach; those that are broken are left out."""
+    found = []
+    for name in registry.names(_HOOK):
+        try:
+            backend: type[LLMBackend] = registry.load(_HOOK, name)
+        except SentikitError:
+            continue
+        if backend.fine_tuner is not None:
+            found.append(name)
+    return found
+
+
+def _imported(place: str, owner: str) -> Any:
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SentikitError(
+            f"The fine-tuner of {owner} cannot be loaded from {place!r}: {error}. Repair its "
+            "plugin."
+        ) from error
+
+
+@dataclass(frozen=True)
+class FinetuneParts(StrategyParts):
+    """Everything the fine-tuning of an LLM is made of; `split` is the one to learn from.
+
+    Attributes:
+        provider: the backend's name.
+        fine_tuner: teaches the model.
+        options: the core's keys of the section.
+        engine: how steps run, where the fine-tuner trains here; else None.
+        trackers: where the run is shown besides, by name.
+    """
+
+    provider: str
+    fine_tuner: FineTuner
+    options: FinetuneOptions
+    engine: Engine | None
+    trackers: Mapping[str, Tracker]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits to read: the one to learn from and, where there is one, the other."""
+        return tuple(split for split in (self.split, self.options.validation) if split)
+
+    def of_split(self, split: str) -> FinetuneParts:
+        """Return the same parts for another split's messages."""
+        return replace(self, split=split)
+
+
+def finetune_parts(recipe: ResolvedRecipe, registry: Registry) -> FinetuneParts:
+    """Make the parts of a fine-tuning recipe.
+
+    Raises:
+        InputError: anything wrong with the recipe; all problems at once, each with its place.
+    """
+    refuse_other_kind(recipe, "finetune")
+    parts, problems = check_finetune(recipe, registry)
+    refuse(problems, recipe.describe)
+    assert parts is not None
+    return parts
+
+
+def check_finetune(
+    recipe: ResolvedRecipe, registry: Registry
+) -> tuple[FinetuneParts | None, list[Problem]]:
+    """Make the parts, or say all that is wrong; no data, no model and no server is touched."""
+    settings, problems = validate(FinetuneRecipe, recipe.values)
+    made, more = _fine_tuner(registry, recipe.values.get("finetune"))
+    problems += more
+    options = made.get("options")
+    splits = [s for s in (options.train, options.validation) if s] if options else []
+    found, more = check_strategy_parts(recipe, registry, splits)
+    made, problems = made | found, problems + more
+    made["engine"], more = _engine(registry, recipe.values, made.get("fine_tuner"))
+    problems += more
+    made["trackers"], more = check_trackers(registry, recipe.values.get("trackers", []))
+    problems += more
+    if problems or settings is None or options is None:
+        return None, problems
+    return FinetuneParts(recipe=recipe, split=options.train, **made), []
+
+
+def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
+    if not isinstance(raw, Mapping):
+        return {}, []  # the schema has said that it must be a section
+    core, own = split_options(FinetuneOptions, raw)
+    options, problems = validate(FinetuneOptions, core, ("finetune",))
+    provider = own.pop("provider", None)
+    made: dict[str, Any] = {"options": options, "provider": str(provider)}
+    try:
+        chosen = fine_tuner_class(provider, registry)
+    except InputError as error:
+        return made, [*problems, Problem(("finetune", "provider"), error.message)]
+    known = ["provider", *FinetuneOptions.model_fields]
+    values, more = validate(chosen.Settings, own, ("finetune",), known)
+    problems += more
+    if values is None:
+        return made, problems
+    try:
+        made["fine_tuner"] = chosen(values)
+    except InputError as error:
+        problems.append(Problem(("finetune",), error.message))
+    return made, problems
+
+
+def _engine(
+    registry: Registry, values: Mapping[str, Any], fine_tuner: FineTuner | None
+) -> tuple[Any, list[Problem]]:
+    """Make the engine where it has something to do; elsewhere nobody asks for it."""
+    raw = values.get("engine")
+    if fine_tuner is None:
+        return None, []
+    if not fine_tuner.trains_here:
+        message = "this provider trains elsewhere; an engine has nothing to do. Leave it out."
+        return None, [] if raw is None else [Problem(("engine",), message)]
+    return check_engine(registry, {"name": "auto"} if raw is None else raw, ("engine",))

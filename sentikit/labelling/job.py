@@ -6,7 +6,7 @@ import math
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
+from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:
@@ -263,9 +264,10 @@ def label_run(
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
     steps = steps or RunSteps()
-    identity = uuid.uuid4().hex
+    identity, changed = uuid.uuid4().hex, list[str]()
     if run and options.resume:
-        refuse_changed(run, plan.recipe, plan.split, plan.manifest.get("members"))
+        members = plan.manifest.get("members")
+        changed = refuse_changed(run, plan.recipe, plan.split, plan.kind == "prompt", members)
         identity = str(run.manifest.get("run_id", ""))
     total, rows = len(plan.split.examples), split_rows(plan.split)
     reporter = RequestReporter(total)
@@ -280,8 +282,17 @@ def label_run(
     )
     with RunWriter(run, plan) as writer, ExitStack() as stack:
         stack.enter_context(session)
-        classifier.prepare(session)
-        if not options.resume:
+        try:
+            classifier.prepare(session)
+        except Interrupted as stopped:
+            stopped.resumable = options.resume
+            raise
+        if changed:
+            reporter.say(
+                f"Changed since the run began: {', '.join(changed)}. Answers that still fit are "
+                "taken, the rest is asked."
+            )
+        if changed or not options.resume:
             say_estimate(classifier, rows, total, session, options.batch)
         writer.begin(options.resume, run_id=identity)
         if run:
@@ -291,8 +302,9 @@ def label_run(
         if run and trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
-        chosen = steps.begin(session) or classifier
-        label(chosen, rows, steps.sink(writer), session)
+        with _spent_noted(run, session):
+            chosen = steps.begin(session) or classifier
+            label(chosen, rows, steps.sink(writer), session)
         reporter.write_summary()
         opening = session.opening_cost
         results = steps.results()
@@ -301,6 +313,17 @@ def label_run(
         if not finished.totals.failed:
             session.forget()
         return finished
+
+
+@contextmanager
+def _spent_noted(run: RunFolder | None, session: RequestSession) -> Iterator[None]:
+    """Let the manifest say what was spent, however the run ends."""
+    try:
+        yield
+    finally:
+        spent = session.spent
+        if run and spent is not None:
+            run.update_manifest(spent_usd=usd(spent))
 
 
 def _requests(session: RequestSession) -> dict[str, Any]:
@@ -321,15 +344,20 @@ def refuse_changed(
     run: RunFolder,
     recipe: Mapping[str, Any],
     split: LabelledSplit,
+    prompts: bool = False,
     members: Mapping[str, Any] | None = None,
-) -> None:
+) -> list[str]:
     """Refuse to resume a run with other settings or other examples.
 
     Args:
-        run: that is to be resumed.
-        recipe: of now.
-        split: of now.
+        run: that was begun.
+        recipe: it is resumed with.
+        split: it is about.
+        prompts: whether its prompts may change: answers are found by what was asked.
         members: what decides the labels of an ensemble's members, by name.
+
+    Returns:
+        The settings of prompts that changed.
 
     Raises:
         InputError: they differ; says which.
@@ -339,8 +367,9 @@ def refuse_changed(
     for name, member in (members or {}).items():
         begun = manifest.get("members", {}).get(name, {})
         changed += [f"{name}: {key}" for key in _differences(begun, member)]
-    if changed:
-        raise other_settings(run.path, changed)
+    refused = [key for key in changed if not prompts or not key.startswith("strategy.")]
+    if refused:
+        raise other_settings(run.path, refused)
     begun = manifest.get("dataset", {}).get("fingerprint")
     if begun != split.examples.fingerprint():
         limit = manifest.get("limit")
@@ -349,6 +378,7 @@ def refuse_changed(
             f"{run.path} was begun with other examples than {split.name} has now.{advice} "
             "Start anew with another --output."
         )
+    return changed
 
 
 def other_settings(path: Path, changed: Sequence[str]) -> InputError:

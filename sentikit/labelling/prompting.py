@@ -15,6 +15,7 @@ from sentikit.labelling.run_writer import FinishedRun, RunPlan
 from sentikit.llm.adviser import encoder_cost
 from sentikit.llm.classifier import LLMClassifier, llm_classifier, split_context
 from sentikit.llm.fine_tuned import missing_run
+from sentikit.llm.prices import model_facts, price_record
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import ResolvedRecipe
@@ -69,6 +70,11 @@ def prompt(
                 "limit": options.limit,
                 "seed": parts.strategy_options.examples.seed,
                 "model": parts.llm.model,
+                "prices": price_record(
+                    model_facts(parts.llm.model, provider=parts.llm.provider),
+                    parts.llm_options.prices,
+                    parts.llm.billed,
+                ),
             },
             costs=earlier_costs(parts),
         )

@@ -16,6 +16,7 @@ import numpy as np
 from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.files import atomic_writer, write_json
+from sentikit.keys import redacted
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import (
     LabelledSplit,
@@ -212,7 +213,7 @@ class RunWriter:
         if self.run is None:
             return
         begun = {} if resume else {"kind": self.plan.kind, "started": now()}
-        if not resume:
+        if not resume or self.run.manifest.get("recipe") != dict(self.plan.recipe):
             self.run.write_recipe(self.plan.recipe_text or dump_yaml(self.plan.recipe))
         split = self.plan.split
         fingerprint = split.examples.fingerprint()
@@ -334,7 +335,7 @@ def row_json(
     asked = asked or bool(prediction.cost)
     adviser = prediction.adviser
     if asked or adviser is not None or prediction.error is not None:
-        record["answer"] = prediction.answer
+        record["answer"] = redacted(prediction.answer) if prediction.answer else prediction.answer
         record["usage"] = None if prediction.usage is None else asdict(prediction.usage)
         record["cost"] = prediction.cost if asked and prediction.error is None else None
         record["finish_reason"] = prediction.finish_reason
@@ -342,9 +343,9 @@ def row_json(
     if adviser is not None and adviser.label is not None:
         record["encoder"] = {"label": adviser.label, "probabilities": adviser.probabilities}
     if prediction.first_answer is not None:
-        record["first_answer"] = prediction.first_answer
+        record["first_answer"] = redacted(prediction.first_answer)
     if prediction.error is not None:
-        record["error"] = prediction.error
+        record["error"] = redacted(prediction.error)
     return record
 
 

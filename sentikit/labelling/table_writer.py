@@ -18,6 +18,7 @@ from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
+from sentikit.keys import redacted
 from sentikit.labelling.run_writer import RowTotals, rounded
 from sentikit.llm.classifier import LLMClassifier, language_models
 from sentikit.runs.result_format import LABEL_COLUMN
@@ -74,7 +75,7 @@ class AddedColumns:
         if self.paid:
             cost = None if said.cost is None or said.error is not None else round(said.cost, 9)
             row[COST_COLUMN] = None if prediction is None else cost
-            row[ERROR_COLUMN] = said.error or invalid_answer(said)
+            row[ERROR_COLUMN] = redacted(said.error or invalid_answer(said) or "") or None
         return row
 
     @property

@@ -28,6 +28,7 @@ class ChatRequest:
         example_id: id of the example asked about; never sent.
         text: text of the example asked about; never sent by itself.
         occurrence: how often the same text was asked about before in this split; never sent.
+        sample: number of this answer among several to one question; never sent.
     """
 
     messages: tuple[Message, ...]
@@ -38,6 +39,7 @@ class ChatRequest:
     example_id: str = ""
     text: str = ""
     occurrence: int = 0
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ class LLMBackend(Part, ABC):
 
     @property
     def provider(self) -> str:
-        """Whose server it is, as a host's name, for prices and end dates; "" where unknown."""
+        """The server's address, for its provider's prices and end dates; "" where there is none."""
         return ""
 
     @property

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.classifiers.prediction import Prediction
+from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import SentikitError
 from sentikit.llm.adviser import SplitPredictions, load_encoder, recorded_predictions
@@ -19,7 +20,7 @@ from sentikit.llm.backend import Answer, ChatRequest
 from sentikit.llm.context import ContextSource, Memory, PromptContext
 from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question
 from sentikit.llm.requests.settings import RequestOptions
-from sentikit.llm.retrieval import retriever
+from sentikit.llm.retrieval import drawn_examples, retriever
 from sentikit.llm.session import CACHE, LLMMember, RequestSession
 from sentikit.llm.strategy import Message, Opinion, PromptInput
 
@@ -97,8 +98,10 @@ class LLMClassifier(Classifier):
             parts = self.parts
             asked = (parts.llm, parts.llm_options, self._read_label, self.labels)
             questions = self._questions(examples, session, session.member(*asked))
-            for answered in session.ask(questions, *asked):
-                yield _prediction(answered, session.collecting)
+            answers = session.ask(questions, *asked)
+            while answered := list(itertools.islice(answers, parts.llm_options.samples)):
+                found = [_prediction(one, session.collecting) for one in answered]
+                yield found[0] if len(found) == 1 else _together(found, self.labels)
 
     def messages(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
@@ -121,20 +124,23 @@ class LLMClassifier(Classifier):
         for number, (example, context) in enumerate(stream):
             row = _Row(example, context)
             lacking = self._lacking(context.adviser)
+            samples = range(self.parts.llm_options.samples)
             if not example.text.strip() or lacking is not None:
-                yield Question(row, None, lacking if example.text.strip() else None)
+                unasked = Question(row, None, lacking if example.text.strip() else None)
+                yield from (unasked for _ in samples)
                 continue
-            yield Question(row, self._request(row, number, member))
+            request = self._request(row, number, member)
+            yield from (Question(row, replace(request, sample=sample)) for sample in samples)
 
     def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
         options, example = self.parts.llm_options, row.example
-        given = prompt_input(example.text, self.labels, row.context)
+        given = prompt_input(example, self.labels, row.context)
         return ChatRequest(
             messages=messages_for(self.parts, given, number),
             labels=self.labels,
             temperature=options.temperature,
             max_tokens=options.max_tokens,
-            probabilities=options.probabilities,
+            probabilities=options.probabilities and options.samples == 1,
             example_id=example.id,
             text=example.text,
             occurrence=member.occurrence(example.text),
@@ -219,6 +225,10 @@ def context_source(
         assert options.adviser is not None
         adviser = load(options.adviser)
     found = None
+    if needs.examples is not None and not needs.examples.nearest:
+        drawn = drawn_examples(parts)
+        classes = parts.dataset.scheme.classes
+        return ContextSource(classes, adviser, options.adviser or "", drawn=drawn)
     if needs.examples is not None:
         name = options.examples.encoder or options.adviser
         assert name is not None
@@ -240,13 +250,21 @@ def _encoder(classifier: Classifier, name: str) -> EncoderClassifier:
     )
 
 
-def prompt_input(text: str, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
-    """Return all that a strategy may say about a text."""
+def prompt_input(example: Example, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
+    """Return all that a strategy may say about an example."""
     said = context.adviser
     opinion = None
     if said is not None and said.label is not None:
         opinion = Opinion(said.label, said.probabilities)
-    return PromptInput(text, classes, opinion, context.examples)
+    return PromptInput(
+        text=example.text,
+        classes=classes,
+        opinion=opinion,
+        examples=context.examples,
+        id=example.id,
+        source=example.source,
+        columns=example.columns,
+    )
 
 
 def prompt_messages(
@@ -263,7 +281,7 @@ def prompt_messages(
     """
     classes = parts.dataset.scheme.classes
     for row, (example, shown) in enumerate(context.stream(examples, session, memory)):
-        yield example, messages_for(parts, prompt_input(example.text, classes, shown), row)
+        yield example, messages_for(parts, prompt_input(example, classes, shown), row)
 
 
 def label_reader(parts: StrategyParts) -> LabelReader:
@@ -335,6 +353,39 @@ def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Predictio
         adviser=said,
         error=None if answered.error is None else _writable(answered.error),
     )
+
+
+def _together(samples: list[Prediction], labels: tuple[str, ...]) -> Prediction:
+    """Return one prediction of several answers: the most frequent label, shares of the labels."""
+    valid = [one for one in samples if one.label is not None]
+    first = samples[0]
+    if not valid:
+        failed = next((one for one in samples if one.error is not None), first)
+        return replace(failed, **_bills(samples))
+    shares = {name: sum(one.label == name for one in valid) / len(valid) for name in labels}
+    winner = max(labels, key=shares.__getitem__)
+    said = next(one for one in valid if one.label == winner)
+    return replace(
+        said,
+        probabilities=shares,
+        confidence=shares[winner],
+        error=next((one.error for one in samples if one.error == PENDING), None),
+        **_bills(samples),
+    )
+
+
+def _bills(samples: list[Prediction]) -> dict[str, Any]:
+    """Return the sums of what several answers cost, the adviser counted once."""
+    cost: float | None = 0.0
+    paid: float | None = 0.0
+    usage: Usage | None = Usage()
+    for one in samples:
+        cost, paid = _sum(cost, one.cost), _sum(paid, one.paid)
+        usage = None if usage is None or one.usage is None else usage + one.usage
+    said = samples[0].adviser
+    if said is not None and said.cost and cost is not None:
+        cost -= said.cost * (len(samples) - 1)
+    return {"cost": cost, "paid": paid, "usage": usage}
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

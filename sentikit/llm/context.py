@@ -68,6 +68,7 @@ class ContextSource:
         adviser: what predicts a label for the prompt, or None.
         adviser_name: what identifies it.
         retriever: what finds examples, or None.
+        drawn: examples that every prompt shows.
 
     Attributes:
         advance: told how many texts a model read since the last call.
@@ -82,6 +83,7 @@ class ContextSource:
         adviser: Classifier | None = None,
         adviser_name: str = "",
         retriever: Retriever | None = None,
+        drawn: tuple[RetrievedExample, ...] = (),
     ) -> None:
         if adviser is not None and sorted(adviser.labels) != sorted(classes):
             raise InputError(
@@ -92,6 +94,7 @@ class ContextSource:
         self.adviser = adviser
         self.advance: Callable[[int], object] = lambda texts: None
         self._classes, self._name, self._retriever = classes, adviser_name, retriever
+        self._drawn = drawn
         self._together = retriever is not None and retriever.encoder is adviser
 
     def stream(
@@ -109,12 +112,12 @@ class ContextSource:
         advised = self._advised(whole, session) if not computed else ((e, None) for e in whole)
         if not computed and self._retriever is None:
             for example, said in advised:
-                yield example, PromptContext(said)
+                yield example, PromptContext(said, self._drawn)
             return
         for window in _windows(advised):
             found = self._window([text_of(example) for example, _ in window], memory)
             for (example, said), (computed_said, shown) in zip(window, found, strict=True):
-                yield example, PromptContext(said or computed_said, shown)
+                yield example, PromptContext(said or computed_said, shown or self._drawn)
 
     def _advised(
         self, examples: Iterator[Example], session: Session

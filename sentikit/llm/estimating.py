@@ -119,7 +119,7 @@ class EstimateCollector:
     """
 
     def __init__(self, backend: LLMBackend, options: RequestOptions, batch: bool = False) -> None:
-        self._backend, self._facts = backend, model_facts(backend.model)
+        self._backend, self._facts = backend, model_facts(backend.model, provider=backend.provider)
         self._prices = prices_for(self._facts, options.prices, backend.billed)
         self._own_prices = options.prices is not None
         self._counter = TokenCounter(self._facts.tokenizer)

@@ -6,9 +6,10 @@ import difflib
 import functools
 import os
 import re
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +29,13 @@ WARNING_DAYS = 90
 PICODOLLARS = 10**12
 STANDARD_TIERS = frozenset({None, "auto", "default", "standard", "scale"})
 
+_TABLE = "sentikit's models.yaml"
+#: The end of a host's name, and the provider's name in the table.
+_PROVIDERS = {
+    ".azure.com": "azure",
+    ".azure-api.net": "azure",
+}
+_AZURE_FINE_TUNED = re.compile(r"(?P<base>.+)\.ft-[0-9a-z-]+")
 _DATED = re.compile(r"(?P<name>.+?)-\d{4}-\d{2}-\d{2}")
 
 
@@ -118,6 +126,14 @@ def _or(price: float | None, other: float) -> float:
     return other if price is None else price
 
 
+class _Lifecycle(PartSettings):
+    """What another provider of a model says of its end."""
+
+    ends: date | None = None
+    successor: str = ""
+    fine_tuning_ends: date | None = None
+
+
 class _Entry(PartSettings):
     """A model as the file describes it."""
 
@@ -137,6 +153,7 @@ class _Entry(PartSettings):
     fine_tuning_ends: date | None = None
     reasoning: bool = False
     tokenizer: str = ""
+    providers: dict[str, _Lifecycle] = Field(default_factory=dict)
 
     def prices(self) -> Prices | None:
         """Return the prices, or None where they are not known."""
@@ -169,7 +186,8 @@ class ModelFacts:
         fine_tuning_ends: last day for new fine-tuning jobs, or None.
         reasoning: whether it thinks before it answers.
         tokenizer: its name, or "".
-        as_of: the day the file was checked, or None for a model it does not name.
+        as_of: the day the prices were checked, or None where their source does not say.
+        source: the file or package that the prices are from; "" for an unknown model.
     """
 
     name: str
@@ -185,6 +203,7 @@ class ModelFacts:
     reasoning: bool = False
     tokenizer: str = ""
     as_of: date | None = None
+    source: str = ""
 
     def lifecycle_warning(self, today: date) -> str:
         """Return a sentence where the model has ended or is near its end, else ""."""
@@ -200,22 +219,108 @@ class ModelFacts:
         )
 
 
-def model_facts(name: str, environment: Mapping[str, str] = os.environ) -> ModelFacts:
-    """Return what is known of a model.
+def model_facts(
+    name: str, environment: Mapping[str, str] = os.environ, provider: str = ""
+) -> ModelFacts:
+    """Return what is known of a model: by the user's file, our table, else by genai-prices.
+
+    Args:
+        name: of the model.
+        environment: may name the user's file.
+        provider: the server's address; without one, the model's maker is assumed.
 
     Raises:
         InputError: the user's own file cannot be read or is malformed.
     """
-    own = environment.get(MODELS_VARIABLE)
-    tables = [_read(Path(own))] if own else []
-    for table in [*tables, _bundled()]:
+    for source, table in _tables(environment):
         entry = _find(table.models, name)
         if entry is not None:
-            return _facts(name, entry, table.as_of)
-    return ModelFacts(name)
+            return _facts(name, entry, table.as_of, source, _provider(provider))
+    return _from_package(name, provider) or ModelFacts(name)
 
 
-def _facts(name: str, entry: _Entry, as_of: date) -> ModelFacts:
+def listed_models(
+    environment: Mapping[str, str] = os.environ, provider: str = ""
+) -> list[ModelFacts]:
+    """Return what is known of every model in the tables, and of a provider's models besides.
+
+    Raises:
+        InputError: the user's own file cannot be read or is malformed.
+    """
+    names = [name for _, table in _tables(environment) for name in table.models]
+    names += [model.id for model in _package_models(provider)]
+    return [model_facts(name, environment, provider) for name in dict.fromkeys(names)]
+
+
+def _tables(environment: Mapping[str, str]) -> list[tuple[str, _File]]:
+    own = environment.get(MODELS_VARIABLE)
+    return [*([(own, _read(Path(own)))] if own else []), (_TABLE, _bundled())]
+
+
+def _provider(address: str) -> str:
+    """Return the provider's name in the table, of the server's address; "" for the maker."""
+    host = urllib.parse.urlsplit(address).hostname or ""
+    return next((name for suffix, name in _PROVIDERS.items() if host.endswith(suffix)), "")
+
+
+def _package_models(address: str) -> list[Any]:
+    """Return the models that genai-prices knows of the provider at an address."""
+    if not address:
+        return []
+    from genai_prices import data_snapshot
+
+    try:
+        return list(data_snapshot.get_snapshot().find_provider("", None, address).models)
+    except LookupError:
+        return []
+
+
+@functools.cache
+def _from_package(name: str, address: str) -> ModelFacts | None:
+    """Return what genai-prices knows of a model; it is asked about known addresses alone."""
+    if not _package_models(address):
+        return None
+    import genai_prices
+    from genai_prices import data_snapshot
+
+    try:
+        found = data_snapshot.get_snapshot().find_provider_model(name, None, None, address)
+    except LookupError:
+        return None
+    provider, model = found
+    now = datetime.now(UTC)
+    prices = _package_prices(model.get_prices(now))
+    batch = _package_prices(model.get_prices(now, {"processing": "batch"}))
+    if prices is not None and batch is not None and batch != prices:
+        tier = TierPrices(**batch.model_dump(include=set(TierPrices.model_fields)))
+        prices = prices.model_copy(update={"tiers": {"batch": tier}})
+    return ModelFacts(
+        name=name,
+        prices=prices,
+        context=model.context_window,
+        source=f"genai-prices {genai_prices.__version__} ({provider.id})",
+    )
+
+
+def _package_prices(found: Any) -> Prices | None:
+    """Return flat prices a million tokens; None where they are graded, or missing."""
+    prompt, completion = found.input_mtok, found.output_mtok
+    if not isinstance(prompt, Decimal) or not isinstance(completion, Decimal):
+        return None
+    cached, written = found.cache_read_mtok, found.cache_write_mtok
+    return Prices(
+        prompt=float(prompt),
+        completion=float(completion),
+        cached=float(cached) if isinstance(cached, Decimal) else None,
+        cache_writes=float(written) if isinstance(written, Decimal) else None,
+    )
+
+
+def _facts(name: str, entry: _Entry, as_of: date, source: str, provider: str) -> ModelFacts:
+    elsewhere = entry.providers.get(provider)
+    if elsewhere is not None:
+        changed = elsewhere.model_dump(exclude_none=True, exclude_defaults=True)
+        entry = entry.model_copy(update=changed)
     return ModelFacts(
         name=name,
         prices=entry.prices(),
@@ -230,6 +335,7 @@ def _facts(name: str, entry: _Entry, as_of: date) -> ModelFacts:
         reasoning=entry.reasoning,
         tokenizer=entry.tokenizer,
         as_of=as_of,
+        source=source,
     )
 
 
@@ -245,6 +351,9 @@ def _spellings(name: str) -> list[str]:
     if name.startswith("ft:"):
         base = name.removeprefix("ft:").split(":")[0]
         return [name, *(f"ft:{spelling}" for spelling in _spellings(base))]
+    azure = _AZURE_FINE_TUNED.fullmatch(name)
+    if azure:
+        return [name, *(f"ft:{spelling}" for spelling in _spellings(azure["base"]))]
     dated = _DATED.fullmatch(name)
     return [name, dated["name"]] if dated else [name]
 
@@ -282,6 +391,16 @@ def prices_for(facts: ModelFacts, own: Prices | None, billed: bool) -> Prices | 
     if not billed:
         return Prices(prompt=0, completion=0)
     return facts.prices
+
+
+def price_record(facts: ModelFacts, own: Prices | None, billed: bool) -> dict[str, Any] | None:
+    """Return the prices a run counts with, with their source and date; None where unknown."""
+    prices = prices_for(facts, own, billed)
+    if prices is None or not billed:
+        return None
+    as_of = None if own is not None or facts.as_of is None else facts.as_of.isoformat()
+    source = "llm.prices of the recipe" if own is not None else facts.source
+    return {"source": source, "as_of": as_of, **prices.model_dump(exclude_defaults=True)}
 
 
 def model_hint(name: str) -> str:

@@ -122,7 +122,7 @@ def _check_needs(
             "file or PATH#encoder."
         )
         problems.append(Problem(("strategy", "encoder"), message))
-    elif needs.examples and (examples.encoder or options.adviser) is None:
+    elif needs.encoder and (examples.encoder or options.adviser) is None:
         message = f"the strategy {name!r} needs an encoder to find examples. Name a model or a run."
         problems.append(Problem(("strategy", "encoder"), message))
     own_dataset = examples.dataset is None or examples.dataset == values.get("dataset")

@@ -86,7 +86,7 @@ def _logits_and_embeddings(
         for rows in batches_by_length(tokenized.lengths, *predictor.batch_limits):
             ids, mask = (tensor.to(device) for tensor in tokenized.batch(rows))
             states = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-            logits[rows] = model.head(pool(states, mask, model.pooling)).float().cpu().numpy()
+            logits[rows] = model.head(model.pooled(states, mask)).float().cpu().numpy()
             means = pool(states.float(), mask, "mean")
             embeddings[rows] = torch.nn.functional.normalize(means, dim=1).cpu().numpy()
     return logits, embeddings
@@ -284,19 +284,45 @@ def retriever(parts: StrategyParts, encoder: EncoderClassifier, name: str) -> Re
     Raises:
         InputError: the examples have other classes, or are too few.
     """
-    options, needed = parts.strategy_options.examples, parts.strategy.needs().examples
+    needed, classes = parts.strategy.needs().examples, parts.dataset.scheme.classes
     assert needed is not None
+    return Retriever(encoder, name, _chosen_examples(parts), needed, classes)
+
+
+def drawn_examples(parts: StrategyParts) -> tuple[RetrievedExample, ...]:
+    """Return examples drawn with the recipe's seed, the same for every prompt.
+
+    Raises:
+        InputError: the examples have other classes, or are too few.
+    """
+    needed, classes = parts.strategy.needs().examples, parts.dataset.scheme.classes
+    assert needed is not None
+    chosen = _chosen_examples(parts)
+    labels = [str(label) for label in chosen.labels]
+    Pool(chosen.texts, labels, np.empty((0, 0), np.float32)).check(needed, classes)
+    source = np.random.default_rng(parts.strategy_options.examples.seed)
+    groups: list[str | None] = [*classes] if needed.balanced else [None]
+    shown: list[int] = []
+    for name in groups:
+        rows = [row for row, label in enumerate(labels) if name in (None, label)]
+        shown += source.choice(rows, needed.k, replace=False).tolist()
+    # In an order that does not tell the label.
+    source.shuffle(shown)
+    return tuple(RetrievedExample(chosen.texts[row], labels[row]) for row in shown)
+
+
+def _chosen_examples(parts: StrategyParts) -> Examples:
+    options = parts.strategy_options.examples
     dataset, classes = parts.examples_dataset, parts.dataset.scheme.classes
     if dataset.scheme.classes != classes:
         raise InputError(
             f"strategy.examples.dataset has the classes {', '.join(dataset.scheme.classes)}; the "
             f"dataset to label has {', '.join(classes)}. Give both the same label scheme."
         )
-    chosen = choose_examples(
+    return choose_examples(
         dataset.split(options.split, labelled=False),
         parts.dataset.split(parts.split, labelled=False),
         options.pool,
         options.seed,
         f"{dataset.name}/{options.split}",
     )
-    return Retriever(encoder, name, chosen, needed, classes)

@@ -247,7 +247,7 @@ class RequestSession(Session):
         """
         if id(backend) in self._checked:
             return
-        facts = model_facts(backend.model)
+        facts = model_facts(backend.model, provider=backend.provider)
         warning = facts.lifecycle_warning(date.today())
         if warning:
             self.reporter.say(warning)
@@ -336,6 +336,19 @@ class RequestSession(Session):
         except BaseException:
             future.cancel()
             raise
+
+    @property
+    def spent(self) -> int | None:
+        """Picodollars this job paid, answers that were lost at their worst; None where none asks.
+
+        A call whose cost is unknown makes it None.
+        """
+        if self._journal is None or self.tally.paid.known is None:
+            return None
+        return self.call(self._spent(self._journal))
+
+    async def _spent(self, journal: AnswerJournal) -> int:
+        return journal.spent(self.run)
 
     def close(self) -> None:
         """Close backends, journal and event loop."""
@@ -467,7 +480,7 @@ class RequestSession(Session):
 
     def _caller(self, backend: LLMBackend, options: RequestOptions) -> Caller:
         journal = self._open_journal()
-        facts = model_facts(backend.model)
+        facts = model_facts(backend.model, provider=backend.provider)
         prices = prices_for(facts, options.prices, backend.billed)
         if self.limits.max_cost is not None and prices is None:
             raise unknown_price(backend.model)

@@ -17,10 +17,25 @@ class LLMOptions(RequestOptions):
     temperature: float | None = Field(
         0.0, ge=0, description="of sampling; null leaves it to the server, as reasoning models need"
     )
+    samples: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="answers to each question; shares of the labels become probabilities",
+    )
     max_tokens: int = Field(64, ge=1, description="most tokens of an answer, reasoning included")
     probabilities: bool = Field(
         True, description="ask for log-probabilities over the labels, where the server has them"
     )
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> LLMOptions:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples: {self.samples} answers at temperature 0 are all alike; set "
+                "llm.temperature above 0, as 0.7"
+            )
+        return self
 
 
 class ExamplesOptions(PartSettings):

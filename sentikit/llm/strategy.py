@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from sentikit.classifiers.label_reader import parse_label
 from sentikit.components import Part
@@ -73,12 +73,18 @@ class PromptInput:
         opinion: what the encoder says, where the strategy needs it.
         examples: labelled texts like this one, the most alike first (or class by class), where the
             strategy needs them.
+        id: of the row; "" where it has none.
+        source: where the text comes from, or None.
+        columns: the row's other columns, by name.
     """
 
     text: str
     classes: tuple[str, ...]
     opinion: Opinion | None = None
     examples: tuple[RetrievedExample, ...] = ()
+    id: str = ""
+    source: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,10 +94,13 @@ class ExamplesNeeded:
     Attributes:
         k: how many; of each class where `balanced`.
         balanced: the same number of each class, class by class in the order of the classes.
+        nearest: those most like the text, found by an encoder; else every prompt shows the same
+            ones, drawn with the recipe's seed.
     """
 
     k: int
     balanced: bool = False
+    nearest: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ class Needs:
     @property
     def encoder(self) -> bool:
         """Whether an encoder is needed at all."""
-        return self.opinion or self.examples is not None
+        return self.opinion or (self.examples is not None and self.examples.nearest)
 
 
 class PromptStrategy(Part, ABC):

@@ -54,17 +54,17 @@ def write_report(comparison: Comparison, path: Path, cascade: JudgedCascade | No
 
 def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) -> str:
     """Return a report as HTML."""
-    environment = _environment()
+    pages = environment()
     # The page's policy names its style and script by their digests.
-    style = environment.get_template("report.css").render(
-        light=_variables(LIGHT), dark=_variables(DARK), charts=style_sheet()
+    style = pages.get_template("report.css").render(
+        light=palette_variables(LIGHT), dark=palette_variables(DARK), charts=style_sheet()
     )
-    script = _source(environment, "report.js")
+    script = _source(pages, "report.js")
     found = find_disagreements(comparison.aligned)
     drawn = figures.comparison_figures(comparison, cascade)
     runs = figures.by_score(comparison)
     few_classes = bool(tables.class_columns(comparison.classes))
-    return environment.get_template("report.html").render(
+    return pages.get_template("report.html").render(
         comparison=comparison,
         cascade=cascade,
         title=f"{len(runs)} runs compared" if len(runs) > 1 else runs[0].name,
@@ -80,7 +80,7 @@ def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) ->
         most_differences=figures.MOST_DIFFERENCES,
         found=found,
         data=to_script(found.data),
-        policy=_policy(style, script),
+        policy=page_policy(style, script),
         style=_markup(style),
         script=_markup(script),
         made=f"Made by sentikit {__version__}, {now()}.",
@@ -122,10 +122,11 @@ def _outcomes(classes: Sequence[str]) -> list[tuple[str, str]]:
     return [*outcomes, *((f"={name}", f"answered {name}") for name in classes), ("=", "invalid")]
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of this package, which escape everything."""
     import jinja2
 
-    environment = jinja2.Environment(
+    pages = jinja2.Environment(
         loader=jinja2.PackageLoader("sentikit.reports", "assets"),
         autoescape=jinja2.select_autoescape(["html"], default=False),
         undefined=jinja2.StrictUndefined,
@@ -144,13 +145,13 @@ def _environment() -> Environment:
         "svg": to_svg,
         "threshold": figures.shown_threshold,
     }
-    environment.filters |= filters
-    return environment
+    pages.filters |= filters
+    return pages
 
 
-def _source(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+def _source(pages: Environment, name: str) -> str:
+    assert pages.loader is not None
+    return pages.loader.get_source(pages, name)[0]
 
 
 def _markup(text: str) -> Markup:
@@ -159,15 +160,17 @@ def _markup(text: str) -> Markup:
     return Markup(text)  # noqa: S704 - the package's own style, script or JSON without any <
 
 
-def _variables(palette: Palette) -> str:
+def palette_variables(palette: Palette) -> str:
+    """Return a palette as custom properties of CSS."""
     return " ".join(f"--{name}: {color};" for name, color in palette.items())
 
 
-def _policy(style: str, script: str) -> str:
-    """Forbid the page every network access, and every script but its own."""
+def page_policy(style: str, script: str | None = None) -> str:
+    """Return a policy that forbids every network access, and every script but the page's own."""
+    allowed = "'none'" if script is None else f"'{_digest(script)}'"
     return (
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
+        f"script-src {allowed}; base-uri 'none'; form-action 'none'"
     )
 
 

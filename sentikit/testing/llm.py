@@ -12,7 +12,7 @@ from typing import Any
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuner, FineTuningJob
-from sentikit.finetuning.section import FinetuneOptions
+from sentikit.finetuning.recipe import FinetuneOptions
 from sentikit.llm.backend import Answer, BackendError, ChatRequest, LLMBackend
 from sentikit.llm.settings import LLMOptions, StrategyOptions
 from sentikit.llm.strategy import (

@@ -20,7 +20,7 @@ from sentikit.classifiers.prediction import Usage
 from sentikit.datasets.opening import DatasetOptions
 from sentikit.devices import find_hardware
 from sentikit.errors import SentikitError, did_you_mean
-from sentikit.finetuning.choosing import fine_tuner_of
+from sentikit.finetuning.recipe import fine_tuner_of
 from sentikit.hookspecs import PROJECT
 from sentikit.llm.backend import Answer, ChatRequest
 from sentikit.llm.settings import LLMOptions, StrategyOptions

@@ -7,15 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
+from pydantic import Field
 
-from sentikit.components import Part, Path, Problem, check_part
+from sentikit.components import Part, PartSettings, Path, Problem, Section, check_part, refuse
 from sentikit.devices import find_hardware
 from sentikit.errors import InputError, SentikitError
 from sentikit.processes.group import ProcessGroup
-from sentikit.registry import Registry
+from sentikit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
     import torch
@@ -312,3 +313,104 @@ def _best(registry: Registry) -> str:
         for name in registry.names("register_engines")
     }
     return max(ranks, key=lambda name: ranks[name], default=AUTO)
+
+
+class EngineWrapper(Engine):
+    """An engine around another one: a subclass overrides what it changes, the rest is passed on.
+
+    Attributes:
+        inner: the engine that does the work; its settings are the key ``wraps``.
+    """
+
+    class Settings(PartSettings):
+        """Settings of an engine that wraps another."""
+
+        wraps: Section = Field(
+            default_factory=lambda: {"name": AUTO}, description="the engine that does the work"
+        )
+
+    def __init__(self, settings: PartSettings) -> None:
+        super().__init__(settings)
+        wraps = getattr(settings, "wraps", {"name": AUTO})
+        inner, problems = check_engine(default_registry(), wraps, ("engine", "wraps"))
+        refuse(problems)
+        self.inner = cast("Engine", inner)
+
+    @classmethod
+    def suits(cls, hardware: Hardware) -> int:
+        """Never be chosen by ``auto``."""
+        return 0
+
+    def start(self, device: str) -> None:
+        """Start the inner engine, and take over its rank, processes and device."""
+        self.inner.start(device)
+        self.rank, self.processes = self.inner.rank, self.inner.processes
+        self.device = self.inner.device
+
+    def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
+        """See `Engine.prepare`."""
+        self.inner.prepare(model, groups, plan)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """See `Engine.forward`."""
+        return self.inner.forward(*inputs)
+
+    def training_mode(self, on: bool) -> None:
+        """See `Engine.training_mode`."""
+        self.inner.training_mode(on)
+
+    def micro_step(self, last: bool) -> AbstractContextManager[object]:
+        """See `Engine.micro_step`."""
+        return self.inner.micro_step(last)
+
+    def backward(self, loss: Tensor) -> None:
+        """See `Engine.backward`."""
+        self.inner.backward(loss)
+
+    def step(self, rates: Sequence[float]) -> Tensor | float:
+        """See `Engine.step`."""
+        return self.inner.step(rates)
+
+    def weights(self) -> dict[str, Tensor]:
+        """See `Engine.weights`."""
+        return self.inner.weights()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """See `Engine.load_weights`."""
+        self.inner.load_weights(weights)
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """See `Engine.optimizer_state`."""
+        return self.inner.optimizer_state()
+
+    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
+        """See `Engine.load_optimizer_state`."""
+        self.inner.load_optimizer_state(state)
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """See `Engine.sum`."""
+        return self.inner.sum(values)
+
+    def gather(self, array: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """See `Engine.gather`."""
+        return self.inner.gather(array)
+
+    def broadcast(self, value: Any) -> Any:
+        """See `Engine.broadcast`."""
+        return self.inner.broadcast(value)
+
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Engine.broadcast_tensors`."""
+        return self.inner.broadcast_tensors(tensors)
+
+    def memory(self, size: ModelSize, processes: int) -> dict[str, MemoryNeed]:
+        """See `Engine.memory`."""
+        return self.inner.memory(size, processes)
+
+    def remarks(self) -> list[str]:
+        """See `Engine.remarks`."""
+        return self.inner.remarks()
+
+    def finish(self) -> None:
+        """See `Engine.finish`."""
+        self.inner.finish()

@@ -325,7 +325,7 @@ class _Job:
 
     def _trainable(self, model: SentimentModel, precision: str) -> nn.Module:
         """Return what the engine trains: the model, or its head over texts embedded once."""
-        if self.parts.training.finetune_layers != "none":
+        if self.parts.training.finetune_layers != "none" or model.pooling == "head":
             return model
         model.to(self.engine.device)
         self.inputs = {

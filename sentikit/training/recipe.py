@@ -222,6 +222,9 @@ def _head(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], lis
         registry, "register_heads", HeadOptions, raw, path, Head
     )
     only = part.only_pooling if isinstance(part, Head) else None
+    if only is None and options is not None and options.pooling == "head":
+        message = f"the head {raw.get('name')!r} does not pool; use cls, mean, max or last."
+        problems = [*problems, Problem((*path, "pooling"), message)]
     if only is not None and isinstance(options, HeadOptions) and options.pooling != only:
         if "pooling" in options.model_fields_set:
             message = f"the head {raw['name']!r} works with pooling {only} alone"

@@ -129,7 +129,8 @@ class Caller:
             SentikitError: an outage, or no money left.
             StoppedError: the run is ending.
         """
-        key = request_key(self.backend.canonical(request))
+        canonical = self.backend.canonical(request)
+        key = request_key({**canonical, "sample": request.sample} if request.sample else canonical)
         while True:
             found = self._found(key, row)
             if found is not None:

@@ -439,12 +439,15 @@ class RequestLoop(Generic[Row]):
         tally = self._tally
         if row.pending:
             return
-        tally.rows += 1
-        tally.failed += row.error is not None
-        tally.invalid += row.label is None and row.error is None
-        if row.is_cut:
-            tally.cut += 1
-            self.cut = row.question.request
+        asked = row.question.request
+        # Further answers to one question are no further rows.
+        if asked is None or asked.sample == 0:
+            tally.rows += 1
+            tally.failed += row.error is not None
+            tally.invalid += row.label is None and row.error is None
+            if row.is_cut:
+                tally.cut += 1
+                self.cut = asked
         for call in calls:
             if call.own:
                 tally.add_paid(call.answer, call.cost)

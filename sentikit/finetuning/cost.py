@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
-from sentikit.finetuning.preparing import PreparedReport
+from sentikit.finetuning.examples import PreparedReport
 from sentikit.llm.prices import (
     MODELS_VARIABLE,
     PICODOLLARS,
@@ -19,7 +19,7 @@ from sentikit.llm.prices import (
 )
 
 if TYPE_CHECKING:
-    from sentikit.finetuning.parts import FinetuneParts
+    from sentikit.finetuning.recipe import FinetuneParts
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,15 @@
+"""The prompt strategy ``template``: the user's own words, in a recipe."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_prompt_strategies(register: Any) -> None:
+    """Offer ``template``."""
+    register(
+        "template",
+        f"{__name__}.strategy:Template",
+        summary="your own words, with the text, labels, examples and the row's columns filled in",
+    )

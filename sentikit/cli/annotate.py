@@ -1,0 +1,215 @@
+"""``sentikit annotate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentikit.errors import InputError
+
+if TYPE_CHECKING:
+    from sentikit.assurance.annotation import Annotation
+
+_LABELS = "negative,neutral,positive"
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  sentikit annotate reviews.csv --size 300 --output checked.csv\n"
+    "  sentikit annotate reviews.csv --for labelled.csv --output accuracy.csv\n"
+    "  sentikit annotate queue.csv --output checked-queue.csv --annotator Ada"
+)
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="CHECKED.csv",
+    help="Where answers go, each at once; an unfinished file is resumed.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    metavar="N",
+    help="Texts to draw, uniformly unless --for or --by say otherwise.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option(
+    "--for",
+    "labelled",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="LABELLED",
+    help="Draw by strata of this table's confidence: for accuracy, not for a certificate.",
+)
+@click.option("--by", metavar="COLUMN", help="Draw as many texts of each value of this column.")
+@click.option("--annotator", metavar="NAME", default="", help="Who answers; several may.")
+@click.option(
+    "--labels",
+    default=_LABELS,
+    show_default=True,
+    metavar="A,B,…",
+    help="In the order of the keys.",
+)
+@click.option(
+    "--guidelines",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A text that can be unfolded under each text to check.",
+)
+@click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="The column of the texts, if not a usual name; repeat to join several.",
+)
+@click.option("--terminal", is_flag=True, help="Ask here, not on a page.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="P", help="Of the page; default: a free one."
+)
+@click.option("--decide", is_flag=True, help="Show the texts that annotators label differently.")
+@click.option("--agreement", is_flag=True, help="Say how far annotators agree; ask nothing.")
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Write Label Studio's JSON.",
+)
+@click.option(
+    "--import",
+    "imported",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.json",
+    help="Add the answers of a Label Studio export to CHECKED.csv.",
+)
+def annotate(file: str | None, output: Path, **given: Any) -> None:
+    """Check texts by hand, at speed, on a local page or in the terminal.
+
+    Keys: 1 2 3 label, n not sure, s skip, u undo, e note, g guidelines, m what the model says. The
+    page runs on this machine alone; the answers can be read by their owner alone.
+    """
+    if given["imported"]:
+        _import(given["imported"], output)
+    elif given["export"]:
+        _export(given["export"], output)
+    elif given["agreement"]:
+        _agreement(output, _labels(given["labels"]))
+    else:
+        _ask(_annotation(file, output, given), given["terminal"], given["port"])
+
+
+def _labels(spelled: str) -> list[str]:
+    labels = [label.strip() for label in spelled.split(",") if label.strip()]
+    if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):
+        raise InputError("--labels: two to nine different names, as negative,neutral,positive.")
+    return labels
+
+
+def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annotation:
+    from sentikit.assurance.annotation import Annotation, DrawOptions, conflict_items, drawn_items
+    from sentikit.datasets.input_file import InputFile
+    from sentikit.files import disk_errors
+
+    labels, guidelines = _labels(given["labels"]), ""
+    if given["guidelines"]:
+        with disk_errors(given["guidelines"]):
+            guidelines = given["guidelines"].read_text(encoding="utf-8", errors="replace")
+    if given["decide"]:
+        return Annotation(conflict_items(output), output, labels, deciding=True, repeats=0)
+    if file is None or file == "-":
+        raise InputError("Name the FILE whose texts are to be checked, as reviews.csv.")
+    if given["labelled"] and given["by"]:
+        raise InputError("--for and --by are two ways to draw. Give one of them.")
+    if Path(file).exists() and output.exists() and output.samefile(file):
+        raise InputError(f"--output {output} is the file to check. Choose another name.")
+    source = InputFile(file, None, given["text_columns"])
+    options = DrawOptions(given["size"], given["seed"], given["labelled"], given["by"])
+    items = drawn_items(source, output, options)
+    return Annotation(items, output, labels, given["annotator"], guidelines)
+
+
+def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
+    if terminal:
+        _ask_here(annotation)
+        return
+    from sentikit.assurance.server import AnnotationServer
+
+    with AnnotationServer(annotation, port or 0) as server:
+        click.echo(f"Open: {server.address}\nEvery answer is saved at once. Ctrl-C ends.", err=True)
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            state = annotation.state()
+            click.echo(f"{state['done']} of {state['total']} texts are checked.", err=True)
+
+
+def _ask_here(annotation: Annotation) -> None:
+    """Ask in the terminal, one key a text."""
+    keys = " ".join(f"[{n}] {label}" for n, label in enumerate(annotation.labels, 1))
+    click.echo(f"{keys} [n] not sure [s] skip [u] undo [m] model [g] guidelines [q] quit", err=True)
+    state, revealed = annotation.state(), False
+    while item := state["item"]:
+        click.echo(f"\n{state['done']} of {state['total']}", err=True)
+        click.echo(_printable(item["text"]))
+        key = click.getchar()
+        if key in ("q", "\x04", "\x03", ""):
+            return
+        if key.isdigit() and 0 < int(key) <= len(annotation.labels):
+            label, status = annotation.labels[int(key) - 1], "checked"
+        elif key in "ns":
+            label, status = None, "not sure" if key == "n" else "skipped"
+        else:
+            if key == "u":
+                state = annotation.undo()
+            elif key == "m":
+                said = annotation.reveal(item["row"])["predicted"]
+                click.echo(f"The model says {said}." if said else "No model has labelled it.")
+                revealed = True
+            elif key == "g":
+                click.echo(_printable(annotation.guidelines) or "There are no guidelines.")
+            continue
+        state = annotation.answer(item["row"], item["repeat"], label, status, "", revealed)
+        revealed = False
+    click.echo("All texts are checked.", err=True)
+
+
+def _printable(text: str) -> str:
+    """Return a text without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _agreement(output: Path, labels: list[str]) -> None:
+    from sentikit.assurance.annotation import annotator_agreement, self_agreement
+    from sentikit.assurance.checked import read_checked
+
+    checked = read_checked(output)
+    found = annotator_agreement(checked.answers, labels)
+    found["with_themselves"] = self_agreement(checked.repeats)
+    found["conflicts"] = len(checked.conflicts())
+    click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _export(path: Path, output: Path) -> None:
+    from sentikit.assurance.annotation import label_studio
+    from sentikit.assurance.checked import read_checked
+    from sentikit.files import write_json
+
+    tasks = label_studio(read_checked(output).answers)
+    write_json(path, tasks)
+    click.echo(f"Written: {path} ({len(tasks):,} tasks)", err=True)
+
+
+def _import(path: Path, output: Path) -> None:
+    from sentikit.assurance.annotation import from_label_studio
+    from sentikit.assurance.checked import append_answer
+    from sentikit.files import read_json
+
+    checks = from_label_studio(read_json(path), str(path))
+    for check in checks:
+        append_answer(output, check)
+    click.echo(f"Added to {output}: {len(checks):,} answers.", err=True)

@@ -1,0 +1,129 @@
+"""``sentikit estimate``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from sentikit.assurance.estimates import Estimate
+    from sentikit.assurance.labelled import Estimates
+
+
+@click.command(
+    epilog="\b\nExample:\n"
+    "  sentikit estimate labelled.csv --checked checked.csv --by month --report shares.html"
+)
+@click.argument("labelled", metavar="LABELLED", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--checked",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="CHECKED.csv",
+    help="Texts of LABELLED that people labelled.",
+)
+@click.option("--by", metavar="COLUMN", multiple=True, help="Estimate each of its groups; repeat.")
+@click.option(
+    "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
+    show_default=True, metavar="L", help="How often an interval holds the true value.",
+)  # fmt: skip
+@click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="The column of the texts, if not a usual name; repeat to join several.",
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
+    help="Write a page for people who did not do the work, with charts.",
+)  # fmt: skip
+@click.option(
+    "--certificate", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.json",
+    help="Shown in the report; default: LABELLED with the ending .certificate.json.",
+)  # fmt: skip
+@click.option(
+    "--chart", "charts", type=click.Path(path_type=Path, dir_okay=False), multiple=True,
+    metavar="FILE", help="Shares by group, as .svg, .png or .csv; repeat.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def estimate(
+    labelled: Path,
+    checked: Path,
+    by: tuple[str, ...],
+    level: float,
+    text_columns: tuple[str, ...],
+    report: Path | None,
+    certificate: Path | None,
+    charts: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Estimate class shares, accuracy and macro-F1 of a labelled table, with intervals.
+
+    The classifier's own shares are corrected by the checked texts (prediction-powered inference);
+    they never stand alone. Groups with fewer than 30 checks are estimated together.
+    """
+    from sentikit.assurance.checked import read_checked
+    from sentikit.assurance.labelled import estimate_table, read_labelled
+
+    table = read_labelled(labelled, by, text_columns)
+    found = estimate_table(table, read_checked(checked, table.scheme), level)
+    for warning in found.warnings:
+        click.echo(f"Note: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(_record(found), ensure_ascii=False))
+    else:
+        _print(found)
+    if report or charts:
+        from sentikit.reports.assurance_page import save_share_chart, write_assurance_report
+
+        for chart in charts:
+            click.echo(f"Drawn: {save_share_chart(found, chart)}", err=True)
+        if report:
+            beside = certificate or labelled.with_suffix(".certificate.json")
+            write_assurance_report(found, table, beside if beside.exists() else None, report)
+            click.echo(f"Report: {report}", err=True)
+
+
+def _print(found: Estimates) -> None:
+    level = f"{found.shares[0].level:.0%}"
+    click.echo(f"{'share':<34} {'estimate':>8}  {level + ' interval':<16} {'model says':>10}")
+    for column, estimates in [("", found.shares), *found.by_group.items()]:
+        for one in estimates:
+            group = "" if one.group is None else f"{column} {one.group}: "
+            name = f"{group}{found.classes[int(one.name)]}"
+            click.echo(f"{name:<34} {_numbers(one)} {one.raw or 0:>10.1%}")
+    for one in found.accuracy:
+        click.echo(f"{str(one.name).replace('_', '-'):<34} {_numbers(one)}")
+    clear = [d for d in found.differences if d["p_holm"] < 0.05]
+    for entry in clear:
+        one, other = entry["groups"]
+        click.echo(
+            f"{entry['class']}: {entry['column']} {other} {entry['difference']:+.1%} against {one} "
+            f"(p {entry['p_holm']:.3g}, Holm)"
+        )
+    if found.differences and not clear:
+        click.echo("No difference between groups is significant on these checks (Holm, .05).")
+
+
+def _numbers(one: Estimate) -> str:
+    return f"{one.value:>8.1%}  {f'{one.low:.1%} to {one.high:.1%}':<16}"
+
+
+def _record(found: Estimates) -> dict[str, Any]:
+    def named(one: Estimate) -> dict[str, Any]:
+        return asdict(one) | {"name": found.classes[int(one.name)]}
+
+    return {
+        "classes": list(found.classes),
+        "shares": [named(one) for one in found.shares],
+        "by": {column: [named(one) for one in own] for column, own in found.by_group.items()},
+        "accuracy": asdict(found.accuracy.accuracy),
+        "macro_f1": asdict(found.accuracy.macro_f1),
+        "differences": found.differences,
+        "warnings": found.warnings,
+    }

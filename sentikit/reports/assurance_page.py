@@ -1,0 +1,170 @@
+"""The report of a labelled pile: one page for people who did not do the work."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sentikit.assurance.estimates import Estimate
+from sentikit.assurance.labelled import Estimates, LabelledTable
+from sentikit.errors import InputError
+from sentikit.files import atomic_writer, read_json, write_text
+from sentikit.reports.drawing import (
+    DARK,
+    LIGHT,
+    Drawing,
+    Rect,
+    Shape,
+    Text,
+    line,
+    save_drawing,
+    short_name,
+    style_sheet,
+)
+from sentikit.reports.geometry import Scale
+from sentikit.reports.page import environment, page_policy, palette_variables
+from sentikit.runs.folder import now
+
+#: Bars that a chart shows; the rest is in the table.
+_MOST_BARS = 36
+_EXAMPLES = 3
+_PIXELS = 2100
+#: One a class, from the first.
+_SHADES = ("second", "plain", "accent", "third")
+
+
+def write_assurance_report(
+    found: Estimates, table: LabelledTable, certificate: Path | None, path: Path
+) -> None:
+    """Write the page: what was done, how sure it is, shares with charts, examples, assumptions.
+
+    Raises:
+        InputError: the file may not be written there.
+    """
+    pages = environment()
+    style = pages.get_template("report.css").render(
+        light=palette_variables(LIGHT), dark=palette_variables(DARK), charts=style_sheet()
+    )
+    record = read_json(certificate) if certificate is not None else None
+    charts = {column: share_chart(column, found, own) for column, own in found.by_group.items()}
+    text = pages.get_template("assurance.html").render(
+        policy=page_policy(style),
+        style=style,
+        found=found,
+        certificate=record,
+        file=table.source.file,
+        rows=table.rows,
+        whole=share_chart("all", found, found.shares),
+        charts=charts,
+        examples=_examples(table),
+        date=now()[:10],
+    )
+    write_text(path, text)
+
+
+def share_chart(title: str, found: Estimates, estimates: Sequence[Estimate]) -> Drawing:
+    """Draw class shares by group as stacked bars; whiskers are the intervals of the lower edges.
+
+    Groups stand in the order of their names, as months do. The last class's share is what is left
+    above; its interval is in the table.
+    """
+    groups = sorted({e.group for e in estimates}, key=lambda g: "" if g is None else str(g))
+    groups = groups[:_MOST_BARS]
+    classes = len(found.classes)
+    step = max(16.0, min(64.0, 560.0 / len(groups)))
+    left, top, height = 44.0, 26.0, 200.0
+    width = left + step * len(groups) + 12
+    scale = Scale(0.0, 1.0, top + height, top)
+    shapes: list[Shape] = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        shapes.append(line(left, scale(tick), width - 8, scale(tick), "grid"))
+        shapes.append(Text(left - 6, scale(tick) + 4, f"{tick:.0%}", "tick end"))
+    for place, name in enumerate(found.classes):
+        x = left + place * 110.0
+        shapes.append(Rect(x, 4.0, 10.0, 10.0, f"bar {_SHADES[place % len(_SHADES)]}"))
+        shapes.append(Text(x + 15, 13.0, short_name(name, 13), "tick start"))
+    width = max(width, left + 110.0 * classes)
+    for number, group in enumerate(groups):
+        own = [e for e in estimates if e.group == group]
+        shapes += _stack(own, found.classes, left + step * number, step, scale)
+        shown = "all" if group is None else str(group)
+        middle = left + step * (number + 0.5)
+        turned = step < 48
+        shapes.append(
+            Text(
+                middle,
+                top + height + (12 if turned else 18),
+                short_name(shown, 12),
+                "tick end" if turned else "tick middle",
+                -50.0 if turned else 0.0,
+            )
+        )
+    return Drawing(width, top + height + 66, f"Class shares by {title}, corrected", tuple(shapes))
+
+
+def _stack(
+    own: Sequence[Estimate], classes: Sequence[str], x: float, step: float, scale: Scale
+) -> list[Shape]:
+    total = sum(e.value for e in own) or 1.0
+    shapes: list[Shape] = []
+    whiskers: list[Shape] = []
+    below = 0.0
+    for number, one in enumerate(own):
+        share = one.value / total
+        top, bottom = scale(below + share), scale(below)
+        hint = f"{classes[int(one.name)]}: {one.value:.1%} ({one.low:.1%} to {one.high:.1%})"
+        kind = f"bar {_SHADES[number % len(_SHADES)]}"
+        shapes.append(Rect(x + step * 0.15, top, step * 0.7, bottom - top, kind, hint=hint))
+        if number < len(own) - 1:
+            # Beside one another, so that two intervals never lie on one line.
+            at = x + step * (0.35 + 0.3 * (number % 2))
+            low, high = scale(below + one.low), scale(below + one.high)
+            whiskers += [
+                line(at, low, at, high, "whisker"),
+                line(at - 3, low, at + 3, low, "whisker"),
+                line(at - 3, high, at + 3, high, "whisker"),
+            ]
+        below += share
+    return shapes + whiskers
+
+
+def save_share_chart(found: Estimates, path: Path) -> Path:
+    """Write the shares by the first group column, or of all, as .svg, .png or .csv.
+
+    Raises:
+        InputError: the name has another ending.
+    """
+    column, own = next(iter(found.by_group.items()), ("all", found.shares))
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        with atomic_writer(path) as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow([column, "class", "share", "low", "high", "model_says", "checked"])
+            for one in own:
+                numbers = [f"{v:.6f}" for v in (one.value, one.low, one.high, one.raw or 0.0)]
+                group = "all" if one.group is None else one.group
+                writer.writerow([group, found.classes[int(one.name)], *numbers, one.checked])
+        return path
+    if kind not in (".svg", ".png"):
+        raise InputError(f"--chart {path}: name it .svg, .png or .csv.")
+    return save_drawing(share_chart(column, found, own), path, _PIXELS)
+
+
+def _examples(table: LabelledTable) -> Mapping[str, list[str]]:
+    """Return some texts of each class, evenly over its confidences from the surest."""
+    wanted: dict[int, str] = {}
+    for number, name in enumerate(table.labels.classes):
+        rows = np.flatnonzero(table.labels.labels == number)
+        order = rows[np.argsort(-np.nan_to_num(table.labels.confidence[rows]), kind="stable")]
+        for place in np.linspace(0, len(order) - 1, min(_EXAMPLES, len(order))).astype(int):
+            wanted[int(order[place])] = name
+    found: dict[str, list[str]] = {name: [] for name in table.labels.classes}
+    with table.source.open() as rows_of:
+        text_of = table.source.reader(rows_of)
+        for number, (where, row) in enumerate(rows_of):
+            if number in wanted:
+                found[wanted[number]].append(text_of(where, row)[:300])
+    return found

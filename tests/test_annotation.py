@@ -1,0 +1,312 @@
+"""Checking texts by hand: answers survive kills, several people share a file, and agree or not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sklearn.metrics import cohen_kappa_score
+from statsmodels.stats import inter_rater
+
+from sentikit.assurance.annotation import (
+    Annotation,
+    DrawOptions,
+    Item,
+    annotator_agreement,
+    cohens_kappa,
+    drawn_items,
+    fleiss_kappa,
+    from_label_studio,
+    label_studio,
+    self_agreement,
+)
+from sentikit.assurance.checked import Check, append_answer, read_checked
+from sentikit.cli import sentikit
+from sentikit.datasets.input_file import InputFile
+from sentikit.datasets.labels import scheme_for_classes
+from sentikit.errors import InputError
+
+LABELS = ("negative", "neutral", "positive")
+
+
+def items(count: int) -> list[Item]:
+    return [Item(row, f"text {row}", inclusion=0.1) for row in range(count)]
+
+
+def answer_all(annotation: Annotation, label: str = "positive") -> list[tuple[int, bool]]:
+    """Answer every text and return the order in which they were shown."""
+    shown = []
+    while item := annotation.state()["item"]:
+        shown.append((item["row"], item["repeat"]))
+        annotation.answer(item["row"], item["repeat"], label, "checked", "", False)
+    return shown
+
+
+def write_pile(path: Path, rows: int = 200) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "shop"])
+        writer.writerows([f"review {n}", "abc"[n % 3]] for n in range(rows))
+    return path
+
+
+class TestAnswers:
+    def test_work_goes_on_where_it_was_left(self, tmp_path: Path) -> None:
+        output = tmp_path / "c.csv"
+        first = Annotation(items(10), output, LABELS, repeats=0)
+        first.answer(0, False, "negative", "checked", "", False)
+        first.answer(1, False, None, "not sure", "odd", False)
+        second = Annotation(items(10), output, LABELS, repeats=0)
+        state = second.state()
+        assert (state["done"], state["item"]["row"], state["not_sure"]) == (2, 2, 1)
+
+    def test_a_kill_loses_no_answer(self, tmp_path: Path) -> None:
+        output = tmp_path / "c.csv"
+        script = (
+            "import sys; from pathlib import Path\n"
+            "from sentikit.assurance.annotation import Annotation, Item\n"
+            "a = Annotation([Item(n, f'text {n}') for n in range(10**6)], Path(sys.argv[1]),"
+            " ['no', 'yes'], repeats=0)\n"
+            "n = 0\n"
+            "while True:\n"
+            "    a.answer(n, False, 'yes', 'checked', '', False); n += 1; print(n, flush=True)\n"
+        )
+        # A long list makes each state slow; a short one is enough here.
+        script = script.replace("10**6", "5000")
+        worker = subprocess.Popen(
+            [sys.executable, "-c", script, str(output)], stdout=subprocess.PIPE, text=True
+        )
+        assert worker.stdout is not None
+        said = 0
+        while said < 20:
+            said = int(worker.stdout.readline())
+        os.kill(worker.pid, signal.SIGKILL)
+        said = max([said, *(int(line) for line in worker.stdout.read().split() if line)])
+        worker.wait()
+        worker.stdout.close()
+        assert len(read_checked(output).answers) in (said, said + 1)
+
+    def test_two_people_write_one_file_without_breaking_a_line(self, tmp_path: Path) -> None:
+        output = tmp_path / "c.csv"
+        script = (
+            "import sys; from pathlib import Path\n"
+            "from sentikit.assurance.checked import Check, append_answer\n"
+            "for row in range(80):\n"
+            "    text = f'text {row} ' * 50\n"
+            "    append_answer(Path(sys.argv[1]), Check(text, 'positive', row=row,"
+            " annotator=sys.argv[2]))\n"
+        )
+        people = [
+            subprocess.Popen([sys.executable, "-c", script, str(output), name])
+            for name in ("Ada", "Bob")
+        ]
+        assert [person.wait(60) for person in people] == [0, 0]
+        found = read_checked(output)
+        assert len(found.answers) == 160
+        assert {c.annotator for c in found.answers} == {"Ada", "Bob"}
+
+    def test_a_line_that_was_cut_short_spoils_no_later_answer(self, tmp_path: Path) -> None:
+        output = tmp_path / "c.csv"
+        append_answer(output, Check("one", "positive", row=0))
+        with output.open("a") as stream:
+            stream.write('1,,"tw\no')  # as a full disk leaves it
+        append_answer(output, Check("three", "negative", row=2))
+        found = read_checked(output).checks()
+        assert [(c.row, c.label) for c in found] == [(0, "positive"), (2, "negative")]
+
+    def test_undo_takes_answers_back_one_by_one(self, tmp_path: Path) -> None:
+        output = tmp_path / "c.csv"
+        annotation = Annotation(items(3), output, LABELS, repeats=0)
+        annotation.answer(0, False, "negative", "checked", "", False)
+        annotation.answer(1, False, "negative", "checked", "", False)
+        assert annotation.undo()["item"]["row"] == 1
+        state = annotation.undo()
+        assert (state["item"]["row"], state["done"], state["can_undo"]) == (0, 0, False)
+        annotation.answer(0, False, "positive", "checked", "", False)
+        assert [c.label for c in read_checked(output).answers] == ["positive"]
+
+    def test_every_state_hides_what_the_model_says(self, tmp_path: Path) -> None:
+        known = [Item(0, "text", predicted="neutral", confidence=0.77)]
+        annotation = Annotation(known, tmp_path / "c.csv", LABELS)
+        shown = json.dumps(annotation.state()["item"])
+        assert "neutral" not in shown
+        assert "0.77" not in shown
+        assert annotation.reveal(0) == {"predicted": "neutral", "confidence": 0.77}
+
+    def test_one_text_in_twenty_is_shown_again_later(self, tmp_path: Path) -> None:
+        output = tmp_path / "c.csv"
+        shown = answer_all(Annotation(items(100), output, LABELS))
+        again = [row for row, repeat in shown if repeat]
+        assert len(again) == 5
+        for row in again:
+            assert shown.index((row, True)) - shown.index((row, False)) >= 15
+        found = read_checked(output)
+        assert len(found.checks()) == 100  # a repeat counts once
+        assert self_agreement(found.repeats) == {"texts": 5, "same": 1.0}
+
+    def test_cells_that_a_spreadsheet_or_csv_would_break_come_back(self, tmp_path: Path) -> None:
+        odd = 'a "quoted", text\nof two lines; ünïcode 🎉 \u2028 end'
+        append_answer(tmp_path / "c.csv", Check(odd, "positive", row=0, note="=1+1, \n"))
+        (found,) = read_checked(tmp_path / "c.csv").answers
+        assert (found.text, found.label) == (odd, "positive")
+
+
+class TestDraws:
+    def test_the_draw_is_kept_and_the_same_for_everybody(self, tmp_path: Path) -> None:
+        source = InputFile(str(write_pile(tmp_path / "p.csv")))
+        output = tmp_path / "c.csv"
+        first = drawn_items(source, output, DrawOptions(30, 1))
+        assert [i.row for i in drawn_items(source, output, DrawOptions(30, 99))] == [
+            i.row for i in first
+        ]
+        assert {i.inclusion for i in first} == {0.15}
+
+    def test_another_size_or_a_changed_pile_is_refused(self, tmp_path: Path) -> None:
+        path = write_pile(tmp_path / "p.csv")
+        source, output = InputFile(str(path)), tmp_path / "c.csv"
+        drawn_items(source, output, DrawOptions(30))
+        with pytest.raises(InputError, match="begun with 30 drawn texts"):
+            drawn_items(source, output, DrawOptions(40))
+        write_pile(path, 201)
+        with pytest.raises(InputError, match="has changed since"):
+            drawn_items(source, output, DrawOptions(30))
+
+    def test_each_group_gets_its_share(self, tmp_path: Path) -> None:
+        source = InputFile(str(write_pile(tmp_path / "p.csv")))
+        found = drawn_items(source, tmp_path / "c.csv", DrawOptions(60, by="shop"))
+        assert [sum(i.group == g for i in found) for g in "abc"] == [20, 20, 20]
+        with pytest.raises(InputError, match="Did you mean 'shop'"):
+            drawn_items(source, tmp_path / "d.csv", DrawOptions(60, by="shpo"))
+
+    def test_a_review_queue_is_shown_whole_and_certifies_nothing(self, tmp_path: Path) -> None:
+        queue = tmp_path / "q.csv"
+        queue.write_text("text,row,confidence,predicted_label\nb,7,0.4,positive\na,3,0.5,neutral\n")
+        output = tmp_path / "c.csv"
+        found = drawn_items(InputFile(str(queue)), output, DrawOptions(300))
+        assert [(i.row, i.text) for i in found] == [(7, "b"), (3, "a")]
+        answer_all(Annotation(found, output, LABELS, repeats=0))
+        assert not read_checked(output).is_uniform
+
+
+class TestAgreement:
+    @pytest.fixture
+    def said(self) -> list[Check]:
+        random = np.random.default_rng(0)
+        gold = random.choice(LABELS, 120)
+        return [
+            Check(f"t{n}", str(g if random.random() < 0.8 else random.choice(LABELS)), row=n,
+                  annotator=name)
+            for name in ("Ada", "Bob", "Cleo")
+            for n, g in enumerate(gold)
+        ]  # fmt: skip
+
+    def test_kappas_agree_with_scikit_learn_and_statsmodels(self, said: list[Check]) -> None:
+        table = [[c.label for c in said if c.annotator == n] for n in ("Ada", "Bob", "Cleo")]
+        pairs = list(zip(table[0], table[1], strict=True))
+        assert cohens_kappa(pairs, LABELS) == pytest.approx(  # type: ignore[arg-type]
+            cohen_kappa_score(table[0], table[1]), abs=1e-9
+        )
+        answers = [{c.annotator: str(c.label) for c in said if c.row == row} for row in range(120)]
+        counts, _ = inter_rater.aggregate_raters(np.array(table).T)
+        assert fleiss_kappa(answers, LABELS) == pytest.approx(
+            inter_rater.fleiss_kappa(counts), abs=1e-9
+        )
+
+    def test_all_measures_are_reported_over_the_texts_that_several_labelled(
+        self, said: list[Check]
+    ) -> None:
+        pytest.importorskip("krippendorff")
+        found = annotator_agreement([*said, Check("alone", "neutral", row=999)], LABELS)
+        assert found["texts"] == 120
+        assert len(found["pairs"]) == 3
+        assert 0.5 < found["krippendorffs_alpha"] < 0.9
+
+    def test_conflicts_stay_open_until_decided(self, tmp_path: Path) -> None:
+        output = tmp_path / "c.csv"
+        for name, label in (("Ada", "positive"), ("Bob", "negative")):
+            append_answer(output, Check("t", label, row=4, annotator=name))
+        with pytest.raises(InputError, match=r"positive \(Ada\) and negative \(Bob\)"):
+            read_checked(output).checks()
+        result = CliRunner().invoke(
+            sentikit, ["annotate", "--decide", "--terminal", "--output", str(output)], input="2"
+        )
+        assert result.exit_code == 0, result.output
+        assert [c.label for c in read_checked(output).checks()] == ["neutral"]
+
+
+class TestExchange:
+    def test_label_studio_takes_and_gives_the_same_answers(self, tmp_path: Path) -> None:
+        given = [
+            Check("a", "positive", row=1, annotator="Ada"),
+            Check("a", "neutral", row=1, annotator="Bob"),
+            Check("b", None, "skipped", 2, annotator="Ada"),
+        ]
+        tasks = json.loads(json.dumps(label_studio(given)))
+        assert [len(task["annotations"]) for task in tasks] == [2, 1]
+        back = from_label_studio(tasks, "x.json")
+        assert [(c.row, c.label, c.annotator) for c in back] == [
+            (c.row, c.label, c.annotator) for c in given
+        ]
+
+    def test_what_is_no_export_is_refused(self) -> None:
+        for wrong in ({"a": 1}, [{"text": "a"}], [1]):
+            with pytest.raises(InputError, match="no Label Studio export"):
+                from_label_studio(wrong, "x.json")
+
+    def test_the_command_exports_and_imports(self, tmp_path: Path) -> None:
+        output, exported = tmp_path / "c.csv", tmp_path / "t.json"
+        append_answer(output, Check("a", "positive", row=1, annotator="Ada"))
+        run = CliRunner().invoke
+        arguments = ["annotate", "--output", str(output), "--export", str(exported)]
+        assert run(sentikit, arguments).exit_code == 0
+        other = tmp_path / "d.csv"
+        arguments = ["annotate", "--output", str(other), "--import", str(exported)]
+        assert run(sentikit, arguments).exit_code == 0
+        assert [c.label for c in read_checked(other).answers] == ["positive"]
+
+    def test_labels_of_other_spellings_are_folded(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.csv"
+        path.write_text("review,label\na,Positive\nb, NEGATIVE \n")
+        found = read_checked(path, scheme_for_classes(LABELS))
+        assert [c.label for c in found.answers] == ["positive", "negative"]
+
+
+class TestTerminal:
+    def test_texts_are_checked_by_keys_and_control_characters_are_not_obeyed(
+        self, tmp_path: Path
+    ) -> None:
+        pile = tmp_path / "p.csv"
+        pile.write_text("text\n" + "\n".join(f"evil \x1b[2J {n}" for n in range(3)) + "\n")
+        output = tmp_path / "c.csv"
+        arguments = ["annotate", str(pile), "--size", "3", "--terminal", "--output", str(output)]
+        result = CliRunner().invoke(sentikit, arguments, input="31u2n")
+        assert result.exit_code == 0, result.output
+        assert "\x1b" not in result.output
+        found = read_checked(output)
+        assert sorted(str(c.label) for c in found.answers) == ["None", "neutral", "positive"]
+
+
+@pytest.mark.slow
+def test_the_command_serves_the_page_and_ends_at_ctrl_c(tmp_path: Path) -> None:
+    pile = write_pile(tmp_path / "p.csv")
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "sentikit", "annotate", str(pile), "--output", "c.csv"],
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert worker.stderr is not None
+    line = worker.stderr.readline()
+    assert line.startswith("Open: http://127.0.0.1:")
+    time.sleep(0.3)
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(20) == 0
+    assert "of 210 texts are checked" in worker.stderr.read()
+    worker.stderr.close()

@@ -1,0 +1,449 @@
+"""`label`, `estimate` and `monitor`, from a pile and a checked file to exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from team_runs import sure, write_results
+
+from sentikit import read_run
+from sentikit.assurance.annotation import Annotation, DrawOptions, drawn_items
+from sentikit.assurance.checked import Check, append_answer, read_checked, write_draw
+from sentikit.cli import sentikit
+from sentikit.datasets.input_file import InputFile
+from sentikit.labelling import loading
+from sentikit.runs.recorded import RecordedClassifier
+
+LABELS = ("negative", "neutral", "positive")
+ROWS = 1200
+
+
+@pytest.fixture(autouse=True)
+def recorded_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, **settings: Any) -> RecordedClassifier:
+        return RecordedClassifier(read_run(name))
+
+    monkeypatch.setattr(loading, "load", load)
+
+
+class Pile:
+    """A made-up pile with gold labels, an encoder's and an LLM's recorded answers."""
+
+    def __init__(self, folder: Path) -> None:
+        random = np.random.default_rng(0)
+        self.folder, self.path = folder, folder / "pile.csv"
+        self.texts = [f'review {n}, "quoted"' for n in range(ROWS)]
+        self.gold = random.choice(LABELS, ROWS, p=[0.5, 0.2, 0.3]).tolist()
+        certainty = 0.4 + 0.6 * random.random(ROWS)
+        wrong = random.random(ROWS) < 1.3 * (1 - certainty) ** 2
+        said = [_other(g) if w else g for g, w in zip(self.gold, wrong, strict=True)]
+        rows = list(zip(self.texts, self.gold, said, strict=True))
+        shares = [sure(label, float(c)) for label, c in zip(said, certainty, strict=True)]
+        self.encoder = write_results(folder / "encoder.jsonl", rows, shares)
+        off = random.random(ROWS) < 0.15
+        llm = [_other(g) if w else g for g, w in zip(self.gold, off, strict=True)]
+        self.llm = write_results(
+            folder / "llm.jsonl", list(zip(self.texts, self.gold, llm, strict=True)), None
+        )
+        with self.path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["id", "review", "month"])
+            for n, text in enumerate(self.texts):
+                writer.writerow([n, text, f"2026-{1 + n % 3:02d}"])
+
+    def check(self, name: str = "checked.csv", size: int = 300, seed: int = 0, **draw: Any) -> Path:
+        """Draw texts and give each its gold label."""
+        output = self.folder / name
+        source = InputFile(str(draw.pop("file", self.path)))
+        items = drawn_items(source, output, DrawOptions(size, seed, **draw))
+        annotation = Annotation(items, output, LABELS, "Ada", repeats=0)
+        for item in items:
+            annotation.answer(item.row, False, self.gold[item.row], "checked", "", False)
+        return output
+
+
+@pytest.fixture
+def pile(tmp_path: Path) -> Pile:
+    return Pile(tmp_path)
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    def invoke(*arguments: object) -> Result:
+        return CliRunner().invoke(sentikit, [str(a) for a in arguments], catch_exceptions=True)
+
+    return invoke
+
+
+def _other(label: str) -> str:
+    return LABELS[(LABELS.index(label) + 1) % 3]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def failure(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    return result.stderr.removeprefix("Error: ").strip()
+
+
+class TestLabel:
+    def test_certified_rows_keep_the_promise_and_all_files_agree(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        output, queue = tmp_path / "labelled.csv", tmp_path / "queue.csv"
+        result = run(
+            "label", pile.path, "--with", pile.encoder, "--checked", pile.check(),
+            "--accuracy", 0.9, "--output", output, "--review-queue", queue,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        record = json.loads(output.with_suffix(".certificate.json").read_text())
+        rows = rows_of(output)
+        accepted = [n for n, row in enumerate(rows) if row["status"] == "certified"]
+        wrong = sum(rows[n]["predicted_label"] != pile.gold[n] for n in accepted)
+        assert [row["review"] for row in rows] == pile.texts
+        assert len(accepted) == record["accepted"] == round(record["share"] * ROWS) > 0.4 * ROWS
+        assert wrong <= 0.1 * len(accepted)
+        assert min(float(rows[n]["confidence"]) for n in accepted) >= record["threshold"] - 1e-6
+        waiting = rows_of(queue)
+        assert len(waiting) == ROWS - len(accepted)
+        confidences = [float(row["confidence"]) for row in waiting]
+        assert confidences == sorted(confidences)
+        assert record["sentence"] in result.output
+        errs = record["share_if_the_checker_errs"]
+        assert record["share"] >= errs["0.01"] >= errs["0.03"] >= errs["0.05"]
+        assert record["pile"]["rows"] == ROWS
+        assert record["assumes"]
+
+    def test_without_checks_everything_is_for_review_and_the_next_command_is_named(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        output = tmp_path / "labelled.jsonl"
+        result = run("label", pile.path, "--with", pile.encoder, "--output", output)
+        assert result.exit_code == 0, result.output
+        assert "Nothing is certified" in result.output
+        assert f"sentikit annotate {pile.path} --size 300" in result.output
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+        assert {row["status"] for row in rows} == {"review"}
+        assert not output.with_suffix(".certificate.json").exists()
+
+    def test_members_combine_and_certify_more(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        shares = []
+        for number, members in enumerate(([pile.encoder], [pile.encoder, pile.llm])):
+            output = tmp_path / f"labelled{number}.csv"
+            named = [part for member in members for part in ("--with", member)]
+            checked = pile.check(f"checked{number}.csv")
+            result = run("label", pile.path, *named, "--checked", checked, "--output", output)
+            assert result.exit_code == 0, result.output
+            shares.append(json.loads(output.with_suffix(".certificate.json").read_text()))
+        assert shares[1]["share"] > shares[0]["share"]
+        assert shares[1]["combination"].startswith("product of probabilities")
+        assert len(shares[1]["classifiers"]) == 2
+
+    def test_a_plan_needs_no_checks_and_grows_with_them(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        result = run("label", pile.path, "--with", pile.encoder, "--plan", "--json")
+        planned = json.loads(result.stdout)["plan"]
+        assert [row["checks"] for row in planned] == [50, 100, 200, 300, 500, 1000]
+        shares = [row["0.9"] for row in planned]
+        assert shares[0] < shares[3] <= shares[-1]
+
+    def test_agreement_asks_the_llm_about_the_sample_and_the_rest_only(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        output = tmp_path / "agreed.csv"
+        result = run(
+            "label", pile.path, "--with", pile.encoder, "--agree-with", pile.llm,
+            "--agreement", 0.85, "--output", output, "--json",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        record = json.loads(result.stdout)
+        rows = rows_of(output)
+        kept = sum(row["status"] == "kept" for row in rows)
+        assert kept == record["savings"]["rows_kept"] == round(record["share"] * ROWS) > 0
+        assert record["savings"]["rows_asked"] == ROWS - kept
+        alone = RecordedClassifier(read_run(pile.llm)).predict(pile.texts)
+        same = [row["predicted_label"] == said for row, said in zip(rows, alone, strict=True)]
+        assert np.mean(same) >= 0.85
+        assert all(s for s, row in zip(same, rows, strict=True) if row["status"] == "asked")
+
+
+class TestLooks:
+    def look(self, pile: Pile, run: Callable[..., Result], checked: Path, *more: object) -> Result:
+        output = pile.folder / "out.csv"
+        return run(
+            "label", pile.path, "--with", pile.encoder, "--checked", checked, "--output", output,
+            *more,
+        )  # fmt: skip
+
+    def test_a_second_look_with_another_target_is_refused(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        checked = pile.check()
+        assert self.look(pile, run, checked).exit_code == 0
+        message = failure(self.look(pile, run, checked, "--accuracy", 0.85))
+        assert "has had its 1 declared look" in message
+        assert "--looks K" in message
+
+    def test_the_same_look_again_is_no_new_one(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        checked = pile.check()
+        first, second = (self.look(pile, run, checked, "--json") for _ in range(2))
+        assert json.loads(first.stdout)["share"] == json.loads(second.stdout)["share"]
+        assert len(read_checked(checked).looks) == 1
+
+    def test_declared_looks_are_kept_in_the_ledger_and_share_the_risk(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        checked = pile.check()
+        shares = []
+        for target in (0.9, 0.85, 0.8):
+            result = self.look(pile, run, checked, "--looks", 3, "--accuracy", target, "--json")
+            assert result.exit_code == 0, result.output
+            shares.append(json.loads(result.stdout))
+        assert [record["looks"] for record in shares] == [3, 3, 3]
+        failure(self.look(pile, run, checked, "--looks", 3, "--accuracy", 0.7))
+        assert [look["target"] for look in read_checked(checked).looks] == [0.9, 0.85, 0.8]
+
+    def test_looks_cannot_be_declared_afterwards(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        checked = pile.check()
+        assert self.look(pile, run, checked).exit_code == 0
+        message = failure(self.look(pile, run, checked, "--looks", 2, "--accuracy", 0.85))
+        assert "cannot change afterwards" in message
+
+
+class TestBadInput:
+    def label(self, pile: Pile, run: Callable[..., Result], checked: Path) -> str:
+        output = pile.folder / "out.csv"
+        result = run(
+            "label", pile.path, "--with", pile.encoder, "--checked", checked, "--output", output
+        )
+        message = failure(result)
+        assert not output.exists()
+        assert "\n" not in message
+        return message
+
+    def test_checked_texts_of_another_pile(self, pile: Pile, run: Callable[..., Result]) -> None:
+        checked = pile.folder / "c.csv"
+        lines = [f"elsewhere {n},positive" for n in range(40)]
+        checked.write_text("text,label\n" + "\n".join(lines))
+        assert "40 of 40 checked texts are not in" in self.label(pile, run, checked)
+
+    def test_a_text_checked_twice_with_different_labels(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        checked = pile.folder / "c.csv"
+        checked.write_text("text,label\nsame,positive\nsame,negative\n")
+        assert "is labelled positive and negative" in self.label(pile, run, checked)
+
+    def test_two_annotators_who_differ(self, pile: Pile, run: Callable[..., Result]) -> None:
+        checked = pile.check()
+        other = next(c for c in read_checked(checked).answers)
+        append_answer(checked, Check(other.text, _other(str(other.label)), row=other.row,
+                                     annotator="Bob", inclusion=other.inclusion))  # fmt: skip
+        message = self.label(pile, run, checked)
+        assert "1 such conflict is open" in message
+        assert "--decide" in message
+
+    def test_too_few_checks(self, pile: Pile, run: Callable[..., Result]) -> None:
+        message = self.label(pile, run, pile.check(size=29))
+        assert "holds 29 checks; a certificate needs at least 30" in message
+
+    def test_a_draw_that_was_not_uniform(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        labelled = tmp_path / "labelled.csv"
+        run("label", pile.path, "--with", pile.encoder, "--output", labelled)
+        checked = pile.check(labelled=labelled)
+        assert "was not drawn uniformly (stratified)" in self.label(pile, run, checked)
+        result = run("estimate", labelled, "--checked", checked, "--json")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)["accuracy"]
+        truth = np.mean(
+            [
+                row["predicted_label"] == g
+                for row, g in zip(rows_of(labelled), pile.gold, strict=True)
+            ]
+        )
+        assert found["low"] <= truth <= found["high"]
+
+    def test_a_pile_changed_since(self, pile: Pile, run: Callable[..., Result]) -> None:
+        checked = pile.check()
+        with pile.path.open("a", encoding="utf-8") as stream:
+            stream.write("new,a new review,2026-04\n")
+        assert "has changed since" in self.label(pile, run, checked)
+
+    def test_a_label_that_is_no_class(self, pile: Pile, run: Callable[..., Result]) -> None:
+        checked = pile.folder / "c.csv"
+        quoted = [t.replace('"', '""') for t in pile.texts[:40]]
+        lines = [f'{n},"{t}",positve' for n, t in enumerate(quoted)]
+        checked.write_text("id,text,label\n" + "\n".join(lines))
+        assert "Did you mean 'positive'?" in self.label(pile, run, checked)
+
+    def test_no_wrong_label_among_the_checks_certifies_and_all_wrong_nothing(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        for right, share in ((True, 1.0), (False, 0.0)):
+            checked = pile.folder / f"c{right}.csv"
+            classifier = RecordedClassifier(read_run(pile.encoder))
+            answers = classifier.predict(pile.texts[:100])
+            for n, label in enumerate(answers):
+                given = label if right else _other(str(label))
+                append_answer(checked, Check(pile.texts[n], given, row=n, inclusion=100 / ROWS))
+            write_draw(checked, {"design": "uniform"})
+            output = pile.folder / f"o{right}.csv"
+            result = run(
+                "label", pile.path, "--with", pile.encoder, "--checked", checked,
+                "--output", output, "--json",
+            )  # fmt: skip
+            assert result.exit_code == 0, result.output
+            assert json.loads(result.stdout)["share"] == share
+
+    def test_repeated_texts_in_the_pile_are_said(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        with pile.path.open("a", encoding="utf-8") as stream:
+            stream.write('x,"review 0, ""quoted""",2026-04\n')
+        result = run("label", pile.path, "--with", pile.encoder, "--output", tmp_path / "o.csv")
+        assert "1 of 1,201 rows repeat an earlier text." in result.output
+
+
+class TestEstimateAndMonitor:
+    @pytest.fixture
+    def labelled(self, pile: Pile, run: Callable[..., Result]) -> Path:
+        output = pile.folder / "labelled.csv"
+        result = run(
+            "label", pile.path, "--with", pile.encoder, "--checked", pile.check(),
+            "--output", output,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        return output
+
+    def test_shares_by_month_hold_the_truth_and_stand_beside_the_raw_ones(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        found = run(
+            "estimate", labelled, "--checked", pile.folder / "checked.csv", "--by", "month",
+            "--json",
+        )  # fmt: skip
+        record = json.loads(found.stdout)
+        held = []
+        for one in record["by"]["month"]:
+            own = [g for n, g in enumerate(pile.gold) if f"2026-{1 + n % 3:02d}" == one["group"]]
+            held.append(one["low"] <= own.count(one["name"]) / len(own) <= one["high"])
+        assert len(held) == 9
+        assert sum(held) >= 8
+        assert all(one["raw"] is not None for one in record["shares"])
+        assert len(record["differences"]) == 9
+        assert all(d["p_holm"] >= d["p"] for d in record["differences"])
+
+    def test_small_groups_are_pooled_and_it_is_said(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        rows = rows_of(labelled)
+        with labelled.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, [*rows[0], "shop"])
+            writer.writeheader()
+            for n, row in enumerate(rows):
+                writer.writerow(row | {"shop": "big" if n % 20 else f"tiny {n % 3}"})
+        found = run(
+            "estimate", labelled, "--checked", pile.folder / "checked.csv", "--by", "shop",
+            "--json",
+        )  # fmt: skip
+        record = json.loads(found.stdout)
+        assert {one["group"] for one in record["by"]["shop"]} == {"big", "(other groups)"}
+        assert "too few checks each" in record["warnings"][0]
+
+    def test_the_report_and_charts_show_the_corrected_shares_without_markup_of_texts(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path, tmp_path: Path
+    ) -> None:
+        page, chart, table = tmp_path / "r.html", tmp_path / "c.svg", tmp_path / "c.csv"
+        result = run(
+            "estimate", labelled, "--checked", pile.folder / "checked.csv", "--by", "month",
+            "--report", page, "--chart", chart, "--chart", table,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        shown = page.read_text()
+        assert "guaranteed at 90%" in shown
+        assert "What it assumes" in shown
+        assert "review 1" in shown or "review" in shown
+        assert "<script" not in shown
+        assert len(rows_of(table)) == 9
+        assert chart.read_text().count("<rect") >= 9
+
+    def test_a_broken_certificate_alarms_with_exit_code_3_and_evidence_is_kept(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        certificate = labelled.with_suffix(".certificate.json")
+        pile.gold = [_other(g) for g in pile.gold]  # the world has changed
+        new = pile.check("new.csv", 60, 7, file=labelled)
+        result = run("monitor", certificate, "--checked", new, "--json")
+        assert result.exit_code == 3
+        first = json.loads(result.stdout)
+        assert first["alarm"]
+        assert first["new"] == first["checked"] > 0
+        again = json.loads(run("monitor", certificate, "--checked", new, "--json").stdout)
+        assert (again["new"], again["checked"]) == (0, first["checked"])
+
+    def test_a_certificate_that_holds_is_quiet(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        new = pile.check("new.csv", 200, 7, file=labelled)
+        certificate = labelled.with_suffix(".certificate.json")
+        result = run("monitor", certificate, "--checked", new, "--pile", labelled)
+        assert result.exit_code == 0, result.output
+        assert "confidence" in result.output
+
+    def test_drift_shows_in_effect_sizes_without_any_check(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path, tmp_path: Path
+    ) -> None:
+        rows = rows_of(labelled)
+        drifted = tmp_path / "drifted.csv"
+        with drifted.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            for row in rows:
+                if row["predicted_label"] == "negative" or float(row["confidence"]) < 0.6:
+                    writer.writerow(row)
+        certificate = labelled.with_suffix(".certificate.json")
+        same, other = (
+            {d["of"]: d for d in json.loads(run(
+                "monitor", certificate, "--pile", table, "--json").stdout)["drift"]}
+            for table in (labelled, drifted)
+        )  # fmt: skip
+        assert same["class shares"]["effect"] == 0
+        assert other["class shares"]["effect"] > 0.3
+        assert other["confidence"]["effect"] > same["confidence"]["effect"] + 0.1
+
+    def test_the_certifying_file_cannot_test_its_certificate(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        certificate = labelled.with_suffix(".certificate.json")
+        result = run("monitor", certificate, "--checked", pile.folder / "checked.csv")
+        assert "it cannot test it" in failure(result)
+
+    def test_a_certificate_of_another_classifier_is_refused(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        certificate = labelled.with_suffix(".certificate.json")
+        new = pile.check("new.csv", 40, 7, file=labelled)
+        beside = new.with_name("new.csv.json")
+        kept = json.loads(beside.read_text())
+        kept["draw"]["classifier"] = "another"
+        beside.write_text(json.dumps(kept))
+        assert "another classifier" in failure(run("monitor", certificate, "--checked", new))

@@ -1,0 +1,165 @@
+"""The strategy ``template``: a prompt in the user's own words."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llm_fixtures import serving
+from prompt_runs import make_parts, prompt_inputs, run_prompts
+
+from sentikit import InputError
+from sentikit.extension import Message, Opinion, PromptInput, PromptStrategy, RetrievedExample
+from sentikit.registry import default_registry
+
+CLASSES = ("negative", "neutral", "positive")
+
+
+def template(**settings: Any) -> PromptStrategy:
+    strategy = default_registry().load("register_prompt_strategies", "template")
+    made: PromptStrategy = strategy(strategy.Settings(**settings))
+    return made
+
+
+def said(given: PromptInput, **settings: Any) -> str:
+    return template(**settings).messages(given)[-1].content
+
+
+@pytest.fixture
+def reviews() -> str:
+    """A file with four texts of each class, and three to label."""
+    with Path("train.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        for label in CLASSES:
+            writer.writerows([f"a {label} text {n}", label] for n in range(4))
+    Path("test.csv").write_text("text,label\nI love it,positive\nI hate it,negative\n")
+    return "train.csv"
+
+
+def test_names_are_filled_in() -> None:
+    given = PromptInput(
+        "So {good}!",
+        CLASSES,
+        Opinion("positive", {"negative": 0.1, "neutral": 0.2, "positive": 0.7}),
+        (RetrievedExample("Fine.", "neutral"),),
+        id="r7",
+        source="yelp",
+        columns={"title": "Lunch", "stars": 5, "empty": None},
+    )
+    words = (
+        "{{{id}}} {source} {row.title} {row.stars}{row.empty}: {text}\n"
+        "{labels}; {adviser.label}; {adviser.probabilities}\n{examples}"
+    )
+    assert said(given, user=words, example="{text} = {label}") == (
+        "{r7} yelp Lunch 5: So {good}!\n"
+        "negative, neutral, positive; positive; negative 10.0%, neutral 20.0%, positive 70.0%\n"
+        "Fine. = neutral"
+    )
+
+
+def test_what_is_filled_in_is_never_a_template_itself() -> None:
+    given = PromptInput("{labels} {0.__class__} {{x}} %s $y", CLASSES, columns={"a": "{text}"})
+    assert said(given, user="{text} | {row.a}") == "{labels} {0.__class__} {{x}} %s $y | {text}"
+
+
+def test_a_system_message_comes_first() -> None:
+    messages = template(system="You label {labels}.", user="{text}").messages(
+        PromptInput("Hm.", ("no", "yes"))
+    )
+    assert messages == [Message("system", "You label no, yes."), Message("user", "Hm.")]
+
+
+def test_labels_are_listed_with_their_descriptions() -> None:
+    given = PromptInput("Hm.", ("angry", "calm"))
+    words = said(given, user="{text}\n{labels}", descriptions={"angry": "complains or shouts"})
+    assert words == "Hm.\n- angry: complains or shouts\n- calm"
+    with pytest.raises(InputError, match=r"'angri' is none of the labels .*Did you mean 'angry'"):
+        said(given, descriptions={"angri": "x"})
+
+
+def test_shots_stand_in_every_prompt() -> None:
+    shots = [{"text": "Great.", "label": "positive"}, {"text": "{text}", "label": "negative"}]
+    words = said(PromptInput("Hm.", CLASSES), user="{examples}\n\n{text}", shots=shots)
+    assert words == "Text: Great.\nLabel: positive\n\nText: {text}\nLabel: negative\n\nHm."
+    wrong = [{"text": "Great.", "label": "postive"}]
+    with pytest.raises(InputError, match=r"strategy.shots: 'postive' is none of the labels"):
+        said(PromptInput("Hm.", CLASSES), user="{examples}{text}", shots=wrong)
+
+
+def test_it_needs_what_its_words_name() -> None:
+    needs = template(user="{text}").needs()
+    assert (needs.label, needs.probabilities, needs.examples) == (False, False, None)
+    needs = template(user="{text} {adviser.label} {examples}", k=3, balanced=True).needs()
+    assert needs.label
+    assert not needs.probabilities
+    assert needs.examples is not None
+    assert (needs.examples.k, needs.examples.balanced, needs.examples.nearest) == (3, True, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"user": "{texts}"}, r"\{texts\} is unknown. Did you mean 'text'"),
+        ({"user": "{text} {adviser.labels}"}, r"Did you mean 'adviser.label'"),
+        ({"user": "{text.__class__}"}, r"\{text.__class__\} is unknown"),
+        ({"user": "{text} {row.}"}, r"\{row.\} is unknown"),
+        ({"user": "{text} {"}, r"the '\{' at character 8 stands alone; write '\{\{'"),
+        ({"user": "{labels}"}, "the model never sees it"),
+        ({"user": "{text} {examples}", "example": "{txt}"}, r"\{txt\} is unknown. Did you mean"),
+        ({"user": "{text}", "shots": [{"text": "a", "label": "b"}]}, r"shows \{examples\}"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_asked(
+    settings: dict[str, Any], message: str, reviews: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_parts(
+            dataset={"name": "files", "test": "test.csv"},
+            llm={"backend": "openai", "model": "any", "base_url": "http://127.0.0.1:9/v1"},
+            strategy={"name": "template", **settings},
+        )
+
+
+def test_a_column_that_is_not_there_is_told_with_the_ones_that_are() -> None:
+    given = PromptInput("Hm.", CLASSES, columns={"title": "x", "stars": 1})
+    with pytest.raises(InputError, match=r"row.titel.*it has title, stars.*Did you mean 'title'"):
+        said(given, user="{text} {row.titel}")
+
+
+def test_examples_are_drawn_with_a_seed_and_the_same_for_every_prompt(reviews: str) -> None:
+    def drawn(seed: int) -> list[tuple[RetrievedExample, ...]]:
+        parts = make_parts(
+            dataset={"name": "files", "train": reviews, "test": "test.csv"},
+            llm={"backend": "openai", "model": "any", "base_url": "http://127.0.0.1:9/v1"},
+            strategy={
+                "name": "template",
+                "user": "{examples}\n\n{text}",
+                "k": 2,
+                "balanced": True,
+                "nearest": False,
+                "examples": {"split": "train", "seed": seed},
+            },
+        )
+        return [given.examples for given in prompt_inputs(parts)]
+
+    first = drawn(1)
+    assert first[0] == first[1]
+    assert sorted(example.label for example in first[0]) == sorted([*CLASSES, *CLASSES])
+    assert drawn(1) == first
+    assert drawn(2) != first
+
+
+def test_a_run_in_ones_own_words(reviews: str) -> None:
+    with serving() as s:
+        parts = make_parts(
+            dataset={"name": "files", "test": "test.csv"},
+            llm={"backend": "openai", "model": "any", "base_url": s.url},
+            strategy={"name": "template", "system": "Be brief.", "user": "Review: {text}"},
+        )
+        finished = run_prompts(parts, Path("runs/a"))
+        bodies = [b for b in s.server.bodies if len(b["messages"]) == 2]
+    assert finished.totals.rows == 2
+    assert [m["content"] for m in bodies[0]["messages"]] == ["Be brief.", "Review: I love it"]
