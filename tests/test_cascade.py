@@ -553,10 +553,7 @@ class TestRecipe:
         new = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "new"])
         assert new.exit_code == 0, new.output
         assert "old names" not in new.stderr
-        first, second = (
-            [json.loads(line)["label"] for line in Path(name, "predictions.jsonl").open()]
-            for name in ("old", "new")
-        )
+        first, second = (read_run(name).answers.labels.tolist() for name in ("old", "new"))
         assert first == second
 
     def test_it_is_not_mixed_with_recorded_runs(self, recipe: Path) -> None:
