@@ -22,12 +22,33 @@ from sentikit.registry import Registry
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SUFFIX = ".template"
+_PROJECT = "pyproject.toml.template"
 #: The folder of the template that becomes the plugin's package.
 _PACKAGE = "package"
+#: That of the templates for one kind of component each.
+_KINDS = "kinds"
+
+
+#: Kinds of component that a plugin can be started with, as `docs/hooks` shows each.
+KINDS = (
+    "classifier",
+    "command",
+    "dataset",
+    "encoder",
+    "head",
+    "llm_backend",
+    "metric",
+    "prompt_strategy",
+    "tracker",
+)
 
 
 def write_plugin(
-    name: str, folder: Path, registry: Registry, commands: Collection[str] = ()
+    name: str,
+    folder: Path,
+    registry: Registry,
+    commands: Collection[str] = (),
+    kind: str | None = None,
 ) -> list[Path]:
     """Write a plugin called `name` into `folder`, which appears whole or not at all.
 
@@ -36,6 +57,8 @@ def write_plugin(
         folder: where the distribution goes; must not exist, or be empty.
         registry: which plugin names are taken.
         commands: the core's, whose names no plugin's command can have.
+        kind: one of `KINDS`, for a plugin with one component; None for a dataset, a head and a
+            command.
 
     Returns:
         The files written.
@@ -49,9 +72,15 @@ def write_plugin(
         raise InputError(f"sentikit has a command {name!r} already. Choose another name.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} exists already; nothing was written. Choose another --output.")
-    values = {"name": name, "package": package, "version": __version__}
+    values = {"name": name, "package": package, "version": __version__, "kind": kind or ""}
+    template = files("sentikit") / "plugin_template"
     with _temporary_neighbour(folder) as temporary:
-        written = list(_write(files("sentikit") / "plugin_template", temporary, values))
+        if kind is None:
+            written = list(_write(template, temporary, values))
+        else:
+            written = list(_write(template / "kinds" / kind, temporary, values))
+            for common in (template / "kinds" / "README.md.template", template / _PROJECT):
+                written.append(_write_file(common, temporary, values))
         with disk_errors(folder):
             temporary.replace(folder)
     return [folder / path.relative_to(temporary) for path in written]
@@ -88,10 +117,14 @@ def _temporary_neighbour(folder: Path) -> Iterator[Path]:
 
 def _write(source: Traversable, target: Path, values: Mapping[str, str]) -> Iterator[Path]:
     for entry in sorted(source.iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir():
+        if entry.is_dir() and entry.name != _KINDS:
             inner = values["package"] if entry.name == _PACKAGE else entry.name
             yield from _write(entry, target / inner, values)
         elif entry.name.endswith(_SUFFIX):
-            path = target / entry.name.removesuffix(_SUFFIX)
-            write_text(path, Template(entry.read_text(encoding="utf-8")).substitute(values))
-            yield path
+            yield _write_file(entry, target, values)
+
+
+def _write_file(source: Traversable, target: Path, values: Mapping[str, str]) -> Path:
+    path = target / source.name.removesuffix(_SUFFIX)
+    write_text(path, Template(source.read_text(encoding="utf-8")).substitute(values))
+    return path

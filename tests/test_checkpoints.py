@@ -92,7 +92,7 @@ def test_a_damaged_one_is_passed_over_and_said(folder: CheckpointFolder, file: s
     assert found is not None
     assert found.state.step == 1
     assert "step-000000002" in said[0]
-    assert said[0].endswith("Going on from the checkpoint before.")
+    assert said[0].endswith("Resuming from the checkpoint before it.")
     os.truncate(Path("checkpoints/step-000000001", file), 20)
     with pytest.raises(InputError, match="Remove checkpoints to begin anew"):
         folder.latest("this run")

@@ -191,7 +191,7 @@ def test_killed_and_resumed_by_another_engine_it_comes_to_the_same_end(recipe: P
             os.kill(victim, signal.SIGKILL)
         end(process)
     assert outcome.code == 0, outcome.error
-    assert "Going on after step" in outcome.error
+    assert "Resuming after step" in outcome.error
     assert_alike(Path("whole"), Path("relay"), 1e-5)
 
 

@@ -17,6 +17,7 @@ from tiny_models import make_encoder
 import sentikit as toolkit
 from sentikit import extension, hookspecs
 from sentikit.cli import sentikit
+from sentikit.new_plugin import KINDS
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.recipe_checks import check_recipe
 from sentikit.registry import default_registry
@@ -140,6 +141,21 @@ def test_what_a_fine_tuner_of_ones_own_has_taught_is_prompted(site: SitePackages
     prompt = f"prompt --recipe {site.folder}/recipe.yaml --set llm.model=runs/taught"
     assert run(prompt) == 2, "it learnt other messages"
     assert run(f"{prompt} --set strategy.name=minimal --output runs/asked") == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_plugin_of_one_kind_is_what_the_page_of_its_hook_shows(kind: str) -> None:
+    assert CliRunner().invoke(sentikit, ["plugins", "new", PLUGIN, "--kind", kind]).exit_code == 0
+    hook = {"prompt_strategy": "prompt_strategies"}.get(kind, f"{kind}s")
+    shown = files_in(page_of(f"register_{hook}"))
+    shown["tests/test_plugin.py"] = shown.pop("tests/test_film_club.py")
+    written = {
+        str(path.relative_to(PLUGIN)): path.read_text(encoding="utf-8")
+        for path in Path(PLUGIN).rglob("*")
+        if path.is_file()
+    }
+    assert written.keys() - shown.keys() == {"README.md", "pyproject.toml"}
+    assert {name: written[name] for name in shown} == shown
 
 
 class TestGuide:

@@ -286,7 +286,7 @@ def test_ctrl_c_saves_once_and_the_command_it_prints_goes_on(tiny_recipe: Path) 
     target = "--set training.early_stopping.target=0"
     resumed = run(*shlex.split(f"{command} {patience} {target}"))
     assert resumed.code == 0, resumed.error
-    assert f"Going on after step {steps:,}" in resumed.error
+    assert f"Resuming after step {steps:,}" in resumed.error
     assert [record["step"] for record in log(Path("run"), "step")][: steps + 1] == [
         *range(1, steps + 2)
     ]
@@ -318,7 +318,7 @@ def test_a_worker_killed_under_torchrun_goes_on_from_the_last_checkpoint(tiny_re
     os.kill(children(process)[1], signal.SIGKILL)
     outcome = end(process)
     assert outcome.code == 0, outcome.error
-    assert "Going on after step" in outcome.error
+    assert "Resuming after step" in outcome.error
     assert status("run") == "finished"
     assert [record["step"] for record in log(Path("run"), "step")] == list(range(1, 73))
 

@@ -219,7 +219,7 @@ class TestProcesses:
             process.communicate()
         outcome = run(*words, "--resume")
         assert outcome.code == 0, outcome.error
-        assert "Going on after step" in outcome.error
+        assert "Resuming after step" in outcome.error
         weights = [read_weights(folder / ADAPTER) for folder in (taught, Path("run"))]
         assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
         assert untimed(taught) == untimed(Path("run"))

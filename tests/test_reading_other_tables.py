@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sentikit import InputError, open_dataset, read_rows
+from sentikit import InputError, open_dataset
+from sentikit.extension import read_rows
 
 REVIEWS = [{"text": "fine", "stars": 4}, {"text": 'näh \\ "quoted" {[]}', "stars": None}]
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from sentikit import InputError, open_dataset
 from sentikit.cli import sentikit
 from sentikit.datasets.suspects import find_suspects
+from sentikit.extension import read_rows
 from sentikit.testing import check_plugin
 
 CLASSES = ("negative", "neutral", "positive")
@@ -146,3 +147,35 @@ def test_without_probabilities_or_gold_nothing_is_suspect() -> None:
     refused = CliRunner().invoke(sentikit, ["datasets", "suspects", unlabelled])
     assert refused.exit_code == 2
     assert "both a gold label and probabilities" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_run_is_written_as_a_table_with_the_users_columns(kind: str, trained_run: Path) -> None:
+    rows = [
+        ("u1", "the film was great", 5),
+        ("u2", "a bad film, truly", 1),
+        ("u3", "it is a film", 3),
+    ]
+    lines = [f'{user},"{text}",{stars}' for user, text, stars in rows]
+    Path("mine.csv").write_text("user,text,stars\n" + "\n".join(lines) + "\n")
+    mapping = "label_map={1: negative, 3: neutral, 5: positive}"
+    settings = ["--set", "test=mine.csv", "--set", "label=stars", "--set", mapping]
+    words = ["evaluate", str(trained_run), "--dataset", "files", *settings, "--output", "judged"]
+    judged = CliRunner().invoke(sentikit, words)
+    assert judged.exit_code == 0, judged.stderr
+    written = CliRunner().invoke(sentikit, ["runs", "table", "judged", "--output", f"table.{kind}"])
+    assert written.exit_code == 0, written.stderr
+    with read_rows(f"table.{kind}") as table:
+        found = [dict(row) for _, row in table]
+    assert [(row["user"], row["text"], row["stars"]) for row in found] == [
+        (user, text, str(stars)) for user, text, stars in rows
+    ]
+    assert [row["gold"] for row in found] == ["positive", "negative", "neutral"]
+    assert all(row["predicted_label"] in CLASSES for row in found)
+    assert abs(sum(float(found[0][f"probability_{name}"]) for name in CLASSES) - 1) < 1e-3
+
+
+def test_a_table_of_an_unknown_kind_is_refused(labelled: str) -> None:
+    refused = CliRunner().invoke(sentikit, ["runs", "table", labelled, "--output", "a.xlsx"])
+    assert refused.exit_code == 2
+    assert "let the name end in .csv, .jsonl, .parquet" in refused.stderr

@@ -71,13 +71,22 @@ def check(name: str | None, as_json: bool) -> None:
     metavar="DIR",
     help="Where the distribution goes; default: a folder called NAME.",
 )
-def new(name: str, output: Path | None) -> None:
-    """Write a plugin to start from, with a dataset, a head, a command and tests."""
+@click.option(
+    "--kind",
+    metavar="KIND",
+    help="One component: classifier, command, dataset, encoder, head, llm_backend, metric, "
+    "prompt_strategy or tracker; default: a dataset, a head and a command.",
+)
+def new(name: str, output: Path | None, kind: str | None) -> None:
+    """Write a plugin to start from, with its tests."""
     from sentikit.cli import CORE_COMMANDS
-    from sentikit.new_plugin import write_plugin
+    from sentikit.errors import unknown_name
+    from sentikit.new_plugin import KINDS, write_plugin
 
+    if kind is not None and kind not in KINDS:
+        raise unknown_name("kind of component", kind, KINDS)
     folder = output or Path(name)
-    for path in write_plugin(name, folder, _registry(), CORE_COMMANDS):
+    for path in write_plugin(name, folder, _registry(), CORE_COMMANDS, kind):
         click.echo(path)
     install, test = f"pip install -e '{folder}[test]'", f"pytest {folder}"
     click.echo(f"Next: {install} && {test} && sentikit plugins check {name}", err=True)

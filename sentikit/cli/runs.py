@@ -79,6 +79,25 @@ def show(run: Path, as_json: bool) -> None:
         _print_metrics(metrics, summary.status)
 
 
+@runs.command(epilog="Example: sentikit runs table runs/quickstart --output labelled.csv")
+@click.argument("run", metavar="RUN|FILE")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    required=True,
+    help="What to write: FILE.csv, FILE.jsonl or FILE.parquet.",
+)
+def table(run: str, output: Path) -> None:
+    """Write a run's predictions as a table, beside the columns of the data they are about."""
+    from sentikit.runs.export import export_table
+    from sentikit.runs.reading import read_run
+
+    found = read_run(run)
+    export_table(found, output)
+    click.echo(f"Wrote {output}: {len(found):,} rows.", err=True)
+
+
 def _print_metrics(metrics: dict[str, Any] | None, status: str) -> None:
     from sentikit.cli.tables import print_table
 

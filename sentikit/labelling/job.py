@@ -267,7 +267,7 @@ def label_run(
     identity, changed = uuid.uuid4().hex, list[str]()
     if run and options.resume:
         members = plan.manifest.get("members")
-        changed = refuse_changed(run, plan.recipe, plan.split, plan.kind == "prompt", members)
+        changed = refuse_changed(run, plan.recipe, plan.split, members, plan.kind == "prompt")
         identity = str(run.manifest.get("run_id", ""))
     total, rows = len(plan.split.examples), split_rows(plan.split)
     reporter = RequestReporter(total)
@@ -302,8 +302,8 @@ def label_run(
         if run and trackers:
             tracked = TrackedRun(plan.kind, run.path, plan.recipe)
             stack.enter_context(_Tracking(trackers, tracked, session))
+        chosen = steps.begin(session) or classifier
         with _spent_noted(run, session):
-            chosen = steps.begin(session) or classifier
             label(chosen, rows, steps.sink(writer), session)
         reporter.write_summary()
         opening = session.opening_cost
@@ -344,17 +344,17 @@ def refuse_changed(
     run: RunFolder,
     recipe: Mapping[str, Any],
     split: LabelledSplit,
-    prompts: bool = False,
     members: Mapping[str, Any] | None = None,
+    prompts: bool = False,
 ) -> list[str]:
     """Refuse to resume a run with other settings or other examples.
 
     Args:
-        run: that was begun.
-        recipe: it is resumed with.
-        split: it is about.
-        prompts: whether its prompts may change: answers are found by what was asked.
+        run: that is to be resumed.
+        recipe: of now.
+        split: of now.
         members: what decides the labels of an ensemble's members, by name.
+        prompts: whether its prompts may change: answers are found by what was asked.
 
     Returns:
         The settings of prompts that changed.

@@ -44,7 +44,7 @@ def name_interface() -> None:
 
 
 def _own_address(host: str) -> str | None:
-    """Return the IPv4 address from which this machine speaks to `host`; nothing is sent."""
+    """Return the IPv4 address from which this machine reaches `host`; nothing is sent."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))
         return str(probe.getsockname()[0])

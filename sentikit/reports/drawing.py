@@ -133,10 +133,6 @@ class Text:
     kind: str
     turn: float = 0.0
 
-    def moved(self, x: float, y: float) -> Text:
-        """Return the text at another place."""
-        return replace(self, x=self.x + x, y=self.y + y)
-
 
 @dataclass(frozen=True)
 class Circle:
@@ -147,10 +143,6 @@ class Circle:
     r: float
     kind: str
     hint: str = ""
-
-    def moved(self, x: float, y: float) -> Circle:
-        """Return the circle at another place."""
-        return replace(self, x=self.x + x, y=self.y + y)
 
 
 @dataclass(frozen=True)
@@ -166,10 +158,6 @@ class Rect:
     opacity: float | None = None
     hint: str = ""
 
-    def moved(self, x: float, y: float) -> Rect:
-        """Return the rectangle at another place."""
-        return replace(self, x=self.x + x, y=self.y + y)
-
 
 @dataclass(frozen=True)
 class Polyline:
@@ -179,12 +167,15 @@ class Polyline:
     kind: str
     closed: bool = False
 
-    def moved(self, x: float, y: float) -> Polyline:
-        """Return the polyline at another place."""
-        return replace(self, points=tuple((a + x, b + y) for a, b in self.points))
-
 
 Shape = Text | Circle | Rect | Polyline
+
+
+def moved(shape: Shape, x: float, y: float) -> Shape:
+    """Return a shape at another place."""
+    if isinstance(shape, Polyline):
+        return replace(shape, points=tuple((a + x, b + y) for a, b in shape.points))
+    return replace(shape, x=shape.x + x, y=shape.y + y)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Polyline:
@@ -236,7 +227,7 @@ def sheet(figures: Sequence[Figure], columns: int = 3) -> Drawing:
             x = gap / 2 + column * width
             shapes.append(Text(x, y + 18, short_name(figure.caption, int(width / 8.5)), "heading"))
             shapes.append(Text(x, y + 33, short_name(figure.note, int(width / 6)), "tick"))
-            shapes += [shape.moved(x, y + head) for shape in figure.drawing.shapes]
+            shapes += [moved(shape, x, y + head) for shape in figure.drawing.shapes]
         y += head + max(figure.drawing.height for figure in row) + gap
     title = "; ".join(figure.drawing.title for figure in figures)
     return Drawing(width * columns, y, title, tuple(shapes))

@@ -163,7 +163,7 @@ class CheckpointFolder:
                 if path == found[0]:
                     advice = f"Remove {self.folder} to begin anew."
                     raise InputError(f"{error.message} {advice}") from error
-                tell(f"{error.message} Going on from the checkpoint before.")
+                tell(f"{error.message} Resuming from the checkpoint before it.")
         return None
 
     def _read(self, path: Path, identity: str) -> Checkpoint:

@@ -277,7 +277,7 @@ class _Job:
             for note in self.notes:
                 trainer.journal.say(note)
             if state.step:
-                trainer.journal.say(f"Going on after step {state.step:,}.")
+                trainer.journal.say(f"Resuming after step {state.step:,}.")
             finished = self._finish(trainer.run(state), tokenizer, model)
             trainer.journal.scored(finished.results.metrics(finished.split))
             return finished

@@ -106,7 +106,7 @@ def fit(
     for note in notes:
         trainer.journal.say(note)
     if state.step:
-        trainer.journal.say(f"Going on after step {state.step:,}.")
+        trainer.journal.say(f"Resuming after step {state.step:,}.")
     try:
         return trainer.run(state)
     except Interrupted:

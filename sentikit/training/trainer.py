@@ -253,7 +253,7 @@ class Trainer:
             return
         self._settle(state, pending)
         if not math.isfinite(state.interval_loss):
-            # Of weights that are NaN no checkpoint could be gone on with: training ends.
+            # A checkpoint of NaN weights could not be resumed: training ends.
             self._log(state, rates, norm)
             return
         self.save(state, wait=stop)
