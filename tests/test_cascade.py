@@ -545,6 +545,17 @@ class TestRecipe:
         assert found == run(encoder, llm, "--threshold", "0.55")
         assert "--limit" in refused("--recipe", str(recipe), "--limit", "3")
 
+    def test_old_names_of_its_keys_work_with_a_warning(self, recipe: Path) -> None:
+        old = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "old"])
+        assert "cascade.encoder, cascade.llm, cascade.threshold are old names" in old.stderr
+        text = recipe.read_text().replace("encoder: ", "members: [").replace("\n  llm: ", ", ")
+        recipe.write_text(text.replace("\n  threshold: 0.55", "]\n  thresholds: [0.55]"))
+        new = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "new"])
+        assert new.exit_code == 0, new.output
+        assert "old names" not in new.stderr
+        first, second = (read_run(name).answers.labels.tolist() for name in ("old", "new"))
+        assert first == second
+
     def test_it_is_not_mixed_with_recorded_runs(self, recipe: Path) -> None:
         assert "--set cascade.threshold" in refused("--recipe", str(recipe), "--threshold", "0.5")
         assert "--recipe alone" in refused("a.csv", "b.csv", "--max-cost", "1")

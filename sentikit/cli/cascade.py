@@ -188,6 +188,14 @@ def _live(
 
     registry = default_registry()
     resolved = resolved_recipe(recipe, settings, registry)
+    section = resolved.values.get("cascade")
+    old = [key for key in ("encoder", "llm", "threshold") if key in (section or ())]
+    if old:
+        click.echo(
+            f"Warning: {', '.join(f'cascade.{key}' for key in old)} are old names of "
+            "cascade.members and cascade.thresholds, and work until the next release.",
+            err=True,
+        )
     max_cost, limit, resume = limits
     run = choose_run_folder(output, resolved.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:

@@ -1,0 +1,94 @@
+"""`sentikit.load` takes whatever stands for a classifier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from llm_fixtures import serving
+from team_runs import LABELS
+from test_live_teams import ROWS, UNSURE, asked_about, text, write_recipe, write_team
+
+import sentikit
+from sentikit import InputError
+from sentikit.cli import sentikit as command
+
+
+def gold() -> list[str]:
+    return [LABELS[number % 3] for number in range(ROWS)]
+
+
+def texts() -> list[str]:
+    return [text(number) for number in range(ROWS)]
+
+
+def test_a_cascade_is_loaded_from_its_recipe_and_from_its_run() -> None:
+    with serving() as s:
+        write_team(s.url)
+        members = ["./encoder.jsonl", "./asked.yaml"]
+        write_recipe(
+            "new", {"kind": "cascade", "cascade": {"members": members, "thresholds": [0.7]}}
+        )
+        assert sentikit.load("new.yaml").predict(texts()) == gold()
+        assert asked_about(s) == list(range(UNSURE))
+        done = CliRunner().invoke(command, ["cascade", "--recipe", "new.yaml", "--output", "run"])
+        assert done.exit_code == 0, done.output
+        found = list(sentikit.load("run").classify(texts()))
+    assert [prediction.label for prediction in found] == gold()
+    assert {prediction.answered_by for prediction in found} == {"encoder", "asked"}
+
+
+def test_a_cascade_of_three_stages_labels_a_file(tmp_path: Path) -> None:
+    with serving() as s:
+        write_team(s.url)
+        members = ["./encoder.jsonl", "./encoder.jsonl", "./asked.yaml"]
+        cascade = {"members": members, "thresholds": [0.7, 0.6]}
+        write_recipe("three", {"kind": "cascade", "cascade": cascade})
+        words = ["predict", "three.yaml", "test.csv", "--output", "labelled.jsonl"]
+        done = CliRunner().invoke(command, words)
+        assert done.exit_code == 0, done.output
+        assert asked_about(s) == list(range(UNSURE))
+    rows = [json.loads(line) for line in Path("labelled.jsonl").read_text().splitlines()]
+    assert [row["predicted_label"] for row in rows] == gold()
+    answered = [row["answered_by"] for row in rows]
+    assert answered == ["asked"] * UNSURE + ["encoder"] * (ROWS - UNSURE)
+
+
+def test_a_vote_a_results_file_and_an_adviser_are_loaded() -> None:
+    write_team("http://127.0.0.1:9/v1")
+    members = ["./encoder.jsonl", "./encoder.jsonl"]
+    write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
+    wrong_where_unsure = [LABELS[(n + (n < UNSURE)) % 3] for n in range(ROWS)]
+    for name in ("vote.yaml", "encoder.jsonl"):
+        assert sentikit.load(name).predict(texts()) == wrong_where_unsure
+
+
+def test_what_is_missing_is_said_in_one_sentence() -> None:
+    write_team("http://127.0.0.1:9/v1")
+    members = ["./nowhere.jsonl", "./asked.yaml"]
+    write_recipe("new", {"kind": "cascade", "cascade": {"members": members, "thresholds": [0.7]}})
+    with pytest.raises(InputError, match=r"nowhere\.jsonl does not exist"):
+        sentikit.load("new.yaml")
+    with pytest.raises(InputError, match=r"minlm does not exist. Did you mean 'minilm'"):
+        sentikit.load("minlm")
+    with pytest.raises(InputError, match="sentikit train --recipe minilm --output runs/minilm"):
+        sentikit.load("minilm")
+
+
+@pytest.mark.parametrize(
+    ("cascade", "said"),
+    [
+        ({"members": ["a.csv", "b.csv"], "thresholds": [0.5, 0.6]}, "2 members need 1 thresholds"),
+        ({"members": ["a.csv", "b.csv"]}, "give either thresholds or tune"),
+        ({"members": ["a.csv", "b.csv"], "llm": "x", "threshold": 0.5}, "old names"),
+        ({"llm": "a.csv", "threshold": 0.5}, "name the members"),
+    ],
+)
+def test_a_cascade_section_that_does_not_add_up_is_refused(
+    cascade: dict[str, object], said: str
+) -> None:
+    write_recipe("new", {"kind": "cascade", "cascade": cascade})
+    with pytest.raises(InputError, match=said):
+        sentikit.load("new.yaml")
