@@ -35,7 +35,7 @@ RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="X",
     multiple=True,
     required=True,
-    help="A run, recipe or model that labels; repeat it to combine several.",
+    help="A run, recipe, model or results file that labels; repeat it to combine several.",
 )
 @click.option(
     "--checked",
