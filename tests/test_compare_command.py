@@ -459,7 +459,16 @@ def test_money_from_manifests_rates_and_the_user() -> None:
     assert given["training"] == 9.73
 
 
-def test_money_of_a_cascade_and_a_vote_counts_each_member_once() -> None:
+@pytest.mark.parametrize(
+    ("adviser", "members"),
+    [
+        ("adviser", {"members": ["runs/encoder", "runs/llm"]}),
+        ("encoder", {"encoder": "runs/encoder", "llm": "runs/llm"}),
+    ],
+)
+def test_money_of_a_cascade_and_a_vote_counts_each_member_once(
+    adviser: str, members: dict[str, Any]
+) -> None:
     gold = gold_labels()
     write_run("runs/encoder", gold, gold, training_seconds=3600.0)
     write_run(
@@ -470,7 +479,7 @@ def test_money_of_a_cascade_and_a_vote_counts_each_member_once() -> None:
         cost=0.001,
         kind="prompt",
         cost_usd={"llm": 0.12},
-        recipe={"strategy": {"encoder": "runs/encoder"}},
+        recipe={"strategy": {adviser: "runs/encoder"}},
     )
     cascade = write_run(
         "runs/cascade",
@@ -478,7 +487,7 @@ def test_money_of_a_cascade_and_a_vote_counts_each_member_once() -> None:
         gold,
         kind="cascade",
         cost_usd={"llm": 0.03},
-        recipe={"cascade": {"encoder": "runs/encoder", "llm": "runs/llm"}},
+        recipe={"cascade": members},
     )
     vote = write_run(
         "runs/vote",

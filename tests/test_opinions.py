@@ -132,7 +132,7 @@ def test_the_opinion_inside_an_augmented_file() -> None:
 
 def test_a_strategy_that_needs_an_encoder_and_has_none() -> None:
     for name in ("label", "probabilities", "examples", "all"):
-        with pytest.raises(InputError, match=r"strategy\.encoder: the strategy '.*' shows an enc"):
+        with pytest.raises(InputError, match=r"strategy\.adviser: the strategy '.*' shows a pre"):
             make_parts(dataset={"name": "demo"}, llm=LLM, strategy={"name": name})
 
 

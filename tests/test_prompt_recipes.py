@@ -113,7 +113,7 @@ def test_the_studys_rows_have_their_recipes(shared_data: Path) -> None:
         assert values["strategy"]["name"] == STRATEGIES[row["description"]]
         size = row["electra"].removeprefix("ELECTRA ").removesuffix(" FT").lower()
         if size:
-            assert values["strategy"]["encoder"] == f"runs/electra-{size}"
+            assert values["strategy"]["adviser"] == f"runs/electra-{size}"
 
 
 #: What the fine-tuned rows were taught, by the study's name for their model.
@@ -142,7 +142,7 @@ def test_the_studys_fine_tuned_rows_have_theirs_and_those_that_teach(shared_data
         (name,) = (name for name in names if name.startswith(f"{row['id'].lower()}-"))
         asked = resolve_recipe(name, registry=REGISTRY).values
         size = row["electra"].removeprefix("ELECTRA ").removesuffix(" FT").lower()
-        assert asked["strategy"].get("encoder") == (f"runs/electra-{size}" if size else None)
+        assert asked["strategy"].get("adviser") == (f"runs/electra-{size}" if size else None)
         assert asked["llm"]["temperature"] == 0.0
         taught = resolve_recipe(asked["llm"]["model"].removeprefix("runs/")).values
         strategy, epochs = TAUGHT[row["gpt"]]
@@ -178,29 +178,30 @@ def test_the_current_models_name_stands_in_one_place() -> None:
 
 
 def cascade(**settings: Any) -> list[str]:
-    defaults = {"encoder": "minilm", "llm": "current-zero-shot", "threshold": 0.8}
+    defaults = {"members": ["minilm", "current-zero-shot"], "thresholds": [0.8]}
     chosen = {key: value for key, value in {**defaults, **settings}.items() if value is not None}
     return problems(kind="cascade", cascade=chosen)
 
 
 def test_cascades() -> None:
     assert cascade() == []
-    assert cascade(threshold=None, tune={"goal": "calls", "target": 0.2}) == []
-    assert cascade(encoder="runs/anything", llm="results.csv#encoder") == []
-    (line,) = cascade(threshold=None)
-    assert "give either a threshold or tune" in line
+    assert cascade(thresholds=None, tune={"goal": "calls", "target": 0.2}) == []
+    assert cascade(members=["runs/anything", "results.csv#encoder"]) == []
+    assert cascade(members=["minilm", "cascade-minilm-local"]) == []
+    (line,) = cascade(thresholds=None)
+    assert line == "cascade: give either thresholds or tune."
     (line,) = cascade(tune={"goal": "f1"})
-    assert line == "cascade: give either a threshold or tune."
-    (line,) = cascade(threshold=None, tune={"goal": "cost"})
+    assert line == "cascade: give either thresholds or tune."
+    (line,) = cascade(thresholds=None, tune={"goal": "cost"})
     assert "The goal cost needs a target" in line
-    (line,) = cascade(threshold=None, tune={"goal": "calls", "target": 20})
+    (line,) = cascade(thresholds=None, tune={"goal": "calls", "target": 20})
     assert "A share of calls is at most 1" in line
-    (line,) = cascade(threshold=1.5)
-    assert line.startswith("cascade.threshold")
-    (line,) = cascade(encoder="minilmm")
-    assert line.startswith("cascade.encoder: There is no recipe named 'minilmm'. Did you mean")
-    (line,) = cascade(llm="cascade-minilm-local")
-    assert "is of kind cascade; a member must be one classifier" in line
+    (line,) = cascade(thresholds=[1.5])
+    assert line.startswith("cascade.thresholds")
+    (line,) = cascade(members=["minilmm", "current-zero-shot"])
+    assert line.startswith("cascade.members.0: There is no recipe named 'minilmm'. Did you mean")
+    (line,) = cascade(encoder="minilm")
+    assert "encoder, llm, threshold are old names" in line
 
 
 def test_votes() -> None:

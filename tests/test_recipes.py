@@ -30,6 +30,64 @@ def run(*arguments: str) -> Result:
 def test_every_bundled_recipe_is_right(name: str) -> None:
     recipe = resolve_recipe(name)
     assert [recipe.describe(p) for p in check_recipe(recipe, default_registry())] == []
+    assert (recipe.warnings, recipe.notes) == ((), ())
+    assert not {"encoder", "llm", "threshold"} & set(recipe.values.get("cascade", {}))
+
+
+class TestOldNamesOfKeys:
+    """Every test sees what the recipe means, and the warning that it gives."""
+
+    def test_a_users_old_key_replaces_the_inherited_adviser(self) -> None:
+        name = "e3-gpt-4o-mini-electra-base-label"
+        recipe = resolve_recipe(name, ["strategy.encoder=runs/own"])
+        assert recipe.values["strategy"] == {"name": "label", "adviser": "runs/own"}
+        assert recipe.warnings == (
+            "--set strategy.encoder: strategy.encoder is the old name of strategy.adviser, and "
+            "works until the next release.",
+        )
+        assert recipe.origin(("strategy", "adviser")) == "--set strategy.encoder"
+
+    def test_a_users_new_key_replaces_an_old_one_of_a_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "own.yaml"
+        file.write_text(
+            "extends: e3-gpt-4o-mini-electra-base-label\nstrategy: {encoder: runs/own}\n"
+        )
+        recipe = resolve_recipe(str(file), ["strategy.adviser=runs/later"])
+        assert recipe.values["strategy"]["adviser"] == "runs/later"
+        assert "encoder" not in recipe.values["strategy"]
+        assert recipe.warnings[0].startswith(f"{file}, line 2: strategy.encoder is the old name")
+        assert resolve_recipe(str(file)).values["strategy"]["adviser"] == "runs/own"
+
+    def test_both_names_in_one_place_are_refused(self) -> None:
+        both = ["strategy.encoder=runs/a", "strategy.adviser=runs/b"]
+        with pytest.raises(InputError, match=r"give strategy\.adviser alone"):
+            resolve_recipe("e3-gpt-4o-mini-electra-base-label", both)
+
+    def test_old_keys_of_a_cascade_change_inherited_members(self) -> None:
+        changes = ["cascade.llm=local-zero-shot", "cascade.threshold=0.6"]
+        recipe = resolve_recipe("cascade-electra-base-gpt-4o-mini", changes)
+        assert recipe.values["cascade"] == {
+            "members": ["electra-base", "local-zero-shot"],
+            "thresholds": [0.6],
+        }
+        assert [warning.split(": ")[1] for warning in recipe.warnings] == [
+            "cascade.llm is the old name of cascade.members, and works until the next release.",
+            "cascade.threshold is the old name of cascade.thresholds, and works until the next "
+            "release.",
+        ]
+        assert check_recipe(recipe, default_registry()) == []
+
+    def test_an_old_member_that_is_not_there_is_refused_by_the_users_words(self) -> None:
+        recipe = resolve_recipe("cascade-minilm-local", ["cascade.encoder=minilmm"])
+        (problem,) = check_recipe(recipe, default_registry())
+        assert recipe.describe(problem).startswith("--set cascade.encoder: ")
+
+    def test_commands_say_the_warning(self) -> None:
+        words = ["recipes", "check", "e3-gpt-4o-mini-electra-base-label", "--set"]
+        result = run(*words, "strategy.encoder=runs/own")
+        assert result.exit_code == 0
+        assert result.stderr.count("Warning: --set strategy.encoder: ") == 1
+        assert "Warning" not in run(*words, "strategy.adviser=runs/own").stderr
 
 
 @pytest.mark.parametrize(

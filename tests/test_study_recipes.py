@@ -79,8 +79,8 @@ def test_each_is_right(name: str) -> None:
 def test_each_prompt_can_be_shown_without_a_key(name: str, trained_run: Path) -> None:
     words = ["prompt", "--recipe", name, "--set", "dataset.name=demo", "--show", "1", "--json"]
     values = resolve_recipe(name).values
-    if "encoder" in values["strategy"]:
-        words += ["--set", f"strategy.encoder={trained_run}"]
+    if "adviser" in values["strategy"]:
+        words += ["--set", f"strategy.adviser={trained_run}"]
     if values["llm"]["model"].startswith("runs/"):  # what gpt-finetune would leave
         words += ["--set", "llm.model=ft:gpt-4o-mini-2024-07-18:film-club::1"]
     result = run(*words)

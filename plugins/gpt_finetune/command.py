@@ -84,6 +84,8 @@ def gpt_finetune(
     _refuse_contradictions(estimate, prepare_only, cancel)
     with joined_processes() as is_main_process:
         job = open_fine_tuning(recipe, settings)
+        for warning in job.parts.recipe.warnings if is_main_process else ():
+            click.echo(f"Warning: {warning}", err=True)
         if estimate:
             found = job.estimate
             click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.to_text())

@@ -100,6 +100,8 @@ def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> R
     recipe = resolve_recipe(name, settings, registry)
     for note in recipe.notes:
         click.echo(f"Note: {note}", err=True)
+    for warning in recipe.warnings:
+        click.echo(f"Warning: {warning}", err=True)
     return recipe
 
 

@@ -144,12 +144,12 @@ def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> N
 
 
 def _problems(name: str, settings: tuple[str, ...], registry: Registry) -> list[str]:
+    from sentikit.cli.options import resolved_recipe
     from sentikit.errors import SentikitError
-    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.recipe_checks import check_recipe
 
     try:
-        recipe = resolve_recipe(name, settings, registry)
+        recipe = resolved_recipe(name, settings, registry)
         return [recipe.describe(problem) for problem in check_recipe(recipe, registry)]
     except SentikitError as error:
         return [error.message]

@@ -117,15 +117,14 @@ def _live(
     run: RunFolder | None,
 ) -> tuple[JudgedVote, RunFolder | None]:
     """Run a recipe; return the vote and the run it left."""
-    from sentikit.cli.options import resumable
+    from sentikit.cli.options import resolved_recipe, resumable
     from sentikit.labelling.ensembles import run_vote
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import PromptOptions
-    from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    resolved = resolve_recipe(recipe, settings, registry)
+    resolved = resolved_recipe(recipe, settings, registry)
     with resumable(context, run.path if run else None) as stop_requested:
         options = PromptOptions(
             max_cost=max_cost,

@@ -231,7 +231,8 @@ def _trained_parts(
 def _members(recipe: Mapping[str, Any]) -> list[str]:
     """Return the runs and models that a recipe puts together."""
     strategy, cascade, vote = (recipe.get(key) or {} for key in ("strategy", "cascade", "vote"))
-    named = [strategy.get("encoder"), cascade.get("encoder"), cascade.get("llm")]
+    named = [strategy.get("adviser"), strategy.get("encoder")]
+    named += [cascade.get("encoder"), cascade.get("llm"), *(cascade.get("members") or [])]
     tuned = (recipe.get("llm") or {}).get("model")
     named += [tuned] if _tuned_here(tuned) else []
     return [name for name in [*named, *(vote.get("members") or [])] if isinstance(name, str)]

@@ -47,7 +47,7 @@ class FinetuneRecipe(PartSettings):
     dataset: Section = Field(description="a dataset's name and settings")
     strategy: Section = Field(
         default_factory=lambda: {"name": "zero-shot"},
-        description="the prompt strategy whose messages are learnt, and the encoder it listens to",
+        description="the prompt strategy whose messages are learnt, and the adviser it shows",
     )
     finetune: Section = Field(
         description="the LLM backend that teaches (as provider:), its settings, and the splits"

@@ -153,7 +153,7 @@ def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
     if not path.exists():
         raise InputError(
             f"The encoder {name} does not exist. Train it (sentikit train leaves runs/RECIPE), or "
-            "name another model, run or results file with strategy.encoder."
+            "name another model, run or results file with strategy.adviser."
         )
     return load_encoder(path, registry=registry)
 

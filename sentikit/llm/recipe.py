@@ -118,13 +118,13 @@ def _check_needs(
     problems = []
     if needs.opinion and options.adviser is None:
         message = (
-            f"the strategy {name!r} shows an encoder's opinion. Name a model, a run, a results "
-            "file or PATH#encoder."
+            f"the strategy {name!r} shows a prediction. Name the classifier that "
+            "makes it: a model, a run, a results file or PATH#encoder."
         )
-        problems.append(Problem(("strategy", "encoder"), message))
+        problems.append(Problem(("strategy", "adviser"), message))
     elif needs.encoder and (examples.encoder or options.adviser) is None:
         message = f"the strategy {name!r} needs an encoder to find examples. Name a model or a run."
-        problems.append(Problem(("strategy", "encoder"), message))
+        problems.append(Problem(("strategy", "adviser"), message))
     own_dataset = examples.dataset is None or examples.dataset == values.get("dataset")
     if needs.examples and own_dataset and examples.split in splits:
         message = (

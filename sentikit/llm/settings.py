@@ -42,7 +42,7 @@ class ExamplesOptions(PartSettings):
     """Where a strategy's examples come from: ``strategy.examples``."""
 
     encoder: str | None = Field(
-        None, description="a model that embeds the texts; without it, strategy.encoder"
+        None, description="a model that embeds the texts; without it, strategy.adviser"
     )
     dataset: dict[str, Any] | None = Field(
         None, description="a dataset's name and settings; without it, the recipe's own"
@@ -79,9 +79,11 @@ class StrategyOptions(PartSettings):
     @model_validator(mode="before")
     @classmethod
     def _take_old_name(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("adviser") is None and "encoder" in values:
-            return {**values, "adviser": values["encoder"]}
-        return values
+        if not isinstance(values, dict) or values.get("encoder") is None:
+            return values
+        if values.get("adviser") is not None:
+            raise ValueError("encoder is the old name of adviser; give adviser alone")
+        return {**values, "adviser": values["encoder"], "encoder": None}
 
 
 class PromptRecipe(PartSettings):
@@ -94,7 +96,7 @@ class PromptRecipe(PartSettings):
     llm: Section = Field(description="an LLM backend's name (as backend:) and settings")
     strategy: Section = Field(
         default_factory=lambda: {"name": "zero-shot"},
-        description="a prompt strategy's name and settings, and the encoder it listens to",
+        description="a prompt strategy's name and settings, and the adviser it shows",
     )
     trackers: Trackers = Field(
         default_factory=list, description="trackers by name, or with name and settings"

@@ -123,13 +123,13 @@ def recipes_of(row: StudyRow, names: Iterable[str]) -> list[str]:
 
 
 def recipes_before(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Return the recipes among `names` whose runs a recipe listens to, or has answer.
+    """Return the recipes among `names` whose runs a recipe takes for its adviser or its model.
 
     Args:
         values: the recipe, resolved.
         names: all recipes; one leaves its run under ``runs/`` and its name.
     """
-    sections = (("strategy", "encoder"), ("llm", "model"))
+    sections = (("strategy", "adviser"), ("strategy", "encoder"), ("llm", "model"))
     places = {(values.get(section) or {}).get(key) for section, key in sections}
     return [name for name in names if f"runs/{name}" in places]
 

@@ -27,12 +27,14 @@ class ResolvedRecipe:
         values: the sections, as plain YAML values.
         origins: for each path, ``file:line`` or ``--set``.
         notes: what the user should know about it, a sentence each.
+        warnings: old names of keys that it uses, a sentence each.
     """
 
     name: str
     values: dict[str, Any]
     origins: dict[Path, str]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def describe(self, problem: Problem) -> str:
         """Write a problem with the place the value came from."""
@@ -80,12 +82,16 @@ def resolve_recipe(
     from sentikit.registry import default_registry
 
     registry = registry or default_registry()
-    values, origins = _read_chain(recipe_path(name, registry), registry, ())
+    warnings: list[str] = []
+    values, origins = _read_chain(recipe_path(name, registry), registry, (), warnings)
     changes = parse_overrides(overrides)
     changed = {path: f"--set {dotted(path)}" for path in paths_of(changes)}
+    changes, changed = _with_new_names(changes, changed, values, warnings)
     notes = tuple(_dropped(values, changes))
     merged = merge(values, changes)
-    return ResolvedRecipe(FilePath(name).stem, merged, _laid(changed, origins), notes)
+    return ResolvedRecipe(
+        FilePath(name).stem, merged, _laid(changed, origins), notes, tuple(warnings)
+    )
 
 
 def resolve_values(values: Mapping[str, Any], name: str, origin: str) -> ResolvedRecipe:
@@ -94,7 +100,7 @@ def resolve_values(values: Mapping[str, Any], name: str, origin: str) -> Resolve
 
 
 def _read_chain(
-    path: FilePath, registry: Registry, below: tuple[FilePath, ...]
+    path: FilePath, registry: Registry, below: tuple[FilePath, ...], warnings: list[str]
 ) -> tuple[dict[str, Any], dict[Path, str]]:
     """Read `path` and, first, whatever it extends."""
     real = FilePath(os.path.realpath(path))
@@ -106,11 +112,73 @@ def _read_chain(
     origins = {key: f"{path}, line {line}" for key, line in document.lines.items() if key}
     parent = own.pop("extends", None)
     if parent is None:
-        return own, origins
+        return _with_new_names(own, origins, {}, warnings)
     parent_path = _parent_path(parent, path, registry)
-    inherited, inherited_origins = _read_chain(parent_path, registry, (*below, real))
+    inherited, inherited_origins = _read_chain(parent_path, registry, (*below, real), warnings)
+    own, origins = _with_new_names(own, origins, inherited, warnings)
     own_description = {"description": own.get("description", "")}
     return merge(inherited, own | own_description), _laid(origins, inherited_origins)
+
+
+def _with_new_names(
+    own: dict[str, Any], origins: dict[Path, str], base: Mapping[str, Any], warnings: list[str]
+) -> tuple[dict[str, Any], dict[Path, str]]:
+    """Rename old keys before they are laid over what they change, so that the later value wins.
+
+    Args:
+        own: a file's sections, or what ``--set`` gives.
+        origins: of its values.
+        base: what it is laid over.
+        warnings: gets a sentence for each old key.
+
+    Raises:
+        InputError: the old and the new name of one key.
+    """
+    renamed: dict[str, str] = {}
+    sections = {name: own[name] for name in ("strategy", "cascade") if name in own}
+    if isinstance(sections.get("strategy"), dict) and "encoder" in sections["strategy"]:
+        if "adviser" in sections["strategy"]:
+            where = origins[("strategy", "encoder")]
+            raise InputError(
+                f"{where}: strategy.encoder is the old name of strategy.adviser; give "
+                "strategy.adviser alone."
+            )
+        section = sections["strategy"]
+        own = own | {"strategy": {_ADVISER.get(key, key): section[key] for key in section}}
+        renamed["strategy.encoder"] = "strategy.adviser"
+    members = (base.get("cascade") or {}).get("members")
+    if isinstance(sections.get("cascade"), dict) and isinstance(members, list):
+        section, keys = _cascade_with_new_names(sections["cascade"], members)
+        own = own | {"cascade": section}
+        renamed |= keys
+    for old, new in renamed.items():
+        before, after = (tuple(name.split(".")) for name in (old, new))
+        warnings.append(
+            f"{origins[before]}: {old} is the old name of {new}, and works until the next release."
+        )
+        moved = {path: after + path[2:] if path[:2] == before else path for path in origins}
+        origins = {moved[path]: origin for path, origin in origins.items()}
+    return own, origins
+
+
+#: Of a strategy's section: an old key, and its new name.
+_ADVISER = {"encoder": "adviser"}
+
+
+def _cascade_with_new_names(
+    section: Mapping[str, Any], members: list[Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a cascade's section whose old keys change inherited members, and the new names."""
+    new, renamed = dict(section), {}
+    if len(members) == 2 and "members" not in section:
+        pair = [new.pop("encoder", members[0]), new.pop("llm", members[1])]
+        renamed = {f"cascade.{key}": "cascade.members" for key in section.keys() - new.keys()}
+        new |= {"members": pair} if renamed else {}
+    if "threshold" in new and "thresholds" not in section:
+        threshold = new.pop("threshold")
+        new["thresholds"] = None if threshold is None else [threshold]
+        renamed["cascade.threshold"] = "cascade.thresholds"
+    return new, dict(sorted(renamed.items()))
 
 
 def _laid(own: dict[Path, str], inherited: dict[Path, str]) -> dict[Path, str]:
@@ -312,6 +380,9 @@ def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
 def differing_keys(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the dotted keys in which two recipes differ, sorted."""
     before, after = _flat(begun), _flat(now)
+    for flat in (before, after):  # a run may have begun with the old name
+        if "strategy.encoder" in flat:
+            flat["strategy.adviser"] = flat.pop("strategy.encoder")
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
