@@ -18,19 +18,10 @@ from sentikit.assurance.annotation import Annotation, DrawOptions, drawn_items
 from sentikit.assurance.checked import Check, append_answer, read_checked, write_draw
 from sentikit.cli import sentikit
 from sentikit.datasets.input_file import InputFile
-from sentikit.labelling import loading
 from sentikit.runs.recorded import RecordedClassifier
 
 LABELS = ("negative", "neutral", "positive")
 ROWS = 1200
-
-
-@pytest.fixture(autouse=True)
-def recorded_members(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, **settings: Any) -> RecordedClassifier:
-        return RecordedClassifier(read_run(name))
-
-    monkeypatch.setattr(loading, "load", load)
 
 
 class Pile:
@@ -313,6 +304,17 @@ class TestBadInput:
             )  # fmt: skip
             assert result.exit_code == 0, result.output
             assert json.loads(result.stdout)["share"] == share
+
+    def test_a_text_that_a_results_file_does_not_hold(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        with pile.path.open("a", encoding="utf-8") as stream:
+            stream.write("x,a new review,2026-04\n")
+        output = tmp_path / "o.csv"
+        message = failure(run("label", pile.path, "--with", pile.encoder, "--output", output))
+        assert "has no row for the text 'a new review'" in message
+        assert "for new ones give the model or the recipe behind them" in message
+        assert not output.exists()
 
     def test_repeated_texts_in_the_pile_are_said(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path

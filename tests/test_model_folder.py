@@ -10,6 +10,8 @@ import pytest
 
 import sentikit
 from sentikit import InputError
+from sentikit.classifiers.model_folder import checksums
+from sentikit.weights import read_weights, write_weights
 
 
 @pytest.fixture
@@ -38,3 +40,25 @@ def test_a_folder_from_before_there_were_checksums_is_loaded(model: Path) -> Non
     del config["sha256"]
     (model / "config.json").write_text(json.dumps(config))
     assert sentikit.load(model, device="cpu").predict(["good"]) != [None]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_other_weights_are_described_otherwise_and_a_copy_the_same(
+    model: Path, recorded: bool, tmp_path: Path
+) -> None:
+    if not recorded:
+        config = json.loads((model / "config.json").read_text())
+        del config["sha256"]
+        (model / "config.json").write_text(json.dumps(config))
+    first = sentikit.load(model, device="cpu").describe()
+    copied = Path(shutil.copytree(model, tmp_path / "copy"))
+    assert sentikit.load(copied, device="cpu").describe() == first
+    weights = read_weights(copied / "model.safetensors")
+    name = next(iter(weights))
+    write_weights(copied / "model.safetensors", weights | {name: weights[name] + 1})
+    config = json.loads((copied / "config.json").read_text())
+    if recorded:
+        now = checksums(copied)
+        config["sha256"] = {name: now[name] for name in config["sha256"]}
+        (copied / "config.json").write_text(json.dumps(config))
+    assert sentikit.load(copied, device="cpu").describe() != first

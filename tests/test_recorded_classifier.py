@@ -29,6 +29,19 @@ def test_every_text_has_its_recorded_prediction_in_any_order(tmp_path: Path) -> 
     assert (found[1].cost, found[1].paid, found[1].certainty) == (0.5, 0.0, pytest.approx(0.8))
 
 
+def test_other_answers_to_the_same_texts_are_described_otherwise(tmp_path: Path) -> None:
+    rows = [(f"text {n}", "neutral", "positive") for n in range(3)]
+    described = [
+        recorded(write_results(tmp_path / name, given)).describe()
+        for name, given in (
+            ("a.jsonl", rows),
+            ("b.jsonl", rows),
+            ("c.jsonl", [*rows[:2], ("text 2", "neutral", "negative")]),
+        )
+    ]
+    assert described[0] == described[1] != described[2]
+
+
 def test_repeated_texts_get_their_rows_by_id_or_in_turn(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     labels = {"x": "negative", "y": "neutral", "z": "positive"}

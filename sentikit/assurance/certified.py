@@ -34,12 +34,11 @@ from sentikit.assurance.pile import (
     REVIEW,
     Labels,
     Pile,
-    ask,
+    PileJob,
 )
 from sentikit.classifiers.classifier import Classifier
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions
 
 #: Error rates of the checker that a certificate answers for.
 CHECKER_ERRORS = (0.01, 0.03, 0.05)
@@ -199,13 +198,14 @@ def fingerprint(description: Any) -> str:
 
 def certificate_record(
     certificate: Certificate,
-    pile: Pile,
+    job: PileJob,
     labels: Labels,
     members: Mapping[str, Classifier],
     found: Matched,
     errs: Mapping[float, float],
 ) -> dict[str, Any]:
-    """Return a certificate as JSON values, with what it rests on and assumes."""
+    """Return a certificate as JSON values, with what it rests on, assumes and cost."""
+    pile = job.pile
     record = {name: value for name, value in asdict(certificate).items() if name != "threshold"}
     finite = certificate.accepted > 0
     unsure = sum(c.label is None for c in found.checks)
@@ -214,6 +214,8 @@ def certificate_record(
         "sentence": sentence(certificate, pile.source.file),
         **record,
         "threshold": certificate.threshold if finite else None,
+        "paid_usd": job.paid,
+        "paid_usd_by_classifier": job.costs,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "pile": {
             "file": pile.source.file,
@@ -280,15 +282,24 @@ class Agreed:
 
 
 def agree(
-    pile: Pile,
+    job: PileJob,
     cheap: Labels,
+    named: str,
     llm: Classifier,
     sample: int,
     promise: Promise,
-    options: LabellingOptions,
     seed: int,
 ) -> Agreed:
     """Ask an LLM about a sample, certify the agreement, and ask about the rest only.
+
+    Args:
+        job: of the pile, which knows the LLM.
+        cheap: the labels that are kept where they agree.
+        named: name of the LLM in the job.
+        llm: the same.
+        sample: how many rows it is asked about first.
+        promise: what is to be certified.
+        seed: of the sample.
 
     Raises:
         InputError: the classes differ.
@@ -298,8 +309,9 @@ def agree(
             f"--agree-with labels with {', '.join(llm.labels)}, --with with "
             f"{', '.join(cheap.classes)}: they cannot agree."
         )
-    drawn = np.sort(uniform_draw(pile.rows, min(sample, pile.rows), seed).rows)
-    first = ask(llm, pile.source, pile.rows, options, drawn)
+    rows = job.pile.rows
+    drawn = np.sort(uniform_draw(rows, min(sample, rows), seed).rows)
+    first = job.ask(named, drawn)
     order = np.array([cheap.classes.index(name) for name in llm.labels] + [-1])
     said = order[first.labels.astype(np.int64)]
     certificate = certify_agreement(
@@ -313,19 +325,16 @@ def agree(
     kept[drawn] = False
     rest = np.flatnonzero(~kept)
     # The sample's answers are in the journal: no row is paid twice.
-    spent = first.paid or 0.0
-    left = None if options.max_cost is None else max(1e-9, options.max_cost - spent)
-    second = ask(llm, pile.source, pile.rows, replace(options, max_cost=left), rest)
+    second = job.ask(named, rest)
     labels, confidence = cheap.labels.copy(), cheap.confidence.copy()
     table = cheap.probabilities.copy()
     labels[rest] = order[second.labels.astype(np.int64)][rest]
     confidence[rest] = np.where(labels[rest] < 0, np.nan, second.confidence[rest])
     table[rest] = second.probabilities[rest][:, [llm.labels.index(c) for c in cheap.classes]]
     status = np.where(kept, KEPT, ASKED).tolist()
-    paid = None if None in (first.paid, second.paid) else spent + (second.paid or 0.0)
-    alone = None if second.cost is None or not len(rest) else second.cost / len(rest) * pile.rows
+    alone = None if second.cost is None or not len(rest) else second.cost / len(rest) * rows
     whole = Labels(cheap.classes, labels, confidence, table)
-    return Agreed(whole, status, certificate, len(rest), paid, alone)
+    return Agreed(whole, status, certificate, len(rest), job.paid, alone)
 
 
 def agreement_record(done: Agreed, pile: Pile, llm: str, members: Sequence[str]) -> dict[str, Any]:
@@ -343,6 +352,7 @@ def agreement_record(done: Agreed, pile: Pile, llm: str, members: Sequence[str])
         ),
         **record,
         "threshold": certificate.threshold if certificate.accepted else None,
+        "paid_usd": done.paid,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "pile": {
             "file": pile.source.file,

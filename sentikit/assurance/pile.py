@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,11 @@ from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.tables import Rows
 from sentikit.errors import InputError
-from sentikit.labelling.file_job import FileRows, cache_of
+from sentikit.labelling.file_job import FileRows
 from sentikit.labelling.job import LabellingOptions, label, say_estimate
 from sentikit.labelling.table_writer import AddedColumns, open_table
-from sentikit.llm.classifier import language_models
+from sentikit.llm.classifier import DEFAULT_CACHE, language_models
+from sentikit.llm.prices import usd
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import Limits, RequestSession
 
@@ -175,40 +176,84 @@ class Answers:
         self.confidence[place] = 1.0 if sure is None else sure
 
 
-def ask(
-    classifier: Classifier,
-    source: InputFile,
-    rows: int,
-    options: LabellingOptions,
-    only: NDArray[np.int64] | None = None,
-) -> Answers:
-    """Put a pile, or some of its rows in ascending order, through a classifier.
+class PileJob:
+    """Puts a pile through classifiers with one journal and one budget; use as a context manager.
 
-    Paid answers are kept in the journal of the working folder: asking again after a kill pays for
-    none of them twice.
+    Paid answers are kept in the journal of the working folder: labelling again after a kill pays
+    for none of them twice.
 
-    Raises:
-        Interrupted: the user asked to stop.
-        SentikitError: an outage, no money left; paid answers are kept.
+    Args:
+        pile: the rows.
+        classifiers: all that will be asked, by name; made ready, and what their LLMs cost for all
+            rows is estimated, before any is asked.
+        options: budget, and what the user may stop.
+
+    Attributes:
+        pile: the same.
+        costs: USD that each classifier's answers were billed by this job, by name; None: unknown.
     """
-    described = json.dumps([classifier.describe(), source.file, rows], sort_keys=True, default=str)
-    identity = hashlib.sha256(described.encode()).hexdigest()[:32]
-    total = rows if only is None else len(only)
-    reporter = RequestReporter(total)
-    limits = Limits(options.max_cost, options.failure_limit, total)
-    session = RequestSession(
-        identity, cache_of(classifier), limits, reporter, options.stop_requested
-    )
-    answers = Answers.empty(rows, classifier.labels, only)
-    with source.open() as opened:
-        given = _Some(FileRows(source, opened), only)
-        with session:
-            classifier.prepare(session)
-            if language_models(classifier):
-                say_estimate(classifier, given, total, session)
-            with reporter:
+
+    def __init__(
+        self, pile: Pile, classifiers: Mapping[str, Classifier], options: LabellingOptions
+    ) -> None:
+        self.pile, self._classifiers = pile, classifiers
+        self.costs: dict[str, float | None] = {}
+        described = {name: one.describe() for name, one in classifiers.items()}
+        text = json.dumps([described, pile.fingerprint], sort_keys=True, default=str)
+        models = [m for one in classifiers.values() for m in language_models(one)]
+        named = (model.parts.llm_options.cache for model in models)
+        self._session = RequestSession(
+            hashlib.sha256(text.encode()).hexdigest()[:32],
+            next((path for path in named if path is not None), DEFAULT_CACHE),
+            Limits(options.max_cost, options.failure_limit, pile.rows),
+            stop_requested=options.stop_requested,
+        )
+
+    def __enter__(self) -> Self:
+        self._session.__enter__()
+        try:
+            for classifier in self._classifiers.values():
+                classifier.prepare(self._session)
+            for classifier in filter(language_models, self._classifiers.values()):
+                # Before the first question: an estimate opens and closes backends itself.
+                with self.pile.source.open() as opened:
+                    rows = FileRows(self.pile.source, opened)
+                    say_estimate(classifier, rows, self.pile.rows, self._session)
+        except BaseException:
+            self._session.close()
+            raise
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._session.close()
+
+    def ask(self, name: str, only: NDArray[np.int64] | None = None) -> Answers:
+        """Put the pile, or some of its rows in ascending order, through a classifier.
+
+        Raises:
+            Interrupted: the user asked to stop.
+            SentikitError: an outage, no money left; paid answers are kept.
+        """
+        classifier, session, source = self._classifiers[name], self._session, self.pile.source
+        total = self.pile.rows if only is None else len(only)
+        session.reporter = RequestReporter(total)
+        for member in session.members:
+            member.begin()
+        answers = Answers.empty(self.pile.rows, classifier.labels, only)
+        with source.open() as opened:
+            given = _Some(FileRows(source, opened), only)
+            with session.reporter:
                 label(classifier, given, answers, session)
-    return answers
+        self.costs[name] = answers.paid
+        return answers
+
+    @property
+    def paid(self) -> float | None:
+        """USD that this job paid, calls that were lost at their worst; None: unknown."""
+        if not self._session.members:
+            return 0.0
+        spent = self._session.spent
+        return None if spent is None else usd(spent)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,7 @@ class EncoderClassifier(Classifier):
         temperature: fitted on validation; None where it was not.
         long_texts: what happens to texts with more word pieces: cut, head_tail or chunks.
         calibrated: whether probabilities come from logits divided by `temperature`.
+        folder: the model folder it was loaded from, or None.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class EncoderClassifier(Classifier):
         self.temperature = temperature
         self.long_texts = long_texts
         self.calibrated = False
+        self.folder: Path | None = None
 
     @property
     def scheme(self) -> LabelScheme:
@@ -101,6 +104,13 @@ class EncoderClassifier(Classifier):
     def precision(self) -> str:
         """In which precision it computes: fp32, bf16, fp16 or int8."""
         return self.predictor.precision
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the labels: the files of the model, and whether it is calibrated."""
+        from sentikit.classifiers.model_folder import folder_checksum
+
+        files = None if self.folder is None else folder_checksum(self.folder)
+        return super().describe() | {"files": files, "calibrated": self.calibrated}
 
     def predict_proba(self, texts: Iterable[str | Example]) -> NDArray[np.float64]:
         """Return probabilities, (texts, labels), columns in `labels` order."""

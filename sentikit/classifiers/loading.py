@@ -98,7 +98,7 @@ def load_encoder(
             f"{folder} has no temperature: it was not calibrated on validation. Train it with "
             "this version of sentikit, or leave the calibration out."
         )
-    classifier.calibrated = calibrated
+    classifier.calibrated, classifier.folder = calibrated, folder
     return classifier
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,19 @@ def checksums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file in `folder`, by its path inside."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+
+
+def folder_checksum(folder: Path) -> str:
+    """Return one checksum of all files in `folder`.
+
+    It comes from the checksums that ``config.json`` holds, where it holds them: those were checked
+    as the model was loaded.
+    """
+    path = folder / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    if not isinstance(config, dict) or not config.get("sha256"):
+        config = checksums(folder)
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:

@@ -108,15 +108,23 @@ class CheckedClassifier(Classifier):
     Attributes:
         inner: the plugin's own.
         title: names the classifier and its plugin, for messages.
+        folder: the model folder of one that was trained, or None.
     """
 
-    def __init__(self, inner: Classifier, title: str) -> None:
-        self.inner, self.title = inner, title
+    def __init__(self, inner: Classifier, title: str, folder: Path | None = None) -> None:
+        self.inner, self.title, self.folder = inner, title, folder
 
     @property
     def scheme(self) -> LabelScheme:
         """The classes, and the threshold where there is one."""
         return self.inner.scheme
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the labels: what the plugin says, and the files of the model."""
+        from sentikit.classifiers.model_folder import folder_checksum
+
+        files = None if self.folder is None else folder_checksum(self.folder)
+        return self.inner.describe() | {"files": files}
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
@@ -284,7 +292,7 @@ def load_trained(folder: Path, registry: Registry) -> Classifier:
         known_scheme = label_scheme(description.label_scheme, description.threshold)
         classifier.scheme = replace(known_scheme, classes=description.classes)
     classifier.load(folder / FILES)
-    return CheckedClassifier(classifier, registry.title(HOOK, name))
+    return CheckedClassifier(classifier, registry.title(HOOK, name), folder)
 
 
 def _made(registry: Registry, section: Mapping[str, Any]) -> PluginClassifier:

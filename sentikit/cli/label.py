@@ -13,9 +13,14 @@ from sentikit.cli.predict import _format_like
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sentikit.assurance.certified import Matched
     from sentikit.assurance.checked import CheckedFile
-    from sentikit.assurance.pile import Labels, Pile
+    from sentikit.assurance.pile import Labels, Pile, PileJob
     from sentikit.classifiers.classifier import Classifier
     from sentikit.labelling.job import LabellingOptions
 
@@ -35,7 +40,7 @@ RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="X",
     multiple=True,
     required=True,
-    help="A run, recipe or model that labels; repeat it to combine several.",
+    help="A run, recipe, model or results file that labels; repeat it to combine several.",
 )
 @click.option(
     "--checked",
@@ -164,29 +169,49 @@ def _run(
     given: dict[str, Any], pile: Pile, found: Matched | None, options: LabellingOptions
 ) -> None:
     """Load the members, label the pile and certify what can be."""
-    from sentikit.assurance.certified import describe_task
-    from sentikit.assurance.pile import ask, combined
+    from sentikit.assurance.pile import PileJob
     from sentikit.labelling.loading import load
 
     members = {name: load(name, device=given["device"]) for name in given["members"]}
     if len(members) < len(given["members"]):
         raise InputError("--with names a member twice. Each is combined once.")
-    first = next(iter(members.values()))
-    if found is not None:
-        import numpy as np
+    named = given["agree_with"]
+    if named in members:
+        raise InputError(f"--agree-with {named} is a member too: it always agrees with itself.")
+    llm = {} if named is None else {named: load(named, device=given["device"])}
+    with PileJob(pile, members | llm, options) as job:
+        if found is not None:
+            found = _checked_first(given, job, members, found)
+        labels = _labels(job, members)
+        if given["plan"]:
+            _plan(given, labels)
+        elif named is not None:
+            _agree(given, job, labels, llm[named])
+        else:
+            _certify(given, job, labels, members, found)
 
-        found = found.folded(first.scheme)
-        only = np.unique(found.rows)
-        said = combined([ask(m, pile.source, pile.rows, options, only) for m in members.values()])
-        truth = found.truth(said.classes)
-        click.echo(describe_task(said.labels[found.rows], truth, given["accuracy"]), err=True)
-    labels = combined([ask(m, pile.source, pile.rows, options) for m in members.values()])
-    if given["plan"]:
-        _plan(given, labels)
-    elif given["agree_with"]:
-        _agree(given, pile, labels, load(given["agree_with"], device=given["device"]), options)
-    else:
-        _certify(given, pile, labels, members, found)
+
+def _labels(
+    job: PileJob, members: Mapping[str, Classifier], only: NDArray[np.int64] | None = None
+) -> Labels:
+    from sentikit.assurance.pile import combined
+
+    return combined([job.ask(name, only) for name in members])
+
+
+def _checked_first(
+    given: dict[str, Any], job: PileJob, members: Mapping[str, Classifier], found: Matched
+) -> Matched:
+    """Label the checked texts before all others, and say what they tell of the target."""
+    import numpy as np
+
+    from sentikit.assurance.certified import describe_task
+
+    found = found.folded(next(iter(members.values())).scheme)
+    said = _labels(job, members, np.unique(found.rows))
+    truth = found.truth(said.classes)
+    click.echo(describe_task(said.labels[found.rows], truth, given["accuracy"]), err=True)
+    return found
 
 
 def _plan(given: dict[str, Any], labels: Labels) -> None:
@@ -209,9 +234,9 @@ def _plan(given: dict[str, Any], labels: Labels) -> None:
 
 def _certify(
     given: dict[str, Any],
-    pile: Pile,
+    job: PileJob,
     labels: Labels,
-    members: dict[str, Classifier],
+    members: Mapping[str, Classifier],
     found: Matched | None,
 ) -> None:
     from sentikit.assurance.certified import (
@@ -224,7 +249,7 @@ def _certify(
     from sentikit.assurance.pile import write_labelled, write_queue
     from sentikit.files import write_json
 
-    output: Path = given["output"]
+    output, pile = given["output"], job.pile
     certificate, record = None, None
     if found is not None:
         identity = {
@@ -233,7 +258,7 @@ def _certify(
         }
         promise = Promise(given["accuracy"], given["level"], given["looks"])
         certificate, errs = certified(labels, found, promise, identity)
-        record = certificate_record(certificate, pile, labels, members, found, errs)
+        record = certificate_record(certificate, job, labels, members, found, errs)
     status = statuses(labels, certificate)
     write_labelled(pile.source, output, _format_like(output, given["file"], None), labels, status)
     if given["review_queue"]:
@@ -241,7 +266,7 @@ def _certify(
         kind = _format_like(queue, given["file"], None)
         count = write_queue(pile.source, queue, kind, labels, status)
         click.echo(f"Review queue: {queue} ({count:,} rows)", err=True)
-    click.echo(f"Labelled: {output}", err=True)
+    click.echo(f"Labelled: {output}{_paid(job.paid)}", err=True)
     if record is None or certificate is None:
         click.echo(
             "Nothing is certified: nobody has checked any text. Next: sentikit annotate "
@@ -258,24 +283,18 @@ def _certify(
             click.echo(f"If the checker errs on {float(rate):.0%} of the texts: {share:.1%}.")
 
 
-def _agree(
-    given: dict[str, Any],
-    pile: Pile,
-    labels: Labels,
-    llm: Classifier,
-    options: LabellingOptions,
-) -> None:
+def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier) -> None:
     from sentikit.amounts import usd_text
     from sentikit.assurance.certified import Promise, agree, agreement_record
     from sentikit.assurance.pile import write_labelled
     from sentikit.files import write_json
 
-    output: Path = given["output"]
+    output, pile, named = given["output"], job.pile, given["agree_with"]
     promise = Promise(given["agreement"], given["level"])
-    done = agree(pile, labels, llm, given["sample"], promise, options, given["seed"])
+    done = agree(job, labels, named, llm, given["sample"], promise, given["seed"])
     kind = _format_like(output, given["file"], None)
     write_labelled(pile.source, output, kind, done.labels, done.status)
-    record = agreement_record(done, pile, given["agree_with"], list(given["members"]))
+    record = agreement_record(done, pile, named, list(given["members"]))
     path = given["certificate"] or output.with_suffix(".certificate.json")
     write_json(path, record | {"output": str(output)})
     click.echo(f"Labelled: {output}\nCertificate: {path}", err=True)
@@ -288,3 +307,11 @@ def _agree(
             f"Paid ${usd_text(done.paid)}; the LLM alone would cost about "
             f"${usd_text(done.llm_alone)}."
         )
+
+
+def _paid(paid: float | None) -> str:
+    from sentikit.amounts import usd_text
+
+    if not paid:
+        return "" if paid is not None else " (paid an unknown amount)"
+    return f" (paid ${usd_text(paid)})"

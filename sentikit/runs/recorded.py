@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +39,15 @@ class RecordedClassifier(Classifier):
     def scheme(self) -> LabelScheme:
         """The classes of the run."""
         return self._scheme
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the labels: the recorded texts and answers."""
+        table = self.table
+        found = hashlib.sha256(json.dumps([table.examples.fingerprint(), table.classes]).encode())
+        found.update(table.answers.labels.tobytes())
+        if table.answers.probabilities is not None:
+            found.update(table.answers.probabilities.tobytes())
+        return super().describe() | {"answers": found.hexdigest()}
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
