@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from hub_server import Repository, serve
 from safetensors.torch import load_file, save_file
 from tiny_classifiers import TEXTS
@@ -20,7 +22,9 @@ from tiny_models import SIZES, WORDS, make_tokenizer
 
 import sentikit
 from sentikit import InputError
+from sentikit.cli import sentikit as sentikit_command
 
+NOT_EMPTY = [text for text in TEXTS if text.strip()]
 POLARITY = {0: "Negative", 1: "Neutral", 2: "Positive"}
 
 
@@ -69,6 +73,69 @@ def test_classes_in_another_order_keep_their_probabilities(tmp_path: Path) -> No
 def test_labels_of_no_scheme_are_classes_of_their_own(tmp_path: Path) -> None:
     folder = make_text_classifier(tmp_path / "model", {0: "anger", 1: "joy"})
     assert sentikit.load(folder, device="cpu").labels == ("anger", "joy")
+
+
+def command(*words: str | Path) -> Result:
+    return CliRunner().invoke(sentikit_command, list(map(str, words)))
+
+
+class TestLabelMapOfCommands:
+    MAP = "LABEL_0=positive,LABEL_1=neutral,LABEL_2=negative"
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        Path("texts.csv").write_text("text,label\n" + "".join(f"{t},neutral\n" for t in NOT_EMPTY))
+        return make_text_classifier(tmp_path / "model", num_labels=3)
+
+    def labels(self, folder: Path) -> list[str | None]:
+        meant = dict(pair.split("=") for pair in self.MAP.split(","))
+        return sentikit.load(folder, device="cpu", label_map=meant).predict(NOT_EMPTY)
+
+    @pytest.mark.parametrize("once", [True, False])
+    def test_predict(self, folder: Path, once: bool) -> None:
+        maps = [self.MAP] if once else self.MAP.split(",")
+        words = [word for own in maps for word in ("--label-map", own)]
+        done = command("predict", folder, "texts.csv", "--output", "out.csv", *words)
+        assert done.exit_code == 0, done.output
+        with open("out.csv", newline="") as file:
+            found = [row["predicted_label"] for row in csv.DictReader(file)]
+        assert found == self.labels(folder)
+
+    def test_evaluate_and_its_run_keeps_the_map(self, folder: Path) -> None:
+        words = ["--dataset", "files", "--set", "test=texts.csv", "--output", "run"]
+        done = command("evaluate", folder, *words, "--label-map", self.MAP)
+        assert done.exit_code == 0, done.output
+        assert sentikit.load("run", device="cpu").predict(NOT_EMPTY) == self.labels(folder)
+
+    def test_export(self, folder: Path) -> None:
+        pytest.importorskip("onnx")
+        done = command("export", folder, "out", "--format", "onnx", "--label-map", self.MAP)
+        assert done.exit_code == 0, done.output
+        assert sentikit.load("out", device="cpu").predict(NOT_EMPTY) == self.labels(folder)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("LABEL_0", "--label-map 'LABEL_0' is not of the form LABEL=CLASS, as"),
+            ("LABEL_0=a,", "--label-map '' is not of the form LABEL=CLASS, as"),
+            ("=a", "--label-map '=a' is not of the form LABEL=CLASS, as"),
+            ("A=a,A=b", "--label-map names the label 'A' twice."),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["predict", "evaluate", "export"])
+    def test_a_malformed_map_is_refused_before_the_model_is_looked_for(
+        self, name: str, text: str, said: str
+    ) -> None:
+        refused = command(name, "nowhere", "x", "--label-map", text)
+        assert refused.exit_code == 2
+        assert refused.stderr.startswith(f"Error: {said}")
+        assert refused.stderr.count("\n") == 1
+
+    def test_a_revision_is_for_models_on_the_hub(self, folder: Path) -> None:
+        for words in (["predict", folder, "texts.csv"], ["export", folder, "x", "--format=hub"]):
+            refused = command(*words, "--revision", "v2")
+            assert refused.exit_code == 2
+            assert "a revision is for models on the hub" in refused.stderr
 
 
 class TestLabelMap:

@@ -155,7 +155,7 @@ def test_where_nothing_can_be_written_or_computed_is_said_first(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not result.stdout
-    assert not Path("labelled.parquet").exists()
+    assert not Path("labelled.xlsx").exists()
 
 
 def test_an_output_that_ends_in_gz_is_compressed_and_always_the_same(model: Path) -> None:

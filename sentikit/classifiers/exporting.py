@@ -22,6 +22,9 @@ def export_model(
     format: str,  # noqa: A002 - the word users know
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
+    *,
+    revision: str | None = None,
+    label_map: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write the model of a run or model folder in another format.
 
@@ -31,6 +34,8 @@ def export_model(
         format: the format's name, as ``onnx``.
         options: the format's own settings, as ``{"int8": True}``.
         registry: where to look for formats.
+        revision: branch, tag or commit of a model on the hub.
+        label_map: for a classifier of transformers: its label to a class.
 
     Returns:
         Remarks for the user.
@@ -47,7 +52,7 @@ def export_model(
     assert isinstance(model_format, ModelFormat)
     target = Path(folder)
     _check_free(target)
-    source = _source(Path(path), registry)
+    source = _source(Path(path), registry, revision, label_map)
     with folder_writer(target) as temporary:
         return [*model_format.export(source, temporary), *_lost(source)]
 
@@ -62,10 +67,21 @@ def _lost(source: ExportSource) -> list[str]:
     ]
 
 
-def _source(path: Path, registry: Registry) -> ExportSource:
-    folder = find_model_folder(path, registry)
+def _source(
+    path: Path, registry: Registry, revision: str | None, label_map: Mapping[str, str] | None
+) -> ExportSource:
+    folder = find_model_folder(path, registry, revision)
     description = read_description(folder) if is_native(folder) else None
-    in_fp32 = partial(load_encoder, folder, device="cpu", precision="fp32", registry=registry)
+    if description is not None and label_map is not None:
+        raise InputError(f"{folder} names its classes itself; leave the label map out.")
+    in_fp32 = partial(
+        load_encoder,
+        folder,
+        device="cpu",
+        precision="fp32",
+        label_map=label_map,
+        registry=registry,
+    )
     return ExportSource(path, folder, description, in_fp32)
 
 

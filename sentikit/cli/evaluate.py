@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,15 +15,18 @@ from sentikit.cli.options import (
     CLASSIFIER,
     DATASET_SETTINGS,
     DEVICE,
+    LABEL_MAP,
     MAX_COST,
     OUTPUT,
     PLOTS,
     PRECISION,
     RESUME,
+    REVISION,
     RUNS,
     THREADS,
     check_plots,
     draw,
+    label_map_of,
     resumable,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 @DEVICE
 @PRECISION
 @CALIBRATED
+@REVISION
+@LABEL_MAP
 @THREADS
 @PLOTS
 @NPROC
@@ -67,6 +72,8 @@ def evaluate(
     device: str,
     precision: str,
     calibrated: bool,
+    revision: str | None,
+    label_map: tuple[str, ...],
     threads: int | None,
     plots: bool,
     nproc: int | None,
@@ -99,14 +106,16 @@ def evaluate(
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        classifier = load(model, device=device, precision=precision, calibrated=calibrated)
+        named = {"revision": revision, "label_map": label_map_of(label_map)}
+        loading: dict[str, Any] = {key: value for key, value in named.items() if value}
+        classifier = load(
+            model, device=device, precision=precision, calibrated=calibrated, **loading
+        )
         own = shared(classifier, group)
         if not group.is_main_process:
             evaluation.follow(model, own, choice)
             return
-        done = evaluation.evaluate(
-            model, own, choice, run, options, lambda said: click.echo(f"Warning: {said}", err=True)
-        )
+        done = evaluation.evaluate(model, own, choice, run, options, _warn, loading)
     if output and plots:
         draw(output)
     assert done.scores is not None
@@ -114,6 +123,10 @@ def evaluate(
         click.echo(json.dumps(done.metrics(), indent=2))
     else:
         print_scores(f"{model} on {done.dataset}, {split}", done.scores, done.by_source)
+
+
+def _warn(said: str) -> None:
+    click.echo(f"Warning: {said}", err=True)
 
 
 @contextmanager

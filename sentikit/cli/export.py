@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import MODEL
+from sentikit.cli.options import LABEL_MAP, MODEL, REVISION, label_map_of
 from sentikit.errors import InputError, SentikitError
 from sentikit.registry import default_registry
 
@@ -39,7 +39,16 @@ class _ExportCommand(click.Command):
 @MODEL
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", metavar="NAME", help="The format to write.")
-def export(model: Path, folder: Path, format_name: str | None, **options: Any) -> None:
+@REVISION
+@LABEL_MAP
+def export(
+    model: Path,
+    folder: Path,
+    format_name: str | None,
+    revision: str | None,
+    label_map: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Write a run's model in another format, into a new or empty folder DIR."""
     from sentikit.classifiers.exporting import export_model
 
@@ -50,7 +59,9 @@ def export(model: Path, folder: Path, format_name: str | None, **options: Any) -
         name.removeprefix(_PREFIX): value for name, value in options.items() if value is not None
     }
     _refuse_others_options(format_name, given)
-    for remark in export_model(model, folder, format_name, given):
+    for remark in export_model(
+        model, folder, format_name, given, revision=revision, label_map=label_map_of(label_map)
+    ):
         click.echo(remark, err=True)
     click.echo(folder)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.amounts import FiniteRange
+from sentikit.errors import InputError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,6 +228,47 @@ CALIBRATED = click.option(
     "--calibrated",
     is_flag=True,
     help="Give probabilities at the temperature that was fitted on validation.",
+)
+REVISION = click.option(
+    "--revision", metavar="R", help="Branch, tag or commit of a model on the hub."
+)
+
+
+def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
+    """Return what the values of ``--label-map`` mean together, or None without any.
+
+    Raises:
+        InputError: one is not LABEL=CLASS, or a label comes twice.
+    """
+    found: dict[str, str] = {}
+    for pair in ",".join(given).split(",") if given else ():
+        label, equals, meant = (part.strip() for part in pair.rpartition("="))
+        if not label or not equals or not meant:
+            raise InputError(
+                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
+                "LABEL_0=negative,LABEL_1=positive."
+            )
+        if label in found:
+            raise InputError(f"--label-map names the label {quoted(label)} twice.")
+        found[label] = meant
+    return found or None
+
+
+def _checked_map(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse a malformed map before any work; the words stay, to be typed again."""
+    label_map_of(given)
+    return given
+
+
+LABEL_MAP = click.option(
+    "--label-map",
+    "label_map",
+    metavar="LABEL=CLASS,…",
+    multiple=True,
+    callback=_checked_map,
+    help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
 )
 PLOTS = click.option("--plots", is_flag=True, help="Draw PNG files into the run's folder plots.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads a process uses.")

@@ -13,11 +13,14 @@ from sentikit.cli.options import (
     CLASSIFIER,
     DEVICE,
     ESTIMATE,
+    LABEL_MAP,
     MAX_COST,
     PRECISION,
     RESUME,
+    REVISION,
     THREADS,
     input_file,
+    label_map_of,
     resumable,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
@@ -73,6 +76,8 @@ _MOST_SHARES = 6
 @DEVICE
 @PRECISION
 @CALIBRATED
+@REVISION
+@LABEL_MAP
 @THREADS
 @NPROC
 @click.option("--on", metavar="ENGINE", help="Label Parquet beyond this machine, as on ray.")
@@ -91,6 +96,8 @@ def predict(
     device: str,
     precision: str,
     calibrated: bool,
+    revision: str | None,
+    label_map: tuple[str, ...],
     threads: int | None,
     nproc: int | None,
 ) -> None:
@@ -127,7 +134,13 @@ def predict(
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        loading = {"device": device, "precision": precision, "calibrated": calibrated}
+        loading = {
+            "device": device,
+            "precision": precision,
+            "calibrated": calibrated,
+            "revision": revision,
+            "label_map": label_map_of(label_map),
+        }
         done = _label(model, loading, threads, source, output, chosen, options, estimate)
     if done is not None:
         _report(context, done, output)

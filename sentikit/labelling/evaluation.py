@@ -42,6 +42,7 @@ def evaluate(
     run: RunFolder | None = None,
     options: LabellingOptions | None = None,
     say: Callable[[str], None] = lambda warning: None,
+    loading: Mapping[str, Any] | None = None,
 ) -> FinishedRun:
     """Score a classifier on a split, whose examples all need a gold label.
 
@@ -52,12 +53,13 @@ def evaluate(
         run: the folder that is written, locked by the caller; None: scores alone.
         options: budget, failures and whether to resume.
         say: told the dataset's warnings.
+        loading: the revision and the label map that it was loaded with; the run keeps them.
 
     Raises:
         InputError: no such dataset or split, labels that do not fit, a text without a label.
         SentikitError: the classifier fails.
     """
-    plan, warnings = _plan(name, classifier, choice)
+    plan, warnings = _plan(name, classifier, choice, loading)
     for warning in warnings:
         say(warning)
     return label_run(classifier, run, plan, options or LabellingOptions())
@@ -71,7 +73,10 @@ def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
 
 
 def _plan(
-    name: str, classifier: Classifier, choice: DatasetChoice
+    name: str,
+    classifier: Classifier,
+    choice: DatasetChoice,
+    loading: Mapping[str, Any] | None = None,
 ) -> tuple[RunPlan, Sequence[str]]:
     """Return what the run is, and the dataset's warnings."""
     section = _section(name, choice, classifier)
@@ -80,7 +85,13 @@ def _plan(
     examples = opened.split(choice.split)
     plan = RunPlan(
         kind="evaluate",
-        recipe={"kind": "evaluate", "model": name, "dataset": section, "split": choice.split},
+        recipe={
+            "kind": "evaluate",
+            "model": name,
+            "dataset": section,
+            "split": choice.split,
+            **(loading or {}),
+        },
         recipe_text="",
         split=LabelledSplit(
             examples, classifier.labels, opened.name, choice.split, _is_ordered(opened, classifier)

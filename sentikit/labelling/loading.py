@@ -118,7 +118,9 @@ class _Loader:
                 f"LLM is asked by a prompt recipe: sentikit prompt --set llm.model={name}"
             )
         if kind == "evaluate" and values.get("model"):
-            return self.load(str(values["model"]))
+            kept = {key: values.get(key) for key in ("revision", "label_map")}
+            given = {key: value for key, value in self._options.items() if value is not None}
+            return _Loader(self._registry, kept | given).load(str(values["model"]))
         return self._model(name)
 
     def _of_recipe(self, name: str) -> Classifier:
