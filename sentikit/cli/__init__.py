@@ -35,7 +35,7 @@ CORE_COMMANDS: dict[str, str] = {
     "datasets": "List and describe datasets.",
     "runs": "List and show runs.",
     "plugins": "List, check and start plugins.",
-    "doctor": "Say what the machine, the keys and a server can do.",
+    "doctor": "Check this machine, the installation, API keys and an LLM server.",
 }
 
 
