@@ -36,6 +36,18 @@ def bring_code(folder: Path, trace: Path, **changes: Any) -> None:
     config = json.loads(path.read_text()) if path.is_file() else {}
     config["auto_map"] = {"AutoTokenizer": ["foreign.ForeignTokenizer", None]}
     path.write_text(json.dumps(config | {"tokenizer_class": "ForeignTokenizer"}))
+    for model in (folder, *folder.parents[:2]):
+        renew_checksums(model)
+
+
+def renew_checksums(model: Path) -> None:
+    """Let a folder of our own format name the checksums of the files that it has now."""
+    from sentikit.classifiers.model_folder import checksums
+
+    path = model / "config.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    if "sha256" in config:
+        path.write_text(json.dumps(config | {"sha256": checksums(model)}))
 
 
 def answer_yes(command: list[str], folder: Path) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from sentikit.runs.listing import find_runs, read_summary
 
 pytestmark = pytest.mark.slow
 MANY = settings(
-    max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    max_examples=int(os.environ.get("SENTIKIT_FUZZ_EXAMPLES", "200")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
 )
 
 LEAVES = (

@@ -151,7 +151,7 @@ def test_a_server_without_adapters_gets_the_whole_model(taught: Path, reviews: P
 
 
 def test_it_says_that_it_is_no_classifier(taught: Path) -> None:
-    with pytest.raises(InputError, match="asked by prompts: sentikit prompt"):
+    with pytest.raises(InputError, match="asked by a prompt recipe: sentikit prompt"):
         load(taught)
 
 

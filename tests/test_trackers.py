@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import sentikit.extension as toolkit
+from sentikit import SentikitError, hookimpl
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import PluginSource, Registry, default_registry, installed_plugins
@@ -73,7 +74,7 @@ def registry() -> Registry:
     def register_trackers(register: Any) -> None:
         register("diary", Diary)
 
-    plugin = SimpleNamespace(register_trackers=toolkit.hookimpl(register_trackers))
+    plugin = SimpleNamespace(register_trackers=hookimpl(register_trackers))
     source = PluginSource("diary", "test", "0", "test", lambda: plugin)
     return Registry([*installed_plugins(), source])
 
@@ -128,7 +129,7 @@ def test_early_stop_is_an_alert(registry: Registry, tiny_recipe: Path) -> None:
 
 
 def test_nan_and_failure_are_alerts(registry: Registry, tiny_recipe: Path) -> None:
-    with pytest.raises(toolkit.SentikitError):
+    with pytest.raises(SentikitError):
         run_diary(registry, tiny_recipe, "training.lr=1e30", "training.warmup=0")
     assert alerts() == ["The loss is NaN", "Run failed"]
     assert Diary.told[-1] == ("finish", {}, "failed")
@@ -141,7 +142,7 @@ def test_a_collapse_is_an_alert(
     monkeypatch.setattr("sys.stdin", io.StringIO("continue 4\nlr 1\ncontinue\n"))
     settings = ("training.epochs=7", "training.lr=3e-3")
     run_diary(registry, tiny_recipe, *settings, interactive=True)
-    assert set(alerts()) == {"Training collapsed", "Run finished"}
+    assert set(alerts()) == {"One class is answered", "Training collapsed", "Run finished"}
 
 
 def test_an_interrupted_run_ends_without_an_alert_and_goes_on(

@@ -199,7 +199,7 @@ class SharedClassifier(EncoderClassifier):
             own.temperature,
             own.long_texts,
         )
-        self.calibrated = own.calibrated
+        self.calibrated, self.folder = own.calibrated, own.folder
         self._own, self._group = own, group
 
     def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:

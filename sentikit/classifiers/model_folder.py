@@ -46,6 +46,7 @@ class ModelDescription(PartSettings):
     Attributes:
         label_scheme: name of the scheme the classes come from.
         classes: class names in logit order.
+        ordered: whether classes of the user's own stand in an order.
         threshold: see `LabelScheme`.
         encoder: the encoder section of the recipe.
         head: the head section's name and settings, without pooling.
@@ -58,6 +59,7 @@ class ModelDescription(PartSettings):
 
     label_scheme: str
     classes: tuple[str, ...] = Field(min_length=2)
+    ordered: bool = False
     threshold: float | None = Field(ge=0, le=1)
     encoder: dict[str, Any]
     head: dict[str, Any]
@@ -215,7 +217,7 @@ def read_description(folder: Path) -> ModelDescription:
 
 def _scheme(description: ModelDescription) -> LabelScheme:
     if description.label_scheme == OWN:
-        return scheme_for_classes(description.classes, description.threshold)
+        return scheme_for_classes(description.classes, description.threshold, description.ordered)
     known = label_scheme(description.label_scheme, description.threshold)
     return dataclasses.replace(known, classes=description.classes)
 

@@ -98,6 +98,7 @@ class _Description(PartSettings):
     classifier: dict[str, Any]
     label_scheme: str
     classes: tuple[str, ...] = Field(min_length=2)
+    ordered: bool = False
     threshold: float | None = Field(None, ge=0, le=1)
     components: list[dict[str, str]] = Field(default_factory=list)
 
@@ -252,6 +253,7 @@ def fit_classifier(
             classifier=dict(section),
             label_scheme=scheme.name,
             classes=scheme.classes,
+            ordered=scheme.ordered,
             threshold=scheme.threshold,
             components=[registry.find(HOOK, name).component()],
         )
@@ -287,7 +289,9 @@ def load_trained(folder: Path, registry: Registry) -> Classifier:
     registry.require(HOOK, name, description.components, f"{folder / CONFIG}")
     classifier = _made(registry, description.classifier)
     if description.label_scheme == OWN:
-        classifier.scheme = scheme_for_classes(description.classes, description.threshold)
+        classifier.scheme = scheme_for_classes(
+            description.classes, description.threshold, description.ordered
+        )
     else:
         known_scheme = label_scheme(description.label_scheme, description.threshold)
         classifier.scheme = replace(known_scheme, classes=description.classes)

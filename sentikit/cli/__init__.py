@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: Core commands in the order of a user's day, with their line in ``--help``.
 CORE_COMMANDS: dict[str, str] = {
-    "train": "Train an encoder on a dataset and leave a run.",
-    "evaluate": "Score a model on a dataset.",
+    "train": "Train a classifier on a dataset and save a run.",
+    "evaluate": "Score a classifier on a dataset.",
     "predict": "Label a file or a pipe.",
     "prompt": "Label a dataset with an LLM and leave a run.",
     "cascade": "Let the encoder answer where it is sure, and the LLM elsewhere.",
@@ -35,7 +35,7 @@ CORE_COMMANDS: dict[str, str] = {
     "datasets": "List and describe datasets.",
     "runs": "List and show runs.",
     "plugins": "List, check and start plugins.",
-    "doctor": "Say what the machine, the keys and a server can do.",
+    "doctor": "Check this machine, the installation, API keys and an LLM server.",
 }
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.amounts import FiniteRange
+
 if TYPE_CHECKING:
     from sentikit.assurance.estimates import Estimate
     from sentikit.assurance.labelled import Estimates
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--by", metavar="COLUMN", multiple=True, help="Estimate each of its groups; repeat.")
 @click.option(
-    "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
+    "--level", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.95,
     show_default=True, metavar="L", help="How often an interval holds the true value.",
 )  # fmt: skip
 @click.option(

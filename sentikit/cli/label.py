@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.amounts import FiniteRange
 from sentikit.cli.options import DEVICE, MAX_COST, RESUME, resumable
 from sentikit.cli.predict import _format_like
 from sentikit.errors import InputError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
     from sentikit.labelling.job import LabellingOptions
 
-RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
+RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
 
 @click.command(

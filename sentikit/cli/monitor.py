@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sentikit.amounts import FiniteRange
 from sentikit.errors import InputError
 
 #: Exit code of an alarm.
@@ -35,7 +36,7 @@ ALARM = 3
 )
 @click.option(
     "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     metavar="L",

@@ -93,10 +93,18 @@ def _plan(
             **(loading or {}),
         },
         recipe_text="",
-        split=LabelledSplit(examples, classifier.labels, opened.name, choice.split),
+        split=LabelledSplit(
+            examples, classifier.labels, opened.name, choice.split, _is_ordered(opened, classifier)
+        ),
         manifest=_computed_by(classifier),
     )
     return plan, list(opened.warnings())
+
+
+def _is_ordered(opened: OpenedDataset, classifier: Classifier) -> bool:
+    """Return whether the classes stand in an order, and the classifier has them in it."""
+    same = opened.scheme.classes == classifier.labels
+    return classifier.scheme.ordered or (opened.scheme.ordered and same)
 
 
 def _computed_by(classifier: Classifier) -> dict[str, Any]:
@@ -122,7 +130,9 @@ def _section(name: str, choice: DatasetChoice, classifier: Classifier) -> dict[s
     elif isinstance(choice.dataset, Mapping):
         section = dict(choice.dataset)
     elif classifier.scheme.name == OWN:
-        section = {"name": choice.dataset, "labels": list(classifier.labels)}
+        listed = {"classes": list(classifier.labels), "ordered": True}
+        labels = listed if classifier.scheme.ordered else list(classifier.labels)
+        section = {"name": choice.dataset, "labels": labels}
         if classifier.scheme.threshold is not None:
             section["threshold"] = classifier.scheme.threshold
     else:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sentikit.components import refuse, validate
 from sentikit.errors import InputError, nearest
@@ -40,6 +40,13 @@ class _Metrics(_Foreign):
     split: str = ""
     overall: _Scores | None = None
     by_source: dict[str, _Scores] = Field(default_factory=dict)
+
+    @field_validator("overall")
+    @classmethod
+    def _is_given(cls, scores: _Scores | None) -> _Scores:
+        if scores is None:
+            raise ValueError("holds no scores")
+        return scores
 
 
 class _Manifest(_Foreign):
