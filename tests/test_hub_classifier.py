@@ -112,6 +112,18 @@ class TestLabelMapOfCommands:
         assert done.exit_code == 0, done.output
         assert sentikit.load("run", device="cpu").predict(NOT_EMPTY) == self.labels(folder)
 
+    def test_a_run_is_not_resumed_with_another_map(self, folder: Path) -> None:
+        words = ["--dataset", "files", "--set", "test=texts.csv", "--output", "run"]
+        done = command("evaluate", folder, *words, "--label-map", self.MAP)
+        assert done.exit_code == 0, done.output
+        manifest = json.loads(Path("run/manifest.json").read_text())
+        Path("run/manifest.json").write_text(json.dumps(manifest | {"status": "stopped"}))
+        other = self.MAP.replace("LABEL_1", "LABEL_3").replace("LABEL_0", "LABEL_1")
+        other = other.replace("LABEL_3", "LABEL_0")
+        refused = command("evaluate", folder, *words, "--label-map", other, "--resume")
+        assert refused.exit_code == 2
+        assert "begun with other settings: label_map" in refused.stderr
+
     def test_export(self, folder: Path) -> None:
         pytest.importorskip("onnx")
         done = command("export", folder, "out", "--format", "onnx", "--label-map", self.MAP)

@@ -103,6 +103,7 @@ def load_encoder(
             "this version of sentikit, or leave the calibration out."
         )
     classifier.calibrated, classifier.folder = calibrated, folder
+    classifier.label_map = None if label_map is None else dict(label_map)
     return classifier
 
 
