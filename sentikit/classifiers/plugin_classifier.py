@@ -28,7 +28,7 @@ from sentikit.datasets.labels import (
     scheme_for_classes,
 )
 from sentikit.errors import InputError, SentikitError, quoted
-from sentikit.files import folder_writer, read_json, write_json
+from sentikit.files import folder_checksum, folder_writer, read_json, write_json
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:
@@ -122,8 +122,6 @@ class CheckedClassifier(Classifier):
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the labels: what the plugin says, and the files of the model."""
-        from sentikit.classifiers.model_folder import folder_checksum
-
         files = None if self.folder is None else folder_checksum(self.folder)
         return self.inner.describe() | {"files": files}
 

@@ -100,8 +100,11 @@ class _Loader:
         if path.suffix in _RECIPES or name in self._registry.names("register_recipes"):
             return self._of_recipe(name)
         if name in self._registry.names("register_classifiers"):
+            from sentikit.classifiers.loading import hub_model
             from sentikit.classifiers.plugin_classifier import untrained_classifier
 
+            if hub_model(name, self._registry) is not None:
+                return self._model(name)
             self._refuse_options(name)
             return untrained_classifier(self._registry, name)
         if "/" not in name and not path.exists():
