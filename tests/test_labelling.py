@@ -558,3 +558,27 @@ def test_a_list_of_ordered_classes_is_scored_as_such_also_by_a_saved_model(
         assert set(metrics["overall"]["metrics"]) == named
         assert all(set(one["metrics"]) == named for one in metrics["by_source"].values())
     assert toolkit.load("run").scheme.ordered == ordered
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nofolder", "--dataset", "demo"], "nofolder does not exist."),
+        (["quickstart", "--dataset", "demoo"], "Did you mean 'demo'?"),
+        (["quickstart", "--dataset", "demo", "--split", "tset"], "has no split 'tset'"),
+        (["quickstart", "--dataset", "files", "--set", "test=none.csv"], "none.csv does not exist"),
+    ],
+)
+def test_what_does_not_exist_is_said_before_torch_is_imported(
+    arguments: list[str], said: str
+) -> None:
+    program = (
+        "import sys\nfrom sentikit.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print('torch' in sys.modules, 'transformers' in sys.modules)\n"
+    )
+    words = [sys.executable, "-c", program, "evaluate", *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == "False False\n"

@@ -109,6 +109,7 @@ def predict(
     torchrun or by --nproc, share the texts of a file.
     """
     from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.loading import refuse_missing
 
     if on is not None:
         _predict_on(context, on)
@@ -125,8 +126,9 @@ def predict(
     chosen = output_format or _format_like(output, source.file, source.kind)
     if chosen == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
+    # Starting takes seconds: what does not exist, or is wrong with the file, is said before.
+    refuse_missing(model, revision)
     if not source.piped:
-        # Starting takes seconds: what is wrong with the file is said before.
         with source.open() as rows:
             source.columns(rows)
     start_processes(context, nproc, device)

@@ -65,6 +65,25 @@ def evaluate(
     return label_run(classifier, run, plan, options or LabellingOptions())
 
 
+def refuse_missing(name: str, choice: DatasetChoice) -> None:
+    """Refuse a dataset, a split or a file that does not exist, before the classifier is loaded.
+
+    Args:
+        name: of the classifier, as the user gave it.
+        choice: the dataset and the split.
+
+    Raises:
+        InputError: it does not exist, or its settings are wrong.
+    """
+    section = _section(name, choice, None)
+    if choice.dataset is not None:
+        # Which classes there are is known once the classifier is loaded.
+        section = {
+            k: v for k, v in section.items() if k not in ("labels", "label_map", "threshold")
+        }
+    _refuse_unknown_split(open_dataset(section), choice.split)
+
+
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
     """Take part in an evaluation that another process writes down."""
     plan, _ = _plan(name, classifier, choice)
@@ -118,8 +137,14 @@ def _computed_by(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def _section(name: str, choice: DatasetChoice, classifier: Classifier) -> dict[str, Any]:
-    """Return the dataset section to open: the run's own, or what the user says."""
+def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) -> dict[str, Any]:
+    """Return the dataset section to open: the run's own, or what the user says.
+
+    Args:
+        name: of the classifier, as the user gave it.
+        choice: the dataset.
+        classifier: gives the classes, where the dataset is named; None leaves them out.
+    """
     if choice.dataset is None:
         run = RunFolder(Path(name).expanduser())
         recipe = run.manifest.get("recipe", {}) if run.status else {}
@@ -129,6 +154,8 @@ def _section(name: str, choice: DatasetChoice, classifier: Classifier) -> dict[s
         section = dict(own)
     elif isinstance(choice.dataset, Mapping):
         section = dict(choice.dataset)
+    elif classifier is None:
+        section = {"name": choice.dataset}
     elif classifier.scheme.name == OWN:
         listed = {"classes": list(classifier.labels), "ordered": True}
         labels = listed if classifier.scheme.ordered else list(classifier.labels)
