@@ -34,6 +34,7 @@ from sentikit.classifiers.pretrained import hub_answers as hub_answers
 from sentikit.classifiers.head import Head as Head
 
 # register_classifiers
+from sentikit.classifiers.loading import HubClassifier as HubClassifier
 from sentikit.classifiers.plugin_classifier import PluginClassifier as PluginClassifier
 from sentikit.classifiers.classifier import Session as Session
 from sentikit.classifiers.prediction import predictions as predictions

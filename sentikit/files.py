@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -211,3 +212,28 @@ def umask() -> int:
     current = os.umask(0o022)
     os.umask(current)
     return current
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in `folder`, by its path inside."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_checksum(path) for path in files}
+
+
+def folder_checksum(folder: Path) -> str:
+    """Return one checksum of all files in `folder`.
+
+    It comes from the checksums that ``config.json`` holds, where it holds them: those were checked
+    as the model was loaded.
+    """
+    path = folder / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    if not isinstance(config, dict) or not config.get("sha256"):
+        config = checksums(folder)
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with disk_errors(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -17,13 +17,18 @@ import pytest
 from click.testing import CliRunner, Result
 from hub_server import Repository, serve
 from safetensors.torch import load_file, save_file
-from tiny_classifiers import TEXTS
+from tiny_classifiers import TEXTS, make_classifier
 from tiny_models import SIZES, WORDS, make_tokenizer
 
 import sentikit
 from sentikit import InputError
 from sentikit.cli import sentikit as sentikit_command
+from sentikit.recipe.resolving import resolve_values
+from sentikit.recipe_checks import check_recipe
+from sentikit.registry import default_registry
 
+MLP = {"name": "mlp", "layers": 1, "width": 8, "activation": "relu", "dropout": 0.0}
+TEXT = "the food was great"
 NOT_EMPTY = [text for text in TEXTS if text.strip()]
 POLARITY = {0: "Negative", 1: "Neutral", 2: "Positive"}
 
@@ -106,6 +111,18 @@ class TestLabelMapOfCommands:
         done = command("evaluate", folder, *words, "--label-map", self.MAP)
         assert done.exit_code == 0, done.output
         assert sentikit.load("run", device="cpu").predict(NOT_EMPTY) == self.labels(folder)
+
+    def test_a_run_is_not_resumed_with_another_map(self, folder: Path) -> None:
+        words = ["--dataset", "files", "--set", "test=texts.csv", "--output", "run"]
+        done = command("evaluate", folder, *words, "--label-map", self.MAP)
+        assert done.exit_code == 0, done.output
+        manifest = json.loads(Path("run/manifest.json").read_text())
+        Path("run/manifest.json").write_text(json.dumps(manifest | {"status": "stopped"}))
+        other = self.MAP.replace("LABEL_1", "LABEL_3").replace("LABEL_0", "LABEL_1")
+        other = other.replace("LABEL_3", "LABEL_0")
+        refused = command("evaluate", folder, *words, "--label-map", other, "--resume")
+        assert refused.exit_code == 2
+        assert "begun with other settings: label_map" in refused.stderr
 
     def test_export(self, folder: Path) -> None:
         pytest.importorskip("onnx")
@@ -218,7 +235,7 @@ import json, sys, sentikit
 for line in sys.stdin:
     name, options = json.loads(line)
     try:
-        answer = sentikit.load(name, device="cpu", **options).predict(["the food was great"])
+        answer = sentikit.load(name, device="cpu", **options).predict([sys.argv[1]])
     except sentikit.SentikitError as error:
         answer = {"error": error.message, "exit_code": error.exit_code}
     print(json.dumps(answer), flush=True)
@@ -228,7 +245,7 @@ for line in sys.stdin:
 def loaded(endpoint: str, cache: Path, *asked: tuple[str, dict[str, Any]]) -> list[Any]:
     """Load models in a process whose hub is the stand-in; return labels or refusals."""
     found = subprocess.run(
-        [sys.executable, "-c", _LOADER],
+        [sys.executable, "-c", _LOADER, TEXT],
         input="\n".join(map(json.dumps, asked)),
         env={**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache)},
         capture_output=True,
@@ -275,9 +292,9 @@ def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
             ("jane/encoder", {}),
         )
         assert not any(".py" in path or ".bin" in path for path in hub.requests)
-    assert named == sentikit.load(first, device="cpu").predict(["the food was great"])
-    assert second == sentikit.load(other, device="cpu").predict(["the food was great"])
-    assert ours == sentikit.load(trained_run, device="cpu").predict(["the food was great"])
+    assert named == sentikit.load(first, device="cpu").predict([TEXT])
+    assert second == sentikit.load(other, device="cpu").predict([TEXT])
+    assert ours == sentikit.load(trained_run, device="cpu").predict([TEXT])
     assert "jane/gated is gated" in gated["error"]
     assert "no folder jane/mod here and no such model on the hub" in typo["error"]
     assert "no revision 'v3'" in wrong["error"]
@@ -290,3 +307,49 @@ def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
     assert "nor in the hub's cache, and the hub cannot be reached" in missing["error"]
     assert "hf download jane/new --local-dir DIR" in missing["error"]
     assert missing["exit_code"] == 1
+
+
+def test_the_published_models_have_short_names(tmp_path: Path) -> None:
+    names = {}
+    for size, labels in (
+        ("base", POLARITY),
+        ("large", {0: "Neutral", 1: "Positive", 2: "Negative"}),
+    ):
+        native = make_classifier(tmp_path / f"{size}-native", pooling="mean", head=MLP)
+        folder = tmp_path / size
+        sentikit.export_model(native, folder, "electra-classifier")
+        config = json.loads((folder / "config.json").read_text())
+        config["id2label"] = {str(number): label.lower() for number, label in labels.items()}
+        (folder / "config.json").write_text(json.dumps(config))
+        names[f"jbeno/electra-{size}-classifier-sentiment"] = folder
+    repositories = {
+        name: Repository({"main": files_of(folder), "v1": files_of(folder)})
+        for name, folder in names.items()
+    }
+    with serve(repositories) as hub:
+        *found, wrong, typo = loaded(
+            hub.endpoint,
+            tmp_path / "cache",
+            ("electra-base-sentiment", {}),
+            ("electra-large-sentiment", {"revision": "v1", "precision": "fp32"}),
+            ("electra-base-sentiment", {"revision": "v9"}),
+            ("electra-base-sentimnt", {}),
+        )
+    expected = [sentikit.load(folder, device="cpu").predict([TEXT]) for folder in names.values()]
+    assert found == expected
+    assert found[0] != found[1]
+    assert "no revision 'v9'" in wrong["error"]
+    assert "Did you mean 'electra-base-sentiment'" in typo["error"]
+
+
+def test_a_short_name_may_be_a_member_and_a_folder_of_that_name_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    members = {"members": ["electra-base-sentiment", "current-zero-shot"], "thresholds": [0.5]}
+    recipe = resolve_values({"kind": "cascade", "cascade": members}, "own", "test")
+    assert check_recipe(recipe, default_registry()) == []
+    folder = make_text_classifier(tmp_path / "electra-base-sentiment", POLARITY)
+    assert sentikit.load("electra-base-sentiment").predict(TEXTS) == sentikit.load(folder).predict(
+        TEXTS
+    )

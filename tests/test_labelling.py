@@ -518,3 +518,67 @@ def test_stopped_by_the_system_it_leaves_nothing_half_written(model: Path) -> No
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert not any(Path("out").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["encoder", "plugin"])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_list_of_ordered_classes_is_scored_as_such_also_by_a_saved_model(
+    kind: str, ordered: bool, tiny_encoder: Path, reviews: Path
+) -> None:
+    recipe: dict[str, Any] = {
+        "kind": "train",
+        "dataset": {
+            "name": "files",
+            **{split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")},
+            "labels": {"classes": ["low", "middle", "high"], "ordered": ordered},
+            "label_map": {"negative": "low", "neutral": "middle", "positive": "high"},
+        },
+    }
+    if kind == "plugin":
+        recipe["classifier"] = {"name": "tfidf", "min_texts": 1}
+    else:
+        recipe["encoder"] = {"name": "transformers", "model": str(tiny_encoder)}
+        recipe["head"] = {"name": "linear"}
+        recipe["training"] = {"epochs": 1, "lr": 1e-3}
+    Path("own.yaml").write_text(json.dumps(recipe))
+    words = ["train", "--recipe", "own.yaml", "--output", "run"]
+    settings = [f"--set=label_map={json.dumps(recipe['dataset']['label_map'])}"]
+    for more in (
+        words,
+        ["evaluate", "run", "--output", "again"],
+        # The model's own classes, not those of the run's dataset.
+        ["evaluate", "run/model", "--dataset", "files", "--output", "copy", *settings,
+         f"--set=test={reviews}/test.csv"],
+    ):  # fmt: skip
+        done = CliRunner().invoke(sentikit, more)
+        assert done.exit_code == 0, done.output
+    for run in ("run", "again", "copy"):
+        metrics = json.loads(Path(run, "metrics.json").read_text())
+        named = {"quadratic_weighted_kappa"} if ordered else set()
+        assert set(metrics["overall"]["metrics"]) == named
+        assert all(set(one["metrics"]) == named for one in metrics["by_source"].values())
+    assert toolkit.load("run").scheme.ordered == ordered
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nofolder", "--dataset", "demo"], "nofolder does not exist."),
+        (["quickstart", "--dataset", "demoo"], "Did you mean 'demo'?"),
+        (["quickstart", "--dataset", "demo", "--split", "tset"], "has no split 'tset'"),
+        (["quickstart", "--dataset", "files", "--set", "test=none.csv"], "none.csv does not exist"),
+    ],
+)
+def test_what_does_not_exist_is_said_before_torch_is_imported(
+    arguments: list[str], said: str
+) -> None:
+    program = (
+        "import sys\nfrom sentikit.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print('torch' in sys.modules, 'transformers' in sys.modules)\n"
+    )
+    words = [sys.executable, "-c", program, "evaluate", *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == "False False\n"

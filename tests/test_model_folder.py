@@ -10,7 +10,7 @@ import pytest
 
 import sentikit
 from sentikit import InputError
-from sentikit.classifiers.model_folder import checksums
+from sentikit.files import checksums
 from sentikit.weights import read_weights, write_weights
 
 

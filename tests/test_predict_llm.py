@@ -101,6 +101,27 @@ def test_rows_that_fail_keep_their_place_and_resume_asks_about_them_alone() -> N
     assert "There is nothing to resume: out.csv is finished" in finished.stderr
 
 
+def test_the_summary_tells_shares_uncorrected_and_how_to_correct_them() -> None:
+    write_file("in.csv", [*texts(4), " ", "?!"])
+    with serving() as s:
+        recipe = recipe_for(s.url)
+        done = predict(recipe, "in.csv", "--output", "my labels.csv")
+        piped = predict(recipe, "in.csv")
+        write_file("empty.csv", [" "])
+        nothing = predict(recipe, "empty.csv")
+    assert done.exit_code == piped.exit_code == 0, done.output
+    said = (
+        "5 of 6 rows labelled, 1 of them without words: 20.0% negative, 40.0% neutral, 40.0% "
+        "positive (uncorrected).\n"
+        "To correct the shares by checked texts: sentikit estimate {} --checked CHECKED.csv\n"
+        "1 row has no text and got no label.\n"
+    )
+    assert said.format("'my labels.csv'") in done.stderr
+    assert said.format("LABELLED") in piped.stderr
+    assert len(piped.stdout.splitlines()) == 7
+    assert nothing.stderr == "0 of 1 rows labelled.\n1 row has no text and got no label.\n"
+
+
 def test_an_estimate_asks_nothing_and_writes_nothing() -> None:
     write_file("in.csv", texts(6))
     recipe = recipe_for("http://127.0.0.1:9/v1")

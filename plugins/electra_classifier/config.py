@@ -30,11 +30,13 @@ class OwnSettings(BaseModel):
     Attributes:
         max_length: word pieces after which a text is cut; None is as many as the encoder takes.
         temperature: fitted on validation.
+        ordered: whether classes of the user's own stand in an order.
         threshold: for two classes, the probability of the second from which it is predicted.
     """
 
     max_length: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, gt=0)
+    ordered: bool = False
     threshold: float | None = Field(None, ge=0, le=1)
 
 

@@ -77,7 +77,7 @@ class ElectraClassifierFormat(ModelFormat):
         return EncoderClassifier(
             TorchPredictor(model, where, choose_precision(precision, where)),
             tokenizer,
-            scheme_for_classes(head_config.classes, own.threshold),
+            scheme_for_classes(head_config.classes, own.threshold, own.ordered),
             min(own.max_length or longest, longest),
             own.temperature,
         )
@@ -202,6 +202,7 @@ def _config(source: ExportSource, parts: HeadParts) -> dict[str, Any]:
     own = OwnSettings(
         max_length=classifier.max_length,
         temperature=classifier.temperature,
+        ordered=classifier.scheme.ordered,
         threshold=classifier.scheme.threshold,
     )
     return {

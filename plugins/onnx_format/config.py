@@ -23,6 +23,7 @@ class OnnxConfig(BaseModel):
         model_type: of the encoder, as transformers calls it.
         max_position_embeddings: the most word pieces the encoder takes.
         max_length: word pieces after which a text is cut.
+        ordered: whether classes of the user's own stand in an order.
         threshold: for two classes, the probability of the second from which it is predicted.
         temperature: fitted on validation.
     """
@@ -33,6 +34,7 @@ class OnnxConfig(BaseModel):
     model_type: str | None = None
     max_position_embeddings: int | None = None
     max_length: int | None = Field(None, ge=1)
+    ordered: bool = False
     threshold: float | None = Field(None, ge=0, le=1)
     temperature: float | None = Field(None, gt=0)
 

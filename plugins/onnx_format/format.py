@@ -72,7 +72,7 @@ class OnnxFormat(ModelFormat):
         return EncoderClassifier(
             predictor,
             tokenizer,
-            scheme_for_classes(config.classes, config.threshold),
+            scheme_for_classes(config.classes, config.threshold, config.ordered),
             min(config.max_length or longest, longest),
             config.temperature,
         )
@@ -94,6 +94,7 @@ class OnnxFormat(ModelFormat):
             model_type=model.encoder.config.model_type,
             max_position_embeddings=getattr(model.encoder.config, "max_position_embeddings", None),
             max_length=classifier.max_length,
+            ordered=classifier.scheme.ordered,
             threshold=classifier.scheme.threshold,
             temperature=classifier.temperature,
         )

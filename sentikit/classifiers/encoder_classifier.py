@@ -22,6 +22,7 @@ from sentikit.classifiers.classifier import Classifier, Example, Session, text_o
 from sentikit.classifiers.prediction import Prediction, predictions, softmax
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
+from sentikit.files import folder_checksum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +71,7 @@ class EncoderClassifier(Classifier):
         long_texts: what happens to texts with more word pieces: cut, head_tail or chunks.
         calibrated: whether probabilities come from logits divided by `temperature`.
         folder: the model folder it was loaded from, or None.
+        label_map: the model's labels to classes, where it was loaded with one.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class EncoderClassifier(Classifier):
         self.long_texts = long_texts
         self.calibrated = False
         self.folder: Path | None = None
+        self.label_map: dict[str, str] | None = None
 
     @property
     def scheme(self) -> LabelScheme:
@@ -106,11 +109,10 @@ class EncoderClassifier(Classifier):
         return self.predictor.precision
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the labels: the files of the model, and whether it is calibrated."""
-        from sentikit.classifiers.model_folder import folder_checksum
-
+        """Return what decides the labels: model files, calibration and label map."""
         files = None if self.folder is None else folder_checksum(self.folder)
-        return super().describe() | {"files": files, "calibrated": self.calibrated}
+        described = super().describe() | {"files": files, "calibrated": self.calibrated}
+        return described | ({"label_map": self.label_map} if self.label_map else {})
 
     def predict_proba(self, texts: Iterable[str | Example]) -> NDArray[np.float64]:
         """Return probabilities, (texts, labels), columns in `labels` order."""
@@ -199,7 +201,7 @@ class SharedClassifier(EncoderClassifier):
             own.temperature,
             own.long_texts,
         )
-        self.calibrated = own.calibrated
+        self.calibrated, self.folder, self.label_map = own.calibrated, own.folder, own.label_map
         self._own, self._group = own, group
 
     def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from sentikit.classifiers.plugin_classifier import HOOK, PluginClassifier
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.classifier import Classifier, Example, Session
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.classifiers.model_format import ModelFormat
+    from sentikit.classifiers.prediction import Prediction
+    from sentikit.datasets.labels import LabelScheme
 
 
 def load(
@@ -99,6 +103,7 @@ def load_encoder(
             "this version of sentikit, or leave the calibration out."
         )
     classifier.calibrated, classifier.folder = calibrated, folder
+    classifier.label_map = None if label_map is None else dict(label_map)
     return classifier
 
 
@@ -115,6 +120,9 @@ def find_model_folder(
 
     registry = registry or default_registry()
     path = Path(named).expanduser()
+    if not path.exists():
+        named = hub_model(str(named), registry) or named
+        path = Path(named).expanduser()
     if revision is not None and path.exists():
         raise InputError(f"{path} is here; a revision is for models on the hub.")
     for folder in (path / "model", path):
@@ -134,6 +142,46 @@ def find_model_folder(
         f"{path} is neither a run nor a model folder of a known format ({known})"
         f"{_what_it_says(path)}."
     )
+
+
+class HubClassifier(PluginClassifier):
+    """A short name for a model on the hub.
+
+    `sentikit.load` of the name loads the model itself, with device, revision and all other options.
+
+    Attributes:
+        model: on the hub, as ``owner/name``.
+    """
+
+    model: ClassVar[str]
+
+    @cached_property
+    def _loaded(self) -> Classifier:
+        return load(self.model)
+
+    @property  # type: ignore[misc]  # nothing sets it
+    def scheme(self) -> LabelScheme:
+        """The classes of the model, which is fetched for them."""
+        return self._loaded.scheme
+
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        """Yield one prediction for each example, in order."""
+        return self._loaded.classify(examples, session)
+
+
+def hub_model(name: str, registry: Registry) -> str | None:
+    """Return the model on the hub that a registered classifier's name means, or None.
+
+    Raises:
+        SentikitError: the plugin's class cannot be imported.
+    """
+    if name not in registry.names(HOOK):
+        return None
+    found = registry.load(HOOK, name)
+    is_name = isinstance(found, type) and issubclass(found, HubClassifier)
+    return found.model if is_name else None
 
 
 def _without_model(run: Path) -> InputError:

@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,13 @@ from sentikit.components import PartSettings, refuse, validate
 from sentikit.datasets.labels import OWN, LabelScheme, label_scheme, scheme_for_classes
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import disk_errors, folder_writer, read_json, write_json
+from sentikit.files import (
+    checksums,
+    file_checksum,
+    folder_writer,
+    read_json,
+    write_json,
+)
 from sentikit.registry import Registry, default_registry
 from sentikit.weights import read_weights, refuse_unfitting, write_weights
 
@@ -46,6 +50,7 @@ class ModelDescription(PartSettings):
     Attributes:
         label_scheme: name of the scheme the classes come from.
         classes: class names in logit order.
+        ordered: whether classes of the user's own stand in an order.
         threshold: see `LabelScheme`.
         encoder: the encoder section of the recipe.
         head: the head section's name and settings, without pooling.
@@ -58,6 +63,7 @@ class ModelDescription(PartSettings):
 
     label_scheme: str
     classes: tuple[str, ...] = Field(min_length=2)
+    ordered: bool = False
     threshold: float | None = Field(ge=0, le=1)
     encoder: dict[str, Any]
     head: dict[str, Any]
@@ -113,30 +119,6 @@ def save_model(
         write_json(temporary / "config.json", description.to_json() | sums)
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file in `folder`, by its path inside."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
-
-
-def folder_checksum(folder: Path) -> str:
-    """Return one checksum of all files in `folder`.
-
-    It comes from the checksums that ``config.json`` holds, where it holds them: those were checked
-    as the model was loaded.
-    """
-    path = folder / "config.json"
-    config = read_json(path) if path.is_file() else {}
-    if not isinstance(config, dict) or not config.get("sha256"):
-        config = checksums(folder)
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
-def _checksum(path: Path) -> str:
-    with disk_errors(path), path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def refuse_damaged(folder: Path, inside: str) -> None:
     """Refuse files that are not those which their ``config.json`` was written for.
 
@@ -150,7 +132,7 @@ def refuse_damaged(folder: Path, inside: str) -> None:
         InputError: a file is missing or has other bytes; names it.
     """
     for name, expected in dict(read_json(folder / "config.json").get("sha256") or {}).items():
-        if name.startswith(inside) and _checksum(folder / name) != expected:
+        if name.startswith(inside) and file_checksum(folder / name) != expected:
             raise InputError(
                 f"{folder / name} is damaged: its checksum is not the one in config.json. Copy the "
                 "model again, or train it again."
@@ -215,7 +197,7 @@ def read_description(folder: Path) -> ModelDescription:
 
 def _scheme(description: ModelDescription) -> LabelScheme:
     if description.label_scheme == OWN:
-        return scheme_for_classes(description.classes, description.threshold)
+        return scheme_for_classes(description.classes, description.threshold, description.ordered)
     known = label_scheme(description.label_scheme, description.threshold)
     return dataclasses.replace(known, classes=description.classes)
 

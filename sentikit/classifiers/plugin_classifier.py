@@ -28,7 +28,7 @@ from sentikit.datasets.labels import (
     scheme_for_classes,
 )
 from sentikit.errors import InputError, SentikitError, quoted
-from sentikit.files import folder_writer, read_json, write_json
+from sentikit.files import folder_checksum, folder_writer, read_json, write_json
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class _Description(PartSettings):
     classifier: dict[str, Any]
     label_scheme: str
     classes: tuple[str, ...] = Field(min_length=2)
+    ordered: bool = False
     threshold: float | None = Field(None, ge=0, le=1)
     components: list[dict[str, str]] = Field(default_factory=list)
 
@@ -121,8 +122,6 @@ class CheckedClassifier(Classifier):
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the labels: what the plugin says, and the files of the model."""
-        from sentikit.classifiers.model_folder import folder_checksum
-
         files = None if self.folder is None else folder_checksum(self.folder)
         return self.inner.describe() | {"files": files}
 
@@ -252,6 +251,7 @@ def fit_classifier(
             classifier=dict(section),
             label_scheme=scheme.name,
             classes=scheme.classes,
+            ordered=scheme.ordered,
             threshold=scheme.threshold,
             components=[registry.find(HOOK, name).component()],
         )
@@ -287,7 +287,9 @@ def load_trained(folder: Path, registry: Registry) -> Classifier:
     registry.require(HOOK, name, description.components, f"{folder / CONFIG}")
     classifier = _made(registry, description.classifier)
     if description.label_scheme == OWN:
-        classifier.scheme = scheme_for_classes(description.classes, description.threshold)
+        classifier.scheme = scheme_for_classes(
+            description.classes, description.threshold, description.ordered
+        )
     else:
         known_scheme = label_scheme(description.label_scheme, description.threshold)
         classifier.scheme = replace(known_scheme, classes=description.classes)

@@ -90,13 +90,16 @@ def evaluate(
     from sentikit.devices import set_threads
     from sentikit.labelling import evaluation
     from sentikit.labelling.job import LabellingOptions
-    from sentikit.labelling.loading import load
+    from sentikit.labelling.loading import load, refuse_missing
 
     if output is None and (plots or batch or resume):
         raise InputError("--plots, --batch and --resume work on a run: give --output DIR as well.")
     check_plots(plots)
-    start_processes(context, nproc, device)
     choice = evaluation.DatasetChoice(dataset, path, split, settings)
+    # Starting takes seconds: what does not exist is said before.
+    refuse_missing(model, revision)
+    evaluation.refuse_missing(model, choice)
+    start_processes(context, nproc, device)
     with (
         resumable(context, output) as stop_requested,
         _run_to_write(output, resume) as run,

@@ -45,6 +45,10 @@ _KINDS = {
 _NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 
 
+#: Shares of labels that the summary shows.
+_MOST_SHARES = 6
+
+
 @click.command(
     epilog="\b\nExamples:\n"
     "  sentikit predict runs/quickstart reviews.csv --output labelled.csv\n"
@@ -105,6 +109,7 @@ def predict(
     torchrun or by --nproc, share the texts of a file.
     """
     from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.loading import refuse_missing
 
     if on is not None:
         _predict_on(context, on)
@@ -121,8 +126,9 @@ def predict(
     chosen = output_format or _format_like(output, source.file, source.kind)
     if chosen == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
+    # Starting takes seconds: what does not exist, or is wrong with the file, is said before.
+    refuse_missing(model, revision)
     if not source.piped:
-        # Starting takes seconds: what is wrong with the file is said before.
         with source.open() as rows:
             source.columns(rows)
     start_processes(context, nproc, device)
@@ -224,6 +230,7 @@ def _report(context: click.Context, done: TableWriter, output: Path | None) -> N
     from sentikit.processes.launching import typed_command
 
     totals = done.totals
+    click.echo(_summary(done, output), err=True)
     if done.without_text:
         rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
@@ -243,6 +250,27 @@ def _report(context: click.Context, done: TableWriter, output: Path | None) -> N
         rows_have = "1 row has" if totals.failed == 1 else f"{totals.failed:,} rows have"
         click.echo(f"{rows_have} failed and no label (see error).{again}", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _summary(done: TableWriter, output: Path | None) -> str:
+    """Return the rows and the shares of the labels, and how the shares are corrected."""
+    import shlex
+
+    count, rows = sum(done.labelled.values()), done.totals.rows + done.without_text
+    said = f"{count:,} of {rows:,} rows labelled"
+    if done.without_words:
+        said += f", {done.without_words:,} of them without words"
+    if not count:
+        return f"{said}."
+    most = sorted(done.labelled, key=lambda label: -done.labelled[label])[:_MOST_SHARES]
+    shares = [f"{done.labelled[c] / count:.1%} {c}" for c in done.labelled if c in most]
+    if len(done.labelled) > len(most):
+        shares.append(f"{len(done.labelled) - len(most)} more")
+    table = "LABELLED" if output is None else shlex.quote(str(output))
+    return (
+        f"{said}: {', '.join(shares)} (uncorrected).\n"
+        f"To correct the shares by checked texts: sentikit estimate {table} --checked CHECKED.csv"
+    )
 
 
 def _format_like(output: Path | None, file: str, input_format: str | None) -> str:

@@ -123,11 +123,13 @@ def label_scheme(
     return replace(scheme, threshold=threshold)
 
 
-def scheme_for_classes(classes: Sequence[str], threshold: float | None = None) -> LabelScheme:
+def scheme_for_classes(
+    classes: Sequence[str], threshold: float | None = None, ordered: bool = False
+) -> LabelScheme:
     """Return the scheme of a model made elsewhere, its classes in the given (logit) order.
 
     Classes of a known scheme, in any order and case, mean what they mean there; others mean
-    themselves.
+    themselves, and stand in an order where `ordered` says so.
 
     Raises:
         InputError: a threshold for more than two classes.
@@ -139,7 +141,7 @@ def scheme_for_classes(classes: Sequence[str], threshold: float | None = None) -
     for scheme in SCHEMES.values():
         if sorted(folded) == sorted(scheme.classes):
             return replace(scheme, classes=folded, threshold=threshold)
-    return LabelScheme(OWN, names, dict(zip(folded, names, strict=True)), threshold)
+    return LabelScheme(OWN, names, dict(zip(folded, names, strict=True)), threshold, ordered)
 
 
 def _listed(classes: Sequence[str], ordered: bool) -> LabelScheme:

@@ -293,7 +293,8 @@ def _split(parts: FinetuneParts, use: str, split: str) -> LabelledSplit:
             f"The dataset {dataset.name!r} has no split {split!r}; it has "
             f"{', '.join(dataset.splits)}. Choose one with --set finetune.{use}=SPLIT{none}."
         )
-    return LabelledSplit(dataset.split(split), dataset.scheme.classes, dataset.name, split)
+    scheme = dataset.scheme
+    return LabelledSplit(dataset.split(split), scheme.classes, dataset.name, split, scheme.ordered)
 
 
 class Preparation:

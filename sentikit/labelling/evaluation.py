@@ -65,6 +65,25 @@ def evaluate(
     return label_run(classifier, run, plan, options or LabellingOptions())
 
 
+def refuse_missing(name: str, choice: DatasetChoice) -> None:
+    """Refuse a dataset, a split or a file that does not exist, before the classifier is loaded.
+
+    Args:
+        name: of the classifier, as the user gave it.
+        choice: the dataset and the split.
+
+    Raises:
+        InputError: it does not exist, or its settings are wrong.
+    """
+    section = _section(name, choice, None)
+    if choice.dataset is not None:
+        # Which classes there are is known once the classifier is loaded.
+        section = {
+            k: v for k, v in section.items() if k not in ("labels", "label_map", "threshold")
+        }
+    _refuse_unknown_split(open_dataset(section), choice.split)
+
+
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
     """Take part in an evaluation that another process writes down."""
     plan, _ = _plan(name, classifier, choice)
@@ -93,10 +112,18 @@ def _plan(
             **(loading or {}),
         },
         recipe_text="",
-        split=LabelledSplit(examples, classifier.labels, opened.name, choice.split),
+        split=LabelledSplit(
+            examples, classifier.labels, opened.name, choice.split, _is_ordered(opened, classifier)
+        ),
         manifest=_computed_by(classifier),
     )
     return plan, list(opened.warnings())
+
+
+def _is_ordered(opened: OpenedDataset, classifier: Classifier) -> bool:
+    """Return whether the classes stand in an order, and the classifier has them in it."""
+    same = opened.scheme.classes == classifier.labels
+    return classifier.scheme.ordered or (opened.scheme.ordered and same)
 
 
 def _computed_by(classifier: Classifier) -> dict[str, Any]:
@@ -110,8 +137,14 @@ def _computed_by(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def _section(name: str, choice: DatasetChoice, classifier: Classifier) -> dict[str, Any]:
-    """Return the dataset section to open: the run's own, or what the user says."""
+def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) -> dict[str, Any]:
+    """Return the dataset section to open: the run's own, or what the user says.
+
+    Args:
+        name: of the classifier, as the user gave it.
+        choice: the dataset.
+        classifier: gives the classes, where the dataset is named; None leaves them out.
+    """
     if choice.dataset is None:
         run = RunFolder(Path(name).expanduser())
         recipe = run.manifest.get("recipe", {}) if run.status else {}
@@ -121,8 +154,12 @@ def _section(name: str, choice: DatasetChoice, classifier: Classifier) -> dict[s
         section = dict(own)
     elif isinstance(choice.dataset, Mapping):
         section = dict(choice.dataset)
+    elif classifier is None:
+        section = {"name": choice.dataset}
     elif classifier.scheme.name == OWN:
-        section = {"name": choice.dataset, "labels": list(classifier.labels)}
+        listed = {"classes": list(classifier.labels), "ordered": True}
+        labels = listed if classifier.scheme.ordered else list(classifier.labels)
+        section = {"name": choice.dataset, "labels": labels}
         if classifier.scheme.threshold is not None:
             section["threshold"] = classifier.scheme.threshold
     else:

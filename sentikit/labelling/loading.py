@@ -58,6 +58,29 @@ def load(
     return _Loader(registry or default_registry(), options).load(str(name))
 
 
+def refuse_missing(
+    name: str | Path, revision: str | None = None, registry: Registry | None = None
+) -> None:
+    """Refuse a name that stands for no classifier, before anything heavy is imported.
+
+    Raises:
+        InputError: as for `load`.
+        SentikitError: what looks like a path may be a model on the hub, which cannot be reached.
+    """
+    from sentikit.classifiers.loading import find_model_folder
+
+    registry, name = registry or default_registry(), str(name)
+    path = Path(name).expanduser()
+    if path.exists() or path.suffix in _RECIPES or name.endswith("#encoder"):
+        return
+    if any(name in registry.names(hook) for hook in ("register_recipes", "register_classifiers")):
+        return
+    if "/" not in name:
+        raise _Loader(registry, {}).unknown(name)
+    if path.parent.is_dir():
+        find_model_folder(name, registry, revision)
+
+
 class _Loader:
     """Loads a classifier and its members with the same options."""
 
@@ -77,12 +100,15 @@ class _Loader:
         if path.suffix in _RECIPES or name in self._registry.names("register_recipes"):
             return self._of_recipe(name)
         if name in self._registry.names("register_classifiers"):
+            from sentikit.classifiers.loading import hub_model
             from sentikit.classifiers.plugin_classifier import untrained_classifier
 
+            if hub_model(name, self._registry) is not None:
+                return self._model(name)
             self._refuse_options(name)
             return untrained_classifier(self._registry, name)
         if "/" not in name and not path.exists():
-            raise self._unknown(name)
+            raise self.unknown(name)
         return self._model(name)
 
     def _model(self, name: str) -> Classifier:
@@ -157,7 +183,7 @@ class _Loader:
         if self._options["label_map"] is not None:
             raise InputError(f"{name} names its classes itself; leave the label map out.")
 
-    def _unknown(self, name: str) -> InputError:
+    def unknown(self, name: str) -> InputError:
         known = [
             *self._registry.names("register_recipes"),
             *self._registry.names("register_classifiers"),

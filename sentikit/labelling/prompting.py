@@ -90,7 +90,8 @@ def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSpli
     examples = parts.dataset.split(parts.split, labelled=False)
     if limit is not None:
         examples = examples.select(np.arange(min(limit, len(examples))))
-    return LabelledSplit(examples, parts.dataset.scheme.classes, parts.dataset.name, parts.split)
+    scheme, name = parts.dataset.scheme, parts.dataset.name
+    return LabelledSplit(examples, scheme.classes, name, parts.split, scheme.ordered)
 
 
 def split_classifier(

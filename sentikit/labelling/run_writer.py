@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,8 +15,11 @@ import numpy as np
 
 from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.datasets.labels import scheme_for_classes
 from sentikit.files import atomic_writer, write_json
 from sentikit.keys import redacted
+from sentikit.metrics import NamedMetric, metrics_for
+from sentikit.registry import default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import (
     LabelledSplit,
@@ -109,8 +112,8 @@ class RowTotals:
 class ScoredRows:
     """Gold and predicted labels of rows, in a few bytes each."""
 
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        self._classes = classes
+    def __init__(self, classes: tuple[str, ...], metrics: Sequence[NamedMetric]) -> None:
+        self._classes, self._metrics = classes, metrics
         self._numbers = {name: number for number, name in enumerate(classes)}
         self._gold, self._labels, self._sources = array("q"), array("q"), array("q")
         self._source_names: dict[str | None, int] = {}
@@ -136,8 +139,8 @@ class ScoredRows:
         names = list(self._source_names)
         shares = np.array(self._probabilities, np.float64).reshape(-1, len(self._classes))
         sources = [names[number] for number in self._sources]
-        by_source = score_by_source(gold, labels, sources, self._classes, shares)
-        return score(gold, labels, self._classes, shares), by_source
+        by_source = score_by_source(gold, labels, sources, self._classes, shares, self._metrics)
+        return score(gold, labels, self._classes, shares, self._metrics), by_source
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,9 @@ class RunWriter:
     def __init__(self, run: RunFolder | None, plan: RunPlan) -> None:
         self.run, self.plan = run, plan
         self.totals = RowTotals()
-        self._scored = ScoredRows(plan.split.classes)
+        classes = plan.split.classes
+        scheme = scheme_for_classes(classes, ordered=plan.split.ordered)
+        self._scored = ScoredRows(classes, metrics_for(scheme, default_registry()))
         self._exit = ExitStack()
         self._stream: IO[Any] | None = None
         self._begun = self._finished = False

@@ -42,12 +42,14 @@ class LabelledSplit:
         classes: the labels to choose from.
         dataset: name of the dataset.
         split: name of the split.
+        ordered: whether classes of the user's own stand in an order.
     """
 
     examples: Examples
     classes: tuple[str, ...]
     dataset: str
     split: str
+    ordered: bool = False
 
     @property
     def name(self) -> str:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sentikit.classifiers.prediction import choose_classes, softmax
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.labels import LabelScheme
+from sentikit.metrics import metrics_for
+from sentikit.registry import default_registry
 from sentikit.scoring import Calibration, Scores, calibration, score, score_by_source
 
 
@@ -76,10 +78,11 @@ def judge(examples: Examples, probabilities: NDArray[np.float64], scheme: LabelS
     """Score a classifier's probabilities, (examples, classes), against the gold labels."""
     gold = scheme.numbers(examples.labels)
     chosen = choose_classes(probabilities, scheme.threshold)
+    metrics = metrics_for(scheme, default_registry())
     return Results(
         examples,
         probabilities,
         scheme,
-        score(gold, chosen, scheme.classes, probabilities),
-        score_by_source(gold, chosen, examples.sources, scheme.classes, probabilities),
+        score(gold, chosen, scheme.classes, probabilities, metrics),
+        score_by_source(gold, chosen, examples.sources, scheme.classes, probabilities, metrics),
     )

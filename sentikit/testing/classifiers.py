@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Classifier
+from sentikit.classifiers.hub_classifier import is_hub_id
+from sentikit.classifiers.loading import HubClassifier
 from sentikit.classifiers.plugin_classifier import CheckedClassifier, PluginClassifier
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.examples import Examples, ExamplesBuilder
@@ -36,6 +38,11 @@ def check_classifier(classifier_class: type[PluginClassifier], settings: Mapping
     """
     made = check_part(classifier_class, settings)
     name = classifier_class.__name__
+    if isinstance(made, HubClassifier):  # the model itself may be large
+        model = getattr(classifier_class, "model", None)
+        named = isinstance(model, str) and is_hub_id(model)
+        require(named, f"{name}.model must name a model on the hub, as 'owner/name'.")
+        return
     if not classifier_class.learns():
         _check_labelling(name, made)
         return

@@ -452,6 +452,7 @@ class _Job:
         return ModelDescription(
             label_scheme=scheme.name,
             classes=scheme.classes,
+            ordered=scheme.ordered,
             threshold=scheme.threshold,
             encoder=values["encoder"],
             head=head,
