@@ -146,7 +146,8 @@ def _with_new_names(
         section = sections["strategy"]
         own = own | {"strategy": {_ADVISER.get(key, key): section[key] for key in section}}
         renamed["strategy.encoder"] = "strategy.adviser"
-    members = (base.get("cascade") or {}).get("members")
+    inherited = base.get("cascade")
+    members = inherited.get("members") if isinstance(inherited, Mapping) else None
     if isinstance(sections.get("cascade"), dict) and isinstance(members, list):
         section, keys = _cascade_with_new_names(sections["cascade"], members)
         own = own | {"cascade": section}
