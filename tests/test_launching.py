@@ -282,7 +282,7 @@ def test_ctrl_c_saves_once_and_the_command_it_prints_goes_on(tiny_recipe: Path) 
     epochs = len(log(Path("run"), "epoch"))
     # One more epoch and the run is complete.
     patience = f"--set training.early_stopping.patience={epochs + 1}"
-    command = advice.partition("Go on with: ")[2].removeprefix("sentikit ")
+    command = advice.partition("Resume with: ")[2].removeprefix("sentikit ")
     target = "--set training.early_stopping.target=0"
     resumed = run(*shlex.split(f"{command} {patience} {target}"))
     assert resumed.code == 0, resumed.error

@@ -101,7 +101,7 @@ def test_asked_to_stop_it_saves_says_how_to_go_on_and_does(
     assert process.returncode == 130, error
     assert json.loads(Path("stopped/manifest.json").read_text())["status"] == "interrupted"
     resume = next(line for line in error.splitlines() if "--resume" in line)
-    words = resume.partition("Go on with: ")[2]
+    words = resume.partition("Resume with: ")[2]
     shell = f'exec "{sys.executable}" -m {words} --threads 1'
     subprocess.run(shell, shell=True, check=True, capture_output=True, timeout=300)
     assert_same_run("whole", "stopped")

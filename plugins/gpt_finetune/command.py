@@ -55,7 +55,7 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
     help="Refuse to start where the estimate is above.",
 )
 @click.option("--no-wait", is_flag=True, help="Start the provider's job and leave it alone.")
-@click.option("--resume", is_flag=True, help="Go on with, or come back to, a run under way.")
+@click.option("--resume", is_flag=True, help="Resume, or come back to, a run under way.")
 @click.option("--cancel", is_flag=True, help="Cancel the provider's job of a run under way.")
 @click.option("--nproc", type=click.IntRange(min=1), help="Processes to start, training here.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
@@ -132,7 +132,7 @@ def _prepare(context: click.Context, job: FineTuning, path: Path, as_json: bool)
     report = job.prepare(path)
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else report_table(report))
     advice = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--resume"])
-    click.echo(f"Written to {path}. Go on with: {advice}", err=True)
+    click.echo(f"Written to {path}. Resume with: {advice}", err=True)
 
 
 def _interrupt(finished: FinishedFineTuning, stopped: bool) -> None:
@@ -172,7 +172,7 @@ def _resumable(
 def _coming_back(context: click.Context, path: Path, trains_here: bool) -> str:
     again = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--resume"])
     if trains_here:
-        return f"Stopped. Go on with: {again}"
+        return f"Stopped. Resume with: {again}"
     cancel = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--cancel"])
     return f"Detached; a job that was started goes on.\nCome back: {again}\nCancel:    {cancel}"
 

@@ -71,7 +71,7 @@ async def _upload_in_parts(
     if whole.file is None:
         raise SentikitError(
             f"The server took all parts of {path} and made no file of them (status "
-            f"{whole.status}). Go on with --resume."
+            f"{whole.status}). Resume with --resume."
         )
     return str(whole.file.id)
 
@@ -227,7 +227,7 @@ class RemoteJob:
                 if found:
                     return found
                 if tried == TRIES:
-                    raise SentikitError(f"{error.message} Go on with --resume.") from error
+                    raise SentikitError(f"{error.message} Resume with --resume.") from error
         raise AssertionError
 
     def _body(self, job: FineTuningJob, files: dict[str, str]) -> dict[str, Any]:

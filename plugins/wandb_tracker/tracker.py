@@ -62,7 +62,7 @@ class WandbTracker(Tracker):
         return self.settings.mode or os.environ.get("WANDB_MODE", "online")
 
     def start(self, run: TrackedRun) -> None:
-        """Open the run in W&B, or go on with it."""
+        """Open the run in W&B, or resume it."""
         import wandb
 
         # The working folder's git state says nothing about a run made by an installed program.

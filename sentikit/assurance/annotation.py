@@ -366,7 +366,7 @@ class DrawOptions:
 def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> list[Item]:
     """Return the texts to check: those drawn before for this checked file, or a new draw.
 
-    The draw is kept beside the checked file, so that it can be gone on with by anybody. Rows of a
+    The draw is kept beside the checked file, so that anybody can resume it. Rows of a
     review queue, which name their row in the pile, are not drawn: all are shown, in their order.
 
     Raises:

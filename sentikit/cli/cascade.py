@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     help="With --recipe: never spend more on the LLM.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="With --recipe: N texts.")
-@click.option("--resume", is_flag=True, help="With --recipe: go on with a run that was stopped.")
+@click.option("--resume", is_flag=True, help="With --recipe: resume a run that was stopped.")
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )

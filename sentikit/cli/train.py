@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @RECIPE
 @SETTINGS
 @OUTPUT
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
+@click.option("--resume", is_flag=True, help="Resume a run that was stopped or killed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @NPROC
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
@@ -144,7 +144,7 @@ def _resume_advice(context: click.Context, path: Path) -> str:
 
     again = typed_command(context, ["output", "resume"], ["--output", str(path), "--resume"])
     elsewhere = " by the same launcher" if process_count() > 1 and not launched_processes() else ""
-    return f"Go on{elsewhere} with: {again}"
+    return f"Resume{elsewhere} with: {again}"
 
 
 def _print_result(finished: TrainedRun, as_json: bool) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     metavar="USD",
     help="With --recipe: never spend more on all LLMs together that are asked now.",
 )
-@click.option("--resume", is_flag=True, help="With --recipe: go on with a vote that was stopped.")
+@click.option("--resume", is_flag=True, help="With --recipe: resume a vote that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."

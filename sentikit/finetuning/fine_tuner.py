@@ -163,7 +163,7 @@ class FineTuner(Part, ABC):
 
     @abstractmethod
     def run(self, job: FineTuningJob, session: FineTuningSession) -> FineTunedModel | None:
-        """Do the job, or go on with it where an earlier call was killed at any moment.
+        """Do the job, or resume it where an earlier call was killed at any moment.
 
         With several processes, each calls this; only the one that is the main process writes files.
 

@@ -59,7 +59,7 @@ class RunSession:
         recipe: the resolved recipe's sections.
         trackers: where the run is shown besides.
         stop_requested: asked several times a second.
-        speaks: whether this process talks and writes; otherwise it only remembers for itself.
+        is_main_process: whether this process reports and writes.
     """
 
     def __init__(
@@ -68,21 +68,21 @@ class RunSession:
         recipe: Mapping[str, Any],
         trackers: Mapping[str, Tracker],
         stop_requested: Callable[[], bool],
-        speaks: bool = True,
+        is_main_process: bool = True,
     ) -> None:
         self.stop_requested = stop_requested
         #: What trackers are told at the end, unless something fails.
         self.metrics: Mapping[str, Any] = {}
         self.status = INTERRUPTED
-        self._run, self._recipe, self._speaks = run, recipe, speaks
+        self._run, self._recipe, self._is_main_process = run, recipe, is_main_process
         self._log = JsonLinesLog(run.path / LOG)
-        self._trackers = TrackerGroup(trackers if speaks else {}, self.say)
+        self._trackers = TrackerGroup(trackers if is_main_process else {}, self.say)
         self._bar = _LearningBar()
         self._said: set[str] = set()
 
     def __enter__(self) -> Self:
         self._trackers.start(TrackedRun("finetune", self._run.path, self._recipe))
-        if self._speaks:
+        if self._is_main_process:
             self._bar.start(line="waiting")
         return self
 
@@ -98,7 +98,7 @@ class RunSession:
 
     def say(self, message: str) -> None:
         """Tell the user something, the same thing once."""
-        if self._speaks and message not in self._said:
+        if self._is_main_process and message not in self._said:
             self._said.add(message)
             self._bar.say(message)
 
@@ -109,7 +109,7 @@ class RunSession:
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Write a line of the log and show it."""
-        if not self._speaks:
+        if not self._is_main_process:
             return
         self._log.write(dict(record))
         self._trackers.log(record)
@@ -117,7 +117,7 @@ class RunSession:
 
     def rewind(self, step: int, epochs: int = 0) -> None:
         """Forget what was logged after a step, and after an epoch."""
-        if self._speaks:
+        if self._is_main_process:
             self._log.close()
             self._log.keep(step if step else -1, epochs)
 
@@ -128,7 +128,7 @@ class RunSession:
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON value in the run."""
-        if self._speaks:
+        if self._is_main_process:
             path = self._run.path / MEMORY
             known = read_json(path) if path.is_file() else {}
             write_json(path, {**known, key: value})
@@ -175,7 +175,7 @@ class FineTuningOptions:
     Attributes:
         max_cost: USD, or None.
         wait: whether to wait for the end of a job that runs elsewhere.
-        resume: go on with an unfinished run.
+        resume: resume an unfinished run.
         device: auto, cpu, cuda, … where the fine-tuner trains here.
         threads: CPU threads of this process, or None.
         stop_requested: asked several times a second.
@@ -255,7 +255,7 @@ class FineTuning:
         return self.parts.fine_tuner.trains_here
 
     def choose_folder(self, output: Path | None = None, resume: bool = False) -> Path:
-        """Return the run's folder: the one asked for, a new one, or the one to go on with.
+        """Return the run's folder: the one asked for, a new one, or the one to resume.
 
         Raises:
             InputError: it holds something already, or there is nothing to resume.
@@ -312,16 +312,16 @@ class FineTuning:
             run.update_manifest(status=CANCELLED, finished=now())
 
     @property
-    def _speaks(self) -> bool:
+    def _is_main_process(self) -> bool:
         return self.parts.engine is None or self.parts.engine.is_main_process
 
     def _session(self, run: RunFolder, options: FineTuningOptions) -> RunSession:
         values, trackers = self.parts.recipe.values, self.parts.trackers
-        return RunSession(run, values, trackers, options.stop_requested, self._speaks)
+        return RunSession(run, values, trackers, options.stop_requested, self._is_main_process)
 
     def _run(self, run: RunFolder, options: FineTuningOptions) -> FinishedFineTuning:
         session, engine = self._session(run, options), self.parts.engine
-        fingerprint = self._begin(run, options, session) if self._speaks else ""
+        fingerprint = self._begin(run, options, session) if self._is_main_process else ""
         if engine is not None:
             # Others wait here until the files are written.
             fingerprint = engine.broadcast(fingerprint)
@@ -417,7 +417,7 @@ class FineTuning:
         try:
             yield
         except BaseException as error:
-            if self._speaks:
+            if self._is_main_process:
                 run.end(error)
             raise
 
@@ -427,7 +427,7 @@ class FineTuning:
             return FinishedFineTuning(run.path, "", base, None, {})
         cost = self._cost(model)
         finished = FinishedFineTuning(run.path, _asked(run, model), base, cost, dict(model.metrics))
-        if self._speaks:
+        if self._is_main_process:
             write_json(run.path / run_folder.METRICS, finished.metrics)
             self._end(run, model, cost)
         return finished

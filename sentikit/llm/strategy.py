@@ -19,7 +19,7 @@ class Message:
     """One message of a chat.
 
     Attributes:
-        role: who speaks.
+        role: system, user or assistant.
         content: what is said, sent as it is.
     """
 

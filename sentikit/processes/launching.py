@@ -222,9 +222,9 @@ def _exit_code(codes: Mapping[int, int]) -> int:
     raise SentikitError(
         f"Process {rank} was killed by signal {-code}"
         + (", perhaps for want of memory" if code == -signal.SIGKILL else "")
-        + ". Go on with the same command and --resume."
+        + ". Resume with the same command and --resume."
         if code < 0
-        else "The processes lost contact with one another. Go on with --resume."
+        else "The processes lost contact with one another. Resume with --resume."
     )
 
 

@@ -195,16 +195,16 @@ class RunFolder:
 def choose_run_folder(
     output: Path | None, name: str, resume: bool, root: Path, job: str | None = None
 ) -> RunFolder:
-    """Return the folder a command should work in; it holds a run if that is to be gone on with.
+    """Return the folder a command should work in; it holds a run only where one is resumed.
 
     Without `output` it is ``root/name``, or with a number behind it where that is taken.
 
     Args:
         output: what the user asked for.
         name: the recipe's name.
-        resume: go on with an unfinished run.
+        resume: resume an unfinished run.
         root: where runs live, usually ``runs``.
-        job: of the launcher; its own unfinished run is gone on with unasked.
+        job: of the launcher; its own unfinished run is resumed automatically.
 
     Raises:
         InputError: the folder holds something already, or there is nothing to resume.
@@ -225,7 +225,7 @@ def _refuse_taken(run: RunFolder) -> None:
         raise InputError(f"{path} is a file; --output needs a folder.")
     if path.is_dir() and any(entry.name != _LOCK for entry in path.iterdir()):
         held = "another run" if run.status else "other files"
-        advice = " Go on with it by --resume, or" if run.status not in ("", FINISHED) else " Please"
+        advice = " Resume it with --resume, or" if run.status not in ("", FINISHED) else " Please"
         raise InputError(f"{path} already holds {held}.{advice} choose another --output.")
 
 

@@ -152,7 +152,7 @@ _RATES = ((0.05, 0.1), (0.02, 0.0), (0.05, 0.1))
 def check_engine(
     engine_class: type[Engine], settings: Mapping[str, Any], device: str = "cpu"
 ) -> None:
-    """Train a tiny model for two steps, carry its state over, and go on with a third.
+    """Train a tiny model for two steps, carry its state over, and run a third.
 
     The steps are compared with plain torch, for SGD with momentum (which feels the clipping) and
     for AdamW. Under torchrun every process calls this.

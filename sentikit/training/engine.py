@@ -88,7 +88,7 @@ def out_of_memory(error: BaseException) -> SentikitError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return SentikitError(
         f"There is not enough memory ({reason}). Lower training.micro_batch_size or "
-        "training.micro_batch_tokens, and go on with --resume."
+        "training.micro_batch_tokens, and resume with --resume."
     )
 
 

@@ -57,7 +57,7 @@ class BatchRound:
         caller: of the run: its journal, prices and ledger.
         folder: for the files that are handed in.
         labels: that all requests choose from.
-        reporter: speaks.
+        reporter: tells the user.
         stop_requested: asked several times a second.
         batches: the run's id, or, where several LLMs have batches, one that begins with it.
     """
@@ -200,7 +200,7 @@ class BatchRound:
                 self._journal.keep_batches(self._batches, [replace(part, state=_FETCHED, cost=0)])
                 raise SentikitError(
                     f"The batch {batch} failed: {status.message} Nothing of it was billed; mend "
-                    "it and go on with --resume, with or without --batch."
+                    "it and resume with --resume, with or without --batch."
                 )
             if status.state == "done":
                 if status.message:

@@ -305,7 +305,7 @@ class AnswerJournal:
         except sqlite3.OperationalError as error:
             raise SentikitError(
                 f"{self.path}: {error}. Every answer before this is kept; mend it (free space, "
-                "permissions) and go on with --resume."
+                "permissions) and resume with --resume."
             ) from error
         except sqlite3.DatabaseError as error:
             raise InputError(

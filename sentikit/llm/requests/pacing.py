@@ -394,7 +394,7 @@ class Patience:
         silent = self._clock() - self.last_answer
         return SentikitError(
             f"The server has answered nothing for {silent:.0f} s; its last word: "
-            f"{error.message} Nothing is lost; go on with --resume when it works again."
+            f"{error.message} Nothing is lost; resume with --resume when it works again."
         )
 
 
