@@ -302,7 +302,7 @@ def test_under_torchrun_a_run_is_stopped_by_sigterm_and_saved(tiny_recipe: Path)
     outcome = end(process)
     assert status("run") == "interrupted"
     (advice,) = [line for line in outcome.error.splitlines() if "Go on" in line]
-    assert "Go on by the same launcher with: sentikit train" in advice
+    assert "Resume by the same launcher with: sentikit train" in advice
     assert "--nproc" not in advice
     assert list(Path("run/checkpoints").glob("step-*"))
 
