@@ -301,7 +301,7 @@ def test_under_torchrun_a_run_is_stopped_by_sigterm_and_saved(tiny_recipe: Path)
     process.send_signal(signal.SIGTERM)
     outcome = end(process)
     assert status("run") == "interrupted"
-    (advice,) = [line for line in outcome.error.splitlines() if "Go on" in line]
+    (advice,) = [line for line in outcome.error.splitlines() if "Resume by" in line]
     assert "Resume by the same launcher with: sentikit train" in advice
     assert "--nproc" not in advice
     assert list(Path("run/checkpoints").glob("step-*"))
