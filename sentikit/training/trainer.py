@@ -272,7 +272,8 @@ class Trainer:
         training_loss = state.epoch_loss / self._steps_per_epoch()
         state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
         if said := collapse(state, scores):
-            self.journal.alert("One class is answered", said)
+            title = "One class is answered" if state.epoch == 1 else "Training collapsed"
+            self.journal.alert(title, said)
         state.highest_macro_f1 = max(state.highest_macro_f1, scores.macro_f1)
         if stopping.is_better(value, state.best_value):
             state.best_value, state.best_epoch = value, state.epoch
