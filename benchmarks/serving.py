@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -105,11 +106,12 @@ def measured(command: list[str], texts: list[str], clients: int, seconds: float)
     threading.Thread(target=process.stderr.read, daemon=True).start()
     for _ in range(100):
         try:
-            loaded(port, texts, 1, 0.5)
+            socket.create_connection(("127.0.0.1", port)).close()
             break
         except OSError:
             time.sleep(0.1)
     try:
+        loaded(port, texts, 1, 0.5)
         return loaded(port, texts, clients, seconds)
     finally:
         process.terminate()
