@@ -67,7 +67,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if not names:
         return "There are none."
     if len(names) > _MOST_LISTED:
-        return f"None of {len(names)} is alike."
+        return f"No similar name among {len(names)}."
     return "Known: " + ", ".join(names) + "."
 
 

@@ -19,7 +19,7 @@ class Interrupted(Exception):  # noqa: N818 - an event, no error
 
 
 class Terminated(SystemExit):
-    """The system asked to stop, by SIGTERM; unlike other exits, no fault of whoever is at work."""
+    """The system asked to stop, by SIGTERM; unlike other exits, no fault of the code that runs."""
 
 
 #: A terminal that is closed sends SIGHUP; Windows has none.

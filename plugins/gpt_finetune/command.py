@@ -114,7 +114,9 @@ def gpt_finetune(
 
 def _refuse_contradictions(estimate: bool, prepare_only: bool, cancel: bool) -> None:
     if estimate + prepare_only + cancel > 1:
-        raise InputError("--estimate, --prepare-only and --cancel are different errands: give one.")
+        raise InputError(
+            "--estimate, --prepare-only and --cancel are mutually exclusive: give one."
+        )
 
 
 def _run_to_cancel(job: FineTuning, output: Path | None) -> Path:

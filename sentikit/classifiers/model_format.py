@@ -60,7 +60,7 @@ class ExportSource:
 
     @property
     def module(self) -> SentimentModel | TextClassifier:
-        """The classifier's torch module, whoever made it.
+        """The classifier's torch module, whatever its format.
 
         Raises:
             InputError: the source is of a format that no torch module can be rebuilt from.

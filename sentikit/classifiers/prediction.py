@@ -45,7 +45,7 @@ class Prediction:
         label: the predicted class; None where there is no valid answer.
         probabilities: class to probability, in the order of the classifier's labels, or None.
         confidence: how sure the classifier is, from 0 to 1; None takes the highest probability.
-        cost: USD of the answers behind it, whoever paid for them; 0 for a classifier that costs
+        cost: USD of the answers behind it, cached or not; 0 for a classifier that costs
             nothing; None where the price is unknown.
         paid: USD of those answers that this job paid for; None where the price is unknown.
         usage: tokens of the answers, or None.

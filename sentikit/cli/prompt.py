@@ -68,7 +68,7 @@ def prompt(
     from sentikit.runs.folder import choose_run_folder
 
     if (show is not None) + estimate + resume > 1:
-        raise InputError("--show, --estimate and --resume are different errands: give one.")
+        raise InputError("--show, --estimate and --resume are mutually exclusive: give one.")
     parts = _parts(recipe, settings)
     if show:
         _show(parts, show, as_json)

@@ -301,7 +301,7 @@ class MadeIds:
         return pa.chunked_array(chunks, ids.type)
 
     def _repeated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows whose text was there before, rising, and the how-manieth each is."""
+        """Return the repeated rows, in order, and the occurrence index of each."""
         keys = np.frombuffer(self._keys, np.uint64) if self._keys else np.empty(0, np.uint64)
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]

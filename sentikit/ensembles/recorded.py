@@ -121,7 +121,7 @@ def cascade_table(ensemble: Ensemble, judged: JudgedCascade, name: str = "cascad
 def chosen_probabilities(
     encoder: RunTable, llm: RunTable, asked: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the probabilities of whoever answered, (rows, classes), NaN where unknown."""
+    """Return the probabilities of the member that answered, (rows, classes), NaN where unknown."""
     known = encoder.answers.probabilities
     assert known is not None
     theirs = llm.answers.probabilities

@@ -236,7 +236,7 @@ def _cuts(
     """Return rows from least to most sure, how many each cut sends, and each cut's threshold.
 
     Equally sure rows stay together. A threshold lies halfway between the last row that is sent
-    and the first that is not, so that it does not hang on rounding.
+    and the first that is not, so that it does not depend on rounding.
     """
     order = np.argsort(confidences, kind="stable")
     ordered = confidences[order]

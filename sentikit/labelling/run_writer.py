@@ -65,7 +65,7 @@ class RowTotals:
         repaired: rows whose second answer was valid.
         unmetered: rows with an answer whose usage the server does not say.
         usage: tokens of all answers, as far as the server says.
-        cost: USD of all answers, whoever paid; None once one is unknown.
+        cost: USD of all answers, cached or not; None once one is unknown.
         paid: USD of those this job paid for; None likewise.
     """
 
@@ -300,7 +300,7 @@ class RunWriter:
                 write_json(self.run.path / run_folder.METRICS, found.metrics())
             for name, value in (files or {}).items():
                 write_json(self.run.path / name, value)
-            # Last: whoever reads `finished` finds everything.
+            # Last, so that a finished run is complete on disk.
             self.run.update_manifest(
                 **self.totals.to_json(),
                 **manifest,

@@ -63,7 +63,7 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, sentikit and what results may hang on."""
+    """Return the versions of Python, sentikit and what results may depend on."""
     found = {"sentikit": __version__, "python": platform.python_version()}
     for name in _RECORDED:
         try:

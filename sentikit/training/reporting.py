@@ -128,7 +128,7 @@ class ConsoleJournal:
         self.say(text)
 
     def scored(self, metrics: dict[str, Any]) -> None:
-        """Say nothing: whoever started the run shows its scores."""
+        """Say nothing: the caller shows the scores."""
 
 
 class TrackedJournal(ConsoleJournal):

@@ -89,7 +89,7 @@ def fit(
 
     Returns:
         Where training ended; None where the user asked to stop. The checkpoints stay until
-        whoever called has kept the model.
+        the caller has kept the model.
 
     Raises:
         InputError: the checkpoints belong to another training, or the settings cannot work.

@@ -311,7 +311,7 @@ class Caller:
         raise FailedCallError(error.message) from error
 
     def _tell(self, request: ChatRequest, moment: float, **outcome: Any) -> None:
-        """Tell whoever watches of what began at a `moment` of the monotonic clock."""
+        """Tell the watcher of what began at a `moment` of the monotonic clock."""
         if self.watch is None:
             return
         seconds = time.monotonic() - moment

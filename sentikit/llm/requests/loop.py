@@ -56,7 +56,7 @@ class AnsweredQuestion(Generic[Row]):
         question: as it went in.
         label: one of the request's labels; None where no answer was valid or the row failed.
         answers: the first try and, where that was invalid, the repair; empty where the row failed.
-        cost: USD of these answers, whoever paid; None where the model's price is unknown.
+        cost: USD of these answers, cached or not; None where the model's price is unknown.
         paid: USD of those that were asked for this row and not found in the cache; None likewise.
         saved: whether all answers were found in the cache: of an earlier run or an earlier row.
         error: why the row failed, or None.
@@ -162,7 +162,7 @@ class OrderedDelivery(Generic[Item]):
             await self._moved.wait()
 
     def close(self) -> None:
-        """Let go of whoever waits for room."""
+        """Release the tasks that wait for room."""
         self._closed = True
         self._moved.set()
 
