@@ -126,7 +126,8 @@ class CommandGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from their summaries, without importing any."""
-        shown, foreign = dict(self.own()), {}
+        shown = dict(self.own())
+        foreign: dict[str, str] = {}
         for name, registration in self.added(default_registry()).items():
             bundled = registration.distribution == PROJECT
             (shown if bundled else foreign)[name] = registration.summary
