@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.amounts import FiniteRange
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
 from sentikit.errors import InputError
+from sentikit.terminal import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.comparison.judgement import Comparison
@@ -167,8 +167,8 @@ def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
 
 
 def _print_tables(comparison: Comparison) -> None:
-    from sentikit.cli.tables import print_sentence, print_table
     from sentikit.comparison.tables import sections, sentences
+    from sentikit.terminal import print_sentence, print_table
 
     for section in sections(comparison):
         numbers = [column for column in section.columns if column not in section.texts]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import FiniteRange
+from sentikit.terminal import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.assurance.estimates import Estimate

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import FiniteRange
 from sentikit.cli.options import DEVICE, MAX_COST, RESUME, resumable
 from sentikit.cli.predict import _format_like
 from sentikit.errors import InputError
+from sentikit.terminal import FiniteRange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -285,10 +285,10 @@ def _certify(
 
 
 def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier) -> None:
-    from sentikit.amounts import usd_text
     from sentikit.assurance.certified import Promise, agree, agreement_record
     from sentikit.assurance.pile import write_labelled
     from sentikit.files import write_json
+    from sentikit.terminal import usd_text
 
     output, pile, named = given["output"], job.pile, given["agree_with"]
     promise = Promise(given["agreement"], given["level"])
@@ -311,7 +311,7 @@ def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier)
 
 
 def _paid(paid: float | None) -> str:
-    from sentikit.amounts import usd_text
+    from sentikit.terminal import usd_text
 
     if not paid:
         return "" if paid is not None else " (paid an unknown amount)"

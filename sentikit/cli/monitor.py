@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from sentikit.amounts import FiniteRange
 from sentikit.errors import InputError
+from sentikit.terminal import FiniteRange
 
 #: Exit code of an alarm.
 ALARM = 3

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import FiniteRange
 from sentikit.errors import InputError, quoted
+from sentikit.terminal import FiniteRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

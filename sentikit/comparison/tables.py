@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentikit.amounts import usd_text
 from sentikit.comparison.results import (
     Difference,
     Estimate,
@@ -14,6 +13,7 @@ from sentikit.comparison.results import (
     RunFindings,
     best_run,
 )
+from sentikit.terminal import usd_text
 
 #: More differences than this are shown for the best run alone.
 MOST_DIFFERENCES = 30

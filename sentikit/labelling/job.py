@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sentikit.amounts import usd_text
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError, SentikitError
@@ -29,6 +28,7 @@ from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
 from sentikit.stopping import Interrupted
+from sentikit.terminal import usd_text
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:

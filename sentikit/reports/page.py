@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import __version__
-from sentikit.amounts import usd_text
 from sentikit.comparison import tables
 from sentikit.comparison.alignment import AlignedRuns
 from sentikit.comparison.judgement import Comparison
@@ -24,6 +23,7 @@ from sentikit.files import write_text
 from sentikit.reports import figures
 from sentikit.reports.drawing import DARK, LIGHT, Palette, style_sheet, to_svg
 from sentikit.runs.folder import now
+from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
