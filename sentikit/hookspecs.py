@@ -101,6 +101,11 @@ def register_metrics(register: Register) -> None:
 
 
 @hookspec
+def register_reports(register: Register) -> None:
+    """Offer formats of reports, pages and plots of findings: subclasses of ``ReportFormat``."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``."""
 
@@ -119,6 +124,7 @@ KINDS: dict[str, str] = {
     "register_formats": "format",
     "register_result_formats": "result format",
     "register_metrics": "metric",
+    "register_reports": "report format",
     "register_commands": "command",
 }
 
@@ -135,4 +141,5 @@ INTERFACES: dict[str, str] = {
     "register_formats": "ModelFormat",
     "register_result_formats": "ResultFormat",
     "register_metrics": "Metric",
+    "register_reports": "ReportFormat",
 }
