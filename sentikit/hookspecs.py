@@ -107,7 +107,10 @@ def register_reports(register: Register) -> None:
 
 @hookspec
 def register_commands(register: Register) -> None:
-    """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``."""
+    """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``.
+
+    A name of two words, as ``runs prune``, adds a subcommand to one of the core's groups.
+    """
 
 
 #: What a hook's parts are called in messages, by hook name.
