@@ -176,7 +176,8 @@ def _rows_of(
 ) -> Rows:
     if _is_of_files_alone(kind):
         raise InputError(
-            f"{name}: {kind.capitalize()} cannot be read from a pipe. Save it as a file and give its path."
+            f"{name}: {kind.capitalize()} cannot be read from a pipe. Save it as a file and give "
+            "its path."
         )
     if kind == "json":
         return JsonRows(JsonDocument(stream, name, key).rows(), name, "item", looked_at, close)
