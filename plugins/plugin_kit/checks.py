@@ -25,9 +25,9 @@ expected. Settings are given as a recipe's section has them, without the part's 
 ``sentikit plugins check`` runs the same checks from the command line.
 """
 
-from .classifiers import check_classifier, check_metric
+from .classifiers import check_classifier, check_metric, check_report_format
 from .components import check_part
-from .data import check_command, check_dataset, check_recipe
+from .data import check_command, check_dataset, check_recipe, check_table_format
 from .engines import check_engine
 from .examination import check_plugin, check_tracker
 from .llm import check_fine_tuner, check_llm_backend, check_prompt_strategy
@@ -48,6 +48,8 @@ __all__ = [
     "check_plugin",
     "check_prompt_strategy",
     "check_recipe",
+    "check_report_format",
     "check_result_format",
+    "check_table_format",
     "check_tracker",
 ]

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from sentikit import Examples
+from sentikit import Examples, SentikitError
 from sentikit.extension import (
     DatasetLoader,
     ExamplesBuilder,
     Registry,
+    TableFormat,
     default_registry,
     recipe_problems,
     resolve_recipe,
@@ -70,6 +71,27 @@ def _check_examples(where: str, examples: object) -> None:
     require(blank is None, f"{where} has an empty text, at row {blank}.")
     for column in ("label", "source"):
         require("" not in examples.column(column), f"{where} has an empty {column}; give None.")
+
+
+def check_table_format(format_class: type[TableFormat], settings: Mapping[str, Any]) -> None:
+    """Give a table format files that it cannot read: it must refuse them in words.
+
+    Raises:
+        AssertionError: it does not. Whatever else the format raises comes through.
+    """
+    reader = check_part(format_class, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        missing, empty = Path(folder, "missing"), Path(folder, "empty")
+        empty.touch()
+        for path in (missing, empty):
+            try:
+                with reader.open(path) as rows:
+                    refused = not list(rows)
+            except SentikitError:
+                refused = True
+            require(
+                refused, f"{format_class.__name__}.open() must refuse a file that is {path.name}."
+            )
 
 
 def check_recipe(path: str | Path, registry: Registry | None = None) -> None:

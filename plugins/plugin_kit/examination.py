@@ -33,9 +33,9 @@ from sentikit.extension import (
     installed_plugins,
 )
 
-from .classifiers import check_classifier, check_metric
+from .classifiers import check_classifier, check_metric, check_report_format
 from .components import check_part, check_settings_class, needs_settings, require
-from .data import check_command, check_dataset, check_recipe
+from .data import check_command, check_dataset, check_recipe, check_table_format
 from .engines import check_engine
 from .llm import check_llm_backend, check_prompt_strategy
 from .models import check_encoder, check_format, check_head, check_result_format
@@ -78,6 +78,7 @@ PartCheck = Callable[[Any, Mapping[str, Any]], None]
 #: By hook; recipes and commands have no settings.
 PART_CHECKS: dict[str, PartCheck] = {
     "register_datasets": check_dataset,
+    "register_table_formats": check_table_format,
     "register_encoders": check_encoder,
     "register_heads": check_head,
     "register_classifiers": check_classifier,
@@ -88,6 +89,7 @@ PART_CHECKS: dict[str, PartCheck] = {
     "register_formats": check_format,
     "register_result_formats": check_result_format,
     "register_metrics": check_metric,
+    "register_reports": check_report_format,
 }
 #: Hooks whose components may load much or reach a network: put to work only with given settings.
 _CAREFUL = {
