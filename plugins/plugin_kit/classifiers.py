@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit import Classifier, Examples, Prediction, SentikitError
+from sentikit import Classifier, Examples, Prediction, SentikitError, compare
 from sentikit.extension import (
     SCHEMES,
     CheckedClassifier,
@@ -169,8 +169,6 @@ def check_report_format(format_class: type[ReportFormat], settings: Mapping[str,
     Raises:
         AssertionError: the report is no text, or leaves a run out.
     """
-    from sentikit.comparison.comparison import compare
-
     part = check_part(format_class, settings)
     require(not needs_settings(format_class), f"{format_class.__name__}.Settings needs defaults.")
     labels = ("negative", "neutral", "positive")
