@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit import Usage
+from sentikit import Prediction, Usage
 from sentikit.extension import (
     Answer,
     BackendError,
@@ -20,7 +20,6 @@ from sentikit.extension import (
     FineTuningJob,
     LLMBackend,
     Message,
-    Opinion,
     PromptInput,
     PromptStrategy,
     RetrievedExample,
@@ -142,12 +141,12 @@ def check_prompt_strategy(
 def _input(strategy: PromptStrategy) -> PromptInput:
     needs = strategy.needs()
     probabilities = {"negative": 0.1, "neutral": 0.2, "positive": 0.7}
-    opinion = Opinion("positive", probabilities if needs.probabilities else None)
+    prediction = Prediction("positive", probabilities if needs.probabilities else None)
     count = 0
     if needs.examples:
         count = needs.examples.k * (len(_CLASSES) if needs.examples.balanced else 1)
     examples = [RetrievedExample(f"example {n}", _CLASSES[n % 3]) for n in range(count)]
-    return PromptInput(_TEXT, _CLASSES, opinion if needs.opinion else None, tuple(examples))
+    return PromptInput(_TEXT, _CLASSES, prediction if needs.prediction else None, tuple(examples))
 
 
 _LABELS = ("negative", "neutral", "positive")
