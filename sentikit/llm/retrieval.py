@@ -53,7 +53,7 @@ def read_texts(classifier: EncoderClassifier, texts: list[str], embed: bool) -> 
     Raises:
         InputError: embeddings of a model that gives logits alone.
     """
-    tokenized = tokenize([texts], classifier.tokenizer, classifier.max_length)
+    tokenized = tokenize([texts], classifier.word_pieces, classifier.max_length)
     if embed:
         logits, embeddings = _logits_and_embeddings(classifier, tokenized)
     else:
@@ -68,7 +68,7 @@ def _logits_and_embeddings(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     import torch
 
-    from sentikit.classifiers.head import pool
+    from sentikit.classifiers.encoder import pool
     from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
 
     predictor = classifier.predictor
