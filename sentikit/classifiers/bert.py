@@ -70,7 +70,7 @@ class Bert(nn.Module):
         """
         mask = attention_mask if attention_mask.ndim == 4 else attention_mask[:, None, None].bool()
         states = self._embedded(input_ids)
-        for layer in self.encoder["layer"]:  # type: ignore[union-attr]
+        for layer in self.encoder["layer"]:  # type: ignore[attr-defined]
             states = self._through(layer, states, mask)
         return SimpleNamespace(last_hidden_state=states)
 
