@@ -22,10 +22,13 @@ from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
 from sentikit.datasets.rows import RecordRows as RecordRows
 from sentikit.datasets.rows import Rows as Rows
 from sentikit.datasets.tables import read_rows as read_rows
-from sentikit.datasets.tables import check_table_format as check_table_format
+from sentikit.datasets.tables import known_table_format as known_table_format
 
 # register_table_formats
 from sentikit.datasets.rows import TableFormat as TableFormat
+from sentikit.datasets.json_lines import ObjectRows as ObjectRows
+from sentikit.datasets.text_files import open_binary as open_binary
+from sentikit.datasets.text_files import reading_errors as reading_errors
 
 # register_encoders
 from sentikit.classifiers.encoder import Encoder as Encoder
