@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sentikit.classifiers.encoder import Encoder, EncoderOptions
-from sentikit.classifiers.head import Head, HeadOptions
+from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
 from sentikit.classifiers.model_format import ModelFormat
 from sentikit.components import Part, Problem
 from sentikit.datasets.opening import DatasetLoader, DatasetOptions
