@@ -136,3 +136,14 @@ from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.ray import Labeller as Labeller
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
+from sentikit.datasets.input_file import InputFile as InputFile
+
+# register_commands, texts that people check
+from sentikit.assurance.checked import Check as Check
+from sentikit.assurance.checked import read_checked as read_checked
+from sentikit.assurance.checked import read_draw as read_draw
+from sentikit.assurance.checked import write_draw as write_draw
+from sentikit.assurance.estimates import confidence_strata as confidence_strata
+from sentikit.assurance.pile import GroupColumn as GroupColumn
+from sentikit.assurance.pile import Pile as Pile
+from sentikit.assurance.pile import scan_pile as scan_pile

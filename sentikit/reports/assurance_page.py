@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sentikit.assurance.estimates import Estimate
-from sentikit.assurance.labelled import Estimates, LabelledTable
+from sentikit.assurance.estimates import Estimate, Estimates
+from sentikit.assurance.pile import LabelledTable
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer, read_json, write_text
 from sentikit.reports.drawing import (
