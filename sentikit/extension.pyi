@@ -19,11 +19,13 @@ from sentikit.keys import parsed_address as parsed_address
 # register_datasets
 from sentikit.datasets.opening import DatasetLoader as DatasetLoader
 from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
-from sentikit.datasets.tables import RecordRows as RecordRows
-from sentikit.datasets.tables import Rows as Rows
+from sentikit.datasets.rows import RecordRows as RecordRows
+from sentikit.datasets.rows import Rows as Rows
 from sentikit.datasets.tables import read_rows as read_rows
-from sentikit.datasets.hub import hub_splits as hub_splits
-from sentikit.datasets.hub import load_from_hub as load_from_hub
+from sentikit.datasets.tables import check_table_format as check_table_format
+
+# register_table_formats
+from sentikit.datasets.rows import TableFormat as TableFormat
 
 # register_encoders
 from sentikit.classifiers.encoder import Encoder as Encoder
@@ -90,7 +92,6 @@ from sentikit.training.task import fit as fit
 # register_prompt_strategies
 from sentikit.llm.strategy import PromptStrategy as PromptStrategy
 from sentikit.llm.strategy import PromptInput as PromptInput
-from sentikit.llm.strategy import Opinion as Opinion
 from sentikit.llm.strategy import Needs as Needs
 from sentikit.llm.strategy import ExamplesNeeded as ExamplesNeeded
 from sentikit.llm.strategy import RetrievedExample as RetrievedExample
@@ -125,7 +126,19 @@ from sentikit.runs.result_format import ResultColumns as ResultColumns
 # register_metrics
 from sentikit.metrics import Metric as Metric
 
+# register_reports
+from sentikit.reports import ReportFormat as ReportFormat
+from sentikit.assurance.estimates import Estimates as Estimates
+from sentikit.assurance.pile import LabelledTable as LabelledTable
+from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
+from sentikit.comparison.results import BreakEven as BreakEven
+from sentikit.comparison.results import Difference as Difference
+from sentikit.comparison.results import RunFindings as RunFindings
+from sentikit.ensembles.judgement import CurvePoint as CurvePoint
+from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
+
 # register_commands
+from sentikit.cli.tables import print_table as print_table
 from sentikit.amounts import FiniteRange as FiniteRange
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.amounts import usd_text as usd_text
@@ -136,7 +149,7 @@ from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.ray import Labeller as Labeller
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
-from sentikit.datasets.input_file import InputFile as InputFile
+from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
 from sentikit.assurance.checked import Check as Check

@@ -46,6 +46,11 @@ def register_datasets(register: Register) -> None:
 
 
 @hookspec
+def register_table_formats(register: Register) -> None:
+    """Offer formats of tables, under the ending of their files: subclasses of ``TableFormat``."""
+
+
+@hookspec
 def register_encoders(register: Register) -> None:
     """Offer encoders (tokenizer and pretrained backbone): subclasses of ``Encoder``."""
 
@@ -101,6 +106,11 @@ def register_metrics(register: Register) -> None:
 
 
 @hookspec
+def register_reports(register: Register) -> None:
+    """Offer formats of reports, pages and plots of findings: subclasses of ``ReportFormat``."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``.
 
@@ -111,6 +121,7 @@ def register_commands(register: Register) -> None:
 #: What a hook's parts are called in messages, by hook name.
 KINDS: dict[str, str] = {
     "register_datasets": "dataset",
+    "register_table_formats": "table format",
     "register_encoders": "encoder",
     "register_heads": "head",
     "register_classifiers": "classifier",
@@ -122,12 +133,14 @@ KINDS: dict[str, str] = {
     "register_formats": "format",
     "register_result_formats": "result format",
     "register_metrics": "metric",
+    "register_reports": "report format",
     "register_commands": "command",
 }
 
 #: The class of `sentikit` that a hook's parts derive from; recipes are files, commands click's.
 INTERFACES: dict[str, str] = {
     "register_datasets": "DatasetLoader",
+    "register_table_formats": "TableFormat",
     "register_encoders": "Encoder",
     "register_heads": "Head",
     "register_classifiers": "PluginClassifier",
@@ -138,4 +151,5 @@ INTERFACES: dict[str, str] = {
     "register_formats": "ModelFormat",
     "register_result_formats": "ResultFormat",
     "register_metrics": "Metric",
+    "register_reports": "ReportFormat",
 }

@@ -32,8 +32,8 @@ from statsmodels.stats import inter_rater
 
 from sentikit.assurance.checked import Check, read_checked
 from sentikit.cli import sentikit
-from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.labels import scheme_for_classes
+from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
 
 LABELS = ("negative", "neutral", "positive")

@@ -19,7 +19,7 @@ from team_runs import sure, write_results
 from sentikit import read_run
 from sentikit.assurance.checked import Check, read_checked, write_draw
 from sentikit.cli import sentikit
-from sentikit.datasets.input_file import InputFile
+from sentikit.datasets.tables import InputFile
 from sentikit.runs.recorded import RecordedClassifier
 
 LABELS = ("negative", "neutral", "positive")

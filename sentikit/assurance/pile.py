@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction
-from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.labels import LabelScheme, scheme_for_classes
-from sentikit.datasets.tables import Rows
+from sentikit.datasets.rows import Rows
+from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError, did_you_mean, quoted
 from sentikit.labelling.table_writer import PROBABILITIES_COLUMN, AddedColumns, open_table
 from sentikit.runs.result_format import LABEL_COLUMN

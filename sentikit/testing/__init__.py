@@ -25,9 +25,9 @@ expected. Settings are given as a recipe's section has them, without the part's 
 ``sentikit plugins check`` runs the same checks from the command line.
 """
 
-from sentikit.testing.classifiers import check_classifier, check_metric
+from sentikit.testing.classifiers import check_classifier, check_metric, check_report_format
 from sentikit.testing.components import check_part
-from sentikit.testing.data import check_command, check_dataset, check_recipe
+from sentikit.testing.data import check_command, check_dataset, check_recipe, check_table_format
 from sentikit.testing.engines import check_engine
 from sentikit.testing.llm import check_fine_tuner, check_llm_backend, check_prompt_strategy
 from sentikit.testing.models import check_encoder, check_format, check_head, check_result_format
@@ -48,6 +48,8 @@ __all__ = [
     "check_plugin",
     "check_prompt_strategy",
     "check_recipe",
+    "check_report_format",
     "check_result_format",
+    "check_table_format",
     "check_tracker",
 ]
