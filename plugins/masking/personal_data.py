@@ -1,7 +1,7 @@
 """Personal data that patterns and check digits tell from other text.
 
-libphonenumber finds telephone numbers, python-stdnum checks account and card numbers. Names of people
-are not found: no pattern tells them from other words.
+libphonenumber finds telephone numbers, python-stdnum checks account and card numbers. Names of
+people are not found: no pattern tells them from other words.
 """
 
 from __future__ import annotations
