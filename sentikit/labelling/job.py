@@ -362,8 +362,9 @@ def refuse_changed(
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), recipe)
-    for name, member in (members or {}).items():
-        begun = manifest.get("members", {}).get(name, {})
+    # In their order: recipes with old names of keys named the members otherwise.
+    begun_members = manifest.get("members", {}).values()
+    for (name, member), begun in zip((members or {}).items(), begun_members, strict=False):
         changed += [f"{name}: {key}" for key in _differences(begun, member)]
     refused = [key for key in changed if not prompts or not key.startswith("strategy.")]
     if refused:
