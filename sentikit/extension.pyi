@@ -135,6 +135,7 @@ from sentikit.metrics import Metric as Metric
 
 # register_reports
 from sentikit.reports import ReportFormat as ReportFormat
+from sentikit.reports import Section as Section
 from sentikit.assurance.labelled import Estimates as Estimates
 from sentikit.assurance.labelled import LabelledTable as LabelledTable
 from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
