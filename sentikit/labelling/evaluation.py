@@ -18,6 +18,10 @@ from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder
 
 
+#: What a run keeps of how its classifier was loaded.
+_KEPT = ("revision", "label_map")
+
+
 @dataclass(frozen=True)
 class DatasetChoice:
     """What a classifier is scored on.
@@ -53,7 +57,7 @@ def evaluate(
         run: the folder that is written, locked by the caller; None: scores alone.
         options: budget, failures and whether to resume.
         say: told the dataset's warnings.
-        loading: the revision and the label map that it was loaded with; the run keeps them.
+        loading: what it was loaded with; the run keeps the revision and the label map.
 
     Raises:
         InputError: no such dataset or split, labels that do not fit, a text without a label.
@@ -102,6 +106,8 @@ def _plan(
     opened = _open(section, classifier)
     _refuse_unknown_split(opened, choice.split)
     examples = opened.split(choice.split)
+    # A model made elsewhere may have the same classes in another order, or not know of any.
+    scheme = opened.scheme if opened.scheme.ordered else classifier.scheme
     plan = RunPlan(
         kind="evaluate",
         recipe={
@@ -109,21 +115,13 @@ def _plan(
             "model": name,
             "dataset": section,
             "split": choice.split,
-            **(loading or {}),
+            **{key: value for key, value in (loading or {}).items() if key in _KEPT and value},
         },
         recipe_text="",
-        split=LabelledSplit(
-            examples, classifier.labels, opened.name, choice.split, _is_ordered(opened, classifier)
-        ),
+        split=LabelledSplit(examples, scheme.classes, opened.name, choice.split, scheme.ordered),
         manifest=_computed_by(classifier),
     )
     return plan, list(opened.warnings())
-
-
-def _is_ordered(opened: OpenedDataset, classifier: Classifier) -> bool:
-    """Return whether the classes stand in an order, and the classifier has them in it."""
-    same = opened.scheme.classes == classifier.labels
-    return classifier.scheme.ordered or (opened.scheme.ordered and same)
 
 
 def _computed_by(classifier: Classifier) -> dict[str, Any]:
@@ -169,7 +167,6 @@ def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) ->
 
 def _open(section: Mapping[str, Any], classifier: Classifier) -> OpenedDataset:
     opened = open_dataset(section)
-    # A model made elsewhere may have the same classes in another order.
     if set(opened.scheme.classes) != set(classifier.labels):
         own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 BATCHES = "batches"
 #: Rows that the cost of a job is estimated from, before the first call.
 _SAMPLE = 300
+#: Seconds between two looks of the live line, where nothing is asked.
+_SHOWN_EVERY = 0.2
 #: How far the sum of a classifier's probabilities may be from 1.
 _TOLERANCE = 0.02
 
@@ -91,10 +94,14 @@ def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: Requ
     """
     if session.batch_folder is not None:
         session.fill_by_batches(lambda: _drain(classifier, rows, session))
-    session.reporter.rows = 0
+    session.reporter.rows, shown = 0, time.monotonic()
     for row, prediction in predicted(classifier, rows, session):
         sink.add(row.example, row.gold, prediction)
         session.reporter.rows += 1
+        # The request loops renew the live line themselves.
+        if not session.members and time.monotonic() - shown > _SHOWN_EVERY:
+            session.reporter.update(session.tally, 0)
+            shown = time.monotonic()
 
 
 def predicted(
