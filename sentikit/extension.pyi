@@ -92,7 +92,6 @@ from sentikit.training.task import fit as fit
 # register_prompt_strategies
 from sentikit.llm.strategy import PromptStrategy as PromptStrategy
 from sentikit.llm.strategy import PromptInput as PromptInput
-from sentikit.llm.strategy import Opinion as Opinion
 from sentikit.llm.strategy import Needs as Needs
 from sentikit.llm.strategy import ExamplesNeeded as ExamplesNeeded
 from sentikit.llm.strategy import RetrievedExample as RetrievedExample

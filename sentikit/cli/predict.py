@@ -25,7 +25,6 @@ from sentikit.errors import InputError
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
     from sentikit.datasets.tables import InputFile
-    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.table_writer import TableWriter
 
 #: Endings of files, of what is read and of what is written, and the kind that is written.
@@ -152,7 +151,7 @@ def predict(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
-    _report(context, done, encoders(classifier), output)
+    _report(context, done, output)
 
 
 def _predict_on(context: click.Context, engine: str) -> None:

@@ -22,8 +22,8 @@ from sentikit.files import atomic_writer
 from sentikit.finetuning.fine_tuner import FineTuner, FineTuningLimits, TokenCount
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
 from sentikit.llm.context import PromptContext, kept_contexts
-from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import model_facts
+from sentikit.llm.requests.budget import TokenCounter
 from sentikit.llm.strategy import Message, training_line
 from sentikit.registry import Registry
 from sentikit.runs.folder import LabelledSplit

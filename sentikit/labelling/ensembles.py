@@ -46,7 +46,7 @@ from sentikit.labelling.prompting import (
     split_to_label,
 )
 from sentikit.labelling.run_writer import RunPlan, RunWriter
-from sentikit.llm.adviser import encoder_cost
+from sentikit.llm.context import encoder_cost
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_values

@@ -17,7 +17,6 @@ from sentikit.labelling.run_writer import FinishedRun, RunPlan
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder
 
-
 #: What a run keeps of how its classifier was loaded.
 _KEPT = ("revision", "label_map")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,22 @@ def load(
         "revision": revision,
         "label_map": label_map,
     }
-    return _Loader(registry or default_registry(), options).load(str(name))
+    return load_classifier(name, registry, **options)
+
+
+def load_classifier(
+    name: str | Path,
+    registry: Registry | None = None,
+    say: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Classifier:
+    """Load a classifier as `load` does; `say` is told of old names of keys, else Python warns."""
+    loader = _Loader(registry or default_registry(), options, say or _warn)
+    return loader.load(str(name))
+
+
+def _warn(said: str) -> None:
+    warnings.warn(said, FutureWarning, stacklevel=2)
 
 
 def refuse_missing(
@@ -84,8 +100,10 @@ def refuse_missing(
 class _Loader:
     """Loads a classifier and its members with the same options."""
 
-    def __init__(self, registry: Registry, options: Mapping[str, Any]) -> None:
-        self._registry, self._options = registry, options
+    def __init__(
+        self, registry: Registry, options: Mapping[str, Any], say: Callable[[str], None] = _warn
+    ) -> None:
+        self._registry, self._options, self._say = registry, options, say
 
     def load(self, name: str) -> Classifier:
         path = Path(name).expanduser()
@@ -146,7 +164,7 @@ class _Loader:
         if kind == "evaluate" and values.get("model"):
             kept = {key: values.get(key) for key in ("revision", "label_map")}
             given = {key: value for key, value in self._options.items() if value is not None}
-            return _Loader(self._registry, kept | given).load(str(values["model"]))
+            return _Loader(self._registry, kept | given, self._say).load(str(values["model"]))
         return self._model(name)
 
     def _of_recipe(self, name: str) -> Classifier:
@@ -159,11 +177,13 @@ class _Loader:
     ) -> Classifier:
         from sentikit.recipe.resolving import kind_of
 
+        for warning in recipe.warnings:
+            self._say(warning)
         kind = kind_of(recipe)
         if kind in ("cascade", "vote"):
             from sentikit.labelling.ensembles import load_ensemble
 
-            members = _Loader(self._registry, {**self._options, "revision": None})
+            members = _Loader(self._registry, {**self._options, "revision": None}, self._say)
             return load_ensemble(recipe, self._registry, members.load, threshold)
         if kind == "prompt":
             from sentikit.labelling.prompting import load_llm
