@@ -141,6 +141,7 @@ def test_an_llm_may_advise_an_llm_and_the_cost_is_that_of_both(command: str) -> 
         write_advised(s.url)
         if command == "prompt":
             done = run("prompt", "--recipe", "advised.yaml", "--output", "run")
+            assert done.exit_code == 0, done.output
             found = [(row["label"], row["cost"]) for row in rows()]
         else:
             done = run("predict", "advised.yaml", "test.csv", "--output", "out.csv")
@@ -166,7 +167,7 @@ def test_an_llm_may_advise_an_llm_and_the_cost_is_that_of_both(command: str) -> 
 
 def write_cascade(url: str) -> None:
     """Write a cascade of a recorded encoder, an LLM in the middle and another behind it."""
-    write_recipe(url, texts(30), prices=BATCHED, logprobs=True)
+    write_recipe(url, texts(30), prices=BATCHED)
     last = read("own.yaml")
     last["llm"] |= {"model": "last"}
     Path("last.yaml").write_text(json.dumps(last))
