@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,6 +30,7 @@ from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.loading import LoadingOptions
     from sentikit.runs.folder import RunFolder
 
 
@@ -62,7 +63,7 @@ def evaluate(
     max_cost: float | None,
     batch: bool,
     resume: bool,
-    loading: dict[str, Any],
+    loading: LoadingOptions,
     threads: int | None,
     plots: bool,
     nproc: int | None,
@@ -84,19 +85,19 @@ def evaluate(
     check_plots(plots)
     choice = evaluation.DatasetChoice(dataset, path, split, settings)
     # Starting takes seconds: what does not exist is said before.
-    refuse_missing(model, loading["revision"])
+    refuse_missing(model, loading.revision)
     evaluation.refuse_missing(model, choice)
-    start_processes(context, nproc, loading["device"])
+    start_processes(context, nproc, loading.device)
     with (
         resumable(context, output) as stop_requested,
         _run_to_write(output, resume) as run,
-        joined_group(loading["device"]) as group,
+        joined_group(loading.device) as group,
     ):
         set_threads(threads)
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        own = shared(load_classifier(model, say=warn, **loading), group)
+        own = shared(load_classifier(model, loading, warn), group)
         if not group.is_main_process:
             evaluation.follow(model, own, choice)
             return

@@ -14,6 +14,7 @@ from sentikit.amounts import FiniteRange
 from sentikit.errors import InputError, quoted
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.loading import LoadingOptions
     from sentikit.comparison.judgement import Comparison
     from sentikit.datasets.tables import InputFile
     from sentikit.ensembles.judgement import JudgedCascade
@@ -281,7 +282,15 @@ LABEL_MAP = click.option(
     callback=_checked_map,
     help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
 )
-#: How a classifier is loaded: the keywords of `sentikit.load`.
+
+
+def _loading(given: dict[str, Any]) -> LoadingOptions:
+    from sentikit.classifiers.loading import LoadingOptions
+
+    return LoadingOptions(**given | {"label_map": label_map_of(given["label_map"])})
+
+
+#: How a classifier is loaded.
 LOADING = _packed(
     (
         DEVICE,
@@ -302,7 +311,7 @@ LOADING = _packed(
     ),
     "loading",
     ("device", "precision", "calibrated", "revision", "label_map"),
-    lambda given: given | {"label_map": label_map_of(given["label_map"])},
+    _loading,
 )
 PLOTS = click.option("--plots", is_flag=True, help="Draw PNG files into the run's folder plots.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads a process uses.")

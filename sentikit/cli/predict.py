@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,6 +24,7 @@ from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.loading import LoadingOptions
     from sentikit.datasets.tables import InputFile
     from sentikit.labelling.table_writer import TableWriter
 
@@ -90,7 +91,7 @@ def predict(
     batch: bool,
     resume: bool,
     spreadsheet_safe: bool,
-    loading: dict[str, Any],
+    loading: LoadingOptions,
     threads: int | None,
     nproc: int | None,
 ) -> None:
@@ -121,11 +122,11 @@ def predict(
     if spreadsheet_safe and chosen not in ("csv", "tsv"):
         raise InputError(f"--spreadsheet-safe is for CSV and TSV, and {chosen} is written.")
     # Starting takes seconds: what does not exist, or is wrong with the file, is said before.
-    refuse_missing(model, loading["revision"])
+    refuse_missing(model, loading.revision)
     if not source.piped:
         with source.open() as rows:
             source.columns(rows)
-    start_processes(context, nproc, loading["device"])
+    start_processes(context, nproc, loading.device)
 
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
@@ -133,12 +134,12 @@ def predict(
 
     with (
         resumable(context, output) as stop_requested,
-        joined_group(loading["device"]) as group,
+        joined_group(loading.device) as group,
         source.open() as rows,
     ):
         set_threads(threads)
         source.columns(rows)
-        classifier = shared(load_classifier(model, say=warn, **loading), group)
+        classifier = shared(load_classifier(model, loading, warn), group)
         if estimate:
             _estimate(classifier, source, batch)
             return

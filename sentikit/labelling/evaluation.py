@@ -9,6 +9,7 @@ from typing import Any
 
 from sentikit.classifiers.classifier import Classifier
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.loading import LoadingOptions
 from sentikit.datasets.labels import OWN
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
@@ -45,7 +46,7 @@ def evaluate(
     run: RunFolder | None = None,
     options: LabellingOptions | None = None,
     say: Callable[[str], None] = lambda warning: None,
-    loading: Mapping[str, Any] | None = None,
+    loading: LoadingOptions | None = None,
 ) -> FinishedRun:
     """Score a classifier on a split, whose examples all need a gold label.
 
@@ -98,7 +99,7 @@ def _plan(
     name: str,
     classifier: Classifier,
     choice: DatasetChoice,
-    loading: Mapping[str, Any] | None = None,
+    loading: LoadingOptions | None = None,
 ) -> tuple[RunPlan, Sequence[str]]:
     """Return what the run is, and the dataset's warnings."""
     section = _section(name, choice, classifier)
@@ -114,7 +115,7 @@ def _plan(
             "model": name,
             "dataset": section,
             "split": choice.split,
-            **{key: value for key, value in (loading or {}).items() if key in _KEPT and value},
+            **{key: value for key in _KEPT if (value := getattr(loading, key, None))},
         },
         recipe_text="",
         split=LabelledSplit(examples, scheme.classes, opened.name, choice.split, scheme.ordered),

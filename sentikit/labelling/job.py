@@ -91,7 +91,8 @@ def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: Requ
         SentikitError: the classifier fails, or breaks its contract.
     """
     if session.batch_folder is not None:
-        session.fill_by_batches(lambda: _drain(classifier, rows, session))
+        models = len(language_models(classifier))
+        session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
     session.reporter.rows, shown = 0, time.monotonic()
     for row, prediction in predicted(classifier, rows, session):
         sink.add(row.example, row.gold, prediction)

@@ -12,7 +12,7 @@ import pyarrow.json as pj
 from numpy.typing import NDArray
 
 from sentikit.datasets.examples import SCHEMA, Examples
-from sentikit.datasets.json_rows import json_records
+from sentikit.datasets.json_lines import json_records
 from sentikit.datasets.labels import label_scheme, scheme_for_classes
 from sentikit.datasets.text_files import decoded_lines, open_binary
 from sentikit.errors import InputError
