@@ -62,7 +62,7 @@ def load(
 
 def load_classifier(
     name: str | Path,
-    options: LoadingOptions = LoadingOptions(),
+    options: LoadingOptions,
     say: Callable[[str], None] | None = None,
     registry: Registry | None = None,
 ) -> Classifier:
