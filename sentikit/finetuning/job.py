@@ -24,7 +24,6 @@ from sentikit.finetuning.cost import (
 )
 from sentikit.finetuning.examples import FILES, Preparation, PreparedReport
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuningJob
-from sentikit.live_bar import LiveBar
 from sentikit.llm.backend import FatalError, RejectedError
 from sentikit.registry import Registry, default_registry
 from sentikit.runs import folder as run_folder
@@ -41,6 +40,7 @@ from sentikit.runs.folder import (
     versions,
 )
 from sentikit.stopping import Interrupted
+from sentikit.terminal import LiveBar
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
 
 if TYPE_CHECKING:
