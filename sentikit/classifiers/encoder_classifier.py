@@ -290,22 +290,19 @@ class SharedClassifier(EncoderClassifier):
         for window in windows(texts, self._group.processes):
             distinct = distinct.renewed()
             new, places = distinct.met(window)
+            for other, size in enumerate(self._group.gather(np.array([len(window), len(new)]))):
+                if size.tolist() != [len(window), len(new)]:
+                    raise InputError(
+                        f"Process {other} reads other texts than process {self._group.rank}. Give "
+                        "every machine the same file."
+                    )
             yield distinct.logits(places, self._shared(new))
 
-    def _shared(self, window: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits of a window, of which this process computes its part.
-
-        Raises:
-            InputError: another process has other texts.
-        """
+    def _shared(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the logits of texts, of which this process computes its part."""
         rank, processes = self._group.rank, self._group.processes
-        found = np.empty((len(window), len(self.labels)), np.float32)
-        pieces = self._group.gather(self._own.logits_of_texts(window[rank::processes]))
+        found = np.empty((len(texts), len(self.labels)), np.float32)
+        pieces = self._group.gather(self._own.logits_of_texts(texts[rank::processes]))
         for other, piece in enumerate(pieces):
-            if piece.shape != found[other::processes].shape:
-                raise InputError(
-                    f"Process {other} reads other texts than process {rank}. Give every machine "
-                    "the same file."
-                )
             found[other::processes] = piece
         return found
