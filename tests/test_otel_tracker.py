@@ -15,8 +15,8 @@ from prompt_runs import make_parts
 from sentikit import InputError
 from sentikit.cli import sentikit
 from sentikit.labelling.prompting import PromptOptions, prompt
-from sentikit.labelling.run_writer import FinishedRun
 from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.runs.writer import FinishedRun
 from sentikit.testing import check_tracker
 
 KEY = "sk-proj-0123456789abcdef0123456789abcdef"

@@ -23,8 +23,8 @@ from sentikit.cli.options import (
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
-    from sentikit.labelling.run_writer import FinishedRun
     from sentikit.llm.recipe import PromptParts
+    from sentikit.runs.writer import FinishedRun
 
 
 @click.command(
@@ -116,10 +116,11 @@ def _estimate(
 ) -> None:
     import json
 
-    from sentikit.labelling.job import estimate, split_rows
+    from sentikit.labelling.job import estimate
     from sentikit.labelling.prompting import refuse_missing, split_classifier, split_to_label
     from sentikit.llm.session import CACHE
     from sentikit.registry import default_registry
+    from sentikit.runs.writer import split_rows
 
     refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE

@@ -18,7 +18,6 @@ from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
 from sentikit.keys import redacted
-from sentikit.labelling.run_writer import FinishedRun, RunPlan, RunWriter
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.loop import RequestsInterrupted
@@ -28,6 +27,7 @@ from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
+from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, split_rows
 from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
@@ -66,14 +66,6 @@ class Sink(Protocol):
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
         """Write a row."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a job: the example, and the gold label that the classifier is not shown."""
-
-    example: Example
-    gold: str | None = None
 
 
 def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
@@ -205,22 +197,6 @@ def say_estimate(
             f"{found.model}: about {calls:,.0f} requests for about ${expected}, at most "
             f"${most}{of_rows}."
         )
-
-
-def split_rows(split: LabelledSplit) -> Iterable[Row]:
-    """Return the rows of a split, read piece by piece each time they are gone through."""
-    return _SplitRows(split)
-
-
-@dataclass(frozen=True)
-class _SplitRows:
-    split: LabelledSplit
-
-    def __iter__(self) -> Iterator[Row]:
-        for batch in self.split.examples.batches():
-            columns = (batch["id"], batch["text"], batch["label"], batch["source"])
-            for identifier, text, gold, source in zip(*columns, strict=True):
-                yield Row(Example(text, identifier, source), gold)
 
 
 class RunSteps:

@@ -17,13 +17,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sentikit import __version__
-from sentikit.classifiers.prediction import predictions
 from sentikit.errors import InputError, one_line
 from sentikit.files import disk_errors, read_json, write_json, write_text
 from sentikit.keys import redacted
 from sentikit.registry import default_registry
-from sentikit.runs.predictions import pair, write_predictions
-from sentikit.runs.results import Results
 from sentikit.stopping import Interrupted
 
 if TYPE_CHECKING:
@@ -141,12 +138,6 @@ class RunFolder:
     def write_recipe(self, text: str) -> None:
         """Write the resolved recipe, ready to run again."""
         write_text(self.path / RECIPE, text)
-
-    def write_results(self, results: Results, split: str) -> None:
-        """Write predictions and scores."""
-        answers = predictions(results.probabilities, results.scheme)
-        write_predictions(self.path / PREDICTIONS, pair(results.examples, answers))
-        write_json(self.path / METRICS, results.metrics(split))
 
     @property
     def status(self) -> str:

@@ -1,10 +1,10 @@
-"""The run folder of a labelling job: manifest, predictions row by row, scores, costs."""
+"""The one writer of runs: manifest, predictions row by row, scores, costs."""
 
 from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,11 +34,35 @@ from sentikit.yaml_files import dump_yaml
 
 
 @dataclass(frozen=True)
+class Row:
+    """A row of a job: the example, and the gold label that the classifier is not shown."""
+
+    example: Example
+    gold: str | None = None
+
+
+@dataclass(frozen=True)
+class _SplitRows:
+    split: LabelledSplit
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.split.examples.batches():
+            columns = (batch["id"], batch["text"], batch["label"], batch["source"])
+            for identifier, text, gold, source in zip(*columns, strict=True):
+                yield Row(Example(text, identifier, source), gold)
+
+
+def split_rows(split: LabelledSplit) -> Iterable[Row]:
+    """Return the rows of a split, read piece by piece each time they are gone through."""
+    return _SplitRows(split)
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """What a run is before it begins.
 
     Attributes:
-        kind: prompt, evaluate, cascade, vote.
+        kind: train, prompt, evaluate, cascade, vote.
         recipe: the resolved recipe as plain values.
         recipe_text: the recipe as a YAML file that runs again.
         split: what is labelled.
@@ -263,6 +287,11 @@ class RunWriter:
             self._stream = self._exit.enter_context(atomic_writer(path))
         record = row_json(example, gold, prediction, self.plan.split.classes) | more
         self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def add_split(self, predictions: Iterable[Prediction]) -> None:
+        """Write all rows of the split, given one prediction for each in order."""
+        for row, prediction in zip(split_rows(self.plan.split), predictions, strict=True):
+            self.add(row.example, row.gold, prediction)
 
     def finish(
         self,
