@@ -28,8 +28,8 @@ from sentikit.comparison.judgement import Comparison as Comparison
 from sentikit.ensembles.recorded import cascade as cascade
 from sentikit.ensembles.recorded import vote as vote
 from sentikit.ensembles.recorded import compare_cascade as compare_cascade
-from sentikit.reports.page import write_report as write_report
-from sentikit.reports.figures import save_plots as save_plots
+from sentikit.reports import write_report as write_report
+from sentikit.reports import save_plots as save_plots
 
 # Labels one can defend
 from sentikit.assurance.certificates import certify as certify

@@ -125,6 +125,17 @@ from sentikit.runs.result_format import ResultColumns as ResultColumns
 # register_metrics
 from sentikit.metrics import Metric as Metric
 
+# register_reports
+from sentikit.reports import ReportFormat as ReportFormat
+from sentikit.assurance.labelled import Estimates as Estimates
+from sentikit.assurance.labelled import LabelledTable as LabelledTable
+from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
+from sentikit.comparison.results import BreakEven as BreakEven
+from sentikit.comparison.results import Difference as Difference
+from sentikit.comparison.results import RunFindings as RunFindings
+from sentikit.ensembles.judgement import CurvePoint as CurvePoint
+from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
+
 # register_commands
 from sentikit.amounts import FiniteRange as FiniteRange
 from sentikit.stopping import stop_on_signal as stop_on_signal

@@ -101,8 +101,16 @@ def register_metrics(register: Register) -> None:
 
 
 @hookspec
+def register_reports(register: Register) -> None:
+    """Offer formats of reports, pages and plots of findings: subclasses of ``ReportFormat``."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
-    """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``."""
+    """Offer commands: the target is a ``click.Command``, the summary its line in ``--help``.
+
+    A name of two words, as ``runs prune``, adds a subcommand to one of the core's groups.
+    """
 
 
 #: What a hook's parts are called in messages, by hook name.
@@ -119,6 +127,7 @@ KINDS: dict[str, str] = {
     "register_formats": "format",
     "register_result_formats": "result format",
     "register_metrics": "metric",
+    "register_reports": "report format",
     "register_commands": "command",
 }
 
@@ -135,4 +144,5 @@ INTERFACES: dict[str, str] = {
     "register_formats": "ModelFormat",
     "register_result_formats": "ResultFormat",
     "register_metrics": "Metric",
+    "register_reports": "ReportFormat",
 }

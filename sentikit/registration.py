@@ -16,6 +16,8 @@ from sentikit.isolation import contained, describe_fault
 from sentikit.stopping import Terminated
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+#: A command's name may begin with that of a core group, as ``runs prune``.
+_COMMAND_NAME = re.compile(rf"({_NAME.pattern} )?{_NAME.pattern}")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _RECIPE_SUFFIXES = (".yaml", ".yml")
 
@@ -26,7 +28,7 @@ class Registration:
 
     Attributes:
         hook: the hook it was offered through.
-        name: lower-case letters, digits, ``.``, ``_`` and ``-``.
+        name: lower-case letters, digits, ``.``, ``_`` and ``-``; of a subcommand with its group.
         target: a class, a click command, ``"module:attribute"``, or a recipe's path.
         summary: one line for the lists.
         plugin: the plugin's name.
@@ -73,7 +75,8 @@ class Registration:
         Raises:
             InputError: name, target or summary is malformed.
         """
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        pattern = _COMMAND_NAME if self.hook == "register_commands" else _NAME
+        if not isinstance(self.name, str) or not pattern.fullmatch(self.name):
             raise InputError(
                 f"{self.kind} name {quoted(self.name)} must be lower-case letters, digits, "
                 "'.', '_' and '-', as 'film-reviews'"

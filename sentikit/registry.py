@@ -274,7 +274,10 @@ class Registry:
         """Return the names registered through `hook`, sorted; shared ones as ``plugin/name``."""
         registrations = self.registrations(hook)
         counts = Counter(registration.name for registration in registrations)
-        return sorted(r.name if counts[r.name] == 1 else r.qualified_name for r in registrations)
+        return sorted(
+            r.name if counts[r.name] == 1 or _is_irreplaceable(r) else r.qualified_name
+            for r in registrations
+        )
 
     def find(self, hook: str, name: str) -> Registration:
         """Return the one registration that `name` (or ``plugin/name``) means.
@@ -288,6 +291,8 @@ class Registry:
             listed = "All are in: sentikit recipes list." if hook == "register_recipes" else ""
             advice = f"{listed} {self.advice()}".strip()
             raise unknown_name(kind, name, self.names(hook), advice)
+        if len(matches) > 1:
+            matches = [r for r in matches if _is_irreplaceable(r)] or matches
         if len(matches) > 1:
             owners = " and ".join(f"{r.plugin!r} ({r.distribution})" for r in matches)
             choices = " or ".join(r.qualified_name for r in matches)
@@ -447,7 +452,7 @@ class Registry:
             by_name.setdefault(registration.name, []).append(registration)
         for registration in gathered:
             for other in by_name[registration.name]:
-                if other is not registration:
+                if other is not registration and not _is_irreplaceable(registration):
                     self.note_problem(
                         registration.plugin,
                         f"the {registration.kind} name {registration.name!r} is also claimed by "
@@ -490,6 +495,11 @@ def _module_of(registration: Registration) -> str:
     if isinstance(target, str):
         return target.partition(":")[0] if ":" in target else ""
     return str(getattr(target, "__module__", ""))
+
+
+def _is_irreplaceable(registration: Registration) -> bool:
+    """Return whether it is a bundled plugin's command, on whose name scripts depend."""
+    return registration.hook == "register_commands" and registration.distribution == PROJECT
 
 
 def _stands_in(registration: Registration, file: str) -> bool:

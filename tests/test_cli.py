@@ -176,6 +176,39 @@ class TestNames:
         assert "Traceback" not in result.stderr
 
 
+class TestSubcommands:
+    def test_a_plugin_adds_a_subcommand_to_a_core_group(self, site: SitePackages) -> None:
+        add_command(site, "film", "runs prune", "click.echo('pruned')", summary="Prune runs.")
+        for name in ("prune", "film/prune"):
+            result = run("runs", name)
+            assert (result.returncode, result.stdout, result.stderr) == (0, "pruned\n", "")
+        assert re.search(r"^  prune +Prune runs\.$", run("runs", "--help").stdout, re.MULTILINE)
+        assert "Did you mean 'prune'?" in run("runs", "prun").stderr
+        assert "prune" not in run("--help").stdout
+
+    def test_a_core_subcommand_cannot_be_replaced_by_a_plugin(self, site: SitePackages) -> None:
+        add_command(site, "film", "runs list", "click.echo('mine')")
+        assert "--json" in run("runs", "list", "--help").stdout
+        assert run("runs", "film/list").stdout == "mine\n"
+        told = "film: the command 'runs list' is a core command and cannot be replaced; write "
+        assert f"{told}sentikit runs film/list" in run("plugins", "list").stdout
+
+    def test_a_subcommand_of_no_group_is_reported_by_plugins_list(self, site: SitePackages) -> None:
+        add_command(site, "film", "run prune", "pass")
+        told = "film: the command 'run prune' cannot be called: there is no group 'run'."
+        assert f"{told} Did you mean 'runs'?" in run("plugins", "list").stdout
+
+    def test_a_bundled_plugins_command_cannot_be_replaced_by_a_third_partys(
+        self, site: SitePackages
+    ) -> None:
+        add_command(site, "film", "gpt-finetune", "click.echo('mine')")
+        assert "--prepare-only" in run("gpt-finetune", "--help").stdout
+        assert run("film/gpt-finetune").stdout == "mine\n"
+        listed = run("plugins", "list").stdout
+        assert "film: the command name 'gpt-finetune' is also claimed by plugin" in listed
+        assert "gpt_finetune: the command" not in listed
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("body", "code", "message"),

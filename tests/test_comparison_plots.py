@@ -16,10 +16,10 @@ from sentikit.cli import sentikit as command
 
 pytest.importorskip("matplotlib")
 
-from sentikit.reports.charts import Bar, Priced, class_curves, cost_front, forest
-from sentikit.reports.drawing import Circle, Drawing, Figure, Polyline, Text, paint, sheet
-from sentikit.reports.figures import comparison_figures
-from sentikit.reports.geometry import Box, place_names
+from sentikit.plugins.report.charts import Bar, Priced, class_curves, cost_front, forest
+from sentikit.plugins.report.drawing import Circle, Drawing, Figure, Polyline, Text, paint, sheet
+from sentikit.plugins.report.figures import comparison_figures
+from sentikit.plugins.report.geometry import Box, place_names
 
 ALWAYS = ["confusion_matrices", "metrics", "scores"]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sentikit.plugins.report.figures import read_log
 
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import atomic_writer, folder_writer, read_json, write_json, write_text
-from sentikit.reports.figures import read_log
 from sentikit.runs.folder import JsonLinesLog
 
 

@@ -16,8 +16,8 @@ from sentikit.errors import InputError
 
 pytest.importorskip("matplotlib")
 
-from sentikit.reports.charts import learning_curves
-from sentikit.reports.drawing import (
+from sentikit.plugins.report.charts import learning_curves
+from sentikit.plugins.report.drawing import (
     Circle,
     Drawing,
     Polyline,
@@ -27,7 +27,7 @@ from sentikit.reports.drawing import (
     save_drawing,
     sheet,
 )
-from sentikit.reports.figures import confusion_figure, read_log, save_run_plots
+from sentikit.plugins.report.figures import confusion_figure, read_log, save_run_plots
 
 
 def epoch(number: int, loss: float, macro_f1: float, best: int) -> dict[str, Any]:

@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 from browsing import browser, needed_browser
 from click.testing import CliRunner
+from sentikit.plugins.report import charts
+from sentikit.plugins.report.drawing import STYLES, element, style_of, style_sheet, to_svg
+from sentikit.plugins.report.figures import comparison_figures
+from sentikit.plugins.report.geometry import Scale, around, decimals
+from sentikit.plugins.report.page import find_disagreements, to_script
 from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 from sentikit.cli.cascade import cascade
 from sentikit.cli.compare import compare as compare_command
 from sentikit.comparison.comparison import compare
 from sentikit.comparison.judgement import Comparison
-from sentikit.reports import charts
-from sentikit.reports.drawing import STYLES, element, style_of, style_sheet, to_svg
-from sentikit.reports.figures import comparison_figures
-from sentikit.reports.geometry import Scale, around, decimals
-from sentikit.reports.page import find_disagreements, to_script, write_report
+from sentikit.reports import write_report
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)> & \"'"
 

@@ -39,7 +39,8 @@ class SentimentModel(nn.Module):
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the pooled texts, (texts, hidden)."""
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        mask = encoder_mask(self.encoder, attention_mask)
+        states = self.encoder(input_ids=input_ids, attention_mask=mask)
         return self.pooled(states.last_hidden_state, attention_mask)
 
     def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -69,11 +70,46 @@ class TextClassifier(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the logits, (texts, classes); those of a group make up one probability."""
-        found: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).logits
+        mask = encoder_mask(self.encoder, attention_mask)
+        found: Tensor = self.encoder(input_ids=input_ids, attention_mask=mask).logits
         found = found.float()
         if all(len(group) == 1 for group in self.groups):
             return found[:, [group[0] for group in self.groups]]
         return torch.stack([found[:, group].logsumexp(1) for group in self.groups], 1)
+
+
+#: Types of encoder in which every token attends to every other and padding is all that is masked.
+_PADDING_ONLY = frozenset(
+    ("albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+)
+
+
+def encoder_mask(encoder: PreTrainedModel, mask: Tensor) -> Tensor:
+    """Return what `encoder` takes for a padding mask, (texts, tokens), 1 for a token.
+
+    transformers asks the device whether anything is padded at all, which makes a GPU wait in every
+    pass; a mask with four dimensions it passes on unread.
+    """
+    config = encoder.config
+    if (
+        mask.device.type != "cuda"
+        or config.model_type not in _PADDING_ONLY
+        or config._attn_implementation != "sdpa"
+    ):
+        return mask
+    autocast = torch.is_autocast_enabled("cuda")
+    return additive_mask(mask, torch.get_autocast_dtype("cuda") if autocast else encoder.dtype)
+
+
+def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what attention adds to its scores: (texts, 1, 1, tokens), the lowest for padding."""
+    width = mask.shape[1]
+    # The kernels want rows aligned to 8 numbers, and would copy the mask in every layer.
+    lowest = torch.finfo(dtype).min
+    added = torch.full(
+        (len(mask), 1, 1, -(-width // 8) * 8), lowest, dtype=dtype, device=mask.device
+    )
+    return added[..., :width].masked_fill_(mask[:, None, None].bool(), 0.0)
 
 
 class TorchPredictor:

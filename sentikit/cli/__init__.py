@@ -11,11 +11,14 @@ import click
 
 from sentikit import __version__
 from sentikit.errors import did_you_mean, printable
+from sentikit.hookspecs import PROJECT
 from sentikit.registry import Registry, default_registry
 from sentikit.stopping import Terminated, clean_up_at_sigterm
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from sentikit.registration import Registration
 
 #: Core commands in the order of a user's day, with their line in ``--help``.
 CORE_COMMANDS: dict[str, str] = {
@@ -37,35 +40,68 @@ CORE_COMMANDS: dict[str, str] = {
     "plugins": "List, check and start plugins.",
     "doctor": "Check this machine, the installation, API keys and an LLM server.",
 }
+#: Core commands with subcommands, to which plugins may add theirs.
+CORE_GROUPS = ("datasets", "plugins", "recipes", "runs")
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands' names and imports one only to run it.
+class CommandGroup(click.Group):
+    """A group of core commands to which plugins add others; the core's cannot be replaced.
 
-    Plugins are looked at for ``--help`` and for names that are no core command's.
+    A plugin's command is imported only to run it. Plugins are looked at for ``--help`` and for
+    names that are no core command's.
     """
+
+    @property
+    def prefix(self) -> str:
+        """What comes before a command's name where a plugin registers it, as ``"runs "``."""
+        return f"{self.name} "
+
+    def own(self) -> dict[str, str]:
+        """Return the core's commands and their summaries."""
+        return {name: command.get_short_help_str(100) for name, command in self.commands.items()}
+
+    def added(self, registry: Registry) -> dict[str, Registration]:
+        """Return plugins' commands; those whose name the core has as ``plugin/name``."""
+        commands = {}
+        for name in registry.names("register_commands"):
+            found = registry.find("register_commands", name)
+            command = found.name.removeprefix(self.prefix)
+            if not found.name.startswith(self.prefix) or " " in command:
+                continue
+            if command in self.own():
+                registry.note_problem(
+                    found.plugin,
+                    f"the command {found.name!r} is a core command and cannot be replaced; "
+                    f"write sentikit {self.prefix}{found.plugin}/{command}",
+                )
+                command = f"{found.plugin}/{command}"
+            elif "/" in name:
+                command = f"{found.plugin}/{command}"
+            commands[command] = found
+        return commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return core commands, then plugins' commands."""
-        return [*CORE_COMMANDS, *plugin_commands(default_registry())]
+        return [*self.own(), *self.added(default_registry())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command; core commands cannot be replaced.
+        """Import and return a command.
 
         Raises:
             InputError: several plugins claim the name.
             SentikitError: the command's plugin is broken.
         """
-        if cmd_name in CORE_COMMANDS:
-            command = getattr(importlib.import_module(f"sentikit.cli.{cmd_name}"), cmd_name)
-        else:
-            registry = default_registry()
-            claimed = registry.registrations("register_commands")
-            if not any(cmd_name in (r.name, r.qualified_name) for r in claimed):
-                return None
-            command = registry.load("register_commands", cmd_name)
-        assert isinstance(command, click.Command)
-        return command
+        if cmd_name in self.own():
+            return super().get_command(ctx, cmd_name)
+        registry = default_registry()
+        plugin, slash, command = cmd_name.rpartition("/")
+        registered = f"{plugin}{slash}{self.prefix}{command}"
+        claimed = registry.registrations("register_commands")
+        if not any(registered in (r.name, r.qualified_name) for r in claimed):
+            return None
+        found = registry.load("register_commands", registered)
+        assert isinstance(found, click.Command)
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -79,46 +115,68 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"No such command {name!r}. {advice}", ctx)
         return super().resolve_command(ctx, args) if command is None else (name, command, args[1:])
 
-    def invoke(self, ctx: click.Context) -> None:
-        """Run the command; what its function returns is no exit code."""
-        super().invoke(ctx)
-
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands from their summaries, without importing any, and options."""
         from click.shell_completion import CompletionItem
 
-        known = {**CORE_COMMANDS, **plugin_commands(default_registry())}
+        added = {name: r.summary for name, r in self.added(default_registry()).items()}
+        known = {**self.own(), **added}
         items = [CompletionItem(n, help=s) for n, s in known.items() if n.startswith(incomplete)]
         return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from their summaries, without importing any."""
+        shown = dict(self.own())
+        foreign: dict[str, str] = {}
+        for name, registration in self.added(default_registry()).items():
+            bundled = registration.distribution == PROJECT
+            (shown if bundled else foreign)[name] = registration.summary
         with formatter.section("Commands"):
-            formatter.write_dl(list(CORE_COMMANDS.items()))
-        from_plugins = plugin_commands(default_registry())
-        if from_plugins:
+            formatter.write_dl(list(shown.items()))
+        if foreign:
             with formatter.section("Commands from plugins"):
-                formatter.write_dl(list(from_plugins.items()))
+                formatter.write_dl(list(foreign.items()))
 
 
-def plugin_commands(registry: Registry) -> dict[str, str]:
-    """Return plugins' commands and their summaries; names that are taken as ``plugin/name``."""
-    commands = {}
-    for name in registry.names("register_commands"):
-        registration = registry.find("register_commands", name)
-        if registration.name in CORE_COMMANDS:
-            name = registration.qualified_name
+class _Entrance(CommandGroup):
+    """The outermost group, which imports one of the core's commands only to run it."""
+
+    prefix = ""
+
+    def own(self) -> dict[str, str]:
+        return CORE_COMMANDS
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in CORE_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        command = getattr(importlib.import_module(f"sentikit.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command; what its function returns is no exit code."""
+        super().invoke(ctx)
+
+
+def note_unreachable_commands(registry: Registry) -> None:
+    """Note the plugins whose commands cannot be called by the name they registered."""
+    groups = {name: sentikit.get_command(click.Context(sentikit), name) for name in CORE_GROUPS}
+    sentikit.added(registry)
+    for group in groups.values():
+        assert isinstance(group, CommandGroup)
+        group.added(registry)
+    for registration in registry.registrations("register_commands"):
+        group_name, space, _ = registration.name.partition(" ")
+        if space and group_name not in groups:
             registry.note_problem(
                 registration.plugin,
-                f"the command {registration.name!r} is a core command and cannot be replaced; "
-                f"write sentikit {name}",
+                f"the command {registration.name!r} cannot be called: there is no group "
+                f"{group_name!r}. {did_you_mean(group_name, CORE_GROUPS)}",
             )
-        commands[name] = registration.summary
-    return commands
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=_Entrance,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nStart with: sentikit train --recipe quickstart",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.cli import CommandGroup
 from sentikit.cli.options import DATASET_SETTINGS
 from sentikit.cli.tables import print_table
 from sentikit.errors import InputError
@@ -28,7 +29,7 @@ _EXCERPT = 80
 _SUSPECTS_SHOWN = 20
 
 
-@click.group(epilog="Example: sentikit datasets show demo")
+@click.group(cls=CommandGroup, epilog="Example: sentikit datasets show demo")
 def datasets() -> None:
     """List and describe datasets."""
 

@@ -81,13 +81,13 @@ def estimate(
     else:
         _print(found)
     if report or charts:
-        from sentikit.reports.assurance_page import save_share_chart, write_assurance_report
+        from sentikit.reports import report_format, write_estimates_report
 
         for chart in charts:
-            click.echo(f"Drawn: {save_share_chart(found, chart)}", err=True)
+            click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
         if report:
             beside = certificate or labelled.with_suffix(".certificate.json")
-            write_assurance_report(found, table, beside if beside.exists() else None, report)
+            write_estimates_report(found, table, beside if beside.exists() else None, report)
             click.echo(f"Report: {report}", err=True)
 
 

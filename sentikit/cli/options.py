@@ -108,16 +108,18 @@ def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> R
 
 def draw(run: Path) -> None:
     """Draw a run's plots and say where they are."""
-    from sentikit.reports.figures import save_run_plots
+    from sentikit.reports import report_format
 
-    for path in save_run_plots(run):
+    for path in report_format().run_plots(run):
         click.echo(f"Drawn: {path}", err=True)
 
 
 def _page(context: click.Context, option: click.Parameter, report: Path | None) -> Path | None:
     """Refuse a name that another kind of file has: a report replaces what is there."""
-    if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        raise click.BadParameter(f"A report is a page: let the name {report} end in .html.")
+    if report is not None:
+        from sentikit.reports import format_for
+
+        format_for(report)
     context.meta[_REPORTED] = report
     _refuse_open_alone(context)
     return report
@@ -188,9 +190,9 @@ def check_plots(plots: Path | bool | None) -> None:
         InputError: matplotlib is not installed.
     """
     if plots:
-        from sentikit.reports.drawing import check_plotting
+        from sentikit.reports import report_format
 
-        check_plotting()
+        report_format().check_plotting()
 
 
 def write_charts(
@@ -201,12 +203,12 @@ def write_charts(
 ) -> None:
     """Write a report and plots where they are asked for, and say where they are."""
     if report:
-        from sentikit.reports.page import write_report
+        from sentikit.reports import write_report
 
         write_report(comparison, report, cascade)
         say_report(report)
     if plots:
-        from sentikit.reports.figures import save_plots
+        from sentikit.reports import save_plots
 
         for path in save_plots(comparison, plots, cascade):
             click.echo(f"Drawn: {path}", err=True)

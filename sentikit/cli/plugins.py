@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.cli import CommandGroup
 from sentikit.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sentikit.testing.plugins import Finding
 
 
-@click.group(epilog="Example: sentikit plugins list")
+@click.group(cls=CommandGroup, epilog="Example: sentikit plugins list")
 def plugins() -> None:
     """List, check and start plugins."""
 
@@ -93,11 +94,11 @@ def new(name: str, output: Path | None, kind: str | None) -> None:
 
 
 def _registry() -> Registry:
-    from sentikit.cli import plugin_commands
+    from sentikit.cli import note_unreachable_commands
     from sentikit.registry import default_registry
 
     registry = default_registry()
-    plugin_commands(registry)  # notes the plugins that claim a core command's name
+    note_unreachable_commands(registry)
     return registry
 
 

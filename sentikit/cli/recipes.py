@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit.cli import CommandGroup
 from sentikit.cli.options import SETTINGS, resolved_recipe
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sentikit.registry import Registry
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def recipes() -> None:
     """List, show, copy and check recipes."""
 

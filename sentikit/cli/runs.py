@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from sentikit.cli import CommandGroup
 from sentikit.cli.options import RUNS
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def runs() -> None:
     """List and show runs."""
 

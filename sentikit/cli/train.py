@@ -61,9 +61,9 @@ def train(
     with failing_together() as together:
         parts = _parts(recipe, settings)
         if plots:
-            from sentikit.reports.drawing import check_plotting
+            from sentikit.reports import report_format
 
-            check_plotting()
+            report_format().check_plotting()
         if dry_run:
             if is_main_process():
                 _print_plan(parts, nproc or process_count(), as_json)

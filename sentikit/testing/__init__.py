@@ -25,7 +25,7 @@ expected. Settings are given as a recipe's section has them, without the part's 
 ``sentikit plugins check`` runs the same checks from the command line.
 """
 
-from sentikit.testing.classifiers import check_classifier, check_metric
+from sentikit.testing.classifiers import check_classifier, check_metric, check_report_format
 from sentikit.testing.components import check_part
 from sentikit.testing.data import check_command, check_dataset, check_recipe
 from sentikit.testing.engines import check_engine
@@ -48,6 +48,7 @@ __all__ = [
     "check_plugin",
     "check_prompt_strategy",
     "check_recipe",
+    "check_report_format",
     "check_result_format",
     "check_tracker",
 ]

@@ -16,6 +16,7 @@ from sentikit.datasets.examples import Examples, ExamplesBuilder
 from sentikit.datasets.labels import SCHEMES
 from sentikit.errors import SentikitError
 from sentikit.metrics import Metric, NamedMetric
+from sentikit.reports import ReportFormat
 from sentikit.testing.components import check_part, needs_settings, require
 
 _SENTENCES = {
@@ -157,6 +158,31 @@ def check_metric(metric_class: type[Metric], settings: Mapping[str, Any]) -> Non
             f"{name}.score() is not best for perfect predictions, though higher_is_better is "
             f"{metric.higher_is_better}.",
         )
+
+
+def check_report_format(format_class: type[ReportFormat], settings: Mapping[str, Any]) -> None:
+    """Present a small comparison whose texts and names hold markup.
+
+    Raises:
+        AssertionError: the report is no text, or leaves a run out.
+    """
+    from sentikit.comparison.comparison import compare
+
+    part = check_part(format_class, settings)
+    require(not needs_settings(format_class), f"{format_class.__name__}.Settings needs defaults.")
+    labels = ("negative", "neutral", "positive")
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for shift in range(2):
+            rows = [f"<b>text {n}</b>,{labels[n % 3]},{labels[(n + shift) % 3]}" for n in range(12)]
+            files.append(Path(folder) / f"run{shift}.csv")
+            files[-1].write_text("\n".join(["text,gold,label", *rows, ""]), encoding="utf-8")
+        comparison = compare([str(file) for file in files], resamples=20)
+    page = part.comparison_page(comparison, None)
+    name = f"{format_class.__name__}.comparison_page()"
+    require(isinstance(page, str), f"{name} must return a text, not {type(page).__name__}.")
+    missing = [run.name for run in comparison.runs if run.name not in page]
+    require(not missing, f"{name} leaves out the runs {', '.join(missing)}.")
 
 
 def _scores(name: str, metric: Metric, counts: Any, classes: tuple[str, ...]) -> Any:

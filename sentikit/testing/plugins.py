@@ -33,7 +33,7 @@ from sentikit.registry import (
     disabled_plugins,
     installed_plugins,
 )
-from sentikit.testing.classifiers import check_classifier, check_metric
+from sentikit.testing.classifiers import check_classifier, check_metric, check_report_format
 from sentikit.testing.components import check_part, check_settings_class, needs_settings, require
 from sentikit.testing.data import check_command, check_dataset, check_recipe
 from sentikit.testing.engines import check_engine
@@ -107,6 +107,7 @@ PART_CHECKS: dict[str, Rules] = {
     "register_formats": Rules(check_format, ("format",), harmless=True),
     "register_result_formats": Rules(check_result_format, harmless=True),
     "register_metrics": Rules(check_metric, harmless=True),
+    "register_reports": Rules(check_report_format, harmless=True),
 }
 
 

@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 #: Batches in a pool that is sorted by length: more means less padding and less randomness.
 POOL_BATCHES = 50
@@ -100,6 +104,13 @@ def _cut(rows: Rows, lengths: NDArray[np.int64], most_rows: int, most_tokens: in
 def steps_per_epoch(examples: int, batch_size: int) -> int:
     """Return the optimizer steps of one epoch."""
     return -(-examples // batch_size)
+
+
+def pinned(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Return tensors that a GPU can fetch while it computes, or as they are for other devices."""
+    if device.type != "cuda":
+        return tensors
+    return tuple(tensor.pin_memory() for tensor in tensors)
 
 
 Plan = TypeVar("Plan")

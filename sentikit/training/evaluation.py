@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length
 from sentikit.errors import InputError, SentikitError, did_you_mean
-from sentikit.training.batches import MicroBatch, Rows
+from sentikit.training.batches import MicroBatch, Rows, pinned, prefetched
 from sentikit.training.data import EmbeddedTexts, ModelInputs, exchange_rows
 from sentikit.training.schedules import ReduceOnPlateau
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from sentikit.scoring import Scores
@@ -40,7 +39,7 @@ class Objective(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass
 class CrossEntropy:
     """Cross-entropy of a classifier's logits.
 
@@ -53,6 +52,7 @@ class CrossEntropy:
     gold: NDArray[np.int64]
     class_weights: NDArray[np.float32]
     label_smoothing: float
+    _moved: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def total_weight(self, batch: Rows) -> float:
         """Return what a whole batch's loss is divided by: the weights of its gold classes."""
@@ -66,26 +66,25 @@ class CrossEntropy:
             micro_batch: the rows, and which count.
             total_weight: of the whole batch, over all processes.
         """
+        import torch
         from torch.nn import functional
 
+        device = logits.device
+        if self._moved is None or self._moved[0].device != device:
+            whole = (torch.from_numpy(self.gold), torch.from_numpy(self.class_weights))
+            self._moved = tuple(tensor.to(device) for tensor in whole)
+        gold, class_weights = self._moved
+        (rows,) = pinned((torch.from_numpy(micro_batch.rows),), device)
         losses = functional.cross_entropy(
             logits,
-            _moved(self.gold[micro_batch.rows], logits.device),
-            weight=_moved(self.class_weights, logits.device),
+            gold[rows.to(device, non_blocking=True)],
+            weight=class_weights,
             label_smoothing=self.label_smoothing,
             reduction="none",
         )
-        return (losses * _moved(micro_batch.weights, logits.device)).sum() / total_weight
-
-
-def _moved(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Copy an array to the device, without waiting until a GPU has done all it was given."""
-    import torch
-
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+        if not micro_batch.weights.all():
+            losses = losses * torch.from_numpy(micro_batch.weights).to(device)
+        return losses.sum() / total_weight
 
 
 def class_weights(
@@ -126,22 +125,32 @@ def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[
     """
     import torch
 
-    batches = list(batches_by_length(inputs.lengths, *BATCH_LIMITS[engine.device.type]))
+    device = engine.device
+    batches = list(batches_by_length(inputs.lengths, *BATCH_LIMITS[device.type]))
     rounds = -(-len(batches) // engine.processes)
+    positions = range(engine.rank, rounds * engine.processes, engine.processes)
     own = np.zeros((len(inputs), classes), np.float32)
+    found: list[tuple[NDArray[np.int64], Tensor]] = []
+
+    def assemble(position: int) -> tuple[NDArray[np.int64], tuple[Tensor, ...]]:
+        rows = batches[min(position, len(batches) - 1)]
+        return rows, pinned(inputs.batch(rows), device)
+
     engine.training_mode(False)
     with torch.no_grad():
-        for number in range(rounds):
-            position = number * engine.processes + engine.rank
-            rows = batches[min(position, len(batches) - 1)]
-            logits = engine.forward(*inputs.batch(rows)).cpu().numpy()
+        ahead = 0 if device.type == "cpu" else 2
+        for position, (rows, tensors) in prefetched(positions, assemble, 1, ahead):
+            logits = engine.forward(*tensors)
             if logits.shape != (len(rows), classes):
                 raise SentikitError(
-                    f"The engine {type(engine).__name__} returned logits of shape {logits.shape}; "
-                    f"{(len(rows), classes)} is needed, (texts, classes)."
+                    f"The engine {type(engine).__name__} returned logits of shape "
+                    f"{tuple(logits.shape)}; {(len(rows), classes)} is needed, (texts, classes)."
                 )
             if position < len(batches):
-                own[rows] = logits
+                found.append((rows, logits))
+    # Fetched only now: a GPU works on meanwhile.
+    for rows, logits in found:
+        own[rows] = logits.cpu().numpy()
     engine.training_mode(True)
     exchange_rows(engine, batches, own)
     tokens = inputs.tokens if isinstance(inputs, EmbeddedTexts) else inputs

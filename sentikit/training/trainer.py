@@ -17,6 +17,7 @@ from sentikit.stopping import Interrupted
 from sentikit.training.batches import (
     MicroBatch,
     Rows,
+    pinned,
     plan_epoch,
     prefetched,
     share,
@@ -35,6 +36,7 @@ from sentikit.training.reporting import Decision, EpochDialogue, memory_in_use
 from sentikit.training.schedules import Moment, rate_at
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from sentikit.training.data import Labelled
@@ -110,7 +112,7 @@ class Trainer:
 
     def _train_epochs(self, state: TrainingState) -> None:
         while state.epoch < self.settings.epochs and not state.stopped:
-            self._train_epoch(state)
+            self.train_epoch(state)
             if not state.stopped:
                 self._evaluate_epoch(state)
                 self.settings = self._base.after(state.epoch, state.changes)
@@ -121,22 +123,21 @@ class Trainer:
         """Return the optimizer steps of the whole training."""
         return self.settings.epochs * self._steps_per_epoch()
 
-    def _train_epoch(self, state: TrainingState) -> None:
+    def train_epoch(self, state: TrainingState) -> None:
+        """Take the steps that are left of the present epoch."""
         batches = plan_epoch(
             self.train.inputs.lengths, self.plan.batch_size, self.settings.seed, state.epoch
         )
         self.engine.training_mode(True)
         pending: list[Tensor] = []
-        ahead = self.settings.prefetch
-        for batch, pieces in prefetched(
-            batches[state.batch :], self._assemble, self.settings.workers, ahead
-        ):
+        settings = self.settings
+        plans = enumerate(batches[state.batch :], state.step)
+        for _, batch in prefetched(plans, self._assemble, settings.workers, settings.prefetch):
             started = time.monotonic()
             rates = self.rates(state)
-            seed_dropout(self.settings.seed, state.step, self.engine.rank)
-            loss = self._accumulate(batch, pieces)
+            seed_dropout(batch.dropout_seed, self.engine.device)
+            pending.append(self._accumulate(batch))
             norm = self.engine.step(rates)
-            pending.append(loss)
             state.step += 1
             state.batch += 1
             state.seconds += time.monotonic() - started
@@ -149,34 +150,36 @@ class Trainer:
             if state.stopped:
                 return
 
-    def _assemble(self, batch: Rows) -> list[tuple[MicroBatch, tuple[Tensor, ...]]]:
-        """Return this process's micro-batches with the model's inputs."""
+    def _assemble(self, numbered: tuple[int, Rows]) -> _Batch:
+        """Return this process's share of a batch, with all that can be made ready in a thread."""
+        step, rows = numbered
         micro_batches = share(
-            batch,
+            rows,
             self.train.inputs.lengths,
             self.engine.rank,
             self.engine.processes,
             self.plan.micro_batch_size,
             self.plan.micro_batch_tokens,
         )
-        inputs = [self.train.inputs.batch(micro_batch.rows) for micro_batch in micro_batches]
-        if self.engine.device.type == "cuda":
-            # Only from pinned memory can a copy run beside the computation.
-            inputs = [tuple(tensor.pin_memory() for tensor in tensors) for tensors in inputs]
-        return list(zip(micro_batches, inputs, strict=True))
+        device = self.engine.device
+        return _Batch(
+            [
+                (piece, pinned(self.train.inputs.batch(piece.rows), device))
+                for piece in micro_batches
+            ],
+            self.objective.total_weight(rows),
+            dropout_seed(self.settings.seed, step, self.engine.rank),
+        )
 
-    def _accumulate(
-        self, batch: Rows, pieces: list[tuple[MicroBatch, tuple[Tensor, ...]]]
-    ) -> Tensor:
+    def _accumulate(self, batch: _Batch) -> Tensor:
         """Run a batch's micro-batches forward and backward; return this process's loss."""
         import torch
 
-        weight = self.objective.total_weight(batch)
         losses = []
-        for number, (micro_batch, inputs) in enumerate(pieces, 1):
-            with self.engine.micro_step(last=number == len(pieces)):
+        for number, (micro_batch, inputs) in enumerate(batch.pieces, 1):
+            with self.engine.micro_step(last=number == len(batch.pieces)):
                 logits = self.engine.forward(*inputs)
-                loss = self.objective.loss(logits, micro_batch, weight)
+                loss = self.objective.loss(logits, micro_batch, batch.total_weight)
                 # Engines average gradients over processes; the parts of a batch must add up.
                 self.engine.backward(loss * self.engine.processes)
             losses.append(loss.detach())
@@ -375,12 +378,36 @@ class Trainer:
         return TrainingState(**found)
 
 
-def seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Seed torch for one step of one process, so that no generator's state needs saving."""
+@dataclass(frozen=True)
+class _Batch:
+    """One process's share of a step.
+
+    Attributes:
+        pieces: micro-batches with the model's inputs.
+        total_weight: what the loss of the whole batch is divided by.
+        dropout_seed: of this step and process.
+    """
+
+    pieces: list[tuple[MicroBatch, tuple[Tensor, ...]]]
+    total_weight: float
+    dropout_seed: int
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Return the seed of one step of one process, so that no generator's state needs saving."""
+    mixed = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
+    return int(mixed) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def seed_dropout(seed: int, device: torch.device) -> None:
+    """Seed the generators that a step draws from: ``torch.manual_seed`` asks every device."""
     import torch
 
-    mixed = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(mixed) & 0x7FFF_FFFF_FFFF_FFFF)
+    if device.type == "cuda":
+        torch.default_generator.manual_seed(seed)
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _finite(value: float) -> float | None:

@@ -1,7 +1,7 @@
 """Charts of figures, as drawings.
 
 A chart is 360 units wide, a phone's width, and scales from there. Its colours are words of
-`sentikit.reports.drawing.STYLES`, so that light, dark, print and PNG need no second drawing.
+`sentikit.plugins.report.drawing.STYLES`, so that light, dark, print and PNG need no second drawing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sentikit.ensembles.judgement import CurvePoint
-from sentikit.reports.drawing import Circle, Drawing, Polyline, Rect, Shape, Text, line, short_name
-from sentikit.reports.geometry import Box, Scale, around, decimals, place_names
+from sentikit.extension import CurvePoint
+
+from .drawing import (
+    Circle,
+    Drawing,
+    Polyline,
+    Rect,
+    Shape,
+    Text,
+    line,
+    short_name,
+)
+from .geometry import Box, Scale, around, decimals, place_names
 
 WIDTH = 360.0
 _LEFT, _RIGHT = 2.0, 358.0

@@ -8,15 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit.comparison.judgement import Comparison
-from sentikit.comparison.results import Difference, Estimate, RunFindings
-from sentikit.ensembles.judgement import JudgedCascade
-from sentikit.errors import InputError
-from sentikit.files import disk_errors, read_json
-from sentikit.reports import charts
-from sentikit.reports.charts import Bar, Mark, Priced
-from sentikit.reports.drawing import Figure, check_plotting, save_drawing, sheet
-from sentikit.runs.folder import LOG, METRICS
+from sentikit import Comparison, InputError
+from sentikit.extension import Difference, JudgedCascade, RunFindings, disk_errors, read_json
+
+from . import charts
+from .charts import Bar, Mark, Priced
+from .drawing import Figure, check_plotting, save_drawing, sheet
 
 #: With more runs, charts that take a panel each show the best ones alone.
 MOST_PANELS = 12
@@ -25,6 +22,7 @@ MOST_DIFFERENCES = 24
 #: Pixels: two columns of a paper, 7 inches, at 300 dots per inch.
 _PAPER = 2100
 _FORMATS = ("png", "svg")
+LOG, METRICS = "log.jsonl", "metrics.json"
 _PLOTS, _LEARNING_CURVES, _CONFUSION = "plots", "learning_curves.png", "confusion_matrix.png"
 
 
@@ -91,7 +89,7 @@ def _scores(comparison: Comparison) -> list[Bar]:
     ]
 
 
-def _bar(name: str, estimate: Estimate, stands_out: bool) -> Bar:
+def _bar(name: str, estimate: Any, stands_out: bool) -> Bar:
     bounds = estimate.percentile
     return Bar(name, estimate.value, bounds.low, bounds.high, stands_out)
 
@@ -136,7 +134,7 @@ def _pair(found: Difference, baseline: str | None) -> str:
     return found.second if found.first == baseline else f"{found.first} → {found.second}"
 
 
-def _is_clear(difference: Estimate) -> bool:
+def _is_clear(difference: Any) -> bool:
     return difference.percentile.low > 0 or difference.percentile.high < 0
 
 

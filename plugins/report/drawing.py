@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.errors import InputError
-from sentikit.files import atomic_writer
+from sentikit import InputError
+from sentikit.extension import atomic_writer
 
 if TYPE_CHECKING:
     from markupsafe import Markup

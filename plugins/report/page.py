@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit import __version__
-from sentikit.amounts import usd_text
-from sentikit.comparison import tables
-from sentikit.comparison.alignment import AlignedRuns
-from sentikit.comparison.judgement import Comparison
-from sentikit.comparison.results import BreakEven
-from sentikit.ensembles.judgement import JudgedCascade
-from sentikit.files import write_text
-from sentikit.reports import figures
-from sentikit.reports.drawing import DARK, LIGHT, Palette, style_sheet, to_svg
-from sentikit.runs.folder import now
+from sentikit import Comparison, __version__
+from sentikit.extension import AlignedRuns, BreakEven, JudgedCascade, usd_text
+
+from . import figures
+from .drawing import DARK, LIGHT, Palette, style_sheet, to_svg
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,21 +29,7 @@ MOST_TEXTS = 3000
 MOST_CHARACTERS = 2000
 _MOST_CHARACTERS_IN_ALL = 4_000_000
 _MOST_BREAK_EVENS = 5
-
-
-def write_report(comparison: Comparison, path: Path, cascade: JudgedCascade | None = None) -> None:
-    """Write a report.
-
-    Args:
-        comparison: what it reports.
-        path: of the file.
-        cascade: a cascade of two of the runs, to draw its curve.
-
-    Raises:
-        InputError: the file may not be written there.
-        SentikitError: the disk is full or fails.
-    """
-    write_text(path, report_page(comparison, cascade))
+_MOST_CLASS_COLUMNS = 6
 
 
 def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) -> str:
@@ -63,7 +43,8 @@ def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) ->
     found = find_disagreements(comparison.aligned)
     drawn = figures.comparison_figures(comparison, cascade)
     runs = figures.by_score(comparison)
-    few_classes = bool(tables.class_columns(comparison.classes))
+    now = datetime.datetime.now(datetime.UTC)
+    few_classes = len(comparison.classes) <= _MOST_CLASS_COLUMNS
     return pages.get_template("report.html").render(
         comparison=comparison,
         cascade=cascade,
@@ -83,7 +64,7 @@ def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) ->
         policy=page_policy(style, script),
         style=_markup(style),
         script=_markup(script),
-        made=f"Made by sentikit {__version__}, {now()}.",
+        made=f"Made by sentikit {__version__}, {now:%Y-%m-%d %H:%M} UTC.",
     )
 
 
@@ -127,7 +108,7 @@ def environment() -> Environment:
     import jinja2
 
     pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("sentikit.reports", "assets"),
+        loader=jinja2.PackageLoader("sentikit.plugins.report", "assets"),
         autoescape=jinja2.select_autoescape(["html"], default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -139,14 +120,24 @@ def environment() -> Environment:
         "count": lambda value: "—" if value is None else f"{value:,}",
         "usd": lambda amount: "—" if amount is None else f"${usd_text(amount)}",
         "p": lambda value: "< 0.0001" if value < 0.0001 else f"{value:.4f}",
-        "signed": tables.signed,
-        "interval": tables.interval,
+        "signed": lambda estimate: _signed(estimate.value),
+        "interval": _interval,
         "pairs": lambda names: [(name, name) for name in names],
         "svg": to_svg,
         "threshold": figures.shown_threshold,
     }
     pages.filters |= filters
     return pages
+
+
+def _signed(value: float) -> str:
+    # Adding 0 turns -0.0 into 0.0: what rounds to zero has no sign.
+    return f"{round(value, 4) + 0.0:+.4f}"
+
+
+def _interval(bounds: Any, sign: bool = False) -> str:
+    low, high = (_signed(v) if sign else f"{v:.4f}" for v in (bounds.low, bounds.high))
+    return f"[{low}, {high}]"
 
 
 def _source(pages: Environment, name: str) -> str:

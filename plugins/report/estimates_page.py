@@ -1,18 +1,19 @@
-"""The report of a labelled pile: one page for people who did not do the work."""
+"""The report of a labelled table, for readers who did not do the work."""
 
 from __future__ import annotations
 
 import csv
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sentikit.assurance.estimates import Estimate
-from sentikit.assurance.labelled import Estimates, LabelledTable
-from sentikit.errors import InputError
-from sentikit.files import atomic_writer, read_json, write_text
-from sentikit.reports.drawing import (
+from sentikit import Estimate, InputError
+from sentikit.extension import Estimates, LabelledTable, atomic_writer
+
+from .drawing import (
     DARK,
     LIGHT,
     Drawing,
@@ -24,9 +25,8 @@ from sentikit.reports.drawing import (
     short_name,
     style_sheet,
 )
-from sentikit.reports.geometry import Scale
-from sentikit.reports.page import environment, page_policy, palette_variables
-from sentikit.runs.folder import now
+from .geometry import Scale
+from .page import environment, page_policy, palette_variables
 
 #: Bars that a chart shows; the rest is in the table.
 _MOST_BARS = 36
@@ -36,33 +36,27 @@ _PIXELS = 2100
 _SHADES = ("second", "plain", "accent", "third")
 
 
-def write_assurance_report(
-    found: Estimates, table: LabelledTable, certificate: Path | None, path: Path
-) -> None:
-    """Write the page: what was done, how sure it is, shares with charts, examples, assumptions.
-
-    Raises:
-        InputError: the file may not be written there.
-    """
+def estimates_page(
+    found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None
+) -> str:
+    """Return the page: what was done, how sure it is, shares with charts, examples, assumptions."""
     pages = environment()
     style = pages.get_template("report.css").render(
         light=palette_variables(LIGHT), dark=palette_variables(DARK), charts=style_sheet()
     )
-    record = read_json(certificate) if certificate is not None else None
     charts = {column: share_chart(column, found, own) for column, own in found.by_group.items()}
-    text = pages.get_template("assurance.html").render(
+    return pages.get_template("estimates.html").render(
         policy=page_policy(style),
         style=style,
         found=found,
-        certificate=record,
+        certificate=certificate,
         file=table.source.file,
         rows=table.rows,
         whole=share_chart("all", found, found.shares),
         charts=charts,
         examples=_examples(table),
-        date=now()[:10],
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
-    write_text(path, text)
 
 
 def share_chart(title: str, found: Estimates, estimates: Sequence[Estimate]) -> Drawing:

@@ -1,0 +1,75 @@
+"""Linear weights in half precision beside the float32 ones that the optimizer changes.
+
+Autocast would cast each of them anew in every pass, and each gradient back: several hundred small
+operations a step, of the same results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class HalfWeights:
+    """The linear weights of one model, which computes with the copies from now on."""
+
+    def __init__(self, model: nn.Module, kind: torch.dtype) -> None:
+        elsewhere = {
+            parameter
+            for module in model.modules()
+            if not isinstance(module, nn.Linear)
+            for parameter in module.parameters(recurse=False)
+        }
+        halves: dict[nn.Parameter, nn.Parameter] = {}
+        for module in model.modules():
+            if not isinstance(module, nn.Linear):
+                continue
+            for name, whole in list(module.named_parameters(recurse=False)):
+                if whole.dtype != torch.float32 or whole in elsewhere:
+                    continue
+                if whole not in halves:
+                    halves[whole] = nn.Parameter(whole.detach().to(kind), whole.requires_grad)
+                setattr(module, name, halves[whole])
+        self._halves = halves
+        self._wholes: dict[Tensor, nn.Parameter] = {half: w for w, half in halves.items()}
+        self._trained = [(w, half) for w, half in halves.items() if w.requires_grad]
+        self._gradients = {w: torch.empty_like(w) for w, _ in self._trained}
+
+    def whole(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors by name, the float32 weights in place of their copies."""
+        return {name: self._wholes.get(tensor, tensor) for name, tensor in named.items()}
+
+    @torch.no_grad()
+    def collect_gradients(self) -> None:
+        """Add the copies' gradients to those of the float32 weights."""
+        found = [(w, half) for w, half in self._trained if half.grad is not None]
+        first = [(w, half) for w, half in found if w.grad is None]
+        more = [(w, half) for w, half in found if w.grad is not None]
+        for w, _ in first:
+            w.grad = self._gradients[w]
+        if first:
+            torch._foreach_copy_([w.grad for w, _ in first], [half.grad for _, half in first])
+        if more:
+            torch._foreach_add_([w.grad for w, _ in more], [half.grad for _, half in more])
+        for _, half in found:
+            half.grad = None
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Copy the float32 weights that are trained."""
+        if self._trained:
+            torch._foreach_copy_([half for _, half in self._trained], [w for w, _ in self._trained])
+
+    @torch.no_grad()
+    def load(self, names: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+        """Set the float32 weights.
+
+        Args:
+            names: the model's tensors by name, copies included.
+            weights: values by the same names.
+        """
+        for name, tensor in names.items():
+            if tensor in self._wholes:
+                self._wholes[tensor].copy_(weights[name])

@@ -1,0 +1,142 @@
+"""Reports: pages and plots of what commands find, drawn by a plugin.
+
+Drawing is not the core's own work: the core hands its findings to a `ReportFormat`. The bundled
+one is ``html``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sentikit.components import Part
+from sentikit.errors import InputError
+from sentikit.files import read_json, write_text
+from sentikit.registry import default_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from sentikit.assurance.labelled import Estimates, LabelledTable
+    from sentikit.comparison.judgement import Comparison
+    from sentikit.ensembles.judgement import JudgedCascade
+
+HOOK = "register_reports"
+
+
+class ReportFormat(Part, ABC):
+    """A way to present findings. Its registered name is the suffix of its files, as ``html``."""
+
+    @abstractmethod
+    def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
+        """Return a comparison as text of this format; `cascade` adds a cascade's curve."""
+
+    def estimates_page(
+        self, found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None
+    ) -> str:
+        """Return a labelled table's estimates, and its certificate, as text of this format."""
+        raise InputError(f"The report format of {type(self).__name__} presents comparisons only.")
+
+    def check_plotting(self) -> None:
+        """Check that plots can be drawn here.
+
+        Raises:
+            InputError: a package is missing; names it.
+        """
+        raise InputError(f"The report format of {type(self).__name__} draws no plots.")
+
+    def comparison_plots(
+        self, comparison: Comparison, folder: Path, cascade: JudgedCascade | None
+    ) -> list[Path]:
+        """Draw a comparison into a folder; return the files."""
+        raise InputError(f"The report format of {type(self).__name__} draws no plots.")
+
+    def run_plots(self, run: Path) -> list[Path]:
+        """Draw a run's training log and scores into its folder ``plots``; return the files."""
+        raise InputError(f"The report format of {type(self).__name__} draws no plots.")
+
+    def shares_chart(self, found: Estimates, path: Path) -> Path:
+        """Draw class shares by group; the path's suffix chooses the kind of file.
+
+        Raises:
+            InputError: the suffix is of no kind that can be written.
+        """
+        raise InputError(f"The report format of {type(self).__name__} draws no plots.")
+
+
+def report_format(name: str = "html") -> ReportFormat:
+    """Return the report format registered under a name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    found: type[ReportFormat] = default_registry().load(HOOK, name)
+    return found(found.Settings())
+
+
+def format_for(path: Path) -> ReportFormat:
+    """Return the report format that a file's suffix names.
+
+    Raises:
+        InputError: no format has that suffix.
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    name = "html" if suffix == "htm" else suffix
+    names = default_registry().names(HOOK)
+    if name not in names:
+        endings = " or ".join(f".{known}" for known in sorted(names))
+        raise InputError(f"No report can be written to {path}: let the name end in {endings}.")
+    return report_format(name)
+
+
+def write_report(
+    comparison: Comparison, path: str | Path, cascade: JudgedCascade | None = None
+) -> None:
+    """Write a comparison as a report, by default one HTML page that needs no network.
+
+    Args:
+        comparison: what it reports.
+        path: of the file, whose suffix names the format; one that is there is replaced.
+        cascade: a cascade of two of the runs, to draw its curve.
+
+    Raises:
+        InputError: no format has the suffix, or the file may not be written there.
+        SentikitError: the disk is full or fails.
+    """
+    path = Path(path)
+    write_text(path, format_for(path).comparison_page(comparison, cascade))
+
+
+def write_estimates_report(
+    found: Estimates, table: LabelledTable, certificate: Path | None, path: Path
+) -> None:
+    """Write a labelled table's estimates as a report, by default one HTML page.
+
+    Raises:
+        InputError: the file may not be written there, or the certificate is damaged.
+    """
+    record = read_json(certificate) if certificate is not None else None
+    write_text(path, format_for(path).estimates_page(found, table, record))
+
+
+def save_plots(
+    comparison: Comparison, folder: str | Path, cascade: JudgedCascade | None = None
+) -> list[Path]:
+    """Draw a comparison into a folder, each figure as PNG and as SVG; return the files.
+
+    Drawn is what is known: ``scores`` and ``confusion_matrices``, with several runs
+    ``differences``, and where there are costs, sources, probabilities or a cascade ``cost_front``,
+    ``sources``, ``reliability``, ``roc``, ``precision_recall`` and ``cascade_curve``.
+
+    Args:
+        comparison: what it shows.
+        folder: where the files go; those of the same names are replaced.
+        cascade: a cascade of two of the runs, to draw its curve.
+
+    Raises:
+        InputError: matplotlib is not installed, or the folder may not be written.
+        SentikitError: the disk is full or fails.
+    """
+    return report_format().comparison_plots(comparison, Path(folder), cascade)

@@ -1,0 +1,193 @@
+"""Steps that a GPU never waits in: the mask, half-precision weights, seeds and compiled layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sentikit.classifiers.torch_model import _PADDING_ONLY, SentimentModel, additive_mask
+from sentikit.extension import ParameterGroup, StepPlan
+from sentikit.registry import default_registry
+from sentikit.training.batches import MicroBatch
+from sentikit.training.evaluation import CrossEntropy
+from sentikit.training.settings import AdamW
+from sentikit.training.trainer import dropout_seed, seed_dropout
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "embedding_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+IDS = torch.randint(3, 40, (5, 13), generator=torch.Generator().manual_seed(1))
+MASK = (torch.arange(13) < torch.tensor([13, 9, 9, 4, 1])[:, None]).long()
+GOLD = np.array([0, 1, 2, 0, 1])
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that torch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def backbone(kind: str = "electra", dropout: float = 0.0) -> Any:
+    from transformers import AutoConfig, AutoModel
+
+    sizes = SIZES | {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    sizes |= {"dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 2}  # DistilBERT's names
+    torch.manual_seed(0)
+    return AutoModel.from_config(AutoConfig.for_model(kind, **sizes))
+
+
+@pytest.mark.parametrize("kind", sorted(_PADDING_ONLY))
+def test_a_ready_mask_gives_the_same_states_and_asks_the_device_nothing(kind: str) -> None:
+    encoder = backbone(kind).eval()
+    ready = additive_mask(MASK, torch.float32)
+    assert all(stride % 8 == 0 for stride in ready.stride()[:-1])
+    with torch.no_grad():
+        with Operations() as asking:
+            expected = encoder(input_ids=IDS, attention_mask=MASK).last_hidden_state
+        with Operations() as silent:
+            found = encoder(input_ids=IDS, attention_mask=ready).last_hidden_state
+    words = MASK.bool()
+    torch.testing.assert_close(found[words], expected[words], rtol=1e-5, atol=1e-6)
+    assert asking.counts["_local_scalar_dense"] == 1
+    assert silent.counts["_local_scalar_dense"] == 0
+
+
+def engine_of(model: nn.Module, precision: str, halves: bool, **settings: Any) -> Any:
+    engine_class = default_registry().load("register_engines", "torch")
+    engine = engine_class(engine_class.Settings(**settings))
+    type(engine).keeps_half_weights = halves
+    engine.start("cpu")
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    plan = StepPlan(AdamW(), 0.5, precision, 5, 5)
+    engine.prepare(model, [ParameterGroup("all", parameters, 1e-2, 0.01)], plan)
+    return engine
+
+
+def model_with_a_shared_activation_and_a_frozen_layer() -> SentimentModel:
+    head_class = default_registry().load("register_heads", "mlp")
+    encoder = backbone()
+    encoder.encoder.layer[0].requires_grad_(False)
+    head = head_class(head_class.Settings(width=16, dropout=0.0)).build(32, 3)
+    return SentimentModel(encoder, head, "mean")
+
+
+def take_steps(engine: Any, count: int) -> Counter[str]:
+    """Take steps of two micro-batches each, without dropout; return the operations of the last."""
+    objective = CrossEntropy(GOLD, np.ones(3, np.float32), 0.0)
+    operations = Operations()
+    engine.training_mode(True)
+    for number in range(count):
+        operations = Operations()
+        with operations:
+            for rows in (np.array([0, 1, 2]), np.array([3, 4])):
+                piece = MicroBatch(rows, np.ones(len(rows), np.float32))
+                with engine.micro_step(last=rows[0] == 3):
+                    logits = engine.forward(IDS[rows], MASK[rows])
+                    engine.backward(objective.loss(logits, piece, 5.0))
+            engine.step((1e-2 / (number + 1),))
+    return operations.counts
+
+
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine_class = default_registry().load("register_engines", "torch")
+    monkeypatch.setattr(engine_class, "keeps_half_weights", True)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_weights_kept_beside_give_autocasts_weights_to_the_bit_with_fewer_casts(
+    precision: str,
+) -> None:
+    casting = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), precision, False)
+    keeping = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), precision, True)
+    casts = take_steps(casting, 3)["_to_copy"]
+    fewer = take_steps(keeping, 3)["_to_copy"]
+    assert_same(keeping.weights(), casting.weights())
+    assert_same(keeping.optimizer_state(), casting.optimizer_state())
+    assert {tensor.dtype for tensor in keeping.weights().values()} == {torch.float32}
+    # Two passes over 25 linear layers: weights and biases forward, gradients back.
+    assert casts - fewer > 150
+
+
+def test_training_in_half_precision_resumes_to_the_bit() -> None:
+    whole = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), "bf16", True)
+    take_steps(whole, 2)
+    weights, optimizer = whole.weights(), whole.optimizer_state()
+    resumed = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), "bf16", True)
+    resumed.load_weights(weights)
+    resumed.load_optimizer_state(optimizer)
+    take_steps(whole, 2)
+    take_steps(resumed, 2)
+    assert_same(resumed.weights(), whole.weights())
+
+
+def test_a_step_asks_the_device_for_no_number_but_whether_anything_is_padded() -> None:
+    engine = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), "bf16", True)
+    counts = take_steps(engine, 2)
+    assert counts["_local_scalar_dense"] == 2  # one for each micro-batch
+
+
+def test_the_dropout_of_a_step_follows_from_its_seed_alone() -> None:
+    seed_dropout(dropout_seed(42, 7, 1), torch.device("cpu"))
+    found = torch.rand(4)
+    torch.rand(3)
+    seed_dropout(dropout_seed(42, 7, 1), torch.device("cpu"))
+    assert torch.equal(torch.rand(4), found)
+    seeds = {
+        dropout_seed(seed, step, rank) for seed in (1, 2) for step in (0, 1) for rank in (0, 1)
+    }
+    assert len(seeds) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_layers_take_the_steps_of_plain_ones() -> None:
+    plain = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), "fp32", True)
+    compiled = engine_of(
+        model_with_a_shared_activation_and_a_frozen_layer(), "fp32", True, compile=True
+    )
+    assert compiled.remarks() == []
+    take_steps(plain, 3)
+    take_steps(compiled, 3)
+    for name, tensor in plain.weights().items():
+        torch.testing.assert_close(compiled.weights()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_where_nothing_can_be_compiled_it_is_said_and_training_runs_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    torch._dynamo.reset()
+    model = model_with_a_shared_activation_and_a_frozen_layer()
+    engine = engine_of(model, "fp32", True, compile=True)
+    (said,) = engine.remarks()
+    assert said.startswith("engine.compile: nothing can be compiled here (")
+    take_steps(engine, 1)
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    unequal = [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)]
+    assert unequal == []
