@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -270,7 +271,8 @@ def label_run(
             )
         if changed or not options.resume:
             say_estimate(classifier, rows, total, session, options.batch)
-        writer.begin(options.resume, run_id=identity)
+        answers = {"answers": os.path.relpath(session.cache, run.path)} if run else {}
+        writer.begin(options.resume, run_id=identity, **answers)
         if run:
             # Whatever is refused before has left nothing behind.
             reporter.log = JsonLinesLog(run.path / run_folder.LOG)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -88,6 +87,8 @@ def describe_split(
 
 MANIFEST = "manifest.json"
 PREDICTIONS = "predictions.jsonl"
+#: The rows of a run that has not finished.
+PARTIAL = "predictions.partial.jsonl"
 METRICS = "metrics.json"
 LOG = "log.jsonl"
 MODEL = "model"
@@ -156,18 +157,19 @@ class RunFolder:
         Raises:
             InputError: another process is at work here, or the folder holds something.
         """
-        with disk_errors(self.path):
-            made = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / _LOCK).open("w")
-        with stream, self._removed_if_empty(made):
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.path} is in use by another sentikit process. Wait for it, or choose "
-                    "another --output."
-                ) from error
+        from filelock import FileLock, Timeout
+
+        made = not self.path.exists()
+        try:
+            with disk_errors(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                held = FileLock(self.path / _LOCK).acquire(blocking=False)
+        except Timeout as error:
+            raise InputError(
+                f"{self.path} is in use by another sentikit process. Wait for it, or choose "
+                "another --output."
+            ) from error
+        with held, self._removed_if_empty(made):
             if new:
                 _refuse_taken(self)
             yield
@@ -178,9 +180,11 @@ class RunFolder:
         try:
             yield
         finally:
-            if made and [entry.name for entry in self.path.iterdir()] == [_LOCK]:
-                (self.path / _LOCK).unlink()
-                self.path.rmdir()
+            if made and {entry.name for entry in self.path.iterdir()} <= {_LOCK}:
+                # Windows removes no file that is open: there the empty folder stays.
+                with contextlib.suppress(OSError):
+                    (self.path / _LOCK).unlink(missing_ok=True)
+                    self.path.rmdir()
 
 
 def choose_run_folder(

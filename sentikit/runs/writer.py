@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +18,8 @@ import numpy as np
 from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.datasets.labels import scheme_for_classes
-from sentikit.files import atomic_writer, write_json
+from sentikit.errors import SentikitError
+from sentikit.files import atomic_writer, sync, write_json
 from sentikit.keys import redacted
 from sentikit.metrics import NamedMetric, metrics_for
 from sentikit.registry import default_registry
@@ -30,6 +33,7 @@ from sentikit.runs.folder import (
     versions,
 )
 from sentikit.scoring import Scores, score, score_by_source
+from sentikit.stopping import Interrupted
 from sentikit.yaml_files import dump_yaml
 
 
@@ -215,7 +219,7 @@ class RunWriter:
     """Writes a run's folder; use as a context manager once the folder is locked.
 
     The predictions appear when all rows are there, and the run says ``finished`` when everything
-    is on disk; one that ends otherwise says so, and why.
+    is on disk; one that ends otherwise says so, and why, and keeps its rows as partial predictions.
 
     Args:
         run: the folder; None scores the rows and writes nothing.
@@ -262,7 +266,7 @@ class RunWriter:
     def __enter__(self) -> Self:
         # What a killed process left of the predictions; the journal has all that was paid for.
         folder = self.run.path if self.run else None
-        for half in folder.glob(f".{run_folder.PREDICTIONS}.*") if folder else ():
+        for half in folder.glob(f".{run_folder.PARTIAL}.*") if folder else ():
             half.unlink(missing_ok=True)
         return self
 
@@ -272,7 +276,10 @@ class RunWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._exit.__exit__(kind, error, traceback)
+        # Rows that were paid for are kept, unless the disk is the reason.
+        kept = error is None or isinstance(error, Interrupted | KeyboardInterrupt | SentikitError)
+        with contextlib.suppress(SentikitError):
+            self._exit.__exit__(*(None, None, None) if kept else (kind, error, traceback))
         if error is not None and self.run and self._begun and not self._finished:
             self.run.end(error)
 
@@ -283,7 +290,7 @@ class RunWriter:
         if self.run is None:
             return
         if self._stream is None:
-            path = self.run.path / run_folder.PREDICTIONS
+            path = self.run.path / run_folder.PARTIAL
             self._stream = self._exit.enter_context(atomic_writer(path))
         record = row_json(example, gold, prediction, self.plan.split.classes) | more
         self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
@@ -309,6 +316,9 @@ class RunWriter:
             **manifest: further keys of the manifest.
         """
         self._exit.close()
+        if self.run and self._stream is not None:
+            os.replace(self.run.path / run_folder.PARTIAL, self.run.path / run_folder.PREDICTIONS)
+            sync(self.run.path)
         scores, by_source = self._scored.scores()
         paid = {"llm": _rounded(self.totals.cost)} if self._asks else {}
         items = {name: _rounded(cost) for name, cost in (costs or {}).items() if cost != 0}
