@@ -69,7 +69,7 @@ class Slow(LLMBackend):
 def label(rows: int) -> dict[str, Any]:
     """Label a file of so many rows in this process and say what it took."""
     from sentikit.classifiers.cascade import Cascade
-    from sentikit.datasets.input_file import InputFile
+    from sentikit.datasets.tables import InputFile
     from sentikit.labelling.file_job import label_file
     from sentikit.labelling.job import LabellingOptions
     from sentikit.llm.classifier import LLMClassifier

@@ -19,11 +19,13 @@ from sentikit.keys import parsed_address as parsed_address
 # register_datasets
 from sentikit.datasets.opening import DatasetLoader as DatasetLoader
 from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
-from sentikit.datasets.tables import RecordRows as RecordRows
-from sentikit.datasets.tables import Rows as Rows
+from sentikit.datasets.rows import RecordRows as RecordRows
+from sentikit.datasets.rows import Rows as Rows
 from sentikit.datasets.tables import read_rows as read_rows
-from sentikit.datasets.hub import hub_splits as hub_splits
-from sentikit.datasets.hub import load_from_hub as load_from_hub
+from sentikit.datasets.tables import check_table_format as check_table_format
+
+# register_table_formats
+from sentikit.datasets.rows import TableFormat as TableFormat
 
 # register_encoders
 from sentikit.classifiers.encoder import Encoder as Encoder
@@ -137,6 +139,7 @@ from sentikit.ensembles.judgement import CurvePoint as CurvePoint
 from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
 
 # register_commands
+from sentikit.cli.tables import print_table as print_table
 from sentikit.amounts import FiniteRange as FiniteRange
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.amounts import usd_text as usd_text

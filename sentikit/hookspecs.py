@@ -46,6 +46,11 @@ def register_datasets(register: Register) -> None:
 
 
 @hookspec
+def register_table_formats(register: Register) -> None:
+    """Offer formats of tables, under the ending of their files: subclasses of ``TableFormat``."""
+
+
+@hookspec
 def register_encoders(register: Register) -> None:
     """Offer encoders (tokenizer and pretrained backbone): subclasses of ``Encoder``."""
 
@@ -116,6 +121,7 @@ def register_commands(register: Register) -> None:
 #: What a hook's parts are called in messages, by hook name.
 KINDS: dict[str, str] = {
     "register_datasets": "dataset",
+    "register_table_formats": "table format",
     "register_encoders": "encoder",
     "register_heads": "head",
     "register_classifiers": "classifier",
@@ -134,6 +140,7 @@ KINDS: dict[str, str] = {
 #: The class of `sentikit` that a hook's parts derive from; recipes are files, commands click's.
 INTERFACES: dict[str, str] = {
     "register_datasets": "DatasetLoader",
+    "register_table_formats": "TableFormat",
     "register_encoders": "Encoder",
     "register_heads": "Head",
     "register_classifiers": "PluginClassifier",

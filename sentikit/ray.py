@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sentikit.classifiers.classifier import Example, Session
-from sentikit.datasets.columns import USUAL_NAMES, find_column
+from sentikit.datasets.rows import find_column
 from sentikit.errors import InputError
 from sentikit.labelling.table_writer import AddedColumns
 
@@ -74,7 +74,6 @@ class Labeller:
         column = find_column(
             table.column_names,
             self._text_column,
-            USUAL_NAMES["text"],
             "text",
             "the table",
             "text_column",

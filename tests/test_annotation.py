@@ -31,8 +31,8 @@ from sentikit.assurance.annotation import (
 )
 from sentikit.assurance.checked import Check, append_answer, read_checked
 from sentikit.cli import sentikit
-from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.labels import scheme_for_classes
+from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
 
 LABELS = ("negative", "neutral", "positive")

@@ -131,7 +131,7 @@ class TestRefusals:
         name = f"{NAMES[1]}-train.jsonl"
         (folder / name).write_text('{"text_id": "1", "text": "a", "gold_label": "positive"}\n')
         message = refusal({"path": folder})
-        assert f"{name} has no 'sentence'" in message
+        assert f"{name} has no column 'sentence'" in message
 
     def test_an_empty_text_is_named_by_file_and_line(self, folder: Path) -> None:
         name = f"{NAMES[2]}-train.jsonl"

@@ -134,8 +134,8 @@ class TestColumns:
     def test_the_format_can_be_told(self) -> None:
         path = write("a.json", '{"text": "fine", "label": "positive"}\n')
         assert len(sentikit.open_dataset(section(train=path, format="jsonl")).split("train")) == 1
-        with pytest.raises(InputError, match="format: Input should be 'csv', 'tsv'"):
-            sentikit.open_dataset(section(train=path, format="yaml"))
+        with pytest.raises(InputError, match=r"no format 'jsno'\. Did you mean 'json'"):
+            sentikit.open_dataset(section(train=path, format="jsno"))
 
 
 class TestLabels:

@@ -144,13 +144,18 @@ class TestRefusals:
         (folder / "train.csv").write_text("text,label\nfine,pos\n")
         assert "no config 'french'. Known: default." in refusal(folder, config="french")
         assert "no split 'test'" in refusal(folder, "test")
+        loader = sentikit.open_dataset({"name": "hub", "path": str(folder)}).loader
         with pytest.raises(InputError, match=r"has no split 'tain'\. Did you mean 'train'\?"):
-            sentikit.extension.load_from_hub(str(folder), "tain")
+            loader.rows("tain")
 
-    def test_unknown_columns_of_the_public_function(self, folder: Path) -> None:
-        (folder / "train.csv").write_text("text,label\nfine,pos\n")
+    def test_the_rows_of_a_split_have_all_columns_and_unknown_ones_are_named(
+        self, folder: Path
+    ) -> None:
+        (folder / "train.csv").write_text("text,label,stars\nfine,pos,4\n")
+        loader = sentikit.open_dataset({"name": "hub", "path": str(folder)}).loader
+        assert list(loader.rows("train")) == [(1, {"text": "fine", "label": "pos", "stars": 4})]
         with pytest.raises(InputError, match="no column 'sentence'"):
-            sentikit.extension.load_from_hub(str(folder), "train", columns=("sentence", "label"))
+            next(loader.rows("train").cells("sentence", "label"))
 
     def test_scripts_are_never_run(self, folder: Path) -> None:
         (folder / "reviews.py").write_text("raise SystemExit('ran')\n")

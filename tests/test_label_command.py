@@ -17,7 +17,7 @@ from sentikit import read_run
 from sentikit.assurance.annotation import Annotation, DrawOptions, drawn_items
 from sentikit.assurance.checked import Check, append_answer, read_checked, write_draw
 from sentikit.cli import sentikit
-from sentikit.datasets.input_file import InputFile
+from sentikit.datasets.tables import InputFile
 from sentikit.runs.recorded import RecordedClassifier
 
 LABELS = ("negative", "neutral", "positive")

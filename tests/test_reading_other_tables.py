@@ -242,7 +242,7 @@ class TestWorkbooks:
     def test_a_sheet_longer_than_excel_opens_is_refused(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sentikit.datasets.workbook.MOST_ROWS", 5)
+        monkeypatch.setattr("sentikit.plugins.excel.format.MOST_ROWS", 5)
         path = workbook("a.xlsx", ("S", [["text"], *[["a"]] * 9]))
         assert "more than 5 rows" in refusal(path)
 

@@ -21,8 +21,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentikit.datasets.columns import USUAL_NAMES, find_column
 from sentikit.datasets.delimited import LONGEST_FIELD
+from sentikit.datasets.rows import find_column
 from sentikit.datasets.tables import FORMATS, read_rows
 from sentikit.errors import InputError
 
@@ -412,7 +412,7 @@ class TestCells:
 
 class TestFindingColumns:
     def find(self, columns: list[str], wanted: str | None = None, what: str = "text") -> str:
-        return find_column(columns, wanted, USUAL_NAMES[what], what, "a.csv", "--text-column C")
+        return find_column(columns, wanted, what, "a.csv", "--text-column C")
 
     @pytest.mark.parametrize(
         ("columns", "found"),

@@ -9,14 +9,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from sentikit import Examples, InputError
-from sentikit.extension import (
-    DatasetLoader,
-    ExamplesBuilder,
-    PartSettings,
-    did_you_mean,
-    load_from_hub,
-)
+from sentikit import Examples, InputError, open_dataset
+from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
 
 from .archive import DataFile, find_files
 
@@ -118,22 +112,12 @@ def _found(path: Path, name: str) -> DataFile:
 
 def _file_records(path: Path, name: str) -> Iterator[_Record]:
     with _found(path, name).open() as rows:
-        for column in _COLUMNS:
-            if column not in rows.columns:
-                raise InputError(
-                    f"{rows.name} has no {column!r}. {did_you_mean(column, rows.columns)}"
-                )
         for line, cells in rows.cells(*_COLUMNS):
             yield _Record(line, *cells)
 
 
 def _hub_records(number: int, split: str) -> Iterator[_Record]:
-    dataset = load_from_hub(
-        REPOSITORY,
-        split,
-        config=_config(number),
-        revision="refs/convert/parquet",
-        columns=_COLUMNS,
-    )
-    for where, row in enumerate(dataset, start=1):
-        yield _Record(where, *(row[column] for column in _COLUMNS))
+    section = {"path": REPOSITORY, "config": _config(number), "revision": "refs/convert/parquet"}
+    with open_dataset({"name": "hub", **section}).loader.rows(split) as rows:
+        for where, cells in rows.cells(*_COLUMNS):
+            yield _Record(where, *cells)

@@ -1,4 +1,4 @@
-"""Reads splits from files of the user's, whatever their format and column names."""
+"""Splits in files of the user's, whatever their format and column names."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sentikit.extension import (
     ExamplesBuilder,
     PartSettings,
     Rows,
+    check_table_format,
     disk_errors,
     read_rows,
 )
@@ -49,20 +50,11 @@ class Files(DatasetLoader):
         label: str | None = Field(None, description="column of the labels; usual names are found")
         source: str | None = Field(None, description="column of the sources; usual names are found")
         id: str | None = Field(None, description="column of the ids; usual names are found")
-        format: (
-            Literal[
-                "csv",
-                "tsv",
-                "tsv-unquoted",
-                "jsonl",
-                "json",
-                "parquet",
-                "arrow",
-                "xlsx",
-                "text",
-            ]
-            | None
-        ) = Field(None, description="what the files are, where their suffixes do not tell")
+        format: str | None = Field(
+            None,
+            description="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text, where "
+            "the files' endings do not tell",
+        )
         sheet: str | None = Field(None, description="sheet of an Excel workbook with several")
 
         @model_validator(mode="after")
@@ -77,6 +69,8 @@ class Files(DatasetLoader):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        if settings.format is not None:
+            check_table_format(settings.format)
         self._places: dict[str, tuple[str, array[int]]] = {}
 
     def splits(self) -> tuple[str, ...]:

@@ -1,30 +1,27 @@
-"""Reads any dataset of the Hugging Face hub that has a text column."""
+"""Any dataset of the Hugging Face hub that has a text column."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from sentikit import Examples, InputError
-from sentikit.extension import (
-    DatasetLoader,
-    ExamplesBuilder,
-    PartSettings,
-    did_you_mean,
-    hub_splits,
-    load_from_hub,
-)
+from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, Rows, did_you_mean
+
+from .loading import hub_splits, load_from_hub
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 # Usual names, the best first. A column of label names is better than one of numbers.
-_TEXTS = ("text", "sentence", "review", "content", "tweet", "comment", "review_text", "body")
-_LABELS = ("label_text", "label", "labels", "sentiment", "gold_label", "polarity", "class")
-_SOURCES = ("source", "domain")
+_USUAL_NAMES = {
+    "text": ("text", "sentence", "review", "content", "tweet", "comment", "review_text", "body"),
+    "label": ("label_text", "label", "labels", "sentiment", "gold_label", "polarity", "class"),
+    "source": ("source", "domain"),
+}
 _SPELLINGS = {
     "train": ("train", "training"),
     "validation": ("validation", "dev", "val", "valid", "development"),
@@ -33,16 +30,40 @@ _SPELLINGS = {
 _ROWS_PER_BATCH = 1000
 
 
-class _Columns(NamedTuple):
-    text: str
-    label: str | None
-    source: str | None
+class HubRows(Rows):
+    """Rows of a split, classes by name; only the columns asked for are read."""
+
+    unit = "row"
+
+    def __init__(self, name: str, dataset: Dataset) -> None:
+        super().__init__(name, dataset.column_names)
+        self.dataset = dataset
+
+    def at(self, where: int) -> str:
+        """Name a row as the hub counts it."""
+        return f"row {where} of {self.name}"
+
+    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield the number of each row, from 1, and its values."""
+        named = [_namer(self.dataset, column) for column in columns]
+        chosen = self.dataset.select_columns(list(dict.fromkeys(columns)))
+        number = 0
+        for batch in chosen.iter(_ROWS_PER_BATCH):
+            for cells in zip(*(batch[column] for column in columns), strict=True):
+                number += 1
+                yield number, tuple([name(cell) for name, cell in zip(named, cells, strict=True)])
 
 
-class _Row(NamedTuple):
-    text: str
-    label: str | None
-    source: str | None
+def _namer(dataset: Dataset, column: str) -> Callable[[Any], Any]:
+    """Return what turns a class number into its name, and leaves other values alone."""
+    from datasets import ClassLabel
+
+    feature = dataset.features[column]
+    if isinstance(feature, ClassLabel):
+        names = feature.names
+        # The hub writes -1 where a gold label is withheld.
+        return lambda value: names[value] if value is not None and value >= 0 else None
+    return lambda value: value
 
 
 class HubDataset(DatasetLoader):
@@ -67,9 +88,27 @@ class HubDataset(DatasetLoader):
     def load(self, split: str) -> Examples:
         """Load a split; ids are made from the texts."""
         builder = ExamplesBuilder()
-        for row in self._rows(split):
-            builder.add(row.text, label=row.label, source=row.source)
+        with self.rows(split) as rows:
+            text, *others = self._columns(rows)
+            found = [column for column in others if column]
+            for _, (value, *cells) in rows.cells(text, *found):
+                known = dict(zip(found, cells, strict=True))
+                label, source = (known.get(column or "") or None for column in others)
+                builder.add(value or "", label=label, source=source)
         return builder.finish()
+
+    def rows(self, split: str) -> HubRows:
+        """Open a split with all its columns.
+
+        Raises:
+            InputError: there is no such split.
+        """
+        settings = self.settings
+        name = self._names.get(split, split)
+        dataset = load_from_hub(
+            settings.path, name, config=settings.config, revision=settings.revision
+        )
+        return HubRows(f"{settings.path} ({name})", dataset)
 
     def locate(self, split: str, row: int) -> str:
         """Name the row as the hub counts it."""
@@ -87,46 +126,27 @@ class HubDataset(DatasetLoader):
         }
         return names | {name: name for name in known if name not in names.values()}
 
-    def _rows(self, split: str) -> Iterator[_Row]:
-        settings = self.settings
-        dataset = load_from_hub(
-            settings.path, self._names[split], config=settings.config, revision=settings.revision
-        )
-        columns = self._columns(dataset)
-        name_of = _namer(dataset, columns.label)
-        chosen = dataset.select_columns([column for column in columns if column])
-        for batch in chosen.iter(_ROWS_PER_BATCH):
-            for position, text in enumerate(batch[columns.text]):
-                yield _Row(
-                    text or "",
-                    name_of(batch[columns.label][position]) if columns.label else None,
-                    _name(batch[columns.source][position]) if columns.source else None,
-                )
-
-    def _columns(self, dataset: Dataset) -> _Columns:
-        text = self._column(dataset, "text", _TEXTS)
+    def _columns(self, rows: HubRows) -> tuple[str, str | None, str | None]:
+        """Choose the columns of text, label and source."""
+        text, label, source = (self._column(rows, key) for key in _USUAL_NAMES)
         if text is None:
             raise InputError(
                 f"No text column in {self.settings.path}. Name one with text: "
-                f"{', '.join(sorted(dataset.column_names))}."
+                f"{', '.join(sorted(rows.columns))}."
             )
-        if getattr(dataset.features[text], "dtype", None) not in ("string", "large_string"):
+        if getattr(rows.dataset.features[text], "dtype", None) not in ("string", "large_string"):
             raise InputError(f"The column {text!r} of {self.settings.path} does not hold texts.")
-        return _Columns(
-            text,
-            self._column(dataset, "label", _LABELS),
-            self._column(dataset, "source", _SOURCES),
-        )
+        return text, label, source
 
-    def _column(self, dataset: Dataset, key: str, usual: tuple[str, ...]) -> str | None:
+    def _column(self, rows: Rows, key: str) -> str | None:
         """Return the column the settings name under `key`, or one of the usual names."""
         wanted: str | None = getattr(self.settings, key)
         if wanted is None:
-            return next(iter(_first(usual, dataset.column_names)), None)
-        if wanted not in dataset.column_names:
+            return next(iter(_first(_USUAL_NAMES[key], rows.columns)), None)
+        if wanted not in rows.columns:
             raise InputError(
                 f"{self.settings.path} has no column {wanted!r} ({key}). "
-                f"{did_you_mean(wanted, dataset.column_names)}"
+                f"{did_you_mean(wanted, rows.columns)}"
             )
         return wanted
 
@@ -135,20 +155,3 @@ def _first(wanted: tuple[str, ...], known: Any) -> list[str]:
     """Return the first of `wanted` that is known, whatever its case; none or one."""
     by_folded = {name.casefold(): name for name in known}
     return [by_folded[name] for name in wanted if name in by_folded][:1]
-
-
-def _namer(dataset: Dataset, label: str | None) -> Callable[[Any], str | None]:
-    """Return what turns a label cell into its name."""
-    from datasets import ClassLabel
-
-    feature = dataset.features[label] if label else None
-    if isinstance(feature, ClassLabel):
-        names = feature.names
-        # The hub writes -1 where a gold label is withheld.
-        return lambda value: names[value] if value is not None and value >= 0 else None
-    return _name
-
-
-def _name(value: Any) -> str | None:
-    """Return a cell as a name; what is missing or empty has none."""
-    return None if value is None or value == "" else str(value)

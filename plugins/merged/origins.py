@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentikit import Examples, InputError, OpenedDataset, open_dataset
-from sentikit.extension import ExamplesBuilder, did_you_mean, load_from_hub, read_rows
+from sentikit import Examples, OpenedDataset, open_dataset
+from sentikit.extension import ExamplesBuilder, Rows, read_rows
 
 REPOSITORY = "jbeno/sentiment_merged"
 SPLITS = ("train", "validation", "test")
@@ -82,13 +82,7 @@ class PublishedFiles(Origin):
         return f"{self._path(split)}, line {line}"
 
     def _numbered_rows(self, split: str) -> Iterator[tuple[int, Row]]:
-        with read_rows(self._path(split)) as rows:
-            for column in _COLUMNS:
-                if column not in rows.columns:
-                    advice = did_you_mean(column, rows.columns)
-                    raise InputError(f"{rows.name} has no column {column!r}. {advice}")
-            for line, (text, label, source) in rows.cells(*_COLUMNS):
-                yield line, Row(text or "", label or None, source or None)
+        yield from _numbered(read_rows(self._path(split)))
 
     def _path(self, split: str) -> Path:
         return self.folder / f"{split}.csv"
@@ -151,12 +145,18 @@ class HubRows(Origin):
 
     def load(self, split: str) -> Examples:
         """Load a split."""
-        rows = load_from_hub(REPOSITORY, split, columns=_COLUMNS)
-        return _build(Row(row["sentence"] or "", row["label"], row["source"]) for row in rows)
+        loader = open_dataset({"name": "hub", "path": REPOSITORY}).loader
+        return _build(row for _, row in _numbered(loader.rows(split)))
 
     def place(self, split: str, row: int) -> str:
         """Name the row as the hub counts it."""
         return f"row {row + 1} of {REPOSITORY} ({split})"
+
+
+def _numbered(table: Rows) -> Iterator[tuple[int, Row]]:
+    with table:
+        for where, (text, label, source) in table.cells(*_COLUMNS):
+            yield where, Row(text or "", label or None, source or None)
 
 
 def _build(rows: Iterable[Row]) -> Examples:

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from sentikit import Examples, InputError
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, load_from_hub
+from sentikit import Examples, InputError, open_dataset
+from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
 
 from .trees import read_trees
 
@@ -110,21 +110,16 @@ def _tree_rows(path: Path, phrases: bool) -> Iterator[_Row]:
 
 
 def _setfit_rows(split: str) -> Iterator[_Row]:
-    dataset = load_from_hub("SetFit/sst5", split, columns=("text", "label"))
-    for number, row in enumerate(dataset, start=1):
-        place = f"row {number} of SetFit/sst5 ({split})"
-        yield _Row(place, row["text"] or "", LABELS[row["label"]])
+    loader = open_dataset({"name": "hub", "path": "SetFit/sst5"}).loader
+    with loader.rows(split) as rows:
+        for where, row in rows:
+            yield _Row(rows.at(where), row["text"] or "", LABELS[row["label"]])
 
 
 def _score_rows(split: str) -> Iterator[_Row]:
-    dataset = load_from_hub(
-        "stanfordnlp/sst",
-        split,
-        config="default",
-        revision="refs/convert/parquet",
-        columns=("sentence", "label"),
-    )
-    for number, row in enumerate(dataset, start=1):
-        # Scores are single precision there: 0.2 reads as 0.200000003 and belongs below 0.2.
-        label = LABELS[bisect_left(_UPPER_ENDS, round(row["label"], 6))]
-        yield _Row(f"row {number} of stanfordnlp/sst ({split})", row["sentence"] or "", label)
+    section = {"path": "stanfordnlp/sst", "config": "default", "revision": "refs/convert/parquet"}
+    with open_dataset({"name": "hub", **section}).loader.rows(split) as rows:
+        for where, row in rows:
+            # Scores are single precision there: 0.2 reads as 0.200000003 and belongs below 0.2.
+            label = LABELS[bisect_left(_UPPER_ENDS, round(row["label"], 6))]
+            yield _Row(rows.at(where), row["sentence"] or "", label)

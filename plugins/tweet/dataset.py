@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from sentikit import Examples
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, load_from_hub
+from sentikit import Examples, open_dataset
+from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
 
 REPOSITORY = "mteb/tweet_sentiment_extraction"
 SOURCE = "tweet"
@@ -56,8 +56,9 @@ class TweetSentiment(DatasetLoader):
         return REPOSITORY if path is None else str(path.expanduser())
 
     def _rows(self, split: str) -> Iterator[_Row]:
-        dataset = load_from_hub(self._repository, split, columns=("text", "label_text"))
-        for number, row in enumerate(dataset, start=1):
-            # One training row of the original competition has no text.
-            if row["text"] and row["text"].strip():
-                yield _Row(number, row["text"], row["label_text"])
+        loader = open_dataset({"name": "hub", "path": self._repository}).loader
+        with loader.rows(split) as rows:
+            for number, (text, label) in rows.cells("text", "label_text"):
+                # One training row of the original competition has no text.
+                if text and text.strip():
+                    yield _Row(number, text, label)

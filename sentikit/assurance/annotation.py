@@ -25,7 +25,7 @@ from sentikit.assurance.checked import (
 )
 from sentikit.assurance.draws import group_draw, stratified_draw, uniform_draw
 from sentikit.assurance.pile import CONFIDENCE, PILE_ROW, Pile, scan_pile
-from sentikit.datasets.input_file import InputFile
+from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError, did_you_mean
 from sentikit.files import read_json
 from sentikit.runs.result_format import LABEL_COLUMN

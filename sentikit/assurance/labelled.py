@@ -21,8 +21,8 @@ from sentikit.assurance.estimates import (
 )
 from sentikit.assurance.pile import CONFIDENCE, Labels, Language, scan_pile
 from sentikit.comparison.significance import holm
-from sentikit.datasets.input_file import InputFile
 from sentikit.datasets.labels import LabelScheme, scheme_for_classes
+from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError, did_you_mean
 from sentikit.labelling.table_writer import PROBABILITIES_COLUMN
 from sentikit.runs.result_format import LABEL_COLUMN

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from sentikit.assurance.combination import combine
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
-from sentikit.datasets.input_file import InputFile
-from sentikit.datasets.tables import Rows
+from sentikit.datasets.rows import Rows
+from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
 from sentikit.labelling.file_job import FileRows
 from sentikit.labelling.job import LabellingOptions, label, say_estimate

@@ -112,7 +112,7 @@ def _labels(spelled: str) -> list[str]:
 
 def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annotation:
     from sentikit.assurance.annotation import Annotation, DrawOptions, conflict_items, drawn_items
-    from sentikit.datasets.input_file import InputFile
+    from sentikit.datasets.tables import InputFile
     from sentikit.files import disk_errors
 
     labels, guidelines = _labels(given["labels"]), ""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 # Of more sources the table says how many; --json has them all.
 _SOURCES_SHOWN = 20
 _EXCERPT = 80
-_SUSPECTS_SHOWN = 20
 
 
 @click.group(cls=CommandGroup, epilog="Example: sentikit datasets show demo")
@@ -69,70 +67,6 @@ def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) 
         _print_json(description.to_json())
     else:
         _show(description)
-
-
-@datasets.command(
-    epilog="Example: sentikit datasets suspects runs/quickstart --output suspects.csv"
-)
-@click.argument("run", metavar="RUN|FILE")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.csv",
-    help="Write all suspects to a file to correct, as sentikit annotate opens it.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def suspects(run: str, output: Path | None, as_json: bool) -> None:
-    """List examples whose gold label is likely wrong, by a run's probabilities.
-
-    The run must not have learned from these examples: score other data than the training's, or
-    every part of it with a model trained on the rest.
-    """
-    from sentikit import read_run
-    from sentikit.datasets.suspects import find_suspects
-
-    table = read_run(run)
-    if table.answers.probabilities is None:
-        raise InputError(f"{run} holds no probabilities; suspects are found by them.")
-    found = find_suspects(table.gold, table.answers.probabilities)
-    chosen = table.select(found.rows).examples
-    names = [table.classes[number] for number in found.suggested]
-    columns = (chosen.ids, chosen.texts, chosen.labels, names, chosen.sources, found.margins)
-    keys = ("id", "text", "label", "suggested", "source", "margin")
-    entries = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
-    for entry in entries:
-        entry["margin"] = round(float(entry["margin"]), 4)
-    if output is not None:
-        _write_csv(output, keys, entries)
-    if as_json:
-        _print_json(entries)
-        return
-    share = f"{len(entries):,} of {found.judged:,} labels are suspect"
-    rows = [
-        [
-            entry["id"],
-            entry["label"],
-            entry["suggested"],
-            f"{entry['margin']:.2f}",
-            _excerpt(" ".join(entry["text"].split())),
-        ]
-        for entry in entries[:_SUSPECTS_SHOWN]
-    ]
-    print_table(share, ["id", "label", "suggested", "margin", "text"], rows, ["margin"])
-    if len(entries) > len(rows):
-        click.echo(f"{len(entries) - len(rows):,} more: --output FILE.csv or --json.", err=True)
-
-
-def _write_csv(path: Path, keys: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> None:
-    import csv
-
-    from sentikit.files import atomic_writer
-
-    with atomic_writer(path) as stream:
-        writer = csv.DictWriter(stream, keys, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(entries)
-    click.echo(f"Wrote {path}.", err=True)
 
 
 def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, Any]:

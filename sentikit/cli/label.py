@@ -123,7 +123,7 @@ def label(context: click.Context, /, **given: Any) -> None:
     """
     from sentikit.assurance.checked import read_checked
     from sentikit.assurance.pile import scan_pile
-    from sentikit.datasets.input_file import InputFile
+    from sentikit.datasets.tables import InputFile
     from sentikit.labelling.job import LabellingOptions
 
     _check_options(given)

@@ -60,10 +60,9 @@ _INPUT = (
     click.option(
         "--input-format",
         "kind",
-        type=click.Choice(
-            ["csv", "tsv", "tsv-unquoted", "jsonl", "json", "parquet", "arrow", "xlsx", "text"]
-        ),
-        help="What FILE or the pipe holds; default: by the file's ending, text for a pipe.",
+        metavar="FORMAT",
+        help="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text; default: by the "
+        "file's ending, text for a pipe.",
     ),
     click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook with several."),
     click.option("--strip-markup", is_flag=True, help="Take HTML off the texts."),
@@ -86,7 +85,7 @@ def input_file(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def packed(*args: Any, **given: Any) -> Any:
-        from sentikit.datasets.input_file import InputFile
+        from sentikit.datasets.tables import InputFile
 
         fields = {field.name: given.pop(field.name) for field in dataclasses.fields(InputFile)}
         return command(*args, source=InputFile(**fields), **given)

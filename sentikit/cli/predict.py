@@ -28,7 +28,7 @@ from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
-    from sentikit.datasets.input_file import InputFile
+    from sentikit.datasets.tables import InputFile
     from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.table_writer import TableWriter
 

@@ -10,56 +10,52 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentikit.datasets.rows import Rows
 from sentikit.errors import InputError
 from sentikit.files import disk_errors
 
 ROWS_PER_BATCH = 1_000
-# Without a buffer of its own pyarrow reads the whole chunk of a column, which may be the file.
 BUFFER_BYTES = 2**20
 
 
-class ColumnarTable:
-    """A Parquet or Arrow file, open until `close`.
-
-    Attributes:
-        columns: names of the top-level columns.
+class ColumnarRows(Rows):
+    """Rows of a Parquet or Arrow file.
 
     Raises:
         InputError: the file is missing, may not be read or is not of this format.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
-        self._name, self._kind = str(path), kind
+        self._kind = kind
         with disk_errors(path):
-            self._stream = path.open("rb")
+            stream = path.open("rb")
         try:
-            with self._damage():
+            with self._damage(str(path)):
                 if kind == "parquet":
-                    self._file: Any = _parquet(self._stream)
+                    # Without a buffer pyarrow reads the whole chunk of a column, maybe the file.
+                    self._file: Any = pq.ParquetFile(
+                        stream, buffer_size=BUFFER_BYTES, pre_buffer=False
+                    )
                     self._schema = self._file.schema_arrow
                 else:
                     self._file = _arrow(path)
                     self._schema = self._file.schema
+            super().__init__(str(path), self._schema.names, stream.close)
         except InputError:
-            self._stream.close()
+            stream.close()
             raise
-        self.columns: tuple[str, ...] = tuple(self._schema.names)
 
     def fields(self, column: str) -> tuple[str, ...] | None:
-        """Return the fields inside a column, None where it is no struct."""
+        """Return the fields of a struct."""
         kind = self._schema.field(column).type
         return tuple(field.name for field in kind) if pa.types.is_struct(kind) else None
 
-    def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """Yield the row number, from 1, and the values of `columns`.
-
-        Raises:
-            InputError: the file is damaged, or a text in it is not UTF-8.
-        """
+    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield the number of each row and its values; a damaged file is refused."""
         batches = self._batches(list(dict.fromkeys(columns)))
         number = 0
         while True:
-            with self._damage(), _not_utf8(self._name, number + 1):
+            with self._damage(self.name), _not_utf8(self.name, number + 1):
                 batch = next(batches, None)
                 if batch is None:
                     return
@@ -68,12 +64,6 @@ class ColumnarTable:
             for row in zip(*values, strict=True):
                 number += 1
                 yield number, row
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._kind == "parquet":
-            self._file.close()
-        self._stream.close()
 
     def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         if self._kind == "parquet":
@@ -89,8 +79,8 @@ class ColumnarTable:
                 yield chosen.slice(start, ROWS_PER_BATCH)
 
     @contextlib.contextmanager
-    def _damage(self) -> Iterator[None]:
-        with disk_errors(self._name):
+    def _damage(self, name: str) -> Iterator[None]:
+        with disk_errors(name):
             try:
                 yield
             except (pa.ArrowException, OSError) as error:
@@ -98,11 +88,7 @@ class ColumnarTable:
                     raise
                 reason = " ".join(str(error).split())
                 kind = self._kind.capitalize()
-                raise InputError(f"{self._name} is not a whole {kind} file ({reason}).") from error
-
-
-def _parquet(stream: Any) -> pq.ParquetFile:
-    return pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False)
+                raise InputError(f"{name} is not a whole {kind} file ({reason}).") from error
 
 
 def _arrow(path: Path) -> Any:

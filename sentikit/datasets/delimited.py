@@ -1,13 +1,15 @@
-"""Reads CSV and TSV with the standard csv module, strictly, and says where a quote went astray."""
+"""CSV and TSV, read strictly with the standard csv module; errors say where a quote went astray."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from sentikit.datasets.rows import Rows
 from sentikit.errors import InputError
 
 #: The longest field, in characters; what is longer is an unclosed quote that swallows the file.
@@ -25,11 +27,81 @@ DIALECTS: dict[str, dict[str, Any]] = {
     "tsv-unquoted": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
 }
 
-
 _QUOTED = re.compile(r'"(?:[^"]|"")*("|$)')
+_SPACED_QUOTE = re.compile(r' +"')
+_SPACED_QUOTES = re.compile(r' +".*" *', re.DOTALL)
 
 
-def csv_dialect(header: str) -> str:
+class DelimitedRows(Rows):
+    """Rows of a CSV or TSV file whose first record names the columns.
+
+    Args:
+        lines: the file's lines, line ends included.
+        name: the file's name, for messages.
+        dialect: a key of `DIALECTS`; of ``csv``, semicolons or bars may take the commas' place.
+        close: closes the file.
+    """
+
+    unit = "line"
+
+    def __init__(
+        self, lines: Iterator[str], name: str, dialect: str, close: Callable[[], None]
+    ) -> None:
+        if dialect == "csv":
+            begin = list(_until_filled(lines))
+            dialect, lines = _csv_dialect("".join(begin)), itertools.chain(begin, lines)
+        self._records = iter(_Records(lines, name, dialect))
+        line, header = next(self._records, (0, []))
+        if not header:
+            raise InputError(f"{name} is empty. Give a file with at least one row.")
+        _refuse_wrong_delimiter(header, f"{name}, line {line}", dialect)
+        super().__init__(name, header, close, f"{name}, line {line}")
+
+    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Yield the line each record starts on and its values."""
+        positions = [self._places[column] for column in columns]
+        width = len(self.columns)
+        for line, fields in self._records:
+            if len(fields) != width:
+                raise self._wrong_width(line, fields)
+            if any(field[:1] == " " and _SPACED_QUOTES.fullmatch(field) for field in fields):
+                raise self._blank_before_quote(line)
+            yield line, tuple([fields[position] for position in positions])
+
+    def _wrong_width(self, line: int, fields: Sequence[str]) -> InputError:
+        if any(_SPACED_QUOTE.match(field) for field in fields):
+            return self._blank_before_quote(line)
+        listed = ", ".join(repr(column) for column in self.columns)
+        advice = (
+            "Quote fields that hold the separator."
+            if len(fields) > len(self.columns)
+            else "Give every row all of them, or look for a quote that is not closed."
+        )
+        return InputError(
+            f"{self.at(line)}: {_count(fields, 'field')}, but the header names "
+            f"{_count(self.columns, 'column')} ({listed}). {advice}"
+        )
+
+    def _blank_before_quote(self, line: int) -> InputError:
+        return InputError(
+            f"{self.at(line)}: a blank stands before a quote, so that the quote does not enclose "
+            "the field. Remove the blanks behind the separators."
+        )
+
+
+def _count(things: Sequence[str], noun: str) -> str:
+    return f"{len(things)} {noun}" if len(things) == 1 else f"{len(things)} {noun}s"
+
+
+def _until_filled(lines: Iterator[str]) -> Iterator[str]:
+    """Yield blank lines and the first other one."""
+    for line in lines:
+        yield line
+        if line.strip():
+            return
+
+
+def _csv_dialect(header: str) -> str:
     """Tell by its header which CSV a file is: with semicolons or bars, where no comma is in it.
 
     Spreadsheets write semicolons wherever the comma is the decimal sign, databases bars.
@@ -40,14 +112,20 @@ def csv_dialect(header: str) -> str:
     return "csv-semicolons" if ";" in names else "csv-bars" if "|" in names else "csv"
 
 
-class Records:
-    """The records of a CSV or TSV file, header included: ``(line, fields)``, blank lines skipped.
+def _refuse_wrong_delimiter(header: Sequence[str], place: str, dialect: str) -> None:
+    tabs = dialect.startswith("tsv")
+    others = {",": "commas", ";": "semicolons", "|": "bars"} if tabs else {"\t": "tabs"}
+    right, wanted = ("csv", "tabs") if tabs else ("tsv", "commas")
+    for character, word in others.items():
+        if len(header) == 1 and character in header[0]:
+            raise InputError(
+                f"{place}: the columns seem to be separated by {word}, not by {wanted} "
+                f"({header[0]!r}). Let the name end in .{right}, or give the format {right!r}."
+            )
 
-    Args:
-        lines: the file's lines, line ends included.
-        name: the file's name, for messages.
-        dialect: a key of `DIALECTS`.
-    """
+
+class _Records:
+    """The records of a file, header included: ``(line, fields)``, blank lines skipped."""
 
     def __init__(self, lines: Iterator[str], name: str, dialect: str) -> None:
         self._lines = lines
@@ -58,11 +136,6 @@ class Records:
         self._reader = self._new_reader([])
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number of each record's first line, and its fields.
-
-        Raises:
-            InputError: a quote that is not closed, or closed in the middle of a field.
-        """
         record, line = self._record, 1
         while True:
             record.clear()
@@ -81,12 +154,8 @@ class Records:
 
     def _feed(self, unread: list[str]) -> Iterator[str]:
         """Give the csv module its lines and keep those of the current record."""
-        keep = self._record.append
-        for line in unread:
-            keep(line)
-            yield line
-        for line in self._lines:
-            keep(line)
+        for line in itertools.chain(unread, self._lines):
+            self._record.append(line)
             yield line
 
     def _parse_again(self, line: int, error: csv.Error) -> list[str]:
@@ -109,7 +178,13 @@ class Records:
         record = "".join(self._record)
         quote = None if self._dialect == "tsv-unquoted" else _stray_quote(record, self._delimiter)
         if quote is None:
-            return self._explain_without_quote(line, record, error)
+            at = f"{self._name}, line {line}"
+            if "\r" in record.rstrip("\r\n"):
+                return InputError(
+                    f"{at}: a carriage return in the middle of the line. "
+                    "Save the file with Unix or Windows line ends."
+                )
+            return InputError(f"{at}: {error}.")
         opens, closes = quote
         place = f"{self._name}, line {line + record.count(chr(10), 0, opens)}"
         advice = "write a quote that belongs to a quoted field twice"
@@ -126,21 +201,9 @@ class Records:
             f"Close it elsewhere; {advice}."
         )
 
-    def _explain_without_quote(self, line: int, record: str, error: csv.Error) -> InputError:
-        if "\r" in record.rstrip("\r\n"):
-            return InputError(
-                f"{self._name}, line {line}: a carriage return in the middle of the line. "
-                "Save the file with Unix or Windows line ends."
-            )
-        return InputError(f"{self._name}, line {line}: {error}.")
-
 
 def _stray_quote(record: str, delimiter: str) -> tuple[int, int | None] | None:
-    """Find the field whose quotes the csv module refused.
-
-    Returns:
-        Where its quote opens, and where it closes if it does; None if all fields are in order.
-    """
+    """Return where the quote that the csv module refused opens, and where it closes if it does."""
     quoted = re.compile(r'"(?:[^"]++|"")*+"')
     plain = re.compile(rf"[^{re.escape(delimiter)}\r\n]*")
     position = 0

@@ -24,7 +24,7 @@ from sentikit.components import (
 )
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
-from sentikit.datasets.tables import Rows
+from sentikit.datasets.rows import Rows
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry, default_registry
 

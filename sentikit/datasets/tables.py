@@ -1,37 +1,23 @@
-"""Tables read row by row: delimited files, JSON, Parquet, Arrow, workbooks and plain text."""
+"""Tables opened by path, pipe or query, whatever their format."""
 
 from __future__ import annotations
 
 import glob
-import itertools
-import re
-from abc import ABC, abstractmethod
-from collections import Counter
+import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
-from sentikit.datasets.columns import (
-    USUAL_NAMES,
-    cell_text,
-    find_column,
-    inside,
-    is_plain,
-    joined_text,
-    usual_column,
-)
-from sentikit.datasets.delimited import DIALECTS, Records, csv_dialect
-from sentikit.datasets.text_files import (
-    COMPRESSED,
-    JsonDocument,
-    decoded_lines,
-    json_records,
-    open_binary,
-    wrapped_list,
-)
+from sentikit.datasets.delimited import DelimitedRows
+from sentikit.datasets.json_rows import JsonDocument, JsonRows, json_document_shape, json_lines
+from sentikit.datasets.rows import Rows
+from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
+from sentikit.registry import default_registry
 
+#: Endings of the formats that are read without a plugin.
 SUFFIXES: dict[str, str] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -42,383 +28,18 @@ SUFFIXES: dict[str, str] = {
     ".arrow": "arrow",
     ".feather": "arrow",
     ".ipc": "arrow",
-    ".xlsx": "xlsx",
-    ".xlsm": "xlsx",
     ".txt": "text",
 }
-FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "json", "parquet", "arrow", "xlsx", "text")
-#: Formats that are read from a file's end, or from several places: not from a pipe.
-_OF_FILES_ALONE = {"parquet": "Parquet", "arrow": "Arrow", "xlsx": "Excel"}
-_OTHER_SPREADSHEETS = (".xls", ".ods")
+#: Formats of `read_rows`; plugins bring more.
+FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "json", "parquet", "arrow", "text")
 STANDARD_INPUT = "standard input"
-
-# Keys that a JSON object may leave out are found by looking at this many; of a pipe, which may be
-# slow to grow, at the first alone.
+_HOOK = "register_table_formats"
+_COLUMNAR = ("parquet", "arrow")
+_OTHER_SPREADSHEETS = (".xls", ".ods")
 _OBJECTS_LOOKED_AT = 100
-
-
-_SPACED_QUOTE = re.compile(r' +"')
-_SPACED_QUOTES = re.compile(r' +".*" *', re.DOTALL)
-
-
-class Rows(ABC):
-    """A table being read: iterate once over ``(where, row)``, `row` a mapping with every column.
-
-    Memory does not grow with the table. Use it in a ``with`` statement, or read it to its end.
-
-    Attributes:
-        name: the file's name, for messages.
-        columns: the columns, in the file's order.
-        unit: what `where` counts, from 1: ``line`` (the one the row starts on) or, in Parquet,
-            ``row``.
-    """
-
-    unit = "line"
-
-    def __init__(self, name: str, columns: Sequence[str], close: Callable[[], None]) -> None:
-        self.name = name
-        self.columns = tuple(columns)
-        self._close = close
-        self._places = {column: place for place, column in enumerate(self.columns)}
-
-    @abstractmethod
-    def _values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """Yield where each row stands and its values in `columns`."""
-
-    def __iter__(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield where each row stands and its values by column, as the format spells them.
-
-        Raises:
-            InputError: the file is malformed, says where; or it has no rows.
-        """
-        columns = self.columns
-        for where, values in self._read(columns):
-            yield where, dict(zip(columns, values, strict=True))
-
-    def cells(self, *columns: str) -> Iterator[tuple[int, tuple[str | None, ...]]]:
-        """Yield where each row stands and its values in `columns` as texts, None for null.
-
-        Args:
-            columns: names, or paths into nested values, as ``review.text``.
-
-        Raises:
-            InputError: as for iterating; or a value that is no text, number or date.
-        """
-        paths = [self._path(column) for column in columns]
-        outer = [path[0] for path in paths]
-        nested = any(len(path) > 1 for path in paths)
-        for where, found in self._read(outer):
-            values = found
-            try:
-                if nested:
-                    pairs = zip(found, paths, strict=True)
-                    values = tuple([inside(value, path[1:]) for value, path in pairs])
-                yield where, tuple([v if type(v) is str else cell_text(v) for v in values])
-            except TypeError as error:
-                raise self._no_text(where, columns, values, str(error)) from error
-
-    def texts(
-        self, columns: Sequence[str], others: Sequence[str] = (), strip_markup: bool = False
-    ) -> Iterator[tuple[int, str, tuple[str | None, ...]]]:
-        """Yield where each row stands, its text and its values in `others`.
-
-        Args:
-            columns: of the text, which is joined from them, "" where none holds any.
-            others: further columns.
-            strip_markup: whether to take HTML off the text.
-
-        Raises:
-            InputError: as for `cells`.
-        """
-        width = len(columns)
-        for where, cells in self.cells(*columns, *others):
-            yield where, joined_text(cells[:width], strip_markup), cells[width:]
-
-    def text_reader(
-        self, wanted: Sequence[str] = (), option: str = "", strip_markup: bool = False
-    ) -> Callable[[int, Mapping[str, Any]], str]:
-        """Return what gives the text of a row that iterating yields, "" where it has none.
-
-        Args:
-            wanted: columns or paths to join; without any, the one with a usual name.
-            option: what the user can write to choose, for messages: ``--text-column COLUMN``.
-            strip_markup: whether to take HTML off, as `plain_text` does.
-
-        Raises:
-            InputError: there is no such column, now; later, a value that is no text.
-        """
-        columns = self.find_text_columns(wanted, option)
-        paths = [self._path(column) for column in columns]
-
-        def text(where: int, row: Mapping[str, Any]) -> str:
-            values: list[Any] = [row.get(path[0]) for path in paths]
-            try:
-                values = [inside(v, path[1:]) for v, path in zip(values, paths, strict=True)]
-                return joined_text([cell_text(value) for value in values], strip_markup)
-            except TypeError as error:
-                raise self._no_text(where, columns, values, str(error)) from error
-
-        return text
-
-    def find_text_columns(self, wanted: Sequence[str] = (), option: str = "") -> tuple[str, ...]:
-        """Choose the columns whose values are joined to a text.
-
-        Raises:
-            InputError: there is no such column, or none that is likely.
-        """
-        if not wanted:
-            return (self.find_column("text", None, option),)
-        return tuple(self.find_column("text", column, option) for column in wanted)
-
-    def _path(self, column: str) -> tuple[str, ...]:
-        """Return a column's name, and behind it the keys inside its values."""
-        if column in self._places:
-            return (column,)
-        keys = column.split(".")
-        for length in range(len(keys) - 1, 0, -1):
-            outer = ".".join(keys[:length])
-            if outer in self._places:
-                return (outer, *keys[length:])
-        return (column,)
-
-    def _fields(self, column: str) -> Sequence[str] | None:
-        """Return the keys inside a column's values, None where they hold none."""
-        return None
-
-    def _no_text(
-        self, where: int, columns: Sequence[str], values: Sequence[Any], kind: str
-    ) -> InputError:
-        pairs = zip(columns, values, strict=True)
-        odd, value = next(((c, v) for c, v in pairs if not is_plain(v)), (columns[0], None))
-        inner = [f"{odd}.{key}" for key in value] if isinstance(value, Mapping) else []
-        advice = f" Name a field inside it: {', '.join(inner[:8])}." if inner else ""
-        return InputError(
-            f"{self.at(where)}: the column {odd!r} holds {kind}; a text is needed.{advice}"
-        )
-
-    def at(self, where: int) -> str:
-        """Say where a row stands: ``reviews.csv, line 17``."""
-        return f"{self.name}, {self.unit} {where}"
-
-    def find_column(self, what: str, wanted: str | None = None, option: str = "") -> str:
-        """Choose the column of the ``text``, ``label``, ``id`` or ``source``.
-
-        Args:
-            what: which of the four.
-            wanted: the name the user gave; without it, one with a usual name is chosen, or the
-                only column.
-            option: what the user can write to choose, for messages: ``--text-column COLUMN``.
-
-        Raises:
-            InputError: there is no such column, or none that is likely.
-        """
-        if wanted is not None and wanted not in self._places:
-            outer, *keys = self._path(wanted)
-            if keys:
-                known = self._fields(outer)
-                if known is None or keys[0] in known:
-                    return wanted
-                inner = [f"{outer}.{key}" for key in known]
-                raise InputError(
-                    f"{self.name} has no column {wanted!r} for the {what}. "
-                    f"{did_you_mean(wanted, inner)}"
-                )
-        return find_column(self.columns, wanted, USUAL_NAMES[what], what, self.name, option)
-
-    def find_optional_column(self, what: str, wanted: str | None = None) -> str | None:
-        """Choose like `find_column`, with None where nobody asked and no name is likely."""
-        if wanted is None:
-            return usual_column(self.columns, USUAL_NAMES[what])
-        return self.find_column(what, wanted)
-
-    def close(self) -> None:
-        """Close the file, unless it was open before."""
-        self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _read(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        with self:
-            empty = True
-            for item in self._values(columns):
-                empty = False
-                yield item
-        if empty:
-            raise InputError(f"{self.name} has no rows. Give a file with at least one.")
-
-
-class _DelimitedRows(Rows):
-    def __init__(
-        self, lines: Iterator[str], name: str, dialect: str, close: Callable[[], None]
-    ) -> None:
-        if dialect == "csv":
-            dialect, lines = _csv_dialect(lines)
-        self._records = iter(Records(lines, name, dialect))
-        line, header = next(self._records, (0, []))
-        if not header:
-            raise _empty(name)
-        _refuse_wrong_delimiter(header, f"{name}, line {line}", dialect)
-        _refuse_repeated(header, f"{name}, line {line}")
-        super().__init__(name, header, close)
-
-    def _values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        positions = [self._places[column] for column in columns]
-        width = len(self.columns)
-        for line, fields in self._records:
-            if len(fields) != width:
-                raise self._wrong_width(line, fields)
-            if any(field[:1] == " " and _SPACED_QUOTES.fullmatch(field) for field in fields):
-                raise self._blank_before_quote(line)
-            yield line, tuple([fields[position] for position in positions])
-
-    def _wrong_width(self, line: int, fields: Sequence[str]) -> InputError:
-        if any(_SPACED_QUOTE.match(field) for field in fields):
-            return self._blank_before_quote(line)
-        listed = ", ".join(repr(column) for column in self.columns)
-        advice = (
-            "Quote fields that hold the separator."
-            if len(fields) > len(self.columns)
-            else "Give every row all of them, or look for a quote that is not closed."
-        )
-        return InputError(
-            f"{self.at(line)}: {_count(len(fields), 'field')}, but the header names "
-            f"{_count(len(self.columns), 'column')} ({listed}). {advice}"
-        )
-
-    def _blank_before_quote(self, line: int) -> InputError:
-        return InputError(
-            f"{self.at(line)}: a blank stands before a quote, so that the quote does not enclose "
-            "the field. Remove the blanks behind the separators."
-        )
-
-
-class _JsonRows(Rows):
-    def __init__(
-        self,
-        records: Iterator[tuple[int, dict[str, Any]]],
-        name: str,
-        looked_at: int,
-        close: Callable[[], None],
-    ) -> None:
-        self.first = list(itertools.islice(records, looked_at))
-        if not self.first:
-            raise _empty(name)
-        self._records = itertools.chain(self.first, records)
-        super().__init__(name, _keys(self.first), close)
-
-    def _values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        for line, record in self._records:
-            yield line, tuple([record.get(column) for column in columns])
-
-    def _fields(self, column: str) -> Sequence[str] | None:
-        inner = [record.get(column) for _, record in self.first]
-        keys = [key for value in inner if isinstance(value, dict) for key in value]
-        return list(dict.fromkeys(keys)) or None
-
-    def __iter__(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield where each row stands and its values; keys not met before come after `columns`."""
-        absent = dict.fromkeys(self.columns)
-        with self:
-            for line, record in self._records:
-                yield line, {**absent, **record}
-
-
-class _JsonDocumentRows(_JsonRows):
-    unit = "item"
-
-
-class _TextRows(Rows):
-    def __init__(self, lines: Iterator[str], name: str, close: Callable[[], None]) -> None:
-        self._lines = lines
-        super().__init__(name, ("text",), close)
-
-    def _values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        for number, line in enumerate(self._lines, start=1):
-            text = line.rstrip("\r\n")
-            if text.strip():
-                yield number, (text,) * len(columns)
-
-
-class _FolderRows(Rows):
-    """Files that hold a text each, by name."""
-
-    unit = "file"
-
-    def __init__(self, name: str, files: Sequence[Path]) -> None:
-        self._files = files
-        super().__init__(name, ("file", "text"), lambda: None)
-
-    def at(self, where: int) -> str:
-        return str(self._files[where - 1])
-
-    def _values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        for number, path in enumerate(self._files, 1):
-            with open_binary(path) as stream:
-                text = "".join(decoded_lines(stream, str(path))).rstrip("\r\n")
-            known = {"file": path.name, "text": text}
-            yield number, tuple([known[column] for column in columns])
-
-
-class _TableRows(Rows):
-    """Rows of a table that names its columns itself: Parquet, Arrow or a sheet."""
-
-    unit = "row"
-
-    def __init__(self, path: Path, kind: str, sheet: str | None) -> None:
-        # These libraries take a while to import; most tables need none of them.
-        if kind == "xlsx":
-            from sentikit.datasets.workbook import SheetTable
-
-            table: Any = SheetTable(path, sheet)
-        else:
-            from sentikit.datasets.columnar import ColumnarTable
-
-            table = ColumnarTable(path, kind)
-        try:
-            _refuse_repeated(table.columns, str(path))
-        except InputError:
-            table.close()
-            raise
-        self._table = table
-        super().__init__(str(path), table.columns, table.close)
-
-    def _fields(self, column: str) -> Sequence[str] | None:
-        fields: Sequence[str] | None = getattr(self._table, "fields", lambda column: None)(column)
-        return fields
-
-    def _values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        yield from self._table.rows(columns)
-
-
-class RecordRows(Rows):
-    """Rows that a plugin reads: `records` in the order of `columns`, counted from 1."""
-
-    unit = "row"
-
-    def __init__(
-        self,
-        name: str,
-        columns: Sequence[str],
-        records: Iterator[Sequence[Any]],
-        close: Callable[[], None] = lambda: None,
-    ) -> None:
-        _refuse_repeated(columns, name)
-        self._records = records
-        super().__init__(name, columns, close)
-
-    def _values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        positions = [self._places[column] for column in columns]
-        for number, record in enumerate(self._records, 1):
-            yield number, tuple([record[position] for position in positions])
+#: Bytes at a file's beginning and end that tell it from another of its size.
+_EDGE = 2**16
+_OPTION = "--text-column"
 
 
 def read_rows(
@@ -432,8 +53,8 @@ def read_rows(
     Formats: ``csv`` and ``tsv`` (the first row names the columns; quoted as RFC 4180 has it; of CSV
     whose header holds semicolons or bars and no comma, these separate the fields), ``tsv-unquoted``
     (quotes mean nothing), ``jsonl`` (an object a line), ``json`` (an array of objects, or an object
-    with one such list), ``parquet``, ``arrow``, ``xlsx`` (a sheet), and ``text`` (a text a line, in
-    a column ``text``). All are UTF-8. Blank lines are skipped.
+    with one such list), ``parquet``, ``arrow``, ``text`` (a text a line, in a column ``text``), and
+    what plugins read, as ``xlsx``. All texts are UTF-8. Blank lines are skipped.
 
     A folder, or a pattern such as ``texts/*.txt``, is a table of its ``.txt`` files: ``file``, the
     name, and ``text``.
@@ -443,25 +64,32 @@ def read_rows(
         format: one of these; without it a path's suffix decides (`SUFFIXES`; texts also with .gz,
             .bz2, .xz or .zst behind it), and a stream is text.
         name: what messages call a stream.
-        sheet: of a workbook with several.
+        sheet: of a workbook, or another file that holds several tables.
 
     Raises:
         InputError: no such file or format, or a file that is empty or malformed; says where.
         SentikitError: the disk failed.
     """
-    if format is not None and format not in FORMATS:
-        raise InputError(f"There is no format {format!r}. {did_you_mean(format, FORMATS)}")
+    if format is not None:
+        check_table_format(format)
     if not isinstance(source, Path | str):
-        return _rows_of(source, format or "text", name, 1, close=lambda: None)
+        return _rows_of(source, format or "text", name, 1, lambda: None)
     path = Path(source).expanduser()
     if format in (None, "text") and (files := _text_files(path)) is not None:
         return _FolderRows(str(path), files)
     kind = format or format_of(path)
-    if sheet is not None and kind != "xlsx":
+    if kind not in FORMATS:
+        reader = default_registry().load(_HOOK, kind)
+        rows: Rows = reader(reader.Settings()).open(path, sheet)
+        return rows
+    if sheet is not None:
         raise InputError(f"{path} has no sheets; only an Excel workbook has. Leave the sheet out.")
-    if kind in _OF_FILES_ALONE:
-        return _TableRows(path, kind, sheet)
-    kind, key = _json_kind(path) if kind == "json" else (kind, None)
+    if kind in _COLUMNAR:
+        # Importing pyarrow takes a while; most tables need none of it.
+        from sentikit.datasets.columnar import ColumnarRows
+
+        return ColumnarRows(path, kind)
+    kind, key = json_document_shape(path) if kind == "json" else (kind, None)
     stream = open_binary(path)
     try:
         return _rows_of(stream, kind, str(path), _OBJECTS_LOOKED_AT, stream.close, key)
@@ -481,7 +109,9 @@ def format_of(path: Path) -> str:
     if packed:
         suffix = Path(path.stem).suffix.lower()
     found = SUFFIXES.get(suffix)
-    if found and not (packed and found in _OF_FILES_ALONE):
+    if found is None and suffix[1:] in default_registry().names(_HOOK):
+        found = suffix[1:]
+    if found and not (packed and _is_of_files_alone(found)):
         return found
     if path.is_dir():
         raise InputError(f"{path} is a folder, a file is needed.")
@@ -492,9 +122,30 @@ def format_of(path: Path) -> str:
     if suffix in _OTHER_SPREADSHEETS:
         raise InputError(f"{path} is a spreadsheet of another kind. Save it as .xlsx or CSV UTF-8.")
     raise InputError(
-        f"{path}: the name does not tell the format. Let it end in {', '.join(SUFFIXES)}, "
-        f"or say the format: {', '.join(FORMATS)}."
+        f"{path}: the name does not tell the format. Let it end in "
+        f"{', '.join([*SUFFIXES, *(f'.{name}' for name in default_registry().names(_HOOK))])}, "
+        f"or say the format: {', '.join(_formats())}."
     )
+
+
+def check_table_format(name: str) -> str:
+    """Return the name of a format that `read_rows` takes.
+
+    Raises:
+        InputError: there is no such format.
+    """
+    if name not in FORMATS and name not in _formats():
+        raise InputError(f"There is no format {name!r}. {did_you_mean(name, _formats())}")
+    return name
+
+
+def _formats() -> list[str]:
+    return [*FORMATS, *default_registry().names(_HOOK)]
+
+
+def _is_of_files_alone(kind: str) -> bool:
+    """Say whether a format is read from a file's end, or several places of it: not from a pipe."""
+    return kind in _COLUMNAR or kind not in FORMATS
 
 
 def _text_files(path: Path) -> list[Path] | None:
@@ -515,88 +166,170 @@ def _text_files(path: Path) -> list[Path] | None:
     return texts
 
 
-def _json_kind(path: Path) -> tuple[str, str | None]:
-    """Return how a JSON file is to be read, and the key of its list of rows if an object has it."""
-    with open_binary(path) as stream:
-        document = JsonDocument(stream, str(path))
-        keys = document.lists()
-    if document.of_lines:
-        return "jsonl", None
-    if len(keys) > 1:
-        raise InputError(
-            f"{path} holds several lists: {', '.join(map(repr, keys))}. Save the one with the rows "
-            "in a file of its own."
-        )
-    return "json", keys[0] if keys else None
-
-
 def _rows_of(
     stream: BinaryIO,
     kind: str,
     name: str,
-    objects_looked_at: int,
+    looked_at: int,
     close: Callable[[], None],
     key: str | None = None,
 ) -> Rows:
-    if kind in _OF_FILES_ALONE:
+    if _is_of_files_alone(kind):
         raise InputError(
-            f"{name}: {_OF_FILES_ALONE[kind]} cannot be read from a pipe. Save it as a file and "
-            "give its path."
+            f"{name}: {kind.capitalize()} cannot be read from a pipe. Save it as a file and give "
+            "its path."
         )
     if kind == "json":
-        records = JsonDocument(stream, name, key).rows()
-        return _JsonDocumentRows(records, name, objects_looked_at, close)
+        return JsonRows(JsonDocument(stream, name, key).rows(), name, "item", looked_at, close)
+    if kind == "jsonl":
+        return json_lines(stream, name, looked_at, close)
     lines = decoded_lines(stream, name)
-    if kind in DIALECTS:
-        return _DelimitedRows(lines, name, kind, close)
-    if kind == "text":
-        return _TextRows(lines, name, close)
-    rows = _JsonRows(json_records(lines, name), name, objects_looked_at, close)
-    if objects_looked_at > 1 and (wrapped := wrapped_list(rows.first)):
-        raise InputError(
-            f"{name} is one JSON object around the rows, in {wrapped!r}. "
-            "Let the name end in .json, or give the format 'json'."
-        )
-    return rows
+    return (
+        _TextRows(lines, name, close)
+        if kind == "text"
+        else (DelimitedRows(lines, name, kind, close))
+    )
 
 
-def _keys(records: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
-    return list(dict.fromkeys(key for _, record in records for key in record))
+class _TextRows(Rows):
+    unit = "line"
+
+    def __init__(self, lines: Iterator[str], name: str, close: Callable[[], None]) -> None:
+        self._lines = lines
+        super().__init__(name, ("text",), close)
+
+    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+        for number, line in enumerate(self._lines, start=1):
+            text = line.rstrip("\r\n")
+            if text.strip():
+                yield number, (text,) * len(columns)
 
 
-def _empty(name: str) -> InputError:
-    return InputError(f"{name} is empty. Give a file with at least one row.")
+class _FolderRows(Rows):
+    """Files that hold a text each, by name."""
+
+    unit = "file"
+
+    def __init__(self, name: str, files: Sequence[Path]) -> None:
+        self._files = files
+        super().__init__(name, ("file", "text"))
+
+    def at(self, where: int) -> str:
+        return str(self._files[where - 1])
+
+    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+        for number, path in enumerate(self._files, 1):
+            with open_binary(path) as stream:
+                text = "".join(decoded_lines(stream, str(path))).rstrip("\r\n")
+            known = {"file": path.name, "text": text}
+            yield number, tuple([known[column] for column in columns])
 
 
-def _csv_dialect(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
-    """Look at the header, and return which CSV it begins and all lines, the header's included."""
-    begin = []
-    for line in lines:
-        begin.append(line)
-        if line.strip():
-            break
-    return csv_dialect("".join(begin)), itertools.chain(begin, lines)
+@dataclass(frozen=True)
+class InputFile:
+    """A table of texts; all but a pipe are read from the first row each time.
 
+    Attributes:
+        file: the path of a table, a folder or a pattern of texts, or ``-``: standard input.
+        kind: its format; None: by the file's ending.
+        text_columns: the columns that are joined to a text; without any, one with a usual name.
+        sheet: of a workbook.
+        strip_markup: whether to take HTML off the texts.
+        query: one SELECT whose rows are read in the place of a file, through the dataset ``sql``.
+        database: what `query` is put to; None: files that it names.
+    """
 
-def _refuse_wrong_delimiter(header: Sequence[str], place: str, dialect: str) -> None:
-    tabs = dialect.startswith("tsv")
-    others = {",": "commas", ";": "semicolons", "|": "bars"} if tabs else {"\t": "tabs"}
-    right, wanted = ("csv", "tabs") if tabs else ("tsv", "commas")
-    for character, word in others.items():
-        if len(header) == 1 and character in header[0]:
+    file: str
+    kind: str | None = None
+    text_columns: tuple[str, ...] = ()
+    sheet: str | None = None
+    strip_markup: bool = False
+    query: str | None = None
+    database: str | None = None
+
+    @property
+    def piped(self) -> bool:
+        """Whether it is standard input."""
+        return self.file == "-" and self.query is None
+
+    def open(self) -> Rows:
+        """Open the table.
+
+        Raises:
+            InputError: it cannot be read, or standard input is a terminal.
+        """
+        if self.query is not None:
+            return self._answered(self.query)
+        if self.database is not None:
+            raise InputError("--database is for --sql. Leave it out, or give a query.")
+        if not self.piped:
+            return read_rows(self.file, self.kind, sheet=self.sheet)
+        if sys.stdin.isatty():
             raise InputError(
-                f"{place}: the columns seem to be separated by {word}, not by {wanted} "
-                f"({header[0]!r}). Let the name end in .{right}, or give the format {right!r}."
+                "There is nothing to label: name a file, or pipe texts in, one a line "
+                "(echo 'I love it' | sentikit predict MODEL)."
             )
+        return read_rows(sys.stdin.buffer, self.kind, sheet=self.sheet)
 
+    def _answered(self, query: str) -> Rows:
+        from sentikit.components import check_part, refuse
+        from sentikit.datasets.opening import DatasetLoader
 
-def _refuse_repeated(columns: Sequence[str], place: str) -> None:
-    for column, times in Counter(columns).most_common(1):
-        if times > 1:
-            raise InputError(
-                f"{place}: {times} columns are called {column!r}. Give each its own name."
-            )
+        if self.file != "-":
+            raise InputError("--sql takes the place of a file: give one of them.")
+        section = {"name": "sql", "test": query, "database": self.database}
+        loader, problems = check_part(default_registry(), "register_datasets", section)
+        refuse(problems, lambda problem: f"--sql: {problem.message}")
+        assert isinstance(loader, DatasetLoader)
+        return loader.rows("test")
 
+    def columns(self, rows: Rows) -> tuple[str, ...]:
+        """Return the columns of the texts.
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        Raises:
+            InputError: there is no such column, or none that is likely.
+        """
+        return rows.find_text_columns(self.text_columns, _OPTION)
+
+    def reader(self, rows: Rows) -> Callable[[int, Mapping[str, Any]], str]:
+        """Return what gives the text of a row, "" where it has none.
+
+        Raises:
+            InputError: as for `columns`; later, a value that is no text.
+        """
+        return rows.text_reader(self.text_columns, _OPTION, self.strip_markup)
+
+    def count(self) -> int:
+        """Return how many rows there are, by reading them all.
+
+        Raises:
+            InputError: the file is malformed or has no rows.
+        """
+        with self.open() as rows:
+            return sum(1 for _ in rows)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what tells this input from another, as JSON can hold it."""
+        return {
+            "input": "standard input" if self.piped else self._fingerprint(),
+            "text_columns": list(self.text_columns),
+            "sheet": self.sheet,
+            "strip_markup": self.strip_markup,
+        }
+
+    def _fingerprint(self) -> str:
+        """Return what tells the data from others, or from themselves changed at size or ends."""
+        if self.query is not None:
+            asked = f"{self.query}\0{self.database}".encode()
+            return f"query {hashlib.sha256(asked).hexdigest()}"
+        path = Path(self.file).expanduser()
+        if not path.is_file():
+            with self.open() as rows:
+                names = "\0".join(rows.at(where) for where, _ in rows)
+            return f"files {hashlib.sha256(names.encode()).hexdigest()}"
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            digest = hashlib.sha256(stream.read(_EDGE))
+            stream.seek(max(0, size - _EDGE))
+            digest.update(stream.read(_EDGE))
+        return f"{size} {digest.hexdigest()}"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Classifier, Example
-from sentikit.datasets.input_file import InputFile
-from sentikit.datasets.tables import Rows
+from sentikit.datasets.rows import Rows
+from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, label, other_settings, say_estimate
 from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_table

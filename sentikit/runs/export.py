@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sentikit.datasets.columns import cell_text
 from sentikit.datasets.opening import open_dataset
+from sentikit.datasets.rows import cell_text
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.runs.table import RunTable

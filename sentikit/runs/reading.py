@@ -12,8 +12,9 @@ import pyarrow.json as pj
 from numpy.typing import NDArray
 
 from sentikit.datasets.examples import SCHEMA, Examples
+from sentikit.datasets.json_rows import json_records
 from sentikit.datasets.labels import label_scheme
-from sentikit.datasets.text_files import decoded_lines, json_records, open_binary
+from sentikit.datasets.text_files import decoded_lines, open_binary
 from sentikit.errors import InputError
 from sentikit.files import disk_errors
 from sentikit.registry import Registry, default_registry

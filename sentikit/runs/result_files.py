@@ -14,10 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentikit.classifiers.label_reader import plain_label
-from sentikit.datasets.columns import cell_text
 from sentikit.datasets.examples import Examples, ExamplesBuilder
 from sentikit.datasets.labels import SCHEMES, LabelScheme, scheme_for_classes
-from sentikit.datasets.tables import Rows, read_rows
+from sentikit.datasets.rows import Rows, cell_text
+from sentikit.datasets.tables import read_rows
 from sentikit.errors import InputError, quoted
 from sentikit.registry import Registry
 from sentikit.runs.result_format import ColumnChoice, ResultColumns, choose_columns

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sentikit.components import Part
-from sentikit.datasets.columns import USUAL_NAMES, usual_column
-from sentikit.datasets.tables import Rows
+from sentikit.datasets.rows import Rows, usual_column
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry
 
@@ -150,7 +149,7 @@ def _with_usual(columns: ResultColumns, rows: Rows) -> ResultColumns:
     free = [column for column in rows.columns if column not in taken]
     for what in ("text", "id", "source"):
         if values[what] is None:
-            values[what] = usual_column(free, USUAL_NAMES[what])
+            values[what] = usual_column(free, what)
     if values["text"] is None and values["id"] is None:
         if columns.label != LABEL_COLUMN or len(free) != 1:
             raise _no_texts(rows, free)

@@ -27,7 +27,7 @@ expected. Settings are given as a recipe's section has them, without the part's 
 
 from sentikit.testing.classifiers import check_classifier, check_metric, check_report_format
 from sentikit.testing.components import check_part
-from sentikit.testing.data import check_command, check_dataset, check_recipe
+from sentikit.testing.data import check_command, check_dataset, check_recipe, check_table_format
 from sentikit.testing.engines import check_engine
 from sentikit.testing.llm import check_fine_tuner, check_llm_backend, check_prompt_strategy
 from sentikit.testing.models import check_encoder, check_format, check_head, check_result_format
@@ -50,5 +50,6 @@ __all__ = [
     "check_recipe",
     "check_report_format",
     "check_result_format",
+    "check_table_format",
     "check_tracker",
 ]

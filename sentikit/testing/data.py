@@ -12,6 +12,8 @@ import click
 
 from sentikit.datasets.examples import SCHEMA, Examples
 from sentikit.datasets.opening import DatasetLoader, DatasetOptions
+from sentikit.datasets.rows import TableFormat
+from sentikit.errors import SentikitError
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.recipe_checks import check_recipe as problems_of
 from sentikit.registry import Registry, default_registry
@@ -65,6 +67,27 @@ def _check_examples(where: str, examples: object) -> None:
     require(blank is None, f"{where} has an empty text, at row {blank}.")
     for column in ("label", "source"):
         require("" not in examples.column(column), f"{where} has an empty {column}; give None.")
+
+
+def check_table_format(format_class: type[TableFormat], settings: Mapping[str, Any]) -> None:
+    """Give a table format files that it cannot read: it must refuse them in words.
+
+    Raises:
+        AssertionError: it does not. Whatever else the format raises comes through.
+    """
+    reader = check_part(format_class, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        missing, empty = Path(folder, "missing"), Path(folder, "empty")
+        empty.touch()
+        for path in (missing, empty):
+            try:
+                with reader.open(path) as rows:
+                    refused = not list(rows)
+            except SentikitError:
+                refused = True
+            require(
+                refused, f"{format_class.__name__}.open() must refuse a file that is {path.name}."
+            )
 
 
 def check_recipe(path: str | Path, registry: Registry | None = None) -> None:

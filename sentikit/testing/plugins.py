@@ -35,7 +35,12 @@ from sentikit.registry import (
 )
 from sentikit.testing.classifiers import check_classifier, check_metric, check_report_format
 from sentikit.testing.components import check_part, check_settings_class, needs_settings, require
-from sentikit.testing.data import check_command, check_dataset, check_recipe
+from sentikit.testing.data import (
+    check_command,
+    check_dataset,
+    check_recipe,
+    check_table_format,
+)
 from sentikit.testing.engines import check_engine
 from sentikit.testing.llm import check_fine_tuner_class, check_llm_backend, check_prompt_strategy
 from sentikit.testing.models import check_encoder, check_format, check_head, check_result_format
@@ -95,6 +100,7 @@ class Rules:
 #: By hook; recipes and commands are no parts, they have no settings.
 PART_CHECKS: dict[str, Rules] = {
     "register_datasets": Rules(check_dataset, DatasetOptions.model_fields),
+    "register_table_formats": Rules(check_table_format, harmless=True),
     "register_encoders": Rules(check_encoder, EncoderOptions.model_fields),
     "register_heads": Rules(check_head, HeadOptions.model_fields, harmless=True),
     "register_classifiers": Rules(check_classifier, harmless=True),

@@ -1,4 +1,4 @@
-"""Reads datasets of the Hugging Face hub, and local folders in the hub's layout.
+"""Datasets of the Hugging Face hub, and local folders in the hub's layout.
 
 No dataset script is ever run: where a repository has one, the hub's own conversion of it to Parquet
 (revision ``refs/convert/parquet``, https://huggingface.co/docs/dataset-viewer/parquet) serves.
@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from sentikit.errors import InputError, SentikitError, did_you_mean
-from sentikit.files import disk_errors
+from sentikit import InputError, SentikitError
+from sentikit.extension import did_you_mean, disk_errors
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder
 
+CONVERSION = "refs/convert/parquet"
 _REACH_TIMEOUT = 10.0  # seconds
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -30,7 +31,6 @@ def load_from_hub(
     *,
     config: str | None = None,
     revision: str | None = None,
-    columns: Sequence[str] | None = None,
 ) -> Dataset:
     """Load a split of a hub dataset, memory-mapped from the cache of ``datasets``.
 
@@ -39,27 +39,16 @@ def load_from_hub(
         split: the split's name there.
         config: configuration (subset), where the dataset has several.
         revision: branch, tag or commit; ``refs/convert/parquet`` for the hub's own conversion.
-        columns: the columns that are needed; all others are left out.
 
     Raises:
-        InputError: there is no such repository, configuration, split, revision or column, it is
-            gated, it needs a script, or its files are broken.
+        InputError: there is no such repository, configuration, split or revision, it is gated, it
+            needs a script, or its files are broken.
         SentikitError: the hub cannot be reached or fails, the disk is full.
     """
     with hub_errors(repository, revision), _bars_on_terminals_only():
         if revision == CONVERSION and not _is_folder(repository):
-            dataset = _load_conversion(repository, config, split)
-        else:
-            dataset = _load(repository, config, revision, split)
-    if columns is None:
-        return dataset
-    missing = [column for column in columns if column not in dataset.column_names]
-    if missing:
-        raise InputError(
-            f"The dataset {repository!r} has no column {missing[0]!r}. "
-            f"{did_you_mean(missing[0], dataset.column_names)}"
-        )
-    return dataset.select_columns(list(columns))
+            return _load_conversion(repository, config, split)
+        return _load(repository, config, revision, split)
 
 
 def hub_splits(
@@ -248,9 +237,6 @@ def _bars_on_terminals_only() -> Iterator[None]:
     finally:
         for library in silenced:
             library.enable_progress_bars()
-
-
-CONVERSION = "refs/convert/parquet"
 
 
 @contextlib.contextmanager

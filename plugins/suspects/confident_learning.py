@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.errors import InputError
+from sentikit import InputError
 
 
 @dataclass(frozen=True)

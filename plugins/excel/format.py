@@ -9,8 +9,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentikit.errors import InputError, did_you_mean
-from sentikit.files import disk_errors
+from sentikit import InputError
+from sentikit.extension import Rows, TableFormat, did_you_mean, disk_errors
 
 #: The rows that Excel itself can hold.
 MOST_ROWS = 1_048_576
@@ -23,55 +23,55 @@ _FORMULA = re.compile(rb"<(?:\w+:)?f[ >/]")
 _DOCTYPE = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 
 
-class SheetTable:
-    """A sheet whose first row with a value names the columns.
+class Workbook(TableFormat):
+    """Excel workbooks: one sheet is a table."""
+
+    def open(self, path: Path, sheet: str | None = None) -> Rows:
+        """Open the sheet of that name, or the only one."""
+        return SheetRows(path, sheet)
+
+
+class SheetRows(Rows):
+    """Rows of a sheet whose first row with a value names the columns.
 
     A cell's value is the one that Excel computed last. What a reader would misread is refused:
     merged cells, formulas that were never computed, columns without a name.
-
-    Attributes:
-        columns: the names of the columns.
 
     Raises:
         InputError: this is no workbook that can be read, or it has no such sheet.
     """
 
     def __init__(self, path: Path, sheet: str | None = None) -> None:
-        self._name = str(path)
+        self.name = str(path)
         _check_archive(path)
         with self._damage():
             self._book = _open(path, computed=True)
         try:
-            self._sheet = _choose(self._book, sheet, self._name)
-            self._formulas = _scan(path, self._sheet, self._name)
+            self._sheet = _choose(self._book, sheet, self.name)
+            self._formulas = _scan(path, self._sheet, self.name)
             self._other = _open(path, computed=False) if self._formulas else None
             self._rows = self._filled()
             self._header_row, header = next(self._rows, (0, ()))
-            self.columns = self._names(header)
+            super().__init__(self.name, self._names(header), self._close_books)
         except BaseException:
-            self.close()
+            self._close_books()
             raise
 
-    def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """Yield the number of each row in the sheet and its values; empty rows are skipped.
-
-        Raises:
-            InputError: the sheet is damaged or too long, or a formula was never computed.
-        """
+    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield the number of each row in the sheet and its values; empty rows are skipped."""
         places = {name: place for place, name in enumerate(self.columns)}
         positions = [places[name] for name in columns]
         width = len(self.columns)
         for number, values in self._rows:
             if any(value is not None for value in values[width:]):
                 raise InputError(
-                    f"{self._name}, row {number}: there is a value beyond the {width} columns that "
+                    f"{self.name}, row {number}: there is a value beyond the {width} columns that "
                     "have a name. Name its column in the first row, or remove it."
                 )
             padded = (*values, *([None] * (width - len(values))))
             yield number, tuple([padded[position] for position in positions])
 
-    def close(self) -> None:
-        """Close the workbook, and the sheets that are read half."""
+    def _close_books(self) -> None:
         if hasattr(self, "_rows"):
             self._rows.close()
         for book in (self._book, getattr(self, "_other", None)):
@@ -90,7 +90,7 @@ class SheetTable:
             for number, values in enumerate(rows, 1):
                 if number > MOST_ROWS:
                     raise InputError(
-                        f"{self._name}: the sheet has more than {MOST_ROWS:,} rows, which no Excel "
+                        f"{self.name}: the sheet has more than {MOST_ROWS:,} rows, which no Excel "
                         "can open. Save it as CSV."
                     )
                 if others is not None:
@@ -102,7 +102,7 @@ class SheetTable:
         for value, cell in zip(values, cells, strict=False):
             if value is None and getattr(cell, "data_type", "") == "f":
                 raise InputError(
-                    f"{self._name}, cell {cell.coordinate}: the formula was never computed. Open "
+                    f"{self.name}, cell {cell.coordinate}: the formula was never computed. Open "
                     "the file in Excel or LibreOffice and save it, or write the value."
                 )
 
@@ -111,17 +111,17 @@ class SheetTable:
         while names and not names[-1]:
             names.pop()
         if not names:
-            raise InputError(f"{self._name}: the sheet {self._sheet.title!r} is empty.")
+            raise InputError(f"{self.name}: the sheet {self._sheet.title!r} is empty.")
         if "" in names:
             raise InputError(
-                f"{self._name}, row {self._header_row}: column {names.index('') + 1} has no name. "
+                f"{self.name}, row {self._header_row}: column {names.index('') + 1} has no name. "
                 "The first row with a value must name every column."
             )
         return tuple(names)
 
     @contextlib.contextmanager
     def _damage(self) -> Iterator[None]:
-        with disk_errors(self._name):
+        with disk_errors(self.name):
             try:
                 yield
             except InputError:
@@ -132,7 +132,7 @@ class SheetTable:
                     raise
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise InputError(
-                    f"{self._name} is not a whole Excel workbook ({reason}). Save it again."
+                    f"{self.name} is not a whole Excel workbook ({reason}). Save it again."
                 ) from error
 
 

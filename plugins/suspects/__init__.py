@@ -1,0 +1,15 @@
+"""Examples whose gold label is likely wrong: ``sentikit suspects``."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_commands(register: Any) -> None:
+    """Offer ``suspects``."""
+    register(
+        "suspects",
+        f"{__name__}.command:suspects",
+        summary="List examples whose gold label is likely wrong.",
+    )
