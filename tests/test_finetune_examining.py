@@ -8,7 +8,7 @@ import pytest
 
 from sentikit import InputError
 from sentikit.extension import FineTuningLimits, Message
-from sentikit.finetuning.examples import LearntExample, SplitExaminer
+from sentikit.plugins.gpt_finetune.examples import LearntExample, SplitExaminer
 from sentikit.llm.strategy import training_line
 
 LABELS = ("negative", "neutral", "positive")

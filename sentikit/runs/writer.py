@@ -341,7 +341,7 @@ class RunWriter:
                 write_json(self.run.path / name, value)
             # Last, so that a finished run is complete on disk.
             self.run.update_manifest(
-                **self.totals.to_json(),
+                **(self.totals.to_json() if self.totals.rows else {}),
                 **manifest,
                 cost_usd=cost_usd,
                 finished=now(),
