@@ -144,8 +144,8 @@ def loop(url: str, requests: int) -> None:
     from sentikit.extension import ChatRequest, Message
     from sentikit.llm.requests.loop import Question
     from sentikit.llm.requests.progress import RequestReporter
-    from sentikit.llm.requests.settings import RequestOptions
     from sentikit.llm.session import RequestSession
+    from sentikit.llm.settings import RequestOptions
     from sentikit.registry import default_registry
 
     backend_class = default_registry().load("register_llm_backends", "openai")

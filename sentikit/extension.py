@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from typing import Any
 
 from sentikit.public_names import imported, listed_names
@@ -10,9 +12,22 @@ _NAMES = listed_names(__file__)
 __all__ = list(_NAMES)
 
 
+#: Old names, and the public names of `sentikit` that replace them.
+_OLD_NAMES = {"Opinion": "Prediction"}
+
+
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return imported(_NAMES[name], name)
+    if name in _OLD_NAMES:
+        new = _OLD_NAMES[name]
+        warnings.warn(
+            f"sentikit.extension.{name} is now sentikit.{new}. The old name works until the next "
+            "release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(importlib.import_module("sentikit"), new)
     raise AttributeError(f"module 'sentikit.extension' has no attribute {name!r}")
 
 

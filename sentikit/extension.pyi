@@ -22,10 +22,13 @@ from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
 from sentikit.datasets.rows import RecordRows as RecordRows
 from sentikit.datasets.rows import Rows as Rows
 from sentikit.datasets.tables import read_rows as read_rows
-from sentikit.datasets.tables import check_table_format as check_table_format
+from sentikit.datasets.tables import known_table_format as known_table_format
 
 # register_table_formats
 from sentikit.datasets.rows import TableFormat as TableFormat
+from sentikit.datasets.json_lines import ObjectRows as ObjectRows
+from sentikit.datasets.text_files import open_binary as open_binary
+from sentikit.datasets.text_files import reading_errors as reading_errors
 
 # register_encoders
 from sentikit.classifiers.encoder import Encoder as Encoder
@@ -81,7 +84,7 @@ from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
 from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
 from sentikit.finetuning.recipe import FinetuneParts as FinetuneParts
 from sentikit.finetuning.recipe import open_finetune_recipe as open_finetune_recipe
-from sentikit.llm.counting import TokenCounter as TokenCounter
+from sentikit.llm.requests.budget import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts
 from sentikit.llm.prices import model_facts as model_facts
 from sentikit.llm.strategy import training_line as training_line
@@ -94,7 +97,6 @@ from sentikit.training.task import fit as fit
 # register_prompt_strategies
 from sentikit.llm.strategy import PromptStrategy as PromptStrategy
 from sentikit.llm.strategy import PromptInput as PromptInput
-from sentikit.llm.strategy import Opinion as Opinion
 from sentikit.llm.strategy import Needs as Needs
 from sentikit.llm.strategy import ExamplesNeeded as ExamplesNeeded
 from sentikit.llm.strategy import RetrievedExample as RetrievedExample

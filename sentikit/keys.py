@@ -119,8 +119,8 @@ def _refuse_malformed(path: Path, variable: str) -> None:
             )
 
 
-def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return `text` with the values of variables such as WANDB_API_KEY replaced by their names.
+def secret_values(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the values of variables such as WANDB_API_KEY, and their names, the longest first.
 
     Those of the environment and, for the process's own, of the ``.env`` that `find_key` reads.
     """
@@ -131,8 +131,13 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
         if name.upper().endswith(_ENDINGS) and len(value) >= _SHORTEST
     }
     # The longest first: one key may begin like another.
-    for value in sorted(found, key=len, reverse=True):
-        text = text.replace(value, f"[{found[value]}]")
+    return {value: found[value] for value in sorted(found, key=len, reverse=True)}
+
+
+def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return `text` with what `secret_values` finds replaced by the variables' names."""
+    for value, name in secret_values(environment).items():
+        text = text.replace(value, f"[{name}]")
     return text
 
 

@@ -225,7 +225,7 @@ class LLMServer:
         if said is None and not enforced:
             said = _greeting(body) or b.text or None
         text = _label(body["messages"], labels if enforced else ()) if said is None else said
-        message, tokens = _message(text, enforced)
+        message, tokens = _message(text, enforced, _wants_rationale(body))
         prompt = sum(len(m["content"].split()) for m in body["messages"]) + 8 + b.hidden_tokens
         completion = 60 if b.ignores_limit else max(1, len(tokens))
         self.billed["prompt"] += prompt
@@ -393,7 +393,7 @@ def _error(
 def _guarantee(body: dict[str, Any]) -> str:
     if (body.get("response_format") or {}).get("type") == "json_schema":
         return "json_schema"
-    if "choice" in (body.get("structured_outputs") or {}):
+    if body.get("structured_outputs"):
         return "choice"
     if "grammar" in body:
         return "grammar"
@@ -405,13 +405,27 @@ def _labels(body: dict[str, Any], guarantee: str) -> tuple[str, ...]:
         schema = body["response_format"]["json_schema"]["schema"]
         return tuple(schema["properties"]["label"]["enum"])
     if guarantee == "choice":
-        return tuple(body["structured_outputs"]["choice"])
+        asked = body["structured_outputs"]
+        return tuple(asked.get("choice") or asked["json"]["properties"]["label"]["enum"])
     if guarantee == "grammar":
-        return tuple(part.strip().strip('"') for part in body["grammar"][8:].split("|"))
+        rules = dict(line.split(" ::= ", 1) for line in body["grammar"].splitlines())
+        parts = rules.get("label", rules["root"]).split(" | ")
+        return tuple(json.loads(part).strip('"') for part in parts)
     if guarantee == "tool":
         schema = body["tools"][0]["function"]["parameters"]
         return tuple(schema["properties"]["label"]["enum"])
     return ()
+
+
+def _wants_rationale(body: dict[str, Any]) -> bool:
+    """Say whether a rationale comes before the label in whatever guarantees it."""
+    schemas = [
+        ((body.get("response_format") or {}).get("json_schema") or {}).get("schema"),
+        (body.get("structured_outputs") or {}).get("json"),
+        *(tool["function"]["parameters"] for tool in body.get("tools") or ()),
+    ]
+    fields = [list(schema["properties"]) for schema in schemas if schema]
+    return "rationale" in body.get("grammar", "") or ["rationale", "label"] in fields
 
 
 def _label(messages: list[dict[str, str]], labels: tuple[str, ...]) -> str:
@@ -432,17 +446,18 @@ def _greeting(body: dict[str, Any]) -> str:
     return "one two three four five six seven eight" if asked.startswith("Count from") else ""
 
 
-def _message(text: str, enforced: str) -> tuple[dict[str, Any], list[str]]:
+def _message(text: str, enforced: str, rationale: bool) -> tuple[dict[str, Any], list[str]]:
     """Return the message and its tokens."""
     head, tail = text[:3], text[3:]
-    if enforced == "json_schema":
-        tokens = ['{"', "label", '":"', head, tail, '"}']
-        return {"role": "assistant", "content": "".join(tokens), "refusal": None}, tokens
+    reason = ["rationale", '":"', f"It sounds {text}.", '","'] if rationale else []
     if enforced == "tool":
-        arguments = json.dumps({"label": text})
-        function = {"name": "classify", "arguments": arguments}
+        fields = {"rationale": f"It sounds {text}."} if rationale else {}
+        function = {"name": "classify", "arguments": json.dumps({**fields, "label": text})}
         call = {"id": "call_1", "type": "function", "function": function}
         return {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None}, []
+    if enforced == "json_schema" or (enforced and rationale):
+        tokens = ['{"', *reason, "label", '":"', head, tail, '"}']
+        return {"role": "assistant", "content": "".join(tokens), "refusal": None}, tokens
     tokens = [part for part in (head, tail) if part]
     return {"role": "assistant", "content": text, "refusal": None}, tokens
 

@@ -82,8 +82,11 @@ def test_what_is_missing_is_said_in_one_sentence() -> None:
     [
         ({"members": ["a.csv", "b.csv"], "thresholds": [0.5, 0.6]}, "2 members need 1 thresholds"),
         ({"members": ["a.csv", "b.csv"]}, "give either thresholds or tune"),
-        ({"members": ["a.csv", "b.csv"], "llm": "x", "threshold": 0.5}, "old names"),
-        ({"llm": "a.csv", "threshold": 0.5}, "name the members"),
+        (
+            {"members": ["a.csv", "b.csv"], "llm": "x", "threshold": 0.5},
+            "give cascade.members alone",
+        ),
+        ({"llm": "a.csv", "threshold": 0.5}, "needs 2 values at least, and has 1"),
     ],
 )
 def test_a_cascade_section_that_does_not_add_up_is_refused(

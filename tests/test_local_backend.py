@@ -13,7 +13,7 @@ from tiny_language_models import make_language_model
 
 from sentikit import InputError
 from sentikit.extension import ChatRequest, LLMBackend, Message
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.settings import RequestOptions
 from sentikit.registry import default_registry
 
 

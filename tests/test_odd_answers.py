@@ -17,7 +17,7 @@ from aiohttp import web
 from llm_fixtures import Asked, ask, ask_about, in_thread, openai_backend
 
 from sentikit import SentikitError
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.settings import RequestOptions
 
 TEXTS = ["it is good", "it is bad", "it is there"]
 EXPECTED = ["positive", "negative", "neutral"]

@@ -13,7 +13,7 @@ from aiohttp import web
 from llm_fixtures import Asked, ask, ask_about, in_thread, openai_backend
 
 from sentikit import SentikitError
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.settings import RequestOptions
 
 TEXTS = [f"it is {word} {number}" for number in range(4) for word in ("good", "bad", "there")]
 EXPECTED = ["positive", "negative", "neutral"] * 4

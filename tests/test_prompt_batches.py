@@ -11,7 +11,7 @@ from llm_fixtures import Asked, RunningServer, ask, ask_about, openai_backend, s
 
 from sentikit import InputError, SentikitError
 from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.settings import RequestOptions
 
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5}}
 TEXTS = [f"I {verb} text number {n}" for n in range(10) for verb in ("love", "hate", "read")]

@@ -16,7 +16,7 @@ from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
 from sentikit.labelling.prompting import PromptOptions, prompt
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.settings import RequestOptions
 from sentikit.registry import default_registry
 
 pytestmark = pytest.mark.slow

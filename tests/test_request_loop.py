@@ -25,7 +25,7 @@ from sentikit.extension import (
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import Question, RequestsInterrupted
-from sentikit.llm.requests.settings import FailureLimit, RequestOptions
+from sentikit.llm.settings import FailureLimit, RequestOptions
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
 EXPECTED = ["positive", "negative", "neutral"] * 20
@@ -408,6 +408,15 @@ class TestMoney:
         if hidden < 100:
             assert spent <= ceiling
             assert 0 < len(asked.rows) < 60
+
+    @pytest.mark.parametrize("hidden", [0, 50, 200])
+    def test_tokens_that_a_silent_server_hides_never_lift_the_bill_over_the_ceiling(
+        self, hidden: int, tmp_path: Path
+    ) -> None:
+        ceiling = 0.02
+        asked, billed = self.spend(tmp_path, ceiling, hidden_tokens=hidden, usage="none")
+        assert 0 < len(asked.rows) < 60
+        assert sum(billed.values()) / 1e6 <= ceiling
 
     @pytest.mark.parametrize("usage", ["none", "null"])
     def test_an_answer_without_usage_counts_at_its_worst_case_under_a_ceiling(

@@ -12,7 +12,7 @@ from prompt_runs import make_parts, prompt_inputs
 import sentikit
 from sentikit import Examples, InputError
 from sentikit.extension import ExamplesNeeded
-from sentikit.llm.adviser import load_encoder
+from sentikit.llm.context import load_encoder
 from sentikit.llm.retrieval import Pool, choose_examples, read_texts, retriever
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
@@ -133,13 +133,11 @@ def examples_of(reviews: Path, **strategy: Any) -> set[str]:
     return {example.text for example in retriever(parts, encoder, "own").shown}
 
 
-def test_a_model_finds_examples_and_says_its_opinion_in_one_go(
-    trained_run: Path, reviews: Path
-) -> None:
+def test_a_model_finds_examples_and_predicts_in_one_go(trained_run: Path, reviews: Path) -> None:
     given = given_to(reviews, name="all", encoder=str(trained_run), k=3, examples=DEMO)[0]
     assert len(given.examples) == 3
-    assert given.opinion is not None
-    assert given.opinion.probabilities is not None
+    assert given.adviser_prediction is not None
+    assert given.adviser_prediction.probabilities is not None
     found = examples_of(reviews, name="all", encoder=str(trained_run), examples=DEMO)
     drawn = examples_of(
         reviews, name="all", encoder=str(trained_run), examples={**DEMO, "pool": 50, "seed": 7}
@@ -153,7 +151,7 @@ def test_embeddings_are_means_of_the_last_states(trained_run: Path) -> None:
 
     classifier = sentikit.load(trained_run, device="cpu")
     texts = ["the film was great", "the food was very bad and again and again", "it is here"]
-    reading = read_texts(classifier, texts, embed=True)
+    reading = read_texts(classifier, texts)
     for text, embedding in zip(texts, reading.embeddings, strict=True):
         inputs = classifier.tokenizer(text, return_tensors="pt")
         with torch.inference_mode():
@@ -162,8 +160,8 @@ def test_embeddings_are_means_of_the_last_states(trained_run: Path) -> None:
             ).last_hidden_state
         mean = states[0].mean(0).numpy()
         np.testing.assert_allclose(embedding, mean / np.linalg.norm(mean), atol=1e-5)
-    plain = read_texts(classifier, texts, embed=False)
-    np.testing.assert_allclose(reading.probabilities, plain.probabilities, atol=1e-6)
+    plain = classifier.predict_proba(texts)
+    np.testing.assert_allclose(reading.probabilities, plain, atol=1e-6)
 
 
 def test_examples_from_elsewhere_with_a_recorded_adviser(trained_run: Path, reviews: Path) -> None:
@@ -177,7 +175,7 @@ def test_examples_from_elsewhere_with_a_recorded_adviser(trained_run: Path, revi
         k=1,
         examples={"encoder": str(trained_run), **DEMO},
     )[0]
-    assert given.opinion == sentikit.extension.Opinion("neutral")
+    assert given.adviser_prediction == sentikit.Prediction("neutral")
     assert [example.label for example in given.examples] == list(CLASSES)
     demo = sentikit.open_dataset("demo").split("train").texts
     assert {example.text for example in given.examples} <= set(demo)

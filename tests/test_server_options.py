@@ -18,7 +18,7 @@ from aiohttp import web
 from llm_fixtures import ask, ask_about, in_thread, openai_backend, serving
 
 from sentikit import InputError, SentikitError
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.settings import RequestOptions
 
 KEY = "sk-proj-" + "k3y" * 12
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from sentikit import Prediction
 from sentikit.components import check_part
-from sentikit.extension import Message, Opinion, PromptInput, PromptStrategy, RetrievedExample
+from sentikit.extension import Message, PromptInput, PromptStrategy, RetrievedExample
 from sentikit.llm.strategy import training_line
 from sentikit.registry import default_registry
 
 CLASSES = ("negative", "neutral", "positive")
-OPINION = Opinion("negative", {"negative": 0.98746, "neutral": 0.00894, "positive": 0.0036})
+PREDICTION = Prediction("negative", {"negative": 0.98746, "neutral": 0.00894, "positive": 0.0036})
 EXAMPLES = (
     RetrievedExample("Cold soup.", "negative"),
     RetrievedExample("We sat outside.", "neutral"),
@@ -38,7 +39,7 @@ def strategy(name: str, **settings: Any) -> PromptStrategy:
 
 
 def prompt(name: str, text: str = "Rooms are small.", **settings: Any) -> str:
-    given = PromptInput(text, CLASSES, OPINION, EXAMPLES)
+    given = PromptInput(text, CLASSES, PREDICTION, EXAMPLES)
     return strategy(name, **settings).messages(given)[-1].content
 
 
@@ -163,8 +164,8 @@ def _fine_tuning_bytes(
 
 def _lines(chosen: PromptStrategy, rows: list[dict[str, str]], decision: str) -> Iterator[str]:
     for row in rows:
-        opinion = Opinion(row[decision]) if decision else None
-        messages = chosen.messages(PromptInput(row["sentence"], CLASSES, opinion))
+        prediction = Prediction(row[decision]) if decision else None
+        messages = chosen.messages(PromptInput(row["sentence"], CLASSES, prediction))
         yield training_line(messages, row["label"])
 
 

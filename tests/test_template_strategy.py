@@ -10,8 +10,8 @@ import pytest
 from llm_fixtures import serving
 from prompt_runs import make_parts, prompt_inputs, run_prompts
 
-from sentikit import InputError
-from sentikit.extension import Message, Opinion, PromptInput, PromptStrategy, RetrievedExample
+from sentikit import InputError, Prediction
+from sentikit.extension import Message, PromptInput, PromptStrategy, RetrievedExample
 from sentikit.registry import default_registry
 
 CLASSES = ("negative", "neutral", "positive")
@@ -43,7 +43,7 @@ def test_names_are_filled_in() -> None:
     given = PromptInput(
         "So {good}!",
         CLASSES,
-        Opinion("positive", {"negative": 0.1, "neutral": 0.2, "positive": 0.7}),
+        Prediction("positive", {"negative": 0.1, "neutral": 0.2, "positive": 0.7}),
         (RetrievedExample("Fine.", "neutral"),),
         id="r7",
         source="yelp",

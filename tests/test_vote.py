@@ -35,7 +35,7 @@ def refused(*arguments: str) -> str:
 
 
 def voted(*ballots: list[int], **options: Any) -> list[int]:
-    held = vote([Labelling(np.array(ballot)) for ballot in ballots], 3, **options)
+    held = vote([Labelling(np.array(ballot)) for ballot in ballots], **options)
     return held.labels.tolist()
 
 
@@ -73,8 +73,8 @@ class TestRule:
             Labelling(np.array([NEUTRAL]), np.array([[0.1, 0.9, 0.0]])),
             Labelling(np.array([POSITIVE])),
         ]
-        assert vote(members, 3, "probability").labels.tolist() == [NEUTRAL]
-        assert vote(members, 3, "first").labels.tolist() == [NEGATIVE]
+        assert vote(members, "probability").labels.tolist() == [NEUTRAL]
+        assert vote(members, "first").labels.tolist() == [NEGATIVE]
 
     @settings(max_examples=100, deadline=None)
     @given(st.lists(st.lists(st.integers(-1, 2), min_size=4, max_size=4), min_size=2, max_size=6))

@@ -26,6 +26,8 @@ _DOCTYPE = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 class Workbook(TableFormat):
     """Excel workbooks: one sheet is a table."""
 
+    has_sheets = True
+
     def open(self, path: Path, sheet: str | None = None) -> Rows:
         """Open the sheet of that name, or the only one."""
         return SheetRows(path, sheet)

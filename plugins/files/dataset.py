@@ -18,8 +18,8 @@ from sentikit.extension import (
     ExamplesBuilder,
     PartSettings,
     Rows,
-    check_table_format,
     disk_errors,
+    known_table_format,
     read_rows,
 )
 
@@ -70,7 +70,7 @@ class Files(DatasetLoader):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         if settings.format is not None:
-            check_table_format(settings.format)
+            known_table_format(settings.format)
         self._places: dict[str, tuple[str, array[int]]] = {}
 
     def splits(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class LocalBackend(LLMBackend):
     settings: LocalSettings
     most_in_flight: ClassVar[int | None] = 128
     in_process: ClassVar[bool] = True
+    writes_text: ClassVar[bool] = False
     fine_tuner: ClassVar[str] = f"{__package__}.finetuning:LocalFineTuner"
 
     def __init__(self, settings: PartSettings) -> None:

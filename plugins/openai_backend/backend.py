@@ -60,6 +60,11 @@ class OpenAIBackend(BatchBackend):
         return self.settings.service_tier
 
     @property
+    def least_tokens(self) -> int:
+        """What the model's thinking took when the server was probed; 0 where it does not think."""
+        return self.abilities.limit
+
+    @property
     def connection(self) -> Connection:
         """The server, connected to at the first use."""
         if self._connection is None:
@@ -117,8 +122,9 @@ class OpenAIBackend(BatchBackend):
         cache_key = self._cache_key(request)
         if cache_key is not None:
             body["prompt_cache_key"] = cache_key
-        keys = self._api.guarantee_body(self._guarantee, request.labels)
-        return body | keys | settings.extra_body
+        if not request.free_text:
+            body |= self._api.guarantee_body(self._guarantee, request.labels, request.rationale)
+        return body | settings.extra_body
 
     @property
     def abilities(self) -> Abilities:

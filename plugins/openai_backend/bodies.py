@@ -91,7 +91,9 @@ class Api(ABC):
         """Return the body, less what guarantees a label."""
 
     @abstractmethod
-    def guarantee_body(self, guarantee: Guarantee, labels: Sequence[str]) -> dict[str, Any]:
+    def guarantee_body(
+        self, guarantee: Guarantee, labels: Sequence[str], rationale: bool = False
+    ) -> dict[str, Any]:
         """Return the keys that guarantee a label."""
 
     def guarantees(self, settings: OpenAISettings) -> list[Guarantee]:
@@ -124,9 +126,11 @@ class ChatCompletions(Api):
             body["service_tier"] = settings.service_tier
         return body
 
-    def guarantee_body(self, guarantee: Guarantee, labels: Sequence[str]) -> dict[str, Any]:
+    def guarantee_body(
+        self, guarantee: Guarantee, labels: Sequence[str], rationale: bool = False
+    ) -> dict[str, Any]:
         """Return the keys that guarantee a label."""
-        return guarantee.body(labels)
+        return guarantee.body(labels, rationale)
 
 
 class Responses(Api):
@@ -156,9 +160,11 @@ class Responses(Api):
             body["service_tier"] = settings.service_tier
         return body
 
-    def guarantee_body(self, guarantee: Guarantee, labels: Sequence[str]) -> dict[str, Any]:
+    def guarantee_body(
+        self, guarantee: Guarantee, labels: Sequence[str], rationale: bool = False
+    ) -> dict[str, Any]:
         """Return the keys that guarantee a label."""
-        return guarantee.response_body(labels) or {}
+        return guarantee.response_body(labels, rationale) or {}
 
     def guarantees(self, settings: OpenAISettings) -> list[Guarantee]:
         """Return the ways that this API has."""

@@ -9,36 +9,45 @@ from typing import Any, ClassVar
 
 from .responses import Completion
 
-_FIELD = "label"
+_FIELD, _RATIONALE = "label", "rationale"
+#: A string of JSON in GBNF.
+_GBNF_STRING = r'string ::= "\"" ([^"\\\x00-\x1F] | "\\" ["\\/bfnrt])* "\""'
 
 
 class Guarantee(ABC):
-    """One way; adds to a request's body and takes its wrapping off the answer."""
+    """One way; adds to a request's body and takes its wrapping off the answer.
+
+    With a rationale, the model writes one before the label, as another field of the same JSON.
+    """
 
     name: ClassVar[str]
 
     @abstractmethod
-    def body(self, labels: Sequence[str]) -> dict[str, Any]:
+    def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
         """Return the keys that a chat request carries."""
 
-    def response_body(self, labels: Sequence[str]) -> dict[str, Any] | None:
+    def response_body(
+        self, labels: Sequence[str], rationale: bool = False
+    ) -> dict[str, Any] | None:
         """Return the keys of a request to the Responses API; None where it has no such way."""
         return None
 
     def read(self, answer: Completion) -> str:
         """Return the answer's own words: the label, or whatever came instead."""
-        return self.raw(answer)
+        return _unwrapped(self.raw(answer))
 
     def raw(self, answer: Completion) -> str:
         """Return the answer as it came; a refusal has words of its own."""
         return answer.text or answer.refusal
 
 
-def _schema(labels: Sequence[str]) -> dict[str, Any]:
+def _schema(labels: Sequence[str], rationale: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {_RATIONALE: {"type": "string"}} if rationale else {}
+    fields[_FIELD] = {"type": "string", "enum": list(labels)}
     return {
         "type": "object",
-        "properties": {_FIELD: {"type": "string", "enum": list(labels)}},
-        "required": [_FIELD],
+        "properties": fields,
+        "required": list(fields),
         "additionalProperties": False,
     }
 
@@ -58,19 +67,19 @@ class JsonSchema(Guarantee):
 
     name = "json_schema"
 
-    def body(self, labels: Sequence[str]) -> dict[str, Any]:
-        """Ask for an object whose one value is a label."""
-        schema = {"name": "classification", "strict": True, "schema": _schema(labels)}
-        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+    def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
+        """Ask for an object with a label."""
+        return {
+            "response_format": {"type": "json_schema", "json_schema": _named(labels, rationale)}
+        }
 
-    def response_body(self, labels: Sequence[str]) -> dict[str, Any]:
+    def response_body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
         """Ask for the same of the Responses API."""
-        schema = {"name": "classification", "strict": True, "schema": _schema(labels)}
-        return {"text": {"format": {"type": "json_schema", **schema}}}
+        return {"text": {"format": {"type": "json_schema", **_named(labels, rationale)}}}
 
-    def read(self, answer: Completion) -> str:
-        """Take the label out of the object."""
-        return _unwrapped(self.raw(answer))
+
+def _named(labels: Sequence[str], rationale: bool) -> dict[str, Any]:
+    return {"name": "classification", "strict": True, "schema": _schema(labels, rationale)}
 
 
 class Choice(Guarantee):
@@ -78,9 +87,10 @@ class Choice(Guarantee):
 
     name = "choice"
 
-    def body(self, labels: Sequence[str]) -> dict[str, Any]:
-        """Ask for exactly one of the labels."""
-        return {"structured_outputs": {"choice": list(labels)}}
+    def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
+        """Ask for exactly one of the labels; with a rationale, for an object that holds both."""
+        asked = {"json": _schema(labels, True)} if rationale else {"choice": list(labels)}
+        return {"structured_outputs": asked}
 
 
 class Grammar(Guarantee):
@@ -88,12 +98,18 @@ class Grammar(Guarantee):
 
     name = "grammar"
 
-    def body(self, labels: Sequence[str]) -> dict[str, Any]:
-        """Ask for exactly one of the labels."""
-        return {
-            "grammar": "root ::= "
-            + " | ".join(json.dumps(label, ensure_ascii=False) for label in labels)
-        }
+    def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
+        """Ask for exactly one of the labels; with a rationale, for an object that holds both."""
+        if not rationale:
+            return {"grammar": "root ::= " + " | ".join(map(_quoted, labels))}
+        choices = " | ".join(_quoted(_quoted(label)) for label in labels)
+        head, middle = _quoted(f'{{"{_RATIONALE}": '), _quoted(f', "{_FIELD}": ')
+        root = f'root ::= {head} string {middle} label "}}"'
+        return {"grammar": f"{root}\nlabel ::= {choices}\n{_GBNF_STRING}"}
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 class Tool(Guarantee):
@@ -101,25 +117,23 @@ class Tool(Guarantee):
 
     name = "tool"
 
-    def body(self, labels: Sequence[str]) -> dict[str, Any]:
+    def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
         """Force the call."""
-        function = {"name": "classify", "strict": True, "parameters": _schema(labels)}
+        parameters = _schema(labels, rationale)
+        function = {"name": "classify", "strict": True, "parameters": parameters}
         return {
             "tools": [{"type": "function", "function": function}],
             "tool_choice": {"type": "function", "function": {"name": "classify"}},
         }
 
-    def response_body(self, labels: Sequence[str]) -> dict[str, Any]:
+    def response_body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
         """Force the same call of the Responses API."""
-        function = {"name": "classify", "strict": True, "parameters": _schema(labels)}
+        parameters = _schema(labels, rationale)
+        function = {"name": "classify", "strict": True, "parameters": parameters}
         return {
             "tools": [{"type": "function", **function}],
             "tool_choice": {"type": "function", "name": "classify"},
         }
-
-    def read(self, answer: Completion) -> str:
-        """Take the label out of the call's arguments."""
-        return _unwrapped(self.raw(answer))
 
     def raw(self, answer: Completion) -> str:
         """Return the call's arguments, or the text where nothing was called."""
@@ -131,13 +145,17 @@ class FreeText(Guarantee):
 
     name = "text"
 
-    def body(self, labels: Sequence[str]) -> dict[str, Any]:
+    def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
         """Add nothing."""
         return {}
 
-    def response_body(self, labels: Sequence[str]) -> dict[str, Any]:
+    def response_body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
         """Add nothing."""
         return {}
+
+    def read(self, answer: Completion) -> str:
+        """Return all of it."""
+        return self.raw(answer)
 
 
 LADDER: tuple[Guarantee, ...] = (JsonSchema(), Choice(), Grammar(), Tool(), FreeText())

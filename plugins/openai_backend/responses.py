@@ -220,6 +220,9 @@ def read_usage(value: Any) -> Usage | None:
         prompt = total - completion
     if completion is None and prompt is not None and total is not None:
         completion = total - prompt
+    if completion is None and prompt is None and total is not None:
+        # Which is which is unknown: none is counted as the cheaper prompt.
+        prompt, completion = 0, total
     if prompt is None or completion is None or prompt < 0 or completion < 0:
         return None
     details = _mapping(counts.get("prompt_tokens_details") or counts.get("input_tokens_details"))
@@ -299,7 +302,11 @@ def _log(value: Any) -> float | None:
     return float(value) if known and math.isfinite(value) and value < 0.01 else None
 
 
+#: What a label stands behind: a key of JSON, or else a name on a line of its own.
 _VALUE = re.compile(r'"label"\s*:\s*"')
+_LINE = re.compile(
+    r"^[\s*_`]*(?:classification|label|sentiment|answer)[\s*_`]*:[\s*_`]*", re.I | re.M
+)
 
 
 def label_log_probabilities(
@@ -339,8 +346,11 @@ def label_log_probabilities(
 
 
 def _label_start(text: str) -> int:
-    match = _VALUE.search(text)
-    return match.end() if match else len(text) - len(text.lstrip())
+    for pattern in (_VALUE, _LINE):
+        found = [match.end() for match in pattern.finditer(text)]
+        if found:
+            return found[-1]
+    return len(text) - len(text.lstrip())
 
 
 def _fitting(said: str, labels: Sequence[str]) -> list[str]:

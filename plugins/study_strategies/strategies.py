@@ -162,14 +162,15 @@ def _review(given: PromptInput) -> Field:
 
 
 def _decision(given: PromptInput) -> Field:
-    assert given.opinion is not None
+    assert given.adviser_prediction is not None
+    assert given.adviser_prediction.label is not None
     description = "The sentiment classification proposed by a model fine-tuned on sentiment."
-    return Field("Classifier Decision", description, given.opinion.label)
+    return Field("Classifier Decision", description, given.adviser_prediction.label)
 
 
 def _probabilities(given: PromptInput, origin: str = "") -> list[Field]:
-    assert given.opinion is not None
-    probabilities: Mapping[str, float] = given.opinion.probabilities or {}
+    assert given.adviser_prediction is not None
+    probabilities: Mapping[str, float] = given.adviser_prediction.probabilities or {}
     return [
         Field(
             f"{name.title()} Probability",

@@ -130,9 +130,9 @@ class Template(PromptStrategy):
         if name == "examples":
             return self._examples(given)
         if name == "adviser.label":
-            return given.opinion.label if given.opinion else ""
+            return str(given.adviser_prediction.label) if given.adviser_prediction else ""
         if name == "adviser.probabilities":
-            known = given.opinion.probabilities if given.opinion else None
+            known = given.adviser_prediction.probabilities if given.adviser_prediction else None
             return ", ".join(f"{label} {value:.1%}" for label, value in (known or {}).items())
         return {"text": given.text, "id": given.id, "source": given.source or ""}[name]
 

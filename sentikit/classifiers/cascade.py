@@ -151,8 +151,9 @@ class _FirstStage:
         if prediction.certainty is None:
             raise InputError(
                 f"{self._name} gives neither probabilities nor a confidence, and a cascade asks "
-                "how sure it is. Name it last, or give one that does (PATH#encoder of an augmented "
-                "run; an LLM with llm.logprobs)."
+                "how sure it is. Name it last, or give one that does: PATH#encoder of an augmented "
+                "run, a vote, or an LLM with log-probabilities or with llm.samples above 1 and a "
+                "llm.temperature."
             )
         return prediction.certainty >= self._threshold
 

@@ -60,6 +60,26 @@ def parse_label(answer: str, classes: Sequence[str]) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
+def parse_rationale(answer: str) -> str | None:
+    """Return the reason that an answer gives beside or before its label, or None.
+
+    It is the field ``rationale`` of a JSON object, or whatever stands before the line that names
+    the label.
+    """
+    text = _unfenced(answer)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        reason = value.get("rationale")
+        return reason.strip() or None if isinstance(reason, str) else None
+    lines = text.splitlines()
+    named = [number for number, line in enumerate(lines) if _FIELD_LINE.fullmatch(line)]
+    reason = "\n".join(lines[: named[-1]]).strip() if named else ""
+    return reason.removeprefix("Rationale:").strip() or None
+
+
 def plain_label(text: str) -> str:
     """Return a text without what surrounds a label: quotes, brackets, punctuation, a bullet."""
     plain = _without_end_tokens(text.translate(_INVISIBLE)).strip(_AROUND)
@@ -80,6 +100,10 @@ def _exact(text: str, classes: Sequence[str]) -> str | None:
 
 def _unwrapped(answer: str) -> str:
     """Return an answer without thinking before it, a code fence around it, JSON around that."""
+    return _from_json(_unfenced(answer))
+
+
+def _unfenced(answer: str) -> str:
     text = answer.translate(_INVISIBLE)
     thinking = _THINKING.match(text)
     if thinking:
@@ -89,7 +113,7 @@ def _unwrapped(answer: str) -> str:
         text = text[len(_FENCE) : -len(_FENCE)]
         language = _LANGUAGE.match(text)
         text = text[language.end() :] if language else text
-    return _from_json(text.strip())
+    return text.strip()
 
 
 def _without_end_tokens(text: str) -> str:

@@ -53,6 +53,7 @@ class Prediction:
         answer: the raw answer of an LLM, or None.
         first_answer: the invalid answer before it, where the LLM was asked again.
         finish_reason: why the LLM stopped, as the server says it, or None.
+        rationale: the reason that an LLM gave before its label, where it was asked for one.
         votes: of a vote, each member's label, in the order of the members.
         adviser: what the adviser shown in the prompt, or the first member of a cascade, said.
         error: why the text could not be labelled; asking again may help.
@@ -68,6 +69,7 @@ class Prediction:
     answer: str | None = None
     first_answer: str | None = None
     finish_reason: str | None = None
+    rationale: str | None = None
     votes: tuple[str | None, ...] | None = None
     adviser: Prediction | None = None
     error: str | None = None

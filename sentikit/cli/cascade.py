@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +17,14 @@ from sentikit.cli.options import (
     SETTINGS,
     check_plots,
     resolved_recipe,
+    resumable,
     write_charts,
 )
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.ensembles.judgement import JudgedCascade
-    from sentikit.ensembles.thresholds import CascadeChoice
+    from sentikit.ensembles.thresholds import Aim
 
 
 @click.command(
@@ -104,50 +106,55 @@ def cascade(
 ) -> None:
     """Let the encoder answer where it is sure, and the LLM elsewhere.
 
-    Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's opinion recorded
-    inside an augmented run or file. With neither --threshold nor --tune the threshold is
+    Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
+    recorded inside an augmented run or file. With neither --threshold nor --tune the threshold is
     cross-fitted on these runs. With --recipe the LLM is asked about the texts that the encoder is
     not sure of, and about no others.
     """
-    from sentikit.ensembles.thresholds import Aim, CascadeChoice, aim_problem
+    from sentikit.ensembles.thresholds import Aim
 
     if threshold is not None and (tune or goal != "f1" or target is not None):
         raise InputError("Give either --threshold, or --tune, --goal and --target to choose one.")
     aim = Aim("calls" if goal == "calls" else "cost" if goal == "cost" else "f1", target)
-    problem = aim_problem(aim.goal, aim.target)
-    if problem:
-        raise InputError(f"--goal, --target: {problem}")
+    if aim.problem:
+        raise InputError(f"--goal, --target: {aim.problem}")
     if recipe is None:
         if settings or max_cost or limit or resume:
             raise InputError("--set, --max-cost, --limit and --resume go with --recipe alone.")
-        choice = CascadeChoice(threshold, None, aim, llm_cost)
-        _recorded(runs, tune, choice, output, report, plots, as_json)
-        return
-    if runs or tune or threshold is not None or target or report or plots or llm_cost:
-        raise InputError(
-            "A recipe says all that a cascade needs: change it with --set, as "
-            "--set cascade.thresholds=[0.9]."
-        )
-    _live(context, recipe, settings, (max_cost, limit, resume), output, as_json)
+        judged = _recorded(runs, tune, (threshold, aim, llm_cost), output, plots)
+    else:
+        if runs or tune or threshold is not None or target or report or plots or llm_cost:
+            raise InputError(
+                "A recipe says all that a cascade needs: change it with --set, as "
+                "--set cascade.thresholds=[0.9]."
+            )
+        judged, output = _live(context, recipe, settings, (max_cost, limit, resume), output)
+    if as_json:
+        click.echo(json.dumps(judged.to_json(), indent=2))
+    else:
+        _print(judged)
+    for note in judged.notes:
+        click.echo(f"Note: {note}", err=True)
+    if output is not None:
+        click.echo(f"Run: {output}", err=True)
+    if report or plots:
+        from sentikit.ensembles.judgement import compare_cascade
+
+        write_charts(compare_cascade(judged, llm_cost), report, plots, judged)
 
 
 def _recorded(
     runs: tuple[str, ...],
     tune: tuple[str, str] | None,
-    choice: CascadeChoice,
+    chosen: tuple[float | None, Aim, float | None],
     output: Path | None,
-    report: Path | None,
     plots: Path | None,
-    as_json: bool,
-) -> None:
-    """Judge a cascade of two recorded runs."""
-    import dataclasses
-
-    from sentikit.ensembles.ensemble import gather
-    from sentikit.ensembles.judgement import judge_cascade
+) -> JudgedCascade:
+    """Judge a cascade of two recorded runs, and write its run."""
+    from sentikit.ensembles.judgement import gather_runs, judge_cascade
+    from sentikit.ensembles.thresholds import CascadeChoice
     from sentikit.labelling.ensembles import recorded_recipe, write_cascade
     from sentikit.runs.folder import choose_run_folder
-    from sentikit.runs.reading import read_run
 
     if len(runs) != 2:
         raise InputError(
@@ -156,18 +163,14 @@ def _recorded(
         )
     check_plots(plots)
     run = choose_run_folder(output, output.name, False, RUNS) if output else None
-    ensemble = gather([read_run(name) for name in runs])
-    if tune:
-        tuning = gather([read_run(name) for name in tune])
-        choice = dataclasses.replace(choice, tune=tuning)
+    threshold, aim, llm_cost = chosen
+    ensemble = gather_runs(runs)
+    choice = CascadeChoice(threshold, gather_runs(tune) if tune else None, aim, llm_cost)
     judged = judge_cascade(ensemble, choice)
     if run is not None:
         with run.locked(new=True):
-            write_cascade(run, ensemble, judged, recorded_recipe(judged, tune))
-    _show(judged, as_json)
-    if run is not None:
-        click.echo(f"Run: {run.path}", err=True)
-    _show_elsewhere(judged, choice.llm_cost, report, plots)
+            write_cascade(run, judged, recorded_recipe(judged, tune))
+    return judged
 
 
 def _live(
@@ -176,10 +179,8 @@ def _live(
     settings: tuple[str, ...],
     limits: tuple[float | None, int | None, bool],
     output: Path | None,
-    as_json: bool,
-) -> None:
-    """Run a recipe."""
-    from sentikit.cli.options import resumable
+) -> tuple[JudgedCascade, Path]:
+    """Run a recipe; return the cascade and the run it left."""
     from sentikit.labelling.ensembles import run_cascade
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import PromptOptions
@@ -188,44 +189,13 @@ def _live(
 
     registry = default_registry()
     resolved = resolved_recipe(recipe, settings, registry)
-    section = resolved.values.get("cascade")
-    old = [key for key in ("encoder", "llm", "threshold") if key in (section or ())]
-    if old:
-        click.echo(
-            f"Warning: {', '.join(f'cascade.{key}' for key in old)} are old names of "
-            "cascade.members and cascade.thresholds, and work until the next release.",
-            err=True,
-        )
     max_cost, limit, resume = limits
     run = choose_run_folder(output, resolved.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:
         options = PromptOptions(
             limit=limit, max_cost=max_cost, resume=resume, stop_requested=stop_requested
         )
-        judged = run_cascade(resolved, run, options, registry, RUNS, load)
-    _show(judged, as_json)
-    click.echo(f"Run: {run.path}", err=True)
-
-
-def _show(judged: JudgedCascade, as_json: bool) -> None:
-    import json
-
-    if as_json:
-        click.echo(json.dumps(judged.to_json(), indent=2))
-    else:
-        _print(judged)
-    for note in judged.notes:
-        click.echo(f"Note: {note}", err=True)
-
-
-def _show_elsewhere(
-    judged: JudgedCascade, llm_cost: float | None, report: Path | None, plots: Path | None
-) -> None:
-    """Write a report and plots of the cascade beside its two members."""
-    from sentikit.ensembles.recorded import compare_cascade
-
-    if report or plots:
-        write_charts(compare_cascade(judged, llm_cost), report, plots, judged)
+        return run_cascade(resolved, run, options, registry, RUNS, load), run.path
 
 
 def _print(judged: JudgedCascade) -> None:

@@ -64,7 +64,7 @@ def prompt(
     """Label a dataset with an LLM and leave a run: predictions, scores, costs."""
     from sentikit.labelling.prompting import PromptOptions
     from sentikit.labelling.prompting import prompt as run_prompt
-    from sentikit.llm.requests.settings import FailureLimit
+    from sentikit.llm.settings import FailureLimit
     from sentikit.runs.folder import choose_run_folder
 
     if (show is not None) + estimate + resume > 1:

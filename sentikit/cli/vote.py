@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit.amounts import FiniteRange
-from sentikit.cli.options import RUNS, SETTINGS
+from sentikit.cli.options import RUNS, SETTINGS, resolved_recipe, resumable
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def vote(
 ) -> None:
     """Let runs vote on every text, the most trusted named first.
 
-    Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's opinion recorded
-    inside an augmented run or file. An invalid answer is no vote.
+    Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
+    recorded inside an augmented run or file. An invalid answer is no vote.
     """
     import json
 
@@ -83,18 +83,13 @@ def vote(
 
 def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> JudgedVote:
     """Judge a vote of recorded runs, and write its run."""
-    from sentikit.ensembles.ensemble import gather
-    from sentikit.ensembles.judgement import judge_vote
+    from sentikit.ensembles.judgement import vote as vote_of
     from sentikit.labelling.ensembles import write_vote
-    from sentikit.runs.reading import read_run
 
-    if len(runs) < 2:
-        raise InputError("A vote needs two runs at least, and three to be of use.")
-    ensemble = gather([read_run(name) for name in runs])
-    judged = judge_vote(ensemble, "first" if ties == "first" else "probability")
+    judged = vote_of(runs, "first" if ties == "first" else "probability")
     if run is not None:
         with run.locked(new=not run.status):
-            write_vote(run, ensemble, judged)
+            write_vote(run, judged)
     return judged
 
 
@@ -117,7 +112,6 @@ def _live(
     run: RunFolder | None,
 ) -> tuple[JudgedVote, RunFolder | None]:
     """Run a recipe; return the vote and the run it left."""
-    from sentikit.cli.options import resolved_recipe, resumable
     from sentikit.labelling.ensembles import run_vote
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import PromptOptions

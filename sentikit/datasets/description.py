@@ -1,11 +1,11 @@
-"""Describes a dataset before anybody trains on it: what it holds, and what is suspect about it."""
+"""Descriptions of datasets before anybody trains on them: contents, and what looks wrong."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ _SPECIAL_TOKENS = 2
 
 @dataclass(frozen=True)
 class TokenLengths:
-    """How long texts are in tokens, special tokens included: quantiles of observed lengths."""
+    """Quantiles of the texts' lengths in tokens, special tokens included."""
 
     p50: int
     p95: int
@@ -35,7 +35,7 @@ class TokenLengths:
 
 @dataclass(frozen=True)
 class SourceDescription:
-    """What of a split comes from one source: examples, by class, and without a gold label."""
+    """Examples of a split from one source: all, by class, and without a gold label."""
 
     examples: int
     labels: Mapping[str, int]
@@ -44,22 +44,15 @@ class SourceDescription:
 
 @dataclass(frozen=True)
 class SplitDescription:
-    """What one split holds.
+    """Contents of a split.
 
-    Texts are equal here when they differ in nothing but case, white space and Unicode form.
+    Texts are equal where they differ in nothing but case, white space and Unicode form.
 
     Attributes:
-        name: the split.
-        examples: how many there are.
-        fingerprint: as `Examples.fingerprint`.
         labels: examples by class; every class of the scheme is there, labels outside it follow.
-        unlabelled: examples without a gold label.
         sources: by name, the largest first.
-        without_source: examples without a source.
-        empty_texts: texts without a character to see.
         duplicates: examples whose text was there before.
         conflicts: texts that occur with more than one label.
-        tokens: lengths, None where there is no example.
         problems: what a person should look at before using the split, one sentence each.
     """
 
@@ -82,8 +75,6 @@ class Leak:
     """Texts that two splits share.
 
     Attributes:
-        first: one split.
-        second: the other.
         texts: how many different texts are in both.
         examples: how many examples of `second` have such a text.
         example: the first such text of `second`.
@@ -98,15 +89,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """What a dataset holds, split by split, and what its splits share.
-
-    Attributes:
-        name: the dataset.
-        classes: the classes of its label scheme, in logit order.
-        splits: a description each.
-        leaks: one for each two splits that share texts.
-        tokens_are_estimated: whether no tokenizer counted the tokens.
-    """
+    """Contents of a dataset, split by split, and what its splits share."""
 
     name: str
     classes: tuple[str, ...]
@@ -117,18 +100,6 @@ class DatasetDescription:
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         return dataclasses.asdict(self)
-
-
-@dataclass
-class _Tally:
-    """Counts gathered in one pass over a split; of a text, only 8 bytes are kept."""
-
-    labels: Counter[str | None]
-    sources: dict[str | None, Counter[str | None]]
-    hashes: Hashes
-    label_codes: NDArray[np.int32]
-    lengths: NDArray[np.int32]
-    empty_texts: int
 
 
 def describe_dataset(
@@ -153,11 +124,11 @@ def describe_dataset(
     leaks: list[Leak] = []
     seen: dict[str, Hashes] = {}
     for split, examples in splits:
-        tally = _count(examples, counter, advance)
-        descriptions.append(_describe_split(split, examples, tally, classes))
-        found = (_leak(other, seen[other], split, examples, tally.hashes) for other in seen)
+        description, hashes = _describe_split(split, examples, classes, counter, advance)
+        descriptions.append(description)
+        found = (_leak(other, seen[other], split, examples, hashes) for other in seen)
         leaks += [leak for leak in found if leak is not None]
-        seen[split] = np.unique(tally.hashes)
+        seen[split] = np.unique(hashes)
     return DatasetDescription(
         name, tuple(classes), tuple(descriptions), tuple(leaks), count_tokens is None
     )
@@ -173,56 +144,50 @@ def estimate_tokens(texts: list[str]) -> list[int]:
     return [len(_PIECE.findall(text)) + _SPECIAL_TOKENS for text in texts]
 
 
-def _count(
-    examples: Examples, count_tokens: CountTokens, advance: Callable[[int], object]
-) -> _Tally:
-    labels: Counter[str | None] = Counter()
-    sources: dict[str | None, Counter[str | None]] = {}
+def _describe_split(
+    name: str,
+    examples: Examples,
+    classes: Sequence[str],
+    count_tokens: CountTokens,
+    advance: Callable[[int], object],
+) -> tuple[SplitDescription, Hashes]:
+    """Describe a split in one pass; of a text, only 8 bytes are kept, which are returned too."""
+    by_source: dict[str | None, Counter[str | None]] = {}
     codes: dict[str | None, int] = {}
-    hashes, label_codes, lengths = [], [], []
+    pieces, label_codes, lengths = [np.empty(0, np.uint64)], [], []
     empty = 0
     for batch in examples.batches():
-        labels.update(batch["label"])
         for source, label in zip(batch["source"], batch["label"], strict=True):
-            sources.setdefault(source, Counter())[label] += 1
-        hashes.append(text_hashes(batch["text"]))
-        label_codes.append([codes.setdefault(label, len(codes)) for label in batch["label"]])
-        lengths.append(count_tokens(batch["text"]))
+            by_source.setdefault(source, Counter())[label] += 1
+        pieces.append(text_hashes(batch["text"]))
+        numbers = [codes.setdefault(label, len(codes)) for label in batch["label"]]
+        label_codes.append(np.asarray(numbers, np.int32))
+        lengths.append(np.asarray(count_tokens(batch["text"]), np.int32))
         empty += sum(not text.strip() for text in batch["text"])
         advance(len(batch["text"]))
-    return _Tally(
-        labels,
-        sources,
-        np.concatenate([np.empty(0, np.uint64), *hashes]),
-        np.concatenate([np.empty(0, np.int32), *(np.asarray(c, np.int32) for c in label_codes)]),
-        np.concatenate([np.empty(0, np.int32), *(np.asarray(n, np.int32) for n in lengths)]),
-        empty,
-    )
-
-
-def _describe_split(
-    name: str, examples: Examples, tally: _Tally, classes: Sequence[str]
-) -> SplitDescription:
-    by_size = sorted(tally.sources.items(), key=lambda item: (-item[1].total(), item[0] or ""))
+    hashes = np.concatenate(pieces)
+    labels = sum(by_source.values(), Counter[str | None]())
+    by_size = sorted(by_source.items(), key=lambda item: (-item[1].total(), item[0] or ""))
     description = SplitDescription(
         name=name,
         examples=len(examples),
         fingerprint=examples.fingerprint(),
-        labels=_by_class(tally.labels, classes),
-        unlabelled=tally.labels[None],
+        labels=_by_class(labels, classes),
+        unlabelled=labels[None],
         sources={
             source: SourceDescription(counts.total(), _by_class(counts, classes), counts[None])
             for source, counts in by_size
             if source is not None
         },
-        without_source=tally.sources.get(None, Counter()).total(),
-        empty_texts=tally.empty_texts,
-        duplicates=len(tally.hashes) - len(np.unique(tally.hashes)),
-        conflicts=_conflicts(tally.hashes, tally.label_codes),
-        tokens=_quantiles(tally.lengths),
+        without_source=by_source.get(None, Counter()).total(),
+        empty_texts=empty,
+        duplicates=len(hashes) - len(np.unique(hashes)),
+        conflicts=_conflicts(hashes, np.concatenate(label_codes)) if label_codes else 0,
+        tokens=_quantiles(np.concatenate(lengths)) if lengths else None,
         problems=(),
     )
-    return dataclasses.replace(description, problems=tuple(_problems(description, classes)))
+    problems = tuple(_problems(description, classes))
+    return dataclasses.replace(description, problems=problems), hashes
 
 
 def _by_class(counts: Mapping[str | None, int], classes: Sequence[str]) -> dict[str, int]:
@@ -238,14 +203,12 @@ def _conflicts(hashes: Hashes, label_codes: NDArray[np.int32]) -> int:
     return len(np.unique(ordered[1:][differs]))
 
 
-def _quantiles(lengths: NDArray[np.int32]) -> TokenLengths | None:
-    if not len(lengths):
-        return None
+def _quantiles(lengths: NDArray[np.int32]) -> TokenLengths:
     shares = np.quantile(lengths, [0.5, 0.95, 0.99, 1.0], method="inverted_cdf")
     return TokenLengths(*(int(length) for length in shares))
 
 
-def _problems(split: SplitDescription, classes: Sequence[str]) -> Iterable[str]:
+def _problems(split: SplitDescription, classes: Sequence[str]) -> Iterator[str]:
     if not split.examples:
         yield "It has no examples."
         return

@@ -128,8 +128,9 @@ def scheme_for_classes(
 ) -> LabelScheme:
     """Return the scheme of a model made elsewhere, its classes in the given (logit) order.
 
-    Classes of a known scheme, in any order and case, mean what they mean there; others mean
-    themselves, and stand in an order where `ordered` says so.
+    Classes of a known scheme, in any order and case, mean what they mean there, and are ordered
+    where they come in its order or the reverse; others mean themselves, and are ordered where
+    `ordered` says so.
 
     Raises:
         InputError: a threshold for more than two classes.
@@ -140,7 +141,8 @@ def scheme_for_classes(
         raise InputError(f"A threshold is for two classes; the model has {len(names)}.")
     for scheme in SCHEMES.values():
         if sorted(folded) == sorted(scheme.classes):
-            return replace(scheme, classes=folded, threshold=threshold)
+            in_order = scheme.ordered and folded in (scheme.classes, scheme.classes[::-1])
+            return replace(scheme, classes=folded, threshold=threshold, ordered=in_order)
     return LabelScheme(OWN, names, dict(zip(folded, names, strict=True)), threshold, ordered)
 
 

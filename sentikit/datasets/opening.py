@@ -106,7 +106,6 @@ def _known_scheme(labels: str | tuple[str, ...] | ListedLabels) -> str | ListedL
 
 
 def _holdout(value: object) -> object:
-    """Read '10%' as 0.1; a percentage is never a count."""
     share = _share(value)
     if isinstance(value, str) and isinstance(share, float) and share >= 1:
         raise ValueError("a share to hold out must be below 100%")
@@ -114,7 +113,7 @@ def _holdout(value: object) -> object:
 
 
 def _whole(amount: float) -> float:
-    if amount >= 1 and not float(amount).is_integer():
+    if amount >= 1 and not amount.is_integer():
         raise ValueError("a count must be a whole number, and a share below 1 or in %")
     return amount
 
@@ -170,7 +169,7 @@ class OpenedDataset:
 
     Attributes:
         name: the name the recipe gave.
-        loader: the part that reads the data.
+        loader: the component that reads the data.
         options: the core's own keys.
     """
 
@@ -233,7 +232,8 @@ class OpenedDataset:
         if name == "train" and not whole:
             return self._train_and_holdout[0]
         if name == "validation" and self.options.validation_holdout:
-            own = [self._folded("validation", labelled)] if self._has("validation") else []
+            there = self.options.splits.get(name, name if name in self.loader.splits() else None)
+            own = [self._folded("validation", labelled)] if there is not None else []
             return Examples.concatenate([*own, self._train_and_holdout[1]])
         return self._folded(name, labelled)
 
@@ -241,51 +241,42 @@ class OpenedDataset:
     def _train_and_holdout(self) -> tuple[Examples, Examples]:
         train = self._folded("train", labelled=True)
         generator = np.random.default_rng(self.options.seed)
-        texts = self._numbered_texts(train)
         held = np.zeros(len(train), np.bool_)
-        if len(texts):
-            held = self._held_out(texts, _strata(train, texts), generator)
+        moved = np.empty(0, np.intp)
+        if self.options.validation_holdout:
+            # By the text and not by the id: one that stands twice has two ids.
+            hashes = text_hashes(train.values("text"))
+            _, first, texts = np.unique(hashes, return_index=True, return_inverse=True)
+            chosen = self._held_out(train.select(first), generator)
+            held, moved = chosen[texts], np.sort(first[chosen])
         kept = generator.permutation(np.flatnonzero(~held))
         if self.options.sample < 1:
             kept = kept[: max(1, round(self.options.sample * len(kept)))]
-        return train.select(np.sort(kept)), train.select(_first_of_each(texts, held))
+        return train.select(np.sort(kept)), train.select(moved)
 
-    def _numbered_texts(self, train: Examples) -> NDArray[np.intp]:
-        """Number the different texts, (examples,); empty where none is to be held out.
-
-        By the text and not by the id: one that stands twice has two ids.
-        """
-        if not self.options.validation_holdout:
-            return np.empty(0, np.intp)
-        hashes = text_hashes(train.values("text"))
-        return np.unique(hashes, return_inverse=True)[1]
-
-    def _held_out(
-        self, texts: NDArray[np.intp], strata: NDArray[np.intp], generator: np.random.Generator
-    ) -> NDArray[np.bool_]:
-        """Mark what moves to validation; all examples of one text go together.
+    def _held_out(self, examples: Examples, generator: np.random.Generator) -> NDArray[np.bool_]:
+        """Mark what moves to validation of examples with different texts.
 
         Each class, and in it each source, gives its share: of the texts in the order of their
-        `strata`, random inside one, every n-th is taken.
+        strata, random inside one, every n-th is taken.
         """
-        amount, distinct = self.options.validation_holdout, len(strata)
+        amount, distinct = self.options.validation_holdout, len(examples)
         wanted = round(amount * distinct) if amount < 1 else int(amount)
         if wanted >= distinct:
             raise InputError(
                 f"dataset.validation_holdout asks for {wanted:,} examples; the training split of "
                 f"{self.name!r} has {distinct:,} different texts. Ask for fewer."
             )
+        pairs = zip(examples.labels, examples.sources, strict=True)
+        strata = np.unique([f"{label}\0{source}" for label, source in pairs], return_inverse=True)[
+            1
+        ]
         shuffled = generator.permutation(distinct)
         ordered = shuffled[np.argsort(strata[shuffled], kind="stable")]
         places = (np.arange(wanted) + generator.random()) * (distinct / max(wanted, 1))
         chosen = np.zeros(distinct, np.bool_)
         chosen[ordered[places.astype(np.intp)]] = True
-        return np.asarray(chosen[texts])
-
-    def _has(self, name: str) -> bool:
-        if name in self.options.splits:
-            return self.options.splits[name] is not None
-        return name in self.loader.splits()
+        return chosen
 
     def _folded(self, name: str, labelled: bool) -> Examples:
         origin = self.options.splits.get(name) or name
@@ -342,7 +333,7 @@ class OpenedDataset:
         wrong = _positions(examples, pc.fill_null(unknown, False).to_numpy(zero_copy_only=False))
         if not len(wrong):
             return
-        spelling = examples.select(wrong[:1]).labels[0]
+        (spelling,) = examples.select(wrong[:1]).labels
         raise InputError(
             f"{self.loader.locate(split, int(wrong[0]))}: the label {spelling!r} is not one of "
             f"{', '.join(self.scheme.classes)}. "
@@ -363,10 +354,7 @@ class OpenedDataset:
             )
 
     def _refuse_missing_labels(self, split: str, examples: Examples) -> None:
-        labels = examples.table.column("label")
-        if not labels.null_count:
-            return
-        missing = _positions(examples, labels.is_null().to_numpy())
+        missing = _positions(examples, examples.table.column("label").is_null().to_numpy())
         if len(missing):
             raise InputError(
                 f"{self.loader.locate(split, int(missing[0]))}: the label is missing "
@@ -375,28 +363,9 @@ class OpenedDataset:
             )
 
 
-def _strata(train: Examples, texts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number the class and source of each different text, by its first example."""
-    _, first = np.unique(texts, return_index=True)
-    chosen = train.select(first)
-    pairs = [
-        f"{label}\0{source}" for label, source in zip(chosen.labels, chosen.sources, strict=True)
-    ]
-    return np.unique(np.asarray(pairs), return_inverse=True)[1]
-
-
 def _positions(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return where examples stand whose rows of the table are marked."""
     return np.flatnonzero(marked if examples.order is None else marked[examples.order])
-
-
-def _first_of_each(texts: NDArray[np.intp], marked: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the first position of every marked text, in order."""
-    positions = np.flatnonzero(marked)
-    if not len(positions):
-        return positions
-    _, first = np.unique(texts[positions], return_index=True)
-    return np.sort(positions[first])
 
 
 def open_dataset(
@@ -437,7 +406,7 @@ def with_path(
 def check_dataset(
     registry: Registry, raw: Any, prefix: Path = ()
 ) -> tuple[OpenedDataset | None, list[Problem]]:
-    """Open the dataset of a recipe's section, or say all that is wrong with it."""
+    """Open the dataset of a recipe's section, or return all that is wrong with it."""
     if not isinstance(raw, Mapping):
         return None, [Problem(prefix, "must be a section with a name.")]
     loader, options, problems = check_section(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 from sentikit.components import Part
 from sentikit.errors import InputError, did_you_mean
@@ -280,7 +280,15 @@ class RecordRows(Rows):
 
 
 class TableFormat(Part, ABC):
-    """Reads files with the ending that it is registered under, as tables."""
+    """Reads files with the ending that it is registered under, as tables.
+
+    Attributes:
+        has_sheets: whether a file may hold several tables, which are chosen by name.
+        compressed: whether `open` also takes compressed files, as `open_binary` does.
+    """
+
+    has_sheets: ClassVar[bool] = False
+    compressed: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, path: Path, sheet: str | None = None) -> Rows:
@@ -293,6 +301,22 @@ class TableFormat(Part, ABC):
         Raises:
             sentikit.InputError: it cannot be read, or holds no such table; says why.
         """
+
+    def open_stream(self, stream: BinaryIO, name: str) -> Rows:
+        """Read a pipe, no further than needed; `name` is what messages call it.
+
+        Raises:
+            sentikit.InputError: it cannot be read, or only files can, as here.
+        """
+        raise no_pipe(type(self).__name__, name)
+
+
+def no_pipe(kind: str, name: str) -> InputError:
+    """Return the error for a format that is read from several places of a file."""
+    return InputError(
+        f"{name}: {kind.capitalize()} cannot be read from a pipe. Save it as a file and give its "
+        "path."
+    )
 
 
 def usual_column(columns: Sequence[str], what: str) -> str | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sentikit.datasets.delimited import DelimitedRows
-from sentikit.datasets.json_rows import JsonDocument, JsonRows, json_document_shape, json_lines
-from sentikit.datasets.rows import Rows
+from sentikit.datasets.json_lines import OBJECTS_LOOKED_AT, json_lines
+from sentikit.datasets.rows import Rows, TableFormat, no_pipe
 from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.registry import default_registry
@@ -23,7 +23,6 @@ SUFFIXES: dict[str, str] = {
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
-    ".json": "json",
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
@@ -31,12 +30,11 @@ SUFFIXES: dict[str, str] = {
     ".txt": "text",
 }
 #: Formats of `read_rows`; plugins bring more.
-FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "json", "parquet", "arrow", "text")
+FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "arrow", "text")
 STANDARD_INPUT = "standard input"
 _HOOK = "register_table_formats"
 _COLUMNAR = ("parquet", "arrow")
 _OTHER_SPREADSHEETS = (".xls", ".ods")
-_OBJECTS_LOOKED_AT = 100
 #: Bytes at a file's beginning and end that tell it from another of its size.
 _EDGE = 2**16
 _OPTION = "--text-column"
@@ -52,9 +50,9 @@ def read_rows(
 
     Formats: ``csv`` and ``tsv`` (the first row names the columns; quoted as RFC 4180 has it; of CSV
     whose header holds semicolons or bars and no comma, these separate the fields), ``tsv-unquoted``
-    (quotes mean nothing), ``jsonl`` (an object a line), ``json`` (an array of objects, or an object
-    with one such list), ``parquet``, ``arrow``, ``text`` (a text a line, in a column ``text``), and
-    what plugins read, as ``xlsx``. All texts are UTF-8. Blank lines are skipped.
+    (quotes mean nothing), ``jsonl`` (an object a line), ``parquet``, ``arrow``, ``text`` (a text a
+    line, in a column ``text``), and what plugins read: ``json`` (an array of objects, or an object
+    with one such list) and ``xlsx``. All texts are UTF-8. Blank lines are skipped.
 
     A folder, or a pattern such as ``texts/*.txt``, is a table of its ``.txt`` files: ``file``, the
     name, and ``text``.
@@ -71,31 +69,54 @@ def read_rows(
         SentikitError: the disk failed.
     """
     if format is not None:
-        check_table_format(format)
+        known_table_format(format)
     if not isinstance(source, Path | str):
-        return _rows_of(source, format or "text", name, 1, lambda: None)
+        return _streamed(source, format or "text", name)
     path = Path(source).expanduser()
     if format in (None, "text") and (files := _text_files(path)) is not None:
         return _FolderRows(str(path), files)
     kind = format or format_of(path)
-    if kind not in FORMATS:
-        reader = default_registry().load(_HOOK, kind)
-        rows: Rows = reader(reader.Settings()).open(path, sheet)
-        return rows
-    if sheet is not None:
+    reader = None if kind in FORMATS else _from_plugin(kind)
+    if sheet is not None and not (reader and reader.has_sheets):
         raise InputError(f"{path} has no sheets; only an Excel workbook has. Leave the sheet out.")
+    if reader is not None:
+        return reader.open(path, sheet)
     if kind in _COLUMNAR:
         # Importing pyarrow takes a while; most tables need none of it.
         from sentikit.datasets.columnar import ColumnarRows
 
         return ColumnarRows(path, kind)
-    kind, key = json_document_shape(path) if kind == "json" else (kind, None)
     stream = open_binary(path)
     try:
-        return _rows_of(stream, kind, str(path), _OBJECTS_LOOKED_AT, stream.close, key)
+        return _rows_of(stream, kind, str(path), OBJECTS_LOOKED_AT, stream.close)
     except SentikitError:
         stream.close()
         raise
+
+
+def _streamed(stream: BinaryIO, kind: str, name: str) -> Rows:
+    if kind in _COLUMNAR:
+        raise no_pipe(kind, name)
+    if kind not in FORMATS:
+        return _from_plugin(kind).open_stream(stream, name)
+    return _rows_of(stream, kind, name, 1, lambda: None)
+
+
+def _rows_of(
+    stream: BinaryIO, kind: str, name: str, looked_at: int, close: Callable[[], None]
+) -> Rows:
+    if kind == "jsonl":
+        return json_lines(stream, name, looked_at, close)
+    lines = decoded_lines(stream, name)
+    if kind == "text":
+        return _TextRows(lines, name, close)
+    return DelimitedRows(lines, name, kind, close)
+
+
+def _from_plugin(kind: str) -> TableFormat:
+    found = default_registry().load(_HOOK, kind)
+    made: TableFormat = found(found.Settings())
+    return made
 
 
 def format_of(path: Path) -> str:
@@ -111,7 +132,7 @@ def format_of(path: Path) -> str:
     found = SUFFIXES.get(suffix)
     if found is None and suffix[1:] in default_registry().names(_HOOK):
         found = suffix[1:]
-    if found and not (packed and _is_of_files_alone(found)):
+    if found and (not packed or _reads_compressed(found)):
         return found
     if path.is_dir():
         raise InputError(f"{path} is a folder, a file is needed.")
@@ -128,7 +149,7 @@ def format_of(path: Path) -> str:
     )
 
 
-def check_table_format(name: str) -> str:
+def known_table_format(name: str) -> str:
     """Return the name of a format that `read_rows` takes.
 
     Raises:
@@ -143,9 +164,8 @@ def _formats() -> list[str]:
     return [*FORMATS, *default_registry().names(_HOOK)]
 
 
-def _is_of_files_alone(kind: str) -> bool:
-    """Say whether a format is read from a file's end, or several places of it: not from a pipe."""
-    return kind in _COLUMNAR or kind not in FORMATS
+def _reads_compressed(kind: str) -> bool:
+    return kind not in _COLUMNAR if kind in FORMATS else _from_plugin(kind).compressed
 
 
 def _text_files(path: Path) -> list[Path] | None:
@@ -164,31 +184,6 @@ def _text_files(path: Path) -> list[Path] | None:
     if odd := [file for file in texts if file.suffix.lower() != ".txt"]:
         raise InputError(f"{path} matches {odd[0]}; a pattern is for .txt files. Give one table.")
     return texts
-
-
-def _rows_of(
-    stream: BinaryIO,
-    kind: str,
-    name: str,
-    looked_at: int,
-    close: Callable[[], None],
-    key: str | None = None,
-) -> Rows:
-    if _is_of_files_alone(kind):
-        raise InputError(
-            f"{name}: {kind.capitalize()} cannot be read from a pipe. Save it as a file and give "
-            "its path."
-        )
-    if kind == "json":
-        return JsonRows(JsonDocument(stream, name, key).rows(), name, "item", looked_at, close)
-    if kind == "jsonl":
-        return json_lines(stream, name, looked_at, close)
-    lines = decoded_lines(stream, name)
-    return (
-        _TextRows(lines, name, close)
-        if kind == "text"
-        else (DelimitedRows(lines, name, kind, close))
-    )
 
 
 class _TextRows(Rows):

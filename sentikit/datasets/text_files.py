@@ -104,10 +104,13 @@ def decoded_lines(stream: BinaryIO, name: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def reading_errors(name: str) -> Iterator[None]:
-    """Name the file where its disk fails or it cannot be unpacked."""
+    """Name the file that cannot be read: its disk fails, it cannot be unpacked, it is no text."""
     with disk_errors(name):
         try:
             yield
+        except UnicodeDecodeError as error:
+            odd = f"{name}: the byte 0x{error.object[error.start]:02X} is not UTF-8."
+            raise _mistaken_file(name, error.object) or InputError(odd) from error
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             if getattr(error, "errno", None):
                 raise
@@ -119,11 +122,11 @@ def reading_errors(name: str) -> Iterator[None]:
 
 
 def _odd_byte(name: str, number: int, line: bytes, position: int, odd: str) -> InputError:
-    other = mistaken_file(name, line) if number == 1 else None
+    other = _mistaken_file(name, line) if number == 1 else None
     return other or InputError(f"{name}, line {number}, byte {position + 1} of the line: {odd}")
 
 
-def mistaken_file(name: str, begin: bytes) -> InputError | None:
+def _mistaken_file(name: str, begin: bytes) -> InputError | None:
     """Say what else than text a file is, by its first bytes; None where it is nothing known."""
     for start, advice in _LOOKALIKES.items():
         if begin.startswith(start):

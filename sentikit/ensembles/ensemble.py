@@ -1,4 +1,4 @@
-"""Recorded runs over the same texts, their rows side by side, and the vote of them."""
+"""Recorded runs over the same texts, their rows side by side, and their vote."""
 
 from __future__ import annotations
 
@@ -40,12 +40,18 @@ class Ensemble:
         """The rows with a gold label."""
         return np.flatnonzero(self.gold >= 0)
 
+    @property
+    def ordered(self) -> bool:
+        """Whether the classes stand in an order."""
+        return any(member.ordered for member in self.members)
+
 
 def gather(tables: Sequence[RunTable]) -> Ensemble:
     """Put runs side by side.
 
     Args:
-        tables: at least one; the first run that has texts decides the order of rows.
+        tables: at least one; the first run that has texts decides the order of rows, the first
+            whose classes stand in an order that of classes.
 
     Raises:
         InputError: a run is given twice, or the runs are over different texts, classes or gold
@@ -54,57 +60,50 @@ def gather(tables: Sequence[RunTable]) -> Ensemble:
     names = [table.name for table in tables]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{twice} is given twice. A ensemble needs different runs.")
+        raise InputError(f"{twice} is given twice. An ensemble needs different runs.")
     first = next((table for table in tables if table.has_texts), tables[0])
-    members = tuple(_beside(first, table) for table in tables)
-    gold = _common_gold(first, members)
-    names = pa.array([*first.classes, None], pa.string())
-    labels = names.take(pa.array(np.where(gold < 0, len(first.classes), gold)))
-    examples = _in_own_order(first.examples).replace_column("label", labels)
-    sources = next((m for m in members if any(m.examples.sources)), None)
+    known = next((table for table in tables if table.ordered), first)
+    members = []
+    for table in tables:
+        by_id = not (table.has_texts and first.has_texts)
+        rows = align_all(first.examples, table.examples, (first.name, table.name), by_id)
+        if len(table) != len(first):
+            align_all(table.examples, first.examples, (table.name, first.name), by_id)
+        members.append(table.select(rows).in_classes(known.classes, known.name))
+    gold = _common_gold(members, known.classes)
+    labels = pa.array([*known.classes, None], pa.string()).take(
+        pa.array(np.where(gold < 0, len(known.classes), gold))
+    )
+    examples = first.examples
+    if examples.order is not None:
+        examples = Examples(examples.table.take(pa.array(examples.order)))
+    examples = examples.replace_column("label", labels)
+    sources = next((m.examples.sources for m in members if any(m.examples.sources)), None)
     if sources is not None:
-        known = pa.array(sources.examples.sources, pa.string())
-        examples = examples.replace_column("source", known)
-    return Ensemble(examples, first.classes, gold, members)
+        examples = examples.replace_column("source", pa.array(sources, pa.string()))
+    return Ensemble(examples, known.classes, gold, tuple(members))
 
 
-def _beside(first: RunTable, table: RunTable) -> RunTable:
-    """Return a run with its rows and classes as the first run has them."""
-    by_id = not (table.has_texts and first.has_texts)
-    rows = align_all(first.examples, table.examples, (first.name, table.name), by_id)
-    if len(table) != len(first):
-        align_all(table.examples, first.examples, (table.name, first.name), by_id)
-    return table.select(rows).in_classes(first.classes, first.name)
-
-
-def _common_gold(first: RunTable, members: Sequence[RunTable]) -> NDArray[np.int64]:
+def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the gold labels that any run knows.
 
     Raises:
         InputError: two runs know different ones.
     """
-    gold = np.full(len(first), -1, np.int64)
-    known_by = first
-    for table in members:
+    known_by, gold = members[0], members[0].gold
+    for table in members[1:]:
         differing = np.flatnonzero((gold >= 0) & (table.gold >= 0) & (gold != table.gold))
         if len(differing):
             row = int(differing[0])
-            here, there = first.classes[gold[row]], first.classes[table.gold[row]]
             raise InputError(
                 f"{table.name} and {known_by.name} have different gold labels in "
-                f"{len(differing):,} of {len(first):,} rows. The first is row {row + 1}: "
-                f"{there!r} there, {here!r} here. They were not made on the same data."
+                f"{len(differing):,} of {len(gold):,} rows. The first is row {row + 1}: "
+                f"{classes[table.gold[row]]!r} there, {classes[gold[row]]!r} here. They were not "
+                "made on the same data."
             )
-        known_by = table if (gold < 0).all() and (table.gold >= 0).any() else known_by
+        known_by = table if (gold < 0).all() else known_by
         gold = np.where(gold < 0, table.gold, gold)
     return gold
-
-
-def _in_own_order(examples: Examples) -> Examples:
-    """Return examples whose table has their own order, so that columns can be replaced."""
-    if examples.order is None:
-        return examples
-    return Examples(examples.table.take(pa.array(examples.order)))
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,8 @@ class VoteCount:
     tied: NDArray[np.bool_]
 
 
-def vote(members: Sequence[Labelling], classes: int, ties: Ties = "first") -> VoteCount:
-    """Return the label most members give to each row; see `elect`.
-
-    Args:
-        members: most trusted first.
-        classes: how many there are.
-        ties: how ties are broken.
-    """
+def vote(members: Sequence[Labelling], ties: Ties = "first") -> VoteCount:
+    """Return the label most members give to each row, the most trusted first; see `elect`."""
     labels = np.stack([member.labels for member in members], 1).tolist()
     shares = [_known_probabilities(member) for member in members]
     rows = enumerate(labels)
@@ -144,6 +137,4 @@ def vote(members: Sequence[Labelling], classes: int, ties: Ties = "first") -> Vo
 def _known_probabilities(member: Labelling) -> list[list[float] | None]:
     if member.probabilities is None:
         return [None] * len(member.labels)
-    unknown: list[bool] = np.atleast_1d(np.isnan(member.probabilities).any(1)).tolist()
-    rows = member.probabilities.tolist()
-    return [None if lacks else row for row, lacks in zip(rows, unknown, strict=True)]
+    return [None if np.isnan(row).any() else row.tolist() for row in member.probabilities]

@@ -1,11 +1,12 @@
-"""Judgement of recorded cascades and votes: scores with intervals, gains and a cascade's curve."""
+"""Judgement of cascades and votes: scores with intervals, gains and a cascade's curve."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,17 @@ from sentikit.comparison.bootstrap import (
     estimate_run,
     percentile_intervals,
 )
+from sentikit.comparison.comparison import compare
 from sentikit.comparison.counts import count_cells, macro_f1, tallies
+from sentikit.comparison.judgement import Comparison
 from sentikit.comparison.results import Estimate
-from sentikit.ensembles.ensemble import Ensemble, VoteCount, vote
+from sentikit.datasets.labels import scheme_for_classes
+from sentikit.ensembles import ensemble as recorded
+from sentikit.ensembles.ensemble import Ensemble, VoteCount, gather
 from sentikit.ensembles.thresholds import (
     Aim,
     CascadeChoice,
+    Goal,
     OperatingPoint,
     Routed,
     all_cuts,
@@ -32,74 +38,26 @@ from sentikit.ensembles.thresholds import (
     routed,
     thresholds,
 )
-from sentikit.errors import InputError
-from sentikit.runs.reading import ENCODER_SUFFIX
-from sentikit.runs.table import RunTable
+from sentikit.errors import InputError, did_you_mean
+from sentikit.metrics import metrics_for
+from sentikit.registry import default_registry
+from sentikit.runs.reading import ENCODER_SUFFIX, read_run
+from sentikit.runs.table import Labelling, RunTable
 from sentikit.scoring import Scores, score, score_by_source
 
 STEPS = 100
 # A piece of resamples holds at most so many counts.
 _COUNTS_AT_A_TIME = 4_000_000
-
-
-@dataclass(frozen=True)
-class CurvePoint(OperatingPoint):
-    """A cascade at one threshold, and where its macro-F1 lies with the asked confidence."""
-
-    low: float
-    high: float
-
-
-def curve(rows: Routed, resampling: Resampling, steps: int = STEPS) -> list[CurvePoint]:
-    """Return macro-F1 against share of calls and cost, in about `steps` even steps of calls.
-
-    The first point is the encoder alone (as far as it answers), the last the LLM alone. All
-    points are drawn on the same resamples of the texts.
-    """
-    every = all_cuts(rows)
-    shares = every.calls / every.rows
-    wanted = np.linspace(shares[0], 1.0, steps + 1)
-    right = np.clip(np.searchsorted(shares, wanted), 1, max(1, len(shares) - 1))
-    nearer = wanted - shares[right - 1] <= shares[np.minimum(right, len(shares) - 1)] - wanted
-    chosen = np.unique(np.where(nearer, right - 1, np.minimum(right, len(shares) - 1)))
-    points = [every.at(int(place)) for place in chosen]
-    drawn = _resampled(rows, [point.threshold for point in points], resampling)
-    intervals = percentile_intervals(drawn, resampling.confidence)
-    return [
-        CurvePoint(**point.__dict__, low=bounds.low, high=bounds.high)
-        for point, bounds in zip(points, intervals, strict=True)
-    ]
-
-
-def _resampled(
-    rows: Routed, thresholds: Sequence[float], resampling: Resampling
-) -> NDArray[np.float64]:
-    """Return macro-F1 of each resample at each threshold, (resamples, thresholds)."""
-    # The bin of a row is the first threshold at which it is sent.
-    bins = np.searchsorted(np.array(thresholds), rows.confidence, side="right")
-    columns = np.column_stack([bins, rows.gold, rows.encoder, rows.llm])
-    kinds, counts = np.unique(columns, axis=0, return_counts=True)
-    bin_of, gold, encoder, llm = kinds.T
-    kept = tallies(gold, encoder, rows.classes)
-    changes = tallies(gold, llm, rows.classes) - kept
-    ends = np.searchsorted(bin_of, np.arange(len(thresholds)), side="right")
-    drawn, most = [], max(1, _COUNTS_AT_A_TIME // len(kinds))
-    for weights in resampling.counts(counts, Purpose.CURVE, most):
-        tallied, start = weights @ kept, 0
-        scores = np.empty((len(weights), len(thresholds)))
-        for number, end in enumerate(ends.tolist()):
-            tallied += weights[:, start:end] @ changes[start:end]
-            scores[:, number], start = macro_f1(tallied), end
-        drawn.append(scores)
-    return np.concatenate(drawn)
-
-
+#: Kinds of runs that answer on own hardware, and that ask LLMs about some texts alone.
+_ENCODERS, _ENSEMBLES = ("train", "evaluate"), ("cascade", "vote")
 How = Literal["given", "tuned", "cross-fitted"]
+#: A run's folder, a results file, PATH#encoder, or rows read already.
+Recorded = str | Path | RunTable
 
 
 @dataclass(frozen=True)
 class EnsembleScores:
-    """What a ensemble's answers are worth, beside its members'; None and empty without gold labels.
+    """Scores of an ensemble's answers and of its members; empty without gold labels.
 
     Attributes:
         scores: of the ensemble.
@@ -117,18 +75,21 @@ class EnsembleScores:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "overall": None if self.scores is None else self.scores.to_json(),
-            "by_source": {name: scores.to_json() for name, scores in self.by_source.items()},
-            "macro_f1": None if self.macro_f1 is None else dataclasses.asdict(self.macro_f1),
-            "members": {name: dataclasses.asdict(found) for name, found in self.members.items()},
-            "gains": {name: dataclasses.asdict(found) for name, found in self.gains.items()},
-        }
+        found = dataclasses.asdict(self)
+        return {"overall": found.pop("scores"), **found}
+
+
+@dataclass(frozen=True)
+class CurvePoint(OperatingPoint):
+    """A cascade at one threshold, and where its macro-F1 lies with the asked confidence."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class JudgedCascade:
-    """A cascade of two recorded runs.
+    """A cascade of two runs, judged; scores and shares are fractions.
 
     Attributes:
         encoder: the encoder's run.
@@ -173,18 +134,20 @@ class JudgedCascade:
         """Share of texts the LLM answers."""
         return self.calls / self.rows
 
+    def summary(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` says of it."""
+        share = {"calls": self.calls, "share_of_calls": self.share}
+        return {"threshold": self.threshold, "how": self.how} | share
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values; scores and shares are fractions, costs USD for 1,000 texts."""
         return {
             "encoder": self.encoder,
             "llm": self.llm,
-            "threshold": self.threshold,
-            "how": self.how,
+            **self.summary(),
             "aim": dataclasses.asdict(self.aim),
             "explanation": self.explanation,
             "rows": self.rows,
-            "calls": self.calls,
-            "share_of_calls": self.share,
             "cost_per_1000": self.cost,
             "llm_cost_per_1000": self.llm_cost,
             **self.scores.to_json(),
@@ -192,6 +155,26 @@ class JudgedCascade:
             "curve": [dataclasses.asdict(point) for point in self.curve],
             "notes": list(self.notes),
         }
+
+    def table(self, name: str = "cascade") -> RunTable:
+        """Return the cascade's answers as a run of that name, to compare it with others."""
+        encoder, llm = self.ensemble.members
+        own, theirs = encoder.answers.probabilities, llm.answers.probabilities
+        assert own is not None
+        unknown = np.full_like(own, np.nan)
+        shares = np.where(self.asked[:, None], unknown if theirs is None else theirs, own)
+        section = {"members": [self.encoder, self.llm]}
+        return RunTable(
+            name=name,
+            classes=self.ensemble.classes,
+            examples=self.ensemble.examples,
+            gold=self.ensemble.gold,
+            answers=Labelling(self.labels, shares),
+            cost=None if llm.cost is None else np.where(self.asked, llm.cost, 0.0),
+            has_texts=encoder.has_texts or llm.has_texts,
+            manifest={"kind": "cascade", "recipe": {"kind": "cascade", "cascade": section}},
+            ordered=self.ensemble.ordered,
+        )
 
 
 @dataclass(frozen=True)
@@ -207,6 +190,7 @@ class JudgedVote:
         cost: USD of all members for 1,000 texts, encoders free; None unless all are known.
         scores: against the gold labels.
         labels: class numbers answered, (rows,).
+        ensemble: the runs, side by side.
     """
 
     members: tuple[str, ...]
@@ -217,106 +201,163 @@ class JudgedVote:
     cost: float | None
     scores: EnsembleScores
     labels: NDArray[np.int64]
+    ensemble: Ensemble = field(repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` says of it."""
+        return {"ties": self.ties, "unanimous": self.unanimous, "tied": self.tied}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; scores are fractions, costs USD for 1,000 texts."""
-        return {
-            "voters": list(self.members),
-            "ties": self.ties,
-            "rows": self.rows,
-            "unanimous": self.unanimous,
-            "tied": self.tied,
-            "cost_per_1000": self.cost,
-            **self.scores.to_json(),
-        }
+        more = {"rows": self.rows, "cost_per_1000": self.cost, **self.scores.to_json()}
+        return {"voters": list(self.members), **self.summary(), **more}
 
 
-#: Kinds of runs that answer on own hardware, and that ask LLMs about some texts alone.
-_ENCODERS, _ENSEMBLES = ("train", "evaluate"), ("cascade", "vote")
+def cascade(
+    encoder: Recorded,
+    llm: Recorded,
+    *,
+    threshold: float | None = None,
+    tune: tuple[Recorded, Recorded] | None = None,
+    goal: Goal = "f1",
+    target: float | None = None,
+    llm_cost: float | None = None,
+) -> JudgedCascade:
+    """Put an LLM's recorded run behind an encoder's.
+
+    Args:
+        encoder: answers where its top probability is at least the threshold.
+        llm: answers elsewhere.
+        threshold: without one, it is chosen.
+        tune: the encoder's and the LLM's runs on other texts, to choose it on; without them it is
+            cross-fitted on these.
+        goal: the best macro-F1, or the best within a share of calls or a cost.
+        target: that share, or USD for 1,000 texts.
+        llm_cost: USD for 1,000 texts, where the LLM's run does not say.
+
+    Raises:
+        InputError: a run cannot be read, they are over different texts, the encoder has no
+            probabilities, no threshold can be chosen, or goal and target do not go together.
+    """
+    goals = get_args(Goal)
+    if goal not in goals:
+        raise InputError(f"Unknown goal {goal!r}. {did_you_mean(goal, goals)}")
+    aim = Aim(goal, target)
+    if aim.problem:
+        raise InputError(aim.problem)
+    tuning = gather_runs(tune) if tune else None
+    return judge_cascade(
+        gather_runs([encoder, llm]), CascadeChoice(threshold, tuning, aim, llm_cost)
+    )
 
 
-def judge_cascade(ensemble: Ensemble, choice: CascadeChoice) -> JudgedCascade:
+def vote(runs: Sequence[Recorded], ties: Ties = "first") -> JudgedVote:
+    """Let recorded runs vote on every text.
+
+    Args:
+        runs: most trusted first.
+        ties: among labels with equally many votes: the one of the first named run that gave one
+            of them, or the one with the highest mean probability.
+
+    Raises:
+        InputError: fewer than two runs, one cannot be read, they are over different texts, or
+            ties to break by probabilities that none records.
+    """
+    if len(runs) < 2:
+        raise InputError("A vote needs two runs at least, and three to be of use.")
+    ensemble = gather_runs(runs)
+    answers = [member.answers for member in ensemble.members]
+    if ties == "probability" and all(own.probabilities is None for own in answers):
+        raise InputError(
+            "None of the runs records probabilities, so they cannot break ties. Let the first "
+            "named break them: --ties first."
+        )
+    costs = [_cost_of(member) for member in ensemble.members]
+    cost = None if None in costs else sum(known or 0.0 for known in costs)
+    return judge_vote(ensemble, recorded.vote(answers, ties), ties, cost)
+
+
+def gather_runs(runs: Sequence[Recorded]) -> Ensemble:
+    """Read runs and put them side by side; errors are those of `read_run` and `gather`."""
+    return gather([run if isinstance(run, RunTable) else read_run(run) for run in runs])
+
+
+def compare_cascade(judged: JudgedCascade, llm_cost: float | None = None) -> Comparison:
+    """Compare a cascade to its two members, as for a report.
+
+    Args:
+        judged: the cascade.
+        llm_cost: USD for 1,000 texts, where the LLM's run does not say.
+
+    Raises:
+        InputError: no text has a gold label.
+    """
+    if not len(judged.ensemble.scored):
+        raise InputError("No text has a gold label; there is nothing a report could show.")
+    given = {judged.llm: llm_cost, "cascade": judged.cost}
+    costs = {name: cost for name, cost in given.items() if cost is not None}
+    return compare([judged.table(), *judged.ensemble.members], inference_cost=costs)
+
+
+def judge_cascade(
+    ensemble: Ensemble,
+    choice: CascadeChoice,
+    asked: NDArray[np.bool_] | None = None,
+    explanation: str = "",
+) -> JudgedCascade:
     """Put the second run behind the first.
 
     Args:
         ensemble: the encoder's run and the LLM's.
         choice: where the threshold comes from.
+        asked: whether the LLM was, (rows,), where it answered nothing but the texts sent to it:
+            there is no curve then, and nothing to say of the LLM alone.
+        explanation: with `asked`, one sentence on a threshold that was chosen; "" if it was given.
 
     Raises:
         InputError: the encoder has no probabilities, there is nothing to choose a threshold on,
             or none meets the aim.
     """
-    rows = routed(ensemble, choice.llm_cost)
-    scored = rows.select(ensemble.scored)
-    threshold, by_row, explanation = thresholds(ensemble, scored, choice)
-    cut = np.full(len(ensemble), threshold)
-    cut[ensemble.scored] = by_row
-    asked = rows.confidence < cut
-    labels = np.where(asked, rows.llm, rows.encoder)
-    names = display_names(ensemble.members)
-    known = len(scored) > 0
-    return JudgedCascade(
-        encoder=ensemble.members[0].name,
-        llm=ensemble.members[1].name,
-        threshold=threshold,
-        how="given" if choice.threshold is not None else "tuned" if choice.tune else "cross-fitted",
-        aim=choice.aim,
-        explanation=explanation,
-        rows=len(ensemble),
-        calls=int(asked.sum()),
-        cost=_per_thousand(rows.cost, asked),
-        llm_cost=_per_thousand(rows.cost, np.ones(len(ensemble), bool)),
-        scores=ensemble_scores(
-            ensemble, labels, [rows.encoder, rows.llm], names, choice.resampling
-        ),
-        curve=tuple(curve(scored, choice.resampling)) if known else (),
-        best=choose(scored, Aim()) if known else None,
-        notes=tuple(_notes(ensemble, choice, rows)),
-        labels=labels,
-        asked=asked,
-        ensemble=ensemble,
-    )
-
-
-def judge_answers(
-    ensemble: Ensemble,
-    asked: NDArray[np.bool_],
-    choice: CascadeChoice,
-    explanation: str,
-    tuned: bool = False,
-) -> JudgedCascade:
-    """Judge a cascade whose LLM answered nothing but the texts sent to it.
-
-    There is no curve, and nothing to say of the LLM alone.
-
-    Args:
-        ensemble: the encoder's run, and the LLM's with the rows that it was not asked unanswered.
-        asked: whether the LLM was, (rows,).
-        choice: the threshold in use, and what it was chosen for.
-        explanation: one sentence on where it comes from.
-        tuned: whether it was chosen, not given.
-    """
-    assert choice.threshold is not None
     encoder, llm = ensemble.members
+    whole = asked is None
+    notes: list[str] = []
+    points: tuple[CurvePoint, ...] = ()
+    best = None
+    how: How = "tuned" if choice.tune or explanation else "given"
+    if asked is None:
+        rows = routed(ensemble, choice.llm_cost)
+        scored = rows.select(ensemble.scored)
+        threshold, by_row, explanation = thresholds(ensemble, scored, choice)
+        cut = np.full(len(ensemble), threshold)
+        cut[ensemble.scored] = by_row
+        asked, cost = rows.confidence < cut, rows.cost
+        notes = _notes(ensemble, choice, rows)
+        if choice.threshold is None and not choice.tune:
+            how = "cross-fitted"
+        if len(scored):
+            points, best = tuple(curve(scored, choice.resampling)), choose(scored, Aim())
+    else:
+        assert choice.threshold is not None
+        threshold, explanation = choice.threshold, explanation or "The threshold was given."
+        cost = None if llm.cost is None else np.nan_to_num(llm.cost)
     labels = np.where(asked, llm.answers.labels, encoder.answers.labels)
-    spent = None if llm.cost is None else np.nan_to_num(llm.cost)
+    members = ensemble.members if whole else (encoder,)
+    names = display_names(members) if whole else [encoder.name]
     return JudgedCascade(
         encoder=encoder.name,
         llm=llm.name,
-        threshold=choice.threshold,
-        how="tuned" if tuned else "given",
+        threshold=threshold,
+        how=how,
         aim=choice.aim,
         explanation=explanation,
         rows=len(ensemble),
         calls=int(asked.sum()),
-        cost=_per_thousand(spent, asked),
-        llm_cost=None,
-        scores=ensemble_scores(
-            ensemble, labels, [encoder.answers.labels], [encoder.name], choice.resampling
-        ),
-        curve=(),
-        best=None,
-        notes=(),
+        cost=_per_thousand(cost, asked),
+        llm_cost=_per_thousand(cost, np.ones(len(ensemble), bool)) if whole else None,
+        scores=_scores(ensemble, labels, dict(zip(names, members, strict=True)), choice.resampling),
+        curve=points,
+        best=best,
+        notes=tuple(notes),
         labels=labels,
         asked=asked,
         ensemble=ensemble,
@@ -325,13 +366,12 @@ def judge_answers(
 
 def _notes(ensemble: Ensemble, choice: CascadeChoice, rows: Routed) -> list[str]:
     notes = []
-    if choice.tune is not None:
-        shared = len(_named(choice.tune) & _named(ensemble))
-        if shared:
-            notes.append(
-                f"{shared:,} texts that the threshold was chosen on are among those it is judged "
-                "on: its score is too good to be true for new texts."
-            )
+    shared = len(_named(choice.tune) & _named(ensemble)) if choice.tune else 0
+    if shared:
+        notes.append(
+            f"{shared:,} texts that the threshold was chosen on are among those it is judged "
+            "on: its score is too good to be true for new texts."
+        )
     unsure = int((rows.confidence < 0).sum())
     if unsure:
         notes.append(
@@ -345,7 +385,7 @@ def _notes(ensemble: Ensemble, choice: CascadeChoice, rows: Routed) -> list[str]
 
 
 def _named(ensemble: Ensemble) -> set[str]:
-    """Return a ensemble's texts, or the ids of texts that no run holds."""
+    """Return an ensemble's texts, or the ids of texts that no run holds."""
     return set(ensemble.examples.texts) - {""} or set(ensemble.examples.ids)
 
 
@@ -356,97 +396,114 @@ def _per_thousand(cost: NDArray[np.float64] | None, asked: NDArray[np.bool_]) ->
 
 
 def judge_vote(
-    ensemble: Ensemble,
-    ties: Ties = "first",
-    resampling: Resampling | None = None,
-    counted: VoteCount | None = None,
-    cost: float | None = None,
+    ensemble: Ensemble, counted: VoteCount, ties: Ties, cost: float | None
 ) -> JudgedVote:
-    """Judge a vote, of recorded runs unless its outcome is given.
+    """Judge a vote.
 
     Args:
         ensemble: the members' predictions.
-        ties: how ties are broken.
-        resampling: of the intervals.
         counted: the outcome.
-        cost: with `counted`, USD for 1,000 texts, or None.
-
-    Raises:
-        InputError: fewer than two runs, or ties to break by probabilities that nobody records.
+        ties: how ties are broken.
+        cost: USD for 1,000 texts, or None.
     """
-    if len(ensemble.members) < 2:
-        raise InputError("A vote needs two runs at least, and three to be of use.")
-    if (
-        counted is None
-        and ties == "probability"
-        and all(m.answers.probabilities is None for m in ensemble.members)
-    ):
-        raise InputError(
-            "None of the runs records probabilities, so they cannot break ties. Let the first "
-            "named break them: --ties first."
-        )
-    held = counted or vote([m.answers for m in ensemble.members], len(ensemble.classes), ties)
-    labels = [member.answers.labels for member in ensemble.members]
-    names = display_names(ensemble.members)
+    members = dict(zip(display_names(ensemble.members), ensemble.members, strict=True))
     return JudgedVote(
         members=tuple(member.name for member in ensemble.members),
         ties=ties,
         rows=len(ensemble),
-        unanimous=int(held.unanimous.sum()),
-        tied=int(held.tied.sum()),
-        cost=cost if counted else _cost_of_all(ensemble.members),
-        scores=ensemble_scores(ensemble, held.labels, labels, names, resampling or Resampling()),
-        labels=held.labels,
+        unanimous=int(counted.unanimous.sum()),
+        tied=int(counted.tied.sum()),
+        cost=cost,
+        scores=_scores(ensemble, counted.labels, members, Resampling()),
+        labels=counted.labels,
+        ensemble=ensemble,
     )
 
 
-def _cost_of_all(members: Sequence[RunTable]) -> float | None:
-    """Return USD for 1,000 texts of all members; None where that of one is unknown."""
-    costs = [_cost_of(member) for member in members]
-    return None if None in costs else sum(cost or 0.0 for cost in costs)
-
-
 def _cost_of(member: RunTable) -> float | None:
+    """Return USD for 1,000 texts, or None."""
     kind = member.manifest.get("kind")
     if kind in _ENCODERS or member.name.endswith(ENCODER_SUFFIX):
         return 0.0
     if member.cost is None or np.isnan(member.cost).all():
         return None
-    # A ensemble's row without a cost is one that no LLM was asked about.
+    # An ensemble's row without a cost is one that no LLM was asked about.
     spent = np.nanmean(member.cost) if kind not in _ENSEMBLES else np.nan_to_num(member.cost).mean()
     return float(spent) * 1000
 
 
-def ensemble_scores(
+def _scores(
     ensemble: Ensemble,
     labels: NDArray[np.int64],
-    members: Sequence[NDArray[np.int64]],
-    names: Sequence[str],
+    members: Mapping[str, RunTable],
     resampling: Resampling,
 ) -> EnsembleScores:
-    """Score a ensemble's answers beside its members'.
-
-    Args:
-        ensemble: the runs.
-        labels: class numbers that the ensemble answers, (rows,).
-        members: of each member that answered all rows, (rows,).
-        names: of these members.
-        resampling: of the intervals.
-    """
-    scored = ensemble.scored
-    if not len(scored):
+    """Score an ensemble's answers, (rows,), beside those of members that answered all rows."""
+    rows, classes = ensemble.scored, ensemble.classes
+    if not len(rows):
         return EnsembleScores()
-    gold, own, classes = ensemble.gold[scored], labels[scored], len(ensemble.classes)
-    others = [found[scored] for found in members]
-    singles, gains = [], []
-    for found in others:
-        singles.append(estimate_run(count_cells(gold, [found], classes), resampling).macro_f1)
-        pair = count_cells(gold, [found, own], classes)
-        gains.append(estimate_pair(pair, resampling).macro_f1)
-    return EnsembleScores(
-        score(gold, own, ensemble.classes),
-        score_by_source(gold, own, ensemble.examples.select(scored).sources, ensemble.classes),
-        estimate_run(count_cells(gold, [own], classes), resampling).macro_f1,
-        dict(zip(names, singles, strict=True)),
-        dict(zip(names, gains, strict=True)),
+    gold, own = ensemble.gold[rows], labels[rows]
+    singles, gains = {}, {}
+    for name, member in members.items():
+        found = member.answers.labels[rows]
+        cells = count_cells(gold, [found], len(classes))
+        singles[name] = estimate_run(cells, resampling).macro_f1
+        gains[name] = estimate_pair(
+            count_cells(gold, [found, own], len(classes)), resampling
+        ).macro_f1
+    scheme = scheme_for_classes(classes, ordered=ensemble.ordered)
+    metrics, sources = (
+        metrics_for(scheme, default_registry()),
+        ensemble.examples.select(rows).sources,
     )
+    return EnsembleScores(
+        score(gold, own, classes, metrics=metrics),
+        score_by_source(gold, own, sources, classes, metrics=metrics),
+        estimate_run(count_cells(gold, [own], len(classes)), resampling).macro_f1,
+        singles,
+        gains,
+    )
+
+
+def curve(rows: Routed, resampling: Resampling, steps: int = STEPS) -> list[CurvePoint]:
+    """Return macro-F1 against share of calls and cost, in about `steps` even steps of calls.
+
+    The first point is the encoder alone (as far as it answers), the last the LLM alone. All
+    points are drawn on the same resamples of the texts.
+    """
+    every = all_cuts(rows)
+    shares = every.calls / every.rows
+    wanted = np.linspace(shares[0], 1.0, steps + 1)
+    right = np.clip(np.searchsorted(shares, wanted), 1, max(1, len(shares) - 1))
+    nearer = wanted - shares[right - 1] <= shares[np.minimum(right, len(shares) - 1)] - wanted
+    chosen = np.unique(np.where(nearer, right - 1, np.minimum(right, len(shares) - 1)))
+    points = [every.at(int(place)) for place in chosen]
+    drawn = _resampled(rows, [point.threshold for point in points], resampling)
+    intervals = percentile_intervals(drawn, resampling.confidence)
+    return [
+        CurvePoint(**point.__dict__, low=bounds.low, high=bounds.high)
+        for point, bounds in zip(points, intervals, strict=True)
+    ]
+
+
+def _resampled(
+    rows: Routed, thresholds: Sequence[float], resampling: Resampling
+) -> NDArray[np.float64]:
+    """Return macro-F1 of each resample at each threshold, (resamples, thresholds)."""
+    # The bin of a row is the first threshold at which it is sent.
+    bins = np.searchsorted(np.array(thresholds), rows.confidence, side="right")
+    columns = np.column_stack([bins, rows.gold, rows.encoder, rows.llm])
+    kinds, counts = np.unique(columns, axis=0, return_counts=True)
+    bin_of, gold, encoder, llm = kinds.T
+    kept = tallies(gold, encoder, rows.classes)
+    changes = tallies(gold, llm, rows.classes) - kept
+    ends = np.searchsorted(bin_of, np.arange(len(thresholds)), side="right")
+    drawn, most = [], max(1, _COUNTS_AT_A_TIME // len(kinds))
+    for weights in resampling.counts(counts, Purpose.CURVE, most):
+        tallied, start = weights @ kept, 0
+        scores = np.empty((len(weights), len(thresholds)))
+        for number, end in enumerate(ends.tolist()):
+            tallied += weights[:, start:end] @ changes[start:end]
+            scores[:, number], start = macro_f1(tallied), end
+        drawn.append(scores)
+    return np.concatenate(drawn)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path as FilePath
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from sentikit.components import PartSettings, Path, Problem, Section, refuse, validate
+from sentikit.components import PartSettings, Problem, Section, refuse, validate
 from sentikit.datasets.opening import check_dataset
-from sentikit.ensembles.thresholds import Goal, aim_problem
+from sentikit.ensembles.thresholds import Aim, Goal
 from sentikit.errors import InputError
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, refuse_other_kind, resolve_recipe
 from sentikit.registry import Registry
@@ -32,39 +32,38 @@ class Tuning(PartSettings):
 
     @model_validator(mode="after")
     def _target_fits_goal(self) -> Tuning:
-        problem = aim_problem(self.goal, self.target)
-        if problem:
-            raise ValueError(problem)
+        if self.aim.problem:
+            raise ValueError(self.aim.problem)
         if (self.encoder is None) != (self.llm is None):
             raise ValueError("tuning needs both runs, the encoder's and the LLM's, or neither")
         return self
+
+    @property
+    def aim(self) -> Aim:
+        """What the threshold is chosen for."""
+        return Aim(self.goal, self.target)
+
+    @property
+    def runs(self) -> tuple[str, str] | None:
+        """The runs on validation, where they are recorded."""
+        return (self.encoder, self.llm) if self.encoder and self.llm else None
 
 
 class CascadeSettings(PartSettings):
     """Each member answers when it is at least as sure as its threshold, the last the rest."""
 
-    members: list[str] | None = Field(
-        None,
+    members: list[str] = Field(
         min_length=2,
         description="runs, results files, recipes, models or other classifiers, tried in order",
     )
     thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
         None, description="for each member but the last, the confidence from which on it answers"
     )
-    encoder: str | None = Field(None, description="old name of the first of two members")
-    llm: str | None = Field(None, description="old name of the last of two members")
-    threshold: float | None = Field(None, ge=0, le=1, description="old name of thresholds")
     tune: Tuning | None = Field(None, description="how to choose the threshold on validation")
 
     @model_validator(mode="after")
     def _is_complete(self) -> CascadeSettings:
-        old = [name for name in ("encoder", "llm") if getattr(self, name) is not None]
-        if self.members is None and len(old) < 2:
-            raise ValueError("name the members, in the order in which they are asked")
-        if self.members is not None and (old or self.threshold is not None):
-            raise ValueError("give members and thresholds; encoder, llm, threshold are old names")
-        given = [x for x in (self.thresholds, self.threshold, self.tune) if x is not None]
-        if len(given) != 1:
+        if (self.thresholds is None) == (self.tune is None):
             raise ValueError("give either thresholds or tune")
         if self.thresholds is not None and len(self.thresholds) != len(self.stages) - 1:
             raise ValueError(
@@ -78,22 +77,7 @@ class CascadeSettings(PartSettings):
     @property
     def stages(self) -> dict[str, str]:
         """The members, by the names that rows show."""
-        if self.members is None:
-            return {"encoder": str(self.encoder), "llm": str(self.llm)}
         return member_names(self.members)
-
-    @property
-    def cuts(self) -> tuple[float, ...] | None:
-        """The thresholds; None where they are to be chosen."""
-        if self.threshold is not None:
-            return (self.threshold,)
-        return None if self.thresholds is None else tuple(self.thresholds)
-
-    @property
-    def old_keys(self) -> list[str]:
-        """The keys in use that have new names."""
-        names = ("encoder", "llm", "threshold")
-        return [f"cascade.{name}" for name in names if getattr(self, name) is not None]
 
 
 class CascadeRecipe(PartSettings):
@@ -146,12 +130,18 @@ _ENSEMBLES: dict[str, type[BaseModel]] = {"cascade": CascadeRecipe, "vote": Vote
 
 def check_ensemble(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
     """Return all that is wrong with a recipe of kind cascade or vote."""
-    problems = validate(_ENSEMBLES[kind_of(recipe)], recipe.values)[1]
-    dataset = recipe.values.get("dataset")
+    kind = kind_of(recipe)
+    problems = validate(_ENSEMBLES[kind], recipe.values)[1]
+    dataset, section = (recipe.values.get(name) for name in ("dataset", kind))
     if isinstance(dataset, dict):
         problems += check_dataset(registry, dataset, ("dataset",))[1]
-    for path, member in _members(recipe):
-        problems += _check_member(path, member, registry)
+    members = section.get("members") if isinstance(section, dict) else None
+    for number, member in enumerate(members if isinstance(members, list) else []):
+        try:
+            member_recipe(str(member), registry)
+        except InputError as error:
+            said = f"{error.message} Or give a run, as runs/{member}."
+            problems.append(Problem((kind, "members", number), said))
     return problems
 
 
@@ -167,14 +157,29 @@ def cascade_settings(recipe: ResolvedRecipe, registry: Registry) -> CascadeRecip
 
 
 def vote_settings(recipe: ResolvedRecipe, registry: Registry) -> VoteRecipe:
-    """Return the settings of a vote's recipe.
-
-    Raises:
-        InputError: anything wrong with it; all problems at once, each with its place.
-    """
+    """Return the settings of a vote's recipe; errors are those of `cascade_settings`."""
     refuse_other_kind(recipe, "vote")
     refuse(check_ensemble(recipe, registry), recipe.describe)
     return VoteRecipe.model_validate(recipe.values)
+
+
+def is_recorded(member: str) -> bool:
+    """Return whether a member means a run or its file: it is a path, or lies there."""
+    plain = member.removesuffix("#encoder")
+    if plain.endswith((".yaml", ".yml")):
+        return False
+    return plain != member or "/" in plain or FilePath(plain).exists()
+
+
+def member_recipe(member: str, registry: Registry) -> ResolvedRecipe | None:
+    """Return the recipe that a member names; None for a run, a file or a plugin's classifier.
+
+    Raises:
+        InputError: it names none of them, or the recipe cannot be read.
+    """
+    if is_recorded(member) or member in registry.names("register_classifiers"):
+        return None
+    return resolve_recipe(member, registry=registry)
 
 
 def member_path(member: str, runs: FilePath, registry: Registry) -> str:
@@ -183,47 +188,13 @@ def member_path(member: str, runs: FilePath, registry: Registry) -> str:
     Raises:
         InputError: the recipe has no finished run; says how to make one.
     """
-    if is_recorded(member):
+    recipe = member_recipe(member, registry)
+    if recipe is None:
         return member
-    recipe = resolve_recipe(member, registry=registry)
     path = runs / recipe.name
     if RunFolder(path).status == FINISHED:
         return str(path)
-    kind = kind_of(recipe)
     raise InputError(
-        f"The recipe {member!r} has no finished run at {path}. Make it first: sentikit {kind} "
-        f"--recipe {member} --output {path}; or name another run in its place."
+        f"The recipe {member!r} has no finished run at {path}. Make it first: sentikit "
+        f"{kind_of(recipe)} --recipe {member} --output {path}; or name another run in its place."
     )
-
-
-def is_recorded(member: str) -> bool:
-    """Say whether a member means a run or its file, not a recipe: it is a path, or lies there."""
-    plain = member.removesuffix("#encoder")
-    if plain.endswith((".yaml", ".yml")):
-        return False
-    return plain != member or "/" in plain or FilePath(plain).exists()
-
-
-def _members(recipe: ResolvedRecipe) -> Iterator[tuple[Path, str]]:
-    """Yield where each member stands, and its name."""
-    section = recipe.values.get(kind_of(recipe))
-    if not isinstance(section, dict):
-        return
-    for key in ("encoder", "llm"):
-        if isinstance(section.get(key), str):
-            yield (kind_of(recipe), key), section[key]
-    listed = section.get("members")
-    for number, member in enumerate(listed if isinstance(listed, list) else []):
-        yield (kind_of(recipe), "members", number), str(member)
-
-
-def _check_member(path: Path, member: str, registry: Registry) -> list[Problem]:
-    if is_recorded(member):
-        return []
-    if member in registry.names("register_classifiers"):
-        return []
-    try:
-        resolve_recipe(member, registry=registry)
-    except InputError as error:
-        return [Problem(path, f"{error.message} Or give a run, as runs/{member}.")]
-    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +17,11 @@ from sentikit.runs.table import Labelling
 from sentikit.scoring import confusion_counts, macro_f1
 
 Goal = Literal["f1", "calls", "cost"]
+#: A threshold that no probability reaches: every text goes to the LLM.
+EVERYTHING = 1.01
+#: The confidence of an encoder that gave no label or no probabilities: below every threshold.
+UNSURE = -1.0
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -30,31 +36,51 @@ class Aim:
     goal: Goal = "f1"
     target: float | None = None
 
+    @property
+    def problem(self) -> str | None:
+        """One sentence on why the goal and the target do not go together; None where they do."""
+        goal, target = self.goal, self.target
+        if goal == "f1":
+            return None if target is None else "The goal f1 takes no target; calls and cost do."
+        if target is None:
+            wanted = "a share of texts, as 0.2" if goal == "calls" else "USD for 1,000 texts"
+            return f"The goal {goal} needs a target: {wanted}."
+        if not 0 < target < float("inf"):
+            return f"The target must be above 0, not {target:g}."
+        if goal == "calls" and target > 1:
+            return f"A share of calls is at most 1, as 0.2, not {target:g}."
+        return None
 
-def aim_problem(goal: Goal, target: float | None) -> str | None:
-    """Say in one sentence why a goal and a target do not go together; None where they do."""
-    if goal == "f1":
-        return None if target is None else "The goal f1 takes no target; calls and cost do."
-    if target is None:
-        wanted = "a share of texts, as 0.2" if goal == "calls" else "USD for 1,000 texts"
-        return f"The goal {goal} needs a target: {wanted}."
-    if not 0 < target < float("inf"):
-        return f"The target must be above 0, not {target:g}."
-    if goal == "calls" and target > 1:
-        return f"A share of calls is at most 1, as 0.2, not {target:g}."
-    return None
+    def __str__(self) -> str:
+        if self.goal == "calls":
+            return f"the best macro-F1 within {self.target:.1%} of the calls"
+        if self.goal == "cost":
+            return f"the best macro-F1 within ${self.target:g} for 1,000 texts"
+        return "the best macro-F1"
 
 
-#: A threshold that no probability reaches: every text goes to the LLM.
-EVERYTHING = 1.01
-#: The confidence of an encoder that gave no label or no probabilities: below every threshold.
-UNSURE = -1.0
-FOLDS = 5
+@dataclass(frozen=True)
+class CascadeChoice:
+    """What a user decides about a cascade.
+
+    Attributes:
+        threshold: given, or None to choose it.
+        tune: the same two classifiers' runs on other texts, to choose it on.
+        aim: what to choose it for.
+        llm_cost: USD for 1,000 texts, where the run does not know its costs.
+        resampling: of the intervals.
+    """
+
+    threshold: float | None = None
+    tune: Ensemble | None = None
+    aim: Aim = field(default_factory=Aim)
+    llm_cost: float | None = None
+    resampling: Resampling = field(default_factory=Resampling)
 
 
 @dataclass(frozen=True)
 class Routed:
-    """What a cascade is made of, row by row; only rows with a gold label.
+    """The rows of a cascade with what either member answers.
 
     Attributes:
         gold: class numbers, (rows,).
@@ -82,6 +108,44 @@ class Routed:
         return Routed(gold, encoder, sure, self.llm[rows], self.classes, cost)
 
 
+def routed(ensemble: Ensemble, llm_cost: float | None = None) -> Routed:
+    """Return the rows of a cascade of an ensemble's first two runs.
+
+    Args:
+        ensemble: the encoder's run and the LLM's.
+        llm_cost: USD for 1,000 texts; without it, what the LLM's run recorded.
+
+    Raises:
+        InputError: the encoder has no probabilities at all.
+    """
+    encoder, llm = ensemble.members[:2]
+    cost = llm.cost
+    if llm_cost is not None:
+        cost = np.full(len(ensemble), llm_cost / 1000)
+    elif cost is not None:
+        # A row whose price is unknown is taken to cost what the others do on average.
+        known = ~np.isnan(cost)
+        cost = np.where(known, cost, cost[known].mean()) if known.any() else None
+    return Routed(
+        ensemble.gold,
+        encoder.answers.labels,
+        _confidence(encoder.answers, encoder.name),
+        llm.answers.labels,
+        len(ensemble.classes),
+        cost,
+    )
+
+
+def _confidence(answers: Labelling, name: str) -> NDArray[np.float64]:
+    if answers.probabilities is None:
+        raise InputError(
+            f"{name} records no probabilities, and a cascade asks how sure the encoder is. Give "
+            "the encoder's own run, or PATH#encoder of a run or file that recorded them."
+        )
+    known = ~np.isnan(answers.probabilities).any(1) & (answers.labels >= 0)
+    return np.where(known, np.nan_to_num(answers.probabilities).max(1), UNSURE)
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """A cascade at one threshold.
@@ -101,26 +165,6 @@ class OperatingPoint:
     cost: float | None
 
 
-def confidence(answers: Labelling, name: str) -> NDArray[np.float64]:
-    """Return the encoder's top probability for each row, `UNSURE` where it has none.
-
-    Raises:
-        InputError: the encoder has no probabilities at all.
-    """
-    if answers.probabilities is None:
-        raise InputError(
-            f"{name} records no probabilities, and a cascade asks how sure the encoder is. Give "
-            "the encoder's own run, or PATH#encoder of a run or file that recorded them."
-        )
-    known = ~np.isnan(answers.probabilities).any(1) & (answers.labels >= 0)
-    return np.where(known, np.nan_to_num(answers.probabilities).max(1), UNSURE)
-
-
-def sent(confidences: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
-    """Say which rows go to the LLM: those whose confidence is below the threshold."""
-    return confidences < threshold
-
-
 @dataclass(frozen=True)
 class Cuts:
     """The cascade at every threshold that makes a difference, fewest calls first; as columns."""
@@ -138,26 +182,36 @@ class Cuts:
         f1, threshold = float(self.macro_f1[place]), float(self.thresholds[place])
         return OperatingPoint(threshold, calls, calls / self.rows, f1, cost)
 
-    def spent(self, aim: Aim) -> NDArray[np.float64]:
-        """Return what an aim limits: share of calls, or cost."""
-        if aim.goal == "cost" and self.cost is not None:
-            return self.cost
-        return self.calls / self.rows if aim.goal == "calls" else np.zeros(len(self.calls))
-
 
 def all_cuts(rows: Routed) -> Cuts:
-    """Return the cascade at every threshold that makes a difference, as columns."""
-    order, ends, thresholds = _cuts(rows.confidence)
+    """Return the cascade at every threshold that makes a difference.
+
+    Equally sure rows stay together. A threshold lies halfway between the last row that is sent
+    and the first that is not, so that it does not depend on rounding.
+    """
+    order = np.argsort(rows.confidence, kind="stable")
+    ordered = rows.confidence[order]
+    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    between = (ordered[changes] + ordered[changes - 1]) / 2
+    # Unsure rows are sent at any threshold: between them and the rest lies 0.
+    between = np.where(ordered[changes - 1] == UNSURE, 0.0, between)
+    ends = np.concatenate([changes, [len(ordered)]])
+    thresholds = np.concatenate([between, [EVERYTHING]])
+    if ordered[0] != UNSURE:
+        ends, thresholds = np.concatenate([[0], ends]), np.concatenate([[0.0], thresholds])
     width = rows.classes + 1
+    # How the confusion counts change with every row that is sent.
     moved = np.zeros((len(rows) + 1, rows.classes * width), np.int32)
-    place = np.arange(1, len(rows) + 1)
-    gold = rows.gold[order]
-    moved[place, gold * width + _column(rows.llm[order], rows.classes)] += 1
-    moved[place, gold * width + _column(rows.encoder[order], rows.classes)] -= 1
+    place, gold = np.arange(1, len(rows) + 1), rows.gold[order]
+    for labels, change in ((rows.llm[order], 1), (rows.encoder[order], -1)):
+        moved[place, gold * width + np.where(labels < 0, rows.classes, labels)] += change
     np.cumsum(moved, axis=0, out=moved)
     encoder_alone = confusion_counts(rows.gold, rows.encoder, rows.classes)
     counts = moved[ends].reshape(-1, rows.classes, width) + encoder_alone
-    return Cuts(thresholds, ends, macro_f1(counts), _costs(rows, order, ends), len(rows))
+    cost = None
+    if rows.cost is not None:
+        cost = np.concatenate([[0.0], np.cumsum(rows.cost[order])])[ends] / len(rows) * 1000
+    return Cuts(thresholds, ends, macro_f1(counts), cost, len(rows))
 
 
 def choose(rows: Routed, aim: Aim) -> OperatingPoint:
@@ -166,13 +220,14 @@ def choose(rows: Routed, aim: Aim) -> OperatingPoint:
     Raises:
         InputError: no threshold is within the target, or the LLM's cost is unknown.
     """
-    possible = all_cuts(rows)
-    if aim.goal == "cost" and possible.cost is None:
+    cuts = all_cuts(rows)
+    if aim.goal == "cost" and cuts.cost is None:
         raise InputError(
             "What the LLM costs is not known, so no threshold can be chosen for a cost. Give its "
             "price with --llm-cost (USD for 1,000 texts), or aim at a share of calls."
         )
-    spent = possible.spent(aim)
+    limited = {"calls": cuts.calls / cuts.rows, "cost": cuts.cost}.get(aim.goal)
+    spent = np.zeros(len(cuts.calls)) if limited is None else limited
     within = spent <= (aim.target or 0) + 1e-12
     if not within.any():
         raise InputError(
@@ -180,26 +235,23 @@ def choose(rows: Routed, aim: Aim) -> OperatingPoint:
             f"{spent[0]:g} to the LLM. Aim higher."
         )
     # The first of equals: fewest calls.
-    return possible.at(int(np.where(within, possible.macro_f1, -1.0).argmax()))
+    return cuts.at(int(np.where(within, cuts.macro_f1, -1.0).argmax()))
 
 
 def cross_fit(
     rows: Routed, keys: Sequence[str], aim: Aim, folds: int = FOLDS
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Answer each row at a threshold chosen without it.
+) -> NDArray[np.float64]:
+    """Return for each row, (rows,), a threshold chosen without it.
 
-    The rows fall into folds by their key, so that neither their order nor who else is there
+    The rows fall into folds by their key, so that neither their order nor which others are there
     matters, and equal texts stay together. Each fold is answered at the threshold chosen on all
-    others: what comes out is what a threshold chosen this way is worth on new texts.
+    others: the result estimates how a threshold chosen this way scores on new texts.
 
     Args:
         rows: of the only split there is.
         keys: texts or ids, (rows,).
         aim: what thresholds are chosen for.
         folds: how many.
-
-    Returns:
-        Class numbers, (rows,), and the threshold of each row's fold, (rows,).
 
     Raises:
         InputError: too few rows; or as `choose`.
@@ -209,104 +261,18 @@ def cross_fit(
             f"{len(rows)} labelled texts are too few to choose a threshold on. Name one with "
             "--threshold, or other runs to choose it on with --tune."
         )
-    fold = _folds(keys, folds)
-    thresholds = np.full(len(rows), np.nan)
-    for number in range(folds):
-        others = np.flatnonzero(fold != number)
-        thresholds[fold == number] = choose(rows.select(others), aim).threshold
-    labels = np.where(rows.confidence < thresholds, rows.llm, rows.encoder)
-    return labels, thresholds
-
-
-def _folds(keys: Sequence[str], folds: int) -> NDArray[np.int64]:
-    """Deal different keys out evenly, in the order of their digests."""
-    import hashlib
-
+    # Different keys are dealt out evenly, in the order of their digests.
     digests = {
         key: hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for key in set(keys)
     }
     rank = {key: i for i, key in enumerate(sorted(digests, key=digests.__getitem__))}
-    return np.array([rank[key] % folds for key in keys], np.int64)
-
-
-def _cuts(
-    confidences: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return rows from least to most sure, how many each cut sends, and each cut's threshold.
-
-    Equally sure rows stay together. A threshold lies halfway between the last row that is sent
-    and the first that is not, so that it does not depend on rounding.
-    """
-    order = np.argsort(confidences, kind="stable")
-    ordered = confidences[order]
-    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    between = (ordered[changes] + ordered[changes - 1]) / 2
-    # Unsure rows are sent at any threshold: between them and the rest lies 0.
-    between = np.where(ordered[changes - 1] == UNSURE, 0.0, between)
-    ends = np.concatenate([changes, [len(ordered)]])
-    thresholds = np.concatenate([between, [EVERYTHING]])
-    if ordered[0] != UNSURE:
-        ends, thresholds = np.concatenate([[0], ends]), np.concatenate([[0.0], thresholds])
-    return order, ends, thresholds
-
-
-def _column(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    return np.where(labels < 0, classes, labels)
-
-
-def _costs(
-    rows: Routed, order: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.float64] | None:
-    """Return USD for 1,000 texts at each cut."""
-    if rows.cost is None:
-        return None
-    spent = np.concatenate([[0.0], np.cumsum(rows.cost[order])])[ends]
-    return np.asarray(spent / len(rows) * 1000)
-
-
-@dataclass(frozen=True)
-class CascadeChoice:
-    """What a user decides about a cascade.
-
-    Attributes:
-        threshold: given, or None to choose it.
-        tune: the same two classifiers' runs on other texts, to choose it on.
-        aim: what to choose it for.
-        llm_cost: USD for 1,000 texts, where the run does not know its costs.
-        resampling: of the intervals.
-    """
-
-    threshold: float | None = None
-    tune: Ensemble | None = None
-    aim: Aim = field(default_factory=Aim)
-    llm_cost: float | None = None
-    resampling: Resampling = field(default_factory=Resampling)
-
-
-def routed(ensemble: Ensemble, llm_cost: float | None = None) -> Routed:
-    """Return what a cascade of a ensemble's first two runs is made of, all rows.
-
-    Args:
-        ensemble: the encoder's run and the LLM's.
-        llm_cost: USD for 1,000 texts; without it, what the LLM's run recorded.
-    """
-    encoder, llm = ensemble.members[:2]
-    cost = llm.cost
-    if llm_cost is not None:
-        cost = np.full(len(ensemble), llm_cost / 1000)
-    elif cost is not None:
-        # A row whose price is unknown is taken to cost what the others do on average.
-        known = ~np.isnan(cost)
-        cost = np.where(known, cost, cost[known].mean()) if known.any() else None
-    return Routed(
-        ensemble.gold,
-        encoder.answers.labels,
-        confidence(encoder.answers, encoder.name),
-        llm.answers.labels,
-        len(ensemble.classes),
-        cost,
-    )
+    fold = np.array([rank[key] % folds for key in keys], np.int64)
+    thresholds = np.full(len(rows), np.nan)
+    for number in range(folds):
+        others = np.flatnonzero(fold != number)
+        thresholds[fold == number] = choose(rows.select(others), aim).threshold
+    return thresholds
 
 
 def thresholds(
@@ -317,47 +283,30 @@ def thresholds(
         everywhere = np.full(len(scored), choice.threshold)
         return choice.threshold, everywhere, "The threshold was given."
     if choice.tune is not None:
-        return _tuned(choice.tune, scored, choice)
+        first, second = choice.tune.members[:2]
+        known = routed(choice.tune, choice.llm_cost).select(choice.tune.scored)
+        if not len(known):
+            raise InputError(
+                f"{first.name} and {second.name} have no gold labels; a threshold is chosen "
+                "against them. Name runs on a labelled split."
+            )
+        point = choose(known, choice.aim)
+        said = (
+            f"Chosen for {choice.aim} on the {len(known):,} texts of the runs to tune on, where it "
+            f"sends {point.share:.1%} to the LLM and macro-F1 is {point.macro_f1:.4f}."
+        )
+        return point.threshold, np.full(len(scored), point.threshold), said
     if not len(scored):
         raise InputError(
             "No text has a gold label, so no threshold can be chosen. Name one with --threshold, "
             "or choose it on other runs with --tune ENCODER_RUN LLM_RUN."
         )
     examples = ensemble.examples.select(ensemble.scored)
-    keys = examples.texts if any(examples.texts) else examples.ids
-    _, thresholds = cross_fit(scored, keys, choice.aim)
+    by_row = cross_fit(scored, examples.texts if any(examples.texts) else examples.ids, choice.aim)
     threshold = choose(scored, choice.aim).threshold
-    low, high = float(thresholds.min()), float(thresholds.max())
-    return (
-        threshold,
-        thresholds,
+    said = (
         f"Cross-fitted, as there is one split alone: every fifth of the texts is answered at the "
-        f"threshold chosen for {_aimed(choice.aim)} on the other four ({low:.3f} to {high:.3f}). "
-        f"On all texts it would be {threshold:.3f}.",
+        f"threshold chosen for {choice.aim} on the other four ({by_row.min():.3f} to "
+        f"{by_row.max():.3f}). On all texts it would be {threshold:.3f}."
     )
-
-
-def _tuned(
-    tune: Ensemble, scored: Routed, choice: CascadeChoice
-) -> tuple[float, NDArray[np.float64], str]:
-    found = routed(tune, choice.llm_cost).select(tune.scored)
-    if not len(found):
-        raise InputError(
-            f"{tune.members[0].name} and {tune.members[1].name} have no gold labels; a threshold "
-            "is chosen against them. Name runs on a labelled split."
-        )
-    point = choose(found, choice.aim)
-    return (
-        point.threshold,
-        np.full(len(scored), point.threshold),
-        f"Chosen for {_aimed(choice.aim)} on the {len(found):,} texts of the runs to tune on, "
-        f"where it sends {point.share:.1%} to the LLM and macro-F1 is {point.macro_f1:.4f}.",
-    )
-
-
-def _aimed(aim: Aim) -> str:
-    if aim.goal == "calls":
-        return f"the best macro-F1 within {aim.target:.1%} of the calls"
-    if aim.goal == "cost":
-        return f"the best macro-F1 within ${aim.target:g} for 1,000 texts"
-    return "the best macro-F1"
+    return threshold, by_row, said

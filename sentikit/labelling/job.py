@@ -23,8 +23,8 @@ from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.requests.settings import FailureLimit, RequestOptions
 from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
+from sentikit.llm.settings import FailureLimit, RequestOptions
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
@@ -33,7 +33,7 @@ from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:
-    from sentikit.llm.estimating import Estimate
+    from sentikit.llm.estimate import Estimate
 
 #: Files for the provider's batch service, in a run's folder.
 BATCHES = "batches"
@@ -158,7 +158,7 @@ def estimate(
         cache: the file of answers, which may not exist yet.
         batch: whether the batch services' prices count.
     """
-    from sentikit.llm.estimating import EstimateCollector
+    from sentikit.llm.estimate import EstimateCollector
 
     found: list[EstimateCollector] = []
 
@@ -342,8 +342,9 @@ def refuse_changed(
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), recipe)
-    for name, member in (members or {}).items():
-        begun = manifest.get("members", {}).get(name, {})
+    # In their order: recipes with old names of keys named the members otherwise.
+    begun_members = manifest.get("members", {}).values()
+    for (name, member), begun in zip((members or {}).items(), begun_members, strict=False):
         changed += [f"{name}: {key}" for key in _differences(begun, member)]
     refused = [key for key in changed if not prompts or not key.startswith("strategy.")]
     if refused:

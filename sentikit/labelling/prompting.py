@@ -11,8 +11,8 @@ import numpy as np
 from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, label_run
-from sentikit.llm.adviser import encoder_cost
 from sentikit.llm.classifier import LLMClassifier, llm_classifier, split_context
+from sentikit.llm.context import encoder_cost
 from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.prices import model_facts, price_record
 from sentikit.llm.recipe import PromptParts, prompt_parts

@@ -26,6 +26,7 @@ from sentikit.runs.writer import RowTotals, rounded
 #: In tables one column a class, ``probability_negative``; in JSON Lines one object.
 PROBABILITIES_COLUMN = "probabilities"
 ANSWERED_BY_COLUMN, COST_COLUMN, ERROR_COLUMN = "answered_by", "cost", "error"
+RATIONALE_COLUMN = "rationale"
 #: Tables of text that can be written, by kind.
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _ROWS_PER_GROUP = 10_000
@@ -42,22 +43,27 @@ class AddedColumns:
         labels: the classes.
         answered_by: whether the member that answered is named.
         paid: whether answers may cost money, and may fail.
+        rationale: whether an LLM gives a reason before its label.
     """
 
     labels: tuple[str, ...]
     answered_by: bool = False
     paid: bool = False
+    rationale: bool = False
 
     @classmethod
     def of(cls, classifier: Classifier) -> AddedColumns:
         """Return what a classifier adds."""
         composed = bool(classifier.members) and not isinstance(classifier, LLMClassifier)
-        return cls(classifier.labels, composed, bool(language_models(classifier)))
+        models = language_models(classifier)
+        rationale = any(model.parts.strategy_options.rationale for model in models)
+        return cls(classifier.labels, composed, bool(models), rationale)
 
     def names(self, nested: bool) -> list[str]:
         """Return the columns; `nested` keeps probabilities together."""
         shares = [PROBABILITIES_COLUMN] if nested else self._share_columns
         more = [ANSWERED_BY_COLUMN] if self.answered_by else []
+        more += [RATIONALE_COLUMN] if self.rationale else []
         return [LABEL_COLUMN, *shares, *more, *([COST_COLUMN, ERROR_COLUMN] if self.paid else [])]
 
     def values(self, prediction: Prediction | None, nested: bool) -> dict[str, Any]:
@@ -72,6 +78,8 @@ class AddedColumns:
             row |= dict(zip(self._share_columns, known, strict=True))
         if self.answered_by:
             row[ANSWERED_BY_COLUMN] = said.answered_by
+        if self.rationale:
+            row[RATIONALE_COLUMN] = None if said.rationale is None else redacted(said.rationale)
         if self.paid:
             cost = None if said.cost is None or said.error is not None else round(said.cost, 9)
             row[COST_COLUMN] = None if prediction is None else cost

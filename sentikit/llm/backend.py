@@ -1,4 +1,4 @@
-"""What an LLM backend is: whatever answers chat messages."""
+"""The interface of an LLM backend: whatever answers chat messages."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ class ChatRequest:
         text: text of the example asked about; never sent by itself.
         occurrence: how often the same text was asked about before in this split; never sent.
         sample: number of this answer among several to one question; never sent.
+        rationale: whether a reason is wanted before the label, as a field ``rationale`` of its own
+            in whatever guarantees the label.
+        free_text: whether the answer is free text, over which no guarantee is laid.
+        expected_tokens: of an answer beside its label, for estimates; never sent.
     """
 
     messages: tuple[Message, ...]
@@ -40,6 +44,9 @@ class ChatRequest:
     text: str = ""
     occurrence: int = 0
     sample: int = 0
+    rationale: bool = False
+    free_text: bool = False
+    expected_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,14 +184,17 @@ class LLMBackend(Part, ABC):
         most_in_flight: how many calls run at once; None lets the core find out.
         in_process: whether it answers in this process, so that no time limit applies.
         by_occurrence: whether the answer depends on how often a text was asked about before.
+        writes_text: whether it writes text, such as a rationale; False for one that only chooses
+            among the labels.
         any_model: stands for the only model a server has, where `examine` is asked for that.
-        fine_tuner: teaches models for this backend: a subclass of ``FineTuner``, or its
+        fine_tuner: fine-tunes models for this backend: a subclass of ``FineTuner``, or its
             place as ``"package.module:Class"``; None where there is none.
     """
 
     most_in_flight: ClassVar[int | None] = None
     in_process: ClassVar[bool] = False
     by_occurrence: ClassVar[bool] = False
+    writes_text: ClassVar[bool] = True
     any_model: ClassVar[str] = "?"
     fine_tuner: ClassVar[str | type[Part] | None] = None
 
@@ -207,6 +217,11 @@ class LLMBackend(Part, ABC):
     def service_tier(self) -> str | None:
         """The service tier asked for, for reservations; None is the standard one."""
         return None
+
+    @property
+    def least_tokens(self) -> int:
+        """Tokens an answer takes at least, thinking included, as `open` found out; 0: unknown."""
+        return 0
 
     async def check(self, session: BackendSession) -> None:
         """Refuse what cannot work before a run begins: no key, no such server, no such model.

@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.label_reader import parse_rationale
 from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import SentikitError
-from sentikit.llm.adviser import SplitPredictions, load_encoder, recorded_predictions
 from sentikit.llm.backend import Answer, ChatRequest
-from sentikit.llm.context import ContextSource, Memory, PromptContext
+from sentikit.llm.context import (
+    ContextSource,
+    Memory,
+    PromptContext,
+    load_encoder,
+    no_embeddings,
+    recorded_adviser,
+)
 from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question
-from sentikit.llm.requests.settings import RequestOptions
 from sentikit.llm.retrieval import drawn_examples, retriever
 from sentikit.llm.session import CACHE, LLMMember, RequestSession
-from sentikit.llm.strategy import Message, Opinion, PromptInput
+from sentikit.llm.settings import RequestOptions
+from sentikit.llm.strategy import Message, PromptInput
 
 if TYPE_CHECKING:
     from sentikit.llm.recipe import PromptParts, StrategyParts
@@ -33,6 +40,12 @@ if TYPE_CHECKING:
 DEFAULT_CACHE = Path("runs") / CACHE
 #: What a prediction says whose request was collected, for a batch or an estimate.
 PENDING = "not asked yet"
+#: Tokens that a rationale is expected to have.
+_RATIONALE_TOKENS = 100
+_RATIONALE = (
+    "\n\nFirst give your reason in one or two sentences, then the label, as JSON: "
+    '{"rationale": "…", "label": "…"}'
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,7 @@ class LLMClassifier(Classifier):
             asked = (parts.llm, parts.llm_options, self._read_label, self.labels)
             questions = self._questions(examples, session, session.member(*asked))
             answers = session.ask(questions, *asked)
+            stack.callback(answers.close)
             while answered := list(itertools.islice(answers, parts.llm_options.samples)):
                 found = [_prediction(one, session.collecting) for one in answered]
                 yield found[0] if len(found) == 1 else _together(found, self.labels)
@@ -134,26 +148,37 @@ class LLMClassifier(Classifier):
 
     def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
         options, example = self.parts.llm_options, row.example
-        given = prompt_input(example, self.labels, row.context)
+        needs, rationale = self.parts.strategy.needs(), self.parts.strategy_options.rationale
+        messages = messages_for(self.parts, prompt_input(example, self.labels, row.context), number)
+        expected, most = needs.tokens, options.max_tokens
+        if rationale:
+            expected += _RATIONALE_TOKENS
+            last = replace(messages[-1], content=messages[-1].content + _RATIONALE)
+            messages = (*messages[:-1], last)
+        if "max_tokens" not in options.model_fields_set:
+            most = max(most, 2 * expected + member.backend.least_tokens)
         return ChatRequest(
-            messages=messages_for(self.parts, given, number),
+            messages=messages,
             labels=self.labels,
             temperature=options.temperature,
-            max_tokens=options.max_tokens,
+            max_tokens=most,
             probabilities=options.probabilities and options.samples == 1,
             example_id=example.id,
             text=example.text,
             occurrence=member.occurrence(example.text),
+            rationale=rationale,
+            free_text=needs.free_text,
+            expected_tokens=expected,
         )
 
-    def _lacking(self, said: Prediction | None) -> str | None:
+    def _lacking(self, known: Prediction | None) -> str | None:
         """Say what the adviser does not give and the strategy shows, or None."""
         needs = self.parts.strategy.needs()
-        if said is None or not needs.opinion:
+        if known is None or not needs.prediction:
             return None
-        if said.label is None:
-            return said.error or "The adviser gives no label for this text."
-        if needs.probabilities and said.probabilities is None:
+        if known.label is None:
+            return known.error or "The adviser gives no label for this text."
+        if needs.probabilities and known.probabilities is None:
             return "The adviser gives no probabilities for this text."
         return None
 
@@ -200,10 +225,8 @@ def split_context(
             examples to show.
     """
     needs, adviser = parts.strategy.needs(), None
-    if needs.opinion:
-        recorded = recorded_predictions(parts.strategy_options, split, needs, registry)
-        if recorded is not None:
-            adviser = SplitPredictions(parts.dataset.scheme, recorded)
+    if needs.prediction:
+        adviser = recorded_adviser(parts.strategy_options, split, needs, registry)
     return context_source(parts, load or (lambda name: load_encoder(name, registry)), adviser)
 
 
@@ -221,7 +244,7 @@ def context_source(
         InputError: the adviser cannot be loaded or has other classes; too few examples to show.
     """
     needs, options = parts.strategy.needs(), parts.strategy_options
-    if needs.opinion and adviser is None:
+    if needs.prediction and adviser is None:
         assert options.adviser is not None
         adviser = load(options.adviser)
     found = None
@@ -235,31 +258,19 @@ def context_source(
         encoder = adviser if name == options.adviser and adviser is not None else load(name)
         if not isinstance(encoder, EncoderClassifier):
             encoder = load(name)
-        found = retriever(parts, _encoder(encoder, name), name)
+        if not isinstance(encoder, EncoderClassifier):
+            raise no_embeddings(name)
+        found = retriever(parts, encoder, name)
     return ContextSource(parts.dataset.scheme.classes, adviser, options.adviser or "", found)
-
-
-def _encoder(classifier: Classifier, name: str) -> EncoderClassifier:
-    from sentikit.errors import InputError
-
-    if isinstance(classifier, EncoderClassifier):
-        return classifier
-    raise InputError(
-        f"{name} is recorded answers, not a model, and examples are found with a model's "
-        "embeddings. Name the model with strategy.examples.encoder."
-    )
 
 
 def prompt_input(example: Example, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
     """Return all that a strategy may say about an example."""
-    said = context.adviser
-    opinion = None
-    if said is not None and said.label is not None:
-        opinion = Opinion(said.label, said.probabilities)
+    known = context.adviser
     return PromptInput(
         text=example.text,
         classes=classes,
-        opinion=opinion,
+        adviser_prediction=None if known is None or known.label is None else known,
         examples=context.examples,
         id=example.id,
         source=example.source,
@@ -350,9 +361,20 @@ def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Predictio
         answer=_raw(answers[-1]) if answers else None,
         first_answer=_raw(answers[0]) if len(answers) > 1 else None,
         finish_reason=answers[-1].finish_reason if answers else None,
+        rationale=_rationale(answered),
         adviser=said,
         error=None if answered.error is None else _writable(answered.error),
     )
+
+
+def _rationale(answered: AnsweredQuestion[_Row]) -> str | None:
+    """Return the reason before the label, where one was asked for and given."""
+    request = answered.question.request
+    if request is None or not request.rationale:
+        return None
+    found = (parse_rationale(answer.raw or answer.text) for answer in reversed(answered.answers))
+    known = next((reason for reason in found if reason), None)
+    return None if known is None else _writable(known)
 
 
 def _together(samples: list[Prediction], labels: tuple[str, ...]) -> Prediction:

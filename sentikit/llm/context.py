@@ -1,4 +1,4 @@
-"""The prompt context of texts: what an adviser predicts, and labelled examples like them."""
+"""The prompt context of texts: an adviser's predictions, and labelled examples like them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
-from sentikit.files import atomic_writer
+from sentikit.files import atomic_writer, read_json
 from sentikit.llm.retrieval import Retriever
-from sentikit.llm.strategy import RetrievedExample
-
-if TYPE_CHECKING:
-    pass
+from sentikit.llm.settings import StrategyOptions
+from sentikit.llm.strategy import Needs, RetrievedExample
+from sentikit.registry import Registry
+from sentikit.runs.alignment import align_all
+from sentikit.runs.folder import MANIFEST, PREDICTIONS, LabelledSplit
+from sentikit.runs.reading import read_run, split_suffix
+from sentikit.runs.recorded import RecordedClassifier
+from sentikit.runs.table import RunTable
 
 #: Texts that a model reads together: the first window, and the largest.
 _FIRST_WINDOW, _LARGEST_WINDOW = 256, 4096
@@ -40,14 +46,14 @@ class PromptContext:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        said = self.adviser and [self.adviser.label, self.adviser.probabilities]
-        return {"adviser": said, "examples": [[own.text, own.label] for own in self.examples]}
+        known = self.adviser and [self.adviser.label, self.adviser.probabilities]
+        return {"adviser": known, "examples": [[own.text, own.label] for own in self.examples]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PromptContext:
         """Return the context of plain values."""
-        said = values["adviser"] and Prediction(*values["adviser"])
-        return cls(said, tuple(RetrievedExample(*own) for own in values["examples"]))
+        known = values["adviser"] and Prediction(*values["adviser"])
+        return cls(known, tuple(RetrievedExample(*own) for own in values["examples"]))
 
 
 class Memory(Protocol):
@@ -111,13 +117,15 @@ class ContextSource:
         computed = isinstance(self.adviser, EncoderClassifier)
         advised = self._advised(whole, session) if not computed else ((e, None) for e in whole)
         if not computed and self._retriever is None:
-            for example, said in advised:
-                yield example, PromptContext(said, self._drawn)
+            for example, prediction in advised:
+                yield example, PromptContext(prediction, self._drawn)
             return
-        for window in _windows(advised):
+        size = _FIRST_WINDOW
+        while window := list(islice(advised, size)):
+            size = min(2 * size, _LARGEST_WINDOW)
             found = self._window([text_of(example) for example, _ in window], memory)
-            for (example, said), (computed_said, shown) in zip(window, found, strict=True):
-                yield example, PromptContext(said or computed_said, shown or self._drawn)
+            for (example, known), (made, shown) in zip(window, found, strict=True):
+                yield example, PromptContext(known or made, shown or self._drawn)
 
     def _advised(
         self, examples: Iterator[Example], session: Session
@@ -133,14 +141,16 @@ class ContextSource:
                 read.append(example)
                 yield example
 
-        for said in self.adviser.classify(reading(), session):
-            yield read.popleft(), self._ordered(said)
+        for prediction in self.adviser.classify(reading(), session):
+            yield read.popleft(), prediction.in_order_of(self._classes)
 
     def _window(
         self, texts: list[str], memory: Memory | None
     ) -> Iterator[tuple[Prediction | None, tuple[RetrievedExample, ...]]]:
         """Yield what models compute of some texts: the prediction, and the examples shown."""
-        key = self._key(texts)
+        retriever = self._retriever
+        identity = [self._classes, self._name, retriever and retriever.identity, texts]
+        key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         kept = None if memory is None else memory.recall(key)
         if kept is None:
             kept = self._compute(texts)
@@ -149,7 +159,7 @@ class ContextSource:
         self.advance(len(texts))
         shown = kept["shown"] or [()] * len(texts)
         said = kept["said"] or [None] * len(texts)
-        pool = self._retriever.shown if self._retriever else ()
+        pool = retriever.shown if retriever else ()
         for row, numbers in zip(said, shown, strict=True):
             prediction = None
             if row is not None:
@@ -160,33 +170,19 @@ class ContextSource:
 
     def _compute(self, texts: list[str]) -> dict[str, Any]:
         shown: list[list[int]] | None = None
-        said: list[Prediction] = []
+        made: list[Prediction] = []
         if self._retriever is not None:
-            shown, said = self._retriever.find(texts)
-        if isinstance(self.adviser, EncoderClassifier) and not self._together:
-            said = list(self.adviser.classify(texts))
-        elif not self._together:
-            said = []
-        rows = [self._ordered(prediction) for prediction in said]
-        return {"shown": shown, "said": [self._numbers(row) for row in rows] or None}
-
-    def _numbers(self, said: Prediction) -> list[Any]:
-        assert said.label is not None
-        assert said.probabilities is not None
-        return [self._classes.index(said.label), list(said.probabilities.values())]
-
-    def _ordered(self, said: Prediction) -> Prediction:
-        """Return a prediction with the probabilities in the order of the prompt's classes."""
-        known = said.probabilities
-        if known is None or tuple(known) == self._classes:
-            return said
-        ordered = {name: known[name] for name in self._classes}
-        return Prediction(**{**said.__dict__, "probabilities": ordered})
-
-    def _key(self, texts: list[str]) -> str:
-        retriever = self._retriever.identity if self._retriever else None
-        identity = json.dumps([self._classes, self._name, retriever, texts])
-        return hashlib.sha256(identity.encode()).hexdigest()
+            shown, made = self._retriever.find(texts)
+        if not self._together:
+            own = isinstance(self.adviser, EncoderClassifier)
+            made = list(self.adviser.classify(texts)) if own and self.adviser else []
+        said = []
+        for prediction in made:
+            known = prediction.in_order_of(self._classes)
+            assert known.label is not None
+            assert known.probabilities is not None
+            said.append([self._classes.index(known.label), list(known.probabilities.values())])
+        return {"shown": shown, "said": said or None}
 
 
 def kept_contexts(
@@ -200,7 +196,11 @@ def kept_contexts(
         compute: gives the contexts, all of them.
     """
     first = json.dumps(identity) + "\n"
-    if not path.is_file() or _first_line(path) != first:
+    known = False
+    if path.is_file():
+        with path.open(encoding="utf-8") as stream:
+            known = stream.readline() == first
+    if not known:
         with atomic_writer(path) as stream:
             stream.write(first)
             for context in compute():
@@ -211,15 +211,112 @@ def kept_contexts(
             yield PromptContext.from_json(json.loads(line))
 
 
-def _first_line(path: Path) -> str:
-    with path.open(encoding="utf-8") as stream:
-        return stream.readline()
+def recorded_adviser(
+    options: StrategyOptions, split: LabelledSplit, needs: Needs, registry: Registry
+) -> RecordedClassifier | None:
+    """Return an adviser whose predictions are recorded, or None where a model must be asked.
+
+    A file and ``PATH#encoder`` must hold every example. A run that labelled other texts is asked
+    through its model, if it has one.
+
+    Raises:
+        InputError: the records do not belong to the split, or lack what is needed.
+    """
+    assert options.adviser is not None
+    path = Path(options.adviser).expanduser()
+    must_be_recorded = _must_be_recorded(options.adviser)
+    if not must_be_recorded and not (path / PREDICTIONS).is_file():
+        return None
+    table = read_run(
+        options.adviser,
+        label_column=options.label_column,
+        probabilities_column=options.probabilities_column,
+        registry=registry,
+    )
+    try:
+        names = (split.name, table.name)
+        rows = align_all(split.examples, table.examples, names, not table.has_texts)
+    except InputError:
+        if must_be_recorded or not _has_model(path, registry):
+            raise
+        return None
+    # What the records cost was paid for another run.
+    table = replace(table.select(rows), raw=None, cost=None, tokens=None, opinion=None)
+    _refuse_gaps(table, split, needs)
+    return RecordedClassifier(table)
 
 
-def _windows(
-    pairs: Iterator[tuple[Example, Prediction | None]],
-) -> Iterator[list[tuple[Example, Prediction | None]]]:
-    size = _FIRST_WINDOW
-    while window := list(islice(pairs, size)):
-        size = min(2 * size, _LARGEST_WINDOW)
-        yield window
+def _must_be_recorded(name: str) -> bool:
+    plain, of_encoder = split_suffix(name)
+    return of_encoder or Path(plain).expanduser().is_file()
+
+
+def _has_model(path: Path, registry: Registry) -> bool:
+    from sentikit.classifiers.loading import find_model_folder
+
+    try:
+        find_model_folder(path, registry)
+    except InputError:
+        return False
+    return True
+
+
+def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
+    """Refuse records that lack what a strategy shows."""
+    total = len(split.examples)
+    lacking = np.flatnonzero(table.answers.labels < 0)
+    if needs.label and len(lacking):
+        raise InputError(
+            f"{table.name} has no valid label for {len(lacking):,} of {total:,} examples of "
+            f"{split.name}, the first in row {int(lacking[0]) + 1}. Take records without gaps."
+        )
+    if not needs.probabilities:
+        return
+    if table.answers.probabilities is None:
+        raise InputError(
+            f"{table.name} records labels without probabilities, and the strategy shows "
+            "probabilities. Name their column (strategy.probabilities_column), a model or "
+            "another run."
+        )
+    unknown = np.flatnonzero(np.isnan(table.answers.probabilities).any(1))
+    if len(unknown):
+        raise InputError(
+            f"{table.name} has no probabilities for {len(unknown):,} of {total:,} examples, the "
+            f"first in row {int(unknown[0]) + 1}."
+        )
+
+
+def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
+    """Load the model of an encoder that a strategy names.
+
+    Raises:
+        InputError: there is no model.
+    """
+    from sentikit.classifiers.loading import load_encoder
+
+    if _must_be_recorded(name):
+        raise no_embeddings(name)
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise InputError(
+            f"The encoder {name} does not exist. Train it (sentikit train leaves runs/RECIPE), or "
+            "name another model, run or results file with strategy.adviser."
+        )
+    return load_encoder(path, registry=registry)
+
+
+def no_embeddings(name: str) -> InputError:
+    """Return the refusal of recorded answers where examples are to be found."""
+    return InputError(
+        f"{name} is recorded answers, not a model, and examples are found with a model's "
+        "embeddings. Name the model with strategy.examples.encoder."
+    )
+
+
+def encoder_cost(name: str | None) -> float:
+    """Return what training the encoder cost in USD, as far as its run's manifest says."""
+    path = Path(name).expanduser() / MANIFEST if name else None
+    if path is None or not path.is_file():
+        return 0.0
+    costs = read_json(path).get("cost_usd") or {}
+    return float(sum(value for value in costs.values() if value))

@@ -1,4 +1,4 @@
-"""Recipes of kind `prompt`: the sections, and the components made of them or all that is wrong."""
+"""Recipes of kind `prompt`: the components made of them, or all that is wrong with them."""
 
 from __future__ import annotations
 
@@ -53,40 +53,27 @@ class StrategyParts:
 def check_strategy_parts(
     recipe: ResolvedRecipe, registry: Registry, splits: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Make the parts of `StrategyParts`, or say all that is wrong; no data is touched.
+    """Make the components of `StrategyParts`, or say all that is wrong; no data is touched.
 
     Args:
         recipe: of kind prompt or finetune.
-        registry: where to look for parts.
+        registry: where to look for components.
         splits: whose examples are put into messages.
 
     Returns:
         Keywords of `StrategyParts`, those that could be made, and the problems.
     """
-    made, problems = _dataset(registry, recipe.values.get("dataset"))
-    found, more = _strategy(registry, recipe.values.get("strategy"))
-    made, problems = made | found, problems + more
-    options = made.get("strategy_options")
-    if options:
-        made["examples_dataset"], more = _examples_dataset(registry, options, made.get("dataset"))
-        problems += more
-    if options and made["strategy"]:
-        problems += _check_needs(recipe.values, made["strategy"], options, set(splits))
-    return made, problems
-
-
-def _dataset(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
-    if not isinstance(raw, Mapping):
-        return {}, []  # the schema has said that it must be a section
-    dataset, problems = check_dataset(registry, raw, ("dataset",))
-    return {"dataset": dataset}, problems
-
-
-def _strategy(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
+    made: dict[str, Any] = {}
+    problems: list[Problem] = []
+    raw = recipe.values.get("dataset")
+    # The schema says that a section must be one.
+    if isinstance(raw, Mapping):
+        made["dataset"], problems = check_dataset(registry, raw, ("dataset",))
+    raw = recipe.values.get("strategy")
     section = {"name": DEFAULT_STRATEGY} if raw is None else raw
     if not isinstance(section, Mapping):
-        return {}, []
-    part, options, problems = check_section(
+        return made, problems
+    strategy, options, more = check_section(
         registry,
         "register_prompt_strategies",
         StrategyOptions,
@@ -94,16 +81,18 @@ def _strategy(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Proble
         ("strategy",),
         PromptStrategy,
     )
-    return {"strategy": part, "strategy_options": options}, problems
-
-
-def _examples_dataset(
-    registry: Registry, options: StrategyOptions, own: OpenedDataset | None
-) -> tuple[OpenedDataset | None, list[Problem]]:
-    """Open the dataset that examples come from: the recipe's own unless another is named."""
-    if options.examples.dataset is None:
-        return own, []
-    return check_dataset(registry, options.examples.dataset, ("strategy", "examples", "dataset"))
+    made |= {"strategy": strategy, "strategy_options": options}
+    problems += more
+    if options:
+        made["examples_dataset"] = made.get("dataset")
+        if options.examples.dataset is not None:
+            place = ("strategy", "examples", "dataset")
+            named, more = check_dataset(registry, options.examples.dataset, place)
+            made["examples_dataset"] = named
+            problems += more
+    if options and strategy:
+        problems += _check_needs(recipe.values, strategy, options, set(splits))
+    return made, problems
 
 
 def _check_needs(
@@ -116,7 +105,7 @@ def _check_needs(
     section = values.get("strategy") or {}
     name, needs, examples = section.get("name"), strategy.needs(), options.examples
     problems = []
-    if needs.opinion and options.adviser is None:
+    if needs.prediction and options.adviser is None:
         message = (
             f"the strategy {name!r} shows a prediction. Name the classifier that "
             "makes it: a model, a run, a results file or PATH#encoder."
@@ -153,7 +142,7 @@ class PromptParts(StrategyParts):
 
 
 def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
-    """Make the parts of a prompt recipe.
+    """Make the components of a prompt recipe.
 
     Raises:
         InputError: anything wrong with the recipe; all problems at once, each with its place.
@@ -168,13 +157,14 @@ def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
 def check_prompt(
     recipe: ResolvedRecipe, registry: Registry
 ) -> tuple[PromptParts | None, list[Problem]]:
-    """Make the parts, or say all that is wrong; no data, no model and no server is touched."""
+    """Make the components, or say all that is wrong; no data, no model and no server is touched."""
     settings, problems = validate(PromptRecipe, recipe.values)
     splits = [settings.split] if settings else []
     made, more = check_strategy_parts(recipe, registry, splits)
     problems += more
     found, more = _llm(registry, recipe.values.get("llm"))
     made, problems = made | found, problems + more
+    problems += _check_rationale(made.get("llm"), made.get("strategy_options"))
     made["trackers"], more = check_trackers(registry, recipe.values.get("trackers", []))
     problems += more
     if not problems and made["fine_tuned"]:
@@ -183,6 +173,13 @@ def check_prompt(
     if problems or settings is None:
         return None, problems
     return PromptParts(recipe=recipe, split=settings.split, **made), []
+
+
+def _check_rationale(llm: LLMBackend | None, options: StrategyOptions | None) -> list[Problem]:
+    if llm is None or options is None or not options.rationale or llm.writes_text:
+        return []
+    message = "this LLM backend only chooses among the labels. Leave the rationale out."
+    return [Problem(("strategy", "rationale"), message)]
 
 
 def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifiers.batches import batches_by_length, tokenize
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction, predictions
-from sentikit.llm.strategy import RetrievedExample
+from sentikit.datasets.examples import Examples, canonical_text
+from sentikit.errors import InputError
+from sentikit.llm.strategy import ExamplesNeeded, RetrievedExample
 
 if TYPE_CHECKING:
     from sentikit.llm.recipe import StrategyParts
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-
-from sentikit.classifiers.batches import TokenizedTexts, batches_by_length, tokenize
-from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.classifiers.prediction import choose_classes
-from sentikit.datasets.examples import Examples, canonical_text
-from sentikit.errors import InputError
-from sentikit.llm.strategy import ExamplesNeeded
-
 #: Texts tokenised and sorted by length together.
 _WINDOW = 4096
+#: Similarities held at a time, 4 bytes each.
+_BLOCK = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,38 +32,23 @@ class Reading:
     """What an encoder made of some texts.
 
     Attributes:
-        labels: class numbers, (texts,).
         probabilities: (texts, classes).
-        embeddings: (texts, hidden), each of length 1; empty where they were not asked for.
+        embeddings: (texts, hidden), each of length 1.
     """
 
-    labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float32]
 
 
-def read_texts(classifier: EncoderClassifier, texts: list[str], embed: bool) -> Reading:
-    """Read some thousand texts; opinion and embedding share one forward pass.
+def read_texts(classifier: EncoderClassifier, texts: list[str]) -> Reading:
+    """Read some thousand texts; probabilities and embeddings share one forward pass.
 
     Embeddings are the mean over the tokens of the last hidden states, before the head, divided by
     their length (the study's retriever).
 
     Raises:
-        InputError: embeddings of a model that gives logits alone.
+        InputError: the model gives logits alone.
     """
-    tokenized = tokenize([texts], classifier.tokenizer, classifier.max_length)
-    if embed:
-        logits, embeddings = _logits_and_embeddings(classifier, tokenized)
-    else:
-        logits, embeddings = classifier.logits_of(tokenized), np.empty((0, 0), np.float32)
-    probabilities = classifier.probabilities(logits)
-    labels = choose_classes(probabilities, classifier.scheme.threshold)
-    return Reading(labels, probabilities, embeddings)
-
-
-def _logits_and_embeddings(
-    classifier: EncoderClassifier, tokenized: TokenizedTexts
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     import torch
 
     from sentikit.classifiers.head import pool
@@ -79,6 +62,7 @@ def _logits_and_embeddings(
             "embeddings. Name the run or model folder it was exported from "
             "(strategy.examples.encoder)."
         )
+    tokenized = tokenize([texts], classifier.tokenizer, classifier.max_length)
     device = torch.device(predictor.device)
     logits = np.empty((len(tokenized), len(classifier.labels)), np.float32)
     embeddings = np.empty((len(tokenized), int(model.encoder.config.hidden_size)), np.float32)
@@ -89,11 +73,7 @@ def _logits_and_embeddings(
             logits[rows] = model.head(model.pooled(states, mask)).float().cpu().numpy()
             means = pool(states.float(), mask, "mean")
             embeddings[rows] = torch.nn.functional.normalize(means, dim=1).cpu().numpy()
-    return logits, embeddings
-
-
-#: Similarities held at a time, 4 bytes each.
-_BLOCK = 4 * 2**20
+    return Reading(classifier.probabilities(logits), embeddings)
 
 
 def choose_examples(
@@ -116,7 +96,7 @@ def choose_examples(
     """
     seen = {canonical_text(text) for batch in evaluated.batches() for text in batch["text"]}
     rows = []
-    for row, (text, label) in enumerate(_texts_and_labels(examples)):
+    for row, (text, label) in enumerate(zip(examples.texts, examples.labels, strict=True)):
         canonical = canonical_text(text)
         if label is not None and canonical not in seen:
             seen.add(canonical)
@@ -130,10 +110,6 @@ def choose_examples(
         return examples.select(rows)
     drawn = np.random.default_rng(seed).choice(len(rows), int(size), replace=False)
     return examples.select(np.asarray(rows)[np.sort(drawn)])
-
-
-def _texts_and_labels(examples: Examples) -> list[tuple[str, str | None]]:
-    return list(zip(examples.texts, examples.labels, strict=True))
 
 
 @dataclass(frozen=True)
@@ -185,8 +161,13 @@ class Pool:
             needed: how many, and whether of each class.
             classes: in order.
         """
-        groups = self._groups(needed, classes)
-        own_rows = self._own_rows()
+        groups = [np.arange(len(self.labels))]
+        if needed.balanced:
+            labels = np.array(self.labels, dtype=object)
+            groups = [np.flatnonzero(labels == name) for name in classes]
+        own_rows: dict[str, list[int]] = {}
+        for row, text in enumerate(self.texts):
+            own_rows.setdefault(canonical_text(text), []).append(row)
         step = max(1, _BLOCK // max(1, len(self.texts)))
         blocks = []
         for start in range(0, len(queries), step):
@@ -197,18 +178,6 @@ class Pool:
             blocks.append(np.concatenate(best, axis=1))
         shown = needed.k * len(groups)
         return np.concatenate([np.empty((0, shown)), *blocks]).astype(np.int32)
-
-    def _groups(self, needed: ExamplesNeeded, classes: Sequence[str]) -> list[NDArray[np.int64]]:
-        if not needed.balanced:
-            return [np.arange(len(self.labels))]
-        labels = np.array(self.labels, dtype=object)
-        return [np.flatnonzero(labels == name) for name in classes]
-
-    def _own_rows(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
-        for row, text in enumerate(self.texts):
-            rows.setdefault(canonical_text(text), []).append(row)
-        return rows
 
 
 def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -248,8 +217,7 @@ class Retriever:
     ) -> None:
         self.encoder, self.name, self._examples = encoder, name, examples
         self._needed, self._classes = needed, classes
-        labels = [str(label) for label in examples.labels]
-        Pool(examples.texts, labels, np.empty((0, 0), np.float32)).check(needed, classes)
+        _pool_of(examples).check(needed, classes)
 
     @property
     def identity(self) -> list[Any]:
@@ -264,18 +232,21 @@ class Retriever:
 
     def find(self, texts: Sequence[str]) -> tuple[list[list[int]], list[Prediction]]:
         """Return the rows of `shown` for each text, and what the encoder predicts of it."""
-        reading = read_texts(self.encoder, list(texts), embed=True)
+        reading = read_texts(self.encoder, list(texts))
         nearest = self._pool.nearest(reading.embeddings, texts, self._needed, self._classes)
-        found = predictions(reading.probabilities, self.encoder.scheme)
-        return nearest.tolist(), list(found)
+        return nearest.tolist(), list(predictions(reading.probabilities, self.encoder.scheme))
 
     @cached_property
     def _pool(self) -> Pool:
         texts, embeddings = iter(self._examples.texts), []
         while window := list(islice(texts, _WINDOW)):
-            embeddings.append(read_texts(self.encoder, window, embed=True).embeddings)
-        labels = [str(label) for label in self._examples.labels]
-        return Pool(self._examples.texts, labels, np.concatenate(embeddings))
+            embeddings.append(read_texts(self.encoder, window).embeddings)
+        return _pool_of(self._examples, np.concatenate(embeddings))
+
+
+def _pool_of(examples: Examples, embeddings: NDArray[np.float32] | None = None) -> Pool:
+    vectors = np.empty((0, 0), np.float32) if embeddings is None else embeddings
+    return Pool(examples.texts, [str(label) for label in examples.labels], vectors)
 
 
 def retriever(parts: StrategyParts, encoder: EncoderClassifier, name: str) -> Retriever:
@@ -297,9 +268,9 @@ def drawn_examples(parts: StrategyParts) -> tuple[RetrievedExample, ...]:
     """
     needed, classes = parts.strategy.needs().examples, parts.dataset.scheme.classes
     assert needed is not None
-    chosen = _chosen_examples(parts)
-    labels = [str(label) for label in chosen.labels]
-    Pool(chosen.texts, labels, np.empty((0, 0), np.float32)).check(needed, classes)
+    chosen = _pool_of(_chosen_examples(parts))
+    chosen.check(needed, classes)
+    labels = chosen.labels
     source = np.random.default_rng(parts.strategy_options.examples.seed)
     groups: list[str | None] = [*classes] if needed.balanced else [None]
     shown: list[int] = []

@@ -8,7 +8,7 @@ import random
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,6 @@ from sentikit.llm.backend import (
     LLMBackend,
     RetryableError,
 )
-from sentikit.llm.counting import TokenCounter
 from sentikit.llm.prices import (
     model_facts,
     model_hint,
@@ -36,7 +35,14 @@ from sentikit.llm.prices import (
     usd,
 )
 from sentikit.llm.requests.batches import BatchRound
-from sentikit.llm.requests.budget import Budget, BudgetSpentError, Ledger, Reservation, Tally
+from sentikit.llm.requests.budget import (
+    Budget,
+    BudgetSpentError,
+    Ledger,
+    Reservation,
+    Tally,
+    TokenCounter,
+)
 from sentikit.llm.requests.calls import Caller, Collector
 from sentikit.llm.requests.journal import AnswerJournal, opening_key
 from sentikit.llm.requests.loop import (
@@ -50,7 +56,7 @@ from sentikit.llm.requests.loop import (
 )
 from sentikit.llm.requests.pacing import MOST, START, Pace, Pacer, Patience, backoff
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.requests.settings import FailureLimit, RequestOptions
+from sentikit.llm.settings import FailureLimit, RequestOptions
 from sentikit.tracking import LLMCall
 
 Result = TypeVar("Result")
@@ -269,7 +275,7 @@ class RequestSession(Session):
         options: RequestOptions,
         read_label: LabelReader,
         labels: tuple[str, ...],
-    ) -> Iterator[AnsweredQuestion[Row]]:
+    ) -> Generator[AnsweredQuestion[Row], None, None]:
         """Yield what becomes of each question, in order.
 
         Questions are made in another thread, some hundreds ahead; some thousands of answers wait
@@ -309,24 +315,28 @@ class RequestSession(Session):
         with self._opening:
             found = self._members.get(id(backend))
             if found is None:
-                caller = self.call(self._caller_for(backend, options))
-                found = LLMMember(backend, options, caller, labels, len(self._members))
-                self.call(self._open(found, read_label))
+                found = self.call(self._open(backend, options, read_label, labels))
                 self._members[id(backend)] = found
             return found
 
     def recall(self, key: str) -> Any:
         """Return what this job remembered under `key` (JSON), or None."""
-        return self.call(self._recall(f"{self.run} {key}"))
+        return self._with_journal(lambda journal: journal.recall(f"{self.run} {key}"))
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON value for a resumed job."""
-        self.call(self._remember(f"{self.run} {key}", value))
+        self._with_journal(lambda journal: journal.remember(f"{self.run} {key}", value))
 
     def forget(self) -> None:
         """Drop what this job remembered."""
         if self._journal is not None:
-            self.call(self._forget(f"{self.run} "))
+            self._with_journal(lambda journal: journal.forget(f"{self.run} "))
+
+    def _with_journal(self, work: Callable[[AnswerJournal], Result]) -> Result:
+        async def in_loop() -> Result:
+            return work(self._open_journal())
+
+        return self.call(in_loop())
 
     def call(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the session's loop and wait for its result."""
@@ -345,10 +355,7 @@ class RequestSession(Session):
         """
         if self._journal is None or self.tally.paid.known is None:
             return None
-        return self.call(self._spent(self._journal))
-
-    async def _spent(self, journal: AnswerJournal) -> int:
-        return journal.spent(self.run)
+        return self._with_journal(lambda journal: journal.spent(self.run))
 
     def close(self) -> None:
         """Close backends, journal and event loop."""
@@ -405,22 +412,27 @@ class RequestSession(Session):
         in_flight = sum(member.caller.pacer.in_flight for member in self.members)
         self.reporter.update(self.tally, in_flight)
 
-    async def _caller_for(self, backend: LLMBackend, options: RequestOptions) -> Caller:
-        return self._caller(backend, options)
-
-    async def _open(self, member: LLMMember, read_label: LabelReader) -> None:
-        caller = member.caller
+    async def _open(
+        self,
+        backend: LLMBackend,
+        options: RequestOptions,
+        read_label: LabelReader,
+        labels: tuple[str, ...],
+    ) -> LLMMember:
+        caller = self._caller(backend, options)
+        member = LLMMember(backend, options, caller, labels, len(self._members))
         if self.watch is not None:
             caller.watch = _with_labels(self.watch, read_label)
         try:
             if self._collectors is None or self.batch_folder is not None:
-                await self._get_ready(member.backend.open, caller, member.options)
+                await self._get_ready(backend.open, caller, options)
             if self._collectors is not None:
                 caller.collector = self._collectors(member)
                 await caller.collector.begin()
         except BaseException:
-            await member.backend.close()
+            await backend.close()
             raise
+        return member
 
     async def _check(self, backend: LLMBackend, options: RequestOptions) -> None:
         try:
@@ -532,15 +544,6 @@ class RequestSession(Session):
             )
         return self._journal
 
-    async def _recall(self, key: str) -> Any:
-        return self._open_journal().recall(key)
-
-    async def _remember(self, key: str, value: Any) -> None:
-        self._open_journal().remember(key, value)
-
-    async def _forget(self, prefix: str) -> None:
-        self._open_journal().forget(prefix)
-
     async def _close(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
@@ -631,8 +634,10 @@ class _Opening:
         if caller.ledger.ceiling is None:
             return
         # A ceiling is refused for a model, or in a tier, without a price.
-        assert caller.prices is not None
-        worst = caller.prices.worst(most.prompt, most.completion, caller.backend.service_tier)
+        assert caller.budget.prices is not None
+        worst = caller.budget.prices.worst(
+            most.prompt, most.completion, caller.backend.service_tier
+        )
         assert worst is not None
         self._reserved = await caller.ledger.reserve(worst)
         caller.journal.reserve(opening_key(caller.run), caller.run, self._reserved.amount)
@@ -640,8 +645,8 @@ class _Opening:
     def settle(self, used: Usage | None) -> None:
         caller = self._caller
         cost = None
-        if caller.prices is not None:
-            cost = caller.prices.cost(used, caller.backend.service_tier)
+        if caller.budget.prices is not None:
+            cost = caller.budget.prices.cost(used, caller.backend.service_tier)
         if cost is None and caller.ledger.ceiling is not None:
             cost = self._reserved.amount
         caller.ledger.release(self._reserved)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sentikit.classifiers.label_reader import parse_label
+from sentikit.classifiers.prediction import Prediction
 from sentikit.components import Part
 
 Role = Literal["system", "user", "assistant"]
@@ -38,21 +40,8 @@ def training_line(messages: Sequence[Message], label: str) -> str:
     (https://platform.openai.com/docs/guides/supervised-fine-tuning); characters outside ASCII are
     escaped, as in the study's files.
     """
-    spoken = [message.to_json() for message in [*messages, Message("assistant", label)]]
-    return json.dumps({"messages": spoken}) + "\n"
-
-
-@dataclass(frozen=True)
-class Opinion:
-    """What the encoder says of a text.
-
-    Attributes:
-        label: the class it predicts.
-        probabilities: class to probability, or None where only the label is known.
-    """
-
-    label: str
-    probabilities: Mapping[str, float] | None = None
+    whole = [message.to_json() for message in [*messages, Message("assistant", label)]]
+    return json.dumps({"messages": whole}) + "\n"
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,7 @@ class PromptInput:
     Attributes:
         text: the text to classify, as it is.
         classes: the labels to choose from.
-        opinion: what the encoder says, where the strategy needs it.
+        adviser_prediction: what the adviser predicts, where the strategy needs it; it has a label.
         examples: labelled texts like this one, the most alike first (or class by class), where the
             strategy needs them.
         id: of the row; "" where it has none.
@@ -80,11 +69,17 @@ class PromptInput:
 
     text: str
     classes: tuple[str, ...]
-    opinion: Opinion | None = None
+    adviser_prediction: Prediction | None = None
     examples: tuple[RetrievedExample, ...] = ()
     id: str = ""
     source: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def opinion(self) -> Prediction | None:
+        """The old name of `adviser_prediction`."""
+        _warn_of_old_name("PromptInput.opinion", "PromptInput.adviser_prediction")
+        return self.adviser_prediction
 
 
 @dataclass(frozen=True)
@@ -108,28 +103,40 @@ class Needs:
     """What a strategy needs beside the text.
 
     Attributes:
-        label: the encoder's label.
-        probabilities: the encoder's probabilities.
-        examples: labelled texts that the encoder finds alike, or None.
+        label: the adviser's label.
+        probabilities: the adviser's probabilities.
+        examples: labelled texts that an encoder finds alike, or None.
+        free_text: an answer in free text: no label guarantee is laid over it, and `parse` finds the
+            label.
+        tokens: tokens an answer is expected to have, for estimates; the answer's limit is raised to
+            twice as many where ``llm.max_tokens`` is lower. 0: a label alone.
     """
 
     label: bool = False
     probabilities: bool = False
     examples: ExamplesNeeded | None = None
+    free_text: bool = False
+    tokens: int = 0
 
     @property
-    def opinion(self) -> bool:
-        """Whether the encoder's opinion is needed."""
+    def prediction(self) -> bool:
+        """Whether an adviser's prediction is needed."""
         return self.label or self.probabilities
 
     @property
     def encoder(self) -> bool:
-        """Whether an encoder is needed at all."""
-        return self.opinion or (self.examples is not None and self.examples.nearest)
+        """Whether an adviser or an encoder is needed at all."""
+        return self.prediction or (self.examples is not None and self.examples.nearest)
+
+    @property
+    def opinion(self) -> bool:
+        """The old name of `prediction`."""
+        _warn_of_old_name("Needs.opinion", "Needs.prediction")
+        return self.prediction
 
 
 class PromptStrategy(Part, ABC):
-    r"""Turns a text, and what the encoder says of it, into messages, and an answer into a label.
+    r"""Turns a text, and what an adviser predicts of it, into messages, and an answer into a label.
 
     A whole strategy::
 
@@ -138,7 +145,7 @@ class PromptStrategy(Part, ABC):
                 choices = " or ".join(given.classes)
                 return [sentikit.extension.Message("user", f"{given.text}\n\nAnswer {choices}:")]
 
-    One that shows the encoder's label also says so::
+    One that shows the adviser's label also says so::
 
             def needs(self):
                 return sentikit.extension.Needs(label=True)
@@ -155,3 +162,11 @@ class PromptStrategy(Part, ABC):
     def parse(self, answer: str, classes: Sequence[str]) -> str | None:
         """Return the label in a free-text answer, or None if the answer is invalid."""
         return parse_label(answer, classes)
+
+
+def _warn_of_old_name(old: str, new: str) -> None:
+    warnings.warn(
+        f"{old} is now {new}. The old name works until the next release.",
+        DeprecationWarning,
+        stacklevel=3,
+    )

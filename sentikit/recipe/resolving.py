@@ -96,7 +96,10 @@ def resolve_recipe(
 
 def resolve_values(values: Mapping[str, Any], name: str, origin: str) -> ResolvedRecipe:
     """Wrap sections that come from a program or a manifest."""
-    return ResolvedRecipe(name, dict(values), dict.fromkeys(paths_of(values), origin))
+    warnings: list[str] = []
+    origins = dict.fromkeys(paths_of(values), origin)
+    renamed, origins = _with_new_names(dict(values), origins, {}, warnings)
+    return ResolvedRecipe(name, renamed, origins, warnings=tuple(warnings))
 
 
 def _read_chain(
@@ -120,6 +123,15 @@ def _read_chain(
     return merge(inherited, own | own_description), _laid(origins, inherited_origins)
 
 
+#: Old keys that work for one release: a section, the old and the new name.
+_RENAMED = (
+    ("strategy", "encoder", "adviser"),
+    ("cascade", "encoder", "members"),
+    ("cascade", "llm", "members"),
+    ("cascade", "threshold", "thresholds"),
+)
+
+
 def _with_new_names(
     own: dict[str, Any], origins: dict[Path, str], base: Mapping[str, Any], warnings: list[str]
 ) -> tuple[dict[str, Any], dict[Path, str]]:
@@ -134,52 +146,33 @@ def _with_new_names(
     Raises:
         InputError: the old and the new name of one key.
     """
-    renamed: dict[str, str] = {}
-    sections = {name: own[name] for name in ("strategy", "cascade") if name in own}
-    if isinstance(sections.get("strategy"), dict) and "encoder" in sections["strategy"]:
-        if "adviser" in sections["strategy"]:
-            where = origins[("strategy", "encoder")]
-            raise InputError(
-                f"{where}: strategy.encoder is the old name of strategy.adviser; give "
-                "strategy.adviser alone."
-            )
-        section = sections["strategy"]
-        own = own | {"strategy": {_ADVISER.get(key, key): section[key] for key in section}}
-        renamed["strategy.encoder"] = "strategy.adviser"
-    inherited = base.get("cascade")
-    members = inherited.get("members") if isinstance(inherited, Mapping) else None
-    if isinstance(sections.get("cascade"), dict) and isinstance(members, list):
-        section, keys = _cascade_with_new_names(sections["cascade"], members)
-        own = own | {"cascade": section}
-        renamed |= keys
-    for old, new in renamed.items():
-        before, after = (tuple(name.split(".")) for name in (old, new))
-        warnings.append(
-            f"{origins[before]}: {old} is the old name of {new}, and works until the next release."
-        )
-        moved = {path: after + path[2:] if path[:2] == before else path for path in origins}
-        origins = {moved[path]: origin for path, origin in origins.items()}
+    made: dict[str, Any] = {}
+    for section, old, new in _RENAMED:
+        given, inherited = own.get(section), base.get(section)
+        if not isinstance(given, Mapping) or old not in given:
+            continue
+        where = origins[section, old]
+        renamed = f"{where}: {section}.{old} is the old name of {section}.{new}"
+        if new in given and new not in made:
+            raise InputError(f"{renamed}; give {section}.{new} alone.")
+        known = inherited.get(new) if isinstance(inherited, Mapping) else None
+        value = given[old]
+        at: Path = (section, new)
+        if new == "thresholds" and value is not None:
+            value = [value]
+        elif new == "members":
+            place = int(old == "llm")
+            at = (*at, place)
+            pair = made.get(new) or (known if isinstance(known, list) else [])
+            value = [value, *pair[1:]] if place == 0 else [*pair[:1], value]
+        made[new] = value
+        own = own | {section: {k: v for k, v in given.items() if k != old} | {new: value}}
+        origins = {
+            (*at, *path[2:]) if path[:2] == (section, old) else path: origin
+            for path, origin in origins.items()
+        }
+        warnings.append(f"{renamed}, and works until the next release.")
     return own, origins
-
-
-#: Of a strategy's section: an old key, and its new name.
-_ADVISER = {"encoder": "adviser"}
-
-
-def _cascade_with_new_names(
-    section: Mapping[str, Any], members: list[Any]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a cascade's section whose old keys change inherited members, and the new names."""
-    new, renamed = dict(section), {}
-    if len(members) == 2 and "members" not in section:
-        pair = [new.pop("encoder", members[0]), new.pop("llm", members[1])]
-        renamed = {f"cascade.{key}": "cascade.members" for key in section.keys() - new.keys()}
-        new |= {"members": pair} if renamed else {}
-    if "threshold" in new and "thresholds" not in section:
-        threshold = new.pop("threshold")
-        new["thresholds"] = None if threshold is None else [threshold]
-        renamed["cascade.threshold"] = "cascade.thresholds"
-    return new, dict(sorted(renamed.items()))
 
 
 def _laid(own: dict[Path, str], inherited: dict[Path, str]) -> dict[Path, str]:
@@ -380,10 +373,8 @@ def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
 
 def differing_keys(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the dotted keys in which two recipes differ, sorted."""
-    before, after = _flat(begun), _flat(now)
-    for flat in (before, after):  # a run may have begun with the old name
-        if "strategy.encoder" in flat:
-            flat["strategy.adviser"] = flat.pop("strategy.encoder")
+    # A run may have begun with old names.
+    before, after = (_flat(resolve_values(values, "", "").values) for values in (begun, now))
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 

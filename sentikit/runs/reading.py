@@ -12,8 +12,8 @@ import pyarrow.json as pj
 from numpy.typing import NDArray
 
 from sentikit.datasets.examples import SCHEMA, Examples
-from sentikit.datasets.json_rows import json_records
-from sentikit.datasets.labels import label_scheme
+from sentikit.datasets.json_lines import json_records
+from sentikit.datasets.labels import label_scheme, scheme_for_classes
 from sentikit.datasets.text_files import decoded_lines, open_binary
 from sentikit.errors import InputError
 from sentikit.files import disk_errors
@@ -58,6 +58,7 @@ def read_run_rows(
         cost=_numbers(table.column("cost")),
         tokens=_tokens(table.column("usage")),
         manifest=manifest,
+        ordered=scheme_for_classes(classes, ordered=bool(manifest.get("ordered"))).ordered,
     )
 
 

@@ -33,7 +33,7 @@ class RecordedClassifier(Classifier):
 
     def __init__(self, table: RunTable) -> None:
         self.table = table
-        self._scheme = scheme_for_classes(table.classes)
+        self._scheme = scheme_for_classes(table.classes, ordered=table.ordered)
 
     @property
     def scheme(self) -> LabelScheme:
@@ -60,7 +60,7 @@ class RecordedClassifier(Classifier):
         seen: Counter[int] = Counter()
         for example in examples:
             given = Example(example) if isinstance(example, str) else example
-            yield self._prediction(self._row(given, seen))
+            yield self.prediction(self._row(given, seen))
 
     def _row(self, example: Example, seen: Counter[int]) -> int:
         if not self.table.has_texts:
@@ -86,7 +86,8 @@ class RecordedClassifier(Classifier):
         seen[first] += 1
         return int(rows[min(seen[first], len(rows)) - 1])
 
-    def _prediction(self, row: int) -> Prediction:
+    def prediction(self, row: int) -> Prediction:
+        """Return what was recorded in a row."""
         table = self.table
         label, probabilities = self._said(table.answers, row)
         certain = table.answers.probabilities is None or probabilities is not None

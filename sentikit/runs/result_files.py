@@ -325,6 +325,7 @@ class _Collected:
             raw=self._all_raw(),
             cost=np.frombuffer(self._cost, np.float64) if len(self._cost) else None,
             has_texts=self._columns.text is not None,
+            ordered=scheme.ordered,
         )
 
     def _cell(self, where: int, row: Mapping[str, Any], column: str | None) -> str | None:

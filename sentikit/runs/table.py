@@ -58,6 +58,7 @@ class RunTable:
         tokens: prompt, cached and completion tokens, (rows, 3); None where unknown.
         has_texts: False for a results file with ids alone; its texts are empty.
         manifest: of a run; empty for a file.
+        ordered: whether the classes stand in an order, as stars do.
     """
 
     name: str
@@ -71,6 +72,7 @@ class RunTable:
     tokens: NDArray[np.int64] | None = None
     has_texts: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    ordered: bool = False
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -126,6 +128,7 @@ class RunTable:
             gold=_renumbered(self.gold, own, classes),
             answers=self.answers.in_classes(own, classes),
             opinion=None if self.opinion is None else self.opinion.in_classes(own, classes),
+            ordered=self.ordered and classes == own[::-1],
         )
 
     def to_frame(self) -> pd.DataFrame:

@@ -362,8 +362,8 @@ def row_json(
 
     Every row has an id, a text, gold and predicted label, probabilities and a source. A row of an
     LLM also has ``answer``, the last answer as it came, ``first_answer``, the invalid one before
-    it, ``finish_reason``, ``usage`` and ``cost`` of both, and ``encoder``, what the adviser
-    predicts; one of a cascade or vote ``answered_by``; one that failed ``error``.
+    it, ``finish_reason``, ``rationale``, ``usage`` and ``cost`` of both, and ``encoder``, what the
+    adviser predicts; one of a cascade or vote ``answered_by``; one that failed ``error``.
     """
     record: dict[str, Any] = {
         "id": example.id,
@@ -386,6 +386,8 @@ def row_json(
         record["encoder"] = None
     if adviser is not None and adviser.label is not None:
         record["encoder"] = {"label": adviser.label, "probabilities": adviser.probabilities}
+    if prediction.rationale is not None:
+        record["rationale"] = redacted(prediction.rationale)
     if prediction.first_answer is not None:
         record["first_answer"] = redacted(prediction.first_answer)
     if prediction.error is not None:

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit.classifiers.prediction import Usage
+from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuner, FineTuningJob
 from sentikit.finetuning.recipe import FinetuneOptions
 from sentikit.llm.backend import Answer, BackendError, ChatRequest, LLMBackend
 from sentikit.llm.settings import LLMOptions, StrategyOptions
 from sentikit.llm.strategy import (
     Message,
-    Opinion,
     PromptInput,
     PromptStrategy,
     RetrievedExample,
@@ -139,12 +138,12 @@ def check_prompt_strategy(
 def _input(strategy: PromptStrategy) -> PromptInput:
     needs = strategy.needs()
     probabilities = {"negative": 0.1, "neutral": 0.2, "positive": 0.7}
-    opinion = Opinion("positive", probabilities if needs.probabilities else None)
+    prediction = Prediction("positive", probabilities if needs.probabilities else None)
     count = 0
     if needs.examples:
         count = needs.examples.k * (len(_CLASSES) if needs.examples.balanced else 1)
     examples = [RetrievedExample(f"example {n}", _CLASSES[n % 3]) for n in range(count)]
-    return PromptInput(_TEXT, _CLASSES, opinion if needs.opinion else None, tuple(examples))
+    return PromptInput(_TEXT, _CLASSES, prediction if needs.prediction else None, tuple(examples))
 
 
 _LABELS = ("negative", "neutral", "positive")

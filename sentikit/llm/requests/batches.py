@@ -113,7 +113,7 @@ class BatchRound:
             return
         drafts = self._writer.finish()
         self._refuse_over_ceiling(sum(draft.cost for draft in drafts))
-        known = self._caller.prices is not None
+        known = self._caller.budget.prices is not None
         self._prepared = [
             BatchPart(
                 part=draft.part,

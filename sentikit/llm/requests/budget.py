@@ -1,15 +1,100 @@
-"""Money of a run: counted as answers come in, and kept under a ceiling."""
+"""The budget of a job: tokens counted offline, money reserved under a ceiling, answers tallied."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import Answer
-from sentikit.llm.counting import TokenCounter
+from sentikit.llm.backend import Answer, ChatRequest
 from sentikit.llm.prices import Prices, describe_cost, picodollars
+
+# Chat templates frame every message (OpenAI: three tokens and the role), then open the answer.
+_PER_MESSAGE, _OPENING = 4, 3
+# Tokens a provider may add that no public rule counts, for bounds only.
+_SLACK = 32
+#: Tokens that a server which says nothing about usage may put before every prompt, such as a
+#: system message of its own.
+_HIDDEN = 256
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """Tokens of one request's prompt.
+
+    Attributes:
+        expected: of the messages.
+        most: no request like this one has more, what is sent beside the messages included.
+    """
+
+    expected: int
+    most: int
+
+
+class TokenCounter:
+    """Counts with o200k, the tokenizer of OpenAI's models since GPT-4o.
+
+    For any other model the count is an estimate and the bound is the number of UTF-8 bytes: no
+    byte-level tokenizer has more tokens than bytes.
+
+    Args:
+        tokenizer: the model's tokenizer as ``models.yaml`` names it, or "".
+    """
+
+    def __init__(self, tokenizer: str) -> None:
+        self._known = tokenizer == "o200k_base"
+
+    @property
+    def exact(self) -> bool:
+        """Whether counts are exact for the model."""
+        return self._known and _o200k() is not None
+
+    def count(self, text: str) -> int:
+        """Return the tokens of a text."""
+        encode = _o200k()
+        if encode is None:
+            return -(-len(text.encode("utf-8", "replace")) // 4)
+        return len(encode(text))
+
+    def request(self, request: ChatRequest, sent: Mapping[str, Any] | None = None) -> TokenCount:
+        """Count a request's prompt; `sent` is all that goes to the server, for the bounds."""
+        contents = [message.content for message in request.messages]
+        framing = _PER_MESSAGE * len(contents) + _OPENING
+        expected = sum(self.count(content) for content in contents) + framing
+        beside = json.dumps(_without_messages(sent or {}), ensure_ascii=False)
+        if self.exact:
+            return TokenCount(expected, expected + self.count(beside) + _SLACK)
+        size = sum(len(content.encode("utf-8", "replace")) for content in contents)
+        extra = len(beside.encode("utf-8", "replace")) + 4 * framing + _SLACK
+        return TokenCount(expected, size + extra)
+
+
+def _without_messages(sent: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_messages(value) if key == "body" else value
+        for key, value in sent.items()
+        if key != "messages"
+    }
+
+
+@functools.cache
+def _o200k() -> Any:
+    """Return the encoder, loaded at first use, or None where its package has no build here."""
+    try:
+        with warnings.catch_warnings():
+            # It opens its vocabularies by a function that Python 3.11 and 3.12 call deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import bpe_openai
+    except ImportError:
+        return None
+    # Names of special tokens in a review are ordinary text, hence encode_ordinary.
+    return bpe_openai.get_encoding("o200k_base").encode_ordinary
 
 
 class BudgetSpentError(SentikitError):
@@ -22,7 +107,7 @@ class Reservation:
 
     Attributes:
         worst: the most that the call was counted to cost.
-        amount: what was set aside: `worst`, grown by what earlier bills were above theirs.
+        amount: what was set aside: `worst`, scaled by the worst actual/counted ratio so far.
     """
 
     worst: int = 0
@@ -66,17 +151,20 @@ class Ledger:
                 self._reserved += amount
                 return Reservation(worst, amount)
             if not self._reserved:
-                raise BudgetSpentError(self._refusal(amount))
+                left = describe_cost(max(0, self.ceiling - self.spent))
+                raise BudgetSpentError(
+                    f"--max-cost {describe_cost(self.ceiling)} leaves {left}, and the next call "
+                    f"may cost {describe_cost(amount)}."
+                )
             self._changed.clear()
             await self._changed.wait()
 
     def settle(self, reserved: Reservation, cost: int) -> None:
         """Book what a call really cost."""
+        self.spent += cost
         if self.ceiling is None:
-            self.spent += cost
             return
         self._reserved -= reserved.amount
-        self.spent += cost
         seen = cost / reserved.worst if reserved.worst else 0.0
         self._factor = max(1.0, self._factor or 1.0, seen)
         self._changed.set()
@@ -88,17 +176,8 @@ class Ledger:
 
     def lose(self, reserved: Reservation) -> None:
         """Book a call whose answer was lost: the provider may have billed it in full."""
-        self._reserved -= reserved.amount
         self.spent += reserved.amount
-        self._changed.set()
-
-    def _refusal(self, amount: int) -> str:
-        assert self.ceiling is not None
-        left = describe_cost(max(0, self.ceiling - self.spent))
-        return (
-            f"--max-cost {describe_cost(self.ceiling)} leaves {left}, and the next call may cost "
-            f"{describe_cost(amount)}."
-        )
+        self.release(reserved)
 
 
 @dataclass
@@ -136,7 +215,7 @@ class Tally:
         usage: tokens of `calls`, as far as the server says.
         unmetered: those of `calls` whose usage the server does not say.
         paid: cost of `calls`.
-        saved: cost of `saved_calls`.
+        saved: cost of `saved_calls`, at today's prices.
         retries: calls made again after a failure.
         limited: rate-limit episodes.
         tiers: service tier to answers, where the server says.
@@ -157,8 +236,12 @@ class Tally:
     limited: int = 0
     tiers: dict[str, int] = field(default_factory=dict)
 
-    def add_paid(self, answer: Answer, cost: int | None) -> None:
-        """Count an answer this run paid for."""
+    def add(self, answer: Answer, cost: int | None, own: bool) -> None:
+        """Count an answer: this run's own, or one that was there before."""
+        if not own:
+            self.saved_calls += 1
+            self.saved.add(cost)
+            return
         self.calls += 1
         if answer.usage is None:
             self.unmetered += 1
@@ -167,11 +250,6 @@ class Tally:
         self.paid.add(cost)
         if answer.service_tier:
             self.tiers[answer.service_tier] = self.tiers.get(answer.service_tier, 0) + 1
-
-    def add_saved(self, cost: int | None) -> None:
-        """Count an answer that was there before."""
-        self.saved_calls += 1
-        self.saved.add(cost)
 
 
 @dataclass(frozen=True)
@@ -191,6 +269,26 @@ class Budget:
     ledger: Ledger
     tally: Tally
     any_tier: bool = False
+
+    def worst(
+        self,
+        request: ChatRequest,
+        sent: Mapping[str, Any],
+        tier: str | None,
+        unmetered: bool = False,
+    ) -> int | None:
+        """Return the most a request can cost, in picodollars; None where prices are unknown.
+
+        Args:
+            request: the request.
+            sent: everything that goes to the server.
+            tier: the service tier that is asked for.
+            unmetered: whether the server does not say what it bills.
+        """
+        if self.prices is None:
+            return None
+        prompt = self.counter.request(request, sent).most + (_HIDDEN if unmetered else 0)
+        return self.prices.worst(prompt, request.max_tokens, tier)
 
     def cost(self, answer: Answer, tier: str | None, asked: str | None = None) -> int | None:
         """Return the greater of our price for an answer and of what the provider says it cost.

@@ -6,11 +6,12 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
+from sentikit.keys import redacted, secret_values
 from sentikit.llm.backend import (
     Answer,
     ChatRequest,
@@ -100,8 +101,7 @@ class Caller:
         batched: bool = False,
     ) -> None:
         self.backend, self.journal, self.run = backend, journal, run
-        self.budget, self.prices, self.counter = budget, budget.prices, budget.counter
-        self.ledger, self.tally = budget.ledger, budget.tally
+        self.budget, self.ledger, self.tally = budget, budget.ledger, budget.tally
         self.pacer, self.patience = pace.pacer, pace.patience
         self.timeout, self.tries = pace.timeout, pace.tries
         self.watch, self.batched = watch, batched
@@ -113,6 +113,7 @@ class Caller:
         self._jitter = random.Random()  # noqa: S311 - jitter
         self._rejected_in_a_row = 0
         self._any_answer = False
+        self._secrets = tuple(secret_values())
 
     async def call(self, request: ChatRequest, row: int, first: bool = True) -> Answered:
         """Answer a request; the same request is never on its way twice.
@@ -170,10 +171,16 @@ class Caller:
             self.ledger.lose(reserved)
 
     def _found(self, key: bytes, row: int) -> Answered | None:
+        """Return an answer that was there before; another row's is priced as of today."""
         record = self.journal.find(key)
         if record is None:
             return None
-        return Answered(record.answer, record.cost, (record.run, record.row) == (self.run, row))
+        cost, own = record.cost, (record.run, record.row) == (self.run, row)
+        if not own:
+            tier = record.answer.service_tier
+            today = self.budget.cost(record.answer, tier, self.backend.service_tier)
+            cost = cost if today is None else today
+        return Answered(record.answer, cost, own)
 
     async def _ask(self, key: bytes, request: ChatRequest, row: int) -> Answered:
         """Try until there is an answer or no hope of one."""
@@ -212,7 +219,7 @@ class Caller:
         tries.begin()
         moment = time.monotonic()
         try:
-            answer = await self._within_time(request)
+            answer = self._without_keys(await self._within_time(request))
         except BaseException as error:
             self.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__
@@ -221,7 +228,7 @@ class Caller:
             raise
         finally:
             self.pacer.release()
-        cost = self._settle(reserved, answer)
+        cost = self._settle(request, reserved, answer)
         self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
         self._learn(answer)
         self._tell(request, moment, attempt=tries.number, answer=answer, cost=_dollars(cost))
@@ -253,6 +260,12 @@ class Caller:
         finally:
             self.calling.discard(task)
 
+    def _without_keys(self, answer: Answer) -> Answer:
+        """Return an answer without any key that the server, or a plugin, put into it."""
+        if not any(key in answer.text or key in answer.raw for key in self._secrets):
+            return answer
+        return replace(answer, text=redacted(answer.text), raw=redacted(answer.raw))
+
     async def _reserve(self, key: bytes, request: ChatRequest) -> Reservation:
         if self.ledger.ceiling is None:
             return Reservation()
@@ -262,25 +275,25 @@ class Caller:
         self.journal.reserve(key, self.run, reserved.amount)
         return reserved
 
-    def worst_cost(self, request: ChatRequest, tier: str | None = None) -> int | None:
+    def worst_cost(
+        self, request: ChatRequest, tier: str | None = None, unmetered: bool = False
+    ) -> int | None:
         """Return the most a request can cost, in picodollars; None where prices are unknown.
 
         Args:
             request: the request.
             tier: service tier; without one, what the backend asks for.
+            unmetered: whether the server does not say what it bills.
         """
-        if self.prices is None:
-            return None
-        sent = self.backend.canonical(request)
-        count = self.counter.request(request, sent)
-        asked = tier or self.backend.service_tier
-        return self.prices.worst(count.most, request.max_tokens, asked)
+        sent, asked = self.backend.canonical(request), tier or self.backend.service_tier
+        return self.budget.worst(request, sent, asked, unmetered)
 
-    def _settle(self, reserved: Reservation, answer: Answer) -> int | None:
+    def _settle(self, request: ChatRequest, reserved: Reservation, answer: Answer) -> int | None:
         cost = self.budget.cost(answer, answer.service_tier, self.backend.service_tier)
         if cost is None and self.ledger.ceiling is not None:
             # Where usage, or the price of the tier that served, is unknown, the worst case stands.
-            cost = reserved.amount
+            unmetered = self.worst_cost(request, unmetered=True) or 0
+            cost = max(reserved.amount, unmetered)
         self.ledger.settle(reserved, cost or 0)
         return cost
 

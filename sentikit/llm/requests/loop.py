@@ -23,7 +23,7 @@ from sentikit.llm.requests.calls import (
     PendingError,
     StoppedError,
 )
-from sentikit.llm.requests.settings import FailureLimit
+from sentikit.llm.settings import FailureLimit
 from sentikit.llm.strategy import Message
 from sentikit.stopping import Interrupted
 
@@ -125,7 +125,8 @@ def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
     """Return the request that shows the model its answer and asks for one label."""
     said = answer.text.strip() or "…"
     asked = Message("user", f"Answer with exactly one word: {_choices(request.labels)}.")
-    return replace(request, messages=(*request.messages, Message("assistant", said), asked))
+    messages = (*request.messages, Message("assistant", said), asked)
+    return replace(request, messages=messages, rationale=False, free_text=False)
 
 
 def _choices(labels: Sequence[str]) -> str:
@@ -449,10 +450,7 @@ class RequestLoop(Generic[Row]):
                 tally.cut += 1
                 self.cut = asked
         for call in calls:
-            if call.own:
-                tally.add_paid(call.answer, call.cost)
-            else:
-                tally.add_saved(call.cost)
+            tally.add(call.answer, call.cost, call.own)
         limit = self._failure_limit
         if row.error and limit is not None and limit.reached(tally.failed, self._total or 0):
             raise SentikitError(

@@ -1,4 +1,4 @@
-"""The encoder's opinion comes from a model, a run or a file, and belongs to the texts or not."""
+"""The adviser's prediction comes from a model, a run or a file, and belongs to the texts or not."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Kept:
 
 
 def shown_labels(given: list[PromptInput]) -> list[str]:
-    return [row.opinion.label for row in given if row.opinion is not None]
+    return [row.adviser_prediction.label for row in given if row.adviser_prediction is not None]
 
 
 def shown_probabilities(given: list[PromptInput]) -> list[list[float]]:
     return [
-        list(row.opinion.probabilities.values())
+        list(row.adviser_prediction.probabilities.values())
         for row in given
-        if row.opinion is not None and row.opinion.probabilities is not None
+        if row.adviser_prediction is not None and row.adviser_prediction.probabilities is not None
     ]
 
 
@@ -74,7 +74,7 @@ def test_columns_of_a_file_in_another_order() -> None:
     }
     found = given_to(files("test.csv"), strategy=strategy)
     assert shown_labels(found) == ["positive", "neutral", "negative"]
-    assert found[0].opinion == sentikit.extension.Opinion(
+    assert found[0].adviser_prediction == sentikit.Prediction(
         "positive", {"negative": 0.1, "neutral": 0.2, "positive": 0.7}
     )
 
@@ -120,7 +120,7 @@ def test_an_encoder_of_other_classes_is_refused() -> None:
         given_to(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
 
 
-def test_the_opinion_inside_an_augmented_file() -> None:
+def test_the_adviser_prediction_inside_an_augmented_file() -> None:
     Path("e3.csv").write_text(
         "review,classification,prediction,match,classifier_decision,source\n"
         "Good,positive,positive,True,neutral,a\nBad,negative,positive,True,negative,a\n"
@@ -194,8 +194,8 @@ def test_the_questions_of_a_split(trained_run: Path, reviews: Path) -> None:
     assert len(asked) == 20
     for (example, messages), own in zip(asked, given, strict=False):
         assert f"Review: {example.text}\n" in messages[0].content
-        assert own.opinion is not None
-        assert f"Classifier Decision: {own.opinion.label}\n" in messages[0].content
+        assert own.adviser_prediction is not None
+        assert f"Classifier Decision: {own.adviser_prediction.label}\n" in messages[0].content
 
 
 def test_a_broken_strategy_is_named() -> None:
@@ -232,7 +232,7 @@ def test_a_strategys_parser_is_trusted_with_labels_alone() -> None:
         read("maybe", ("negative", "positive"))
 
 
-def test_the_studys_opinions_belong_to_the_validation_split(shared_data: Path) -> None:
+def test_the_studys_predictions_belong_to_the_validation_split(shared_data: Path) -> None:
     parts = make_parts(
         dataset={"name": "merged", "path": str(shared_data / "merged")},
         split="validation",
@@ -246,7 +246,7 @@ def test_the_studys_opinions_belong_to_the_validation_split(shared_data: Path) -
     )
     found = prompt_inputs(parts)
     assert len(shown_labels(found)) == 5421
-    assert found[0].opinion == sentikit.extension.Opinion(
+    assert found[0].adviser_prediction == sentikit.Prediction(
         "neutral",
         {
             "negative": 0.0002572769590187818,

@@ -1,31 +1,27 @@
-"""JSON Lines, and JSON documents that hold a list of rows."""
+"""JSON documents as tables, read piece by piece."""
 
 from __future__ import annotations
 
 import codecs
-import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic_core import from_json
-
-from sentikit.datasets.rows import Rows
-from sentikit.datasets.text_files import (
-    LONGEST_LINE,
-    decoded_lines,
-    mistaken_file,
+from sentikit import InputError
+from sentikit.extension import (
+    ObjectRows,
+    Rows,
+    TableFormat,
     open_binary,
+    read_rows,
     reading_errors,
 )
-from sentikit.errors import InputError
 
 _CHUNK = 2**18
+_LONGEST_ROW = 64 * 2**20
 _SPACE = re.compile(r"[ \t\r\n]+")
-_NEEDED = 'a JSON object is needed on each line, as {"text": "I love it"}'
-_AS_JSON = "Let the name end in .json, or give the format 'json'."
 _KINDS = {
     list: "a list",
     dict: "an object",
@@ -35,158 +31,34 @@ _KINDS = {
 }
 
 
-class JsonRows(Rows):
-    """Rows that are JSON objects; the columns are the keys of the first ones.
+class Json(TableFormat):
+    """An array of objects or texts, or an object with one such list."""
 
-    Args:
-        records: the place and the object of each row.
-        name: the file's name, for messages.
-        unit: what a place counts.
-        looked_at: how many objects are read for their keys, since any may leave some out; of a
-            pipe, which may be slow to grow, the first alone.
-        close: closes the file.
-    """
+    compressed = True
 
-    def __init__(
-        self,
-        records: Iterator[tuple[int, dict[str, Any]]],
-        name: str,
-        unit: str,
-        looked_at: int,
-        close: Callable[[], None],
-    ) -> None:
-        self.unit = unit
-        self._first = list(itertools.islice(records, looked_at))
-        if not self._first:
-            raise InputError(f"{name} is empty. Give a file with at least one row.")
-        self._records = itertools.chain(self._first, records)
-        keys = dict.fromkeys(key for _, record in self._first for key in record)
-        super().__init__(name, list(keys), close)
-
-    def fields(self, column: str) -> Sequence[str] | None:
-        """Return the keys inside a column's values, in the first rows."""
-        inner = [record.get(column) for _, record in self._first]
-        keys = [key for value in inner if isinstance(value, dict) for key in value]
-        return list(dict.fromkeys(keys)) or None
-
-    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """Yield the place of each row and its values."""
-        for where, record in self._records:
-            yield where, tuple([record.get(column) for column in columns])
-
-    def __iter__(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield where each row stands and its values; keys not met before come after `columns`."""
-        absent = dict.fromkeys(self.columns)
-        with self:
-            for where, record in self._records:
-                yield where, {**absent, **record}
-
-
-def json_lines(stream: BinaryIO, name: str, looked_at: int, close: Callable[[], None]) -> JsonRows:
-    """Open JSON Lines.
-
-    Raises:
-        InputError: as for `json_records`; or an object around all rows is all there is.
-    """
-    records = json_records(decoded_lines(stream, name), name)
-    rows = JsonRows(records, name, "line", looked_at, close)
-    if looked_at > 1 and len(rows._first) == 1:
-        lists = [k for k, v in rows._first[0][1].items() if _is_list_of_objects(v)]
-        if len(lists) == 1:
+    def open(self, path: Path, sheet: str | None = None) -> Rows:
+        """Open a file; an object behind another means JSON Lines."""
+        with open_binary(path) as stream:
+            document = JsonDocument(stream, str(path))
+            keys = document.lists()
+        if document.of_lines:
+            return read_rows(path, "jsonl")
+        if len(keys) > 1:
             raise InputError(
-                f"{name} is one JSON object around the rows, in {lists[0]!r}. {_AS_JSON}"
+                f"{path} holds several lists: {', '.join(map(repr, keys))}. Save the one with the "
+                "rows in a file of its own."
             )
-    return rows
-
-
-def _is_list_of_objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
-def json_document_shape(path: Path) -> tuple[str, str | None]:
-    """Return the format of a file that ends in ``.json``, and the key of its list of rows.
-
-    An array has no key; an object behind another means JSON Lines.
-
-    Raises:
-        InputError: it is no JSON, or an object with several lists of rows.
-    """
-    with open_binary(path) as stream:
-        document = JsonDocument(stream, str(path))
-        keys = document.lists()
-    if document.of_lines:
-        return "jsonl", None
-    if len(keys) > 1:
-        raise InputError(
-            f"{path} holds several lists: {', '.join(map(repr, keys))}. Save the one with the rows "
-            "in a file of its own."
-        )
-    return "json", keys[0] if keys else None
-
-
-def json_records(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number and the object of each line; blank lines are skipped.
-
-    ``NaN``, which Python and others write for a missing number though JSON has no such thing, is
-    read as null.
-
-    Raises:
-        InputError: a line is not JSON, or is no object; says which and what is wrong with it.
-    """
-    for number, line in enumerate(lines, start=1):
-        if not line or line.isspace():
-            continue
+        stream = open_binary(path)
         try:
-            record = _decode(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{name}, line {number}: {_explain(error, line, number)}") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{name}, line {number}: {_explain_kind(record)}")
-        yield number, record
+            records = JsonDocument(stream, str(path), keys[0] if keys else None).rows()
+            return ObjectRows(records, str(path), close=stream.close)
+        except InputError:
+            stream.close()
+            raise
 
-
-def _decode(line: str) -> Any:
-    try:
-        # Three times as fast as the standard decoder, and stricter.
-        return from_json(line, allow_inf_nan=False, cache_strings="keys")
-    except ValueError:
-        # The standard one takes NaN and deep nesting, and says better what is wrong.
-        record = json.JSONDecoder(parse_constant=_constant).decode(line.rstrip())
-    if "\\u" in line:
-        _refuse_half_characters(record)
-    return record
-
-
-def _constant(spelling: str) -> None:
-    if spelling != "NaN":
-        raise ValueError(f"{spelling} is not a JSON number")
-
-
-def _refuse_half_characters(record: Any) -> None:
-    r"""Refuse half of a surrogate pair (``\ud83d`` alone): no file could hold such a text."""
-    try:
-        json.dumps(record, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise ValueError(f"\\u{ord(half):04x} is half of a character") from error
-
-
-def _explain(error: Exception, line: str, number: int) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        cut = number == 1 and error.pos >= len(error.doc.rstrip())
-        if line.lstrip()[:1] == "[" or cut:
-            what = "a list" if line.lstrip()[:1] == "[" else "an object"
-            return f"{_NEEDED}; {what} over several lines is not JSON Lines. {_AS_JSON}"
-        near = error.doc[max(0, error.pos - 10) : error.pos + 10]
-        return f"not valid JSON: {error.msg} at character {error.pos + 1}, near {near!r}."
-    if isinstance(error, RecursionError):
-        return "the JSON is nested too deeply."
-    return f"not valid JSON: {error}."
-
-
-def _explain_kind(value: Any) -> str:
-    advice = f" {_AS_JSON}" if isinstance(value, list) else ""
-    return f"{_NEEDED}; this is {_KINDS.get(type(value), 'a number')}.{advice}"
+    def open_stream(self, stream: BinaryIO, name: str) -> Rows:
+        """Read a pipe; of an object's lists, the first."""
+        return ObjectRows(JsonDocument(stream, name).rows(), name, looked_at=1)
 
 
 class JsonDocument:
@@ -309,9 +181,10 @@ class JsonDocument:
                 break
         if "\\u" in self._buffer[self._position : end]:
             try:
-                _refuse_half_characters(value)
-            except ValueError as error:
-                raise self._malformed(str(error)) from error
+                json.dumps(value, ensure_ascii=False).encode("utf-8")
+            except UnicodeEncodeError as error:
+                half = f"\\u{ord(error.object[error.start]):04x} is half of a character"
+                raise self._malformed(half) from error
         self._position, self._chunk = end, _CHUNK
         return value
 
@@ -332,7 +205,7 @@ class JsonDocument:
 
     def _more(self) -> bool:
         """Read on; return whether there was anything."""
-        if len(self._buffer) - self._position > LONGEST_LINE:
+        if len(self._buffer) - self._position > _LONGEST_ROW:
             raise self._malformed("one row is longer than 64 MiB")
         self._lines += self._buffer.count("\n", 0, self._position)
         piece = self._stream.read(self._chunk)
@@ -341,9 +214,10 @@ class JsonDocument:
         try:
             text = self._decode(piece, not piece)
         except UnicodeDecodeError as error:
-            wrong = mistaken_file(self._name, piece) if self._lines == 1 else None
+            if self._lines == 1:
+                raise
             odd = f"the byte 0x{error.object[error.start]:02X} is not UTF-8"
-            raise wrong or self._malformed(odd) from error
+            raise self._malformed(odd) from error
         self._buffer = self._buffer[self._position :] + text
         self._position = 0
         return bool(piece)
@@ -353,3 +227,9 @@ class JsonDocument:
         line = self._lines + self._buffer.count("\n", 0, at)
         near = self._buffer[max(0, at - 10) : at + 10]
         return InputError(f"{self._name}, line {line}: {reason}, near {near!r}.")
+
+
+def _constant(spelling: str) -> None:
+    """Read NaN, which many programs write for a missing number, as null."""
+    if spelling != "NaN":
+        raise ValueError(f"{spelling} is not a JSON number")

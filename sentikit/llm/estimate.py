@@ -1,21 +1,19 @@
-"""What a run would cost: tokens counted offline, no call made."""
+"""The estimate of a job's cost: tokens counted offline, no call made."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.llm.backend import ChatRequest, LLMBackend
-from sentikit.llm.counting import TokenCounter
-from sentikit.llm.prices import Prices, describe_cost, model_facts, prices_for, usd
+from sentikit.llm.prices import describe_cost, model_facts, prices_for, usd
 from sentikit.llm.requests.batches import BATCH_TIER
-from sentikit.llm.requests.budget import Money
-from sentikit.llm.requests.settings import RequestOptions
+from sentikit.llm.requests.budget import Money, TokenCounter
+from sentikit.llm.settings import RequestOptions
 
-#: What the question behind an invalid answer takes, generously.
+#: Tokens of the question behind an invalid answer, generously.
 _REPAIR_TOKENS = 64
 
 
@@ -83,29 +81,6 @@ class Estimate:
         return f"about {expected}, at most {most}{dated}"
 
 
-@dataclass(frozen=True)
-class _Tariff:
-    """What calls are billed by."""
-
-    prices: Prices | None
-    tier: str | None
-    live_tier: str | None
-    repair: bool
-
-    def worst(self, request: ChatRequest, prompt: int) -> Iterator[int | None]:
-        """Yield the most that a call can cost and, with repairs, the one behind it."""
-        yield self._worst(prompt, request, self.tier)
-        if self.repair:
-            # Asked at once also after a batch, with the answer and a question behind it.
-            longer = prompt + request.max_tokens + _REPAIR_TOKENS
-            yield self._worst(longer, request, self.live_tier)
-
-    def _worst(self, prompt: int, request: ChatRequest, tier: str | None) -> int | None:
-        if self.prices is None:
-            return None
-        return self.prices.worst(prompt, request.max_tokens, tier)
-
-
 class EstimateCollector:
     """Counts the requests of one LLM instead of asking them.
 
@@ -121,10 +96,9 @@ class EstimateCollector:
     def __init__(self, backend: LLMBackend, options: RequestOptions, batch: bool = False) -> None:
         self._backend, self._facts = backend, model_facts(backend.model, provider=backend.provider)
         self._prices = prices_for(self._facts, options.prices, backend.billed)
-        self._own_prices = options.prices is not None
+        self._own_prices, self._repair = options.prices is not None, options.repair
         self._counter = TokenCounter(self._facts.tokenizer)
         self._tier = BATCH_TIER if batch else backend.service_tier
-        self._tariff = _Tariff(self._prices, self._tier, backend.service_tier, options.repair)
         self.known = self._repeated = 0
         self._seen: set[bytes] = set()
         self._usage, self._most = Usage(), Money()
@@ -140,10 +114,18 @@ class EstimateCollector:
             return
         self._seen.add(key)
         tokens = self._counter.request(request, self._backend.canonical(request))
-        self._usage += Usage(tokens.expected, 0, _expected_answer(self._counter, request.labels))
-        for worst in self._tariff.worst(request, tokens.most):
-            self._most.add(worst)
+        label = max(self._counter.count(json.dumps({"label": name})) for name in request.labels)
+        self._usage += Usage(tokens.expected, 0, request.expected_tokens + label)
+        self._add_worst(tokens.most, request, self._tier)
+        if self._repair:
+            # Asked at once also after a batch, with the answer and a question behind it.
+            longer = tokens.most + request.max_tokens + _REPAIR_TOKENS
+            self._add_worst(longer, request, self._backend.service_tier)
         self._longest = max(self._longest, (tokens.expected, request.example_id))
+
+    def _add_worst(self, prompt: int, request: ChatRequest, tier: str | None) -> None:
+        prices = self._prices
+        self._most.add(None if prices is None else prices.worst(prompt, request.max_tokens, tier))
 
     def estimate(self) -> Estimate:
         """Return what was counted."""
@@ -165,7 +147,3 @@ class EstimateCollector:
             most_usd=None if prices is None or most is None else usd(most),
             prices_as_of=facts.as_of.isoformat() if facts.as_of and dated else None,
         )
-
-
-def _expected_answer(counter: TokenCounter, labels: tuple[str, ...]) -> int:
-    return max(counter.count(json.dumps({"label": label})) for label in labels)

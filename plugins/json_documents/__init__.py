@@ -1,0 +1,11 @@
+"""JSON documents that hold a list of rows."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_table_formats(register: Any) -> None:
+    """Offer ``.json``."""
+    register("json", f"{__name__}.format:Json", summary="an array of objects, or one in an object")
