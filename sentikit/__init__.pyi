@@ -6,7 +6,7 @@ from sentikit.classifiers.classifier import Classifier as Classifier
 from sentikit.classifiers.classifier import Example as Example
 from sentikit.classifiers.prediction import Prediction as Prediction
 from sentikit.classifiers.prediction import Usage as Usage
-from sentikit.classifiers.exporting import export_model as export_model
+from sentikit.classifiers.loading import export_model as export_model
 
 # Training
 from sentikit.training.estimator import train as train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,10 +110,24 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 def set_threads(threads: int | None) -> None:
     """Limit the CPU threads of this process, where asked to."""
-    import torch
+    if threads is None:
+        return
+    if "torch" in sys.modules:
+        import torch
 
-    if threads is not None:
         torch.set_num_threads(threads)
+    else:  # Read when torch is loaded, and by `cpu_threads`.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def cpu_threads() -> int:
+    """Return how many CPU threads a computation may use; 0 leaves it to the runtime."""
+    if "torch" in sys.modules:
+        import torch
+
+        return torch.get_num_threads()
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

@@ -32,11 +32,11 @@ from sentikit.datasets.text_files import reading_errors as reading_errors
 
 # register_encoders
 from sentikit.classifiers.encoder import Encoder as Encoder
-from sentikit.classifiers.pretrained import PretrainedSource as PretrainedSource
-from sentikit.classifiers.pretrained import hub_answers as hub_answers
+from sentikit.classifiers.encoder import PretrainedSource as PretrainedSource
+from sentikit.classifiers.hub import hub_answers as hub_answers
 
 # register_heads
-from sentikit.classifiers.head import Head as Head
+from sentikit.classifiers.encoder import Head as Head
 
 # register_classifiers
 from sentikit.classifiers.loading import HubClassifier as HubClassifier
@@ -52,6 +52,9 @@ from sentikit.classifiers.encoder_classifier import Predictor as Predictor
 from sentikit.classifiers.torch_model import TorchPredictor as TorchPredictor
 from sentikit.classifiers.torch_model import SentimentModel as SentimentModel
 from sentikit.classifiers.batches import BatchLimits as BatchLimits
+from sentikit.classifiers.batches import FastTokenizer as FastTokenizer
+from sentikit.classifiers.encoder import most_positions as most_positions
+from sentikit.datasets.labels import label_scheme as label_scheme
 from sentikit.datasets.labels import scheme_for_classes as scheme_for_classes
 from sentikit.classifiers.model_folder import set_weights as set_weights
 from sentikit.weights import read_weights as read_weights
@@ -61,6 +64,7 @@ from sentikit.weights import refuse_foreign_code as refuse_foreign_code
 from sentikit.weights import refuse_impossible_sizes as refuse_impossible_sizes
 from sentikit.devices import choose_device as choose_device
 from sentikit.devices import choose_precision as choose_precision
+from sentikit.devices import cpu_threads as cpu_threads
 
 # register_llm_backends
 from sentikit.llm.backend import LLMBackend as LLMBackend

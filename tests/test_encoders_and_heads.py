@@ -17,8 +17,7 @@ from tiny_models import make_encoder
 from torch import nn
 
 import sentikit as toolkit
-from sentikit.classifiers.head import pool
-from sentikit.classifiers.pretrained import PretrainedSource
+from sentikit.classifiers.encoder import PretrainedSource, pool
 from sentikit.cli import sentikit
 from sentikit.registry import default_registry
 

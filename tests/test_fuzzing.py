@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentikit.classifiers.loading import load
+from sentikit.classifiers.loading import load_model
 from sentikit.datasets.tables import read_rows
 from sentikit.errors import SentikitError
 from sentikit.recipe.resolving import resolve_recipe
@@ -103,4 +103,4 @@ def test_a_model_folder_of_any_config_is_refused(config: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(written(config))
         with pytest.raises(SentikitError):
-            load(folder)
+            load_model(folder)

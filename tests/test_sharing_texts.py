@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from several_processes import complaints, end, run, run_ranks, start
 
-from sentikit.classifiers.loading import load
+from sentikit.classifiers.loading import LoadingOptions, load_model
 from sentikit.cli import sentikit
 
 #: More than the first windows of two processes, and no multiple of anything.
@@ -67,7 +67,7 @@ def test_processes_label_a_last_window_that_has_fewer_texts_than_processes(
 
 
 def test_no_texts_have_no_logits(trained_run: Path) -> None:
-    classifier = load(trained_run, device="cpu")
+    classifier = load_model(trained_run, LoadingOptions("cpu"))
     assert classifier.logits_of_texts([]).shape == (0, 3)
 
 

@@ -9,8 +9,7 @@ import click
 import pytest
 from pydantic import BaseModel
 
-from sentikit.classifiers.encoder import EncoderOptions
-from sentikit.classifiers.head import HeadOptions
+from sentikit.classifiers.encoder import EncoderOptions, HeadOptions
 from sentikit.cli import sentikit
 from sentikit.datasets.opening import DatasetOptions
 from sentikit.registry import default_registry

@@ -8,21 +8,22 @@ into the straight part of tanh, or moved to where GELU and ReLU return what they
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sentikit import InputError, SentikitError
 from sentikit.extension import ExportSource
 
 from .format import PublishedFormat
+from .text_classifier import is_text_classifier, load_text_classifier
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from sentikit.extension import SentimentModel
+    from sentikit.extension import EncoderClassifier, SentimentModel
 
 #: The largest difference of a probability that an export may make.
 TOLERANCE = 1e-5
@@ -74,13 +75,26 @@ class TransformersFormat(PublishedFormat):
 
     library = "transformers"
 
-    def recognises(self, folder: Path) -> bool:
-        """Never: sentikit loads text classifiers of transformers itself."""
-        return False
+    takes_label_map = True
 
-    def load(self, folder: Path, device: str, precision: str) -> Any:
-        """Never called, since nothing is recognised."""
-        raise InputError(f"{folder} is loaded as transformers wrote it.")
+    def recognises(self, folder: Path) -> bool:
+        """Tell whether ``config.json`` names a ``*ForSequenceClassification``."""
+        return is_text_classifier(folder)
+
+    def load(
+        self,
+        folder: Path,
+        device: str,
+        precision: str,
+        label_map: Mapping[str, str] | None = None,
+    ) -> EncoderClassifier:
+        """Load a text classifier of transformers, labels mapped to classes by name or `label_map`.
+
+        Raises:
+            InputError: the folder is damaged or incomplete, the weights do not fit its config, or
+                the labels are not known to mean classes.
+        """
+        return load_text_classifier(folder, device, precision, label_map)
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
         """Write ``*ForSequenceClassification``, and compare its probabilities.

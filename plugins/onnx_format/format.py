@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -19,9 +18,9 @@ from sentikit import InputError
 from sentikit.extension import (
     EncoderClassifier,
     ExportSource,
+    FastTokenizer,
     ModelFormat,
     PartSettings,
-    refuse_foreign_code,
     scheme_for_classes,
     write_json,
 )
@@ -34,9 +33,6 @@ from .config import (
     is_of_format,
     read_config,
 )
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class OnnxFormat(ModelFormat):
@@ -67,8 +63,8 @@ class OnnxFormat(ModelFormat):
                 f"{folder / CONFIG} names {len(config.classes)} classes, and {path.name} has "
                 f"{predictor.width} logits."
             )
-        tokenizer = _tokenizer(folder)
-        longest = min(tokenizer.model_max_length, config.max_position_embeddings or 512)
+        tokenizer = FastTokenizer(folder)
+        longest = min(tokenizer.longest, config.max_position_embeddings or 512)
         return EncoderClassifier(
             predictor,
             tokenizer,
@@ -120,20 +116,3 @@ def _graph_for(folder: Path, precision: str) -> tuple[Path, str]:
         f"{folder} has no {precision} graph; it has {' and '.join(present)}. "
         "An int8 graph is made by: sentikit export MODEL DIR --format onnx --int8"
     )
-
-
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    if not (folder / "tokenizer.json").is_file():
-        # transformers would silently make one without words from config.json alone.
-        raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
-    refuse_foreign_code(folder)
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder} has no usable tokenizer: {reason[:300]}") from error
-    return tokenizer

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import InputError
-from sentikit.extension import BatchLimits
+from sentikit.extension import BatchLimits, cpu_threads
 
 from .requirement import needed
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: By precision: small batches stay in the cache, int8 ones the more so.
 BATCH_LIMITS = {"fp32": BatchLimits(1024, 32, 0.1), "int8": BatchLimits(256, 8, 0.1)}
@@ -36,7 +33,7 @@ class OnnxPredictor:
                 there.
         """
         runtime = needed("onnxruntime")
-        self._precision = precision
+        self._path, self._precision = path, precision
         providers, self._device = _providers(runtime, device)
         try:
             self._session = runtime.InferenceSession(
@@ -72,9 +69,11 @@ class OnnxPredictor:
         """The size of one pass."""
         return BATCH_LIMITS[self._precision]
 
-    def logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[NDArray[np.float32]]:
+    def logits(
+        self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    ) -> list[NDArray[np.float32]]:
         """Return the logits, (texts, classes), of each batch of ids and mask."""
-        return [self._run(ids.numpy(), mask.numpy()) for ids, mask in batches]
+        return [self._run(ids, mask) for ids, mask in batches]
 
     def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         offered = {
@@ -82,15 +81,21 @@ class OnnxPredictor:
             "attention_mask": mask,
             "token_type_ids": np.zeros_like(ids) if "token_type_ids" in self._inputs else None,
         }
-        outputs = self._session.run(None, {name: offered[name] for name in self._inputs})
+        try:
+            outputs = self._session.run(None, {name: offered[name] for name in self._inputs})
+        # ONNX Runtime's own exceptions share no public ancestor below Exception.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{self._path} cannot label a text of {ids.shape[1]} word pieces, although "
+                f"config.json allows them, or it is no text classifier: {reason[:300]}"
+            ) from error
         return np.asarray(outputs[0], np.float32)
 
 
 def _options(runtime: Any) -> Any:
-    import torch
-
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = cpu_threads()
     options.log_severity_level = _ERRORS_ONLY
     return options
 

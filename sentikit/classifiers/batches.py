@@ -1,15 +1,21 @@
-"""Tokenised texts, and batches of texts of similar length for passes without gradients."""
+"""Tokenizers, tokenised texts, and batches of texts of similar length."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sentikit.errors import InputError
+from sentikit.files import read_json
+from sentikit.weights import refuse_foreign_code
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +48,108 @@ BATCH_LIMITS = {
     "cuda": BatchLimits(32768, 1024),
     "mps": BatchLimits(8192, 256),
 }
+
+
+class FastTokenizer:
+    """The tokenizer in a folder's ``tokenizer.json``, read without transformers.
+
+    Attributes:
+        longest: the most word pieces of a text, specials counted, as far as the folder tells.
+        padding: the id that fills up a batch.
+        cuts_left: whether the beginning of a long text is cut off and not its end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the tokenizer.
+
+        Raises:
+            InputError: there is none, it is damaged, or it needs code of its own.
+        """
+        from tokenizers import Tokenizer
+
+        if not (folder / "tokenizer.json").is_file():
+            # transformers would silently make one without words from config.json alone.
+            raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
+        refuse_foreign_code(folder)
+        try:
+            self._backend: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        # The library raises Exception itself.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{folder} has no usable tokenizer: {reason[:300]}") from error
+        self._folder = folder
+        path = folder / "tokenizer_config.json"
+        found = read_json(path) if path.is_file() else {}
+        settings: dict[str, Any] = found if isinstance(found, dict) else {}
+        longest, pad = settings.get("model_max_length"), settings.get("pad_token")
+        self.longest = int(longest) if isinstance(longest, int | float) else sys.maxsize
+        self.cuts_left = settings.get("truncation_side") == "left"
+        name = pad.get("content") if isinstance(pad, dict) else pad
+        known = self._backend.padding or {}
+        self.padding = int(self._backend.token_to_id(str(name)) or known.get("pad_id") or 0)
+        self._backend.no_truncation()
+        self._backend.no_padding()
+
+    @cached_property
+    def pretrained(self) -> PreTrainedTokenizerBase:
+        """The same as a tokenizer of transformers.
+
+        Raises:
+            InputError: transformers cannot read the folder.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                self._folder, local_files_only=True, trust_remote_code=False
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self._folder} has no usable tokenizer: {reason[:300]}") from error
+        return found
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the word pieces of each text, specials counted and nothing cut."""
+        return [found.ids for found in self._backend.encode_batch_fast(list(texts))]
+
+    def special_mask(self, text: str) -> list[int]:
+        """Return 1 for each special word piece of a text, 0 for the others."""
+        return list(self._backend.encode(text).special_tokens_mask)
+
+
+class PretrainedTokenizer:
+    """A tokenizer of transformers with the interface of `FastTokenizer`."""
+
+    def __init__(self, pretrained: PreTrainedTokenizerBase) -> None:
+        self.pretrained = pretrained
+        self.longest = int(pretrained.model_max_length)
+        padding = pretrained.pad_token_id
+        self.padding = int(padding) if padding is not None else 0
+        self.cuts_left = getattr(pretrained, "truncation_side", "right") == "left"
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the word pieces of each text, specials counted and nothing cut."""
+        found: list[list[int]] = self.pretrained(
+            list(texts),
+            truncation=False,
+            verbose=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        return found
+
+    def special_mask(self, text: str) -> list[int]:
+        """Return 1 for each special word piece of a text, 0 for the others."""
+        return list(self.pretrained(text, return_special_tokens_mask=True)["special_tokens_mask"])
+
+
+Tokenizer = FastTokenizer | PretrainedTokenizer
+
+
+def as_tokenizer(tokenizer: Tokenizer | PreTrainedTokenizerBase) -> Tokenizer:
+    """Return a tokenizer with the interface of `FastTokenizer`."""
+    known = isinstance(tokenizer, FastTokenizer | PretrainedTokenizer)
+    return tokenizer if known else PretrainedTokenizer(tokenizer)  # type: ignore[return-value, arg-type]
 
 
 def batches_by_length(
@@ -93,16 +201,23 @@ class TokenizedTexts:
         return rows if self.owners is None else mean_of_chunks(rows, self.owners, self.lengths)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return ids and mask, both (rows, longest of them), padded on the right."""
+        """Return ids and mask as `arrays`, on the CPU."""
         import torch
 
+        ids, mask = self.arrays(rows)
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+
+    def arrays(
+        self, rows: Sequence[int] | NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids and mask, both (rows, longest of them), padded on the right."""
         texts = [self.pieces[self.starts[row] : self.starts[row + 1]] for row in rows]
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         width = int(lengths.max(initial=1))
         ids = np.full((len(texts), width), self.padding, np.int64)
         mask = np.arange(width) < lengths[:, None]
         ids[mask] = np.concatenate(texts)
-        return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+        return ids, mask.astype(np.int64)
 
 
 def mean_of_chunks(
@@ -117,7 +232,7 @@ def mean_of_chunks(
 
 def tokenize(
     batches: Iterable[Sequence[str]],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer | PreTrainedTokenizerBase,
     max_length: int,
     long_texts: LongTexts = "cut",
 ) -> TokenizedTexts:
@@ -125,23 +240,18 @@ def tokenize(
 
     Args:
         batches: texts in order, some thousands at a time.
-        tokenizer: a fast tokenizer.
+        tokenizer: of the model.
         max_length: most word pieces of a row, specials counted.
         long_texts: what happens to longer texts.
     """
     lengths: list[NDArray[np.int64]] = []
     owners: list[int] = []
     count = cut = 0
-    fit = _Fit(tokenizer, max_length, long_texts)
+    own = as_tokenizer(tokenizer)
+    fit = _Fit(own, max_length, long_texts)
     with tempfile.TemporaryFile(prefix="sentikit-") as spool:
         for texts in batches:
-            ids = tokenizer(
-                list(texts),
-                truncation=False,
-                verbose=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )["input_ids"]
+            ids = own.ids(texts)
             rows = [fit.rows(text) if len(text) > max_length else [text] for text in ids]
             if long_texts == "chunks":
                 owners += [count + n for n, pieces in enumerate(rows) for _ in pieces]
@@ -155,11 +265,10 @@ def tokenize(
         starts = np.concatenate([[0], np.cumsum(np.concatenate([[], *lengths]))]).astype(np.int64)
         empty = np.empty(0, np.int32)
         pieces = np.memmap(spool, np.int32, "r") if starts[-1] else empty
-    padding = tokenizer.pad_token_id
     return TokenizedTexts(
         pieces,
         starts,
-        int(padding) if padding is not None else 0,
+        own.padding,
         cut,
         np.array(owners, np.int64) if len(owners) > count else None,
     )
@@ -168,16 +277,14 @@ def tokenize(
 class _Fit:
     """Fits the word pieces of a long text into rows, each with the special ones around it."""
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, max_length: int, long_texts: LongTexts
-    ) -> None:
-        special = tokenizer("a 1 .", return_special_tokens_mask=True)["special_tokens_mask"]
+    def __init__(self, tokenizer: Tokenizer, max_length: int, long_texts: LongTexts) -> None:
+        special = tokenizer.special_mask("a 1 .")
         inner = np.flatnonzero(np.asarray(special) == 0)
         self._before = int(inner[0]) if len(inner) else 0
         self._after = len(special) - 1 - int(inner[-1]) if len(inner) else 0
         self._room = max(1, max_length - self._before - self._after)
         self._long_texts = long_texts
-        self._left = getattr(tokenizer, "truncation_side", "right") == "left"
+        self._left = tokenizer.cuts_left
 
     def rows(self, ids: list[int]) -> list[list[int]]:
         """Return one row, or the chunks."""

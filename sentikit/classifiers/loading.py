@@ -1,15 +1,18 @@
-"""Loading of models: of a run, a model folder of any format, or the hub."""
+"""Models of a run, a model folder of any format or the hub: loaded, and exported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentikit.classifiers.plugin_classifier import HOOK, PluginClassifier
+from sentikit.classifiers.hub import architectures, fetch_model, is_hub_id
+from sentikit.classifiers.plugin_classifier import HOOK, PluginClassifier, is_trained, load_trained
+from sentikit.components import check_part, refuse
 from sentikit.errors import InputError
-from sentikit.files import read_json
+from sentikit.files import folder_writer, read_json
 from sentikit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
@@ -20,91 +23,90 @@ if TYPE_CHECKING:
     from sentikit.datasets.labels import LabelScheme
 
 
-def load(
-    path: str | Path,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    calibrated: bool = False,
-    revision: str | None = None,
-    label_map: Mapping[str, str] | None = None,
-    registry: Registry | None = None,
-) -> Classifier:
-    """Load a model: an encoder, or a classifier that has trained itself.
+@dataclass(frozen=True)
+class LoadingOptions:
+    """How a model is loaded.
 
-    Arguments and errors are those of `load_encoder`.
-    """
-    from sentikit.classifiers.plugin_classifier import is_trained, load_trained
-
-    registry = registry or default_registry()
-    folder = find_model_folder(path, registry, revision)
-    if not is_trained(folder):
-        return load_encoder(
-            folder,
-            device=device,
-            precision=precision,
-            calibrated=calibrated,
-            label_map=label_map,
-            registry=registry,
-        )
-    if calibrated or label_map is not None:
-        raise InputError(f"{folder} is not an encoder: it takes no calibration and no label map.")
-    return load_trained(folder, registry)
-
-
-def load_encoder(
-    path: str | Path,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    calibrated: bool = False,
-    revision: str | None = None,
-    label_map: Mapping[str, str] | None = None,
-    registry: Registry | None = None,
-) -> EncoderClassifier:
-    """Load an encoder.
-
-    Args:
-        path: a run that trained a model; a model folder, native, of a registered format or of
-            transformers; or a model on the hub, as ``owner/name``.
+    Attributes:
         device: auto, cpu, cuda, cuda:1, mps.
         precision: auto (bf16 where it is faster), fp32, bf16, fp16, or int8 for an ONNX folder
             that holds it.
         calibrated: divide the logits by the temperature fitted on validation.
         revision: branch, tag or commit of a model on the hub.
         label_map: for a classifier of transformers: its label to a class.
+        whole: build the backbone from transformers' own classes, which an export needs, and not
+            from lighter ones that compute the same.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    calibrated: bool = False
+    revision: str | None = None
+    label_map: Mapping[str, str] | None = None
+    whole: bool = False
+
+
+def load_model(
+    path: str | Path,
+    options: LoadingOptions = LoadingOptions(),
+    registry: Registry | None = None,
+) -> Classifier:
+    """Load a model: an encoder, or a plugin's classifier that was trained.
+
+    Args:
+        path: a run that trained a model; a model folder, native or of a registered format; or a
+            model on the hub, as ``owner/name``.
+        options: device, precision and the like.
         registry: where to look for plugins' components.
 
     Raises:
         InputError: there is no model there, it is damaged, or its components are not installed.
         SentikitError: the hub cannot be reached.
     """
-    from sentikit.classifiers.hub_classifier import is_text_classifier, load_text_classifier
     from sentikit.classifiers.model_folder import is_native, load_native
 
     registry = registry or default_registry()
-    folder = find_model_folder(path, registry, revision)
-    if is_native(folder):
-        classifier = load_native(folder, device, precision, registry)
-    elif is_text_classifier(folder):
-        classifier = load_text_classifier(folder, device, precision, label_map)
-    else:
-        model_format = _recognising_format(folder, registry)
-        if model_format is None:
-            raise InputError(f"{folder} is a classifier of a plugin, and an encoder is needed.")
-        classifier = model_format.load(folder, device, precision)
-    if label_map is not None and not is_text_classifier(folder):
+    folder, model_format = _find_model(path, registry, options.revision)
+    takes_map = getattr(model_format, "takes_label_map", False)
+    if options.label_map is not None and not takes_map:
         raise InputError(
             f"{folder} names its classes itself; a label map is for classifiers of transformers."
         )
-    if calibrated and classifier.temperature is None:
+    if model_format is not None:
+        mapped: dict[str, Any] = {"label_map": options.label_map} if takes_map else {}
+        classifier = model_format.load(folder, options.device, options.precision, **mapped)
+    elif is_native(folder):
+        classifier = load_native(folder, options.device, options.precision, registry, options.whole)
+    elif options.calibrated:
+        raise InputError(f"{folder} is not an encoder: it has no temperature. Leave it out.")
+    else:
+        return load_trained(folder, registry)
+    if options.calibrated and classifier.temperature is None:
         raise InputError(
             f"{folder} has no temperature: it was not calibrated on validation. Train it with "
             "this version of sentikit, or leave the calibration out."
         )
-    classifier.calibrated, classifier.folder = calibrated, folder
-    classifier.label_map = None if label_map is None else dict(label_map)
+    classifier.calibrated, classifier.folder = options.calibrated, folder
+    classifier.label_map = None if options.label_map is None else dict(options.label_map)
     return classifier
+
+
+def load_encoder(
+    path: str | Path,
+    options: LoadingOptions = LoadingOptions(),
+    registry: Registry | None = None,
+) -> EncoderClassifier:
+    """Load an encoder; arguments and errors as `load_model`.
+
+    Raises:
+        InputError: the model is a plugin's classifier.
+    """
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
+
+    found = load_model(path, options, registry)
+    if not isinstance(found, EncoderClassifier):
+        raise InputError(f"{path} is a classifier of a plugin, and an encoder is needed.")
+    return found
 
 
 def find_model_folder(
@@ -116,32 +118,67 @@ def find_model_folder(
         InputError: there is none.
         SentikitError: the hub cannot be reached.
     """
-    from sentikit.classifiers.hub_classifier import fetch_model, is_hub_id
+    return _find_model(named, registry or default_registry(), revision)[0]
+
+
+def export_model(
+    path: str | Path,
+    folder: str | Path,
+    format: str,  # noqa: A002 - the word users know
+    options: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+    *,
+    revision: str | None = None,
+    label_map: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Write the model of a run or model folder in another format.
+
+    Args:
+        path: a run that trained a model, or a model folder of any known format.
+        folder: where to; it must not exist or be empty, and appears only when it is complete.
+        format: the format's name, as ``onnx``.
+        options: the format's own settings, as ``{"int8": True}``.
+        registry: where to look for formats.
+        revision: branch, tag or commit of a model on the hub.
+        label_map: for a classifier of transformers: its label to a class.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        InputError: no such model, format or option; `folder` holds something; or the format
+            cannot hold the model.
+    """
+    from sentikit.classifiers.model_folder import is_native, read_description
+    from sentikit.classifiers.model_format import ExportSource, ModelFormat
 
     registry = registry or default_registry()
-    path = Path(named).expanduser()
-    if not path.exists():
-        named = hub_model(str(named), registry) or named
-        path = Path(named).expanduser()
-    if revision is not None and path.exists():
-        raise InputError(f"{path} is here; a revision is for models on the hub.")
-    for folder in (path / "model", path):
-        if _is_model(folder, registry):
-            return folder
-    if not path.exists() and is_hub_id(str(named)):
-        folder = fetch_model(str(named), revision)
-        if _is_model(folder, registry):
-            return folder
-        raise InputError(f"{named} on the hub holds no classifier{_what_it_says(folder)}.")
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Give a run folder or a model folder.")
-    if (path / "manifest.json").is_file():
-        raise _without_model(path)
-    known = ", ".join(["sentikit", *registry.names("register_formats")])
-    raise InputError(
-        f"{path} is neither a run nor a model folder of a known format ({known})"
-        f"{_what_it_says(path)}."
+    model_format, problems = check_part(
+        registry, "register_formats", {**(options or {}), "name": format}
     )
+    refuse(problems, lambda problem: f"Format {format}: {problem}")
+    assert isinstance(model_format, ModelFormat)
+    target = Path(folder)
+    if target.is_dir() and any(target.iterdir()):
+        raise InputError(f"{target} holds files already. Choose a new or empty folder.")
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file; an export needs a folder. Choose another name.")
+    found = find_model_folder(path, registry, revision)
+    description = read_description(found) if is_native(found) else None
+    if description is not None and label_map is not None:
+        raise InputError(f"{found} names its classes itself; leave the label map out.")
+    in_fp32 = LoadingOptions("cpu", "fp32", label_map=label_map, whole=True)
+    source = ExportSource(
+        Path(path), found, description, partial(load_encoder, found, in_fp32, registry)
+    )
+    with folder_writer(target) as temporary:
+        notes = list(model_format.export(source, temporary))
+    if description is not None and description.long_texts != "cut":
+        notes.append(
+            f"The model was trained with encoder.long_texts {description.long_texts}; the "
+            "exported one cuts long texts, unless the format holds a sentikit model."
+        )
+    return notes
 
 
 class HubClassifier(PluginClassifier):
@@ -157,7 +194,7 @@ class HubClassifier(PluginClassifier):
 
     @cached_property
     def _loaded(self) -> Classifier:
-        return load(self.model)
+        return load_model(self.model)
 
     @property  # type: ignore[misc]  # nothing sets it
     def scheme(self) -> LabelScheme:
@@ -184,38 +221,40 @@ def hub_model(name: str, registry: Registry) -> str | None:
     return found.model if is_name else None
 
 
-def _without_model(run: Path) -> InputError:
-    manifest = read_json(run / "manifest.json")
-    if manifest.get("kind") == "train" and manifest.get("status") != "finished":
-        return InputError(
-            f"{run} has no model yet: it is {manifest.get('status')}. "
-            "Finish it with sentikit train --resume, or choose another run."
-        )
-    return InputError(f"{run} is a run without a model; give one that trained an encoder.")
+def _find_model(
+    named: str | Path, registry: Registry, revision: str | None
+) -> tuple[Path, ModelFormat | None]:
+    """Return the folder of a model, and its format unless that is one of sentikit's own."""
+    path = Path(named).expanduser()
+    if not path.exists():
+        named = hub_model(str(named), registry) or named
+        path = Path(named).expanduser()
+    if revision is not None and path.exists():
+        raise InputError(f"{path} is here; a revision is for models on the hub.")
+    on_hub = not path.exists() and is_hub_id(str(named))
+    for folder in [fetch_model(str(named), revision)] if on_hub else [path / "model", path]:
+        if folder.is_dir() and (_is_own(folder) or (known := _format_of(folder, registry))):
+            return folder, None if _is_own(folder) else known
+    if on_hub:
+        raise InputError(f"{named} on the hub holds no classifier{_what_it_says(folder)}.")
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Give a run folder or a model folder.")
+    if (path / "manifest.json").is_file():
+        raise _without_model(path)
+    known_names = ", ".join(["sentikit", *registry.names("register_formats")])
+    raise InputError(
+        f"{path} is neither a run nor a model folder of a known format ({known_names})"
+        f"{_what_it_says(path)}."
+    )
 
 
-def _is_model(folder: Path, registry: Registry) -> bool:
-    from sentikit.classifiers.hub_classifier import is_text_classifier
+def _is_own(folder: Path) -> bool:
     from sentikit.classifiers.model_folder import is_native
-    from sentikit.classifiers.plugin_classifier import is_trained
 
-    if not folder.is_dir():
-        return False
-    if is_native(folder) or is_text_classifier(folder) or is_trained(folder):
-        return True
-    return _recognising_format(folder, registry) is not None
+    return is_native(folder) or is_trained(folder)
 
 
-def _what_it_says(path: Path) -> str:
-    """Quote what a foreign ``config.json`` says of its model, for the message."""
-    if not (path / "config.json").is_file():
-        return ": it has no config.json"
-    config = read_json(path / "config.json")
-    made_for = config.get("architectures") if isinstance(config, dict) else None
-    return f": its config.json is for {', '.join(map(str, made_for))}" if made_for else ""
-
-
-def _recognising_format(folder: Path, registry: Registry) -> ModelFormat | None:
+def _format_of(folder: Path, registry: Registry) -> ModelFormat | None:
     """Return the first registered format that knows `folder`; a failing one is passed over."""
     for registration in registry.registrations("register_formats"):
         try:
@@ -230,3 +269,21 @@ def _recognising_format(folder: Path, registry: Registry) -> ModelFormat | None:
                 f"{type(error).__name__}: {error}",
             )
     return None
+
+
+def _without_model(run: Path) -> InputError:
+    manifest = read_json(run / "manifest.json")
+    if manifest.get("kind") == "train" and manifest.get("status") != "finished":
+        return InputError(
+            f"{run} has no model yet: it is {manifest.get('status')}. "
+            "Finish it with sentikit train --resume, or choose another run."
+        )
+    return InputError(f"{run} is a run without a model; give one that trained an encoder.")
+
+
+def _what_it_says(path: Path) -> str:
+    """Quote what a foreign ``config.json`` says of its model, for the message."""
+    if not (path / "config.json").is_file():
+        return ": it has no config.json"
+    made_for = architectures(path)
+    return f": its config.json is for {', '.join(made_for)}" if made_for else ""

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from sentikit.classifiers.batches import LongTexts
-from sentikit.classifiers.encoder import Encoder, most_positions
+from sentikit.classifiers.batches import FastTokenizer, LongTexts
+from sentikit.classifiers.encoder import Encoder, Head, Pooling, most_positions
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.classifiers.head import Pooling
 from sentikit.components import PartSettings, refuse, validate
 from sentikit.datasets.labels import OWN, LabelScheme, label_scheme, scheme_for_classes
 from sentikit.devices import choose_device, choose_precision
@@ -31,13 +30,17 @@ from sentikit.files import (
     write_json,
 )
 from sentikit.registry import Registry, default_registry
-from sentikit.weights import read_weights, refuse_unfitting, write_weights
+from sentikit.weights import (
+    read_weights,
+    refuse_impossible_sizes,
+    refuse_unfitting,
+    write_weights,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from sentikit.classifiers.torch_model import SentimentModel
 
 FORMAT = "sentikit-model"
 VERSION = 1
@@ -149,9 +152,22 @@ def _format_of(config: object) -> object:
     return config.get("format") if isinstance(config, dict) else None
 
 
-def load_native(folder: Path, device: str, precision: str, registry: Registry) -> EncoderClassifier:
-    """Load a native model folder; errors as `load`."""
-    from sentikit.classifiers.torch_model import TorchPredictor
+def load_native(
+    folder: Path, device: str, precision: str, registry: Registry, whole: bool = False
+) -> EncoderClassifier:
+    """Load a native model folder.
+
+    Args:
+        folder: of the model.
+        device: auto, cpu, cuda, …
+        precision: auto, fp32, bf16 or fp16.
+        registry: where to look for encoder and head.
+        whole: let transformers build the backbone, where lighter classes would do.
+
+    Raises:
+        InputError: it is damaged, or its components or the device are not here.
+    """
+    from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
 
     description = read_description(folder)
     where = choose_device(device)
@@ -160,7 +176,10 @@ def load_native(folder: Path, device: str, precision: str, registry: Registry) -
             "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
         )
     refuse_damaged(folder, "encoder/")
-    tokenizer, model = _build(folder, description, registry)
+    tokenizer, backbone = _restored(folder, description, registry, whole)
+    head = _head(folder, description, registry)
+    layers = head.build_on(backbone.config, len(description.classes))
+    model = SentimentModel(backbone, layers, description.pooling)
     set_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     refuse_damaged(folder, WEIGHTS)
     return EncoderClassifier(
@@ -202,26 +221,46 @@ def _scheme(description: ModelDescription) -> LabelScheme:
     return dataclasses.replace(known, classes=description.classes)
 
 
-def _build(
-    folder: Path, description: ModelDescription, registry: Registry
-) -> tuple[Any, SentimentModel]:
-    from sentikit.classifiers.torch_model import SentimentModel
+def _restored(
+    folder: Path, description: ModelDescription, registry: Registry, whole: bool
+) -> tuple[Any, Any]:
+    """Return the tokenizer and the backbone, its weights without values.
 
+    Raises:
+        InputError: a file is missing or damaged, or the encoder needs code of its own.
+    """
+    from sentikit.classifiers.bert import light_backbone
+
+    if description.encoder.get("trust_remote_code"):
+        raise InputError(
+            f"{folder} was trained with encoder.trust_remote_code: its encoder is Python code that "
+            "came with the model, and what a model folder brings is not run. Train on a model "
+            "whose architecture transformers itself has."
+        )
+    inner = folder / "encoder"
     encoder_class = _encoder_class(description.encoder.get("name", ""), registry)
+    common = encoder_class.restore.__func__ is Encoder.restore.__func__  # type: ignore[attr-defined]
     try:
-        tokenizer, backbone = encoder_class.restore(folder / "encoder")
+        if common and not whole:
+            refuse_impossible_sizes(inner, folder / WEIGHTS)
+            tokenizer, backbone = FastTokenizer(inner), light_backbone(inner)
+            if backbone is not None:
+                return tokenizer, backbone
+        return encoder_class.restore(inner)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{folder}/encoder cannot be read: {reason}") from error
+        raise InputError(f"{inner} cannot be read: {reason}") from error
+
+
+def _head(folder: Path, description: ModelDescription, registry: Registry) -> Head:
     settings = {key: value for key, value in description.head.items() if key != "name"}
     name = description.head["name"]
     registry.require("register_heads", name, description.components, f"{folder}/config.json")
-    head_class = registry.load("register_heads", name)
+    head_class: type[Head] = registry.load("register_heads", name)
     chosen, problems = validate(head_class.Settings, settings, ("head",))
     refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
-    head = head_class(chosen)
-    layers = head.build_on(backbone.config, len(description.classes))
-    return tokenizer, SentimentModel(backbone, layers, description.pooling)
+    assert chosen is not None
+    return head_class(chosen)
 
 
 def _encoder_class(name: str, registry: Registry) -> type[Encoder]:
@@ -247,4 +286,5 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> Non
     }
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     refuse_unfitting(path, missing, shapes, unknown, exact=True)
-    model.load_state_dict(weights)
+    # A module on the meta device has no storage that values could be copied into.
+    model.load_state_dict(weights, assign=any(tensor.is_meta for tensor in own.values()))

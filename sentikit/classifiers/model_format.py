@@ -7,16 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentikit.components import Part
 from sentikit.errors import InputError
 from sentikit.files import read_json
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.classifiers.model_folder import ModelDescription
-    from sentikit.classifiers.torch_model import SentimentModel, TextClassifier
+    from sentikit.classifiers.torch_model import SentimentModel
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class ExportSource:
         path: the run or model folder, as the user named it.
         folder: the model folder itself.
         description: what ``config.json`` of a native model folder says; None for other formats.
-        load: loads the model in fp32 on the CPU.
+        load: loads the model in fp32 on the CPU, its backbone of transformers' own classes.
     """
 
     path: Path
@@ -59,8 +61,8 @@ class ExportSource:
         return module
 
     @property
-    def module(self) -> SentimentModel | TextClassifier:
-        """The classifier's torch module, whatever its format.
+    def module(self) -> nn.Module:
+        """The classifier's torch module, whatever its format; its ``encoder`` is the backbone.
 
         Raises:
             InputError: the source is of a format that no torch module can be rebuilt from.
@@ -97,11 +99,17 @@ class ModelFormat(Part, ABC):
     Its settings are the options of ``sentikit export`` and all have defaults; to recognise and
     load, a format is made from the defaults. The module of a format imports nothing heavy at the
     top: every format is asked about a folder that is not a native one.
+
+    Attributes:
+        takes_label_map: whether `load` takes the further argument ``label_map``, a dictionary from
+            the model's label to a class or None, because its labels may mean anything.
     """
+
+    takes_label_map: ClassVar[bool] = False
 
     @abstractmethod
     def recognises(self, folder: Path) -> bool:
-        """Say whether `folder` is of this format, by names and small files, without torch."""
+        """Tell whether `folder` is of this format, by names and small files, without torch."""
 
     @abstractmethod
     def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
@@ -121,7 +129,7 @@ class ModelFormat(Part, ABC):
         """Write the model into `folder`, which is there and empty.
 
         Returns:
-            Remarks for the user, one sentence each.
+            Notes for the user, one sentence each.
 
         Raises:
             InputError: the format cannot hold this model; says which part and what can.

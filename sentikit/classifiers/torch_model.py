@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from sentikit.classifiers.batches import BATCH_LIMITS, BatchLimits
-from sentikit.classifiers.head import pool
+from sentikit.classifiers.encoder import pool
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,29 +53,6 @@ class SentimentModel(nn.Module):
         """Return the logits, (texts, classes), in float32 whatever the precision inside."""
         logits: Tensor = self.head(self.embed(input_ids, attention_mask))
         return logits.float()
-
-
-class TextClassifier(nn.Module):
-    """A text classifier of transformers as a module from texts to logits of classes.
-
-    Attributes:
-        encoder: the model, its own head included.
-        groups: the model's logits that make up each class.
-    """
-
-    def __init__(self, model: PreTrainedModel, groups: list[list[int]]) -> None:
-        super().__init__()
-        self.encoder = model
-        self.groups = groups
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the logits, (texts, classes); those of a group make up one probability."""
-        mask = encoder_mask(self.encoder, attention_mask)
-        found: Tensor = self.encoder(input_ids=input_ids, attention_mask=mask).logits
-        found = found.float()
-        if all(len(group) == 1 for group in self.groups):
-            return found[:, [group[0] for group in self.groups]]
-        return torch.stack([found[:, group].logsumexp(1) for group in self.groups], 1)
 
 
 #: Types of encoder in which every token attends to every other and padding is all that is masked.
@@ -121,9 +98,7 @@ class TorchPredictor:
         model: the module, in evaluation mode.
     """
 
-    def __init__(
-        self, model: SentimentModel | TextClassifier, device: torch.device, precision: str
-    ) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         self.model = model.to(device=device, dtype=kinds[precision]).eval()
         self._precision = precision
@@ -144,20 +119,23 @@ class TorchPredictor:
         """The size of one pass."""
         return BATCH_LIMITS[self._device.type]
 
-    def logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[NDArray[np.float32]]:
+    def logits(
+        self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    ) -> list[NDArray[np.float32]]:
         """Return the logits of each batch; the device is waited for once, at the end."""
         on_cpu_in_fp32 = self._device.type == "cpu" and self._precision == "fp32"
         with torch.inference_mode(), fast_linear() if on_cpu_in_fp32 else nullcontext():
             results = [self.model(*self._moved(batch)) for batch in batches]
             return [logits.cpu().numpy() for logits in results]
 
-    def _moved(self, batch: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def _moved(self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> list[Tensor]:
+        tensors = map(torch.from_numpy, batch)
         if self._device.type == "cpu":
-            return list(batch)
+            return list(tensors)
         pinned = self._device.type == "cuda"
         return [
             (tensor.pin_memory() if pinned else tensor).to(self._device, non_blocking=True)
-            for tensor in batch
+            for tensor in tensors
         ]
 
 

@@ -50,7 +50,7 @@ def export(
     **options: Any,
 ) -> None:
     """Write a run's model in another format, into a new or empty folder DIR."""
-    from sentikit.classifiers.exporting import export_model
+    from sentikit.classifiers.loading import export_model
 
     known = default_registry().names(_HOOK)
     if not format_name:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sentikit.classifiers.loading import (
+    LoadingOptions,
+    find_model_folder,
+    hub_model,
+    load_model,
+)
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
@@ -48,13 +55,7 @@ def load(
             installed.
         SentikitError: the hub cannot be reached.
     """
-    options = {
-        "device": device,
-        "precision": precision,
-        "calibrated": calibrated,
-        "revision": revision,
-        "label_map": label_map,
-    }
+    options = LoadingOptions(device, precision, calibrated, revision, label_map)
     return _Loader(registry or default_registry(), options).load(str(name))
 
 
@@ -67,8 +68,6 @@ def refuse_missing(
         InputError: as for `load`.
         SentikitError: what looks like a path may be a model on the hub, which cannot be reached.
     """
-    from sentikit.classifiers.loading import find_model_folder
-
     registry, name = registry or default_registry(), str(name)
     path = Path(name).expanduser()
     if path.exists() or path.suffix in _RECIPES or name.endswith("#encoder"):
@@ -76,7 +75,7 @@ def refuse_missing(
     if any(name in registry.names(hook) for hook in ("register_recipes", "register_classifiers")):
         return
     if "/" not in name:
-        raise _Loader(registry, {}).unknown(name)
+        raise _Loader(registry, LoadingOptions()).unknown(name)
     if path.parent.is_dir():
         find_model_folder(name, registry, revision)
 
@@ -84,7 +83,7 @@ def refuse_missing(
 class _Loader:
     """Loads a classifier and its members with the same options."""
 
-    def __init__(self, registry: Registry, options: Mapping[str, Any]) -> None:
+    def __init__(self, registry: Registry, options: LoadingOptions) -> None:
         self._registry, self._options = registry, options
 
     def load(self, name: str) -> Classifier:
@@ -100,7 +99,6 @@ class _Loader:
         if path.suffix in _RECIPES or name in self._registry.names("register_recipes"):
             return self._of_recipe(name)
         if name in self._registry.names("register_classifiers"):
-            from sentikit.classifiers.loading import hub_model
             from sentikit.classifiers.plugin_classifier import untrained_classifier
 
             if hub_model(name, self._registry) is not None:
@@ -112,9 +110,7 @@ class _Loader:
         return self._model(name)
 
     def _model(self, name: str) -> Classifier:
-        from sentikit.classifiers.loading import load
-
-        return load(name, **self._options, registry=self._registry)
+        return load_model(name, self._options, self._registry)
 
     def _recorded(self, name: str) -> Classifier:
         from sentikit.runs.reading import read_run
@@ -144,9 +140,13 @@ class _Loader:
                 f"LLM is asked by a prompt recipe: sentikit prompt --set llm.model={name}"
             )
         if kind == "evaluate" and values.get("model"):
-            kept = {key: values.get(key) for key in ("revision", "label_map")}
-            given = {key: value for key, value in self._options.items() if value is not None}
-            return _Loader(self._registry, kept | given).load(str(values["model"]))
+            given = self._options
+            kept = replace(
+                given,
+                revision=given.revision or values.get("revision"),
+                label_map=given.label_map or values.get("label_map"),
+            )
+            return _Loader(self._registry, kept).load(str(values["model"]))
         return self._model(name)
 
     def _of_recipe(self, name: str) -> Classifier:
@@ -163,7 +163,7 @@ class _Loader:
         if kind in ("cascade", "vote"):
             from sentikit.labelling.ensembles import load_ensemble
 
-            members = _Loader(self._registry, {**self._options, "revision": None})
+            members = _Loader(self._registry, replace(self._options, revision=None))
             return load_ensemble(recipe, self._registry, members.load, threshold)
         if kind == "prompt":
             from sentikit.labelling.prompting import load_llm
@@ -178,9 +178,9 @@ class _Loader:
 
     def _refuse_options(self, name: str) -> None:
         """Refuse options that an encoder alone can follow."""
-        if self._options["calibrated"]:
+        if self._options.calibrated:
             raise InputError(f"{name} is no encoder and has no temperature. Leave it out.")
-        if self._options["label_map"] is not None:
+        if self._options.label_map is not None:
             raise InputError(f"{name} names its classes itself; leave the label map out.")
 
     def unknown(self, name: str) -> InputError:

@@ -51,7 +51,7 @@ def read_texts(classifier: EncoderClassifier, texts: list[str]) -> Reading:
     """
     import torch
 
-    from sentikit.classifiers.head import pool
+    from sentikit.classifiers.encoder import pool
     from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
 
     predictor = classifier.predictor
@@ -62,7 +62,7 @@ def read_texts(classifier: EncoderClassifier, texts: list[str]) -> Reading:
             "embeddings. Name the run or model folder it was exported from "
             "(strategy.examples.encoder)."
         )
-    tokenized = tokenize([texts], classifier.tokenizer, classifier.max_length)
+    tokenized = tokenize([texts], classifier.word_pieces, classifier.max_length)
     device = torch.device(predictor.device)
     logits = np.empty((len(tokenized), len(classifier.labels)), np.float32)
     embeddings = np.empty((len(tokenized), int(model.encoder.config.hidden_size)), np.float32)

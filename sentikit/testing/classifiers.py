@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Classifier
-from sentikit.classifiers.hub_classifier import is_hub_id
+from sentikit.classifiers.hub import is_hub_id
 from sentikit.classifiers.loading import HubClassifier
 from sentikit.classifiers.plugin_classifier import CheckedClassifier, PluginClassifier
 from sentikit.classifiers.prediction import Prediction

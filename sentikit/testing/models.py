@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.encoder import Encoder, EncoderOptions
-from sentikit.classifiers.head import Head, HeadOptions
+from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
 from sentikit.classifiers.model_format import ModelFormat
 from sentikit.runs.result_format import ResultColumns, ResultFormat
 from sentikit.testing.components import check_part, require

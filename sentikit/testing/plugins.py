@@ -14,8 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sentikit.classifiers.encoder import EncoderOptions
-from sentikit.classifiers.head import HeadOptions
+from sentikit.classifiers.encoder import EncoderOptions, HeadOptions
 from sentikit.classifiers.prediction import Usage
 from sentikit.datasets.opening import DatasetOptions
 from sentikit.devices import find_hardware

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from sentikit.classifiers.loading import load
+from sentikit.classifiers.loading import LoadingOptions, load_model
 from sentikit.components import PartSettings
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.opening import DatasetLoader, DatasetOptions, OpenedDataset
@@ -165,7 +165,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with tempfile.TemporaryDirectory(prefix="sentikit-") as temporary:
             path = Path(self.output) if self.output is not None else Path(temporary) / "run"
             self._train(examples, tuple(names), path)
-            self.classifier_: Classifier = load(path, device=self.device)
+            self.classifier_: Classifier = load_model(path, LoadingOptions(self.device))
         self.classes_ = classes
         return self
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
-from sentikit.classifiers.encoder import Encoder, EncoderOptions
-from sentikit.classifiers.head import Head, HeadOptions
+from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
 from sentikit.components import (
     PartSettings,
     Path,

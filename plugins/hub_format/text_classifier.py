@@ -1,20 +1,28 @@
-"""Text classifiers of transformers (``*ForSequenceClassification``), from a folder or the hub."""
+"""Text classifiers as transformers writes them (``*ForSequenceClassification``), loaded."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sentikit.datasets.labels import SCHEMES, LabelScheme, scheme_for_classes
-from sentikit.errors import InputError, SentikitError, did_you_mean
-from sentikit.files import read_json
+from sentikit import InputError, LabelScheme, SentikitError
+from sentikit.extension import (
+    EncoderClassifier,
+    choose_device,
+    choose_precision,
+    did_you_mean,
+    label_scheme,
+    load_pretrained,
+    read_json,
+    refuse_impossible_sizes,
+    scheme_for_classes,
+)
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from sentikit.classifiers.encoder_classifier import EncoderClassifier
 
 _ARCHITECTURE = "ForSequenceClassification"
 #: Any of these makes a tokenizer; without one transformers makes an empty one from config.json.
@@ -22,30 +30,20 @@ _TOKENIZERS = (
     *("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model"),
     *("sentencepiece.bpe.model", "tokenizer.model"),
 )
-#: What is downloaded; neither Python code nor pickled weights.
-_DOWNLOADED = ("*.json", "*.safetensors", "*.txt", "*.model", "model.onnx", "model.int8.onnx")
-_NOT_DOWNLOADED = ("onnx/*", "openvino/*", "checkpoint-*", "runs/*")
 
 
 def is_text_classifier(folder: Path) -> bool:
     """Tell whether `folder` holds a text classifier as transformers writes it."""
+    path = folder / "config.json"
     if (folder / "model.onnx").is_file() and not list(folder.glob("*.safetensors")):
         return False  # The same config.json beside a graph, as other exporters write it.
-    return any(name.endswith(_ARCHITECTURE) for name in _architectures(folder))
-
-
-def _architectures(folder: Path) -> list[str]:
-    path = folder / "config.json"
     config = read_json(path) if path.is_file() else None
     names = config.get("architectures") if isinstance(config, dict) else None
-    return [str(name) for name in names or []]
+    return any(str(name).endswith(_ARCHITECTURE) for name in names or [])
 
 
 def load_text_classifier(
-    folder: Path,
-    device: str,
-    precision: str,
-    label_map: Mapping[str, str] | None = None,
+    folder: Path, device: str, precision: str, label_map: Mapping[str, str] | None = None
 ) -> EncoderClassifier:
     """Load a text classifier of transformers; no code that comes with it is run.
 
@@ -59,26 +57,44 @@ def load_text_classifier(
         InputError: the folder is damaged or incomplete, the weights do not fit its config, or the
             labels are not known to mean classes.
     """
-    from sentikit.classifiers.encoder import most_positions
-    from sentikit.classifiers.encoder_classifier import EncoderClassifier
-    from sentikit.classifiers.torch_model import TextClassifier, TorchPredictor
-    from sentikit.devices import choose_device, choose_precision
+    from sentikit.extension import TorchPredictor, most_positions
 
     if precision == "int8":
         raise InputError(
             "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
         )
     where = choose_device(device)
-    labels = _labels(folder)
-    scheme, groups = map_labels(labels, label_map, str(folder))
+    scheme, groups = map_labels(_labels(folder), label_map, str(folder))
     tokenizer, model = _read(folder)
-    longest = min(tokenizer.model_max_length, most_positions(model) or _positions(model))
+    positions = getattr(model.config, "max_position_embeddings", None) or 512
     return EncoderClassifier(
-        TorchPredictor(TextClassifier(model, groups), where, choose_precision(precision, where)),
+        TorchPredictor(_module(model, groups), where, choose_precision(precision, where)),
         tokenizer,
         scheme,
-        longest,
+        min(tokenizer.model_max_length, most_positions(model) or int(positions)),
     )
+
+
+def _module(model: PreTrainedModel, groups: list[list[int]]) -> nn.Module:
+    """Return the model as a module from ids and mask to the logits of classes."""
+    import torch
+    from torch import Tensor, nn
+
+    class TextClassifier(nn.Module):
+        """A classifier of transformers, of which some labels may make up one class."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = model
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            found: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).logits
+            found = found.float()
+            if all(len(group) == 1 for group in groups):
+                return found[:, [group[0] for group in groups]]
+            return torch.stack([found[:, group].logsumexp(1) for group in groups], 1)
+
+    return TextClassifier()
 
 
 def _labels(folder: Path) -> tuple[str, ...]:
@@ -132,7 +148,10 @@ def map_labels(
                 f"The label map misses {', '.join(missed)} of {name}. Map every label to a class."
             )
         classes = [folded[label.strip().casefold()] for label in labels]
-    scheme = scheme_for_classes(_in_scheme_order(list(dict.fromkeys(classes))))
+    different = list(dict.fromkeys(classes))
+    scheme = scheme_for_classes(different)
+    if scheme.name != "own":  # Classes of a known scheme stand in its order.
+        scheme = label_scheme(scheme.name)
     if len(scheme.classes) < 2:
         raise InputError(f"The label map of {name} leaves one class; a classifier needs two.")
     names = {label.casefold(): number for number, label in enumerate(scheme.classes)}
@@ -150,27 +169,16 @@ def _meant(labels: Sequence[str], name: str) -> list[str]:
             "See its model card, and map them: --label-map LABEL_0=negative,…, in Python "
             f"label_map={{{labels[0]!r}: 'negative', …}}."
         )
-    polarity = SCHEMES["neg_neu_pos"]
+    polarity = label_scheme("neg_neu_pos")
     meant = [polarity.class_of(label) for label in labels]
     if None not in meant and len(set(meant)) == len(labels):
         return [str(label) for label in meant]
     return list(labels)
 
 
-def _in_scheme_order(classes: list[str]) -> list[str]:
-    """Return classes in the order of the scheme that has them, where one does."""
-    folded = [label.casefold() for label in classes]
-    for scheme in SCHEMES.values():
-        if set(folded) == set(scheme.classes):
-            return list(scheme.classes)
-    return classes
-
-
 def _read(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    from sentikit.weights import load_pretrained
 
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
@@ -179,6 +187,7 @@ def _read(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
             f"{folder} has no safetensors weights, and pickled ones, which can run code when "
             "opened, are refused. Look for a revision or a conversion with model.safetensors."
         )
+    refuse_impossible_sizes(folder, folder / "model.safetensors")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -202,86 +211,3 @@ def _read(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return tokenizer, model
-
-
-def _positions(model: PreTrainedModel) -> int:
-    return int(getattr(model.config, "max_position_embeddings", None) or 512)
-
-
-def is_hub_id(name: str) -> bool:
-    """Tell whether a name that is no path here may be a model on the hub, as ``owner/name``."""
-    return re.fullmatch(r"(?!runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
-
-
-def fetch_model(name: str, revision: str | None = None) -> Path:
-    """Return the folder of a model in the hub's cache, downloaded where it is not there yet.
-
-    On a terminal the library shows a progress bar.
-
-    Args:
-        name: on the hub, as ``owner/name``.
-        revision: branch, tag or commit.
-
-    Raises:
-        InputError: there is no such model or revision, it is gated, or no text classifier.
-        SentikitError: the hub cannot be reached or fails, and the cache does not have the model.
-    """
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    from sentikit.classifiers.pretrained import hub_answers
-
-    options: dict[str, Any] = {"revision": revision, "local_files_only": not hub_answers()}
-    try:
-        folder = Path(hf_hub_download(name, "config.json", **options)).parent
-        _refuse_other_architecture(folder, name)
-        return Path(
-            snapshot_download(
-                name,
-                allow_patterns=list(_DOWNLOADED),
-                ignore_patterns=list(_NOT_DOWNLOADED),
-                **options,
-            )
-        )
-    except SentikitError:
-        raise
-    # The HTTP library's errors come through as they are.
-    except Exception as error:
-        raise _explained(name, revision, error) from error
-
-
-def _refuse_other_architecture(folder: Path, name: str) -> None:
-    """Refuse a model without a classifier before its weights are downloaded."""
-    architectures = _architectures(folder)
-    config = read_json(folder / "config.json")
-    own = isinstance(config, dict) and ("format" in config or "hidden_activation" in config)
-    if architectures and not own and not is_text_classifier(folder):
-        raise InputError(
-            f"{name} is no text classifier: its config.json is for {', '.join(architectures)}. To "
-            f"train a classifier on it: --set encoder.name=transformers --set encoder.model={name}"
-        )
-
-
-def _explained(name: str, revision: str | None, error: Exception) -> SentikitError:
-    from huggingface_hub import errors
-
-    at = f" at revision {revision!r}" if revision else ""
-    if isinstance(error, errors.GatedRepoError):
-        return InputError(
-            f"{name} is gated: accept its terms at https://huggingface.co/{name}, and set HF_TOKEN."
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return InputError(
-            f"There is no folder {name} here and no such model on the hub; a private one needs "
-            "HF_TOKEN. Check the spelling."
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return InputError(f"{name} has no revision {revision!r} on the hub.")
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return SentikitError(
-            f"{name}{at} is neither a folder here nor in the hub's cache, and the hub cannot be "
-            f"reached. With a network: hf download {name} --local-dir DIR; then give DIR."
-        )
-    if isinstance(error, errors.EntryNotFoundError):
-        return InputError(f"{name}{at} has no config.json on the hub, so it is no text classifier.")
-    reason = " ".join(str(error).split())
-    return SentikitError(f"{name}{at} could not be fetched from the hub: {reason[:200]}")

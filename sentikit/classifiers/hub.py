@@ -1,0 +1,122 @@
+"""Models on the Hugging Face hub: their names, and their folders in the hub's cache."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sentikit.errors import InputError, SentikitError
+from sentikit.files import read_json
+
+#: What is downloaded; neither Python code nor pickled weights.
+_DOWNLOADED = ("*.json", "*.safetensors", "*.txt", "*.model", "model.onnx", "model.int8.onnx")
+_NOT_DOWNLOADED = ("onnx/*", "openvino/*", "checkpoint-*", "runs/*")
+_CLASSIFIER = "ForSequenceClassification"
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name that is no path here may be a model on the hub, as ``owner/name``."""
+    return re.fullmatch(r"(?!runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
+
+
+def hub_answers(seconds: float = 10) -> bool:
+    """Tell whether something listens at the hub's address; behind a proxy nobody can tell."""
+    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY")):
+        return True
+    address = urlsplit(endpoint())
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
+def endpoint() -> str:
+    """Return the hub's address."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def architectures(folder: Path) -> list[str]:
+    """Return the classes that a folder's ``config.json`` says its model is for."""
+    path = folder / "config.json"
+    config = read_json(path) if path.is_file() else None
+    names = config.get("architectures") if isinstance(config, dict) else None
+    return [str(name) for name in names or []]
+
+
+def fetch_model(name: str, revision: str | None = None) -> Path:
+    """Return the folder of a model in the hub's cache, downloaded where it is not there yet.
+
+    On a terminal the library shows a progress bar.
+
+    Args:
+        name: on the hub, as ``owner/name``.
+        revision: branch, tag or commit.
+
+    Raises:
+        InputError: there is no such model or revision, it is gated, or no text classifier.
+        SentikitError: the hub cannot be reached or fails, and the cache does not have the model.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    options: dict[str, Any] = {"revision": revision, "local_files_only": not hub_answers()}
+    try:
+        folder = Path(hf_hub_download(name, "config.json", **options)).parent
+        _refuse_other_architecture(folder, name)
+        return Path(
+            snapshot_download(
+                name,
+                allow_patterns=list(_DOWNLOADED),
+                ignore_patterns=list(_NOT_DOWNLOADED),
+                **options,
+            )
+        )
+    except SentikitError:
+        raise
+    # The HTTP library's errors come through as they are.
+    except Exception as error:
+        raise _explained(name, revision, error) from error
+
+
+def _refuse_other_architecture(folder: Path, name: str) -> None:
+    """Refuse a model without a classifier before its weights are downloaded."""
+    made_for, config = architectures(folder), read_json(folder / "config.json")
+    own = isinstance(config, dict) and ("format" in config or "hidden_activation" in config)
+    if made_for and not own and not any(name.endswith(_CLASSIFIER) for name in made_for):
+        raise InputError(
+            f"{name} is no text classifier: its config.json is for {', '.join(made_for)}. To "
+            f"train a classifier on it: --set encoder.name=transformers --set encoder.model={name}"
+        )
+
+
+def _explained(name: str, revision: str | None, error: Exception) -> SentikitError:
+    from huggingface_hub import errors
+
+    at = f" at revision {revision!r}" if revision else ""
+    if isinstance(error, errors.GatedRepoError):
+        return InputError(
+            f"{name} is gated: accept its terms at https://huggingface.co/{name}, and set HF_TOKEN."
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return InputError(
+            f"There is no folder {name} here and no such model on the hub; a private one needs "
+            "HF_TOKEN. Check the spelling."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return InputError(f"{name} has no revision {revision!r} on the hub.")
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return SentikitError(
+            f"{name}{at} is neither a folder here nor in the hub's cache, and the hub cannot be "
+            f"reached. With a network: hf download {name} --local-dir DIR; then give DIR."
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return InputError(f"{name}{at} has no config.json on the hub, so it is no text classifier.")
+    reason = " ".join(str(error).split())
+    return SentikitError(f"{name}{at} could not be fetched from the hub: {reason[:200]}")
