@@ -1,0 +1,1 @@
+"""The run writer is sentikit.runs.writer; removed with the next commit."""
