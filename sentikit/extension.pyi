@@ -129,8 +129,8 @@ from sentikit.tracking import LLMCall as LLMCall
 from sentikit.tracking import flat_numbers as flat_numbers
 
 # register_result_formats
-from sentikit.runs.result_format import ResultFormat as ResultFormat
-from sentikit.runs.result_format import ResultColumns as ResultColumns
+from sentikit.runs.reading import ResultFormat as ResultFormat
+from sentikit.runs.reading import ResultColumns as ResultColumns
 
 # register_metrics
 from sentikit.metrics import Metric as Metric

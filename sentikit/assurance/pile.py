@@ -22,7 +22,7 @@ from sentikit.datasets.rows import Rows
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError, did_you_mean, quoted
 from sentikit.labelling.table_writer import PROBABILITIES_COLUMN, AddedColumns, open_table
-from sentikit.runs.result_format import LABEL_COLUMN
+from sentikit.runs.reading import LABEL_COLUMN
 
 CONFIDENCE, STATUS = "confidence", "status"
 CERTIFIED, REVIEW = "certified", "review"

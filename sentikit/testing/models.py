@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
 from sentikit.classifiers.model_format import ModelFormat
-from sentikit.runs.result_format import ResultColumns, ResultFormat
+from sentikit.runs.reading import ResultColumns, ResultFormat
 from sentikit.testing.components import check_part, require
 
 if TYPE_CHECKING:

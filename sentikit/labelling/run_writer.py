@@ -1,1 +1,0 @@
-"""The run writer is sentikit.runs.writer; removed with the next commit."""
