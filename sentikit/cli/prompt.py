@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import usd_text
 from sentikit.cli.options import (
     BATCH,
     ESTIMATE,
@@ -21,6 +20,7 @@ from sentikit.cli.options import (
     resumable,
 )
 from sentikit.errors import InputError
+from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
     from sentikit.llm.recipe import PromptParts

@@ -22,8 +22,8 @@ def runs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs under FOLDER (runs/ if left out), newest last."""
-    from sentikit.cli.tables import print_table
     from sentikit.runs.listing import find_runs
+    from sentikit.terminal import print_table
 
     found = find_runs(folder)
     if as_json:
@@ -117,7 +117,7 @@ def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, flo
 
 
 def _print_metrics(metrics: dict[str, Any] | None, status: str) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.terminal import print_table
 
     if not metrics or "overall" not in metrics:
         finished = "No scores: there is no metrics.json, as where no text has a gold label."

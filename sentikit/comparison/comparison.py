@@ -131,7 +131,7 @@ def _told(progress: Progress | bool) -> Iterator[Progress]:
     if not isinstance(progress, bool):
         yield progress
         return
-    from sentikit.live_bar import LiveBar
+    from sentikit.terminal import LiveBar
 
     with LiveBar(shown=progress) as bar:
         yield lambda what, done, of: bar.update(done, of, _STEPS[what])

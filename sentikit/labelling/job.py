@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sentikit.amounts import usd_text
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.plugin_classifier import prediction_problem
 from sentikit.classifiers.prediction import Prediction
@@ -31,6 +30,7 @@ from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
 from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, split_rows
 from sentikit.stopping import Interrupted
+from sentikit.terminal import usd_text
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from sentikit.keys import redacted
-from sentikit.live_bar import LiveBar
 from sentikit.runs.folder import FINISHED, INTERRUPTED, LOG, JsonLinesLog, end_status
+from sentikit.terminal import LiveBar
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 
