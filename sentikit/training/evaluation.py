@@ -10,18 +10,13 @@ from numpy.typing import NDArray
 
 from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length
 from sentikit.errors import InputError, SentikitError, did_you_mean
-from sentikit.metrics import HOOK as METRICS
-from sentikit.metrics import metrics_for
 from sentikit.training.batches import MicroBatch, Rows, pinned, prefetched
 from sentikit.training.data import EmbeddedTexts, ModelInputs, exchange_rows
 from sentikit.training.schedules import ReduceOnPlateau
-from sentikit.training.settings import OWN_METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sentikit.datasets.labels import LabelScheme
-    from sentikit.registry import Registry
     from sentikit.scoring import Scores
     from sentikit.training.checkpoints import TrainingState
     from sentikit.training.engine import Engine
@@ -170,16 +165,6 @@ def watched_value(stopping: EarlyStopping, loss: float, scores: Scores) -> float
     """Return the metric that early stopping watches."""
     own = {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}
     return (scores.metrics | own)[stopping.metric]
-
-
-def unsuitable_metric(metric: str, scheme: LabelScheme, registry: Registry) -> str:
-    """Say that early stopping cannot watch a metric of classes, or return ""."""
-    known = [*OWN_METRICS, *(found.name for found in metrics_for(scheme, registry))]
-    if metric in known:
-        return ""
-    if metric in registry.names(METRICS):
-        return f"the metric {metric!r} does not suit the classes {', '.join(scheme.classes)}."
-    return f"there is no metric {metric!r}. {did_you_mean(metric, known)}"
 
 
 def watch_patience(stopping: EarlyStopping, state: TrainingState, value: float) -> None:

@@ -24,8 +24,7 @@ from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
-from sentikit.training.evaluation import unsuitable_metric
-from sentikit.training.settings import TrainingSettings
+from sentikit.training.settings import TrainingSettings, unsuitable_metric
 
 if TYPE_CHECKING:
     from sentikit.classifiers.plugin_classifier import PluginClassifier

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from sentikit.components import PartSettings, as_section
+from sentikit.errors import did_you_mean
 from sentikit.metrics import HOOK as METRICS
-from sentikit.registry import default_registry
+from sentikit.metrics import metrics_for
+from sentikit.registry import Registry, default_registry
 from sentikit.training.schedules import Linear, Schedule
 
 if TYPE_CHECKING:
     import torch
+
+    from sentikit.datasets.labels import LabelScheme
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -152,6 +156,16 @@ class EarlyStopping(PartSettings):
         if self.metric in OWN_METRICS:
             return self.metric == "loss"
         return not default_registry().load(METRICS, self.metric).higher_is_better
+
+
+def unsuitable_metric(metric: str, scheme: LabelScheme, registry: Registry) -> str:
+    """Say that early stopping cannot watch a metric of classes, or return ""."""
+    known = [*OWN_METRICS, *(found.name for found in metrics_for(scheme, registry))]
+    if metric in known:
+        return ""
+    if metric in registry.names(METRICS):
+        return f"the metric {metric!r} does not suit the classes {', '.join(scheme.classes)}."
+    return f"there is no metric {metric!r}. {did_you_mean(metric, known)}"
 
 
 class Checkpoints(PartSettings):
