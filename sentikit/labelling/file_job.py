@@ -13,13 +13,14 @@ from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.datasets.rows import Rows
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions, Row, label, other_settings, say_estimate
+from sentikit.labelling.job import LabellingOptions, label, other_settings, say_estimate
 from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_table
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import Limits, RequestSession
 from sentikit.recipe.resolving import differing_keys
+from sentikit.runs.writer import Row
 from sentikit.stopping import Interrupted
 
 
@@ -45,6 +46,7 @@ def label_file(
     output: Path | None,
     kind: str,
     options: LabellingOptions,
+    spreadsheet_safe: bool = False,
 ) -> TableWriter:
     """Label a table into a file, or to standard output.
 
@@ -55,6 +57,7 @@ def label_file(
         output: the file; None: standard output.
         kind: csv, tsv, jsonl or parquet.
         options: what the user decides.
+        spreadsheet_safe: whether cells that a spreadsheet would run are written as texts.
 
     Returns:
         What the rows came to.
@@ -76,7 +79,8 @@ def label_file(
     given = FileRows(source, rows)
     with ExitStack() as stack:
         added = AddedColumns.of(classifier)
-        writer = stack.enter_context(open_table(output, kind, rows.columns, added))
+        table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
+        writer = stack.enter_context(table)
         stack.enter_context(session)
         classifier.prepare(session)
         if models and total is not None:

@@ -85,6 +85,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._base = self.settings
+        self._saved_at = time.monotonic()
 
     def run(self, state: TrainingState) -> TrainingState:
         """Train from `state` to the end and leave the best weights in the engine.
@@ -296,6 +297,7 @@ class Trainer:
                 "validation_loss": loss,
                 "validation_macro_f1": scores.macro_f1,
                 "validation_accuracy": scores.accuracy,
+                **{f"validation_{name}": found for name, found in scores.metrics.items()},
                 "best_epoch": state.best_epoch,
                 "seconds": round(state.seconds, 3),
             }
