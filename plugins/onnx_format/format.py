@@ -4,13 +4,14 @@
 
     config.json        classes, max_length, threshold, temperature
     model.onnx         fp32: ids and mask to logits
-    model.int8.onnx    with --int8: dynamic quantisation, per channel
+    model.int8.onnx    with --int8: equalised, quantised dynamically, weights per channel
     tokenizer.json …   the tokenizer
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -79,16 +80,18 @@ class OnnxFormat(ModelFormat):
         Raises:
             SentikitError: the exporter does not know the encoder, or the graph gives other labels.
         """
-        from .checking import check_graph, count_changes, sample_texts
-        from .graph import write_graph, write_quantised_graph
+        from .checking import batches_of, check_graph, count_changes, sample_texts
+        from .graph import write_graph
+        from .quantisation import write_quantised_graph
         from .requirement import needed
 
         needed("onnxruntime")
         classifier, model = source.classifier, source.module
+        encoder: Any = model.encoder
         config = OnnxConfig(
             id2label=dict(enumerate(classifier.labels)),
-            model_type=model.encoder.config.model_type,
-            max_position_embeddings=getattr(model.encoder.config, "max_position_embeddings", None),
+            model_type=encoder.config.model_type,
+            max_position_embeddings=getattr(encoder.config, "max_position_embeddings", None),
             max_length=classifier.max_length,
             ordered=classifier.scheme.ordered,
             threshold=classifier.scheme.threshold,
@@ -100,7 +103,8 @@ class OnnxFormat(ModelFormat):
         texts = sample_texts(source)
         remarks = [check_graph(classifier, self.load(folder, "cpu", "fp32"), texts)]
         if self.settings.int8:
-            write_quantised_graph(folder / GRAPH, folder / QUANTISED_GRAPH)
+            typical = batches_of(classifier, texts)
+            write_quantised_graph(folder / GRAPH, folder / QUANTISED_GRAPH, typical)
             remarks.append(count_changes(classifier, self.load(folder, "cpu", "int8"), texts))
         return remarks
 
