@@ -57,12 +57,7 @@ class _Row:
 
 
 class LLMClassifier(Classifier):
-    """An LLM that labels texts.
-
-    Args:
-        parts: of a prompt recipe: the backend, the strategy and their settings.
-        context: what the prompts show beside the text.
-    """
+    """An LLM that labels texts."""
 
     def __init__(self, parts: PromptParts, context: ContextSource) -> None:
         self.parts, self.context = parts, context
@@ -194,10 +189,6 @@ def language_models(classifier: Classifier) -> list[LLMClassifier]:
 def llm_classifier(parts: PromptParts, load: Callable[[str], Classifier]) -> LLMClassifier:
     """Return the classifier of a prompt recipe.
 
-    Args:
-        parts: of the recipe.
-        load: loads the adviser, and the encoder that finds examples.
-
     Raises:
         InputError: the adviser cannot be loaded or has other classes; too few examples to show.
     """
@@ -214,12 +205,6 @@ def split_context(
 
     An adviser that is recorded answers must hold every example of the split.
 
-    Args:
-        parts: of the recipe.
-        split: what prompts are about.
-        registry: where to look for components.
-        load: loads the adviser, and the encoder that finds examples; default: models alone.
-
     Raises:
         InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
             examples to show.
@@ -234,11 +219,6 @@ def context_source(
     parts: StrategyParts, load: Callable[[str], Classifier], adviser: Classifier | None = None
 ) -> ContextSource:
     """Return what gives prompts the context that a recipe's strategy shows.
-
-    Args:
-        parts: of the recipe.
-        load: loads the adviser, and the encoder that finds examples.
-        adviser: the adviser, where it is loaded already.
 
     Raises:
         InputError: the adviser cannot be loaded or has other classes; too few examples to show.

@@ -51,15 +51,6 @@ class BatchRound:
 
     A part is prepared, submitted, fetched, each noted in the journal. A process that is killed
     after handing a part in finds it again by its tag, so that nothing is submitted twice.
-
-    Args:
-        backend: with a batch service.
-        caller: of the run: its journal, prices and ledger.
-        folder: for the files that are handed in.
-        labels: that all requests choose from.
-        reporter: tells the user.
-        stop_requested: asked several times a second.
-        batches: the run's id, or, where several LLMs have batches, one that begins with it.
     """
 
     def __init__(
@@ -186,11 +177,7 @@ class BatchRound:
         return submitted
 
     async def _wait(self, part: BatchPart, name: str) -> None:
-        """Wait until a batch has results.
-
-        Raises:
-            SentikitError: it failed.
-        """
+        """Wait until a batch has results."""
         assert part.batch is not None
         batch, pause = part.batch, _FIRST_WAIT
         while True:

@@ -72,16 +72,6 @@ class Answered:
 class Caller:
     """Makes calls for one run.
 
-    Args:
-        backend: answers them.
-        journal: cache and record.
-        run: the run's id.
-        budget: what calls cost and may cost.
-        pace: when they are made, and made again.
-        watch: told of every try and of every answer that was there before; None where nobody
-            listens.
-        batched: whether answers this run paid for come out of a batch, and were not told yet.
-
     Attributes:
         collector: takes the requests without an answer while it is set, and no call is made.
         stopping: set when the run ends: nothing new is tried.
@@ -118,11 +108,6 @@ class Caller:
     async def call(self, request: ChatRequest, row: int, first: bool = True) -> Answered:
         """Answer a request; the same request is never on its way twice.
 
-        Args:
-            request: what to ask.
-            row: number of the row it is for.
-            first: whether it is not a repair, which is never collected.
-
         Raises:
             PendingError: it was collected.
             FailedCallError: it cannot be answered.
@@ -155,13 +140,7 @@ class Caller:
             done.set_result(None)
 
     def unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
-        """Give a failed call's reservation back, unless the provider may have billed its answer.
-
-        Args:
-            key: what the journal has it under.
-            reserved: the reservation.
-            error: why there is no answer.
-        """
+        """Give a failed call's reservation back, unless the provider may have billed its answer."""
         refused = isinstance(error, RejectedError | FatalError) or (
             isinstance(error, RetryableError) and error.reason != "network"
         )
@@ -278,13 +257,7 @@ class Caller:
     def worst_cost(
         self, request: ChatRequest, tier: str | None = None, unmetered: bool = False
     ) -> int | None:
-        """Return the most a request can cost, in picodollars; None where prices are unknown.
-
-        Args:
-            request: the request.
-            tier: service tier; without one, what the backend asks for.
-            unmetered: whether the server does not say what it bills.
-        """
+        """Return the most a request can cost, in picodollars; None where prices are unknown."""
         sent, asked = self.backend.canonical(request), tier or self.backend.service_tier
         return self.budget.worst(request, sent, asked, unmetered)
 

@@ -138,13 +138,7 @@ Item = TypeVar("Item")
 
 
 class OrderedDelivery(Generic[Item]):
-    """Holds what comes early, never more than a window of it.
-
-    Args:
-        deliver: called once an index, in order.
-        window: how far ahead of the oldest item not yet taken others may be.
-        held: whether delivered items fill the window until `take` is called.
-    """
+    """Holds what comes early, never more than a window of it."""
 
     def __init__(
         self, deliver: Callable[[Item], None], window: int = 4096, held: bool = False
@@ -194,11 +188,7 @@ class RequestsInterrupted(Interrupted):
 
 
 class QuestionThread(Generic[Row]):
-    """Makes questions in a thread of its own, some ahead: making them may run an encoder.
-
-    Args:
-        questions: iterated, and closed where it is a generator, in the thread.
-    """
+    """Makes questions in a thread of its own, some ahead: making them may run an encoder."""
 
     def __init__(self, questions: Iterable[Question[Row]]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -276,19 +266,6 @@ class QuestionThread(Generic[Row]):
 
 class RequestLoop(Generic[Row]):
     """Answers questions with one `Caller`.
-
-    Args:
-        caller: makes the calls.
-        read_label: reads the label out of an answer.
-        deliver: called with every row, in the order of the questions.
-        tally: counts what comes back.
-        total: how many rows there are, for the failure limit; None where that is unknown.
-        repair: whether an invalid answer gets another try.
-        failure_limit: how many failing rows end the run, or None.
-        stop_requested: asked several times a second.
-        tick: called several times a second, to show progress.
-        held: whether delivered rows wait for `take`, and count as read ahead until then.
-        numbers: of the rows, by which a resumed run knows what it paid for; default: from 0.
 
     Attributes:
         cut: the last request whose answer was cut at the limit on tokens, or None.
