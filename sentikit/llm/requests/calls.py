@@ -23,7 +23,8 @@ from sentikit.llm.backend import (
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.budget import Budget, Reservation
 from sentikit.llm.requests.journal import AnswerJournal, Record, request_key
-from sentikit.llm.requests.pacing import Pace, Tries
+from sentikit.llm.requests.pacing import MOST, START, Pacer, Patience, Tries
+from sentikit.llm.settings import RequestOptions
 from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
@@ -86,14 +87,22 @@ class Caller:
         journal: AnswerJournal,
         run: str,
         budget: Budget,
-        pace: Pace,
+        options: RequestOptions,
         watch: Callable[[LLMCall], None] | None = None,
         batched: bool = False,
     ) -> None:
         self.backend, self.journal, self.run = backend, journal, run
         self.budget, self.ledger, self.tally = budget, budget.ledger, budget.tally
-        self.pacer, self.patience = pace.pacer, pace.patience
-        self.timeout, self.tries = pace.timeout, pace.tries
+        fixed = options.in_flight if isinstance(options.in_flight, int) else backend.most_in_flight
+        self.pacer = Pacer(
+            fixed or START,
+            fixed or MOST,
+            requests_per_minute=options.requests_per_minute,
+            tokens_per_minute=options.tokens_per_minute,
+        )
+        self.patience = Patience(options.patience, options.longest_wait)
+        self.timeout = None if backend.in_process else options.timeout
+        self.tries = options.tries
         self.watch, self.batched = watch, batched
         self.collector: Collector | None = None
         self.stopping = False

@@ -423,20 +423,3 @@ class Patience:
             f"The server has answered nothing for {silent:.0f} s; its last word: "
             f"{error.message} Nothing is lost; resume with --resume when it works again."
         )
-
-
-@dataclass(frozen=True)
-class Pace:
-    """When calls to one server are made, and made again.
-
-    Attributes:
-        pacer: lends slots.
-        patience: ends an outage.
-        timeout: seconds a try may take, or None.
-        tries: of a call the server fails at.
-    """
-
-    pacer: Pacer
-    patience: Patience
-    timeout: float | None
-    tries: int
