@@ -95,21 +95,11 @@ class AnsweredQuestion(Generic[Row]):
             total += answer.usage
         return total if self.answers else None
 
-    @property
-    def unmetered(self) -> int:
-        """How many answers came without usage."""
-        return sum(answer.usage is None for answer in self.answers)
-
 
 #: Finish reasons after which asking again gives the same.
 _FINAL = frozenset({"content_filter", "length"})
 #: Rows after which a run stops where each of them was cut.
 _FIRST_ROWS = 20
-
-
-def worth_repairing(answer: Answer) -> bool:
-    """Return whether another answer may be better."""
-    return answer.finish_reason not in _FINAL
 
 
 def cut_answers(number: int, request: ChatRequest) -> str:
@@ -124,14 +114,11 @@ def cut_answers(number: int, request: ChatRequest) -> str:
 def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
     """Return the request that shows the model its answer and asks for one label."""
     said = answer.text.strip() or "…"
-    asked = Message("user", f"Answer with exactly one word: {_choices(request.labels)}.")
+    quoted = [f"'{label}'" for label in request.labels]
+    choices = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+    asked = Message("user", f"Answer with exactly one word: {choices}.")
     messages = (*request.messages, Message("assistant", said), asked)
     return replace(request, messages=messages, rationale=False, free_text=False)
-
-
-def _choices(labels: Sequence[str]) -> str:
-    quoted = [f"'{label}'" for label in labels]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
 Item = TypeVar("Item")
@@ -405,7 +392,7 @@ class RequestLoop(Generic[Row]):
         """Ask, and once more where the answer is no label; if that call fails it stays invalid."""
         calls.append(await self._caller.call(request, number))
         label = self._read(calls[-1].answer.text, request.labels)
-        if label is None and self._repair and worth_repairing(calls[-1].answer):
+        if label is None and self._repair and calls[-1].answer.finish_reason not in _FINAL:
             with contextlib.suppress(FailedCallError):
                 again = repair_request(request, calls[-1].answer)
                 calls.append(await self._caller.call(again, number, first=False))
