@@ -7,7 +7,7 @@ import functools
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.resources import files
@@ -219,6 +219,18 @@ def model_facts(
             changed |= {"name": name, "as_of": table.as_of, "source": source}
             return entry.model_copy(update=changed)
     return _from_package(name, provider) or ModelFacts(name=name)
+
+
+def recorded_models_warnings(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each model behind recorded runs that has ended or is near its end."""
+    warnings = []
+    for manifest in manifests:
+        recipe = manifest.get("recipe")
+        llm = recipe.get("llm") if isinstance(recipe, Mapping) else None
+        if isinstance(llm, Mapping) and isinstance(llm.get("model"), str):
+            facts = model_facts(llm["model"], provider=str(llm.get("base_url") or ""))
+            warnings.append(facts.lifecycle_warning(date.today()))
+    return [warning for warning in dict.fromkeys(warnings) if warning]
 
 
 def listed_models(
