@@ -150,8 +150,10 @@ class LLMClassifier(Classifier):
             expected += _RATIONALE_TOKENS
             last = replace(messages[-1], content=messages[-1].content + _RATIONALE)
             messages = (*messages[:-1], last)
-        if "max_tokens" not in options.model_fields_set:
-            most = max(most, 2 * expected + member.backend.least_tokens)
+        thinking = member.backend.least_tokens
+        if "max_tokens" in options.model_fields_set:
+            thinking = 0
+        most = max(most, 2 * expected + thinking)
         return ChatRequest(
             messages=messages,
             labels=self.labels,
