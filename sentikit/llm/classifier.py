@@ -115,8 +115,13 @@ class LLMClassifier(Classifier):
     def messages(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, tuple[Message, ...]]]:
-        """Yield each example with the messages that would be sent."""
-        return prompt_messages(self.parts, self.context, examples, session, memory)
+        """Yield each example with the messages that would be sent.
+
+        Raises:
+            SentikitError: the strategy fails; names the row.
+        """
+        for row, (example, shown) in enumerate(self.context.stream(examples, session, memory)):
+            yield example, messages_for(self.parts, prompt_input(example, self.labels, shown), row)
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the labels: the sections of the recipe."""
@@ -148,12 +153,8 @@ class LLMClassifier(Classifier):
         expected, most = needs.tokens, options.max_tokens
         if rationale:
             expected += _RATIONALE_TOKENS
-            last = replace(messages[-1], content=messages[-1].content + _RATIONALE)
-            messages = (*messages[:-1], last)
-        thinking = member.backend.least_tokens
-        if "max_tokens" in options.model_fields_set:
-            thinking = 0
-        most = max(most, 2 * expected + thinking)
+        given = "max_tokens" in options.model_fields_set
+        most = max(most, 2 * expected + (0 if given else member.backend.least_tokens))
         return ChatRequest(
             messages=messages,
             labels=self.labels,
@@ -186,15 +187,6 @@ def language_models(classifier: Classifier) -> list[LLMClassifier]:
     return own + [
         found for member in classifier.members.values() for found in language_models(member)
     ]
-
-
-def llm_classifier(parts: PromptParts, load: Callable[[str], Classifier]) -> LLMClassifier:
-    """Return the classifier of a prompt recipe.
-
-    Raises:
-        InputError: the adviser cannot be loaded or has other classes; too few examples to show.
-    """
-    return LLMClassifier(parts, context_source(parts, load))
 
 
 def split_context(
@@ -260,23 +252,6 @@ def prompt_input(example: Example, classes: tuple[str, ...], context: PromptCont
     )
 
 
-def prompt_messages(
-    parts: StrategyParts,
-    context: ContextSource,
-    examples: Iterable[str | Example],
-    session: Session,
-    memory: Memory | None = None,
-) -> Iterator[tuple[Example, tuple[Message, ...]]]:
-    """Yield each example with the messages of a strategy.
-
-    Raises:
-        SentikitError: the strategy fails; names the row.
-    """
-    classes = parts.dataset.scheme.classes
-    for row, (example, shown) in enumerate(context.stream(examples, session, memory)):
-        yield example, messages_for(parts, prompt_input(example, classes, shown), row)
-
-
 def label_reader(parts: StrategyParts) -> LabelReader:
     """Return what reads labels out of answers: the strategy's parser, trusted with labels alone.
 
@@ -315,6 +290,9 @@ def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Me
         ) from error
     some = isinstance(messages, list | tuple) and messages
     if some and all(isinstance(message, Message) for message in messages):
+        if parts.strategy_options.rationale:
+            last = replace(messages[-1], content=messages[-1].content + _RATIONALE)
+            return (*messages[:-1], last)
         return tuple(messages)
     raise SentikitError(
         f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "

@@ -384,7 +384,6 @@ class RequestSession(Session):
             failure_limit=self.limits.failure_limit,
             stop_requested=self.stop_requested,
             tick=self._tick,
-            held=True,
             numbers=member.numbers,
         )
         answers.feed(loop)

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,15 +35,6 @@ _PREPARED, _SUBMITTED, _FETCHED = "prepared", "submitted", "fetched"
 #: What a name of ours holds: a row that SQLite can keep, and the bytes of a SHA-256.
 _MOST_ROWS, _KEY_BYTES = 2**63, 32
 _FIRST_WAIT, _LONGEST_WAIT, _TICK = 1.0, 60.0, 0.2
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A part that is being written."""
-
-    part: int
-    requests: int
-    cost: int
 
 
 class BatchRound:
@@ -102,19 +93,12 @@ class BatchRound:
         """
         if self._writer is None:
             return
-        drafts = self._writer.finish()
-        self._refuse_over_ceiling(sum(draft.cost for draft in drafts))
+        written = self._writer.finish()
+        self._refuse_over_ceiling(sum(part.cost or 0 for part in written))
         known = self._caller.budget.prices is not None
         self._prepared = [
-            BatchPart(
-                part=draft.part,
-                tag=f"{self._batches}-{draft.part}",
-                batch=None,
-                state=_PREPARED,
-                requests=draft.requests,
-                cost=draft.cost if known else None,
-            )
-            for draft in drafts
+            replace(part, tag=f"{self._batches}-{part.part}", cost=part.cost if known else None)
+            for part in written
         ]
         self._journal.keep_batches(self._batches, self._prepared)
 
@@ -279,7 +263,7 @@ class _PartWriter:
         self._next = first
         self._stream: IO[bytes] | None = None
         self._bytes = self._requests = self._cost = 0
-        self.drafts: list[_Draft] = []
+        self.written: list[BatchPart] = []
 
     def add(self, name: str, request: ChatRequest, cost: int) -> None:
         """Write a request, into another file where this one is full."""
@@ -296,17 +280,18 @@ class _PartWriter:
         self._requests += 1
         self._cost += cost
 
-    def finish(self) -> list[_Draft]:
+    def finish(self) -> list[BatchPart]:
         """Close the last file and return all."""
         self._close()
-        return self.drafts
+        return self.written
 
     def _close(self) -> None:
         if self._stream is None:
             return
         with disk_errors(self._folder):
             self._stream.close()
-        self.drafts.append(_Draft(self._next, self._requests, self._cost))
+        part = BatchPart(self._next, "", None, _PREPARED, self._requests, self._cost)
+        self.written.append(part)
         self._stream = None
         self._next += 1
         self._bytes = self._requests = self._cost = 0

@@ -127,11 +127,8 @@ Item = TypeVar("Item")
 class OrderedDelivery(Generic[Item]):
     """Holds what comes early, never more than a window of it."""
 
-    def __init__(
-        self, deliver: Callable[[Item], None], window: int = 4096, held: bool = False
-    ) -> None:
-        self._deliver = deliver
-        self._window, self._held = window, held
+    def __init__(self, deliver: Callable[[Item], None], window: int = 4096) -> None:
+        self._deliver, self._window = deliver, window
         self._waiting: dict[int, Item] = {}
         self._next = self._taken = 0
         self._moved = asyncio.Event()
@@ -154,8 +151,6 @@ class OrderedDelivery(Generic[Item]):
         while self._next in self._waiting:
             self._deliver(self._waiting.pop(self._next))
             self._next += 1
-        if not self._held:
-            self.take(self._next - self._taken)
 
     def take(self, number: int) -> None:
         """Make room: so many more items have left the queue behind the delivery."""
@@ -265,18 +260,17 @@ class RequestLoop(Generic[Row]):
         deliver: Callable[[AnsweredQuestion[Row]], None],
         tally: Tally,
         total: int | None,
-        repair: bool = True,
-        failure_limit: FailureLimit | None = None,
-        stop_requested: Callable[[], bool] = lambda: False,
-        tick: Callable[[], None] = lambda: None,
-        held: bool = False,
-        numbers: Iterator[int] | None = None,
+        repair: bool,
+        failure_limit: FailureLimit | None,
+        stop_requested: Callable[[], bool],
+        tick: Callable[[], None],
+        numbers: Iterator[int],
     ) -> None:
         self._caller, self._read, self._tally = caller, read_label, tally
         self._total, self._repair, self._failure_limit = total, repair, failure_limit
         self._stop_requested, self._tick = stop_requested, tick
-        self._delivery = OrderedDelivery(deliver, held=held)
-        self._numbers = numbers or itertools.count()
+        self._delivery = OrderedDelivery(deliver)
+        self._numbers = numbers
         self._open: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._ending: BaseException | None = None
