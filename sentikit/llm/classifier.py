@@ -104,9 +104,9 @@ class LLMClassifier(Classifier):
                 own = RequestSession(uuid.uuid4().hex, self.cache, stop_requested=stop_requested)
                 session = stack.enter_context(own)
             parts = self.parts
-            asked = (parts.llm, parts.llm_options, self._read_label, self.labels)
-            questions = self._questions(examples, session, session.member(*asked))
-            answers = session.ask(questions, *asked)
+            options, read = parts.llm_options, self._read_label
+            member = session.member(parts.llm, options, read, self.labels)
+            answers = session.ask(member, self._questions(examples, session, member))
             stack.callback(answers.close)
             while answered := list(itertools.islice(answers, parts.llm_options.samples)):
                 found = [_prediction(one, session.collecting) for one in answered]

@@ -78,6 +78,7 @@ class LLMMember:
         backend: opened, unless requests are only counted.
         options: how calls are made.
         caller: makes them.
+        read_label: reads the label out of an answer.
         labels: that its requests choose from.
         number: of the member, from 0.
         numbers: of the rows it is asked about, which a resumed job counts again.
@@ -88,11 +89,12 @@ class LLMMember:
         backend: LLMBackend,
         options: RequestOptions,
         caller: Caller,
+        read_label: LabelReader,
         labels: tuple[str, ...],
         number: int,
     ) -> None:
         self.backend, self.options, self.caller = backend, options, caller
-        self.labels, self.number = labels, number
+        self.read_label, self.labels, self.number = read_label, labels, number
         self.begin()
 
     def begin(self) -> None:
@@ -265,26 +267,20 @@ class RequestSession(Session):
         self._checked.add(id(backend))
 
     def ask(
-        self,
-        questions: Iterable[Question[Row]],
-        backend: LLMBackend,
-        options: RequestOptions,
-        read_label: LabelReader,
-        labels: tuple[str, ...],
+        self, member: LLMMember, questions: Iterable[Question[Row]]
     ) -> Generator[AnsweredQuestion[Row], None, None]:
-        """Yield what becomes of each question, in order.
+        """Yield what becomes of each question to a member, in order.
 
         Questions are made in another thread, some hundreds ahead; some thousands of answers wait
         to be taken at most.
 
         Raises:
             RequestsInterrupted: the user asked to stop.
-            InputError: a ceiling too low for one call or for a model without a price.
+            InputError: a ceiling too low for one call.
             SentikitError: no call can succeed, an outage, too many failing rows, no money left.
         """
-        member = self.member(backend, options, read_label, labels)
         answers: _Answers[Row] = _Answers()
-        work = self._submit(self._answer(member, questions, read_label, answers))
+        work = self._submit(self._answer(member, questions, answers))
         try:
             yield from answers
         except GeneratorExit:
@@ -368,15 +364,11 @@ class RequestSession(Session):
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _answer(
-        self,
-        member: LLMMember,
-        questions: Iterable[Question[Row]],
-        read_label: LabelReader,
-        answers: _Answers[Row],
+        self, member: LLMMember, questions: Iterable[Question[Row]], answers: _Answers[Row]
     ) -> None:
         loop = RequestLoop(
             caller=member.caller,
-            read_label=read_label,
+            read_label=member.read_label,
             deliver=answers.put,
             tally=self.tally,
             total=self.limits.total,
@@ -414,7 +406,7 @@ class RequestSession(Session):
         labels: tuple[str, ...],
     ) -> LLMMember:
         caller = self._caller(backend, options)
-        member = LLMMember(backend, options, caller, labels, len(self._members))
+        member = LLMMember(backend, options, caller, read_label, labels, len(self._members))
         if self.watch is not None:
             caller.watch = _with_labels(self.watch, read_label)
         try:
