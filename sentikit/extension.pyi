@@ -4,6 +4,7 @@
 from sentikit.hookspecs import Register as Register
 from sentikit.components import Part as Part
 from sentikit.components import PartSettings as PartSettings
+from sentikit.components import open_component as open_component
 from sentikit.errors import did_you_mean as did_you_mean
 from sentikit.errors import unknown_name as unknown_name
 from sentikit.files import disk_errors as disk_errors
@@ -135,6 +136,7 @@ from sentikit.metrics import Metric as Metric
 
 # register_reports
 from sentikit.reports import ReportFormat as ReportFormat
+from sentikit.reports import Section as Section
 from sentikit.assurance.estimates import Estimates as Estimates
 from sentikit.assurance.pile import LabelledTable as LabelledTable
 from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
@@ -160,6 +162,7 @@ from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
 from sentikit.assurance.checked import Check as Check
+from sentikit.assurance.checked import CheckedFile as CheckedFile
 from sentikit.assurance.checked import read_checked as read_checked
 from sentikit.assurance.checked import read_draw as read_draw
 from sentikit.assurance.checked import write_draw as write_draw
@@ -167,3 +170,7 @@ from sentikit.assurance.estimates import confidence_strata as confidence_strata
 from sentikit.assurance.pile import GroupColumn as GroupColumn
 from sentikit.assurance.pile import Pile as Pile
 from sentikit.assurance.pile import scan_pile as scan_pile
+from sentikit.assurance.pile import read_labelled as read_labelled
+from sentikit.comparison.significance import holm as holm
+from sentikit.reports import report_format as report_format
+from sentikit.reports import write_estimates_report as write_estimates_report

@@ -16,6 +16,7 @@ from sentikit.labelling.job import split_rows
 from sentikit.labelling.prompting import split_to_label
 from sentikit.llm.classifier import LLMClassifier, label_reader, split_context
 from sentikit.llm.context import ContextSource, Memory
+from sentikit.llm.session import RequestSession
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
 
@@ -179,23 +180,53 @@ def test_what_a_model_said_is_kept_for_a_resumed_run(trained_run: Path, reviews:
     assert len(shown_labels(given_to(other, memory, strategy=strategy))) == 96
 
 
-def test_the_questions_of_a_split(trained_run: Path, reviews: Path) -> None:
+class Collected:
+    """Keeps the requests of a session instead of asking them."""
+
+    known = 0
+
+    def __init__(self) -> None:
+        self.requests: list[extension.ChatRequest] = []
+
+    async def begin(self) -> None:
+        """No batch is awaited."""
+
+    def add(self, row: int, key: bytes, request: extension.ChatRequest) -> None:
+        self.requests.append(request)
+
+
+def test_the_requests_of_a_split_hold_text_labels_prediction_and_occurrence(
+    trained_run: Path, reviews: Path, tmp_path: Path
+) -> None:
+    # The first review comes three times, the second twice.
+    lines = (reviews / "test.csv").read_text().splitlines()
+    repeated = [*lines[:20], lines[1], lines[2], lines[1]]
+    Path("twice.csv").write_text("\n".join(repeated) + "\n")
     parts = make_parts(
-        dataset={"name": "files", "test": f"{reviews}/test.csv"},
-        llm=LLM,
-        strategy={"name": "label", "encoder": str(trained_run)},
+        dataset={"name": "files", "test": "twice.csv"},
+        llm={"backend": "replay", "run": str(trained_run)},
+        strategy={"name": "label", "adviser": str(trained_run / "model")},
     )
-    split = split_to_label(parts, limit=20)
+    split = split_to_label(parts)
     examples = [row.example for row in split_rows(split)]
     classifier = LLMClassifier(parts, split_context(parts, split, default_registry()))
-    asked = list(classifier.messages(examples, Session()))
+    collected = Collected()
+    with RequestSession("", tmp_path / "answers.sqlite") as session:
+        session.collect(lambda member: collected)
+        assert all(said.label is None for said in classifier.classify(examples, session))
     given = prompt_inputs(parts)
-    assert [example for example, _ in asked] == examples
-    assert len(asked) == 20
-    for (example, messages), own in zip(asked, given, strict=False):
-        assert f"Review: {example.text}\n" in messages[0].content
+    texts = split.examples.texts
+    assert len(collected.requests) == len(given) == len(texts) == 22
+    for number, (request, own) in enumerate(zip(collected.requests, given, strict=True)):
+        assert request.labels == ("negative", "neutral", "positive")
+        assert request.text == texts[number]
+        assert request.example_id == examples[number].id
+        assert request.occurrence == texts[:number].count(request.text)
         assert own.adviser_prediction is not None
-        assert f"Classifier Decision: {own.adviser_prediction.label}\n" in messages[0].content
+        (message,) = request.messages[-1:]
+        assert f"Review: {request.text}\n" in message.content
+        assert f"Classifier Decision: {own.adviser_prediction.label}\n" in message.content
+    assert [request.occurrence for request in collected.requests[-3:]] == [1, 1, 2]
 
 
 def test_a_broken_strategy_is_named() -> None:

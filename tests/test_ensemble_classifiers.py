@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import tracemalloc
 
@@ -14,6 +15,7 @@ from memory_classifiers import (
 )
 
 from sentikit.classifiers.cascade import MOST_PENDING, Cascade
+from sentikit.classifiers.classifier import Classifier
 from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.classifiers.vote import Vote
 from sentikit.errors import InputError, SentikitError
@@ -254,3 +256,39 @@ class TestVote:
 
         # How far a thread runs ahead differs from time to time by some texts.
         assert peak(100_000) < peak(10_000) + 200_000
+
+
+MALFORMED = {
+    "NaN": (
+        Prediction("neutral", {"negative": math.nan, "neutral": 0.5, "positive": 0.5}),
+        "float",
+    ),
+    "a sum above 1": (
+        Prediction("neutral", {"negative": 0.5, "neutral": 0.9, "positive": 0.5}),
+        "sum to 1.9",
+    ),
+    "a class left out": (Prediction("neutral", {"neutral": 1.0}), "one for each of negative"),
+    "a label of another scheme": (Prediction("joy", confidence=0.9), "the label 'joy'"),
+    "a confidence above 1": (Prediction("neutral", confidence=7.0), "from 0 to 1"),
+    "a negative cost": (Prediction("neutral", confidence=0.9, cost=-1.0), "USD from 0 on"),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), MALFORMED.values(), ids=list(MALFORMED))
+@pytest.mark.parametrize("place", ["first", "last", "voter"])
+def test_a_member_with_a_malformed_prediction_is_named_before_its_row_is_answered(
+    place: str, given: Prediction, said: str
+) -> None:
+    def odd(text: str) -> Prediction:
+        return given if number_of(text) == 3 else Prediction("neutral", confidence=0.1)
+
+    bad, good = RuleClassifier(odd), RuleClassifier(always("neutral", confidence=0.2))
+    ensemble: Classifier
+    if place == "voter":
+        ensemble = Vote({"good": good, "bad": bad})
+    else:
+        members = {"bad": bad, "good": good} if place == "first" else {"good": good, "bad": bad}
+        ensemble = Cascade(members, [0.8])
+    with pytest.raises(SentikitError, match=r"The member bad, text 3 \(from 0\): ") as caught:
+        ensemble.predict(texts(6))
+    assert said in caught.value.message

@@ -582,3 +582,30 @@ def test_what_does_not_exist_is_said_before_torch_is_imported(
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stdout == "False False\n"
+
+
+FORMULAS = ("=HYPERLINK(A1)", "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", " =1", "\uff1d1")
+PLAIN = ("-5", "+1.5", "-2,5", "1=1", "a-b", "it's", "-1e-3", "")
+
+
+def test_a_spreadsheet_safe_table_holds_no_cell_that_runs_and_keeps_all_others(model: Path) -> None:
+    cells = [*FORMULAS, *PLAIN]
+    with Path("in.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["=note", "text"])
+        writer.writerows([cell, "=the film was great"] for cell in cells)
+    for arguments in (["out.csv"], ["out.tsv"]):
+        done = predict(str(model), "in.csv", "--spreadsheet-safe", "--output", *arguments)
+        assert done.exit_code == 0, done.output
+        delimiter = "," if arguments == ["out.csv"] else "\t"
+        with Path(arguments[0]).open(newline="") as stream:
+            header, *rows = csv.reader(stream, delimiter=delimiter)
+        assert header[:2] == ["'=note", "text"]
+        assert [row[0] for row in rows] == [*(f"'{cell}" for cell in FORMULAS), *PLAIN]
+        assert {row[1] for row in rows} == {"'=the film was great"}
+        assert all(float(cell) <= 1 for row in rows for cell in row[3:])
+    unchanged = predict(str(model), "in.csv")
+    assert [row[0] for row in csv.reader(io.StringIO(unchanged.stdout))][1:] == cells
+    refused = predict(str(model), "in.csv", "--spreadsheet-safe", "--format", "jsonl")
+    assert refused.exit_code == 2
+    assert "is for CSV and TSV, and jsonl is written" in refused.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -93,5 +96,24 @@ def test_a_cascade_section_that_does_not_add_up_is_refused(
     cascade: dict[str, object], said: str
 ) -> None:
     write_recipe("new", {"kind": "cascade", "cascade": cascade})
-    with pytest.raises(InputError, match=said):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.raises(InputError, match=said))
+        if "members" not in cascade:
+            old = r"cascade\.\w+ is the old name of cascade\.\w+"
+            stack.enter_context(pytest.warns(FutureWarning, match=old))
         sentikit.load("new.yaml")
+
+
+def test_predict_and_python_warn_of_old_keys_of_a_recipe_and_follow_them() -> None:
+    write_team("http://127.0.0.1:9/v1")
+    section = {"encoder": "./encoder.jsonl", "llm": "./encoder.jsonl", "threshold": 0.7}
+    write_recipe("old", {"kind": "cascade", "cascade": section})
+    with pytest.warns(FutureWarning, match=r"cascade\.\w+ is the old name of cascade"):
+        expected = sentikit.load("old.yaml").predict(texts())
+    Path("in.csv").write_text("\n".join(["text", *texts()]) + "\n")
+    done = CliRunner().invoke(command, ["predict", "old.yaml", "in.csv"])
+    assert done.exit_code == 0, done.output
+    rows = csv.DictReader(io.StringIO(done.stdout))
+    assert [row["predicted_label"] for row in rows] == expected
+    for key in ("encoder", "llm", "threshold"):
+        assert f"Warning: old.yaml, line 1: cascade.{key} is the old name of" in done.stderr

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from sentikit.classifiers.classifier import Classifier, Example, Session
+from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.plugin_classifier import prediction_problem
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError, SentikitError
@@ -75,7 +77,8 @@ class Cascade(Classifier):
             unsure = stage.unsure(pending)
             first = next(unsure, None)  # Without any unsure example the last member is not asked.
             if first is not None:
-                for answer in self._last.classify(chain([first], unsure), session):
+                rest = chain([first], unsure)
+                for answer in member_predictions(self._last_name, self._last, rest, session):
                     yield from _sure(pending, self.labels)
                     yield self._merged(pending, answer)
             yield from _sure(pending, self.labels)
@@ -116,7 +119,7 @@ class _FirstStage:
         self.exhausted = False
         self._name, self._threshold = name, threshold
         self._given: deque[str | Example] = deque()
-        self._predictions = classifier.classify(self._noted(examples), session)
+        self._predictions = member_predictions(name, classifier, self._noted(examples), session)
 
     def _noted(self, examples: Iterable[str | Example]) -> Iterator[str | Example]:
         for example in examples:
@@ -163,6 +166,42 @@ def _sure(pending: deque[Prediction | _Unsure], labels: tuple[str, ...]) -> Iter
     while pending and isinstance(prediction := pending[0], Prediction):
         pending.popleft()
         yield prediction.in_order_of(labels)
+
+
+def member_predictions(
+    name: str, member: Classifier, examples: Iterable[str | Example], session: Session | None
+) -> Iterator[Prediction]:
+    """Yield a member's predictions in order; those an estimate has computed are taken from it.
+
+    Raises:
+        SentikitError: one is malformed, as with NaN or another label; names the member.
+    """
+    sampled = session.sampled if session and isinstance(member, EncoderClassifier) else None
+    given: deque[tuple[str, Prediction | None]] = deque()
+
+    def unknown() -> Iterator[str | Example]:
+        for example in examples:
+            text = text_of(example)
+            found = None if sampled is None else sampled.get((id(member), text))
+            given.append((text, found))
+            if found is None:
+                yield example
+
+    classes = frozenset(member.labels)
+    answers = member.classify(examples if sampled is None else unknown(), session)
+    for number, prediction in enumerate(answers):
+        while given and (computed := given[0][1]) is not None:
+            given.popleft()
+            yield computed
+        problem = prediction_problem(prediction, classes)
+        if problem:
+            raise SentikitError(f"The member {name}, text {number} (from 0): {problem}")
+        if sampled is not None and session is not None and given:
+            text, _ = given.popleft()
+            if session.sampling:
+                sampled[id(member), text] = prediction
+        yield prediction
+    yield from (computed for _, computed in given if computed is not None)
 
 
 def named(member: str, prediction: Prediction) -> str:

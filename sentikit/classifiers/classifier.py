@@ -43,9 +43,14 @@ class Session:
 
     Attributes:
         stop_requested: whether the user asked to stop; checked several times a second.
+        sampled: what encoders predict of the rows that a job's cost is estimated from, by encoder
+            and text, so that the job does not compute it again; None where nothing is estimated.
+        sampling: whether these are being computed.
     """
 
     stop_requested: Callable[[], bool] = staticmethod(lambda: False)
+    sampled: dict[tuple[int, str], Prediction] | None = None
+    sampling = False
 
 
 class Classifier(ABC):

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from sentikit.classifiers.cascade import named, refuse_other_classes
+from sentikit.classifiers.cascade import member_predictions, named, refuse_other_classes
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
@@ -51,8 +51,8 @@ class Vote(Classifier):
         """
         shared = _SharedExamples(examples, len(self.members))
         streams = [
-            member.classify(shared.read(reader), session)
-            for reader, member in enumerate(self.members.values())
+            member_predictions(name, member, shared.read(reader), session)
+            for reader, (name, member) in enumerate(self.members.items())
         ]
         try:
             for row in zip(*streams, strict=True):

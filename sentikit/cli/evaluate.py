@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sentikit.cli.options import (
     BATCH,
-    CALIBRATED,
     CLASSIFIER,
     DATASET_SETTINGS,
-    DEVICE,
-    LABEL_MAP,
+    LOADING,
     MAX_COST,
     OUTPUT,
     PLOTS,
-    PRECISION,
     RESUME,
-    REVISION,
     RUNS,
     THREADS,
     check_plots,
     draw,
-    label_map_of,
     resumable,
+    warn,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.loading import LoadingOptions
     from sentikit.runs.folder import RunFolder
 
 
@@ -48,11 +46,7 @@ if TYPE_CHECKING:
 @MAX_COST
 @BATCH
 @RESUME
-@DEVICE
-@PRECISION
-@CALIBRATED
-@REVISION
-@LABEL_MAP
+@LOADING
 @THREADS
 @PLOTS
 @NPROC
@@ -69,11 +63,7 @@ def evaluate(
     max_cost: float | None,
     batch: bool,
     resume: bool,
-    device: str,
-    precision: str,
-    calibrated: bool,
-    revision: str | None,
-    label_map: tuple[str, ...],
+    loading: LoadingOptions,
     threads: int | None,
     plots: bool,
     nproc: int | None,
@@ -84,41 +74,34 @@ def evaluate(
     X is a run of any kind, a recipe or a model folder. Several processes, under torchrun or by
     --nproc, share the texts.
     """
-    import json
-
     from sentikit.cli.tables import print_scores
     from sentikit.devices import set_threads
     from sentikit.labelling import evaluation
     from sentikit.labelling.job import LabellingOptions
-    from sentikit.labelling.loading import load, refuse_missing
+    from sentikit.labelling.loading import load_classifier, refuse_missing
 
     if output is None and (plots or batch or resume):
         raise InputError("--plots, --batch and --resume work on a run: give --output DIR as well.")
     check_plots(plots)
     choice = evaluation.DatasetChoice(dataset, path, split, settings)
     # Starting takes seconds: what does not exist is said before.
-    refuse_missing(model, revision)
+    refuse_missing(model, loading.revision)
     evaluation.refuse_missing(model, choice)
-    start_processes(context, nproc, device)
+    start_processes(context, nproc, loading.device)
     with (
         resumable(context, output) as stop_requested,
         _run_to_write(output, resume) as run,
-        joined_group(device) as group,
+        joined_group(loading.device) as group,
     ):
         set_threads(threads)
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        named = {"revision": revision, "label_map": label_map_of(label_map)}
-        loading: dict[str, Any] = {key: value for key, value in named.items() if value}
-        classifier = load(
-            model, device=device, precision=precision, calibrated=calibrated, **loading
-        )
-        own = shared(classifier, group)
+        own = shared(load_classifier(model, loading, warn), group)
         if not group.is_main_process:
             evaluation.follow(model, own, choice)
             return
-        done = evaluation.evaluate(model, own, choice, run, options, _warn, loading)
+        done = evaluation.evaluate(model, own, choice, run, options, warn, loading)
     if output and plots:
         draw(output)
     assert done.scores is not None
@@ -126,10 +109,6 @@ def evaluate(
         click.echo(json.dumps(done.metrics(), indent=2))
     else:
         print_scores(f"{model} on {done.dataset}, {split}", done.scores, done.by_source)
-
-
-def _warn(said: str) -> None:
-    click.echo(f"Warning: {said}", err=True)
 
 
 @contextmanager

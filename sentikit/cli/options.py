@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,9 @@ from sentikit.amounts import FiniteRange
 from sentikit.errors import InputError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from sentikit.classifiers.loading import LoadingOptions
     from sentikit.comparison.judgement import Comparison
+    from sentikit.datasets.tables import InputFile
     from sentikit.ensembles.judgement import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
@@ -87,17 +86,37 @@ _INPUT = (
 )
 
 
-def input_file(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command take a table of texts: FILE, with the options that say how to read it."""
+Command = Callable[..., Any]
 
-    @functools.wraps(command)
-    def packed(*args: Any, **given: Any) -> Any:
-        from sentikit.datasets.tables import InputFile
 
-        fields = {field.name: given.pop(field.name) for field in dataclasses.fields(InputFile)}
-        return command(*args, source=InputFile(**fields), **given)
+def _packed(
+    options: Sequence[Command],
+    name: str,
+    keys: Sequence[str],
+    make: Callable[[dict[str, Any]], Any],
+) -> Callable[[Command], Command]:
+    """Return what adds options to a command, which gets them as one argument."""
 
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_INPUT), packed)
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def packed(*args: Any, **given: Any) -> Any:
+            own = {key: given.pop(key) for key in keys}
+            return command(*args, **{name: make(own)}, **given)
+
+        return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), packed)
+
+    return add
+
+
+def _input(fields: dict[str, Any]) -> InputFile:
+    from sentikit.datasets.tables import InputFile
+
+    return InputFile(**fields)
+
+
+_INPUT_KEYS = ("file", "text_columns", "kind", "sheet", "strip_markup", "query", "database")
+#: Lets a command take a table of texts: FILE, with the options that say how to read it.
+input_file = _packed(_INPUT, "source", _INPUT_KEYS, _input)
 
 
 def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> ResolvedRecipe:
@@ -108,8 +127,13 @@ def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> R
     for note in recipe.notes:
         click.echo(f"Note: {note}", err=True)
     for warning in recipe.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        warn(warning)
     return recipe
+
+
+def warn(said: str) -> None:
+    """Say what may be wrong."""
+    click.echo(f"Warning: {said}", err=True)
 
 
 def draw(run: Path) -> None:
@@ -225,18 +249,6 @@ MODEL = click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=P
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
-PRECISION = click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="auto: bf16 where it is faster, else fp32; int8: ONNX folders that have it.",
-)
-CALIBRATED = click.option(
-    "--calibrated",
-    is_flag=True,
-    help="Give probabilities at the temperature that was fitted on validation.",
-)
 REVISION = click.option(
     "--revision", metavar="R", help="Branch, tag or commit of a model on the hub."
 )
@@ -272,11 +284,41 @@ def _checked_map(
 
 LABEL_MAP = click.option(
     "--label-map",
-    "label_map",
     metavar="LABEL=CLASS,…",
     multiple=True,
     callback=_checked_map,
     help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
+)
+
+
+def _loading(given: dict[str, Any]) -> LoadingOptions:
+    from sentikit.classifiers.loading import LoadingOptions
+
+    return LoadingOptions(**given | {"label_map": label_map_of(given["label_map"])})
+
+
+#: How a classifier is loaded.
+LOADING = _packed(
+    (
+        DEVICE,
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+            default="auto",
+            show_default=True,
+            help="auto: bf16 where it is faster, else fp32; int8: ONNX folders that have it.",
+        ),
+        click.option(
+            "--calibrated",
+            is_flag=True,
+            help="Give probabilities at the temperature that was fitted on validation.",
+        ),
+        REVISION,
+        LABEL_MAP,
+    ),
+    "loading",
+    ("device", "precision", "calibrated", "revision", "label_map"),
+    _loading,
 )
 PLOTS = click.option("--plots", is_flag=True, help="Draw PNG files into the run's folder plots.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads a process uses.")

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sentikit.cli.options import (
     BATCH,
-    CALIBRATED,
     CLASSIFIER,
-    DEVICE,
     ESTIMATE,
-    LABEL_MAP,
+    LOADING,
     MAX_COST,
-    PRECISION,
     RESUME,
-    REVISION,
     THREADS,
     input_file,
-    label_map_of,
     resumable,
+    warn,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.loading import LoadingOptions
     from sentikit.datasets.tables import InputFile
-    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.table_writer import TableWriter
 
 #: Endings of files, of what is read and of what is written, and the kind that is written.
@@ -69,15 +65,16 @@ _MOST_SHARES = 6
     metavar="FILE",
     help="Default: standard output; compressed where the name ends in .gz.",
 )
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="In CSV and TSV, write ' before cells that Excel would run as formulas.",
+)
 @ESTIMATE
 @MAX_COST
 @BATCH
 @RESUME
-@DEVICE
-@PRECISION
-@CALIBRATED
-@REVISION
-@LABEL_MAP
+@LOADING
 @THREADS
 @NPROC
 @click.option("--on", metavar="ENGINE", help="Label Parquet beyond this machine, as on ray.")
@@ -93,11 +90,8 @@ def predict(
     max_cost: float | None,
     batch: bool,
     resume: bool,
-    device: str,
-    precision: str,
-    calibrated: bool,
-    revision: str | None,
-    label_map: tuple[str, ...],
+    spreadsheet_safe: bool,
+    loading: LoadingOptions,
     threads: int | None,
     nproc: int | None,
 ) -> None:
@@ -108,8 +102,7 @@ def predict(
     it cost and why a row has no label. A row without text gets no label. Several processes, under
     torchrun or by --nproc, share the texts of a file.
     """
-    from sentikit.labelling.job import LabellingOptions
-    from sentikit.labelling.loading import refuse_missing
+    from sentikit.labelling.loading import load_classifier, refuse_missing
 
     if on is not None:
         _predict_on(context, on)
@@ -126,26 +119,40 @@ def predict(
     chosen = output_format or _format_like(output, source.file, source.kind)
     if chosen == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
+    if spreadsheet_safe and chosen not in ("csv", "tsv"):
+        raise InputError(f"--spreadsheet-safe is for CSV and TSV, and {chosen} is written.")
     # Starting takes seconds: what does not exist, or is wrong with the file, is said before.
-    refuse_missing(model, revision)
+    refuse_missing(model, loading.revision)
     if not source.piped:
         with source.open() as rows:
             source.columns(rows)
-    start_processes(context, nproc, device)
-    with resumable(context, output) as stop_requested:
+    start_processes(context, nproc, loading.device)
+
+    from sentikit.devices import set_threads
+    from sentikit.labelling.file_job import label_file
+    from sentikit.labelling.job import LabellingOptions
+
+    with (
+        resumable(context, output) as stop_requested,
+        joined_group(loading.device) as group,
+        source.open() as rows,
+    ):
+        set_threads(threads)
+        source.columns(rows)
+        classifier = shared(load_classifier(model, loading, warn), group)
+        if estimate:
+            _estimate(classifier, source, batch)
+            return
+        if not group.is_main_process:
+            text = source.reader(rows)
+            for _ in classifier.classify(text(where, row) for where, row in rows):
+                pass
+            return
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        loading = {
-            "device": device,
-            "precision": precision,
-            "calibrated": calibrated,
-            "revision": revision,
-            "label_map": label_map_of(label_map),
-        }
-        done = _label(model, loading, threads, source, output, chosen, options, estimate)
-    if done is not None:
-        _report(context, done, output)
+        done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
+    _report(context, done, output)
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
@@ -180,36 +187,6 @@ def _predict_on(context: click.Context, engine: str) -> None:
         typed += [own[name].opts[-1]] if value is True else [own[name].opts[-1], str(value)]
     arguments = [context.params["model"], context.params["file"]]
     command.main([*typed, "--", *arguments], f"sentikit {command.name}", standalone_mode=False)
-
-
-def _label(
-    model: str,
-    loading: dict[str, Any],
-    threads: int | None,
-    source: InputFile,
-    output: Path | None,
-    kind: str,
-    options: LabellingOptions,
-    estimate_only: bool,
-) -> TableWriter | None:
-    """Label the rows; None in a process that is not the main one, and after an estimate."""
-    from sentikit.devices import set_threads
-    from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.loading import load
-
-    with joined_group(loading["device"]) as group, source.open() as rows:
-        set_threads(threads)
-        source.columns(rows)
-        classifier = shared(load(model, **loading), group)
-        if estimate_only:
-            _estimate(classifier, source, options.batch)
-            return None
-        if not group.is_main_process:
-            text = source.reader(rows)
-            for _ in classifier.classify(text(where, row) for where, row in rows):
-                pass
-            return None
-        return label_file(classifier, source, rows, output, kind, options)
 
 
 def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:

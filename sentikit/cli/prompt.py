@@ -62,6 +62,7 @@ def prompt(
     as_json: bool,
 ) -> None:
     """Label a dataset with an LLM and leave a run: predictions, scores, costs."""
+    from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import PromptOptions
     from sentikit.labelling.prompting import prompt as run_prompt
     from sentikit.llm.settings import FailureLimit
@@ -80,7 +81,7 @@ def prompt(
     run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:
         options = PromptOptions(max_cost, failure_limit, batch, resume, stop_requested, limit)
-        finished = run_prompt(parts, run.path, options)
+        finished = run_prompt(parts, run.path, options, load=load)
     _print_result(finished, as_json)
 
 
@@ -97,9 +98,10 @@ def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
 def _show(parts: PromptParts, number: int, as_json: bool) -> None:
     import json
 
+    from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import shown_prompts
 
-    asked = shown_prompts(parts, number)
+    asked = shown_prompts(parts, number, load)
     if as_json:
         shown = [{"id": own, "messages": [m.__dict__ for m in messages]} for own, messages in asked]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
@@ -117,6 +119,7 @@ def _estimate(
     import json
 
     from sentikit.labelling.job import estimate, split_rows
+    from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import refuse_missing, split_classifier, split_to_label
     from sentikit.llm.session import CACHE
     from sentikit.registry import default_registry
@@ -124,7 +127,7 @@ def _estimate(
     refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
     split = split_to_label(parts, limit)
-    classifier = split_classifier(parts, split, default_registry())
+    classifier = split_classifier(parts, split, default_registry(), load)
     found = estimate(classifier, split_rows(split), cache, batch)
     if as_json:
         click.echo(json.dumps(found[0].to_json(), indent=2))

@@ -9,6 +9,7 @@ from typing import Any
 
 from sentikit.classifiers.classifier import Classifier
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.loading import LoadingOptions
 from sentikit.datasets.labels import OWN
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
@@ -16,6 +17,9 @@ from sentikit.labelling.job import LabellingOptions, label_run, split_rows
 from sentikit.labelling.run_writer import FinishedRun, RunPlan
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder
+
+#: What a run keeps of how its classifier was loaded.
+_KEPT = ("revision", "label_map")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def evaluate(
     run: RunFolder | None = None,
     options: LabellingOptions | None = None,
     say: Callable[[str], None] = lambda warning: None,
-    loading: Mapping[str, Any] | None = None,
+    loading: LoadingOptions | None = None,
 ) -> FinishedRun:
     """Score a classifier on a split, whose examples all need a gold label.
 
@@ -53,7 +57,7 @@ def evaluate(
         run: the folder that is written, locked by the caller; None: scores alone.
         options: budget, failures and whether to resume.
         say: told the dataset's warnings.
-        loading: the revision and the label map that it was loaded with; the run keeps them.
+        loading: what it was loaded with; the run keeps the revision and the label map.
 
     Raises:
         InputError: no such dataset or split, labels that do not fit, a text without a label.
@@ -95,13 +99,15 @@ def _plan(
     name: str,
     classifier: Classifier,
     choice: DatasetChoice,
-    loading: Mapping[str, Any] | None = None,
+    loading: LoadingOptions | None = None,
 ) -> tuple[RunPlan, Sequence[str]]:
     """Return what the run is, and the dataset's warnings."""
     section = _section(name, choice, classifier)
     opened = _open(section, classifier)
     _refuse_unknown_split(opened, choice.split)
     examples = opened.split(choice.split)
+    # A model made elsewhere may have the same classes in another order, or not know of any.
+    scheme = opened.scheme if opened.scheme.ordered else classifier.scheme
     plan = RunPlan(
         kind="evaluate",
         recipe={
@@ -109,21 +115,13 @@ def _plan(
             "model": name,
             "dataset": section,
             "split": choice.split,
-            **(loading or {}),
+            **{key: value for key in _KEPT if (value := getattr(loading, key, None))},
         },
         recipe_text="",
-        split=LabelledSplit(
-            examples, classifier.labels, opened.name, choice.split, _is_ordered(opened, classifier)
-        ),
+        split=LabelledSplit(examples, scheme.classes, opened.name, choice.split, scheme.ordered),
         manifest=_computed_by(classifier),
     )
     return plan, list(opened.warnings())
-
-
-def _is_ordered(opened: OpenedDataset, classifier: Classifier) -> bool:
-    """Return whether the classes stand in an order, and the classifier has them in it."""
-    same = opened.scheme.classes == classifier.labels
-    return classifier.scheme.ordered or (opened.scheme.ordered and same)
 
 
 def _computed_by(classifier: Classifier) -> dict[str, Any]:
@@ -169,7 +167,6 @@ def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) ->
 
 def _open(section: Mapping[str, Any], classifier: Classifier) -> OpenedDataset:
     opened = open_dataset(section)
-    # A model made elsewhere may have the same classes in another order.
     if set(opened.scheme.classes) != set(classifier.labels):
         own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)
         raise InputError(

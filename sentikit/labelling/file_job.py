@@ -45,6 +45,7 @@ def label_file(
     output: Path | None,
     kind: str,
     options: LabellingOptions,
+    spreadsheet_safe: bool = False,
 ) -> TableWriter:
     """Label a table into a file, or to standard output.
 
@@ -55,6 +56,7 @@ def label_file(
         output: the file; None: standard output.
         kind: csv, tsv, jsonl or parquet.
         options: what the user decides.
+        spreadsheet_safe: whether cells that a spreadsheet would run are written as texts.
 
     Returns:
         What the rows came to.
@@ -76,7 +78,8 @@ def label_file(
     given = FileRows(source, rows)
     with ExitStack() as stack:
         added = AddedColumns.of(classifier)
-        writer = stack.enter_context(open_table(output, kind, rows.columns, added))
+        table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
+        writer = stack.enter_context(table)
         stack.enter_context(session)
         classifier.prepare(session)
         if models and total is not None:

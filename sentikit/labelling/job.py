@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sentikit.amounts import usd_text
 from sentikit.classifiers.classifier import Classifier, Example
+from sentikit.classifiers.plugin_classifier import prediction_problem
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 BATCHES = "batches"
 #: Rows that the cost of a job is estimated from, before the first call.
 _SAMPLE = 300
-#: How far the sum of a classifier's probabilities may be from 1.
-_TOLERANCE = 0.02
+#: Seconds between two looks of the live line, where nothing is asked.
+_SHOWN_EVERY = 0.2
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,16 @@ def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: Requ
         SentikitError: the classifier fails, or breaks its contract.
     """
     if session.batch_folder is not None:
-        session.fill_by_batches(lambda: _drain(classifier, rows, session))
-    session.reporter.rows = 0
+        models = len(language_models(classifier))
+        session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
+    session.reporter.rows, shown = 0, time.monotonic()
     for row, prediction in predicted(classifier, rows, session):
         sink.add(row.example, row.gold, prediction)
         session.reporter.rows += 1
+        # The request loops renew the live line themselves.
+        if not session.members and time.monotonic() - shown > _SHOWN_EVERY:
+            session.reporter.update(session.tally, 0)
+            shown = time.monotonic()
 
 
 def predicted(
@@ -117,7 +123,9 @@ def predicted(
                 raise RequestsInterrupted
             if not waiting:
                 raise SentikitError("The classifier gives more predictions than it is given texts.")
-            _check(prediction, labels, number)
+            problem = prediction_problem(prediction, labels)
+            if problem:
+                raise SentikitError(f"The classifier, row {number + 1}: {problem}")
             number += 1
             yield waiting.popleft(), prediction
     finally:
@@ -136,27 +144,12 @@ def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession)
         pass
 
 
-def _check(prediction: Prediction, labels: frozenset[str], number: int) -> None:
-    """Refuse a prediction that breaks the contract of a classifier."""
-    fault = None
-    if prediction.label is not None and prediction.label not in labels:
-        fault = f"the label {prediction.label!r}, which is none of {', '.join(sorted(labels))}"
-    known = prediction.probabilities
-    if known is not None:
-        values = known.values()
-        inside = all(math.isfinite(value) and -1e-9 <= value <= 1 + 1e-9 for value in values)
-        if not inside or abs(sum(values) - 1) > _TOLERANCE:
-            fault = (
-                f"{list(values)} as probabilities; each lies between 0 and 1, and they add up to 1"
-            )
-        elif not labels.issuperset(known):
-            fault = f"probabilities of {', '.join(known)}; its labels are others"
-    if fault is not None:
-        raise SentikitError(f"The classifier gives row {number + 1} {fault}.")
-
-
 def estimate(
-    classifier: Classifier, rows: Iterable[Row], cache: Path, batch: bool = False
+    classifier: Classifier,
+    rows: Iterable[Row],
+    cache: Path,
+    batch: bool = False,
+    sampled: dict[tuple[int, str], Prediction] | None = None,
 ) -> list[Estimate]:
     """Count what each LLM of a classifier would cost; nothing is asked and nothing written.
 
@@ -165,6 +158,7 @@ def estimate(
         rows: in order.
         cache: the file of answers, which may not exist yet.
         batch: whether the batch services' prices count.
+        sampled: gets what encoders predict of the rows.
     """
     from sentikit.llm.estimate import EstimateCollector
 
@@ -175,6 +169,7 @@ def estimate(
         return found[-1]
 
     with RequestSession("", cache) as session:
+        session.sampled, session.sampling = sampled, sampled is not None
         session.collect(collector)
         _drain(classifier, rows, session)
     return [counted.estimate() for counted in found]
@@ -196,7 +191,8 @@ def say_estimate(
     step = max(1, total // _SAMPLE)
     sample = list(islice(islice(rows, 0, None, step), _SAMPLE))
     share = total / max(1, len(sample))
-    for found in estimate(classifier, sample, session.cache, batch):
+    session.sampled = {}
+    for found in estimate(classifier, sample, session.cache, batch, session.sampled):
         if not found.most_usd or found.expected_usd is None:
             continue
         calls = found.requests * share

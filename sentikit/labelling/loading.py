@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,21 @@ def load(
         SentikitError: the hub cannot be reached.
     """
     options = LoadingOptions(device, precision, calibrated, revision, label_map)
-    return _Loader(registry or default_registry(), options).load(str(name))
+    return load_classifier(name, options, registry=registry)
+
+
+def load_classifier(
+    name: str | Path,
+    options: LoadingOptions,
+    say: Callable[[str], None] | None = None,
+    registry: Registry | None = None,
+) -> Classifier:
+    """Load a classifier as `load` does; `say` is told of old names of keys, else Python warns."""
+    return _Loader(registry or default_registry(), options, say or _warn).load(str(name))
+
+
+def _warn(said: str) -> None:
+    warnings.warn(said, FutureWarning, stacklevel=2)
 
 
 def refuse_missing(
@@ -83,8 +98,10 @@ def refuse_missing(
 class _Loader:
     """Loads a classifier and its members with the same options."""
 
-    def __init__(self, registry: Registry, options: LoadingOptions) -> None:
-        self._registry, self._options = registry, options
+    def __init__(
+        self, registry: Registry, options: LoadingOptions, say: Callable[[str], None] = _warn
+    ) -> None:
+        self._registry, self._options, self._say = registry, options, say
 
     def load(self, name: str) -> Classifier:
         path = Path(name).expanduser()
@@ -146,7 +163,7 @@ class _Loader:
                 revision=given.revision or values.get("revision"),
                 label_map=given.label_map or values.get("label_map"),
             )
-            return _Loader(self._registry, kept).load(str(values["model"]))
+            return _Loader(self._registry, kept, self._say).load(str(values["model"]))
         return self._model(name)
 
     def _of_recipe(self, name: str) -> Classifier:
@@ -159,11 +176,13 @@ class _Loader:
     ) -> Classifier:
         from sentikit.recipe.resolving import kind_of
 
+        for warning in recipe.warnings:
+            self._say(warning)
         kind = kind_of(recipe)
         if kind in ("cascade", "vote"):
             from sentikit.labelling.ensembles import load_ensemble
 
-            members = _Loader(self._registry, replace(self._options, revision=None))
+            members = _Loader(self._registry, replace(self._options, revision=None), self._say)
             return load_ensemble(recipe, self._registry, members.load, threshold)
         if kind == "prompt":
             from sentikit.labelling.prompting import load_llm

@@ -40,6 +40,7 @@ def prompt(
     options: PromptOptions,
     registry: Registry | None = None,
     split: LabelledSplit | None = None,
+    load: Callable[[str], Classifier] | None = None,
 ) -> FinishedRun:
     """Label a split with an LLM and leave a run in `path`.
 
@@ -49,6 +50,7 @@ def prompt(
         options: what the user decides beside it.
         registry: where to look for components.
         split: the examples to label, where they are not all of the recipe's split.
+        load: loads the adviser; default: models alone.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
@@ -60,7 +62,7 @@ def prompt(
     run = RunFolder(path)
     with run.locked(new=not options.resume):
         refuse_missing(parts)
-        classifier = split_classifier(parts, split, registry)
+        classifier = split_classifier(parts, split, registry, load)
         plan = RunPlan(
             kind="prompt",
             recipe=parts.recipe.values,
@@ -127,7 +129,9 @@ def load_llm(
     return LLMClassifier(parts, context_source(parts, load))
 
 
-def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
+def shown_prompts(
+    parts: PromptParts, number: int, load: Callable[[str], Classifier]
+) -> list[tuple[str, tuple[Message, ...]]]:
     """Return the ids and messages of the first examples; nothing is asked.
 
     Raises:
@@ -135,7 +139,7 @@ def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Mess
         SentikitError: the strategy fails.
     """
     split = split_to_label(parts, number)
-    classifier = split_classifier(parts, split, default_registry())
+    classifier = split_classifier(parts, split, default_registry(), load)
     examples = (row.example for row in split_rows(split))
     return [
         (example.id, messages) for example, messages in classifier.messages(examples, Session())

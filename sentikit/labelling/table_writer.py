@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ RATIONALE_COLUMN = "rationale"
 #: Tables of text that can be written, by kind.
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _ROWS_PER_GROUP = 10_000
+#: What a cell begins with that a spreadsheet runs, unless it is a number.
+_FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+_SIGNED_NUMBER = re.compile(r"[+-]\d+([.,]\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
 Record = Mapping[str, Any]
 Write = Callable[[Record, Record], None]
@@ -128,7 +132,11 @@ class TableWriter:
 
 @contextlib.contextmanager
 def open_table(
-    output: Path | None, kind: str, columns: Sequence[str], added: AddedColumns
+    output: Path | None,
+    kind: str,
+    columns: Sequence[str],
+    added: AddedColumns,
+    spreadsheet_safe: bool = False,
 ) -> Iterator[TableWriter]:
     """Open the place labelled rows go to and yield what takes them.
 
@@ -140,6 +148,8 @@ def open_table(
         kind: csv, tsv, jsonl or parquet.
         columns: of the input.
         added: what the classifier adds.
+        spreadsheet_safe: whether ``'`` is written before cells of CSV and TSV that a spreadsheet
+            would run as formulas.
 
     Raises:
         InputError: the input has a column of a name that is added here.
@@ -159,7 +169,7 @@ def open_table(
         return
     with _stream(output) as stream:
         if kind in DELIMITERS:
-            write = _delimited_writer(stream, columns, names, DELIMITERS[kind])
+            write = _delimited_writer(stream, columns, names, DELIMITERS[kind], spreadsheet_safe)
         else:
             write = _json_writer(stream)
         yield TableWriter(write, added, nested)
@@ -183,16 +193,22 @@ def _stream(output: Path | None) -> Iterator[IO[str]]:
 
 
 def _delimited_writer(
-    stream: IO[str], columns: Sequence[str], added: Sequence[str], delimiter: str
+    stream: IO[str],
+    columns: Sequence[str],
+    added: Sequence[str],
+    delimiter: str,
+    spreadsheet_safe: bool,
 ) -> Write:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    writer.writerow([*columns, *added])
+    made: Callable[[Any], Any] = _without_formula if spreadsheet_safe else lambda cell: cell
+    writer.writerow(map(made, [*columns, *added]))
     known = frozenset(columns)
 
     def write(row: Record, said: Record) -> None:
         _refuse_late(row, known)
         cells = [_cell(row.get(column)) for column in columns]
-        writer.writerow([*cells, *(_number(said[column], column) for column in added)])
+        cells += [_number(said[column], column) for column in added]
+        writer.writerow(map(made, cells))
 
     return write
 
@@ -210,6 +226,13 @@ def _number(value: Any, column: str) -> Any:
     if not isinstance(value, float):
         return value
     return f"{value:.9f}" if column == COST_COLUMN else f"{value:.6f}"
+
+
+def _without_formula(cell: Any) -> Any:
+    """Return a cell that a spreadsheet shows as it is and never runs (OWASP, CSV injection)."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith(_FORMULA_STARTS):
+        return cell
+    return cell if _SIGNED_NUMBER.fullmatch(cell) else f"'{cell}"
 
 
 def _cell(value: Any) -> Any:

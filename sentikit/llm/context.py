@@ -229,7 +229,8 @@ def recorded_adviser(
 
 def _must_be_recorded(name: str) -> bool:
     plain, of_encoder = split_suffix(name)
-    return of_encoder or Path(plain).expanduser().is_file()
+    path = Path(plain).expanduser()
+    return of_encoder or (path.is_file() and path.suffix not in (".yaml", ".yml"))
 
 
 def _has_model(path: Path, registry: Registry) -> bool:

@@ -196,7 +196,7 @@ class RequestSession(Session):
             member.caller.collector = None if collectors is None else collectors(member)
             member.begin()
 
-    def fill_by_batches(self, go_through: Callable[[], None]) -> None:
+    def fill_by_batches(self, go_through: Callable[[], None], models: int = 1) -> None:
         """Let the providers' batch services answer what a job asks, before it asks live.
 
         Where an LLM's questions depend on another's answers, the job is gone through again until
@@ -204,6 +204,7 @@ class RequestSession(Session):
 
         Args:
             go_through: puts the job's rows through its classifier.
+            models: how many LLMs the classifier may ask.
 
         Raises:
             RequestsInterrupted: the user asked to stop; the batches go on at the provider.
@@ -237,7 +238,7 @@ class RequestSession(Session):
             finally:
                 for batches in rounds:
                     batches.close()
-            if len(self._members) == 1:
+            if models == 1:
                 break
         self.collect(None)
 
