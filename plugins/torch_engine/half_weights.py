@@ -37,9 +37,9 @@ class HalfWeights:
         self._trained = [(w, half) for w, half in halves.items() if w.requires_grad]
         self._gradients = {w: torch.empty_like(w) for w, _ in self._trained}
 
-    def whole(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors by name, the float32 weights in place of their copies."""
-        return {name: self._wholes.get(tensor, tensor) for name, tensor in named.items()}
+    def whole(self, tensor: nn.Parameter) -> nn.Parameter:
+        """Return the float32 weights of a copy; any other tensor is returned as it is."""
+        return self._wholes.get(tensor, tensor)
 
     @torch.no_grad()
     def collect_gradients(self) -> None:
