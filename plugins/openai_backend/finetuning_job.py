@@ -18,7 +18,7 @@ from sentikit.extension import (
 )
 
 from .failures import FINE_TUNING, UnknownModelError
-from .finetuning import TRIES, EventStream, PatientCalls, fetch
+from .finetuning_results import TRIES, EventStream, PatientCalls, fetch
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -74,10 +74,15 @@ class AnsweredQuestion(Generic[Row]):
 
     @property
     def probabilities(self) -> dict[str, float] | None:
-        """Label to probability, of the answer that gave the label."""
-        if self.label is None or not self.answers:
+        """Label to probability, of the answer that gave the label; 0 where it never came to one."""
+        request = self.question.request
+        known = self.answers[-1].probabilities if self.answers else None
+        if self.label is None or request is None or known is None:
             return None
-        return self.answers[-1].probabilities
+        found = {label: known.get(label, 0.0) for label in request.labels}
+        # The tokens of free text need not be those of the label that its strategy reads.
+        unlike = request.free_text and found[self.label] < max(found.values())
+        return None if unlike else found
 
     @property
     def is_cut(self) -> bool:
