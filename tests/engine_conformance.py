@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from sentikit.plugins.plugin_kit.checks import check_engine
+
 from sentikit.errors import SentikitError
 from sentikit.registry import default_registry
-from sentikit.testing import check_engine
 
 
 def main(config: str) -> None:

@@ -19,8 +19,8 @@ from llm_fixtures import ask, ask_about, in_thread, openai_backend, serving
 from prompt_runs import make_parts, run_prompts
 
 from sentikit import InputError, SentikitError
-from sentikit.labelling.run_writer import FinishedRun
 from sentikit.llm.settings import RequestOptions
+from sentikit.runs.writer import FinishedRun
 
 KEY = "sk-proj-" + "k3y" * 12
 

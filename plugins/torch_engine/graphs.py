@@ -52,7 +52,7 @@ class PassGraphs:
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._pool = torch.cuda.graph_pool_handle()
         # Nothing can be recorded on the usual stream, and gradients belong to that of their passes.
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._stream.wait_stream(torch.cuda.current_stream(device))
         torch.cuda.set_stream(self._stream)
         self._anchor = torch.zeros((), device=device, requires_grad=True)
@@ -67,7 +67,9 @@ class PassGraphs:
             if self._seen[key] <= _USUAL_PASSES or not self._may_record():
                 return self._as_usual(inputs)
             graph = self._graphs[key] = self._record(inputs)
-        logits: Tensor = _Replay.apply(self._anchor, graph, *inputs)
+        logits: Tensor = _Replay.apply(  # type: ignore[no-untyped-call]
+            self._anchor, graph, *inputs
+        )
         return logits
 
     def _may_record(self) -> bool:
@@ -105,7 +107,8 @@ class PassGraphs:
             with self._recorded(backward):
                 gradients = torch.autograd.grad(logits, self._parameters, gradient)
                 with torch.no_grad():
-                    torch._foreach_add_([whole.grad for whole in self._wholes], gradients)
+                    held = [w.grad for w in self._wholes if w.grad is not None]
+                    torch._foreach_add_(held, list(gradients))
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -175,7 +178,8 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
         ctx.graph.run_backward(gradients[0])
-        return (None,) * (2 + ctx.inputs)
+        nothing: tuple[None, ...] = (None,) * (2 + ctx.inputs)
+        return nothing
 
 
 @contextlib.contextmanager

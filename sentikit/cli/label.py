@@ -253,9 +253,9 @@ def _certify(
 
 
 def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier) -> None:
-    from sentikit.amounts import usd_text
     from sentikit.assurance.certification import agreed
     from sentikit.assurance.pile import write_labelled
+    from sentikit.terminal import usd_text
 
     output, members, asked = given["output"], given["members"], (given["agree_with"], llm)
     numbers = (given["sample"], given["agreement"], given["level"], given["seed"])
@@ -280,7 +280,7 @@ def _show(given: dict[str, Any], record: dict[str, Any]) -> None:
 
 
 def _paid(paid: float | None) -> str:
-    from sentikit.amounts import usd_text
+    from sentikit.terminal import usd_text
 
     if not paid:
         return "" if paid is not None else " (paid an unknown amount)"

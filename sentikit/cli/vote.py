@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.amounts import FiniteRange
 from sentikit.cli.options import RUNS, SETTINGS, resolved_recipe, resumable
 from sentikit.errors import InputError
+from sentikit.terminal import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.ensembles.judgement import JudgedVote
@@ -132,7 +132,8 @@ def _live(
 
 
 def _print(judged: JudgedVote) -> None:
-    from sentikit.cli.tables import gained, print_sentence, print_table, scored
+    from sentikit.cli.tables import gained, scored
+    from sentikit.terminal import print_sentence, print_table
 
     counted = (
         f"{judged.unanimous / judged.rows:.1%} of {judged.rows:,} texts unanimous, "
