@@ -161,7 +161,6 @@ def test_no_guarantee_is_laid_over_a_strategy_that_wants_free_text_and_its_token
     from sentikit.labelling.prompting import split_classifier, split_to_label
     from sentikit.registry import default_registry
     from sentikit.runs.writer import split_rows
-    from sentikit.runs.writer import split_rows
 
     with serving(text="First this, then that, so all in all it is positive.") as s:
         parts = make_parts(dataset=DATASET, llm=llm(s.url, prices={"prompt": 1, "completion": 1}))
