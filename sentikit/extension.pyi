@@ -97,11 +97,12 @@ from sentikit.finetuning.fine_tuner import FineTuningSession as FineTuningSessio
 from sentikit.finetuning.fine_tuner import FineTuningJob as FineTuningJob
 from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
 from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
-from sentikit.finetuning.job import FineTuning as FineTuning
-from sentikit.finetuning.job import FineTuningOptions as FineTuningOptions
-from sentikit.finetuning.job import FinishedFineTuning as FinishedFineTuning
-from sentikit.finetuning.examples import PreparedReport as PreparedReport
-from sentikit.finetuning.job import open_fine_tuning as open_fine_tuning
+from sentikit.finetuning.recipe import FinetuneParts as FinetuneParts
+from sentikit.finetuning.recipe import open_finetune_recipe as open_finetune_recipe
+from sentikit.llm.requests.budget import TokenCounter as TokenCounter
+from sentikit.llm.prices import ModelFacts as ModelFacts
+from sentikit.llm.strategy import training_line as training_line
+from sentikit.datasets.examples import canonical_text as canonical_text
 from sentikit.training.task import TrainingPlace as TrainingPlace
 from sentikit.training.task import TrainingTask as TrainingTask
 from sentikit.training.data import Labelled as Labelled
@@ -139,8 +140,8 @@ from sentikit.tracking import LLMCall as LLMCall
 from sentikit.tracking import flat_numbers as flat_numbers
 
 # register_result_formats
-from sentikit.runs.result_format import ResultFormat as ResultFormat
-from sentikit.runs.result_format import ResultColumns as ResultColumns
+from sentikit.runs.reading import ResultFormat as ResultFormat
+from sentikit.runs.reading import ResultColumns as ResultColumns
 
 # register_metrics
 from sentikit.metrics import Metric as Metric
@@ -159,6 +160,12 @@ from sentikit.ensembles.judgement import CurvePoint as CurvePoint
 from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
 
 # register_commands
+from sentikit.runs.folder import LabelledSplit as LabelledSplit
+from sentikit.runs.folder import RunFolder as RunFolder
+from sentikit.runs.folder import choose_run_folder as choose_run_folder
+from sentikit.runs.reporter import RunReporter as RunReporter
+from sentikit.runs.writer import RunPlan as RunPlan
+from sentikit.runs.writer import RunWriter as RunWriter
 from sentikit.terminal import FiniteRange as FiniteRange
 from sentikit.terminal import LiveBar as LiveBar
 from sentikit.terminal import print_table as print_table

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from sentikit.plugins.gpt_finetune.examples import LearntExample, SplitExaminer
 
 from sentikit import InputError
 from sentikit.extension import FineTuningLimits, Message
-from sentikit.finetuning.examples import LearntExample, SplitExaminer
 from sentikit.llm.strategy import training_line
 
 LABELS = ("negative", "neutral", "positive")

@@ -16,8 +16,8 @@ from sentikit.plugins.plugin_kit.checks import check_tracker
 from sentikit import InputError
 from sentikit.cli import sentikit
 from sentikit.labelling.prompting import PromptOptions, prompt
-from sentikit.labelling.run_writer import FinishedRun
 from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.runs.writer import FinishedRun
 
 KEY = "sk-proj-0123456789abcdef0123456789abcdef"
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5, "flex": 0.5}}

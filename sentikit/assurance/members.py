@@ -17,11 +17,12 @@ from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.labelling.file_job import FileRows
-from sentikit.labelling.job import LabellingOptions, Row, label, say_estimate
+from sentikit.labelling.job import LabellingOptions, label, say_estimate
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import Limits, RequestSession
+from sentikit.runs.writer import Row
 
 #: How often a label without probabilities is assumed to be right. Chosen, as the weight 1 of the
 #: log-probabilities, on validation predictions: ELECTRA Large's probabilities with Base's labels.

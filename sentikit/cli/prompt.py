@@ -23,8 +23,8 @@ from sentikit.errors import InputError
 from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
-    from sentikit.labelling.run_writer import FinishedRun
     from sentikit.llm.recipe import PromptParts
+    from sentikit.runs.writer import FinishedRun
 
 
 @click.command(
@@ -118,11 +118,12 @@ def _estimate(
 ) -> None:
     import json
 
-    from sentikit.labelling.job import estimate, split_rows
+    from sentikit.labelling.job import estimate
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import refuse_missing, split_classifier, split_to_label
     from sentikit.llm.session import CACHE
     from sentikit.registry import default_registry
+    from sentikit.runs.writer import split_rows
 
     refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE

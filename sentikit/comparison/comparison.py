@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from sentikit.comparison.alignment import Truth, align_runs, is_called, short_name
 from sentikit.comparison.bootstrap import Resampling
@@ -21,7 +22,7 @@ from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.table import RunTable
 
 #: What may be compared: a run's folder, a results file, PATH#encoder, or rows read already.
-Comparable = str | Path | RunTable
+Comparable: TypeAlias = str | Path | RunTable
 
 
 def compare(

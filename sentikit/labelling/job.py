@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections import deque
@@ -18,9 +19,8 @@ from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
 from sentikit.keys import redacted
-from sentikit.labelling.run_writer import FinishedRun, RunPlan, RunWriter
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
-from sentikit.llm.prices import usd
+from sentikit.llm.prices import recorded_models_warnings, usd
 from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
@@ -28,6 +28,8 @@ from sentikit.llm.settings import FailureLimit, RequestOptions
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
+from sentikit.runs.recorded import RecordedClassifier
+from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, split_rows
 from sentikit.stopping import Interrupted
 from sentikit.terminal import usd_text
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
@@ -67,14 +69,6 @@ class Sink(Protocol):
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
         """Write a row."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a job: the example, and the gold label that the classifier is not shown."""
-
-    example: Example
-    gold: str | None = None
 
 
 def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
@@ -203,20 +197,6 @@ def say_estimate(
         )
 
 
-def split_rows(split: LabelledSplit) -> Iterable[Row]:
-    """Return the rows of a split, read piece by piece each time they are gone through."""
-    return _SplitRows(split)
-
-
-@dataclass(frozen=True)
-class _SplitRows:
-    split: LabelledSplit
-
-    def __iter__(self) -> Iterator[Row]:
-        for identifier, text, gold, source, columns in self.split.examples.rows():
-            yield Row(Example(text, identifier, source, columns), gold)
-
-
 class RunSteps:
     """What a kind of run does besides labelling; by default nothing."""
 
@@ -281,6 +261,8 @@ def label_run(
         except Interrupted as stopped:
             stopped.resumable = options.resume
             raise
+        for warning in recorded_models_warnings(_recorded_manifests(classifier)):
+            reporter.say(warning)
         if changed:
             reporter.say(
                 f"Changed since the run began: {', '.join(changed)}. Answers that still fit are "
@@ -288,7 +270,8 @@ def label_run(
             )
         if changed or not options.resume:
             say_estimate(classifier, rows, total, session, options.batch)
-        writer.begin(options.resume, run_id=identity)
+        answers = {"answers": os.path.relpath(session.cache, run.path)} if run else {}
+        writer.begin(options.resume, run_id=identity, **answers)
         if run:
             # Whatever is refused before has left nothing behind.
             reporter.log = JsonLinesLog(run.path / run_folder.LOG)
@@ -307,6 +290,14 @@ def label_run(
         if not finished.totals.failed:
             session.forget()
         return finished
+
+
+def _recorded_manifests(classifier: Classifier) -> Iterator[Mapping[str, Any]]:
+    """Yield the manifests of the runs that a classifier repeats, its members' included."""
+    if isinstance(classifier, RecordedClassifier):
+        yield classifier.table.manifest
+    for member in classifier.members.values():
+        yield from _recorded_manifests(member)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
-"""The run folder of a labelling job: manifest, predictions row by row, scores, costs."""
+"""The one writer of runs: manifest, predictions row by row, scores, costs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +18,8 @@ import numpy as np
 from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.datasets.labels import scheme_for_classes
-from sentikit.files import atomic_writer, write_json
+from sentikit.errors import SentikitError
+from sentikit.files import atomic_writer, sync, write_json
 from sentikit.keys import redacted
 from sentikit.metrics import NamedMetric, metrics_for
 from sentikit.registry import default_registry
@@ -30,7 +33,30 @@ from sentikit.runs.folder import (
     versions,
 )
 from sentikit.scoring import Scores, score, score_by_source
+from sentikit.stopping import Interrupted
 from sentikit.yaml_files import dump_yaml
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a job: the example, and the gold label that the classifier is not shown."""
+
+    example: Example
+    gold: str | None = None
+
+
+@dataclass(frozen=True)
+class _SplitRows:
+    split: LabelledSplit
+
+    def __iter__(self) -> Iterator[Row]:
+        for identifier, text, gold, source, columns in self.split.examples.rows():
+            yield Row(Example(text, identifier, source, columns), gold)
+
+
+def split_rows(split: LabelledSplit) -> Iterable[Row]:
+    """Return the rows of a split, read piece by piece each time they are gone through."""
+    return _SplitRows(split)
 
 
 @dataclass(frozen=True)
@@ -38,7 +64,7 @@ class RunPlan:
     """What a run is before it begins.
 
     Attributes:
-        kind: prompt, evaluate, cascade, vote.
+        kind: train, prompt, evaluate, cascade, vote.
         recipe: the resolved recipe as plain values.
         recipe_text: the recipe as a YAML file that runs again.
         split: what is labelled.
@@ -191,7 +217,7 @@ class RunWriter:
     """Writes a run's folder; use as a context manager once the folder is locked.
 
     The predictions appear when all rows are there, and the run says ``finished`` when everything
-    is on disk; one that ends otherwise says so, and why.
+    is on disk; one that ends otherwise says so, and why, and keeps its rows as partial predictions.
 
     Args:
         run: the folder; None scores the rows and writes nothing.
@@ -238,7 +264,7 @@ class RunWriter:
     def __enter__(self) -> Self:
         # What a killed process left of the predictions; the journal has all that was paid for.
         folder = self.run.path if self.run else None
-        for half in folder.glob(f".{run_folder.PREDICTIONS}.*") if folder else ():
+        for half in folder.glob(f".{run_folder.PARTIAL}.*") if folder else ():
             half.unlink(missing_ok=True)
         return self
 
@@ -248,7 +274,10 @@ class RunWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._exit.__exit__(kind, error, traceback)
+        # Rows that were paid for are kept, unless the disk is the reason.
+        kept = error is None or isinstance(error, Interrupted | KeyboardInterrupt | SentikitError)
+        with contextlib.suppress(SentikitError):
+            self._exit.__exit__(*(None, None, None) if kept else (kind, error, traceback))
         if error is not None and self.run and self._begun and not self._finished:
             self.run.end(error)
 
@@ -259,10 +288,15 @@ class RunWriter:
         if self.run is None:
             return
         if self._stream is None:
-            path = self.run.path / run_folder.PREDICTIONS
+            path = self.run.path / run_folder.PARTIAL
             self._stream = self._exit.enter_context(atomic_writer(path))
         record = row_json(example, gold, prediction, self.plan.split.classes) | more
         self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def add_split(self, predictions: Iterable[Prediction]) -> None:
+        """Write all rows of the split, given one prediction for each in order."""
+        for row, prediction in zip(split_rows(self.plan.split), predictions, strict=True):
+            self.add(row.example, row.gold, prediction)
 
     def finish(
         self,
@@ -280,6 +314,9 @@ class RunWriter:
             **manifest: further keys of the manifest.
         """
         self._exit.close()
+        if self.run and self._stream is not None:
+            os.replace(self.run.path / run_folder.PARTIAL, self.run.path / run_folder.PREDICTIONS)
+            sync(self.run.path)
         scores, by_source = self._scored.scores()
         paid = {"llm": _rounded(self.totals.cost)} if self._asks else {}
         items = {name: _rounded(cost) for name, cost in (costs or {}).items() if cost != 0}
@@ -302,7 +339,7 @@ class RunWriter:
                 write_json(self.run.path / name, value)
             # Last, so that a finished run is complete on disk.
             self.run.update_manifest(
-                **self.totals.to_json(),
+                **(self.totals.to_json() if self.totals.rows else {}),
                 **manifest,
                 cost_usd=cost_usd,
                 finished=now(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import shutil
 import tempfile
 import weakref
@@ -14,22 +13,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Example, Session
-from sentikit.components import Problem, refuse
-from sentikit.datasets.examples import canonical_text
-from sentikit.errors import InputError
-from sentikit.files import atomic_writer
-from sentikit.finetuning.fine_tuner import FineTuner, FineTuningLimits, TokenCount
-from sentikit.llm.classifier import messages_for, prompt_input, split_context
-from sentikit.llm.context import PromptContext, kept_contexts
-from sentikit.llm.prices import model_facts
-from sentikit.llm.requests.budget import TokenCounter
-from sentikit.llm.strategy import Message, training_line
-from sentikit.registry import Registry
-from sentikit.runs.folder import LabelledSplit
+from sentikit import InputError
+from sentikit.extension import (
+    FineTuner,
+    FineTuningLimits,
+    Message,
+    TokenCounter,
+    atomic_writer,
+    canonical_text,
+    model_facts,
+    training_line,
+)
 
 if TYPE_CHECKING:
-    from sentikit.finetuning.recipe import FinetuneParts
+    from sentikit.extension import FinetuneParts, LabelledSplit
 
 
 # Chat templates frame every message; OpenAI's by three tokens and the role. With it, counts agree
@@ -46,7 +43,7 @@ class ConversationCounter:
         exact: whether the model's own tokenizer counts.
     """
 
-    count: TokenCount
+    count: Callable[[Sequence[Message]], int]
     exact: bool
 
 
@@ -285,24 +282,11 @@ class PreparedReport:
         return asdict(self)
 
 
-def _split(parts: FinetuneParts, use: str, split: str) -> LabelledSplit:
-    dataset = parts.dataset
-    if split not in dataset.splits:
-        none = ", or none with --set finetune.validation=null" if use == "validation" else ""
-        raise InputError(
-            f"The dataset {dataset.name!r} has no split {split!r}; it has "
-            f"{', '.join(dataset.splits)}. Choose one with --set finetune.{use}=SPLIT{none}."
-        )
-    scheme = dataset.scheme
-    return LabelledSplit(dataset.split(split), scheme.classes, dataset.name, split, scheme.ordered)
-
-
 class Preparation:
     """A recipe's examples, turned into messages whenever they are gone through.
 
     Args:
         parts: of the recipe.
-        registry: where to look for parts.
         keep: a folder that holds what an encoder said, of a run that is resumed; None asks it.
 
     Attributes:
@@ -310,18 +294,11 @@ class Preparation:
             call.
     """
 
-    def __init__(
-        self,
-        parts: FinetuneParts,
-        registry: Registry,
-        keep: Path | None = None,
-    ) -> None:
-        self._parts, self._registry = parts, registry
+    def __init__(self, parts: FinetuneParts, keep: Path | None = None) -> None:
+        self._parts = parts
         self._keep = keep or _passing_folder(self)
         self.advance: Callable[[int], object] = lambda examples: None
-        self._splits = {
-            use: _split(parts, use, split) for use, split in zip(FILES, parts.splits, strict=False)
-        }
+        self._splits = {use: parts.labelled_split(use) for use in parts.splits}
 
     @property
     def splits(self) -> dict[str, LabelledSplit]:
@@ -352,7 +329,7 @@ class Preparation:
         limits = self._parts.fine_tuner.limits
         classes = self._parts.dataset.scheme.classes
         examiners = {}
-        for use, split in zip(FILES, self._parts.splits, strict=False):
+        for use, split in self._parts.splits.items():
             examiners[use] = SplitExaminer(split, classes, limits, self.context)
             for number, example in enumerate(self.examples(use), 1):
                 examiners[use].add(example)
@@ -374,7 +351,11 @@ class Preparation:
         problems = []
         for use, examiner in examiners.items():
             problems += examiner.problems(fewest if use == "train" else 1)
-        refuse(Problem((), f"{text}. Nothing was uploaded or trained.") for text in problems)
+        lines = [f"{text}. Nothing was uploaded or trained." for text in problems]
+        if len(lines) == 1:
+            raise InputError(lines[0])
+        if lines:
+            raise InputError("\n".join([f"{len(lines)} problems:", *(f"  {at}" for at in lines)]))
 
     @cached_property
     def _counter(self) -> Any:
@@ -386,39 +367,14 @@ class Preparation:
         Raises:
             SentikitError: the strategy fails; names the row.
         """
-        parts, split, row = self._parts, self._splits[use], 0
-        contexts = self._contexts(use)
-        for batch in split.examples.batches():
-            columns = (batch["id"], batch["text"], batch["label"])
-            for identifier, text, label in zip(*columns, strict=True):
-                example = Example(text, identifier)
-                given = prompt_input(example, split.classes, next(contexts))
-                asked = messages_for(parts, given, row)
-                messages = (*asked, Message("assistant", label))
-                line = training_line(asked, label)
-                tokens = self._counter.count(messages)
-                yield LearntExample(identifier, text, label, messages, line, tokens)
-                row += 1
-
-    def _contexts(self, use: str) -> Iterator[PromptContext]:
-        """Return what the prompts of a split show, computed once and kept."""
-        if not self._parts.strategy.needs().encoder:
-            return itertools.repeat(PromptContext())
-        split = self._splits[use]
-        strategy = self._parts.recipe.values.get("strategy")
-        identity = [split.examples.fingerprint(), split.classes, strategy]
-        return kept_contexts(self._keep / _kept(use), identity, lambda: self._compute(use))
-
-    def _compute(self, use: str) -> Iterator[PromptContext]:
-        parts = self._parts.of_split(self._parts.splits[list(FILES).index(use)])
-        try:
-            source = split_context(parts, self._splits[use], self._registry)
-        except InputError as error:
-            raise InputError(f"{parts.dataset.name}/{parts.split}: {error.message}") from error
-        source.advance = lambda texts: self.advance(texts)
-        texts = self._splits[use].examples.values("text")
-        for _, context in source.stream(texts, Session()):
-            yield context
+        found = self._parts.conversations(
+            use, self._splits[use], self._keep / _kept(use), lambda texts: self.advance(texts)
+        )
+        for example, label, asked in found:
+            messages = (*asked, Message("assistant", label))
+            line = training_line(asked, label)
+            tokens = self._counter.count(messages)
+            yield LearntExample(example.id, example.text, label, messages, line, tokens)
 
     def write(self, folder: Path) -> dict[str, Path]:
         """Write the files and return them by use; each is there whole or not at all.

@@ -5,59 +5,48 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from sentikit.errors import InputError
-from sentikit.files import read_json, write_json
-from sentikit.finetuning.cost import (
-    FineTuningEstimate,
-    cost_of,
-    estimate,
-    refuse_cost,
-    refuse_ended,
-)
-from sentikit.finetuning.examples import FILES, Preparation, PreparedReport
-from sentikit.finetuning.fine_tuner import FineTunedModel, FineTuningJob
-from sentikit.llm.backend import FatalError, RejectedError
-from sentikit.registry import Registry, default_registry
-from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import (
-    INTERRUPTED,
-    LOG,
-    JsonLinesLog,
+from sentikit import InputError, Interrupted
+from sentikit.extension import (
+    FatalError,
+    FineTunedModel,
+    FineTuningJob,
+    LiveBar,
+    RejectedError,
     RunFolder,
+    RunPlan,
+    RunReporter,
+    RunWriter,
+    TrackedRun,
     choose_run_folder,
-    command_line,
-    describe_split,
-    end_status,
-    now,
-    versions,
+    open_finetune_recipe,
+    read_json,
+    set_threads,
+    write_json,
 )
-from sentikit.stopping import Interrupted
-from sentikit.terminal import LiveBar
-from sentikit.tracking import TrackedRun, Tracker, TrackerGroup
+
+from .cost import FineTuningEstimate, cost_of, estimate, refuse_cost, refuse_ended
+from .examples import FILES, Preparation, PreparedReport
 
 if TYPE_CHECKING:
-    from sentikit.finetuning.recipe import FinetuneParts
-
+    from sentikit.extension import FinetuneParts
 
 #: What a fine-tuner remembers: uploaded files, the job's id.
 MEMORY = "job.json"
 
 
-class RunSession:
-    """The session of one run, a ``FineTuningSession``; use as a context manager once it has begun.
+class FineTuningReporter(RunReporter):
+    """The session of one run, a ``FineTuningSession``; use as a context manager.
 
     Args:
         run: its folder.
-        recipe: the resolved recipe's sections.
-        trackers: where the run is shown besides.
+        parts: of the recipe.
         stop_requested: asked several times a second.
         is_main_process: whether this process reports and writes.
     """
@@ -65,80 +54,52 @@ class RunSession:
     def __init__(
         self,
         run: RunFolder,
-        recipe: Mapping[str, Any],
-        trackers: Mapping[str, Tracker],
+        parts: FinetuneParts,
         stop_requested: Callable[[], bool],
         is_main_process: bool = True,
     ) -> None:
         self.stop_requested = stop_requested
-        #: What trackers are told at the end, unless something fails.
-        self.metrics: Mapping[str, Any] = {}
-        self.status = INTERRUPTED
-        self._run, self._recipe, self._is_main_process = run, recipe, is_main_process
-        self._log = JsonLinesLog(run.path / LOG)
-        self._trackers = TrackerGroup(trackers if is_main_process else {}, self.say)
-        self._bar = _LearningBar()
+        self._memory, self._is_main_process = run.path / MEMORY, is_main_process
         self._said: set[str] = set()
-
-    def __enter__(self) -> Self:
-        self._trackers.start(TrackedRun("finetune", self._run.path, self._recipe))
-        if self._is_main_process:
-            self._bar.start(line="waiting")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        self._log.close()
-        self._trackers.finish(self.metrics, end_status(error) if error else self.status)
+        self._learning = _LearningBar(is_main_process)
+        tracked = TrackedRun(KIND, run.path, parts.recipe.values)
+        trackers = parts.trackers if is_main_process else {}
+        super().__init__(tracked, trackers, self._learning, "waiting", announced=False)
+        self.status = "interrupted"
 
     def say(self, message: str) -> None:
         """Tell the user something, the same thing once."""
         if self._is_main_process and message not in self._said:
             self._said.add(message)
-            self._bar.say(message)
-
-    def alert(self, title: str, text: str) -> None:
-        """Tell the user and the trackers something."""
-        self.say(text)
-        self._trackers.alert(title, text)
+            super().say(message)
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Write a line of the log and show it."""
-        if not self._is_main_process:
-            return
-        self._log.write(dict(record))
-        self._trackers.log(record)
-        self._bar.show(record)
+        if self._is_main_process:
+            super().record(record)
+            self._learning.show(record)
 
     def rewind(self, step: int, epochs: int = 0) -> None:
         """Forget what was logged after a step, and after an epoch."""
         if self._is_main_process:
-            self._log.close()
-            self._log.keep(step if step else -1, epochs)
+            super().rewind(step, epochs)
 
     def recall(self, key: str) -> Any:
         """Return what was remembered in this run."""
-        path = self._run.path / MEMORY
-        return read_json(path).get(key) if path.is_file() else None
+        return read_json(self._memory).get(key) if self._memory.is_file() else None
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON value in the run."""
         if self._is_main_process:
-            path = self._run.path / MEMORY
-            known = read_json(path) if path.is_file() else {}
-            write_json(path, {**known, key: value})
+            known = read_json(self._memory) if self._memory.is_file() else {}
+            write_json(self._memory, {**known, key: value})
 
 
 class _LearningBar(LiveBar):
     """A bar with the loss on a terminal; elsewhere a line for each epoch and event."""
 
-    def __init__(self) -> None:
-        super().__init__("steps")
+    def __init__(self, shown: bool) -> None:
+        super().__init__("steps", shown)
         self._furthest = 0
 
     def show(self, record: Mapping[str, Any]) -> None:
@@ -213,17 +174,15 @@ class FineTuning:
 
     Args:
         parts: of the recipe.
-        registry: where to look for parts.
     """
 
-    def __init__(self, parts: FinetuneParts, registry: Registry | None = None) -> None:
+    def __init__(self, parts: FinetuneParts) -> None:
         self.parts = parts
-        self._registry = registry or default_registry()
         self._keep: Path | None = None
 
     @cached_property
     def _preparation(self) -> Preparation:
-        return Preparation(self.parts, self._registry, self._keep)
+        return Preparation(self.parts, self._keep)
 
     @cached_property
     def report(self) -> PreparedReport:
@@ -269,8 +228,9 @@ class FineTuning:
             InputError: the provider would refuse the examples; nothing is written.
         """
         run = RunFolder(path)
-        with run.locked():
-            self._write(run, False, PREPARED)
+        with run.locked(), RunWriter(run, self._plan()) as writer:
+            self._write(writer, path, resume=False)
+            run.update_manifest(status=PREPARED)
         return self.report
 
     def run(self, path: Path, options: FineTuningOptions | None = None) -> FinishedFineTuning:
@@ -288,8 +248,6 @@ class FineTuning:
         if engine is None:
             with run.locked():
                 return self._run(run, chosen)
-        from sentikit.devices import set_threads
-
         set_threads(chosen.threads)
         engine.start(chosen.device)
         try:
@@ -309,33 +267,39 @@ class FineTuning:
         with run.locked():
             job = self._job(run, str(run.manifest.get("fingerprint", "")), FineTuningOptions())
             self.parts.fine_tuner.cancel(job, self._session(run, FineTuningOptions()))
-            run.update_manifest(status=CANCELLED, finished=now())
+            ended = datetime.now(UTC).isoformat(timespec="seconds")
+            run.update_manifest(status=CANCELLED, finished=ended)
 
     @property
     def _is_main_process(self) -> bool:
         return self.parts.engine is None or self.parts.engine.is_main_process
 
-    def _session(self, run: RunFolder, options: FineTuningOptions) -> RunSession:
-        values, trackers = self.parts.recipe.values, self.parts.trackers
-        return RunSession(run, values, trackers, options.stop_requested, self._is_main_process)
+    def _session(self, run: RunFolder, options: FineTuningOptions) -> FineTuningReporter:
+        return FineTuningReporter(run, self.parts, options.stop_requested, self._is_main_process)
 
     def _run(self, run: RunFolder, options: FineTuningOptions) -> FinishedFineTuning:
         session, engine = self._session(run, options), self.parts.engine
-        fingerprint = self._begin(run, options, session) if self._is_main_process else ""
-        if engine is not None:
-            # Others wait here until the files are written.
-            fingerprint = engine.broadcast(fingerprint)
-        with self._statuses(run), session:
-            job = self._job(run, fingerprint, options)
-            model = self.parts.fine_tuner.run(job, session)
-            if model is None and self.trains_here:
-                raise Interrupted
-            if model is not None:
-                session.metrics, session.status = model.metrics, run_folder.FINISHED
-            return self._finish(run, model)
+        fingerprint = self._check(run, options, session) if self._is_main_process else ""
+        plan = self._plan() if self._is_main_process else None
+        with RunWriter(run, plan) if plan else contextlib.nullcontext() as writer:
+            if writer:
+                self._write(writer, run.path, options.resume)
+            if engine is not None:
+                # Others wait here until the files are written.
+                fingerprint = engine.broadcast(fingerprint)
+            with session:
+                job = self._job(run, fingerprint, options)
+                model = self.parts.fine_tuner.run(job, session)
+                if model is None and self.trains_here:
+                    raise Interrupted
+                if model is not None:
+                    session.metrics, session.status = model.metrics, "finished"
+            return self._finish(run, writer, model)
 
-    def _begin(self, run: RunFolder, options: FineTuningOptions, session: RunSession) -> str:
-        """Refuse whatever can be refused, then write the files; return the fingerprint."""
+    def _check(
+        self, run: RunFolder, options: FineTuningOptions, session: FineTuningReporter
+    ) -> str:
+        """Refuse whatever can be refused; return the fingerprint."""
         warning = refuse_ended(self.parts, date.today())
         self._keep = run.path if options.resume else None
         for text in [warning, *self.report.warnings()]:
@@ -344,13 +308,15 @@ class FineTuning:
         session.say(self.estimate.to_line())
         if options.max_cost is not None:
             refuse_cost(self.estimate, options.max_cost)
-        if options.resume:
-            self._refuse_other(run)
+        if options.resume and run.manifest.get("fingerprint") != self.fingerprint:
+            raise InputError(
+                f"{run.path} was begun with other examples, another model or other settings. "
+                "Resume it with the same ones, or start anew with another --output."
+            )
         try:
             self.parts.fine_tuner.check(session)
         except (FatalError, RejectedError) as error:
             raise InputError(error.message) from error
-        self._write(run, options.resume, run_folder.RUNNING)
         return self.fingerprint
 
     @property
@@ -361,43 +327,36 @@ class FineTuning:
         said = json.dumps([self.parts.provider, identity, digests], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
 
-    def _refuse_other(self, run: RunFolder) -> None:
-        begun = run.manifest.get("fingerprint")
-        if begun != self.fingerprint:
-            raise InputError(
-                f"{run.path} was begun with other examples, another model or other settings. Go "
-                "on with the same ones, or start anew with another --output."
-            )
-
-    def _write(self, run: RunFolder, resume: bool, status: str) -> None:
-        """Write the manifest, so that a kill leaves what can be resumed, then the files."""
+    def _plan(self) -> RunPlan:
+        """Return what the run is before it begins."""
         described = {
-            use: describe_split(
-                self.parts.dataset.name,
-                split,
-                len(self._preparation.splits[use].examples),
-                self._preparation.splits[use].examples.fingerprint(),
-            )
-            for use, split in zip(FILES, self.parts.splits, strict=False)
+            use: {
+                "dataset": split.dataset,
+                "split": split.split,
+                "examples": len(split.examples),
+                "fingerprint": split.examples.fingerprint(),
+            }
+            for use, split in self._preparation.splits.items()
         }
-        begun = {} if resume else {"kind": KIND, "started": now()}
-        run.update_manifest(
-            **begun,
-            status=status,
+        return RunPlan(
+            kind=KIND,
             recipe=self.parts.recipe.values,
-            command=command_line(),
-            dataset=described["train"],
-            data=described,
-            files=self.report.to_json()["splits"],
-            classes=list(self.parts.dataset.scheme.classes),
-            provider=self.parts.provider,
-            base_model=self.parts.fine_tuner.model,
-            fingerprint=self.fingerprint,
-            estimate=self.estimate.to_json(),
-            versions=versions(),
+            recipe_text=self.parts.recipe.to_yaml(),
+            split=self._preparation.splits["train"],
+            manifest={
+                "data": described,
+                "files": self.report.to_json()["splits"],
+                "provider": self.parts.provider,
+                "base_model": self.parts.fine_tuner.model,
+                "fingerprint": self.fingerprint,
+                "estimate": self.estimate.to_json(),
+            },
         )
-        run.write_recipe(self.parts.recipe.to_yaml())
-        self._preparation.write(run.path)
+
+    def _write(self, writer: RunWriter, folder: Path, resume: bool) -> None:
+        """Write the manifest, so that a kill leaves what can be resumed, then the files."""
+        writer.begin(resume)
+        self._preparation.write(folder)
 
     def _job(self, run: RunFolder, fingerprint: str, options: FineTuningOptions) -> FineTuningJob:
         validation = run.path / FILES["validation"]
@@ -411,71 +370,45 @@ class FineTuning:
             wait=options.wait,
         )
 
-    @contextlib.contextmanager
-    def _statuses(self, run: RunFolder) -> Iterator[None]:
-        """Let the manifest say how the run ended, whatever happens."""
-        try:
-            yield
-        except BaseException as error:
-            if self._is_main_process:
-                run.end(error)
-            raise
-
-    def _finish(self, run: RunFolder, model: FineTunedModel | None) -> FinishedFineTuning:
+    def _finish(
+        self, run: RunFolder, writer: RunWriter | None, model: FineTunedModel | None
+    ) -> FinishedFineTuning:
         base = self.parts.fine_tuner.model
         if model is None:
             return FinishedFineTuning(run.path, "", base, None, {})
-        cost = self._cost(model)
-        finished = FinishedFineTuning(run.path, _asked(run, model), base, cost, dict(model.metrics))
-        if self._is_main_process:
-            write_json(run.path / run_folder.METRICS, finished.metrics)
-            self._end(run, model, cost)
-        return finished
+        cost, inside = self._cost(model), isinstance(model.model, Path)
+        engine, metrics = self.parts.engine, dict(model.metrics)
+        if writer:
+            writer.finish(
+                files={"metrics.json": metrics},
+                costs={"fine_tuning": cost} if self.parts.fine_tuner.billed else {},
+                fine_tuned={
+                    "model": None if inside else str(model.model),
+                    "folder": str(model.model) if inside else None,
+                    "llm": dict(model.llm),
+                },
+                trained_tokens=model.tokens,
+                training_seconds=None if model.seconds is None else round(model.seconds, 3),
+                device=None if engine is None else str(engine.device),
+                processes=1 if engine is None else engine.processes,
+            )
+        asked = str(run.path / model.model) if isinstance(model.model, Path) else model.model
+        return FinishedFineTuning(run.path, asked, base, cost, metrics)
 
     def _cost(self, model: FineTunedModel) -> float | None:
         """Return USD for the tokens that were billed, or for those that were counted."""
         tokens = self.estimate.tokens if model.tokens is None else model.tokens
         return cost_of(tokens, self.estimate.price)
 
-    def _end(self, run: RunFolder, model: FineTunedModel, cost: float | None) -> None:
-        inside = isinstance(model.model, Path)
-        run.update_manifest(
-            status=run_folder.FINISHED,
-            finished=now(),
-            fine_tuned={
-                "model": None if inside else str(model.model),
-                "folder": str(model.model) if inside else None,
-                "llm": dict(model.llm),
-            },
-            trained_tokens=model.tokens,
-            training_seconds=None if model.seconds is None else round(model.seconds, 3),
-            device=None if self.parts.engine is None else str(self.parts.engine.device),
-            processes=1 if self.parts.engine is None else self.parts.engine.processes,
-            cost_usd={"fine_tuning": cost} if self.parts.fine_tuner.billed else {},
-        )
 
-
-def _asked(run: RunFolder, model: FineTunedModel) -> str:
-    return str(run.path / model.model) if isinstance(model.model, Path) else model.model
-
-
-def open_fine_tuning(
-    recipe: str | None, settings: tuple[str, ...] = (), registry: Registry | None = None
-) -> FineTuning:
+def open_fine_tuning(recipe: str | None, settings: tuple[str, ...] = ()) -> FineTuning:
     """Return the fine-tuning that a recipe of kind ``finetune`` asks for.
 
     Args:
         recipe: a name or a YAML file; None lists the choices.
         settings: overrides, as ``("finetune.epochs=3",)``.
-        registry: where to look for parts.
 
     Raises:
         InputError: no such recipe, or anything wrong with it; all problems at once.
     """
-    from sentikit.finetuning.recipe import finetune_parts
-    from sentikit.recipe.catalogue import needed_recipe
-    from sentikit.recipe.resolving import resolve_recipe
-
-    known = registry or default_registry()
-    name = needed_recipe(recipe, KIND, known)
-    return FineTuning(finetune_parts(resolve_recipe(name, settings, known), known), known)
+    return FineTuning(open_finetune_recipe(recipe, settings))

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sentikit.errors import InputError
-from sentikit.finetuning.examples import PreparedReport
-from sentikit.llm.prices import (
-    MODELS_VARIABLE,
-    PICODOLLARS,
-    ModelFacts,
-    describe_cost,
-    model_facts,
-    picodollars,
-    usd,
-)
+from sentikit import InputError
+from sentikit.extension import ModelFacts, model_facts, usd_text
+
+from .examples import PreparedReport
 
 if TYPE_CHECKING:
-    from sentikit.finetuning.recipe import FinetuneParts
+    from sentikit.extension import FinetuneParts
+
+
+#: The variable that names a file of models and prices of the user's own.
+_MODELS_VARIABLE = "SENTIKIT_MODELS"
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class FineTuningEstimate:
         if self.price == 0:
             return "nothing is billed"
         dated = f", as of {self.prices_as_of}" if self.prices_as_of else ""
-        return f"about {describe_cost(picodollars(self.usd))} (${self.price:g} per million{dated})"
+        return f"about ${usd_text(self.usd)} (${self.price:g} per million{dated})"
 
 
 def estimate(parts: FinetuneParts, report: PreparedReport) -> FineTuningEstimate:
@@ -115,8 +113,8 @@ def training_price(parts: FinetuneParts, facts: ModelFacts) -> float | None:
 
 
 def cost_of(tokens: int, price: float | None) -> float | None:
-    """Return USD for so many tokens, exact to the picodollar; None where the price is unknown."""
-    return None if price is None else usd(picodollars(price) * tokens // 10**6)
+    """Return USD for so many tokens, exactly; None where the price is unknown."""
+    return None if price is None else float(Decimal(str(price)) * tokens / 10**6)
 
 
 def refuse_cost(found: FineTuningEstimate, ceiling: float) -> None:
@@ -129,11 +127,11 @@ def refuse_cost(found: FineTuningEstimate, ceiling: float) -> None:
         raise InputError(
             f"--max-cost needs a price, and that of training {found.model!r} is not known. Give "
             "it, in USD per million tokens: --set finetune.training_price=3, or in a file named "
-            f"by {MODELS_VARIABLE}."
+            f"by {_MODELS_VARIABLE}."
         )
     if found.usd > ceiling:
         raise InputError(
-            f"This would cost about {describe_cost(round(found.usd * PICODOLLARS))} "
+            f"This would cost about ${usd_text(found.usd)} "
             f"({found.tokens:,} tokens), and --max-cost is ${ceiling:g}. Nothing was started."
         )
 
@@ -148,7 +146,7 @@ def refuse_ended(parts: FinetuneParts, today: date) -> str:
     if not parts.fine_tuner.billed:
         return ""
     instead = f" Its provider names {facts.successor} instead." if facts.successor else ""
-    advice = f" If that is wrong, say so in a file named by {MODELS_VARIABLE}."
+    advice = f" If that is wrong, say so in a file named by {_MODELS_VARIABLE}."
     if not facts.fine_tunable:
         raise InputError(f"{facts.name} cannot be fine-tuned.{advice}")
     if facts.ends and today >= facts.ends:
