@@ -509,7 +509,7 @@ class TestBackends:
             (Answer("positive", billed_usd=float("inf")), "its billed_usd is inf"),
             (
                 Answer("x", log_probabilities={"great": -1.0}),
-                "its log_probabilities name 'great', which is no label",
+                "its log_probabilities name 'great'",
             ),
             (
                 Answer("x", log_probabilities={"positive": float("nan")}),
@@ -517,7 +517,7 @@ class TestBackends:
             ),
             (
                 Answer("x", log_probabilities={"positive": 0.5}),
-                "its log-probability of 'positive' is 0.5; it must be",
+                "its log-probability of .* is 0.5",
             ),
         ],
     )

@@ -196,7 +196,7 @@ def _check_gradients(where: str, module: nn.Module, hidden_size: int) -> None:
         torch.manual_seed(0)  # dropout falls alike
         drawn.append(_logits(module, batch)[0])
     require(
-        torch.allclose(*drawn, atol=1e-5),
+        torch.allclose(drawn[0], drawn[1], atol=1e-5),
         f"{where}: in training a text's logits must not depend on the other texts of the batch, as "
         "batch normalisation makes them: several processes would train another model than one.",
     )
