@@ -290,7 +290,9 @@ class SharedClassifier(EncoderClassifier):
         for window in windows(texts, self._group.processes):
             distinct = distinct.renewed()
             new, places = distinct.met(window)
-            for other, size in enumerate(self._group.gather(np.array([len(window), len(new)]))):
+            for other, size in enumerate(
+                self._group.gather(np.array([len(window), len(new)], np.float32))
+            ):
                 if size.tolist() != [len(window), len(new)]:
                     raise InputError(
                         f"Process {other} reads other texts than process {self._group.rank}. Give "
