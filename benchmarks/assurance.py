@@ -253,7 +253,7 @@ def plan_rows(data: Recorded, resamples: int) -> None:
                     share += found.share / (resamples // 10)
                 forecast = row[f"{target:g}"], other[f"{target:g}"]
                 errors.append([abs(one - share) for one in forecast])
-                if checks == CHECKS:
+                if row["checks"] == CHECKS:
                     print(
                         f"plan, {name}, accuracy {target}: forecast {forecast[0]:.3f} "
                         f"({forecast[1]:.3f} at a guess of .82), reached {share:.3f}, "
