@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-slow test-tools lint docs clean
+.PHONY: quickstart test test-slow test-tools lint docs site clean
 
 quickstart: $(VENV)/quickstart.installed
 	@rm -rf runs/quickstart
@@ -34,6 +34,10 @@ docs: $(VENV)/dev.installed
 	$(BIN)/python docs/generate_architecture.py
 	$(BIN)/python docs/generate_python_reference.py
 	$(BIN)/python docs/generate_study_table.py
+	$(BIN)/python docs/generate_settings.py
+
+site: $(VENV)/dev.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) node_modules build dist *.egg-info runs

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from sentikit.plugins.annotate.draws import stratified_draw
 from sklearn.metrics import f1_score
 
 from sentikit.assurance.certificates import certify, certify_agreement
-from sentikit.assurance.combination import FittedCombination, combine
-from sentikit.assurance.draws import stratified_draw
 from sentikit.assurance.estimates import estimate_accuracy, estimate_shares
+from sentikit.assurance.members import FittedCombination, combine
 from sentikit.assurance.monitor import Monitor
 
 RECORDED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "recorded"

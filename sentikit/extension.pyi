@@ -135,8 +135,8 @@ from sentikit.metrics import Metric as Metric
 
 # register_reports
 from sentikit.reports import ReportFormat as ReportFormat
-from sentikit.assurance.labelled import Estimates as Estimates
-from sentikit.assurance.labelled import LabelledTable as LabelledTable
+from sentikit.assurance.estimates import Estimates as Estimates
+from sentikit.assurance.pile import LabelledTable as LabelledTable
 from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
 from sentikit.comparison.results import BreakEven as BreakEven
 from sentikit.comparison.results import Difference as Difference
@@ -156,3 +156,14 @@ from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.ray import Labeller as Labeller
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
+from sentikit.datasets.tables import InputFile as InputFile
+
+# register_commands, texts that people check
+from sentikit.assurance.checked import Check as Check
+from sentikit.assurance.checked import read_checked as read_checked
+from sentikit.assurance.checked import read_draw as read_draw
+from sentikit.assurance.checked import write_draw as write_draw
+from sentikit.assurance.estimates import confidence_strata as confidence_strata
+from sentikit.assurance.pile import GroupColumn as GroupColumn
+from sentikit.assurance.pile import Pile as Pile
+from sentikit.assurance.pile import scan_pile as scan_pile

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from sentikit.assurance.labelled import Estimates, LabelledTable
+    from sentikit.assurance.estimates import Estimates
+    from sentikit.assurance.pile import LabelledTable
     from sentikit.comparison.judgement import Comparison
     from sentikit.ensembles.judgement import JudgedCascade
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from browsing import browser, save_screenshot
+from sentikit.plugins.annotate.annotation import Annotation
+from sentikit.plugins.annotate.draws import Item
+from sentikit.plugins.annotate.server import AnnotationServer
 
-from sentikit.assurance.annotation import Annotation, Item
-from sentikit.assurance.server import AnnotationServer
 from sentikit.errors import InputError
 
 LABELS = ("negative", "neutral", "positive")

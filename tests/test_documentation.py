@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -17,7 +18,7 @@ COMMANDS = [command for page in PAGES for command in commands_of(page, ROOT)]
 
 
 @pytest.mark.parametrize(
-    "what", ["cli_reference", "architecture", "python_reference", "study_table"]
+    "what", ["cli_reference", "architecture", "python_reference", "settings", "study_table"]
 )
 def test_what_is_made_from_the_code_is_up_to_date(what: str) -> None:
     words = [sys.executable, str(ROOT / "docs" / f"generate_{what}.py"), "--check"]
@@ -95,6 +96,22 @@ def test_every_page_is_linked_from_the_index() -> None:
     linked = set(re.findall(r"\]\(([^)#]+\.md)", (docs / "README.md").read_text()))
     pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"README.md"}
     assert linked == pages
+
+
+def test_the_site_builds_without_network_and_every_link_and_anchor_in_it_leads_somewhere(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("material")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "http_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    home = (tmp_path / "index.html").read_text(encoding="utf-8")
+    fetched = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', home)
+    assert [address for address in fetched if "canonical" not in address] == []
+    assert (tmp_path / "search" / "search_index.json").stat().st_size > 100_000
 
 
 @pytest.mark.slow

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from sentikit.plugins.annotate.draws import group_draw, stratified_draw, uniform_draw
 from sklearn.metrics import f1_score
 
 import sentikit
-from sentikit.assurance.combination import FittedCombination, combine
-from sentikit.assurance.draws import group_draw, stratified_draw, uniform_draw
 from sentikit.assurance.estimates import estimate_accuracy, estimate_shares
+from sentikit.assurance.members import FittedCombination, combine
 from sentikit.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -184,7 +184,7 @@ class TestAccuracy:
 
     def test_values_agree_with_glide_where_it_runs(self) -> None:
         estimators = pytest.importorskip("glide.estimators", reason="glide-py needs Python 3.12")
-        from sentikit.assurance.draws import confidence_strata
+        from sentikit.plugins.annotate.draws import confidence_strata
 
         table, gold = pile(4000)
         said, confidence = table.argmax(axis=1), table.max(axis=1)

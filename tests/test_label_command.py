@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from sentikit.plugins.annotate.annotation import Annotation
+from sentikit.plugins.annotate.checked_files import append_answer
+from sentikit.plugins.annotate.draws import DrawOptions, drawn_items
 from team_runs import sure, write_results
 
 from sentikit import read_run
-from sentikit.assurance.annotation import Annotation, DrawOptions, drawn_items
-from sentikit.assurance.checked import Check, append_answer, read_checked, write_draw
+from sentikit.assurance.checked import Check, read_checked, write_draw
 from sentikit.cli import sentikit
 from sentikit.datasets.tables import InputFile
 from sentikit.runs.recorded import RecordedClassifier

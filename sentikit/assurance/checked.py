@@ -1,19 +1,16 @@
 """Checked files: what people said of drawn texts, how these were drawn, and who looked at them.
 
-A checked file is a CSV to which each answer is appended as it is given; a later answer of the same
-person about the same row takes the earlier one's place. Any table with texts and labels can be read
-as one. Beside it, ``NAME.json`` keeps the draw and a ledger of the looks at it.
+A checked file is a table of texts and labels. In those of ``sentikit annotate`` a later answer of
+the same person about the same row replaces the earlier one. Beside a file, ``NAME.json`` keeps the
+draw and a ledger of the looks at it.
 """
 
 from __future__ import annotations
 
-import csv
-import fcntl
 import hashlib
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,16 +18,10 @@ from typing import Any
 from sentikit.datasets.labels import LabelScheme
 from sentikit.datasets.tables import read_rows
 from sentikit.errors import InputError, did_you_mean, quoted
-from sentikit.files import disk_errors, read_json, write_json
+from sentikit.files import read_json, write_json
 
-#: Fewer checks certify nothing.
-LEAST_CHECKS = 30
-CHECKED, NOT_SURE, SKIPPED, UNDONE, DECIDED = "checked", "not sure", "skipped", "undone", "decided"
-FIELDS = (
-    "row", "id", "text", "label", "status", "note", "annotator", "inclusion", "repeat", "group",
-    "predicted_label", "confidence", "revealed", "seconds", "time",
-)  # fmt: skip
-UNIFORM = "uniform"
+CHECKED, SKIPPED, UNDONE, DECIDED = "checked", "skipped", "undone", "decided"
+_STATUSES = (CHECKED, "not sure", SKIPPED, UNDONE, DECIDED)
 
 
 @dataclass(frozen=True)
@@ -73,14 +64,8 @@ class Check:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What says which text it is: the row where it is known, else the id, else the text."""
+        """What identifies the text: the row where it is known, else the id, else the text."""
         return ("row", str(self.row)) if self.row is not None else ("id", self.id or self.text)
-
-    def record(self) -> dict[str, Any]:
-        """Return the row of the checked file."""
-        own = asdict(self) | {"predicted_label": self.predicted, "repeat": int(self.repeat)}
-        own["revealed"] = int(self.revealed)
-        return {name: "" if own[name] is None else own[name] for name in FIELDS}
 
 
 @dataclass(frozen=True)
@@ -90,8 +75,8 @@ class CheckedFile:
     Attributes:
         path: of the file.
         answers: the last answer of each annotator about each text, repeats left out.
-        repeats: second answers of an annotator about a text, by annotator and text.
-        draw: how the texts were drawn, as the file beside it says; empty where there is none.
+        repeats: first and second answers of an annotator to a repeated text.
+        draw: how the texts were drawn; empty where nothing says.
         looks: at it so far.
     """
 
@@ -138,15 +123,24 @@ class CheckedFile:
     def is_uniform(self) -> bool:
         """Whether the texts were drawn uniformly, or nothing else is known."""
         drawn = {c.inclusion for c in self.answers if c.inclusion is not None}
-        design = self.draw.get("design", UNIFORM)
-        return design == UNIFORM and (not drawn or max(drawn) - min(drawn) <= 1e-9 * max(drawn))
+        design = self.draw.get("design", "uniform")
+        return design == "uniform" and (not drawn or max(drawn) - min(drawn) <= 1e-9 * max(drawn))
 
     def fingerprint(self) -> str:
-        """Return what tells these answers from others."""
+        """Return a digest of the answers."""
         digest = hashlib.sha256()
         for check in sorted(self.answers, key=lambda c: (c.text, c.annotator)):
             digest.update(f"{check.text}\0{check.label}\0{check.annotator}\0".encode())
         return digest.hexdigest()[:16]
+
+    def in_classes(self, scheme: LabelScheme) -> CheckedFile:
+        """Return the file with labels folded into a scheme's classes.
+
+        Raises:
+            InputError: a label is no class.
+        """
+        answers = tuple(_fold(check, scheme, str(self.path)) for check in self.answers)
+        return replace(self, answers=answers)
 
     def _by_text(self) -> list[tuple[Check, ...]]:
         groups: dict[tuple[str, str], list[Check]] = {}
@@ -168,78 +162,37 @@ def read_checked(path: Path, scheme: LabelScheme | None = None) -> CheckedFile:
     with read_rows(str(path)) as rows:
         text, label = rows.find_column("text", None), rows.find_column("label", None)
         checks = [_check(row, text, label) for _, row in rows]
-    if scheme is not None:
-        checks = [fold(check, scheme, str(path)) for check in checks]
-    beside = _beside(path)
-    kept = read_json(beside) if beside.exists() else {}
     first: dict[tuple[str, tuple[str, str]], Check] = {}
     again: dict[tuple[str, tuple[str, str]], Check] = {}
     for check in checks:
+        if scheme is not None:
+            check = _fold(check, scheme, str(path))
+        key = (check.annotator, check.key)
+        into = again if check.repeat else first
         if check.status == DECIDED:
             first["\0decided", check.key] = check
-            continue
-        into = again if check.repeat else first
-        if check.status == UNDONE:
-            into.pop((check.annotator, check.key), None)
+        elif check.status == UNDONE:
+            into.pop(key, None)
         else:
-            _refuse_contradiction(path, into.get((check.annotator, check.key)), check)
-            into[check.annotator, check.key] = check
+            _refuse_contradiction(path, into.get(key), check)
+            into[key] = check
     if not first:
         raise InputError(f"{path}: nothing is checked. Check texts with: sentikit annotate FILE.")
     pairs = tuple((first[key], second) for key, second in again.items() if key in first)
+    kept = _kept(path)
     draw, looks = kept.get("draw", {}), tuple(kept.get("looks", ()))
     return CheckedFile(path, tuple(first.values()), pairs, draw, looks)
 
 
-def append_answer(path: Path, check: Check) -> None:
-    """Add an answer to a checked file; it is on disk, whole, when this returns.
-
-    Two people may write to one file: each line is appended at once, under a lock. A line that was
-    cut short, as by a full disk, is no answer and is taken away.
-    """
-    cells = io.StringIO()
-    writer = csv.DictWriter(cells, FIELDS, lineterminator="\n")
-    stamped = check.record() | {"time": check.time or _now()}
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            size = os.fstat(descriptor).st_size
-            if not size:
-                writer.writeheader()
-            elif os.pread(descriptor, 1, size - 1) != b"\n":
-                os.ftruncate(descriptor, _whole_lines(os.pread(descriptor, size, 0)))
-            writer.writerow(stamped)
-            os.write(descriptor, cells.getvalue().encode("utf-8", errors="replace"))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _whole_lines(content: bytes) -> int:
-    """Return how many bytes of a CSV are whole records."""
-    inside, end = False, 0
-    for place, byte in enumerate(content):
-        if byte == 0x22:
-            inside = not inside
-        elif byte == 0x0A and not inside:
-            end = place + 1
-    return end
+def read_draw(path: Path) -> dict[str, Any]:
+    """Return how the texts of a checked file were drawn; empty where nothing says."""
+    return dict(_kept(path).get("draw", {}))
 
 
 def write_draw(path: Path, draw: Mapping[str, Any]) -> None:
-    """Keep beside a checked file how its texts were drawn."""
-    beside = _beside(path)
-    kept = read_json(beside) if beside.exists() else {}
-    write_json(beside, kept | {"draw": dict(draw)})
-    os.chmod(beside, 0o600)
-
-
-def read_draw(path: Path) -> dict[str, Any]:
-    """Return how the texts of a checked file were drawn; empty where nothing says."""
-    beside = _beside(path)
-    return dict(read_json(beside).get("draw", {})) if beside.exists() else {}
+    """Keep beside a checked file how its texts were drawn, readable by its owner alone."""
+    write_json(_beside(path), _kept(path) | {"draw": dict(draw)})
+    os.chmod(_beside(path), 0o600)
 
 
 def planned_looks(checked: CheckedFile, look: Mapping[str, Any], looks: int | None) -> int:
@@ -259,9 +212,7 @@ def planned_looks(checked: CheckedFile, look: Mapping[str, Any], looks: int | No
             f"{checked.path} was first looked at with --looks {declared}; the number cannot change "
             "afterwards, since each look got its part of the risk. Check new texts instead."
         )
-    if any(_same_look(known, look) for known in checked.looks):
-        return declared
-    if len(checked.looks) >= declared:
+    if len(checked.looks) >= declared and not _is_known(checked, look):
         last = checked.looks[-1]
         raise InputError(
             f"{checked.path} has had its {declared} declared look{'s' if declared > 1 else ''} "
@@ -274,32 +225,58 @@ def planned_looks(checked: CheckedFile, look: Mapping[str, Any], looks: int | No
 
 def record_look(checked: CheckedFile, look: Mapping[str, Any], declared: int) -> None:
     """Add a look to the ledger, unless it is there."""
-    if any(_same_look(known, look) for known in checked.looks):
-        return
-    beside = _beside(checked.path)
-    kept = read_json(beside) if beside.exists() else {}
-    entry = dict(look) | {"declared": declared, "time": _now()}
-    write_json(beside, kept | {"looks": [*checked.looks, entry]})
+    if not _is_known(checked, look):
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = dict(look) | {"declared": declared, "time": time}
+        looks = [*checked.looks, entry]
+        write_json(_beside(checked.path), _kept(checked.path) | {"looks": looks})
 
 
-def _same_look(known: Mapping[str, Any], look: Mapping[str, Any]) -> bool:
-    return all(known.get(name) == value for name, value in look.items())
+def match_rows(
+    checks: Sequence[Check],
+    places: Mapping[str, Sequence[int]],
+    by_id: Mapping[str, int],
+    name: str,
+) -> list[int]:
+    """Return the pile's row of each check: by id where both have one, else by the exact text.
+
+    Raises:
+        InputError: a text is not in the pile.
+    """
+    taken: dict[str, Iterator[int]] = {text: iter(rows) for text, rows in places.items()}
+    found, missing = [], []
+    for check in checks:
+        rows = places.get(check.text, ())
+        if check.row is not None and check.row in rows:
+            found.append(check.row)
+        elif check.id and check.id in by_id:
+            found.append(by_id[check.id])
+        elif (row := next(taken.get(check.text, iter(())), None)) is not None:
+            found.append(row)
+        else:
+            missing.append(check)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(checks)} checked texts are not in {name}, as "
+            f"{quoted(missing[0].text)}. A checked file is drawn from the pile that it certifies."
+        )
+    return found
+
+
+def _is_known(checked: CheckedFile, look: Mapping[str, Any]) -> bool:
+    return any(all(one.get(n) == value for n, value in look.items()) for one in checked.looks)
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _kept(path: Path) -> dict[str, Any]:
+    beside = _beside(path)
+    return dict(read_json(beside)) if beside.exists() else {}
 
 
-def fold(check: Check, scheme: LabelScheme, name: str) -> Check:
-    """Return a check with the class that its label means.
-
-    Raises:
-        InputError: it means none.
-    """
+def _fold(check: Check, scheme: LabelScheme, name: str) -> Check:
     if check.label is None:
         return check
     known = scheme.class_of(check.label)
@@ -314,7 +291,7 @@ def fold(check: Check, scheme: LabelScheme, name: str) -> Check:
 
 def _check(row: Mapping[str, Any], text: str, label: str) -> Check:
     status, said = str(row.get("status") or CHECKED), str(row.get(label) or "").strip()
-    if status not in (CHECKED, NOT_SURE, SKIPPED, UNDONE, DECIDED):
+    if status not in _STATUSES:
         status = CHECKED
     if not said and status == CHECKED:
         status = SKIPPED
@@ -353,34 +330,3 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
-
-
-def match_rows(
-    checks: Sequence[Check],
-    places: Mapping[str, Sequence[int]],
-    by_id: Mapping[str, int],
-    name: str,
-) -> list[int]:
-    """Return the pile's row of each check: by id where both have one, else by the exact text.
-
-    Raises:
-        InputError: a text is not in the pile.
-    """
-    taken: dict[str, Iterator[int]] = {text: iter(rows) for text, rows in places.items()}
-    found, missing = [], []
-    for check in checks:
-        rows = places.get(check.text, ())
-        if check.row is not None and check.row in rows:
-            found.append(check.row)
-        elif check.id and check.id in by_id:
-            found.append(by_id[check.id])
-        elif (row := next(taken.get(check.text, iter(())), None)) is not None:
-            found.append(row)
-        else:
-            missing.append(check)
-    if missing:
-        raise InputError(
-            f"{len(missing)} of {len(checks)} checked texts are not in {name}, as "
-            f"{quoted(missing[0].text)}. A checked file is drawn from the pile that it certifies."
-        )
-    return found

@@ -1,4 +1,4 @@
-"""A monitor: notices when the accepted labels of a pile are wrong more often than certified."""
+"""Monitoring of a certificate: evidence from newly checked texts, and drift of a later pile."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sentikit.errors import InputError
 from sentikit.files import read_json, write_json
 
 if TYPE_CHECKING:
     from sentikit.assurance.checked import CheckedFile
+    from sentikit.assurance.pile import LabelledTable
 
 #: Error rates one bets on, as multiples of the certified one, with their parts of the capital.
 #: Most lies on moderate growth, which takes longest to notice; growth beyond is noticed anyway.
@@ -123,3 +126,60 @@ def watch(
         "wrong": monitor.wrong,
         "new": new,
     }
+
+
+def drift(reference: Mapping[str, Any], table: LabelledTable) -> list[dict[str, Any]]:
+    """Compare a later pile with the certified one; no labels are needed.
+
+    Effect sizes come first: the Kolmogorov-Smirnov distance of confidences and lengths, Cohen's w
+    of class shares. With large piles every p-value is small.
+
+    Raises:
+        InputError: the classes differ.
+    """
+    from scipy.stats import chisquare, ks_2samp
+
+    if set(reference["classes"]) != set(table.labels.classes):
+        raise InputError("The pile is labelled with other classes than the certificate's.")
+    found = []
+    known = table.labels.confidence[~np.isnan(table.labels.confidence)]
+    for name, before, now in (
+        ("confidence", reference["confidence"], known),
+        ("length", reference["length"], table.language.lengths),
+    ):
+        if len(before) and len(now):
+            test = ks_2samp(before, now)
+            found.append({"of": name, "effect": float(test.statistic), "p": float(test.pvalue)})
+    order = [table.labels.classes.index(name) for name in reference["classes"]]
+    now_counts = np.bincount(table.labels.labels[table.labels.labels >= 0], minlength=len(order))[
+        order
+    ]
+    before_counts = np.array(reference["class_counts"], float)
+    if now_counts.sum() and (before_counts > 0).all():
+        expected = before_counts / before_counts.sum()
+        shares = now_counts / now_counts.sum()
+        effect = float(np.sqrt((((shares - expected) ** 2) / expected).sum()))
+        # The certified pile's shares are counted too: both samples vary.
+        scale = now_counts.sum() * before_counts.sum() / (now_counts.sum() + before_counts.sum())
+        p = float(chisquare(shares * scale, expected * scale).pvalue)
+        found.append({"of": "class shares", "effect": effect, "p": p})
+    return [*found, _unknown_words(reference, table)]
+
+
+def _unknown_words(reference: Mapping[str, Any], table: LabelledTable) -> dict[str, Any]:
+    """Compare the share of words that are not among the certified pile's common ones.
+
+    The effect is Cohen's h. Words of one text go together, so the p-value is too small.
+    """
+    from scipy.stats import norm
+
+    words, before = table.language.words, reference["all_words"]
+    now = words.total()
+    unknown = now - sum(words[word] for word in reference["words"])
+    if not now or not before:
+        return {"of": "unknown words", "effect": 0.0, "p": 1.0}
+    shares = [reference["unknown_words"] / before, unknown / now]
+    angles = [2 * float(np.arcsin(np.sqrt(share))) for share in shares]
+    effect = abs(angles[1] - angles[0])
+    p = float(2 * norm.sf(effect / np.sqrt(1 / now + 1 / before)))
+    return {"of": "unknown words", "effect": effect, "p": p}

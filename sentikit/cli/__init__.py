@@ -29,7 +29,6 @@ CORE_COMMANDS: dict[str, str] = {
     "cascade": "Let the encoder answer where it is sure, and the LLM elsewhere.",
     "vote": "Let runs vote on every text, the most trusted named first.",
     "compare": "Judge runs: scores, significance, cost, and which one to use.",
-    "annotate": "Check texts by hand, on a local page or in the terminal.",
     "label": "Label a whole pile and certify as much of it as the checked texts allow.",
     "estimate": "Estimate class shares and accuracy of a labelled table, with intervals.",
     "monitor": "Notice when a certificate no longer holds.",

@@ -9,84 +9,86 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import FiniteRange
+from sentikit.cli.options import FILE, RATE, TEXT_COLUMNS
 
 if TYPE_CHECKING:
-    from sentikit.assurance.estimates import Estimate
-    from sentikit.assurance.labelled import Estimates
+    from sentikit.assurance.estimates import Estimate, Estimates
 
 
 @click.command(
     epilog="\b\nExample:\n"
-    "  sentikit estimate labelled.csv --checked checked.csv --by month --report shares.html"
+    "  sentikit estimate labelled.csv --checked checked.csv --by date:month --report shares.html"
 )
-@click.argument("labelled", metavar="LABELLED", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("labelled", metavar="LABELLED", type=FILE)
 @click.option(
     "--checked",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     required=True,
     metavar="CHECKED.csv",
     help="Texts of LABELLED that people labelled.",
 )
-@click.option("--by", metavar="COLUMN", multiple=True, help="Estimate each of its groups; repeat.")
 @click.option(
-    "--level", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.95,
-    show_default=True, metavar="L", help="How often an interval holds the true value.",
-)  # fmt: skip
-@click.option(
-    "--text-column",
-    "text_columns",
-    metavar="C",
+    "--by",
+    metavar="COLUMN",
     multiple=True,
-    help="The column of the texts, if not a usual name; repeat to join several.",
+    help="Estimate each group of a column, or each period of dates, as date:month (also :week, "
+    ":quarter, :year); repeat.",
 )
 @click.option(
-    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
+    "--level",
+    type=RATE,
+    default=0.95,
+    show_default=True,
+    metavar="L",
+    help="How often an interval holds the true value.",
+)
+@TEXT_COLUMNS
+@click.option(
+    "--report",
+    type=FILE,
+    metavar="FILE.html",
     help="Write a page for people who did not do the work, with charts.",
-)  # fmt: skip
+)
 @click.option(
-    "--certificate", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.json",
+    "--certificate",
+    type=FILE,
+    metavar="FILE.json",
     help="Shown in the report; default: LABELLED with the ending .certificate.json.",
-)  # fmt: skip
+)
 @click.option(
-    "--chart", "charts", type=click.Path(path_type=Path, dir_okay=False), multiple=True,
-    metavar="FILE", help="Shares by group, as .svg, .png or .csv; repeat.",
-)  # fmt: skip
+    "--chart",
+    "charts",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Shares by the first --by, as .svg, .png or .csv; repeat.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def estimate(
-    labelled: Path,
-    checked: Path,
-    by: tuple[str, ...],
-    level: float,
-    text_columns: tuple[str, ...],
-    report: Path | None,
-    certificate: Path | None,
-    charts: tuple[Path, ...],
-    as_json: bool,
-) -> None:
+def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -> None:
     """Estimate class shares, accuracy and macro-F1 of a labelled table, with intervals.
 
     The classifier's own shares are corrected by the checked texts (prediction-powered inference);
     they never stand alone. Groups with fewer than 30 checks are estimated together.
     """
     from sentikit.assurance.checked import read_checked
-    from sentikit.assurance.labelled import estimate_table, read_labelled
+    from sentikit.assurance.estimates import estimate_table
+    from sentikit.assurance.pile import read_labelled
 
-    table = read_labelled(labelled, by, text_columns)
-    found = estimate_table(table, read_checked(checked, table.scheme), level)
+    table = read_labelled(labelled, by, given["text_columns"])
+    found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
     for warning in found.warnings:
         click.echo(f"Note: {warning}", err=True)
-    if as_json:
+    if given["as_json"]:
         click.echo(json.dumps(_record(found), ensure_ascii=False))
     else:
         _print(found)
-    if report or charts:
+    if given["report"] or given["charts"]:
         from sentikit.reports import report_format, write_estimates_report
 
-        for chart in charts:
+        for chart in given["charts"]:
             click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
-        if report:
-            beside = certificate or labelled.with_suffix(".certificate.json")
+        if report := given["report"]:
+            beside = given["certificate"] or labelled.with_suffix(".certificate.json")
             write_estimates_report(found, table, beside if beside.exists() else None, report)
             click.echo(f"Report: {report}", err=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sentikit.amounts import FiniteRange
+from sentikit.cli.options import FILE, RATE
 from sentikit.errors import InputError
 
 #: Exit code of an alarm.
@@ -20,23 +20,23 @@ ALARM = 3
     "  sentikit monitor labelled.certificate.json --checked new-checks.csv\n"
     "  sentikit monitor labelled.certificate.json --pile next-month-labelled.csv"
 )
-@click.argument("certificate", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("certificate", type=FILE)
 @click.option(
     "--checked",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="CHECKED.csv",
     help="Newly checked texts with predicted_label and confidence, as annotate draws them from a "
     "labelled table.",
 )
 @click.option(
     "--pile",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="LABELLED",
     help="A new labelled table: compared with the certified one, without any check.",
 )
 @click.option(
     "--level",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=RATE,
     default=0.95,
     show_default=True,
     metavar="L",
@@ -72,7 +72,8 @@ def monitor(
 
 
 def _drift(record: dict[str, Any], pile: Path, quiet: bool) -> list[dict[str, Any]]:
-    from sentikit.assurance.labelled import drift, read_labelled
+    from sentikit.assurance.monitor import drift
+    from sentikit.assurance.pile import read_labelled
 
     found = drift(record["reference"], read_labelled(pile))
     if not quiet:

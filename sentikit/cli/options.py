@@ -47,15 +47,22 @@ OUTPUT = click.option(
 )
 
 
+#: An option's value that is a file.
+FILE = click.Path(path_type=Path, dir_okay=False)
+#: A probability or share strictly between 0 and 1.
+RATE = FiniteRange(0, 1, min_open=True, max_open=True)
+
+TEXT_COLUMNS = click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
+)
+
 _INPUT = (
     click.argument("file", metavar="[FILE|-]", default="-"),
-    click.option(
-        "--text-column",
-        "text_columns",
-        metavar="C",
-        multiple=True,
-        help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
-    ),
+    TEXT_COLUMNS,
     click.option(
         "--input-format",
         "kind",

@@ -1,4 +1,4 @@
-"""``sentikit annotate``."""
+"""``sentikit annotate`` and ``sentikit sample``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.errors import InputError
+from sentikit import InputError
 
 if TYPE_CHECKING:
-    from sentikit.assurance.annotation import Annotation
+    from .annotation import Annotation
 
 _LABELS = "negative,neutral,positive"
 
@@ -46,7 +46,11 @@ _LABELS = "negative,neutral,positive"
     metavar="LABELLED",
     help="Draw by strata of this table's confidence: for accuracy, not for a certificate.",
 )
-@click.option("--by", metavar="COLUMN", help="Draw as many texts of each value of this column.")
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    help="Draw as many texts of each value of a column, or of each period of dates: date:month",
+)
 @click.option("--annotator", metavar="NAME", default="", help="Who answers; several may.")
 @click.option(
     "--labels",
@@ -66,7 +70,7 @@ _LABELS = "negative,neutral,positive"
     "text_columns",
     metavar="C",
     multiple=True,
-    help="The column of the texts, if not a usual name; repeat to join several.",
+    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
 )
 @click.option("--terminal", is_flag=True, help="Ask here, not on a page.")
 @click.option(
@@ -111,9 +115,10 @@ def _labels(spelled: str) -> list[str]:
 
 
 def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annotation:
-    from sentikit.assurance.annotation import Annotation, DrawOptions, conflict_items, drawn_items
-    from sentikit.datasets.tables import InputFile
-    from sentikit.files import disk_errors
+    from sentikit.extension import InputFile, disk_errors
+
+    from .annotation import Annotation
+    from .draws import DrawOptions, conflict_items, drawn_items
 
     labels, guidelines = _labels(given["labels"]), ""
     if given["guidelines"]:
@@ -137,7 +142,7 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
     if terminal:
         _ask_here(annotation)
         return
-    from sentikit.assurance.server import AnnotationServer
+    from .server import AnnotationServer
 
     with AnnotationServer(annotation, port or 0) as server:
         click.echo(f"Open: {server.address}\nEvery answer is saved at once. Ctrl-C ends.", err=True)
@@ -184,8 +189,9 @@ def _printable(text: str) -> str:
 
 
 def _agreement(output: Path, labels: list[str]) -> None:
-    from sentikit.assurance.annotation import annotator_agreement, self_agreement
-    from sentikit.assurance.checked import read_checked
+    from sentikit.extension import read_checked
+
+    from .agreement import annotator_agreement, self_agreement
 
     checked = read_checked(output)
     found = annotator_agreement(checked.answers, labels)
@@ -195,9 +201,9 @@ def _agreement(output: Path, labels: list[str]) -> None:
 
 
 def _export(path: Path, output: Path) -> None:
-    from sentikit.assurance.annotation import label_studio
-    from sentikit.assurance.checked import read_checked
-    from sentikit.files import write_json
+    from sentikit.extension import read_checked, write_json
+
+    from .checked_files import label_studio
 
     tasks = label_studio(read_checked(output).answers)
     write_json(path, tasks)
@@ -205,11 +211,72 @@ def _export(path: Path, output: Path) -> None:
 
 
 def _import(path: Path, output: Path) -> None:
-    from sentikit.assurance.annotation import from_label_studio
-    from sentikit.assurance.checked import append_answer
-    from sentikit.files import read_json
+    from sentikit.extension import read_json
+
+    from .checked_files import append_answer, from_label_studio
 
     checks = from_label_studio(read_json(path), str(path))
     for check in checks:
         append_answer(output, check)
     click.echo(f"Added to {output}: {len(checks):,} answers.", err=True)
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  sentikit sample reviews.csv --size 2000 --output sample.csv\n"
+    "  sentikit sample labelled.csv --size 500 --least-sure --output unsure.csv"
+)
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--size", type=click.IntRange(min=1), required=True, metavar="N", help="Rows to draw."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="SAMPLE.csv",
+    help="The rows, with all their columns, as CSV or JSON Lines.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option(
+    "--least-sure",
+    is_flag=True,
+    help="Take the rows of a labelled table with the lowest confidence instead. As examples to "
+    "learn from they did worse than random ones in our benchmark.",
+)
+def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> None:
+    """Draw rows of a table, uniformly, for an LLM or for people to label.
+
+    A cheap classifier learns the labels of such a sample; see docs/label-a-pile.md.
+    """
+    import csv
+
+    import numpy as np
+
+    from sentikit.extension import InputFile, atomic_writer, scan_pile
+
+    from .draws import least_sure as least_sure_rows
+    from .draws import uniform_draw
+
+    source = InputFile(file)
+    if output.suffix.lower() not in (".csv", ".jsonl"):
+        raise InputError(f"--output {output}: name it .csv or .jsonl.")
+    if file == "-" or (output.exists() and output.samefile(file)):
+        raise InputError("A sample is drawn from a FILE, into another one.")
+    drawn = (
+        least_sure_rows(source, size)
+        if least_sure
+        else np.sort(uniform_draw(scan_pile(source).rows, size, seed).rows)
+    )
+    wanted = frozenset(drawn.tolist())
+    with source.open() as rows, atomic_writer(output) as stream:
+        chosen = (dict(row) for number, (_, row) in enumerate(rows) if number in wanted)
+        if output.suffix.lower() == ".csv":
+            writer = csv.DictWriter(stream, rows.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(chosen)
+        else:
+            stream.writelines(
+                json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in chosen
+            )
+    click.echo(f"Written: {output} ({len(wanted):,} rows)", err=True)

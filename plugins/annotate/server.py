@@ -19,8 +19,9 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from sentikit.assurance.annotation import Annotation
-from sentikit.errors import InputError, SentikitError
+from sentikit import InputError, SentikitError
+
+from .annotation import Annotation
 
 ADDRESS = "127.0.0.1"
 _MOST_BYTES = 65_536
@@ -97,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.FORBIDDEN, "Open the address that sentikit annotate printed.")
         elif address.path in _PAGES:
             name, kind = _PAGES[address.path]
-            page = files("sentikit.assurance").joinpath("page", name).read_bytes()
+            page = files(__package__).joinpath("page", name).read_bytes()
             self._send(HTTPStatus.OK, page, kind)
         elif address.path == "/api/state":
             guidelines = self.server.annotation.guidelines
