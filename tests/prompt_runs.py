@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Session
-from sentikit.labelling.job import split_rows
-from sentikit.labelling.prompting import PromptOptions, prompt, split_to_label
+from sentikit.labelling.job import LabellingOptions, split_rows
+from sentikit.labelling.prompting import prompt, split_to_label
 from sentikit.labelling.run_writer import FinishedRun
 from sentikit.llm.classifier import prompt_input, split_context
 from sentikit.llm.context import Memory
@@ -25,7 +25,7 @@ def make_parts(**sections: Any) -> PromptParts:
 
 def run_prompts(parts: PromptParts, folder: Path, limit: int | None = None) -> FinishedRun:
     """Label a recipe's split and leave a run."""
-    return prompt(parts, folder, PromptOptions(limit=limit))
+    return prompt(parts, folder, LabellingOptions(limit=limit))
 
 
 def prompt_inputs(parts: PromptParts, memory: Memory | None = None) -> list[PromptInput]:
