@@ -160,6 +160,7 @@ from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
 from sentikit.assurance.checked import Check as Check
+from sentikit.assurance.checked import CheckedFile as CheckedFile
 from sentikit.assurance.checked import read_checked as read_checked
 from sentikit.assurance.checked import read_draw as read_draw
 from sentikit.assurance.checked import write_draw as write_draw
@@ -167,3 +168,7 @@ from sentikit.assurance.estimates import confidence_strata as confidence_strata
 from sentikit.assurance.pile import GroupColumn as GroupColumn
 from sentikit.assurance.pile import Pile as Pile
 from sentikit.assurance.pile import scan_pile as scan_pile
+from sentikit.assurance.pile import read_labelled as read_labelled
+from sentikit.comparison.significance import holm as holm
+from sentikit.reports import report_format as report_format
+from sentikit.reports import write_estimates_report as write_estimates_report

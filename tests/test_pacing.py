@@ -189,6 +189,41 @@ class TestPacer:
 
         run(test())
 
+    def test_learns_the_rate_of_a_token_bucket_so_that_few_calls_are_refused(self) -> None:
+        async def test() -> None:
+            clock, source = Clock(), random.Random(0)
+            pacer = Pacer(64, 64, clock, source)
+            level, answered, refused = 80.0, 0, 0
+            running: list[tuple[float, int, bool]] = []
+            again: list[float] = []
+            began = clock.now
+            while answered < 2000:
+                clock.now += 0.005
+                level = min(80.0, level + 0.005 * 80)
+                due = [call for call in running if call[0] <= clock.now]
+                running = [call for call in running if call[0] > clock.now]
+                for _, episode, accepted in due:
+                    pacer.release()
+                    if accepted:
+                        answered += 1
+                        pacer.answered()
+                    else:
+                        refused += 1
+                        pacer.refused(episode, retry_after=1.0)
+                        again.append(clock.now + 1.1)
+                # Of 64 workers, those whose call was refused wait.
+                again = [moment for moment in again if moment > clock.now]
+                while pacer.idle and len(running) + len(again) < 64:
+                    episode = await pacer.acquire()
+                    accepted = level >= 1
+                    level -= accepted
+                    running.append((clock.now + 0.05, episode, accepted))
+            lasted = clock.now - began
+            assert lasted < 1.08 * (2000 - 80) / 80
+            assert refused < 300
+
+        run(test())
+
     def test_first_come_first_served(self) -> None:
         async def test() -> None:
             pacer = Pacer(1, 1)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prompt_runs import make_parts, prompt_inputs
+from llm_fixtures import serving
+from prompt_runs import make_parts, prompt_inputs, run_prompts
 
 import sentikit
 from sentikit import Examples, InputError
@@ -179,6 +180,35 @@ def test_examples_from_elsewhere_with_a_recorded_adviser(trained_run: Path, revi
     assert [example.label for example in given.examples] == list(CLASSES)
     demo = sentikit.open_dataset("demo").split("train").texts
     assert {example.text for example in given.examples} <= set(demo)
+
+
+def test_the_nearest_examples_are_in_the_prompts_that_a_template_sends(
+    trained_run: Path, reviews: Path
+) -> None:
+    with serving() as s:
+        parts = make_parts(
+            dataset=dataset(reviews),
+            llm={"backend": "openai", "model": "any", "base_url": s.url, "in_flight": 1},
+            strategy={
+                "name": "template",
+                "user": "{examples}\n--\nReview: {text}",
+                "example": "[{text}] is {label}",
+                "k": 2,
+                "examples": {"encoder": str(trained_run), **DEMO},
+            },
+        )
+        given = prompt_inputs(parts)[:3]
+        run_prompts(parts, Path("runs/a"), limit=3)
+        asked = {body["messages"][-1]["content"] for body in s.server.bodies}
+    classifier = sentikit.load(trained_run, device="cpu")
+    pool = sentikit.open_dataset("demo").split("train")
+    embedded = read_texts(classifier, pool.texts).embeddings
+    for one in given:
+        similar = embedded @ read_texts(classifier, [one.text]).embeddings[0]
+        nearest = [pool.texts[row] for row in np.argsort(-similar, kind="stable")[:2]]
+        assert [example.text for example in one.examples] == nearest
+        shown = "\n\n".join(f"[{e.text}] is {e.label}" for e in one.examples)
+        assert f"{shown}\n--\nReview: {one.text}" in asked
 
 
 def test_recorded_answers_cannot_find_examples(reviews: Path) -> None:

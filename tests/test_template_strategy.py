@@ -163,3 +163,50 @@ def test_a_run_in_ones_own_words(reviews: str) -> None:
         bodies = [b for b in s.server.bodies if len(b["messages"]) == 2]
     assert finished.totals.rows == 2
     assert [m["content"] for m in bodies[0]["messages"]] == ["Be brief.", "Review: I love it"]
+
+
+def test_columns_that_a_dataset_keeps_reach_the_prompts_of_its_runs() -> None:
+    Path("test.csv").write_text(
+        "title,text,label,stars\nLunch,I love it,positive,5\nDinner,I hate it,negative,\n"
+    )
+    with serving() as s:
+        parts = make_parts(
+            dataset={"name": "files", "test": "test.csv", "columns": ["title", "stars"]},
+            llm={"backend": "openai", "model": "any", "base_url": s.url, "in_flight": 1},
+            strategy={"name": "template", "user": "{row.title} ({row.stars}) {id}: {text}"},
+        )
+        inputs = prompt_inputs(parts)
+        finished = run_prompts(parts, Path("runs/a"))
+        asked = [body["messages"][-1]["content"] for body in s.server.bodies[-2:]]
+    assert [given.columns for given in inputs] == [
+        {"title": "Lunch", "stars": "5"},
+        {"title": "Dinner", "stars": None},
+    ]
+    assert asked == [
+        f"Lunch (5) {inputs[0].id}: I love it",
+        f"Dinner () {inputs[1].id}: I hate it",
+    ]
+    assert finished.totals.invalid == 0
+
+
+def test_a_column_that_a_dataset_does_not_keep_is_told_with_the_setting_that_keeps_it() -> None:
+    Path("test.csv").write_text("title,text,label\nLunch,I love it,positive\n")
+    with serving() as s:
+        parts = make_parts(
+            dataset={"name": "files", "test": "test.csv"},
+            llm={"backend": "openai", "model": "any", "base_url": s.url},
+            strategy={"name": "template", "user": "{row.title}: {text}"},
+        )
+        with pytest.raises(InputError, match=r"row\.title.*it has none.*dataset\.columns"):
+            run_prompts(parts, Path("runs/a"))
+
+
+def test_a_column_to_keep_that_the_file_lacks_is_refused() -> None:
+    Path("test.csv").write_text("title,text,label\nLunch,I love it,positive\n")
+    with pytest.raises(InputError, match="titel"):
+        prompt_inputs(
+            make_parts(
+                dataset={"name": "files", "test": "test.csv", "columns": ["titel"]},
+                llm={"backend": "openai", "model": "any", "base_url": "http://127.0.0.1:9/v1"},
+            )
+        )

@@ -55,6 +55,9 @@ class Files(DatasetLoader):
             description="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text, where "
             "the files' endings do not tell",
         )
+        columns: list[str] = Field(
+            default_factory=list, description="further columns, for prompts that show {row.COLUMN}"
+        )
         sheet: str | None = Field(None, description="sheet of an Excel workbook with several")
 
         @model_validator(mode="after")
@@ -91,14 +94,16 @@ class Files(DatasetLoader):
             InputError: the file is malformed (says where), a column is not found, or an id occurs
                 twice.
         """
-        builder = ExamplesBuilder()
+        kept = self.settings.columns
+        builder = ExamplesBuilder(columns=bool(kept))
         starts = array("q")
         with self.rows(split) as rows:
             texts, others = self._columns(rows)
             self._places[split] = (f"{rows.name}, {rows.unit}", starts)
-            for where, text, (label, source, id_) in self._fields(rows, texts, others):
+            for where, text, (label, source, id_, *more) in self._fields(rows, texts, others):
                 starts.append(where)
-                builder.add(text, label=label, source=source, id=id_)
+                columns = dict(zip(kept, more, strict=True)) if kept else None
+                builder.add(text, label=label, source=source, id=id_, columns=columns)
         examples = builder.finish()
         if others["id"] is not None:
             self._refuse_repeated_ids(split, examples)
@@ -124,9 +129,13 @@ class Files(DatasetLoader):
         wanted = self.settings.text
         named = (wanted,) if isinstance(wanted, str) else wanted or ()
         texts = rows.find_text_columns(named, "dataset.text=COLUMN")
-        return texts, {
+        found = {
             what: rows.find_optional_column(what, getattr(self.settings, what))
             for what in ("label", "source", "id")
+        }
+        kept = self.settings.columns
+        return texts, found | {
+            f"columns.{name}": rows.find_column("columns", name) for name in kept
         }
 
     def _fields(

@@ -18,7 +18,7 @@ from sentikit.extension import (
     parsed_address,
 )
 
-from .responses import ServerError, rate_limit, read_error, retry_after
+from .responses import ServerError, names_error, rate_limit, read_error, retry_after
 from .settings import ServerSettings
 
 _NO_CREDIT = frozenset(
@@ -80,9 +80,9 @@ class FailedResponse:
 
 def embedded_failure(value: Any, headers: Mapping[str, str]) -> FailedResponse | None:
     """Return the error that a body of status 200 holds, or None where it holds none."""
-    error = read_error(value)
-    if not error.named:
+    if not names_error(value):
         return None
+    error = read_error(value)
     known = (_BUSY_CODES.get(code) for code in error.codes)
     status = error.status or next((code for code in known if code), 400)
     return FailedResponse(status, headers, value, str(error.message or value)[:500])

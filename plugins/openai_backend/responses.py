@@ -86,13 +86,11 @@ class ServerError:
         message: in the server's words; "" where it gives none.
         codes: its code and type.
         status: the HTTP status its code stands for, or None.
-        named: whether the body holds an error object, or names one.
     """
 
     message: str = ""
     codes: frozenset[str] = field(default_factory=frozenset)
     status: int | None = None
-    named: bool = False
 
 
 def parse_body(content: bytes) -> Any:
@@ -136,11 +134,16 @@ def _streamed(content: bytes) -> Any:
     return {**whole, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
 
 
+def names_error(value: Any) -> bool:
+    """Return whether a body holds an error object, or names an error."""
+    body = _mapping(value)
+    return bool(body.get("error") or _mapping(_first(body.get("choices"))).get("error"))
+
+
 def read_error(value: Any) -> ServerError:
     """Return the error that a body holds; servers wrap it in several ways, or not at all."""
     body = _mapping(value)
     error = body.get("error") or _mapping(_first(body.get("choices"))).get("error")
-    named = bool(error)
     found = _mapping(error) or body
     words = found.get("message") or found.get("detail") or found.get("error")
     if isinstance(error, str):
@@ -152,7 +155,6 @@ def read_error(value: Any) -> ServerError:
         message="" if words is None else str(words),
         codes=frozenset(str(code) for code in codes if isinstance(code, str | int) and code),
         status=status,
-        named=named,
     )
 
 
@@ -240,11 +242,18 @@ def read_usage(value: Any) -> Usage | None:
 
 
 def _counted(counts: Mapping[str, Any], *names: str) -> int | None:
-    return next((n for n in (_count(counts.get(name)) for name in names) if n is not None), None)
+    for name in names:
+        value = counts.get(name)
+        found = None if value is None else _count(value)
+        if found is not None:
+            return found
+    return None
 
 
 def _count(value: Any) -> int | None:
     """Return a count of tokens or requests, or None where a value is none."""
+    if type(value) is int and 0 <= value <= _MOST_TOKENS:
+        return value
     if isinstance(value, str):
         value = _number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -203,7 +203,7 @@ def _column(name: str, columns: Mapping[str, object]) -> str:
         listed = ", ".join(columns) or "none"
         raise InputError(
             f"The prompt shows {{row.{name}}}, and the row has no such column (it has {listed})."
-            f"{_near(name, list(columns))}"
+            f"{_near(name, list(columns))} A dataset keeps the ones that dataset.columns lists."
         )
     value = columns[name]
     return "" if value is None else str(value)

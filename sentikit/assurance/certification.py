@@ -23,7 +23,6 @@ from sentikit.assurance.certificates import (
 from sentikit.assurance.checked import (
     Check,
     CheckedFile,
-    match_rows,
     planned_looks,
     record_look,
 )
@@ -93,8 +92,7 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
             f"({checked.draw.get('rows', '?'):,} rows then, {pile.rows:,} now). Certify the file "
             "of then, or draw again."
         )
-    rows = match_rows(checks, pile.places, pile.by_id, pile.source.file)
-    return Matched(checked, checks, np.array(rows, np.int64))
+    return Matched(checked, checks, pile.rows_of(checks))
 
 
 def describe_task(said: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:

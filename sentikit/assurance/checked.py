@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -230,37 +230,6 @@ def record_look(checked: CheckedFile, look: Mapping[str, Any], declared: int) ->
         entry = dict(look) | {"declared": declared, "time": time}
         looks = [*checked.looks, entry]
         write_json(_beside(checked.path), _kept(checked.path) | {"looks": looks})
-
-
-def match_rows(
-    checks: Sequence[Check],
-    places: Mapping[str, Sequence[int]],
-    by_id: Mapping[str, int],
-    name: str,
-) -> list[int]:
-    """Return the pile's row of each check: by id where both have one, else by the exact text.
-
-    Raises:
-        InputError: a text is not in the pile.
-    """
-    taken: dict[str, Iterator[int]] = {text: iter(rows) for text, rows in places.items()}
-    found, missing = [], []
-    for check in checks:
-        rows = places.get(check.text, ())
-        if check.row is not None and check.row in rows:
-            found.append(check.row)
-        elif check.id and check.id in by_id:
-            found.append(by_id[check.id])
-        elif (row := next(taken.get(check.text, iter(())), None)) is not None:
-            found.append(row)
-        else:
-            missing.append(check)
-    if missing:
-        raise InputError(
-            f"{len(missing)} of {len(checks)} checked texts are not in {name}, as "
-            f"{quoted(missing[0].text)}. A checked file is drawn from the pile that it certifies."
-        )
-    return found
 
 
 def _is_known(checked: CheckedFile, look: Mapping[str, Any]) -> bool:

@@ -6,9 +6,7 @@ leaves no doubt, and the variance carries the factor 1 − n/N.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,17 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentikit.assurance.certificates import lower_bound, upper_bound
-from sentikit.assurance.checked import CheckedFile, match_rows
-from sentikit.assurance.pile import LabelledTable, scan_pile
-from sentikit.comparison.significance import holm
 from sentikit.errors import InputError
 
 #: With fewer positives or negatives than these an interval is exact; a normal one would be too
 #: narrow. So it is with fewer texts whose class the classifier has wrong. Chosen on validation.
 FEW, FEW_SURPRISES = 5, 3
-#: Groups with fewer checks are pooled.
-LEAST_IN_GROUP = 30
-POOLED = "(other groups)"
 _RESAMPLES = 2000
 #: Strata of confidence; chosen on validation, for the narrowest interval of accuracy.
 STRATA = 8
@@ -440,105 +432,3 @@ class Estimates:
     accuracy: AccuracyEstimate
     differences: list[dict[str, Any]]
     warnings: list[str]
-
-
-def estimate_table(table: LabelledTable, checked: CheckedFile, level: float = 0.95) -> Estimates:
-    """Estimate shares by group, accuracy and macro-F1 of a labelled table.
-
-    Raises:
-        InputError: a checked text is not in the table, or none has a label.
-    """
-    every = checked.checks()
-    warnings = []
-    checks = [c for c in every if c.label is not None]
-    if len(checks) < 2:
-        raise InputError(f"{checked.path}: {len(checks)} texts have a label; two at least.")
-    if len(checks) < len(every):
-        warnings.append(
-            f'{len(every) - len(checks)} of {len(every)} checked texts are "not sure" or skipped: '
-            "each share may be off by as much as their part of the pile."
-        )
-    texts = {c.text for c in checks}
-    pile = scan_pile(table.source, texts, {c.id for c in checks if c.id})
-    rows = np.array(match_rows(checks, pile.places, pile.by_id, table.source.file), np.int64)
-    numbers = {name: number for number, name in enumerate(table.labels.classes)}
-    truth = np.array([numbers[c.label or ""] for c in checks])
-    weights = None
-    if not checked.is_uniform:
-        chances = [c.inclusion for c in checks]
-        if None in chances:
-            raise InputError(
-                f"{checked.path} was not drawn uniformly, and some texts lack the probability with "
-                "which they were drawn (column inclusion): no estimate stands on them."
-            )
-        weights = 1 / np.array(chances, float)
-    probabilities = table.labels.probabilities.astype(np.float64)
-    drawn = probabilities[rows]
-    shares = estimate_shares(probabilities, drawn, truth, level=level, checked_weights=weights)
-    by_group, differences = {}, []
-    for column, values in table.groups.items():
-        pooled, note = _pooled(values, rows)
-        warnings += note and [f"{column}: {note}"]
-        found = estimate_shares(
-            probabilities, drawn, truth, level=level, checked_weights=weights,
-            groups=pooled, checked_groups=[pooled[row] for row in rows],
-        )  # fmt: skip
-        by_group[column] = found
-        differences += _differences(column, found, table.labels.classes)
-    for entry, p in zip(differences, holm([d["p"] for d in differences]), strict=True):
-        entry["p_holm"] = p
-    accuracy = estimate_accuracy(
-        table.labels.labels.astype(np.int64), table.labels.confidence, rows, truth, level=level,
-        checked_weights=weights,
-    )  # fmt: skip
-    return Estimates(table.labels.classes, shares, by_group, accuracy, differences, warnings)
-
-
-def _pooled(values: list[str], rows: NDArray[np.int64]) -> tuple[list[str], str]:
-    """Return groups with too few checks under one name, and a sentence that says so."""
-    counts = Counter(values[row] for row in rows)
-    small = sorted(name for name in set(values) if counts[name] < LEAST_IN_GROUP)
-    if not small:
-        return values, ""
-    if len(small) == 1 and counts[small[0]] > 1:
-        return values, f"{small[0]} has only {counts[small[0]]} checks: its intervals are wide."
-    if sum(counts[name] for name in small) < 2 and len(small) < len(set(values)):
-        small.append(min((n for n in set(values) if n not in small), key=lambda n: counts[n]))
-    shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
-    few = frozenset(small)
-    note = f"{shown}: too few checks each (below {LEAST_IN_GROUP}), estimated as {POOLED}."
-    return [POOLED if value in few else value for value in values], note
-
-
-def _differences(
-    column: str, found: Sequence[Estimate], classes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return the differences between pairs of groups in the share of each class, two-sided."""
-    from scipy.stats import norm
-
-    entries = []
-    for number, name in enumerate(classes):
-        own = [e for e in found if e.name == number]
-        for one, other in itertools.combinations(own, 2):
-            spread = float(np.hypot(_error(one), _error(other)))
-            difference = other.value - one.value
-            p = 1.0 if spread == 0 else float(2 * norm.sf(abs(difference) / spread))
-            entries.append(
-                {
-                    "column": column,
-                    "class": name,
-                    "groups": [one.group, other.group],
-                    "difference": difference,
-                    "p": p,
-                }
-            )
-    return entries
-
-
-def _error(estimate: Estimate) -> float:
-    """Return a standard error; of an exact interval, the one a normal interval of its width has."""
-    from scipy.stats import norm
-
-    if estimate.standard_error is not None:
-        return estimate.standard_error
-    return (estimate.high - estimate.low) / (2 * float(norm.ppf((1 + estimate.level) / 2)))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.assurance.checked import Check
 from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme, scheme_for_classes
@@ -48,8 +49,6 @@ class Pile:
         rows: how many there are.
         fingerprint: of all texts in their order.
         duplicates: rows whose text an earlier row has.
-        places: of the wanted texts, their rows.
-        by_id: of the wanted ids, their row.
         language: what its texts look like, for a later comparison.
     """
 
@@ -57,9 +56,34 @@ class Pile:
     rows: int
     fingerprint: str
     duplicates: int
-    places: Mapping[str, Sequence[int]]
-    by_id: Mapping[str, int]
     language: Language
+    _places: Mapping[str, Sequence[int]] = field(repr=False)
+    _by_id: Mapping[str, int] = field(repr=False)
+
+    def rows_of(self, checks: Sequence[Check]) -> NDArray[np.int64]:
+        """Return the row of each check: by id where both have one, else by the exact text.
+
+        Raises:
+            InputError: a text is not in the pile.
+        """
+        unused = {text: iter(rows) for text, rows in self._places.items()}
+        found, missing = [], []
+        for check in checks:
+            if check.row is not None and check.row in self._places.get(check.text, ()):
+                found.append(check.row)
+            elif check.id and check.id in self._by_id:
+                found.append(self._by_id[check.id])
+            elif (row := next(unused.get(check.text, iter(())), None)) is not None:
+                found.append(row)
+            else:
+                missing.append(check)
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(checks)} checked texts are not in {self.source.file}, as "
+                f"{quoted(missing[0].text)}. A checked file is drawn from the pile that it "
+                "certifies."
+            )
+        return np.array(found, np.int64)
 
 
 @dataclass
@@ -88,13 +112,17 @@ class Language:
         }
 
 
-def scan_pile(source: InputFile, texts: Collection[str] = (), ids: Collection[str] = ()) -> Pile:
+def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
     """Read a pile once, in memory that grows by eight bytes a row.
+
+    Args:
+        source: its table.
+        checks: checked texts whose rows are to be found.
 
     Raises:
         InputError: it cannot be read, or holds no rows.
     """
-    wanted, known = frozenset(texts), frozenset(ids)
+    wanted, known = {check.text for check in checks}, {check.id for check in checks if check.id}
     places: dict[str, list[int]] = {}
     by_id: dict[str, int] = {}
     whole, hashes, number, language = hashlib.sha256(), array("Q"), 0, Language()
@@ -113,7 +141,7 @@ def scan_pile(source: InputFile, texts: Collection[str] = (), ids: Collection[st
                 by_id.setdefault(identifier, number - 1)
     distinct = len(np.unique(np.frombuffer(hashes, np.uint64)))
     fingerprint = whole.hexdigest()[:16]
-    return Pile(source, number, fingerprint, number - distinct, places, by_id, language)
+    return Pile(source, number, fingerprint, number - distinct, language, places, by_id)
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,6 @@ CORE_COMMANDS: dict[str, str] = {
     "vote": "Let runs vote on every text, the most trusted named first.",
     "compare": "Judge runs: scores, significance, cost, and which one to use.",
     "label": "Label a whole pile and certify as much of it as the checked texts allow.",
-    "estimate": "Estimate class shares and accuracy of a labelled table, with intervals.",
-    "monitor": "Notice when a certificate no longer holds.",
     "export": "Write a model in another format.",
     "recipes": "List, show, copy and check recipes.",
     "datasets": "List and describe datasets.",

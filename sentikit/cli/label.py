@@ -121,8 +121,7 @@ def label(context: click.Context, /, **given: Any) -> None:
     _check_options(given)
     source = InputFile(given["file"], None, given["text_columns"])
     checked = read_checked(given["checked"]) if given["checked"] else None
-    answers = checked.answers if checked else ()
-    pile = scan_pile(source, {c.text for c in answers}, {c.id for c in answers if c.id})
+    pile = scan_pile(source, checked.answers if checked else ())
     if pile.duplicates:
         click.echo(f"{pile.duplicates:,} of {pile.rows:,} rows repeat an earlier text.", err=True)
     found = matched(checked, pile) if checked else None

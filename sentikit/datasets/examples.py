@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
 import tempfile
 import unicodedata
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,8 @@ SCHEMA = pa.schema(
     ]
 )
 ROWS_PER_BATCH = 10_000
+#: Holds a row's other columns as a JSON object, in the tables of datasets that keep some.
+COLUMNS = pa.field("columns", pa.large_string())
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Examples:
     """A split: rows of an Arrow table, optionally in another order.
 
     Attributes:
-        table: columns ``id``, ``text``, ``label`` (gold label as the data spell it, or null) and
-            ``source`` (or null).
+        table: columns ``id``, ``text``, ``label`` (gold label as the data spell it, or null),
+            ``source`` (or null) and, where a dataset keeps further ones for prompts, ``columns``.
         order: row numbers into `table`, or None for the table's own order. Choosing and shuffling
             change this alone, so that texts stay where they are, on disk if they came from there.
         mapped: the files that `table` lies in, where it is on disk.
@@ -68,7 +71,8 @@ class Examples:
     @classmethod
     def concatenate(cls, parts: Sequence[Examples]) -> Examples:
         """Put splits one after the other; nothing is copied."""
-        table = pa.concat_tables([part.table for part in parts]) if parts else SCHEMA.empty_table()
+        tables = [part.table for part in parts] or [SCHEMA.empty_table()]
+        table = pa.concat_tables(tables, promote_options="default")
         mapped = tuple(file for part in parts for file in part.mapped)
         if all(part.order is None for part in parts):
             return cls(table, mapped=mapped)
@@ -137,6 +141,15 @@ class Examples:
         for piece in self.pieces(rows):
             yield piece.to_pydict()
 
+    def rows(self) -> Iterator[tuple[str, str, str | None, str | None, dict[str, Any]]]:
+        """Yield each row's id, text, label, source and other columns, in flat memory."""
+        kept = COLUMNS.name in self.table.column_names
+        for piece in self.pieces(columns=[*SCHEMA.names, *([COLUMNS.name] if kept else [])]):
+            four = [piece.column(name).to_pylist() for name in SCHEMA.names]
+            others = piece.column(COLUMNS.name).to_pylist() if kept else [None] * len(piece)
+            for identifier, text, label, source, more in zip(*four, others, strict=True):
+                yield identifier, text, label, source, json.loads(more) if more else {}
+
     def values(self, name: str) -> Iterator[Any]:
         """Yield a column's values, without a list of them all."""
         for piece in self.pieces(columns=[name]):
@@ -183,8 +196,9 @@ class ExamplesBuilder:
     The file is temporary and already unlinked: it goes when the examples go.
     """
 
-    def __init__(self) -> None:
-        self._rows: list[tuple[str, str, str | None, str | None]] = []
+    def __init__(self, columns: bool = False) -> None:
+        self._schema = SCHEMA.append(COLUMNS) if columns else SCHEMA
+        self._rows: list[tuple[str | None, ...]] = []
         self._spool: pa.RecordBatchFileWriter | None = None
         self._file: Any = None
         self._made_ids, self._count = MadeIds(), 0
@@ -195,10 +209,12 @@ class ExamplesBuilder:
         label: str | None = None,
         source: str | None = None,
         id: str | None = None,  # noqa: A002 - the word users know
+        columns: Mapping[str, Any] | None = None,
     ) -> None:
         """Add one example; without an id, one is made from its text."""
         made = id if id is not None else self._made_ids.make(self._count, text)
-        self._rows.append((made, text, label, source))
+        more = (json.dumps(columns),) if len(self._schema) > len(SCHEMA) else ()
+        self._rows.append((made, text, label, source, *more))
         self._count += 1
         if len(self._rows) >= ROWS_PER_BATCH:
             self._flush()
@@ -206,7 +222,8 @@ class ExamplesBuilder:
     def finish(self) -> Examples:
         """Return the examples, memory-mapped if there are many."""
         if self._spool is None:
-            return self._examples(pa.Table.from_batches([_batch(self._rows)], SCHEMA))
+            batch = _batch(self._rows, self._schema)
+            return self._examples(pa.Table.from_batches([batch], self._schema))
         self._flush()
         self._spool.close()
         self._file.flush()
@@ -226,9 +243,9 @@ class ExamplesBuilder:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
             # A loader that fails half-way leaves the builder, and nobody else would close it.
             weakref.finalize(self, self._file.close)
-            self._spool = pa.ipc.new_file(self._file, SCHEMA)
+            self._spool = pa.ipc.new_file(self._file, self._schema)
         with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
-            self._spool.write_batch(_batch(self._rows))
+            self._spool.write_batch(_batch(self._rows, self._schema))
         self._rows = []
 
 
@@ -238,11 +255,11 @@ def _let_go(file: mmap.mmap) -> None:
         file.madvise(mmap.MADV_DONTNEED)
 
 
-def _batch(rows: Iterable[tuple[str, str, str | None, str | None]]) -> pa.RecordBatch:
-    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+def _batch(rows: Iterable[tuple[str | None, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     return pa.record_batch(
-        [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)],
-        schema=SCHEMA,
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
+        schema=schema,
     )
 
 

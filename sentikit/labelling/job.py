@@ -202,10 +202,8 @@ class _SplitRows:
     split: LabelledSplit
 
     def __iter__(self) -> Iterator[Row]:
-        for batch in self.split.examples.batches():
-            columns = (batch["id"], batch["text"], batch["label"], batch["source"])
-            for identifier, text, gold, source in zip(*columns, strict=True):
-                yield Row(Example(text, identifier, source), gold)
+        for identifier, text, gold, source, columns in self.split.examples.rows():
+            yield Row(Example(text, identifier, source, columns), gold)
 
 
 class RunSteps:

@@ -55,7 +55,7 @@ def _check_examples(where: str, examples: object) -> None:
             f"{where} must return sentikit.Examples, not {type(examples).__name__}."
         )
     require(
-        examples.table.schema.equals(SCHEMA),
+        examples.table.select(SCHEMA.names).schema.equals(SCHEMA),
         f"{where} has other columns than ExamplesBuilder makes: {examples.table.schema}.",
     )
     require(len(examples), f"{where} is empty; leave an empty split out of splits().")

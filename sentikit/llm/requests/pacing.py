@@ -25,6 +25,11 @@ _SHORTEST_PHASE, _FEWEST_ANSWERS = 0.25, 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 #: So many refusals among the last calls are a share of them; fewer are isolated.
 _LAST_CALLS, _SHARE = 20, 5
+#: Of a rate that refusals taught: seconds whose share may start at once, and what it grows by in a
+#: second without a refusal, before and after the first one.
+_BURST, _FASTER, _CAREFULLY = 0.1, 1.1, 1.04
+#: Seconds after which a learnt rate is forgotten that calls no longer reach.
+_UNREACHED = 10.0
 
 
 @dataclass
@@ -37,24 +42,30 @@ class _Phase:
 
 
 class Allowance:
-    """A token bucket that holds what a second brings: so much a minute, and no bursts.
+    """A token bucket: so much a second, and no bursts beyond what some time brings.
 
     Args:
-        per_minute: requests or tokens.
+        rate: requests or tokens a second.
         clock: seconds, monotonic.
+        burst: seconds whose share may be taken at once.
     """
 
-    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._clock = per_minute / 60, clock
-        self._most = max(1.0, self._rate)
+    def __init__(
+        self, rate: float, clock: Callable[[], float] = time.monotonic, burst: float = 1.0
+    ) -> None:
+        self.rate, self._clock, self._burst = rate, clock, burst
         self._level, self._at = self._most, clock()
+
+    @property
+    def _most(self) -> float:
+        return max(1.0, self.rate * self._burst)
 
     def wait(self, amount: float = 1.0) -> float:
         """Return the seconds until `amount` may be taken; as much as a second brings may be."""
         now = self._clock()
-        self._level = min(self._most, self._level + (now - self._at) * self._rate)
+        self._level = min(self._most, self._level + (now - self._at) * self.rate)
         self._at = now
-        return max(0.0, (min(amount, self._most) - self._level) / self._rate)
+        return max(0.0, (min(amount, self._most) - self._level) / self.rate)
 
     def take(self, amount: float) -> None:
         """Take some, or give some back; the level may fall below nothing."""
@@ -67,7 +78,9 @@ class Pacer:
     The limit doubles while that raises the rate, until the server first refuses a share of the
     calls; then it shrinks once an episode, however many calls are refused in it, and grows slowly
     after a cool-down. In an episode nothing starts while the server asks to wait, and afterwards
-    calls start one, two, four at a time. An isolated refusal delays its own call alone.
+    calls start one, two, four at a time. What was answered between two episodes tells the rate that
+    the server allows: from then on calls start evenly at about that rate, so that hardly any is
+    refused. An isolated refusal delays its own call alone.
 
     Args:
         start: calls at a time at first.
@@ -87,8 +100,8 @@ class Pacer:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
     ) -> None:
-        self._requests = requests_per_minute and Allowance(requests_per_minute, clock)
-        self._tokens = tokens_per_minute and Allowance(tokens_per_minute, clock)
+        self._requests = requests_per_minute and Allowance(requests_per_minute / 60, clock)
+        self._tokens = tokens_per_minute and Allowance(tokens_per_minute / 60, clock)
         self._tokens_a_call = 0.0
         self._outcomes: deque[bool] = deque(maxlen=_LAST_CALLS)
         self.limit = min(start, most)
@@ -96,7 +109,7 @@ class Pacer:
         self.episodes = 0
         self._most, self._clock = most, clock
         self._source = source or random.Random()  # noqa: S311 - jitter
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[int]] = deque()
         self._closed_until = 0.0
         self._ramp: int | None = None
         self._refused_in_a_row = 0
@@ -104,6 +117,10 @@ class Pacer:
         self._rate_before, self._limit_before = 0.0, self.limit
         self._no_growth_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._learnt: Allowance | None = None
+        self._held_back_at = self._episode_began = self._second_began = clock()
+        self._answers_since = self._answers_before = 0
+        self._growth, self._refused_lately, self._holds = _FASTER, False, True
 
     @property
     def idle(self) -> int:
@@ -120,16 +137,15 @@ class Pacer:
             The episode the call starts in; hand it back to `refused`.
         """
         if self._waiting or not self.idle:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             self._wake()
             try:
-                await turn
+                return await turn
             except asyncio.CancelledError:
                 self._forget(turn)
                 raise
-        else:
-            self._lend()
+        self._lend()
         return self.episodes
 
     def release(self) -> None:
@@ -152,7 +168,9 @@ class Pacer:
         if rate_limit is not None:
             self._heed(rate_limit, tokens)
         self._phase.answers += 1
+        self._answers_since += 1
         self._consider_growth()
+        self._adapt_rate()
 
     def refused(self, episode: int, retry_after: float | None, exhausted: bool = False) -> bool:
         """Learn from a 429.
@@ -165,26 +183,69 @@ class Pacer:
         Returns:
             Whether this began a new episode.
         """
-        self._outcomes.append(True)
         if self._tokens:
             self._tokens.take(-self._tokens_a_call)
         new = episode == self.episodes
+        if new:
+            self._outcomes.append(True)
         recovering = self._ramp is not None
-        if new and not (exhausted or recovering or self._outcomes.count(True) >= _SHARE):
+        share = _SHARE if self._learnt is None else _LAST_CALLS // 2
+        if new and not (exhausted or recovering or self._outcomes.count(True) >= share):
+            self._refused_lately = True
+            self._adapt_rate()
             return False
         if new:
+            known = self._learnt is not None
+            self._learn_rate()
+            # With the rate just learnt, calls go on at it instead of waiting.
+            self._holds = known or exhausted or self._learnt is None
             self._outcomes.clear()
             self.episodes += 1
             self._refused_in_a_row += 1
-            self.limit = max(1, int(self.limit * SHRINK))
+            self.limit = self.limit if self._learnt else max(1, int(self.limit * SHRINK))
             self._no_growth_until = self._clock() + COOL_DOWN
-        self._ramp = 1
-        self._close(self._pause() if retry_after is None else retry_after)
+        self._ramp = None if self._learnt else 1
+        if self._holds or exhausted:
+            self._close(self._pause() if retry_after is None else retry_after)
         return new
+
+    def _learn_rate(self) -> None:
+        """Take the rate of answers since the episode before for what the server allows."""
+        now = self._clock()
+        lasted = now - self._episode_began
+        if self.episodes and lasted >= 1 and self._answers_since >= _FEWEST_ANSWERS:
+            # Calls in flight count in part: the server may have accepted them.
+            rate = (self._answers_since + self.in_flight / 2) / lasted
+            self._learnt = Allowance(rate, self._clock, _BURST)
+            self._growth, self._held_back_at = _FASTER, now
+        self._episode_began, self._answers_since = now, 0
+        self._second_began, self._answers_before = now, 0
+
+    def _adapt_rate(self) -> None:
+        """Change the learnt rate, once a second; forget it where calls no longer reach it."""
+        now = self._clock()
+        lasted = now - self._second_began
+        if self._learnt is None or lasted < 1:
+            return
+        if self._refused_lately:
+            # What a server accepts while it refuses some is what it allows.
+            accepted = (self._answers_since - self._answers_before) / lasted
+            self._learnt.rate = min(self._learnt.rate, max(accepted, self._learnt.rate / 2))
+            self._growth = _CAREFULLY
+        else:
+            self._learnt.rate *= self._growth
+        self._second_began, self._answers_before = now, self._answers_since
+        self._refused_lately = False
+        if now - self._held_back_at > _UNREACHED:
+            self._learnt = None
 
     def _short(self) -> float:
         """Return the seconds until the allowances have room for a call."""
         waits = [0.0]
+        if self._learnt:
+            waits.append(self._learnt.wait())
+            if waits[-1]:
+                self._held_back_at = self._clock()
         if self._requests:
             waits.append(self._requests.wait())
         if self._tokens:
@@ -200,6 +261,8 @@ class Pacer:
 
     def _lend(self) -> None:
         self.in_flight += 1
+        if self._learnt:
+            self._learnt.take(1)
         if self._requests:
             self._requests.take(1)
         if self._tokens:
@@ -222,7 +285,8 @@ class Pacer:
         # A little later than asked, so that clocks may differ and clients do not come in step.
         until = self._clock() + seconds + self._source.uniform(0.01, 0.05 + 0.05 * min(seconds, 10))
         if until > self._closed_until:
-            self._closed_until = until
+            self._closed_until = self._second_began = until
+            self._answers_before = self._answers_since
             self._phase = _Phase(until)
             self._set_timer()
 
@@ -237,11 +301,11 @@ class Pacer:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._lend()
-                turn.set_result(None)
+                turn.set_result(self.episodes)
         if self._waiting and (self._clock() < self._closed_until or self._short()):
             self._set_timer()
 
-    def _forget(self, turn: asyncio.Future[None]) -> None:
+    def _forget(self, turn: asyncio.Future[int]) -> None:
         """Undo a cancelled wait, whether or not its slot had been given."""
         if turn in self._waiting:
             self._waiting.remove(turn)

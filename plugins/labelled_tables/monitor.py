@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from sentikit.cli.options import FILE, RATE
-from sentikit.errors import InputError
+from sentikit import InputError
+from sentikit.extension import FiniteRange
 
+FILE = click.Path(path_type=Path, dir_okay=False)
 #: Exit code of an alarm.
 ALARM = 3
 
@@ -36,7 +37,7 @@ ALARM = 3
 )
 @click.option(
     "--level",
-    type=RATE,
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     metavar="L",
@@ -51,7 +52,7 @@ def monitor(
     Evidence grows with every newly checked text that the certificate accepts, is kept beside the
     certificate and may be looked at whenever one likes. Each text counts once.
     """
-    from sentikit.files import read_json
+    from sentikit.extension import read_json
 
     if not checked and not pile:
         raise InputError("Give --checked CHECKED.csv, --pile LABELLED, or both.")
@@ -72,8 +73,9 @@ def monitor(
 
 
 def _drift(record: dict[str, Any], pile: Path, quiet: bool) -> list[dict[str, Any]]:
-    from sentikit.assurance.monitor import drift
-    from sentikit.assurance.pile import read_labelled
+    from sentikit.extension import read_labelled
+
+    from .evidence import drift
 
     found = drift(record["reference"], read_labelled(pile))
     if not quiet:
@@ -87,9 +89,9 @@ def _drift(record: dict[str, Any], pile: Path, quiet: bool) -> list[dict[str, An
 def _evidence(
     certificate: Path, record: dict[str, Any], checked: Path, level: float, quiet: bool
 ) -> dict[str, Any]:
-    from sentikit.assurance.checked import read_checked
-    from sentikit.assurance.monitor import watch
-    from sentikit.datasets.labels import scheme_for_classes
+    from sentikit.extension import read_checked, scheme_for_classes
+
+    from .evidence import watch
 
     scheme = scheme_for_classes(record["reference"]["classes"])
     found = watch(certificate, record, read_checked(checked, scheme), level)

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import FILE, RATE, TEXT_COLUMNS
+from sentikit.extension import FiniteRange
 
 if TYPE_CHECKING:
-    from sentikit.assurance.estimates import Estimate, Estimates
+    from sentikit import Estimate
+    from sentikit.extension import Estimates
+
+FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(
@@ -36,13 +39,19 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--level",
-    type=RATE,
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     metavar="L",
     help="How often an interval holds the true value.",
 )
-@TEXT_COLUMNS
+@click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
+)
 @click.option(
     "--report",
     type=FILE,
@@ -70,9 +79,9 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     The classifier's own shares are corrected by the checked texts (prediction-powered inference);
     they never stand alone. Groups with fewer than 30 checks are estimated together.
     """
-    from sentikit.assurance.checked import read_checked
-    from sentikit.assurance.estimates import estimate_table
-    from sentikit.assurance.pile import read_labelled
+    from sentikit.extension import read_checked, read_labelled
+
+    from .table_estimates import estimate_table
 
     table = read_labelled(labelled, by, given["text_columns"])
     found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
@@ -83,7 +92,7 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     else:
         _print(found)
     if given["report"] or given["charts"]:
-        from sentikit.reports import report_format, write_estimates_report
+        from sentikit.extension import report_format, write_estimates_report
 
         for chart in given["charts"]:
             click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
