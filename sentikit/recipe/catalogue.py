@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from sentikit.errors import InputError, SentikitError
 from sentikit.recipe.resolving import kind_of, resolve_recipe
@@ -72,7 +72,8 @@ CITATION = 'Beno, "ELECTRA and GPT-4o: Cost-Effective Partners for Sentiment Ana
 SOURCES = ("dynasent_r1", "dynasent_r2", "sst_local")
 
 
-class PublishedScores(NamedTuple):
+@dataclass(frozen=True)
+class PublishedScores:
     """Two scores as fractions, published with four decimals."""
 
     macro_f1: float
