@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sentikit.errors import InputError, did_you_mean
-from sentikit.registry import Registry
+from sentikit.registry import Registry, default_registry
 
 Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -168,6 +168,21 @@ def check_part(
         return part_class(settings), []
     except InputError as error:
         return None, [Problem(prefix, error.message)]
+
+
+def open_component(hook: str, section: Mapping[str, Any]) -> Any:
+    """Make the component that a section names, for a component that holds another.
+
+    Args:
+        hook: the component's hook, as ``register_prompt_strategies``.
+        section: ``name`` and the component's own settings.
+
+    Raises:
+        InputError: there is no such component, or a setting is wrong; all problems at once.
+    """
+    part, problems = check_part(default_registry(), hook, section)
+    refuse(problems, lambda problem: f"{section.get('name')}: {problem}")
+    return part
 
 
 def check_section(

@@ -4,6 +4,7 @@
 from sentikit.hookspecs import Register as Register
 from sentikit.components import Part as Part
 from sentikit.components import PartSettings as PartSettings
+from sentikit.components import open_component as open_component
 from sentikit.errors import did_you_mean as did_you_mean
 from sentikit.errors import unknown_name as unknown_name
 from sentikit.files import disk_errors as disk_errors
@@ -135,6 +136,7 @@ from sentikit.metrics import Metric as Metric
 
 # register_reports
 from sentikit.reports import ReportFormat as ReportFormat
+from sentikit.reports import Section as Section
 from sentikit.assurance.estimates import Estimates as Estimates
 from sentikit.assurance.pile import LabelledTable as LabelledTable
 from sentikit.comparison.alignment import AlignedRuns as AlignedRuns

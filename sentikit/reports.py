@@ -7,6 +7,7 @@ one is ``html``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,41 @@ if TYPE_CHECKING:
 HOOK = "register_reports"
 
 
+@dataclass(frozen=True)
+class Section:
+    """A table of a comparison.
+
+    Attributes:
+        title: what it shows.
+        columns: their headings.
+        rows: cells, one for each column.
+        texts: the columns that hold words, which are set to the left.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: tuple[str, ...] = ("run",)
+
+
 class ReportFormat(Part, ABC):
     """A way to present findings. Its registered name is the suffix of its files, as ``html``."""
 
     @abstractmethod
     def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
         """Return a comparison as text of this format; `cascade` adds a cascade's curve."""
+
+    def sections(self, comparison: Comparison) -> tuple[list[Section], list[str]]:
+        """Return a comparison's tables, and the sentences below them, the advice last."""
+        raise InputError(f"The report format of {type(self).__name__} has no tables.")
+
+    def records(self, comparison: Comparison, rows: str) -> list[dict[str, Any]]:
+        """Return a record for each run and source, or where `rows` is ``pairs`` each difference."""
+        raise InputError(f"The report format of {type(self).__name__} has no records.")
+
+    def fragment(self, comparison: Comparison) -> str:
+        """Return a comparison as HTML to be shown in a notebook; all text is escaped."""
+        raise InputError(f"The report format of {type(self).__name__} has no fragments.")
 
     def estimates_page(
         self, found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None

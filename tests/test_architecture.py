@@ -55,6 +55,7 @@ DISTRIBUTIONS = {
     "openinference": "openinference-semantic-conventions",
     "opentelemetry": "opentelemetry-sdk",
     "sklearn": "scikit-learn",
+    "stdnum": "python-stdnum",
     "ruamel": "ruamel.yaml",
 }
 

@@ -1,4 +1,4 @@
-"""The report format ``html``."""
+"""The report formats ``html``, ``md`` and ``tex``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sentikit import Comparison
-from sentikit.extension import Estimates, JudgedCascade, LabelledTable, ReportFormat
+from sentikit.extension import Estimates, JudgedCascade, LabelledTable, ReportFormat, Section
 
-from . import drawing, estimates_page, figures, page
+from . import drawing, estimates_page, figures, page, tables
 
 
 class HtmlReport(ReportFormat):
@@ -18,6 +18,18 @@ class HtmlReport(ReportFormat):
     def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
         """Return the page of a comparison."""
         return page.report_page(comparison, cascade)
+
+    def sections(self, comparison: Comparison) -> tuple[list[Section], list[str]]:
+        """Return the tables and sentences that ``compare`` prints."""
+        return tables.sections(comparison), tables.sentences(comparison)
+
+    def records(self, comparison: Comparison, rows: str) -> list[dict[str, Any]]:
+        """Return the rows of CSV and of pandas."""
+        return tables.records(comparison, rows)
+
+    def fragment(self, comparison: Comparison) -> str:
+        """Return the tables as HTML."""
+        return tables.fragment(comparison)
 
     def estimates_page(
         self, found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None
@@ -42,3 +54,19 @@ class HtmlReport(ReportFormat):
     def shares_chart(self, found: Estimates, path: Path) -> Path:
         """Draw stacked bars with intervals, or write their numbers as CSV."""
         return estimates_page.save_share_chart(found, path)
+
+
+class MarkdownReport(ReportFormat):
+    """Tables for a pull request or a wiki."""
+
+    def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
+        """Return GitHub-flavoured Markdown."""
+        return tables.to_markdown(comparison)
+
+
+class LatexReport(ReportFormat):
+    """Tables for a paper."""
+
+    def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
+        """Return tables that need the package booktabs."""
+        return tables.to_latex(comparison)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sentikit import Comparison, __version__
 from sentikit.extension import AlignedRuns, BreakEven, JudgedCascade, usd_text
 
-from . import figures
+from . import figures, tables
 from .drawing import DARK, LIGHT, Palette, style_sheet, to_svg
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ MOST_TEXTS = 3000
 MOST_CHARACTERS = 2000
 _MOST_CHARACTERS_IN_ALL = 4_000_000
 _MOST_BREAK_EVENS = 5
-_MOST_CLASS_COLUMNS = 6
 
 
 def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) -> str:
@@ -44,7 +43,7 @@ def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) ->
     drawn = figures.comparison_figures(comparison, cascade)
     runs = figures.by_score(comparison)
     now = datetime.datetime.now(datetime.UTC)
-    few_classes = len(comparison.classes) <= _MOST_CLASS_COLUMNS
+    few_classes = bool(tables.class_columns(comparison.classes))
     return pages.get_template("report.html").render(
         comparison=comparison,
         cascade=cascade,
@@ -120,24 +119,14 @@ def environment() -> Environment:
         "count": lambda value: "—" if value is None else f"{value:,}",
         "usd": lambda amount: "—" if amount is None else f"${usd_text(amount)}",
         "p": lambda value: "< 0.0001" if value < 0.0001 else f"{value:.4f}",
-        "signed": lambda estimate: _signed(estimate.value),
-        "interval": _interval,
+        "signed": tables.signed,
+        "interval": tables.interval,
         "pairs": lambda names: [(name, name) for name in names],
         "svg": to_svg,
         "threshold": figures.shown_threshold,
     }
     pages.filters |= filters
     return pages
-
-
-def _signed(value: float) -> str:
-    # Adding 0 turns -0.0 into 0.0: what rounds to zero has no sign.
-    return f"{round(value, 4) + 0.0:+.4f}"
-
-
-def _interval(bounds: Any, sign: bool = False) -> str:
-    low, high = (_signed(v) if sign else f"{v:.4f}" for v in (bounds.low, bounds.high))
-    return f"[{low}, {high}]"
 
 
 def _source(pages: Environment, name: str) -> str:

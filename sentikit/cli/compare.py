@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +16,7 @@ from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.comparison.judgement import Comparison
+    from sentikit.reports import Section
 
 _FORMATS = ("table", "json", "csv", "markdown", "latex")
 
@@ -133,7 +135,7 @@ def compare(
         inference_cost=_amounts("--inference-cost", inference_cost),
         progress=True,
     )
-    _writer(form, rows)(comparison)
+    _print(comparison, form, rows)
     write_charts(comparison, report, plots)
 
 
@@ -151,31 +153,44 @@ def _form(form: str | None, as_json: bool, rows: str) -> str:
     return chosen
 
 
-def _writer(form: str, rows: str) -> Callable[[Comparison], None]:
-    """Return what prints a comparison in a format."""
-    from sentikit.comparison.formats import differences_to_csv, runs_to_csv, to_latex, to_markdown
+def _print(comparison: Comparison, form: str, rows: str) -> None:
+    from sentikit.reports import report_format
 
     if form == "table":
-        return _print_tables
-    texts: dict[str, Callable[[Comparison], str]] = {
-        "json": lambda found: json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n",
-        "csv": runs_to_csv if rows == "runs" else differences_to_csv,
-        "markdown": to_markdown,
-        "latex": to_latex,
-    }
-    return lambda comparison: click.echo(texts[form](comparison), nl=False)
+        _print_tables(*report_format().sections(comparison))
+    elif form == "json":
+        click.echo(json.dumps(comparison.to_json(), indent=2, allow_nan=False))
+    elif form == "csv":
+        _print_csv(report_format().records(comparison, rows))
+    else:
+        names = {"markdown": "md", "latex": "tex"}
+        click.echo(report_format(names[form]).comparison_page(comparison, None), nl=False)
 
 
-def _print_tables(comparison: Comparison) -> None:
+def _print_tables(sections: list[Section], sentences: list[str]) -> None:
     from sentikit.cli.tables import print_sentence, print_table
-    from sentikit.comparison.tables import sections, sentences
 
-    for section in sections(comparison):
+    for section in sections:
         numbers = [column for column in section.columns if column not in section.texts]
         print_table(section.title, section.columns, section.rows, numbers)
         click.echo()
-    for sentence in sentences(comparison):
+    for sentence in sentences:
         print_sentence(sentence)
+
+
+def _print_csv(records: list[dict[str, Any]]) -> None:
+    """Print records under all their columns; no name acts as a formula in a spreadsheet."""
+    columns = list(dict.fromkeys(column for record in records for column in record))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(_safe, columns))
+    writer.writerows([_safe(record.get(column)) for column in columns] for record in records)
+    click.echo(stream.getvalue(), nl=False)
+
+
+def _safe(value: Any) -> Any:
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
 
 
 def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _GAP, _EDGES = 3, 1
 #: Room for words that may be folded.
 _LEAST = 18
+_MOST_CLASS_COLUMNS = 6
 # A file or a pipe has no width: lines may be long there.
 _WIDTH_OF_FILES = 200
 
@@ -121,9 +122,8 @@ def print_sentence(sentence: str) -> None:
 
 def print_scores(title: str, overall: Scores, by_source: Mapping[str, Scores]) -> None:
     """Print scores overall, by source and by class, as fractions."""
-    from sentikit.comparison.tables import class_columns
-
-    classes = class_columns(tuple(overall.per_class))
+    # With many classes, their scores have a table of their own.
+    classes = tuple(overall.per_class) if len(overall.per_class) <= _MOST_CLASS_COLUMNS else ()
     columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {name}" for name in classes)]
     rows = [_row("all", overall, classes)]
     if len(by_source) > 1:
@@ -151,6 +151,9 @@ def scored(found: Estimate) -> tuple[str, str]:
 
 def gained(found: Estimate) -> str:
     """Return a difference with its interval, signs written out."""
-    from sentikit.comparison.tables import interval, signed
-
-    return f"{signed(found)} {interval(found.percentile, sign=True)}"
+    # Adding 0 turns -0.0 into 0.0: what rounds to zero has no sign.
+    value, low, high = (
+        f"{round(number, 4) + 0.0:+.4f}"
+        for number in (found.value, found.percentile.low, found.percentile.high)
+    )
+    return f"{value} [{low}, {high}]"

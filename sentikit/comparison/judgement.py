@@ -16,7 +16,6 @@ from sentikit.amounts import usd_text
 from sentikit.comparison.alignment import AlignedRun, AlignedRuns, is_called, same_path
 from sentikit.comparison.bootstrap import Resampling, estimate_run
 from sentikit.comparison.counts import Statistics, count_cells
-from sentikit.comparison.formats import to_frame, to_html
 from sentikit.comparison.money import Rates, break_even, check_rates, pareto_front, run_cost
 from sentikit.comparison.pairs import Pairs, adjusted, partnership
 from sentikit.comparison.results import (
@@ -42,6 +41,7 @@ from sentikit.comparison.significance import (
 )
 from sentikit.errors import InputError, did_you_mean
 from sentikit.metrics import NamedMetric
+from sentikit.registry import default_registry
 from sentikit.scoring import Scores, score, without_curves
 
 if TYPE_CHECKING:
@@ -72,14 +72,24 @@ class Comparison(Findings):
         Raises:
             InputError: `rows` is something else.
         """
-        return to_frame(self, rows)
+        import pandas as pd
+
+        if rows not in ("runs", "pairs"):
+            raise InputError(f"rows is 'runs' or 'pairs', not {rows!r}.")
+        return pd.DataFrame(_presenter().records(self, rows))
 
     def __repr__(self) -> str:
         names = ", ".join(run.name for run in self.runs)
         return f"<Comparison of {names} on {self.examples:,} texts>"
 
     def _repr_html_(self) -> str:
-        return to_html(self)
+        return str(_presenter().fragment(self))
+
+
+def _presenter() -> Any:
+    """Return the report format that shows a comparison in notebooks and to pandas."""
+    found = default_registry().load("register_reports", "html")
+    return found(found.Settings())
 
 
 @dataclass(frozen=True)

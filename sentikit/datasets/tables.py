@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sentikit.components import open_component
 from sentikit.datasets.delimited import DelimitedRows
 from sentikit.datasets.json_lines import OBJECTS_LOOKED_AT, json_lines
 from sentikit.datasets.rows import Rows, TableFormat, no_pipe
@@ -267,16 +268,11 @@ class InputFile:
         return read_rows(sys.stdin.buffer, self.kind, sheet=self.sheet)
 
     def _answered(self, query: str) -> Rows:
-        from sentikit.components import check_part, refuse
-        from sentikit.datasets.opening import DatasetLoader
-
         if self.file != "-":
             raise InputError("--sql takes the place of a file: give one of them.")
         section = {"name": "sql", "test": query, "database": self.database}
-        loader, problems = check_part(default_registry(), "register_datasets", section)
-        refuse(problems, lambda problem: f"--sql: {problem.message}")
-        assert isinstance(loader, DatasetLoader)
-        return loader.rows("test")
+        rows: Rows = open_component("register_datasets", section).rows("test")
+        return rows
 
     def columns(self, rows: Rows) -> tuple[str, ...]:
         """Return the columns of the texts.

@@ -1,19 +1,12 @@
-"""Tables of a comparison as plain text."""
+"""Tables of a comparison: as text, records, LaTeX, Markdown and an HTML fragment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from sentikit.amounts import usd_text
-from sentikit.comparison.results import (
-    Difference,
-    Estimate,
-    Findings,
-    Interval,
-    RunFindings,
-    best_run,
-)
+from sentikit import Comparison
+from sentikit.extension import Difference, RunFindings, Section, usd_text
 
 #: More differences than this are shown for the best run alone.
 MOST_DIFFERENCES = 30
@@ -21,24 +14,7 @@ MOST_DIFFERENCES = 30
 MOST_CLASS_COLUMNS = 6
 
 
-@dataclass(frozen=True)
-class Section:
-    """A table.
-
-    Attributes:
-        title: what it shows.
-        columns: their headings.
-        rows: cells, one for each column.
-        texts: the columns that hold words, which are set to the left.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    texts: tuple[str, ...] = ("run",)
-
-
-def sections(comparison: Findings) -> list[Section]:
+def sections(comparison: Comparison) -> list[Section]:
     """Return the tables that have something to show."""
     built = [
         _scores(comparison),
@@ -57,7 +33,7 @@ def sections(comparison: Findings) -> list[Section]:
     return [section for section in built if section.rows]
 
 
-def sentences(comparison: Findings) -> list[str]:
+def sentences(comparison: Comparison) -> list[str]:
     """Return the sentences below the tables, the advice last."""
     found = list(comparison.notes)
     if comparison.cochran_q:
@@ -71,7 +47,7 @@ def sentences(comparison: Findings) -> list[str]:
     return found
 
 
-def _scores(comparison: Findings) -> Section:
+def _scores(comparison: Comparison) -> Section:
     percent = comparison.percent
     classes = class_columns(comparison.classes)
     rows = []
@@ -114,7 +90,7 @@ def class_columns(classes: Sequence[str]) -> Sequence[str]:
     return classes if len(classes) <= MOST_CLASS_COLUMNS else ()
 
 
-def _classes(comparison: Findings) -> Section:
+def _classes(comparison: Comparison) -> Section:
     """Return F1 by class, a row each, where columns would be too many."""
     runs = [run.scores.per_class for run in comparison.runs]
     rows = [
@@ -126,7 +102,7 @@ def _classes(comparison: Findings) -> Section:
     return Section("F1 by class", heads, tuple(rows), ("class",))
 
 
-def _ranking(comparison: Findings) -> Section:
+def _ranking(comparison: Comparison) -> Section:
     columns = class_columns(comparison.classes)
     rows = [
         (
@@ -143,7 +119,7 @@ def _ranking(comparison: Findings) -> Section:
     return Section(title, ("run", "AUC", "average precision", *classes), tuple(rows))
 
 
-def _metrics(comparison: Findings) -> Section:
+def _metrics(comparison: Comparison) -> Section:
     names = {metric.name: metric.title for metric in comparison.metrics}
     rows = [
         (run.name, *(_with_interval(run.estimates.metrics[name]) for name in names))
@@ -153,7 +129,7 @@ def _metrics(comparison: Findings) -> Section:
     return Section("other metrics", ("run", *names.values()), tuple(rows))
 
 
-def _metric_differences(comparison: Findings) -> Section:
+def _metric_differences(comparison: Comparison) -> Section:
     rows = [
         (
             found.first,
@@ -173,11 +149,11 @@ def _metric_differences(comparison: Findings) -> Section:
     return Section("differences in other metrics", heads, tuple(rows), columns[:3])
 
 
-def _with_interval(found: Estimate) -> str:
+def _with_interval(found: Any) -> str:
     return f"{score(found.value)} {interval(found.percentile)}"
 
 
-def _sources(comparison: Findings) -> Section:
+def _sources(comparison: Comparison) -> Section:
     names = tuple(comparison.sources) if len(comparison.sources) > 1 else ()
     rows = [
         (run.name, *(_source_cell(run, name) for name in names)) for run in comparison.runs if names
@@ -194,22 +170,22 @@ def _source_cell(run: RunFindings, source: str) -> str:
     )
 
 
-def _shown_differences(comparison: Findings) -> tuple[Difference, ...]:
+def _shown_differences(comparison: Comparison) -> tuple[Difference, ...]:
     """Return all differences, or where they are many and no baseline is, those with the best."""
     shown = comparison.differences
     if len(shown) <= MOST_DIFFERENCES or comparison.baseline is not None:
         return shown
-    best = best_run(comparison.runs).name
+    best = _best(comparison).name
     return tuple(d for d in shown if best in (d.first, d.second))
 
 
-def _differences(comparison: Findings) -> Section:
+def _differences(comparison: Comparison) -> Section:
     shown, title = (
         _shown_differences(comparison),
         f"differences ({comparison.resamples:,} resamples)",
     )
     if len(shown) < len(comparison.differences):
-        best = best_run(comparison.runs).name
+        best = _best(comparison).name
         title += f" with {best}; all {len(comparison.differences):,} in --json and CSV"
     return Section(
         title,
@@ -248,7 +224,7 @@ def _difference_row(found: Difference) -> tuple[str, ...]:
     )
 
 
-def _partners(comparison: Findings) -> Section:
+def _partners(comparison: Comparison) -> Section:
     rows = []
     for run in comparison.runs:
         if run.partnership is None:
@@ -272,7 +248,7 @@ def _partners(comparison: Findings) -> Section:
     )
 
 
-def _money(comparison: Findings) -> Section:
+def _money(comparison: Comparison) -> Section:
     known = [
         run
         for run in comparison.runs
@@ -308,7 +284,7 @@ def _money(comparison: Findings) -> Section:
     )
 
 
-def _break_even(comparison: Findings) -> Section:
+def _break_even(comparison: Comparison) -> Section:
     rows = tuple(
         (found.cheaper_before, found.cheaper_after, f"{found.texts:,.0f}")
         for found in comparison.break_even
@@ -317,7 +293,7 @@ def _break_even(comparison: Findings) -> Section:
     return Section("where one run overtakes another", columns, rows, columns[:2])
 
 
-def _groups(comparison: Findings) -> Section:
+def _groups(comparison: Comparison) -> Section:
     rows = tuple(
         (
             group.name,
@@ -331,7 +307,7 @@ def _groups(comparison: Findings) -> Section:
     return Section("seeds and rounds, mean ± standard deviation", columns, rows, ("set-up",))
 
 
-def _sample_sizes(comparison: Findings) -> Section:
+def _sample_sizes(comparison: Comparison) -> Section:
     sizes = comparison.sample_sizes
     rows = tuple(
         (own.first, own.second, f"{own.macro_f1:,}", f"{own.accuracy:,}")
@@ -354,12 +330,12 @@ def optional(value: float | None) -> str:
     return "" if value is None else score(value)
 
 
-def signed(estimate: Estimate) -> str:
+def signed(estimate: Any) -> str:
     """Write a difference."""
     return signed_value(estimate.value)
 
 
-def interval(bounds: Interval, sign: bool = False) -> str:
+def interval(bounds: Any, sign: bool = False) -> str:
     """Write an interval."""
     write = signed_value if sign else score
     return f"[{write(bounds.low)}, {write(bounds.high)}]"
@@ -382,6 +358,178 @@ def _usd(amount: float | None) -> str:
     return "?" if amount is None else usd_text(amount)
 
 
-def alignment(section: Section) -> Sequence[bool]:
-    """Return whether each column holds words."""
+def _best(comparison: Comparison) -> RunFindings:
+    return min(comparison.runs, key=lambda run: (-run.scores.macro_f1, run.name))
+
+
+#: What the column `source` says of all examples together.
+ALL = "all"
+
+
+def _run_rows(run: RunFindings) -> Iterator[dict[str, Any]]:
+    yield _row(run, ALL, run.scores, run.estimates) | {
+        "training_usd": run.cost.training,
+        "usd_per_1000": run.cost.per_1000,
+        "total_usd": run.cost.total,
+        "usd_per_f1_point": run.cost.per_f1_point,
+        "usd_per_f1_point_with_inference": run.cost.per_f1_point_with_inference,
+    }
+    for name, scores in run.by_source.items():
+        yield _row(run, name, scores, run.estimates_by_source[name])
+
+
+def _row(run: RunFindings, source: str, scores: Any, estimates: Any) -> dict[str, Any]:
+    row = {"run": run.name, "source": source, "examples": scores.examples}
+    row |= {"invalid": scores.invalid}
+    row |= _estimate("macro_f1", estimates.macro_f1) | _estimate("accuracy", estimates.accuracy)
+    for name, own in scores.per_class.items():
+        row |= {
+            f"precision {name}": own.precision,
+            f"recall {name}": own.recall,
+            f"f1 {name}": own.f1,
+            f"support {name}": own.support,
+        }
+    row |= {"ece": scores.calibration.ece if scores.calibration else None}
+    ranking = scores.ranking
+    row |= {"auc": ranking.auc if ranking else None}
+    row |= {"average_precision": ranking.average_precision if ranking else None}
+    for name, estimate in estimates.metrics.items():
+        row |= _estimate(name, estimate)
+    return row
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    (both, first), (second, neither) = found.contingency
+    row: dict[str, Any] = {"first": found.first, "second": found.second}
+    row |= _estimate("macro_f1", found.macro_f1) | _estimate("accuracy", found.accuracy)
+    row |= {"both_right": both, "first_alone_right": first}
+    row |= {"second_alone_right": second, "both_wrong": neither}
+    row |= _test("mcnemar", found.mcnemar) | _test("permutation", found.permutation)
+    row |= _test("bootstrap", found.bootstrap)
+    row |= {"kappa": found.kappa, "agreement": found.agreement}
+    for name, own in found.metrics.items():
+        row |= _estimate(name, own.difference) | _test(f"{name}_permutation", own.permutation)
+    return row
+
+
+def _estimate(name: str, estimate: Any) -> dict[str, float]:
+    return {
+        name: estimate.value,
+        f"{name}_low": estimate.percentile.low,
+        f"{name}_high": estimate.percentile.high,
+        f"{name}_bca_low": estimate.bca.low,
+        f"{name}_bca_high": estimate.bca.high,
+    }
+
+
+def _test(name: str, test: Any) -> dict[str, float]:
+    return {
+        f"{name}_p": test.p,
+        f"{name}_holm": test.holm,
+        f"{name}_bh": test.benjamini_hochberg,
+    }
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+        "…": r"\dots{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+def to_latex(comparison: Comparison) -> str:
+    r"""Return tables that need ``\usepackage{booktabs}``; names are escaped."""
+    parts = [_latex_table(section) for section in sections(comparison)]
+    written = "".join(f"% {' '.join(line.split())}\n" for line in sentences(comparison))
+    return "\n".join(parts) + written
+
+
+def _latex(text: str) -> str:
+    return " ".join(text.split()).translate(_LATEX)
+
+
+def _of_words(section: Section) -> list[bool]:
     return [column in section.texts for column in section.columns]
+
+
+def _latex_table(section: Section) -> str:
+    columns = "".join(
+        "l" if words else "r" for words in [column in section.texts for column in section.columns]
+    )
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_latex(section.title)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _latex_line(section.columns),
+        r"\midrule",
+        *map(_latex_line, section.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _latex_line(cells: tuple[str, ...]) -> str:
+    # Braces keep a cell's brackets from being read as an option of the preceding line break.
+    return " & ".join("{" + _latex(cell) + "}" for cell in cells) + r" \\"
+
+
+_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*_`<>[]#"})
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Return GitHub-flavoured Markdown; names are escaped."""
+    parts = [_markdown_table(section) for section in sections(comparison)]
+    written = "\n".join(f"- {_markdown(sentence)}" for sentence in sentences(comparison))
+    return "\n\n".join([*parts, written]) + "\n"
+
+
+def _markdown(text: str) -> str:
+    return " ".join(text.split()).translate(_MARKDOWN)
+
+
+def _markdown_table(section: Section) -> str:
+    rules = [
+        ":--" if words else "--:"
+        for words in [column in section.texts for column in section.columns]
+    ]
+    cells = [[_markdown(cell) for cell in row] for row in (section.columns, *section.rows)]
+    lines = [cells[0], rules, *cells[1:]]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"### {_markdown(section.title)}\n\n{table}"
+
+
+def records(comparison: Comparison, kind: str) -> list[dict[str, Any]]:
+    """Return a record for each run and source, or for each difference where `kind` is pairs."""
+    if kind == "pairs":
+        return [_difference(found) for found in comparison.differences]
+    return [row for run in comparison.runs for row in _run_rows(run)]
+
+
+def fragment(comparison: Comparison) -> str:
+    """Return the tables as HTML for notebooks; all text is escaped."""
+    from markupsafe import Markup, escape
+
+    parts: list[str] = []
+    for section in sections(comparison):
+        head = Markup("").join(Markup("<th>{}</th>").format(name) for name in section.columns)
+        rows = Markup("").join(
+            Markup("<tr>{}</tr>").format(
+                Markup("").join(Markup("<td>{}</td>").format(cell) for cell in row)
+            )
+            for row in section.rows
+        )
+        title = escape(section.title)
+        parts.append(f"<h4>{title}</h4><table><thead><tr>{head}</tr></thead>{rows}</table>")
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences(comparison)]
+    return "\n".join(parts)

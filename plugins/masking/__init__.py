@@ -1,0 +1,15 @@
+"""Personal data masked before a text goes to an LLM, with the extra ``masking``."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_prompt_strategies(register: Any) -> None:
+    """Offer ``masked``, which wraps another strategy."""
+    register(
+        "masked",
+        f"{__name__}.strategy:Masked",
+        summary="another strategy, shown texts without addresses, numbers and links",
+    )

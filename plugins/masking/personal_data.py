@@ -1,0 +1,80 @@
+"""Personal data that patterns and check digits tell from other text.
+
+libphonenumber finds telephone numbers, python-stdnum checks account and card numbers. Names of
+people are not found: no pattern tells them from other words.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import phonenumbers
+from stdnum import iban, luhn
+
+Span = tuple[int, int]
+
+_EMAIL = re.compile(r"[\w.+%-]+@(?:[\w-]+\.)+[^\W\d_]{2,}")
+_URL = re.compile(r"(?:https?://|www\.)[^\s<>\"']+[^\s<>\"'.,;:!?)\]]", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?<![\w.:])[0-9A-Fa-f:.]{3,45}(?![\w:])")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
+_SSN = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\d-])")
+_HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z0-9_]{2,30}\b")
+
+
+def _matches(pattern: re.Pattern[str], valid: Callable[[str], bool]) -> Callable[[str], list[Span]]:
+    return lambda text: [found.span() for found in pattern.finditer(text) if valid(found[0])]
+
+
+def _is_address(found: str) -> bool:
+    try:
+        ipaddress.ip_address(found.rstrip("."))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_card(found: str) -> bool:
+    return luhn.is_valid(re.sub(r"[ -]", "", found))
+
+
+#: By kind, what finds the spans of personal data in a text; telephone numbers stand apart.
+FINDERS: dict[str, Callable[[str], list[Span]]] = {
+    "email": _matches(_EMAIL, lambda found: True),
+    "url": _matches(_URL, lambda found: True),
+    "iban": _matches(_IBAN, iban.is_valid),
+    "card": _matches(_CARD, _is_card),
+    "ssn": _matches(_SSN, lambda found: True),
+    "ip": _matches(_ADDRESS, _is_address),
+    "handle": _matches(_HANDLE, lambda found: True),
+}
+KINDS = (*FINDERS, "phone")
+
+
+def mask(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ("US",)) -> str:
+    """Return a text with its personal data replaced by ``<EMAIL>``, ``<PHONE>`` and so on.
+
+    Args:
+        text: any.
+        kinds: some of `KINDS`; where two overlap, the one that begins first, or is longer, stays.
+        regions: of telephone numbers without a country code, as ``US`` or ``DE``.
+    """
+    found = [(*span, kind) for kind in kinds if kind in FINDERS for span in FINDERS[kind](text)]
+    if "phone" in kinds:
+        found += [(*span, "phone") for region in regions for span in _phones(text, region)]
+    kept: list[tuple[int, int, str]] = []
+    for start, end, kind in sorted(found, key=lambda one: (one[0], -one[1], KINDS.index(one[2]))):
+        if not kept or start >= kept[-1][1]:
+            kept.append((start, end, kind))
+    edges = [0, *(edge for start, end, _ in kept for edge in (start, end)), len(text)]
+    between = [text[start:end] for start, end in pairwise(edges)][::2]
+    names = [f"<{kind.upper()}>" for _, _, kind in kept]
+    return "".join(piece for pair in zip(between, [*names, ""], strict=True) for piece in pair)
+
+
+def _phones(text: str, region: str) -> Iterator[Span]:
+    for match in phonenumbers.PhoneNumberMatcher(text, region):
+        yield match.start, match.end

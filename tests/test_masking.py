@@ -1,0 +1,100 @@
+"""Personal data stays here: the strategy ``masked`` around another one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from llm_fixtures import serving
+from sentikit.plugins.masking.personal_data import mask
+
+from sentikit import InputError, Prediction
+from sentikit.cli import sentikit
+from sentikit.components import check_part
+from sentikit.extension import PromptInput, PromptStrategy, RetrievedExample, open_component
+from sentikit.registry import default_registry
+from sentikit.testing import check_plugin
+
+CLASSES = ("negative", "neutral", "positive")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("write to jane.doe+x@mail.example.org!", "write to <EMAIL>!"),
+        ("see https://x.example/a?b=1, please", "see <URL>, please"),
+        ("call (212) 555-0123 or +49 30 901820.", "call <PHONE> or <PHONE>."),
+        ("IBAN DE89 3704 0044 0532 0130 00 ok", "IBAN <IBAN> ok"),
+        ("IBAN DE88 3704 0044 0532 0130 00 is none", "IBAN DE88 3704 0044 0532 0130 00 is none"),
+        ("card 4111 1111 1111 1111", "card <CARD>"),
+        ("order 4111 1111 1111 1112", "order 4111 1111 1111 1112"),
+        ("ssn 219-09-9999", "ssn <SSN>"),
+        ("from 192.168.1.1 and 2001:db8::1", "from <IP> and <IP>"),
+        ("thanks @some_user", "thanks <HANDLE>"),
+        ("rated 5 of 10 on 2024-05-03 for $1,299.99", "rated 5 of 10 on 2024-05-03 for $1,299.99"),
+        ("", ""),
+    ],
+)
+def test_what_patterns_and_check_digits_prove_is_masked_and_nothing_else(
+    text: str, masked: str
+) -> None:
+    assert mask(text) == masked
+
+
+def test_only_the_chosen_kinds_and_regions_are_masked() -> None:
+    text = "030 901820, jane@example.org"
+    assert mask(text, ["phone"], ["DE"]) == "<PHONE>, jane@example.org"
+    assert mask(text, ["email"]) == "030 901820, <EMAIL>"
+
+
+def test_the_wrapped_strategy_sees_masked_text_examples_and_columns() -> None:
+    section = {"name": "masked", "strategy": {"name": "examples"}}
+    strategy = open_component("register_prompt_strategies", section)
+    assert isinstance(strategy, PromptStrategy)
+    given = PromptInput(
+        "Call +1 212 555 0123",
+        CLASSES,
+        Prediction("negative"),
+        (RetrievedExample("Mail me: a@b.example", "negative"),),
+        columns={"author": "x@y.example", "stars": 4},
+    )
+    said = "\n".join(message.content for message in strategy.messages(given))
+    assert "<PHONE>" in said
+    assert "Mail me: <EMAIL>" in said
+    assert "555" not in said
+    assert strategy.needs().examples is not None
+
+
+def test_a_prompt_run_sends_no_personal_data_says_so_and_keeps_the_users_text() -> None:
+    Path("test.csv").write_text('text,label\n"I love it, ask jane@example.org",positive\n')
+    strategy = {"name": "masked", "strategy": {"name": "zero-shot"}, "kinds": ["email"]}
+    with serving() as server:
+        recipe = {
+            "kind": "prompt",
+            "dataset": {"name": "files", "test": "test.csv"},
+            "llm": {"backend": "openai", "model": "any", "base_url": server.url},
+            "strategy": strategy,
+        }
+        Path("own.yaml").write_text(json.dumps(recipe))
+        done = CliRunner().invoke(sentikit, ["prompt", "--recipe", "own.yaml", "--output", "run"])
+        assert done.exit_code == 0, done.output
+        sent = server.server.bodies
+    assert "<EMAIL>" in json.dumps(sent)
+    assert "jane" not in json.dumps(sent)
+    manifest = json.loads(Path("run/manifest.json").read_text())
+    assert manifest["recipe"]["strategy"] | strategy == manifest["recipe"]["strategy"]
+    assert "jane@example.org" in Path("run/predictions.jsonl").read_text()
+
+
+def test_a_misspelt_strategy_or_kind_is_named() -> None:
+    hook, registry = "register_prompt_strategies", default_registry()
+    with pytest.raises(InputError, match=r"zero-shto.*Did you mean 'zero-shot'"):
+        open_component(hook, {"name": "masked", "strategy": {"name": "zero-shto"}})
+    _, problems = check_part(registry, hook, {"name": "masked", "kinds": ["emial"]})
+    assert "kinds" in str(problems[0])
+
+
+def test_the_plugin_keeps_the_contract() -> None:
+    check_plugin("masking")
