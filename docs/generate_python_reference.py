@@ -12,7 +12,8 @@ from typing import Any
 from marked_part import write_or_check
 
 import sentikit
-from sentikit import extension, testing
+from sentikit import extension
+from sentikit.plugins.plugin_kit import checks
 
 _WIDTH = 80
 TARGET = Path(__file__).parent / "python.md"
@@ -22,7 +23,7 @@ def reference() -> str:
     """Return all public names with their signatures and docstrings, as Markdown."""
     lines = [*_section("For programs: sentikit", sentikit)]
     lines += _section("For plugin authors: sentikit.extension", extension)
-    lines += _section("For the tests of plugins: sentikit.testing", testing)
+    lines += _section("For the tests of plugins: sentikit.plugins.plugin_kit.checks", checks)
     return "\n".join(lines)
 
 

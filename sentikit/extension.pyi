@@ -4,6 +4,8 @@
 from sentikit.hookspecs import Register as Register
 from sentikit.components import Part as Part
 from sentikit.components import PartSettings as PartSettings
+from sentikit.components import validate as validate
+from sentikit.recipe_checks import core_keys as core_keys
 from sentikit.components import open_component as open_component
 from sentikit.errors import did_you_mean as did_you_mean
 from sentikit.errors import unknown_name as unknown_name
@@ -12,6 +14,7 @@ from sentikit.files import folder_writer as folder_writer
 from sentikit.files import read_json as read_json
 from sentikit.files import write_json as write_json
 from sentikit.keys import find_key as find_key
+from sentikit.keys import key_names as key_names
 from sentikit.keys import key_source as key_source
 from sentikit.keys import without_secrets as without_secrets
 from sentikit.keys import may_hold_a_key as may_hold_a_key
@@ -41,6 +44,7 @@ from sentikit.classifiers.encoder import Head as Head
 
 # register_classifiers
 from sentikit.classifiers.loading import HubClassifier as HubClassifier
+from sentikit.classifiers.plugin_classifier import CheckedClassifier as CheckedClassifier
 from sentikit.classifiers.plugin_classifier import PluginClassifier as PluginClassifier
 from sentikit.classifiers.classifier import Session as Session
 from sentikit.classifiers.prediction import predictions as predictions
@@ -53,6 +57,7 @@ from sentikit.classifiers.encoder_classifier import Predictor as Predictor
 from sentikit.classifiers.torch_model import TorchPredictor as TorchPredictor
 from sentikit.classifiers.torch_model import SentimentModel as SentimentModel
 from sentikit.classifiers.batches import BatchLimits as BatchLimits
+from sentikit.datasets.labels import SCHEMES as SCHEMES
 from sentikit.classifiers.batches import FastTokenizer as FastTokenizer
 from sentikit.classifiers.encoder import most_positions as most_positions
 from sentikit.datasets.labels import label_scheme as label_scheme
@@ -81,17 +86,22 @@ from sentikit.llm.backend import RetryableError as RetryableError
 from sentikit.llm.backend import BatchBackend as BatchBackend
 from sentikit.llm.backend import BatchStatus as BatchStatus
 
+from sentikit.llm.prices import listed_models as listed_models
+from sentikit.llm.prices import model_facts as model_facts
+
 # register_llm_backends, fine-tuning
+from sentikit.finetuning.recipe import fine_tuner_of as fine_tuner_of
 from sentikit.finetuning.fine_tuner import FineTuner as FineTuner
 from sentikit.finetuning.fine_tuner import FineTuningSession as FineTuningSession
 from sentikit.finetuning.fine_tuner import FineTuningJob as FineTuningJob
 from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
 from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
-from sentikit.finetuning.job import FineTuning as FineTuning
-from sentikit.finetuning.job import FineTuningOptions as FineTuningOptions
-from sentikit.finetuning.job import FinishedFineTuning as FinishedFineTuning
-from sentikit.finetuning.examples import PreparedReport as PreparedReport
-from sentikit.finetuning.job import open_fine_tuning as open_fine_tuning
+from sentikit.finetuning.recipe import FinetuneParts as FinetuneParts
+from sentikit.finetuning.recipe import open_finetune_recipe as open_finetune_recipe
+from sentikit.llm.requests.budget import TokenCounter as TokenCounter
+from sentikit.llm.prices import ModelFacts as ModelFacts
+from sentikit.llm.strategy import training_line as training_line
+from sentikit.datasets.examples import canonical_text as canonical_text
 from sentikit.training.task import TrainingPlace as TrainingPlace
 from sentikit.training.task import TrainingTask as TrainingTask
 from sentikit.training.data import Labelled as Labelled
@@ -112,6 +122,7 @@ from sentikit.training.engine import StepPlan as StepPlan
 from sentikit.training.batches import MicroBatch as MicroBatch
 from sentikit.training.parameters import ParameterGroup as ParameterGroup
 from sentikit.training.settings import LoopSettings as LoopSettings
+from sentikit.devices import find_hardware as find_hardware
 from sentikit.devices import Hardware as Hardware
 from sentikit.training.engine import MemoryNeed as MemoryNeed
 from sentikit.training.engine import ModelSize as ModelSize
@@ -128,11 +139,12 @@ from sentikit.tracking import LLMCall as LLMCall
 from sentikit.tracking import flat_numbers as flat_numbers
 
 # register_result_formats
-from sentikit.runs.result_format import ResultFormat as ResultFormat
-from sentikit.runs.result_format import ResultColumns as ResultColumns
+from sentikit.runs.reading import ResultFormat as ResultFormat
+from sentikit.runs.reading import ResultColumns as ResultColumns
 
 # register_metrics
 from sentikit.metrics import Metric as Metric
+from sentikit.metrics import NamedMetric as NamedMetric
 
 # register_reports
 from sentikit.reports import ReportFormat as ReportFormat
@@ -147,10 +159,17 @@ from sentikit.ensembles.judgement import CurvePoint as CurvePoint
 from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
 
 # register_commands
-from sentikit.cli.tables import print_table as print_table
-from sentikit.amounts import FiniteRange as FiniteRange
+from sentikit.runs.folder import LabelledSplit as LabelledSplit
+from sentikit.runs.folder import RunFolder as RunFolder
+from sentikit.runs.folder import choose_run_folder as choose_run_folder
+from sentikit.runs.reporter import RunReporter as RunReporter
+from sentikit.runs.writer import RunPlan as RunPlan
+from sentikit.runs.writer import RunWriter as RunWriter
+from sentikit.terminal import FiniteRange as FiniteRange
+from sentikit.terminal import LiveBar as LiveBar
+from sentikit.terminal import print_table as print_table
 from sentikit.stopping import stop_on_signal as stop_on_signal
-from sentikit.amounts import usd_text as usd_text
+from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
 from sentikit.llm.session import Limits as Limits
@@ -158,6 +177,18 @@ from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.ray import Labeller as Labeller
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
+from sentikit.recipe.resolving import resolve_recipe as resolve_recipe
+from sentikit.recipe_checks import recipe_problems as recipe_problems
+from sentikit.runs.folder import versions as versions
+
+# What examines plugins
+from sentikit.registry import Registry as Registry
+from sentikit.registry import PluginReport as PluginReport
+from sentikit.registry import PluginSource as PluginSource
+from sentikit.registration import Registration as Registration
+from sentikit.registry import default_registry as default_registry
+from sentikit.registry import disabled_plugins as disabled_plugins
+from sentikit.registry import installed_plugins as installed_plugins
 from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
@@ -167,10 +198,11 @@ from sentikit.assurance.checked import read_checked as read_checked
 from sentikit.assurance.checked import read_draw as read_draw
 from sentikit.assurance.checked import write_draw as write_draw
 from sentikit.assurance.estimates import confidence_strata as confidence_strata
-from sentikit.assurance.pile import GroupColumn as GroupColumn
+from sentikit.assurance.pile import group_reader as group_reader
 from sentikit.assurance.pile import Pile as Pile
 from sentikit.assurance.pile import scan_pile as scan_pile
-from sentikit.assurance.pile import read_labelled as read_labelled
+from sentikit.assurance.pile import Labels as Labels
+from sentikit.assurance.pile import Language as Language
 from sentikit.comparison.significance import holm as holm
 from sentikit.reports import report_format as report_format
 from sentikit.reports import write_estimates_report as write_estimates_report

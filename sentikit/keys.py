@@ -46,6 +46,12 @@ def key_source(variable: str, folder: Path | None = None) -> str:
     return ENV_FILE if _from_file(variable, folder or Path.cwd()) else ""
 
 
+def key_names() -> list[str]:
+    """Return the names of the keys that the environment or ``.env`` sets, sorted."""
+    names = {*os.environ, *env_file_values(Path(ENV_FILE))}
+    return sorted(name for name in names if name.endswith(("_API_KEY", "_TOKEN")))
+
+
 def env_file_values(path: Path) -> dict[str, str | None]:
     """Return the variables that a ``.env`` sets; none where it is missing or unreadable.
 

@@ -1,11 +1,20 @@
-"""Says everything that is wrong with a recipe, whatever its kind."""
+"""Recipes of any kind checked, and the keys of their sections that the core reads itself."""
 
 from __future__ import annotations
 
-from sentikit.components import Problem
+from collections.abc import Iterable
+
+from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
+from sentikit.classifiers.model_format import ModelFormat
+from sentikit.components import Part, Problem
+from sentikit.datasets.opening import DatasetLoader, DatasetOptions
 from sentikit.ensembles.recipe import check_ensemble
-from sentikit.finetuning.recipe import check_finetune
+from sentikit.finetuning.fine_tuner import FineTuner
+from sentikit.finetuning.recipe import FinetuneOptions, check_finetune
+from sentikit.llm.backend import LLMBackend
 from sentikit.llm.recipe import check_prompt
+from sentikit.llm.settings import LLMOptions, StrategyOptions
+from sentikit.llm.strategy import PromptStrategy
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, unknown_kind
 from sentikit.registry import Registry
 from sentikit.training.recipe import check_train
@@ -18,9 +27,26 @@ _CHECKS = {
     "vote": check_ensemble,
 }
 
+#: By interface, the keys of a component's section that are not its own settings.
+_CORE_KEYS: dict[type[Part], Iterable[str]] = {
+    DatasetLoader: DatasetOptions.model_fields,
+    Encoder: EncoderOptions.model_fields,
+    Head: HeadOptions.model_fields,
+    LLMBackend: ("backend", *LLMOptions.model_fields),
+    PromptStrategy: StrategyOptions.model_fields,
+    FineTuner: ("provider", *FinetuneOptions.model_fields),
+    ModelFormat: ("format",),
+}
 
-def check_recipe(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
+
+def recipe_problems(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
     """Return all that is wrong with a recipe of any kind; nothing is loaded."""
     kind = kind_of(recipe)
     check = _CHECKS.get(kind)
     return check(recipe, registry) if check else [unknown_kind(kind)]
+
+
+def core_keys(part_class: type[Part]) -> frozenset[str]:
+    """Return the keys that no setting of a component can have, since the core reads them."""
+    kinds = [keys for kind, keys in _CORE_KEYS.items() if issubclass(part_class, kind)]
+    return frozenset(["name"]).union(*kinds)

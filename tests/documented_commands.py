@@ -16,7 +16,7 @@ from sentikit.cli import sentikit
 from sentikit.components import Problem
 from sentikit.datasets.opening import check_dataset
 from sentikit.recipe.resolving import parse_overrides, resolve_recipe
-from sentikit.recipe_checks import check_recipe
+from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -163,4 +163,4 @@ def _setting_problems(
         recipe = str(root / recipe) if (root / recipe).is_file() else None
     if not recipe or recipe.startswith(tuple(own) or ("\0",)):
         return []
-    return check_recipe(resolve_recipe(recipe, settings, registry), registry)
+    return recipe_problems(resolve_recipe(recipe, settings, registry), registry)

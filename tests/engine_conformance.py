@@ -6,8 +6,8 @@ import os
 import sys
 
 from sentikit.errors import SentikitError
+from sentikit.plugins.plugin_kit.checks import check_engine
 from sentikit.registry import default_registry
-from sentikit.testing import check_engine
 
 
 def main(config: str) -> None:

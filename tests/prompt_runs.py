@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Session
-from sentikit.labelling.job import LabellingOptions, split_rows
+from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import prompt, split_to_label
-from sentikit.labelling.run_writer import FinishedRun
 from sentikit.llm.classifier import prompt_input, split_context
 from sentikit.llm.context import Memory
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.strategy import PromptInput
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
+from sentikit.runs.writer import FinishedRun, split_rows
 
 
 def make_parts(**sections: Any) -> PromptParts:

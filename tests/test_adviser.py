@@ -12,13 +12,13 @@ from prompt_runs import make_parts, prompt_inputs
 import sentikit
 from sentikit import InputError, extension
 from sentikit.classifiers.classifier import Session
-from sentikit.labelling.job import split_rows
 from sentikit.labelling.prompting import split_to_label
 from sentikit.llm.classifier import LLMClassifier, label_reader, split_context
 from sentikit.llm.context import ContextSource, Memory
 from sentikit.llm.session import RequestSession
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
+from sentikit.runs.writer import split_rows
 
 LLM = {"backend": "replay", "run": "unused.csv"}
 ROWS = ["text,label", "Good,positive", "Bad,negative", "Good,positive"]

@@ -203,13 +203,8 @@ class TestArrows:
         imported = {found.top for found in imports_of(CORE / "hookspecs.py")}
         assert imported <= {"__future__", "typing", "pluggy"}
 
-    def test_the_conformance_kit_is_for_tests_alone(self) -> None:
-        allowed = {CORE / "testing", CORE / "cli"}
-        wrong = [
-            str(found)
-            for found in all_imports(CORE, PLUGINS)
-            if found.module.startswith("sentikit.testing") and not allowed & set(found.file.parents)
-        ]
+    def test_nothing_uses_the_old_place_of_the_conformance_kit(self) -> None:
+        wrong = [str(f) for f in all_imports(CORE, PLUGINS) if f.module == "sentikit.testing"]
         assert wrong == []
 
 

@@ -98,17 +98,17 @@ class TestPromises:
         self, accepted: int, drawn: int, risk: float
     ) -> None:
         rows, limit = 1200, int(0.1 * accepted) + 1
-        test = certificates._critical(rows, accepted, limit, drawn, risk)
+        counts, _ = certificates._critical(rows, accepted, limit, drawn, risk)
         sizes = np.arange(drawn + 1)
         weights = stats.hypergeom.pmf(sizes, rows, accepted, drawn)
-        passed = weights @ stats.hypergeom.cdf(test.counts, accepted, limit, sizes)
+        passed = weights @ stats.hypergeom.cdf(counts, accepted, limit, sizes)
         plain = [
             int((stats.hypergeom.cdf(np.arange(n + 1), accepted, limit, n) <= risk).sum()) - 1
             for n in sizes
         ]
         assert weights @ stats.hypergeom.cdf(plain, accepted, limit, sizes) < passed <= risk
         likely = weights > 1e-9
-        assert (test.counts >= plain)[likely].all()
+        assert (counts >= plain)[likely].all()
 
 
 class TestBounds:

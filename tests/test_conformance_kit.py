@@ -1,4 +1,4 @@
-"""``sentikit.testing``: sound parts pass, and each rule broken is named."""
+"""``sentikit.plugins.plugin_kit.checks``: sound parts pass, and each rule broken is named."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ from sentikit.finetuning.recipe import fine_tuner_of
 from sentikit.hookspecs import INTERFACES, KINDS
 from sentikit.llm.backend import Answer, LLMBackend, RejectedError
 from sentikit.llm.strategy import Message
-from sentikit.registry import default_registry
-from sentikit.testing import (
+from sentikit.plugins.plugin_kit.checks import (
     check_command,
     check_dataset,
     check_encoder,
@@ -52,7 +51,8 @@ from sentikit.testing import (
     check_result_format,
     check_tracker,
 )
-from sentikit.testing.plugins import PART_CHECKS
+from sentikit.plugins.plugin_kit.examination import PART_CHECKS
+from sentikit.registry import default_registry
 
 
 def bundled(hook: str, name: str) -> Any:
@@ -62,6 +62,16 @@ def bundled(hook: str, name: str) -> Any:
 def test_there_is_a_check_for_every_hook() -> None:
     assert {*PART_CHECKS, "register_recipes", "register_commands"} == set(KINDS)
     assert set(INTERFACES) == set(PART_CHECKS)
+
+
+def test_the_kit_of_the_old_place_still_works_and_warns() -> None:
+    import sentikit.testing
+
+    with pytest.warns(DeprecationWarning, match="sentikit.testing moves: import check_head from"):
+        from sentikit.testing import check_head as moved
+    assert moved is check_head
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = sentikit.testing.nonsense
 
 
 class TestSettings:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from sentikit import InputError, SentikitError, open_dataset
 from sentikit.cli import sentikit
-from sentikit.testing import check_plugin
+from sentikit.plugins.plugin_kit.checks import check_plugin
 
 QUERY = "select id, body as text, label from reviews where id > 1 order by id"
 

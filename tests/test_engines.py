@@ -222,7 +222,7 @@ def test_both_engines_pass_the_conformance_kit_in_two_processes(tmp_path: Path) 
 
 def half_precision_steps(name: str, settings: dict[str, Any], precision: str) -> Any:
     """Take steps whose loss is so large that fp16 overflows until the scale has come down."""
-    from sentikit.testing.engines import tiny_training
+    from sentikit.plugins.plugin_kit.engines import tiny_training
 
     engine_class = default_registry().load("register_engines", name)
     engine = engine_class(engine_class.Settings(**settings))

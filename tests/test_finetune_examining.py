@@ -8,8 +8,8 @@ import pytest
 
 from sentikit import InputError
 from sentikit.extension import FineTuningLimits, Message
-from sentikit.finetuning.examples import LearntExample, SplitExaminer
 from sentikit.llm.strategy import training_line
+from sentikit.plugins.gpt_finetune.examples import LearntExample, SplitExaminer
 
 LABELS = ("negative", "neutral", "positive")
 ASKED = (Message("system", "Be brief."), Message("user", "I love it"))

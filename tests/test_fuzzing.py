@@ -17,7 +17,7 @@ from sentikit.classifiers.loading import load_model
 from sentikit.datasets.tables import read_rows
 from sentikit.errors import SentikitError
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe_checks import check_recipe
+from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 from sentikit.runs.listing import find_runs, read_summary
 
@@ -59,7 +59,7 @@ def test_a_recipe_of_any_content_is_checked_or_refused(values: Any) -> None:
         path = Path(folder) / "recipe.yaml"
         path.write_text(written(values))
         with contextlib.suppress(SentikitError):
-            check_recipe(resolve_recipe(str(path)), default_registry())
+            recipe_problems(resolve_recipe(str(path)), default_registry())
 
 
 @MANY
@@ -69,7 +69,7 @@ def test_a_recipe_of_any_text_is_checked_or_refused(text: str) -> None:
         path = Path(folder) / "recipe.yaml"
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
         with contextlib.suppress(SentikitError):
-            check_recipe(resolve_recipe(str(path)), default_registry())
+            recipe_problems(resolve_recipe(str(path)), default_registry())
 
 
 @MANY

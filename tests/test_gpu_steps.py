@@ -1,8 +1,10 @@
-"""Steps that a GPU never waits in: the mask, half-precision weights, seeds and compiled layers."""
+"""Steps that a GPU never waits in: the mask, half-precision weights, seeds and recorded passes."""
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sentikit.classifiers.torch_model import _PADDING_ONLY, SentimentModel, additive_mask
 from sentikit.extension import ParameterGroup, StepPlan
 from sentikit.registry import default_registry
-from sentikit.training.batches import MicroBatch
+from sentikit.training.batches import MicroBatch, pinned
 from sentikit.training.evaluation import CrossEntropy
 from sentikit.training.settings import AdamW
 from sentikit.training.trainer import dropout_seed, seed_dropout
@@ -31,7 +33,7 @@ SIZES: dict[str, Any] = {
 }
 IDS = torch.randint(3, 40, (5, 13), generator=torch.Generator().manual_seed(1))
 MASK = (torch.arange(13) < torch.tensor([13, 9, 9, 4, 1])[:, None]).long()
-GOLD = np.array([0, 1, 2, 0, 1])
+OBJECTIVE = CrossEntropy(np.array([0, 1, 2, 0, 1]), np.ones(3, np.float32), 0.0)
 
 
 class Operations(TorchDispatchMode):
@@ -71,11 +73,13 @@ def test_a_ready_mask_gives_the_same_states_and_asks_the_device_nothing(kind: st
     assert silent.counts["_local_scalar_dense"] == 0
 
 
-def engine_of(model: nn.Module, precision: str, halves: bool, **settings: Any) -> Any:
+def engine_of(
+    model: nn.Module, precision: str, halves: bool, device: str = "cpu", **settings: Any
+) -> Any:
     engine_class = default_registry().load("register_engines", "torch")
     engine = engine_class(engine_class.Settings(**settings))
     type(engine).keeps_half_weights = halves
-    engine.start("cpu")
+    engine.start(device)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     plan = StepPlan(AdamW(), 0.5, precision, 5, 5)
     engine.prepare(model, [ParameterGroup("all", parameters, 1e-2, 0.01)], plan)
@@ -90,19 +94,21 @@ def model_with_a_shared_activation_and_a_frozen_layer() -> SentimentModel:
     return SentimentModel(encoder, head, "mean")
 
 
-def take_steps(engine: Any, count: int) -> Counter[str]:
-    """Take steps of two micro-batches each, without dropout; return the operations of the last."""
-    objective = CrossEntropy(GOLD, np.ones(3, np.float32), 0.0)
+def take_steps(engine: Any, count: int, start: int = 0) -> Counter[str]:
+    """Take steps of two micro-batches each; return the operations of the last one."""
     operations = Operations()
     engine.training_mode(True)
-    for number in range(count):
+    for number in range(start, start + count):
         operations = Operations()
-        with operations:
+        seed_dropout(dropout_seed(1, number, 0), engine.device)
+        # Looked at on a CPU alone: recording a graph has its own ways.
+        with operations if engine.device.type == "cpu" else nullcontext():
             for rows in (np.array([0, 1, 2]), np.array([3, 4])):
                 piece = MicroBatch(rows, np.ones(len(rows), np.float32))
                 with engine.micro_step(last=rows[0] == 3):
-                    logits = engine.forward(IDS[rows], MASK[rows])
-                    engine.backward(objective.loss(logits, piece, 5.0))
+                    inputs = pinned((IDS[rows], MASK[rows]), engine.device)
+                    logits = engine.forward(*inputs)
+                    engine.backward(OBJECTIVE.loss(logits, piece, 5.0))
             engine.step((1e-2 / (number + 1),))
     return operations.counts
 
@@ -158,33 +164,64 @@ def test_the_dropout_of_a_step_follows_from_its_seed_alone() -> None:
     assert len(seeds) == 8
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_layers_take_the_steps_of_plain_ones() -> None:
-    plain = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), "fp32", True)
-    compiled = engine_of(
-        model_with_a_shared_activation_and_a_frozen_layer(), "fp32", True, compile=True
-    )
-    assert compiled.remarks() == []
-    take_steps(plain, 3)
-    take_steps(compiled, 3)
-    for name, tensor in plain.weights().items():
-        torch.testing.assert_close(compiled.weights()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+class WaitingHead(nn.Module):
+    """A head that reads a number from the device in every pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(32, 3)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.layer(pooled)
+        return logits if float(logits.detach().sum()) < 1e9 else logits * 0
 
 
-def test_where_nothing_can_be_compiled_it_is_said_and_training_runs_without(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import torch._inductor.config as inductor
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
-    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
-    torch._dynamo.reset()
-    model = model_with_a_shared_activation_and_a_frozen_layer()
-    engine = engine_of(model, "fp32", True, compile=True)
-    (said,) = engine.remarks()
-    assert said.startswith("engine.compile: nothing can be compiled here (")
-    take_steps(engine, 1)
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_passes_take_the_steps_of_usual_ones_and_never_wait(precision: str) -> None:
+    usual = engine_of(dropping_model(), precision, True, "cuda", graphs=False)
+    recorded = engine_of(dropping_model(), precision, True, "cuda")
+    take_steps(usual, 6)
+    take_steps(recorded, 3)
+    assert len(recorded._graphs._graphs) == 2
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        take_steps(recorded, 3, start=3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for name, tensor in usual.weights().items():
+        torch.testing.assert_close(recorded.weights()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@needs_gpu
+def test_a_model_that_waits_for_the_gpu_is_never_recorded_and_learns_all_the_same() -> None:
+    torch.manual_seed(0)
+    model = SentimentModel(backbone(dropout=0.1), WaitingHead(), "mean")
+    twin = copy.deepcopy(model)
+    recorded = engine_of(model, "bf16", True, "cuda")
+    take_steps(recorded, 4)
+    assert not recorded._graphs._graphs
+    usual = engine_of(twin, "bf16", True, "cuda", graphs=False)
+    take_steps(usual, 4)
+    for name, tensor in usual.weights().items():
+        torch.testing.assert_close(recorded.weights()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@needs_gpu
+def test_on_a_gpu_short_texts_get_the_logits_of_the_cpu() -> None:
+    model = model_with_a_shared_activation_and_a_frozen_layer().eval()
+    with torch.no_grad():
+        expected = model(IDS, MASK)
+        found = model.cuda()(IDS.cuda(), MASK.cuda())
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
+def dropping_model() -> SentimentModel:
+    torch.manual_seed(0)
+    return SentimentModel(backbone(dropout=0.1), nn.Linear(32, 3), "mean")
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

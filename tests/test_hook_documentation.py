@@ -17,9 +17,9 @@ from tiny_models import make_encoder
 import sentikit as toolkit
 from sentikit import extension, hookspecs
 from sentikit.cli import sentikit
-from sentikit.new_plugin import KINDS
+from sentikit.plugins.plugin_kit.new_plugin import KINDS
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe_checks import check_recipe
+from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -107,7 +107,9 @@ class TestEachHook:
     def test_every_public_name_it_mentions_exists(self, hook: str) -> None:
         page = page_of(hook)
         for name in re.findall(r"sentikit\.([A-Za-z_]+)", page):
-            assert name in toolkit.__all__ or name in ("testing", "cli"), name
+            assert name in toolkit.__all__ or name in ("plugins", "cli"), name
+        for name in re.findall(r"sentikit\.plugins\.(\S+)", page):
+            assert name == "plugin_kit.checks", name
         for name in re.findall(r"sentikit\.extension\.([A-Za-z_]+)", page):
             assert name in extension.__all__, name
 
@@ -127,7 +129,7 @@ class TestEachHook:
         for name in files:
             if name.endswith(".yaml"):
                 recipe = resolve_recipe(str(site.folder / name), registry=default_registry())
-                problems = check_recipe(recipe, default_registry())
+                problems = recipe_problems(recipe, default_registry())
                 assert [str(problem) for problem in problems] == []
 
 

@@ -24,7 +24,7 @@ import sentikit
 from sentikit import InputError
 from sentikit.cli import sentikit as sentikit_command
 from sentikit.recipe.resolving import resolve_values
-from sentikit.recipe_checks import check_recipe
+from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 
 MLP = {"name": "mlp", "layers": 1, "width": 8, "activation": "relu", "dropout": 0.0}
@@ -348,7 +348,7 @@ def test_a_short_name_may_be_a_member_and_a_folder_of_that_name_comes_first(
     monkeypatch.chdir(tmp_path)
     members = {"members": ["electra-base-sentiment", "current-zero-shot"], "thresholds": [0.5]}
     recipe = resolve_values({"kind": "cascade", "cascade": members}, "own", "test")
-    assert check_recipe(recipe, default_registry()) == []
+    assert recipe_problems(recipe, default_registry()) == []
     folder = make_text_classifier(tmp_path / "electra-base-sentiment", POLARITY)
     assert sentikit.load("electra-base-sentiment").predict(TEXTS) == sentikit.load(folder).predict(
         TEXTS

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-from sentikit.live_bar import LiveBar
+from sentikit.terminal import LiveBar
 
 bar = LiveBar("steps")
 bar.start(10, line="loss 0.5")

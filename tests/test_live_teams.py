@@ -18,8 +18,8 @@ from team_runs import LABELS, sure, write_results
 
 from sentikit import read_run
 from sentikit.cli import sentikit
-from sentikit.labelling.run_writer import spent_usd
 from sentikit.runs.folder import RunFolder
+from sentikit.runs.writer import spent_usd
 
 WORDS = {"negative": "hate", "neutral": "read", "positive": "love"}
 ROWS = 60

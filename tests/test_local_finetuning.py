@@ -14,11 +14,12 @@ from several_processes import SENTIKIT, run, start, wait_for_steps
 from tiny_language_models import make_language_model
 
 from sentikit import InputError, Interrupted, export_model, load
-from sentikit.extension import FineTuning, FineTuningOptions, read_weights
+from sentikit.extension import read_weights
 from sentikit.finetuning.recipe import finetune_parts
 from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import prompt
 from sentikit.llm.recipe import prompt_parts
+from sentikit.plugins.gpt_finetune.job import FineTuning, FineTuningOptions
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 

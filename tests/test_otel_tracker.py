@@ -16,9 +16,9 @@ from sentikit import InputError
 from sentikit.cli import sentikit
 from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import prompt
-from sentikit.labelling.run_writer import FinishedRun
 from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.testing import check_tracker
+from sentikit.plugins.plugin_kit.checks import check_tracker
+from sentikit.runs.writer import FinishedRun
 
 KEY = "sk-proj-0123456789abcdef0123456789abcdef"
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5, "flex": 0.5}}

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from plugin_writing import PART_MODULE, SitePackages, site_packages
 
 from sentikit.cli import sentikit
+from sentikit.plugins.plugin_kit.checks import check_plugin
 from sentikit.registry import default_registry, installed_plugins
-from sentikit.testing import check_plugin
 
 SOUND = """
 from sentikit import hookimpl

@@ -11,7 +11,7 @@ import pytest
 from sentikit import InputError
 from sentikit.llm.recipe import prompt_parts
 from sentikit.recipe.resolving import resolve_recipe, resolve_values
-from sentikit.recipe_checks import check_recipe
+from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 from sentikit.training.recipe import train_parts
 
@@ -22,7 +22,7 @@ FAMILIES = {"gpt-4o-mini": "gpt-4o-mini-2024-07-18", "gpt-4o": "gpt-4o-2024-08-0
 
 def problems(**sections: Any) -> list[str]:
     recipe = resolve_values(sections, "own", "the test")
-    return [str(problem) for problem in check_recipe(recipe, REGISTRY)]
+    return [str(problem) for problem in recipe_problems(recipe, REGISTRY)]
 
 
 def prompt_problems(**sections: Any) -> list[str]:
@@ -68,7 +68,7 @@ def test_another_backend_drops_the_settings_of_the_first() -> None:
         "b3-gpt-4o-mini-zero-shot", ["llm.backend=replay", "llm.run=old.csv"], REGISTRY
     )
     assert recipe.values["llm"] == {"backend": "replay", "run": "old.csv"}
-    assert check_recipe(recipe, REGISTRY) == []
+    assert recipe_problems(recipe, REGISTRY) == []
 
 
 def test_model_and_address_are_set_from_outside() -> None:
@@ -81,7 +81,7 @@ def test_model_and_address_are_set_from_outside() -> None:
 
 def test_every_bundled_recipe_is_right() -> None:
     for name in REGISTRY.names("register_recipes"):
-        assert check_recipe(resolve_recipe(name, registry=REGISTRY), REGISTRY) == [], name
+        assert recipe_problems(resolve_recipe(name, registry=REGISTRY), REGISTRY) == [], name
 
 
 def rows_of_the_study(path: Path) -> list[dict[str, str]]:

@@ -157,9 +157,10 @@ class Thinker(PromptStrategy):
 
 
 def test_no_guarantee_is_laid_over_a_strategy_that_wants_free_text_and_its_tokens_count() -> None:
-    from sentikit.labelling.job import estimate, split_rows
+    from sentikit.labelling.job import estimate
     from sentikit.labelling.prompting import split_classifier, split_to_label
     from sentikit.registry import default_registry
+    from sentikit.runs.writer import split_rows
 
     with serving(text="First this, then that, so all in all it is positive.") as s:
         parts = make_parts(dataset=DATASET, llm=llm(s.url, prices={"prompt": 1, "completion": 1}))

@@ -241,7 +241,7 @@ def test_what_is_wrong_is_said_with_its_place(content: str, message: str) -> Non
 
 def test_no_opinion_no_encoder() -> None:
     file = write("plain.csv", "text,gold,prediction\na,positive,neutral\n")
-    with pytest.raises(InputError, match="holds no encoder's opinion"):
+    with pytest.raises(InputError, match="holds no encoder's prediction"):
         read_run(f"{file}#encoder")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sentikit.cli import sentikit
 from sentikit.errors import InputError
 from sentikit.recipe.resolving import merge, parse_overrides, resolve_recipe
-from sentikit.recipe_checks import check_recipe
+from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 from sentikit.training.recipe import train_parts
 from sentikit.yaml_files import dump_yaml, parse_yaml
@@ -29,7 +29,7 @@ def run(*arguments: str) -> Result:
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_bundled_recipe_is_right(name: str) -> None:
     recipe = resolve_recipe(name)
-    assert [recipe.describe(p) for p in check_recipe(recipe, default_registry())] == []
+    assert [recipe.describe(p) for p in recipe_problems(recipe, default_registry())] == []
     assert (recipe.warnings, recipe.notes) == ((), ())
     assert not {"encoder", "llm", "threshold"} & set(recipe.values.get("cascade", {}))
 
@@ -75,11 +75,11 @@ class TestOldNamesOfKeys:
             "cascade.threshold is the old name of cascade.thresholds, and works until the next "
             "release.",
         ]
-        assert check_recipe(recipe, default_registry()) == []
+        assert recipe_problems(recipe, default_registry()) == []
 
     def test_an_old_member_that_is_not_there_is_refused_by_the_users_words(self) -> None:
         recipe = resolve_recipe("cascade-minilm-local", ["cascade.encoder=minilmm"])
-        (problem,) = check_recipe(recipe, default_registry())
+        (problem,) = recipe_problems(recipe, default_registry())
         assert recipe.describe(problem).startswith("--set cascade.encoder: ")
 
     def test_commands_say_the_warning(self) -> None:

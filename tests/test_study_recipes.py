@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from sentikit.cli import sentikit
 from sentikit.recipe.catalogue import StudyRow, recipes_before, recipes_of, study_rows
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.recipe_checks import check_recipe
+from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 
 NAMES = default_registry().names("register_recipes")
@@ -71,7 +71,7 @@ def test_a_row_is_not_taken_for_a_longer_number() -> None:
 @pytest.mark.parametrize("name", STUDY)
 def test_each_is_right(name: str) -> None:
     recipe = resolve_recipe(name)
-    assert [recipe.describe(p) for p in check_recipe(recipe, default_registry())] == []
+    assert [recipe.describe(p) for p in recipe_problems(recipe, default_registry())] == []
 
 
 @pytest.mark.slow

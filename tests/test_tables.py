@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 import pytest
 
-from sentikit.cli.tables import print_sentence, print_table
+from sentikit.terminal import print_sentence, print_table
 
 COLUMNS = ["run", "macro-F1", "95% interval", "accuracy", "invalid", "why"]
 NUMBERS = COLUMNS[1:5]

@@ -132,7 +132,7 @@ class TestWheel:
             "sentikit/py.typed",
             "sentikit/recipes/quickstart.yaml",
             "sentikit/plugins/demo/train.csv",
-            "sentikit/plugin_template/package/head.py.template",
+            "sentikit/plugins/plugin_kit/template/package/head.py.template",
         ):
             assert name in inside
 
@@ -229,7 +229,8 @@ def test_a_bundled_plugin_copied_out_does_the_same(
 
     monkeypatch.setenv("SENTIKIT_DISABLE_PLUGINS", plugin)
     settings = {"files": {"train": str(reviews / "train.csv")}} if plugin == "files" else {}
-    kit = f"from sentikit.testing import check_plugin; check_plugin({copied!r}, {settings!r})"
+    place = "sentikit.plugins.plugin_kit.checks"
+    kit = f"from {place} import check_plugin; check_plugin({copied!r}, {settings!r})"
     passed = environment.python("-c", kit)
     assert passed.returncode == 0, passed.stderr
     checked = environment.sentikit("plugins", "check", copied)

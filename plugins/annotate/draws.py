@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sentikit import InputError
 from sentikit.extension import (
-    GroupColumn,
     InputFile,
     Pile,
     confidence_strata,
+    group_reader,
     read_checked,
     read_draw,
     read_json,
@@ -164,7 +164,8 @@ def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> list[I
     """
     with source.open() as rows:
         columns = frozenset(rows.columns)
-        by = None if options.by is None else GroupColumn.find(options.by, rows)
+        if options.by is not None:
+            group_reader(options.by, rows)  # a missing column is said first
     queue = columns >= {"row", "confidence"} or columns >= {"suggested", "margin"}
     known = read_draw(output)
     if queue and options.labelled is None:
@@ -178,14 +179,14 @@ def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> list[I
             "changed since. Choose another --output."
         )
     if not known:
-        known = _new_draw(source, pile, options, by)
+        known = _new_draw(source, pile, options)
         write_draw(output, known)
     elif len(known["drawn"]) != min(options.size, pile.rows):
         raise InputError(
             f"{output} was begun with {len(known['drawn'])} drawn texts (seed {known['seed']}). "
             f"Continue with --size {len(known['drawn'])}, or choose another --output."
         )
-    return _items(source, known["drawn"], known["inclusion"], by)
+    return _items(source, known["drawn"], known["inclusion"], options.by)
 
 
 def conflict_items(output: Path) -> list[Item]:
@@ -214,9 +215,7 @@ def least_sure(labelled: InputFile, size: int) -> Integers:
     return np.sort(np.argsort(confidence, kind="stable")[:size])
 
 
-def _new_draw(
-    source: InputFile, pile: Pile, options: DrawOptions, by: GroupColumn | None
-) -> dict[str, Any]:
+def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, Any]:
     size = min(options.size, pile.rows)
     if options.labelled is not None:
         labelled = InputFile(str(options.labelled), None, source.text_columns)
@@ -226,9 +225,10 @@ def _new_draw(
                 "that sentikit label or predict wrote of this file."
             )
         draw = stratified_draw(_confidences(labelled), size, options.seed)
-    elif by is not None:
+    elif options.by is not None:
         with source.open() as rows:
-            draw = group_draw([by.value(where, row) for where, row in rows], size, options.seed)
+            group = group_reader(options.by, rows)
+            draw = group_draw([group(where, row) for where, row in rows], size, options.seed)
     else:
         draw = uniform_draw(pile.rows, size, options.seed)
     certificate = Path(source.file).with_suffix(".certificate.json")
@@ -247,16 +247,16 @@ def _new_draw(
 
 
 def _items(
-    source: InputFile, drawn: Sequence[int], inclusion: Sequence[float], by: GroupColumn | None
+    source: InputFile, drawn: Sequence[int], inclusion: Sequence[float], by: str | None
 ) -> list[Item]:
     """Read the drawn rows, in the order of the draw."""
     chances = dict(zip(drawn, inclusion, strict=True))
     found = {}
     with source.open() as rows:
-        text_of = source.reader(rows)
+        text_of, group_of = source.reader(rows), by and group_reader(by, rows)
         for number, (where, row) in enumerate(rows):
             if number in chances:
-                group = "" if by is None else by.value(where, row)
+                group = group_of(where, row) if group_of else ""
                 found[number] = _item(row, text_of(where, row), number, chances[number], group)
     return [found[row] for row in drawn]
 

@@ -63,7 +63,8 @@ class SwishGLU(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Return a tensor of the same shape."""
         values, gates = self.projection(states).chunk(2, dim=-1)
-        return values * functional.silu(gates)
+        gated: Tensor = values * functional.silu(gates)
+        return gated
 
 
 def build_layers(config: HeadConfig, inputs: int, outputs: int) -> ClassifierLayers:

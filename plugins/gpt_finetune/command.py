@@ -15,14 +15,13 @@ from sentikit.extension import (
     FiniteRange,
     joined_processes,
     launch_processes,
-    open_fine_tuning,
     typed_command,
 )
 
 from .showing import cost_words, finished_json, report_table
 
 if TYPE_CHECKING:
-    from sentikit.extension import FineTuning, FinishedFineTuning
+    from .job import FineTuning, FinishedFineTuning
 
 _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
 
@@ -79,7 +78,7 @@ def gpt_finetune(
     as_json: bool,
 ) -> None:
     """Fine-tune an LLM on a dataset and leave a run, which recipes name as llm.model."""
-    from sentikit.extension import FineTuningOptions
+    from .job import FineTuningOptions, open_fine_tuning
 
     _refuse_contradictions(estimate, prepare_only, cancel)
     with joined_processes() as is_main_process:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sentikit.extension import usd_text
 
 if TYPE_CHECKING:
-    from sentikit.extension import FinishedFineTuning, PreparedReport
+    from .examples import PreparedReport
+    from .job import FinishedFineTuning
 
 
 def report_table(report: PreparedReport) -> str:

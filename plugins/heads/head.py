@@ -113,7 +113,8 @@ class SwishGLU(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Return a tensor of the same shape."""
         values, gates = self.projection(states).chunk(2, dim=-1)
-        return values * functional.silu(gates)
+        gated: Tensor = values * functional.silu(gates)
+        return gated
 
 
 class NativeHead(Head):
@@ -197,7 +198,8 @@ class AttentionLayers(nn.Module):
         """Return (texts, hidden) of (texts, tokens, hidden); padding has no weight."""
         scores = self.query(torch.tanh(self.projection(states))).squeeze(-1).float()
         weights = scores.masked_fill(mask == 0, torch.finfo(torch.float32).min).softmax(dim=1)
-        return (states * weights.to(states.dtype).unsqueeze(-1)).sum(dim=1)
+        pooled: Tensor = (states * weights.to(states.dtype).unsqueeze(-1)).sum(dim=1)
+        return pooled
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Return (texts, classes)."""

@@ -206,7 +206,8 @@ def _recipe(manifest: Mapping[str, Any]) -> str:
         return ""
     recipe = without_local_folders(manifest["recipe"])
     yaml, written = YAML(typ="safe", pure=True), io.StringIO()
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump(recipe, written)
     return f"The recipe:\n\n```yaml\n{written.getvalue().rstrip()}\n```"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from pydantic import Field, model_validator
 
-from sentikit import Classifier, InputError
+from sentikit import InputError
 from sentikit.extension import ExportSource, ModelFormat, PartSettings, read_json, write_json
 
 from .card import CardFacts, without_local_folders, write_card
@@ -74,7 +74,7 @@ class HubFormat(PublishedFormat):
         """Never: what `export` writes is a folder of the model's own format."""
         return False
 
-    def load(self, folder: Path, device: str, precision: str) -> Classifier:
+    def load(self, folder: Path, device: str, precision: str) -> NoReturn:
         """Never called, since nothing is recognised."""
         raise InputError(f"{folder} is loaded in the format that the model in it has.")
 

@@ -182,7 +182,8 @@ def _target(source: ExportSource, model: SentimentModel) -> PreTrainedModel:
             f"The encoder of {source.path} does not fit into transformers' classifier: "
             f"{', '.join([*missing, *unexpected][:3])}."
         )
-    return target.eval()
+    target.eval()
+    return target
 
 
 def _layers(
@@ -196,14 +197,14 @@ def _layers(
         return _passed_through(head[-1], architecture)
     hidden, output = getattr(head, "dense", None), getattr(head, "out_proj", None)
     activation = type(getattr(head, "activation", None)).__name__.casefold()
-    native = isinstance(hidden, nn.Linear) and isinstance(output, nn.Linear)
-    if not native or activation != architecture.activation:
-        raise InputError(
-            f"transformers has no classifier with the head of {source.path}. Train with --set "
-            "head={name: native}, or head={name: linear, pooling: cls}. Or export it with "
-            "--format onnx or hub."
-        )
-    return hidden.state_dict(), output.state_dict()
+    fits = activation == architecture.activation
+    if fits and isinstance(hidden, nn.Linear) and isinstance(output, nn.Linear):
+        return hidden.state_dict(), output.state_dict()
+    raise InputError(
+        f"transformers has no classifier with the head of {source.path}. Train with --set "
+        "head={name: native}, or head={name: linear, pooling: cls}. Or export it with "
+        "--format onnx or hub."
+    )
 
 
 def _passed_through(

@@ -79,9 +79,10 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     The classifier's own shares are corrected by the checked texts (prediction-powered inference);
     they never stand alone. Groups with fewer than 30 checks are estimated together.
     """
-    from sentikit.extension import read_checked, read_labelled
+    from sentikit.extension import read_checked
 
     from .table_estimates import estimate_table
+    from .tables import read_labelled
 
     table = read_labelled(labelled, by, given["text_columns"])
     found = estimate_table(table, read_checked(checked, table.scheme), given["level"])

@@ -73,9 +73,8 @@ def monitor(
 
 
 def _drift(record: dict[str, Any], pile: Path, quiet: bool) -> list[dict[str, Any]]:
-    from sentikit.extension import read_labelled
-
     from .evidence import drift
+    from .tables import read_labelled
 
     found = drift(record["reference"], read_labelled(pile))
     if not quiet:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
@@ -28,7 +29,7 @@ class TokenBatch(NamedTuple):
     mask: Tensor
 
     @classmethod
-    def of(cls, texts: Sequence[Sequence[int]], apart: int) -> TokenBatch:
+    def of(cls, texts: Sequence[ArrayLike], apart: int) -> TokenBatch:
         """Make a batch.
 
         Args:

@@ -35,10 +35,10 @@ class AnswerModel(nn.Module):
         self.model = model
         self._answers = tuple(answers)
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
-        self.register_state_dict_post_hook(
+        self.register_state_dict_post_hook(  # type: ignore[no-untyped-call]
             lambda module, state, prefix, local: _keep(state, {prefix + name for name in trained})
         )
-        self.register_load_state_dict_post_hook(
+        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
             lambda module, keys: _keep(keys.missing_keys, trained)
         )
 

@@ -38,7 +38,7 @@ def _is_address(found: str) -> bool:
 
 
 def _is_card(found: str) -> bool:
-    return luhn.is_valid(re.sub(r"[ -]", "", found))
+    return bool(luhn.is_valid(re.sub(r"[ -]", "", found)))
 
 
 #: By kind, what finds the spans of personal data in a text; telephone numbers stand apart.

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -85,10 +86,11 @@ class OnnxFormat(ModelFormat):
 
         needed("onnxruntime")
         classifier, model = source.classifier, source.module
+        encoder: Any = model.encoder
         config = OnnxConfig(
             id2label=dict(enumerate(classifier.labels)),
-            model_type=model.encoder.config.model_type,
-            max_position_embeddings=getattr(model.encoder.config, "max_position_embeddings", None),
+            model_type=encoder.config.model_type,
+            max_position_embeddings=getattr(encoder.config, "max_position_embeddings", None),
             max_length=classifier.max_length,
             ordered=classifier.scheme.ordered,
             threshold=classifier.scheme.threshold,

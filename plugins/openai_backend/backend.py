@@ -41,7 +41,7 @@ class OpenAIBackend(BatchBackend):
         self.settings.refuse_secrets()
         # Asked for with every request.
         self._address, self._is_openai = self.settings.address, self.settings.is_openai
-        self._connection: Connection | None = None
+        self._connection: Connection[OpenAISettings] | None = None
         self._abilities: Abilities | None = None
 
     @property
@@ -65,7 +65,7 @@ class OpenAIBackend(BatchBackend):
         return self.abilities.limit
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> Connection[OpenAISettings]:
         """The server, connected to at the first use."""
         if self._connection is None:
             from .connection import Connection

@@ -11,6 +11,7 @@ from sentikit.extension import Answer, BackendError, BatchStatus
 
 from .connection import Connection
 from .responses import parse_body, read_error
+from .settings import OpenAISettings
 
 _TAG = "sentikit"
 _MOST_SEARCHED = 1000
@@ -25,7 +26,9 @@ def line(name: str, endpoint: str, body: Mapping[str, Any]) -> bytes:
     return json.dumps(request, separators=(",", ":")).encode("ascii")
 
 
-async def submit(connection: Connection, path: Path, endpoint: Any, tag: str) -> str:
+async def submit(
+    connection: Connection[OpenAISettings], path: Path, endpoint: Any, tag: str
+) -> str:
     """Upload a file of lines, start a batch, and return its id."""
     client = connection.client
     uploaded = await connection.guard(client.files.create(file=path, purpose="batch"))
@@ -40,7 +43,7 @@ async def submit(connection: Connection, path: Path, endpoint: Any, tag: str) ->
     return str(batch.id)
 
 
-async def find(connection: Connection, tag: str) -> str | None:
+async def find(connection: Connection[OpenAISettings], tag: str) -> str | None:
     """Return the id of the batch started with `tag`, among the latest."""
     after: str | None = None
     for _ in range(_MOST_SEARCHED // 100):
@@ -57,7 +60,7 @@ async def find(connection: Connection, tag: str) -> str | None:
     return None
 
 
-async def status(connection: Connection, batch_id: str) -> BatchStatus:
+async def status(connection: Connection[OpenAISettings], batch_id: str) -> BatchStatus:
     """Say how far a batch is; an unknown status is not finished."""
     batch = await connection.guard(connection.client.batches.retrieve(batch_id))
     counts = batch.request_counts
@@ -78,7 +81,7 @@ async def status(connection: Connection, batch_id: str) -> BatchStatus:
 
 
 async def answers(
-    connection: Connection, batch_id: str, read: Reader
+    connection: Connection[OpenAISettings], batch_id: str, read: Reader
 ) -> AsyncIterator[tuple[str, Answer | str]]:
     """Yield the results of a batch: those of its output file, then those of its error file."""
     batch = await connection.guard(connection.client.batches.retrieve(batch_id))
@@ -95,7 +98,7 @@ async def answers(
 
 
 def _result(
-    connection: Connection, value: Mapping[str, Any], read: Reader
+    connection: Connection[OpenAISettings], value: Mapping[str, Any], read: Reader
 ) -> tuple[str, Answer | str]:
     name = str(value.get("custom_id"))
     response = value.get("response")

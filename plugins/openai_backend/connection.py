@@ -201,12 +201,14 @@ class Connection(Generic[Settings]):
             )
         headers: dict[str, Any] = {name: self._secrets[name] for name in settings.header_variables}
         plain = {name: value for name, value in settings.headers.items() if value is not None}
-        removed = {name for name, value in settings.headers.items() if value is None}
+        absent: dict[str, Any] = {
+            name: openai.omit for name, value in settings.headers.items() if value is None
+        }
         self.client = AsyncOpenAI(
             # Local servers want none, but the SDK insists on one.
             api_key=self._fresh_token if self._token_command else key or "none",
             base_url=settings.address,
-            default_headers={**plain, **headers, **dict.fromkeys(removed, openai.omit)},
+            default_headers={**plain, **headers, **absent},
             default_query=dict(settings.query),
             max_retries=0,
             timeout=_SDK_TIMEOUT,
@@ -215,7 +217,7 @@ class Connection(Generic[Settings]):
             ),
         )
         given = {**self.client.auth_headers, **self.client.default_headers}
-        without = {name.casefold() for name in removed}
+        without = {name.casefold() for name in absent}
         self._signed_in = _AUTHORIZATION not in without
         self._headers = {
             name: value

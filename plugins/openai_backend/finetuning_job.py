@@ -58,7 +58,7 @@ async def _upload_in_parts(
 ) -> str:
     client = connection.client.with_options(max_retries=_TRIES)
     whole = await connection.guard(
-        client.uploads.upload_file_chunked(
+        client.uploads.upload_file_chunked(  # type: ignore[call-overload]  # of a path its types leave out the name
             file=path,
             filename=name,
             bytes=size,

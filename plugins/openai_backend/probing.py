@@ -42,7 +42,9 @@ _FEW_ALTERNATIVES = 5
 _MOST_LESSONS = 6
 
 
-async def find_abilities(connection: Connection, session: BackendSession) -> Abilities:
+async def find_abilities(
+    connection: Connection[OpenAISettings], session: BackendSession
+) -> Abilities:
     """Return what the server can do: as remembered, or found out now.
 
     Raises:
@@ -62,13 +64,15 @@ async def find_abilities(connection: Connection, session: BackendSession) -> Abi
     return abilities
 
 
-def known_abilities(connection: Connection, session: BackendSession) -> Abilities | None:
+def known_abilities(
+    connection: Connection[OpenAISettings], session: BackendSession
+) -> Abilities | None:
     """Return what was found out before, or None."""
     known = session.recall(_memory_key(connection, session))
     return None if known is None else Abilities.from_json(known)
 
 
-async def check_key(connection: Connection) -> None:
+async def check_key(connection: Connection[OpenAISettings]) -> None:
     """Ask for the list of models, which costs nothing, to see that server and key are right.
 
     Raises:
@@ -88,7 +92,7 @@ async def check_key(connection: Connection) -> None:
         return
 
 
-def _memory_key(connection: Connection, session: BackendSession) -> str:
+def _memory_key(connection: Connection[OpenAISettings], session: BackendSession) -> str:
     settings = connection.settings
     told: list[Any] = [settings.guarantee, settings.reasoning_effort, settings.extra_body]
     if settings.api != "chat" or not session.probabilities:
@@ -99,7 +103,7 @@ def _memory_key(connection: Connection, session: BackendSession) -> str:
 class Probe:
     """Asks short questions; each is budgeted and booked by the session."""
 
-    def __init__(self, connection: Connection, session: BackendSession) -> None:
+    def __init__(self, connection: Connection[OpenAISettings], session: BackendSession) -> None:
         self.connection, self.session = connection, session
         self.limit = _SHORT
         self._api = API[connection.settings.api]
@@ -271,7 +275,7 @@ class _Memory:
 _MOST_LISTED = 100
 
 
-async def examine(connection: Connection) -> Mapping[str, Any]:
+async def examine(connection: Connection[OpenAISettings]) -> Mapping[str, Any]:
     """Return the server's models and, for the model asked about, what holds.
 
     Raises:
@@ -316,7 +320,7 @@ def _of_only_model(
 
 
 async def _guarantees(
-    connection: Connection, probe: Probe, abilities: Abilities
+    connection: Connection[OpenAISettings], probe: Probe, abilities: Abilities
 ) -> dict[str, bool]:
     found = {}
     for guarantee in API[connection.settings.api].guarantees(connection.settings):
@@ -326,7 +330,7 @@ async def _guarantees(
     return found
 
 
-async def _models(connection: Connection) -> list[dict[str, Any]] | None:
+async def _models(connection: Connection[OpenAISettings]) -> list[dict[str, Any]] | None:
     """Return the models a server lists, with the day each ends, or None where it lists none."""
     try:
         listed = await connection.guard(connection.client.get("/models", cast_to=object))

@@ -90,7 +90,9 @@ def run(job: Job, workers: int, address: str | None, resume: bool) -> Done:
     todo = _open_job(job, parts, resume)
     if todo:
         # Nothing listens beyond this machine, and no key is put into a runtime environment.
-        local = {} if address else {"num_cpus": workers, "_node_ip_address": "127.0.0.1"}
+        local: dict[str, Any] = (
+            {} if address else {"num_cpus": workers, "_node_ip_address": "127.0.0.1"}
+        )
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         with ExitStack() as stack:
             ray.init(
@@ -174,7 +176,7 @@ def _label(job: Job, todo: list[Part], workers: int) -> None:
     data.enable_progress_bars = False
     dataset = ray.data.from_items([asdict(part) for part in todo], override_num_blocks=len(todo))
     labelled = dataset.map(
-        PartLabeller,
+        PartLabeller,  # type: ignore[arg-type]  # a class of callables, as map documents
         fn_constructor_args=[job, budget],
         concurrency=workers,
         max_restarts=-1,

@@ -135,7 +135,7 @@ def _pair(found: Difference, baseline: str | None) -> str:
 
 
 def _is_clear(difference: Any) -> bool:
-    return difference.percentile.low > 0 or difference.percentile.high < 0
+    return bool(difference.percentile.low > 0 or difference.percentile.high < 0)
 
 
 def _cost_front(comparison: Comparison) -> list[Figure]:

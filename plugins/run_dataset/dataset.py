@@ -101,7 +101,8 @@ class RunPredictions(DatasetLoader):
                 f"{self.settings.path} holds no probabilities: leave min_confidence out, or ask "
                 "for agreement with another run (agree_with)."
             )
-        return np.nan_to_num(shares.max(axis=1), nan=0.0)
+        confidences: NDArray[np.float64] = np.nan_to_num(shares.max(axis=1), nan=0.0)
+        return confidences
 
 
 def _agreeing(table: RunTable, other: RunTable) -> NDArray[np.bool_]:

@@ -442,7 +442,7 @@ _PATHS = {"/", "/predict", "/info", "/health", "/metrics", "/docs", "/openapi.js
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives the body that was read, and then what really comes."""
-    given = []
+    given: list[bool] = []
 
     async def replay() -> Message:
         if not given:

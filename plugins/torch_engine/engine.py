@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
@@ -12,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sentikit import InputError, SentikitError
+from sentikit import InputError
 from sentikit.extension import (
     DistributedEngine,
     Hardware,
@@ -22,6 +21,7 @@ from sentikit.extension import (
     autocast,
 )
 
+from .graphs import PassGraphs
 from .half_weights import HalfWeights
 
 _SCALE, _GROWTH = "loss/scale", "loss/growth"
@@ -33,10 +33,10 @@ class TorchEngine(DistributedEngine):
     class Settings(PartSettings):
         """How steps run; nothing needs to be set."""
 
-        compile: bool = Field(
-            False,
-            description="compile the encoder's layers with torch.compile: a minute at the start, "
-            "faster steps on a GPU",
+        graphs: bool = Field(
+            True,
+            description="on one GPU, record the passes of an encoder as CUDA graphs, one for each "
+            "shape of a batch: several times faster for short texts",
         )
         find_unused_parameters: bool = Field(
             False, description="for an encoder with parameters the loss does not depend on; slower"
@@ -53,8 +53,8 @@ class TorchEngine(DistributedEngine):
     _optimizer: torch.optim.Optimizer
     _scaler: torch.amp.GradScaler
     _half: HalfWeights | None = None
+    _graphs: PassGraphs | None = None
     _checked: bool = False
-    _remarks: tuple[str, ...] = ()
 
     @classmethod
     def suits(cls, hardware: Hardware) -> int:
@@ -69,8 +69,6 @@ class TorchEngine(DistributedEngine):
         # Several processes would exchange gradients in half precision.
         if plan.precision in kinds and self.processes == 1 and self.keeps_half_weights:
             self._half = HalfWeights(model, kinds[plan.precision])
-        if self.settings.compile:
-            self._compile(model)
         if self.processes > 1:
             self._forward = DistributedDataParallel(
                 model,
@@ -88,22 +86,30 @@ class TorchEngine(DistributedEngine):
             ]
         )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
+        capturable = self.device.type == "cuda" and getattr(model, "is_capturable", False)
+        # fp16 was tried and failed; several processes exchange gradients during the pass.
+        capturable = capturable and plan.precision != "fp16" and self.processes == 1
+        if self.settings.graphs and capturable:
+            trained = [(p, self._whole(p)) for p in model.parameters() if p.requires_grad]
+            parameters, wholes = zip(*trained, strict=True)
+            self._graphs = PassGraphs(self._logits, parameters, wholes, self.device)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return the logits."""
+        if self._graphs is not None and torch.is_grad_enabled():
+            return self._graphs.forward(inputs)
         moved = [tensor.to(self.device, non_blocking=True) for tensor in inputs]
+        return self._logits(*moved)
+
+    def _logits(self, *inputs: Tensor) -> Tensor:
         with autocast(self.device, self._plan.precision):
             # Without gradients DDP would still insist that all processes take part.
             module = self._forward if torch.is_grad_enabled() else self._model
-            try:
-                logits: Tensor = module(*moved)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                reason = " ".join(str(error).split())[:200]
-                raise SentikitError(
-                    f"engine.compile: torch cannot compile this model ({reason}). Set "
-                    "engine.compile=false and resume with --resume."
-                ) from error
+            logits: Tensor = module(*inputs)
         return logits
+
+    def _whole(self, parameter: nn.Parameter) -> nn.Parameter:
+        return parameter if self._half is None else self._half.whole(parameter)
 
     def training_mode(self, on: bool) -> None:
         """Switch dropout on or off."""
@@ -136,7 +142,8 @@ class TorchEngine(DistributedEngine):
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
+        # Graphs add to gradients where they lie.
+        self._optimizer.zero_grad(set_to_none=self._graphs is None)
         if self._half is not None:
             self._half.update()
         return norm
@@ -146,10 +153,10 @@ class TorchEngine(DistributedEngine):
         if not self.is_main_process:
             return {}
         # A clone, since on a CPU these would be the tensors that training goes on changing.
-        state = self._model.state_dict(keep_vars=True)
-        if self._half is not None:
-            state = self._half.whole(state)
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+        return {
+            name: self._whole(tensor).detach().cpu().clone()
+            for name, tensor in self._model.state_dict(keep_vars=True).items()
+        }
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Set all weights."""
@@ -188,21 +195,11 @@ class TorchEngine(DistributedEngine):
         own = self._optimizer.state_dict()
         self._optimizer.load_state_dict({**own, "state": by_number})
 
-    def remarks(self) -> list[str]:
-        """Say where compiling was asked for and is impossible."""
-        return list(self._remarks)
-
-    def _compile(self, model: nn.Module) -> None:
-        """Compile the layers one by one: all share one program, made in a fraction of the time."""
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                torch.compile(torch.sin)(torch.ones(2, device=self.device))
-        except Exception as error:  # whatever a compiler that is missing or broken raises
-            reason = " ".join(str(error).split())[:200]
-            self._remarks = (f"engine.compile: nothing can be compiled here ({reason}).",)
-            return
-        for layer in _repeated_layers(model):
-            layer.compile(dynamic=True)
+    def finish(self) -> None:
+        """Give back the graphs' memory."""
+        if self._graphs is not None:
+            self._graphs.close()
+            self._graphs = None
 
     def _check_all_used(self) -> None:
         if self._checked or self.processes == 1 or self.settings.find_unused_parameters:
@@ -218,11 +215,3 @@ class TorchEngine(DistributedEngine):
 
     def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [item for group in self._groups for item in group.parameters.items()]
-
-
-def _repeated_layers(model: nn.Module) -> Sequence[nn.Module]:
-    """Return the layers of the largest list of modules of one kind."""
-    lists = [list(m) for m in model.modules() if isinstance(m, nn.ModuleList)]
-    alike = [layers for layers in lists if len({type(layer) for layer in layers}) == 1]
-    sizes = [sum(p.numel() for layer in layers for p in layer.parameters()) for layers in alike]
-    return max(zip(sizes, alike, strict=True), key=lambda pair: pair[0], default=(0, []))[1]

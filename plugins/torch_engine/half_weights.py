@@ -37,24 +37,28 @@ class HalfWeights:
         self._trained = [(w, half) for w, half in halves.items() if w.requires_grad]
         self._gradients = {w: torch.empty_like(w) for w, _ in self._trained}
 
-    def whole(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors by name, the float32 weights in place of their copies."""
-        return {name: self._wholes.get(tensor, tensor) for name, tensor in named.items()}
+    def whole(self, tensor: nn.Parameter) -> nn.Parameter:
+        """Return the float32 weights of a copy; any other tensor is returned as it is."""
+        return self._wholes.get(tensor, tensor)
 
     @torch.no_grad()
     def collect_gradients(self) -> None:
         """Add the copies' gradients to those of the float32 weights."""
-        found = [(w, half) for w, half in self._trained if half.grad is not None]
-        first = [(w, half) for w, half in found if w.grad is None]
-        more = [(w, half) for w, half in found if w.grad is not None]
-        for w, _ in first:
-            w.grad = self._gradients[w]
-        if first:
-            torch._foreach_copy_([w.grad for w, _ in first], [half.grad for _, half in first])
-        if more:
-            torch._foreach_add_([w.grad for w, _ in more], [half.grad for _, half in more])
-        for _, half in found:
+        copied: tuple[list[Tensor], list[Tensor]] = ([], [])
+        added: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for w, half in self._trained:
+            if half.grad is None:
+                continue
+            targets, sources = copied if w.grad is None else added
+            if w.grad is None:
+                w.grad = self._gradients[w]
+            targets.append(w.grad)
+            sources.append(half.grad)
             half.grad = None
+        if copied[0]:
+            torch._foreach_copy_(*copied)
+        if added[0]:
+            torch._foreach_add_(*added)
 
     @torch.no_grad()
     def update(self) -> None:

@@ -53,7 +53,7 @@ class TransformersEncoder(Encoder):
         if known is None or self.settings.revision is not None:
             return self._source().config()
         model_type, sizes = known
-        return cast("PretrainedConfig", AutoConfig.for_model(model_type, **sizes))
+        return AutoConfig.for_model(model_type, **sizes)
 
     def _source(self) -> PretrainedSource:
         chosen = self.settings

@@ -23,7 +23,7 @@ since a few checks prove nothing; one too late fails where a smaller share would
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -71,14 +71,14 @@ class Certificate:
 
     target: float
     level: float
-    share: float
-    threshold: float
-    error_bound: float
-    rows: int
-    accepted: int
-    checked: int
-    checked_accepted: int
-    wrong: int
+    share: float = 0.0
+    threshold: float = math.inf
+    error_bound: float = 1.0
+    rows: int = 0
+    accepted: int = 0
+    checked: int = 0
+    checked_accepted: int = 0
+    wrong: int = 0
     looks: int = 1
     start: float = 0.0
 
@@ -117,15 +117,15 @@ def certify(
     if looks < 1:
         raise InputError(f"looks is {looks}; it counts this look too, so it is at least 1.")
     pile, drawn, correct = _aligned(pile_confidence, checked_confidence, checked_correct)
-    limit = 1 - accuracy
-    first = default_start(limit) if start is None else start
+    first = default_start(1 - accuracy) if start is None else start
     if not 0 < first <= 1:
         raise InputError(f"start is {first:g}; it is a share of the pile, from 0 to 1.")
     thresholds, accepted = tested_thresholds(pile, first, STEP)
-    allowed = np.floor(limit * accepted + _ROUNDING).astype(np.int64) + 1
-    risk = (1 - level) / looks
-    best = _last_passed(len(pile), thresholds, accepted, allowed, drawn, ~correct, risk)
-    return _certificate(pile, drawn, ~correct, best, accuracy, level, looks, first, risk)
+    limits = np.floor((1 - accuracy) * accepted + _ROUNDING).astype(np.int64) + 1
+    found = Certificate(
+        accuracy, level, rows=len(pile), checked=len(drawn), looks=looks, start=first
+    )
+    return _tested(found, thresholds, accepted, limits, drawn, ~correct, (1 - level) / looks)
 
 
 def certify_agreement(
@@ -169,13 +169,13 @@ def certify_agreement(
     first = default_start(1 - agreement)
     thresholds, accepted = tested_thresholds(pile, first, _AGREEMENT_STEP)
     limits = np.full(len(accepted), allowed + known + 1)
-    best = _last_passed(rows, thresholds, accepted, limits, drawn, ~agrees, risk - spent)
-    found = _certificate(pile, drawn, ~agrees, best, agreement, level, 1, first, risk - spent)
+    found = Certificate(agreement, level, rows=rows, checked=n, start=first)
+    found = _tested(found, thresholds, accepted, limits, drawn, ~agrees, risk - spent)
     kept = found.accepted - found.checked_accepted
     if not kept:
         return found
     bound = min(allowed, max(0, round(found.error_bound * found.accepted) - found.wrong)) / rows
-    return Certificate(**{**found.__dict__, "share": kept / rows, "error_bound": bound})
+    return replace(found, share=kept / rows, error_bound=bound)
 
 
 def default_start(limit: float) -> float:
@@ -231,17 +231,13 @@ def lower_bound(wrong: int, checked: int, rows: int, risk: float) -> float:
     return 1 - upper_bound(checked - wrong, checked, rows, risk)
 
 
-@dataclass(frozen=True)
-class _Critical:
-    """A test of one threshold: passed with k_c ≤ counts[n_c]; `level` is κ of the module."""
-
-    counts: Integers
-    level: float
-
-
 @lru_cache(maxsize=4096)
-def _critical(rows: int, accepted: int, limit: int, drawn: int, risk: float) -> _Critical:
+def _critical(
+    rows: int, accepted: int, limit: int, drawn: int, risk: float
+) -> tuple[Integers, float]:
     """Return the exact test of "at least `limit` of the accepted rows are wrong" at level `risk`.
+
+    It is passed with k_c ≤ counts[n_c]; beside the counts it returns κ of the module.
 
     Numbers of accepted checks beyond `_TAIL` standard deviations pass nothing; their probability
     is far below any level in use, and leaving them out makes the test more cautious.
@@ -250,7 +246,7 @@ def _critical(rows: int, accepted: int, limit: int, drawn: int, risk: float) -> 
 
     counts = np.full(drawn + 1, -1, np.int64)
     if limit > accepted:
-        return _Critical(np.arange(drawn + 1), 1.0)
+        return np.arange(drawn + 1), 1.0
     mean = drawn * accepted / rows
     spread = _TAIL * math.sqrt(mean * max(0.0, 1 - accepted / rows)) + 1
     least = max(0, drawn - (rows - accepted), math.floor(mean - spread))
@@ -266,17 +262,13 @@ def _critical(rows: int, accepted: int, limit: int, drawn: int, risk: float) -> 
     chances = each * _hypergeometric(sizes, rows, accepted, np.array(drawn))[:, None]
     order = np.argsort(below, axis=None, kind="stable")
     values = below.ravel()[order]
-    last = (
-        int(
-            np.searchsorted(np.cumsum(chances.ravel()[order]), risk * (1 - _ROUNDING), side="right")
-        )
-        - 1
-    )
+    reached = np.cumsum(chances.ravel()[order])
+    last = int(np.searchsorted(reached, risk * (1 - _ROUNDING), side="right")) - 1
     while 0 <= last < len(values) - 1 and values[last + 1] <= values[last]:
         last -= 1  # equal p-values are passed together or not at all
     level = float(values[last]) if last >= 0 else -1.0
     counts[sizes] = (below <= level).sum(axis=1) - 1
-    return _Critical(counts, max(level, 0.0))
+    return counts, max(level, 0.0)
 
 
 def _hypergeometric(numbers: Integers, rows: int, wrong: int, drawn: Integers) -> Floats:
@@ -296,49 +288,36 @@ def _hypergeometric(numbers: Integers, rows: int, wrong: int, drawn: Integers) -
     return np.where(possible, np.exp(logs), 0.0)
 
 
-def _last_passed(
-    rows: int,
+def _tested(
+    nothing: Certificate,
     thresholds: Floats,
     accepted: Integers,
     limits: Integers,
     drawn: Floats,
     wrong: Bools,
     risk: float,
-) -> tuple[float, int, float] | None:
-    """Return the last threshold passed before the first failure, its rows and its κ."""
+) -> Certificate:
+    """Return the certificate of the last threshold passed before the first failure."""
     order = np.argsort(-drawn, kind="stable")
     errors = np.concatenate([[0], np.cumsum(wrong[order])])
     inside = np.searchsorted(-drawn[order], -thresholds, side="right")
-    best = None
+    passed, attained = -1, 0.0
     for place, (count, limit) in enumerate(zip(accepted, limits, strict=True)):
-        test = _critical(rows, int(count), int(limit), len(drawn), risk)
-        if errors[inside[place]] > test.counts[inside[place]]:
+        counts, level = _critical(nothing.rows, int(count), int(limit), len(drawn), risk)
+        if errors[inside[place]] > counts[inside[place]]:
             break
-        best = float(thresholds[place]), int(count), test.level
-    return best
-
-
-def _certificate(
-    pile: Floats,
-    drawn: Floats,
-    wrong: Bools,
-    best: tuple[float, int, float] | None,
-    target: float,
-    level: float,
-    looks: int,
-    start: float,
-    risk: float,
-) -> Certificate:
-    rows, n = len(pile), len(drawn)
-    if best is None:
-        return Certificate(target, level, 0.0, math.inf, 1.0, rows, 0, n, 0, 0, looks, start)
-    threshold, accepted, attained = best
-    above = drawn >= threshold
-    inside, errors = int(above.sum()), int(wrong[above].sum())
-    bound = upper_bound(errors, inside, accepted, max(risk, attained))
-    share = accepted / rows
-    return Certificate(
-        target, level, share, threshold, bound, rows, accepted, n, inside, errors, looks, start
+        passed, attained = place, level
+    if passed < 0:
+        return nothing
+    rows, checked = int(accepted[passed]), int(inside[passed])
+    return replace(
+        nothing,
+        share=rows / nothing.rows,
+        threshold=float(thresholds[passed]),
+        error_bound=upper_bound(int(errors[checked]), checked, rows, max(risk, attained)),
+        accepted=rows,
+        checked_accepted=checked,
+        wrong=int(errors[checked]),
     )
 
 

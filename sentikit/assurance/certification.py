@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +29,6 @@ from sentikit.assurance.checked import (
 from sentikit.assurance.members import PileJob
 from sentikit.assurance.pile import CERTIFIED, REVIEW, Labels, Pile
 from sentikit.classifiers.classifier import Classifier
-from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
 
 #: Fewer checks certify nothing.
@@ -55,15 +54,6 @@ class Matched:
         """Return the class number that people gave each check; -2 for "not sure"."""
         numbers = {name: number for number, name in enumerate(classes)}
         return np.array([numbers.get(check.label or "", -2) for check in self.checks])
-
-    def in_classes(self, scheme: LabelScheme) -> Matched:
-        """Return the same with labels folded into classes.
-
-        Raises:
-            InputError: a label is no class.
-        """
-        file = self.file.in_classes(scheme)
-        return replace(self, file=file, checks=file.checks())
 
 
 def matched(checked: CheckedFile, pile: Pile) -> Matched:
@@ -119,12 +109,7 @@ def fingerprint(description: Any) -> str:
 
 @dataclass(frozen=True)
 class Labelling:
-    """What labelled a pile: members by name, and the labels that their combination was fitted on.
-
-    Attributes:
-        members: that answer, by name.
-        fitted_on: checked labels, of which none certifies; None: nothing was fitted.
-    """
+    """Members that labelled a pile, and the labels that their combination was fitted on."""
 
     members: Mapping[str, Classifier]
     fitted_on: CheckedFile | None = None
@@ -177,17 +162,9 @@ def certified(
 ) -> tuple[Certificate, dict[str, Any]]:
     """Certify labels, and return the certificate as JSON values too.
 
-    A checker who errs on e of the texts hides at most that share of wrong labels, so certifying
-    accuracy + e answers for it in the worst case.
-
-    Args:
-        job: that labelled the pile.
-        labels: of the pile.
-        labelling: what gave them.
-        found: checked texts.
-        accuracy: to be certified.
-        level: 1 less the risk.
-        looks: that are declared; None: as the ledger says, else 1.
+    `looks` are those declared; None: as the ledger says, else 1. A checker who errs on e of the
+    texts hides at most that share of wrong labels, so certifying accuracy + e answers for it in the
+    worst case.
 
     Raises:
         InputError: the look was not declared.
@@ -307,16 +284,6 @@ def agreed(
     seed: int,
 ) -> tuple[Labels, list[str], dict[str, Any]]:
     """Ask an LLM about a sample, certify the agreement, and ask about the rest only.
-
-    Args:
-        job: of the pile, which knows the LLM.
-        cheap: the labels that are kept where they agree.
-        members: that gave them.
-        llm: its name in the job, and itself.
-        sample: how many rows it is asked about first.
-        agreement: to be certified, of all rows with the LLM.
-        level: 1 less the risk.
-        seed: of the sample.
 
     Returns:
         The labels: the cheap ones where they stand, else the LLM's; kept or asked, of each row;

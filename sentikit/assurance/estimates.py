@@ -202,22 +202,17 @@ def _exact_share(
     classifier's own share, plus the positives it misses less the negatives it takes, each within
     its exact interval at half the risk.
     """
-    rows, n, tail = len(pile), len(is_class), (1 - level) / 2
-    positives = int(is_class.sum())
-    scale = max(1, effective) / n if effective < n else 1.0
-    checked = max(1, round(n * scale))
+    rows, n, tail, shares = len(pile), len(is_class), (1 - level) / 2, weights / weights.sum()
+    checked, positives = min(n, max(1, effective)), int(is_class.sum())
     if min(positives, n - positives) < FEW:
-        share = float((weights * is_class).sum() / weights.sum())
-        counted = round(share * checked) if scale < 1 else positives
-        return _bounds(counted, checked, rows, tail)
+        return _bounds(round(checked * float(shares @ is_class)), checked, rows, tail)
     said = drawn.argmax(axis=1) == number
     missed, taken = (is_class == 1) & ~said, (is_class == 0) & said
     if missed.sum() + taken.sum() >= FEW_SURPRISES:
         return None
     base = float((pile.argmax(axis=1) == number).mean())
-    total = weights.sum()
-    of_missed = _bounds(round(checked * (weights * missed).sum() / total), checked, rows, tail / 2)
-    of_taken = _bounds(round(checked * (weights * taken).sum() / total), checked, rows, tail / 2)
+    of_missed = _bounds(round(checked * float(shares @ missed)), checked, rows, tail / 2)
+    of_taken = _bounds(round(checked * float(shares @ taken)), checked, rows, tail / 2)
     low, high = base + of_missed[0] - of_taken[1], base + of_missed[1] - of_taken[0]
     return max(0.0, low), min(1.0, high)
 
@@ -271,26 +266,23 @@ def estimate_accuracy(
     strata = _merged_strata(confidence_strata(confidence), rows)
     correct = (labels[rows] == truth).astype(np.float64)
     classes = int(max(labels.max(), truth.max())) + 1
-    parts = [_Stratum.of(s, strata, rows, labels, truth, weights) for s in range(strata.max() + 1)]
+    parts = []
+    for number in range(strata.max() + 1):
+        own = strata[rows] == number
+        said, size = labels[rows[own]], int((strata == number).sum())
+        parts.append(_stratum(size, len(labels), said, truth[own], weights[own]))
     value = sum(part.share * part.accuracy for part in parts)
-    exact = min(correct.sum(), len(rows) - correct.sum()) < FEW
-    if exact:
+    if min(correct.sum(), len(rows) - correct.sum()) < FEW:
+        error = None
         effective = max(1, int(weights.sum() ** 2 / (weights**2).sum()))
-        tail = (1 - level) / 2
-        low, high = _bounds(round(effective * value), effective, len(labels), tail)
-        accuracy = Estimate(value, low, high, level, "accuracy", checked=len(rows))
+        low, high = _bounds(round(effective * value), effective, len(labels), (1 - level) / 2)
     else:
         error = math.sqrt(sum(part.share**2 * part.variance for part in parts))
         reach = _student(level, max(1, len(rows) - len(parts))) * error
-        accuracy = Estimate(
-            value,
-            max(0.0, value - reach),
-            min(1.0, value + reach),
-            level,
-            "accuracy",
-            checked=len(rows),
-            standard_error=error,
-        )
+        low, high = max(0.0, value - reach), min(1.0, value + reach)
+    accuracy = Estimate(
+        value, low, high, level, "accuracy", checked=len(rows), standard_error=error
+    )
     return AccuracyEstimate(accuracy, _macro_f1(parts, classes, level, len(rows)))
 
 
@@ -304,15 +296,10 @@ def confidence_strata(confidence: Floats, strata: int = STRATA) -> Integers:
 
 @dataclass(frozen=True)
 class _Stratum:
-    """A stratum with its checks.
+    """A stratum with its checks: accuracy and its variance, and what a bootstrap needs.
 
-    Attributes:
-        share: of the pile.
-        accuracy: of its labels, as estimated.
-        variance: of `accuracy`.
-        pairs: said and true class of each check.
-        weights: of the checks, summing to 1.
-        spread: how far resampled weights lie from the even ones, as a standard error's factor.
+    `pairs` are said and true class of each check, `weights` theirs, summing to 1; `spread` scales
+    how far resampled weights lie from these, for the finite pile and the degree of freedom lost.
     """
 
     share: float
@@ -322,28 +309,15 @@ class _Stratum:
     weights: Floats
     spread: float
 
-    @classmethod
-    def of(
-        cls,
-        number: int,
-        strata: Integers,
-        rows: Integers,
-        labels: Integers,
-        truth: Integers,
-        weights: Floats,
-    ) -> _Stratum:
-        inside = strata[rows] == number
-        size, n = int((strata == number).sum()), int(inside.sum())
-        own = weights[inside] / weights[inside].sum()
-        said, true = labels[rows[inside]], truth[inside]
-        right = (said == true).astype(np.float64)
-        accuracy = float(own @ right)
-        kept = max(0.0, 1 - n / size)
-        effective = 1 / float((own**2).sum())
-        variance = kept * accuracy * (1 - accuracy) / max(1.0, effective - 1)
-        spread = math.sqrt(kept * n / max(1, n - 1))
-        pairs = np.stack([said, true], axis=1)
-        return cls(size / len(strata), accuracy, variance, pairs, own, spread)
+
+def _stratum(size: int, rows: int, said: Integers, truth: Integers, weights: Floats) -> _Stratum:
+    n, own = len(said), weights / weights.sum()
+    accuracy = float(own @ (said == truth))
+    kept = max(0.0, 1 - n / size)
+    effective = 1 / float((own**2).sum())
+    variance = kept * accuracy * (1 - accuracy) / max(1.0, effective - 1)
+    spread = math.sqrt(kept * n / max(1, n - 1))
+    return _Stratum(size / rows, accuracy, variance, np.stack([said, truth], 1), own, spread)
 
 
 def _merged_strata(strata: Integers, rows: Integers) -> Integers:

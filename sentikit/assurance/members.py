@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import Self
 
 import numpy as np
@@ -16,11 +17,12 @@ from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.labelling.file_job import FileRows
-from sentikit.labelling.job import LabellingOptions, Row, label, say_estimate
+from sentikit.labelling.job import LabellingOptions, label, say_estimate
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import Limits, RequestSession
+from sentikit.runs.writer import Row
 
 #: How often a label without probabilities is assumed to be right. Chosen, as the weight 1 of the
 #: log-probabilities, on validation predictions: ELECTRA Large's probabilities with Base's labels.
@@ -138,14 +140,8 @@ def _sum(one: float | None, other: float | None) -> float | None:
 class PileJob:
     """Puts a pile through classifiers with one journal and one budget; use as a context manager.
 
-    Paid answers are kept in the journal of the working folder: labelling again after a kill pays
-    for none of them twice.
-
-    Args:
-        pile: the rows.
-        classifiers: all that will be asked, by name; made ready, and what their LLMs cost for all
-            rows is estimated, before any is asked.
-        options: budget, and what the user may stop.
+    All are made ready, and what their LLMs cost is estimated, before any is asked. Paid answers are
+    kept in the journal of the working folder: labelling again after a kill pays for none twice.
 
     Attributes:
         costs: USD that each classifier's answers were billed by this job, by name; None: unknown.
@@ -194,8 +190,12 @@ class PileJob:
             SentikitError: an outage, no money left; paid answers are kept.
         """
         with self.pile.source.open() as opened:
-            rows = iter(FileRows(self.pile.source, opened))
-            answers = self._ask(name, _some(rows, only), self.pile.rows, only)
+            wanted = np.ones(self.pile.rows, np.bool_)
+            if only is not None:
+                wanted[:] = False
+                wanted[only] = True
+            rows = compress(FileRows(self.pile.source, opened), wanted)
+            answers = self._ask(name, rows, self.pile.rows, only)
         # Earlier answers about these rows are in the journal, and counted once more here.
         self.costs[name] = _sum(self._fitting.get(name, 0.0), answers.paid)
         return answers
@@ -233,18 +233,6 @@ class PileJob:
             return 0.0
         spent = self._session.spent
         return None if spent is None else usd(spent)
-
-
-def _some(rows: Iterator[Row], only: NDArray[np.int64] | None) -> Iterator[Row]:
-    if only is None:
-        yield from rows
-        return
-    wanted = iter(only.tolist())
-    next_row = next(wanted, None)
-    for number, row in enumerate(rows):
-        if number == next_row:
-            yield row
-            next_row = next(wanted, None)
 
 
 def combined(members: Sequence[Labels], rule: Combination = combine) -> Labels:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from array import array
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -22,8 +22,7 @@ from sentikit.datasets.labels import LabelScheme, scheme_for_classes
 from sentikit.datasets.rows import Rows
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError, did_you_mean, quoted
-from sentikit.labelling.table_writer import PROBABILITIES_COLUMN, AddedColumns, open_table
-from sentikit.runs.result_format import LABEL_COLUMN
+from sentikit.labelling.table_writer import AddedColumns, open_table
 
 CONFIDENCE, STATUS = "confidence", "status"
 CERTIFIED, REVIEW = "certified", "review"
@@ -34,7 +33,6 @@ MOST_QUEUED = 10_000
 #: Rows whose words are counted, and the common words that are kept.
 _ALL_ROWS, _EVERY, _COMMON = 20_000, 50, 2000
 _WORD = re.compile(r"\w+")
-_PREFIX = "probability_"
 _PERIODS = ("week", "month", "quarter", "year")
 
 Floats = NDArray[np.float64]
@@ -144,60 +142,42 @@ def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
     return Pile(source, number, fingerprint, number - distinct, language, places, by_id)
 
 
-@dataclass(frozen=True)
-class GroupColumn:
-    """A column whose values divide a table into groups; of dates, the period they fall into.
+def group_reader(name: str, rows: Rows) -> Callable[[int, Mapping[str, Any]], str]:
+    """Return what gives the group of a row, by COLUMN or, of dates, by COLUMN:PERIOD.
 
-    Attributes:
-        column: of the table.
-        period: week (ISO 8601), month, quarter or year; None: the values as they are.
-        name: as the user wrote it, COLUMN or COLUMN:PERIOD.
+    Periods are week (ISO 8601), month, quarter and year. An empty cell's group is "(none)".
+
+    Raises:
+        InputError: there is no such column or period; later, a cell that is no date.
     """
+    column, _, period = name.rpartition(":")
+    if name in rows.columns:
+        return lambda where, row: _text(row.get(name)) or "(none)"
+    if column not in rows.columns:
+        known = did_you_mean(column or name, rows.columns)
+        raise InputError(f"{rows.name} has no column {column or name!r}. {known}")
+    if period not in _PERIODS:
+        raise InputError(f"--by {name}: {did_you_mean(period, _PERIODS)}")
 
-    column: str
-    period: str | None
-    name: str
-
-    @classmethod
-    def find(cls, name: str, rows: Rows) -> GroupColumn:
-        """Read COLUMN or COLUMN:PERIOD.
-
-        Raises:
-            InputError: there is no such column or period.
-        """
-        column, _, period = name.rpartition(":")
-        if name in rows.columns:
-            return cls(name, None, name)
-        if column not in rows.columns:
-            raise InputError(
-                f"{rows.name} has no column {column or name!r}. "
-                f"{did_you_mean(column or name, rows.columns)}"
-            )
-        if period not in _PERIODS:
-            raise InputError(f"--by {name}: {did_you_mean(period, _PERIODS)}")
-        return cls(column, period, name)
-
-    def value(self, where: int, row: Mapping[str, Any]) -> str:
-        """Return the group of the row at line `where`; "(none)" where its cell is empty.
-
-        Raises:
-            InputError: a period is asked for, and the cell holds no date.
-        """
-        cell = row.get(self.column)
-        if self.period is None or cell in (None, ""):
-            return _text(cell) or "(none)"
+    def group(where: int, row: Mapping[str, Any]) -> str:
+        cell = row.get(column)
+        if cell in (None, ""):
+            return "(none)"
         day = cell if isinstance(cell, date) else _date(str(cell).strip())
         if day is None:
             raise InputError(
-                f"--by {self.name}: line {where} has {quoted(str(cell))}, which is no date as "
+                f"--by {name}: line {where} has {quoted(str(cell))}, which is no date as "
                 "2026-03-14 or 2026-03-14T09:30. Write the column so."
             )
-        if self.period == "week":
-            year, week, _ = day.isocalendar()
-            return f"{year}-W{week:02d}"
-        if self.period == "quarter":
-            return f"{day.year:04d}-Q{(day.month + 2) // 3}"
-        return f"{day.year:04d}" if self.period == "year" else f"{day.year:04d}-{day.month:02d}"
+        week = day.isocalendar()
+        return {
+            "week": f"{week.year:04d}-W{week.week:02d}",
+            "month": f"{day.year:04d}-{day.month:02d}",
+            "quarter": f"{day.year:04d}-Q{(day.month + 2) // 3}",
+            "year": f"{day.year:04d}",
+        }[period]
+
+    return group
 
 
 def _date(text: str) -> date | None:
@@ -314,77 +294,6 @@ class LabelledTable:
     def scheme(self) -> LabelScheme:
         """The classes, and what is read as each."""
         return scheme_for_classes(self.labels.classes)
-
-
-def read_labelled(
-    path: Path, by: Sequence[str] = (), text_columns: tuple[str, ...] = ()
-) -> LabelledTable:
-    """Read the labels of a table; texts are not kept.
-
-    Args:
-        path: of the table.
-        by: columns that divide it into groups, or COLUMN:PERIOD of dates.
-        text_columns: as of `InputFile`.
-
-    Raises:
-        InputError: it has no labels, lacks a column, or holds no date where one is needed.
-    """
-    source = InputFile(str(path), None, text_columns)
-    with source.open() as rows:
-        text_of = source.reader(rows)
-        if LABEL_COLUMN not in rows.columns:
-            raise InputError(
-                f"{path} has no column {LABEL_COLUMN!r}; it is a table that sentikit label or "
-                "predict wrote."
-            )
-        columns = [GroupColumn.find(name, rows) for name in by]
-        named = [c.removeprefix(_PREFIX) for c in rows.columns if c.startswith(_PREFIX)]
-        said, sure, shares = list[str](), array("d"), array("f")
-        language, number = Language(), 0
-        groups: dict[str, list[str]] = {column.name: [] for column in columns}
-        same: dict[str, str] = {}  # one string a value, however many rows have it
-        for number, (where, row) in enumerate(rows, 1):
-            nested = row.get(PROBABILITIES_COLUMN)
-            if isinstance(nested, dict) and not named:
-                named = list(nested)
-                shares.extend([np.nan] * (len(named) * (number - 1)))
-            name = _text(row.get(LABEL_COLUMN))
-            said.append(same.setdefault(name, name))
-            if isinstance(nested, dict):
-                shares.extend(_number(nested.get(name)) for name in named)
-            else:
-                shares.extend(_number(row.get(f"{_PREFIX}{name}")) for name in named)
-            sure.append(_number(row.get(CONFIDENCE)))
-            language.add(number - 1, text_of(where, row))
-            for column in columns:
-                value = column.value(where, row)
-                groups[column.name].append(same.setdefault(value, value))
-    classes = tuple(named) or tuple(sorted(set(said) - {""}))
-    if len(classes) < 2:
-        raise InputError(f"{path} names fewer than two classes; estimates need at least two.")
-    table = np.array(shares, np.float32) if named else np.full(number * len(classes), np.nan)
-    labels = _labels(classes, said, table.reshape(number, len(classes)), np.array(sure))
-    return LabelledTable(source, labels, groups, number, language)
-
-
-def _labels(
-    classes: tuple[str, ...], said: Sequence[str], table: NDArray[Any], sure: Floats
-) -> Labels:
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = np.array([numbers.get(name, -1) for name in said], np.int16)
-    silent = np.isnan(table).any(axis=1)
-    table[silent] = labels[silent, None] == np.arange(len(classes))
-    table[silent & (labels < 0)] = 1 / len(classes)
-    known = np.where(labels < 0, np.nan, table.max(axis=1))
-    confidence = np.where(np.isnan(sure), known, sure)
-    return Labels(classes, labels, confidence, table.astype(np.float32))
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
 
 
 def _text(value: Any) -> str:

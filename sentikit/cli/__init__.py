@@ -35,7 +35,6 @@ CORE_COMMANDS: dict[str, str] = {
     "datasets": "List and describe datasets.",
     "runs": "List and show runs.",
     "plugins": "List, check and start plugins.",
-    "doctor": "Check this machine, the installation, API keys and an LLM server.",
 }
 #: Core commands with subcommands, to which plugins may add theirs.
 CORE_GROUPS = ("datasets", "plugins", "recipes", "runs")
@@ -150,26 +149,26 @@ class _Entrance(CommandGroup):
         assert isinstance(command, click.Command)
         return command
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return core commands, then plugins'; has those reported that cannot be called."""
+        registry = default_registry()
+        for name in CORE_GROUPS:
+            group = self.get_command(ctx, name)
+            assert isinstance(group, CommandGroup)
+            group.added(registry)
+        for registration in registry.registrations("register_commands"):
+            group_name, space, _ = registration.name.partition(" ")
+            if space and group_name not in CORE_GROUPS:
+                registry.note_problem(
+                    registration.plugin,
+                    f"the command {registration.name!r} cannot be called: there is no group "
+                    f"{group_name!r}. {did_you_mean(group_name, CORE_GROUPS)}",
+                )
+        return super().list_commands(ctx)
+
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; what its function returns is no exit code."""
         super().invoke(ctx)
-
-
-def note_unreachable_commands(registry: Registry) -> None:
-    """Note the plugins whose commands cannot be called by the name they registered."""
-    groups = {name: sentikit.get_command(click.Context(sentikit), name) for name in CORE_GROUPS}
-    sentikit.added(registry)
-    for group in groups.values():
-        assert isinstance(group, CommandGroup)
-        group.added(registry)
-    for registration in registry.registrations("register_commands"):
-        group_name, space, _ = registration.name.partition(" ")
-        if space and group_name not in groups:
-            registry.note_problem(
-                registration.plugin,
-                f"the command {registration.name!r} cannot be called: there is no group "
-                f"{group_name!r}. {did_you_mean(group_name, CORE_GROUPS)}",
-            )
 
 
 @click.group(

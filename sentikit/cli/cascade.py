@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.amounts import FiniteRange, usd_text
 from sentikit.cli.options import (
     ENSEMBLE_OUTPUT,
     MAX_COST,
@@ -23,6 +22,7 @@ from sentikit.cli.options import (
     write_charts,
 )
 from sentikit.errors import InputError
+from sentikit.terminal import FiniteRange, usd_text
 
 if TYPE_CHECKING:
     from sentikit.ensembles.judgement import JudgedCascade
@@ -194,8 +194,9 @@ def _live(
 
 
 def _print(judged: JudgedCascade) -> None:
-    from sentikit.cli.tables import gained, print_sentence, print_table, scored
+    from sentikit.cli.tables import gained, scored
     from sentikit.comparison.alignment import display_names
+    from sentikit.terminal import print_sentence, print_table
 
     title = " → ".join(display_names(judged.ensemble.members))
     if judged.scores.macro_f1 is None:
@@ -217,7 +218,7 @@ def _print(judged: JudgedCascade) -> None:
 
 
 def _print_curve(judged: JudgedCascade) -> None:
-    from sentikit.cli.tables import print_sentence, print_table
+    from sentikit.terminal import print_sentence, print_table
 
     wanted = [i / 10 for i in range(11)]
     shown = [min(judged.curve, key=lambda p: abs(p.share - share)) for share in wanted]

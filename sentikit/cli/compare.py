@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import FiniteRange
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
 from sentikit.errors import InputError
+from sentikit.terminal import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.comparison.judgement import Comparison
@@ -168,7 +168,7 @@ def _print(comparison: Comparison, form: str, rows: str) -> None:
 
 
 def _print_tables(sections: list[Section], sentences: list[str]) -> None:
-    from sentikit.cli.tables import print_sentence, print_table
+    from sentikit.terminal import print_sentence, print_table
 
     for section in sections:
         numbers = [column for column in section.columns if column not in section.texts]

@@ -10,8 +10,8 @@ import click
 
 from sentikit.cli import CommandGroup
 from sentikit.cli.options import DATASET_SETTINGS
-from sentikit.cli.tables import print_table
 from sentikit.errors import InputError
+from sentikit.terminal import print_table
 
 if TYPE_CHECKING:
     from sentikit.datasets.description import (
@@ -82,7 +82,7 @@ def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, 
 
 def _describe(dataset: OpenedDataset) -> DatasetDescription:
     from sentikit.datasets.description import describe_dataset
-    from sentikit.live_bar import LiveBar
+    from sentikit.terminal import LiveBar
 
     with LiveBar("texts") as bar:
 

@@ -165,7 +165,12 @@ def _run(
     """Load the members, label the pile and certify what can be."""
     import numpy as np
 
-    from sentikit.assurance.certification import Labelling, describe_task, refuse_spent_labels
+    from sentikit.assurance.certification import (
+        Labelling,
+        describe_task,
+        matched,
+        refuse_spent_labels,
+    )
     from sentikit.assurance.checked import read_checked
     from sentikit.assurance.members import PileJob, combine, combined
     from sentikit.labelling.loading import load
@@ -183,7 +188,7 @@ def _run(
         if fitted_on is not None:
             rule = job.fit(list(members), [c for c in fitted_on.checks() if c.label is not None])
         if found is not None:
-            found = found.in_classes(scheme)
+            found = matched(found.file.in_classes(scheme), pile)
             rows = np.unique(found.rows)
             said = combined([job.ask(name, rows).labels for name in members], rule)
             truth = found.truth(said.classes)
@@ -248,9 +253,9 @@ def _certify(
 
 
 def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier) -> None:
-    from sentikit.amounts import usd_text
     from sentikit.assurance.certification import agreed
     from sentikit.assurance.pile import write_labelled
+    from sentikit.terminal import usd_text
 
     output, members, asked = given["output"], given["members"], (given["agree_with"], llm)
     numbers = (given["sample"], given["agreement"], given["level"], given["seed"])
@@ -275,7 +280,7 @@ def _show(given: dict[str, Any], record: dict[str, Any]) -> None:
 
 
 def _paid(paid: float | None) -> str:
-    from sentikit.amounts import usd_text
+    from sentikit.terminal import usd_text
 
     if not paid:
         return "" if paid is not None else " (paid an unknown amount)"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.amounts import FiniteRange
 from sentikit.errors import InputError, quoted
+from sentikit.terminal import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions

@@ -214,8 +214,8 @@ def _report(
     context: click.Context, done: TableWriter, classifier: Classifier, output: Path | None
 ) -> None:
     """Say what the rows came to, and fail where some have no label and may get one."""
-    from sentikit.amounts import usd_text
     from sentikit.processes.launching import typed_command
+    from sentikit.terminal import usd_text
 
     totals = done.totals
     click.echo(_summary(done, output), err=True)

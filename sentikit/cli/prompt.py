@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.amounts import usd_text
 from sentikit.cli.options import (
     BATCH,
     ESTIMATE,
@@ -22,10 +21,11 @@ from sentikit.cli.options import (
     resumable,
 )
 from sentikit.errors import InputError
+from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
-    from sentikit.labelling.run_writer import FinishedRun
     from sentikit.llm.recipe import PromptParts
+    from sentikit.runs.writer import FinishedRun
 
 
 @click.command(
@@ -110,11 +110,12 @@ def _show(parts: PromptParts, number: int, as_json: bool) -> None:
 def _estimate(
     parts: PromptParts, limit: int | None, batch: bool, output: Path | None, as_json: bool
 ) -> None:
-    from sentikit.labelling.job import estimate, split_rows
+    from sentikit.labelling.job import estimate
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import refuse_missing, split_classifier, split_to_label
     from sentikit.llm.session import CACHE
     from sentikit.registry import default_registry
+    from sentikit.runs.writer import split_rows
 
     refuse_missing(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE

@@ -44,7 +44,7 @@ def list_recipes(study: bool, as_json: bool) -> None:
 
 
 def _print_recipes(found: list[dict[str, Any]]) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.terminal import print_table
 
     columns = ("name", "kind", "description")
     rows = [[recipe[column] for column in columns] for recipe in found]
@@ -69,8 +69,8 @@ def _study(names: list[str], registry: Registry) -> list[dict[str, Any]]:
 
 
 def _print_study(rows: list[dict[str, Any]]) -> None:
-    from sentikit.cli.tables import print_table
     from sentikit.recipe.catalogue import CITATION
+    from sentikit.terminal import print_table
 
     numbers = ["macro-F1", "DynaSent R1", "DynaSent R2", "SST-3", "accuracy", "training"]
     table = []
@@ -147,11 +147,11 @@ def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> N
 def _problems(name: str, settings: tuple[str, ...], registry: Registry) -> list[str]:
     from sentikit.cli.options import resolved_recipe
     from sentikit.errors import SentikitError
-    from sentikit.recipe_checks import check_recipe
+    from sentikit.recipe_checks import recipe_problems
 
     try:
         recipe = resolved_recipe(name, settings, registry)
-        return [recipe.describe(problem) for problem in check_recipe(recipe, registry)]
+        return [recipe.describe(problem) for problem in recipe_problems(recipe, registry)]
     except SentikitError as error:
         return [error.message]
 

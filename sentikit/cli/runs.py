@@ -22,8 +22,8 @@ def runs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs under FOLDER (runs/ if left out), newest last."""
-    from sentikit.cli.tables import print_table
     from sentikit.runs.listing import find_runs
+    from sentikit.terminal import print_table
 
     found = find_runs(folder)
     if as_json:
@@ -54,7 +54,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
 #: What of a manifest is shown.
 _SHOWN = (
     *("failure", "started", "finished", "device", "precision", "seed", "best_epoch", "stopped"),
-    *("provider", "base_model", "trained_tokens", "cost_usd"),
+    *("provider", "base_model", "trained_tokens", "cost_usd", "spent_usd"),
 )
 
 
@@ -62,10 +62,12 @@ _SHOWN = (
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print manifest and metrics as JSON.")
 def show(run: Path, as_json: bool) -> None:
-    """Show what a run is and what it is worth."""
+    """Show what a run is, what it cost and how it scores."""
+    from sentikit.runs.folder import PARTIAL
     from sentikit.runs.listing import read_summary
 
     summary, manifest, metrics = read_summary(run)
+    manifest |= _spent_by_a_killed_run(run, manifest)
     if as_json:
         click.echo(json.dumps({"manifest": manifest, "metrics": metrics}, indent=2))
         return
@@ -78,6 +80,8 @@ def show(run: Path, as_json: bool) -> None:
         click.echo(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
     else:
         _print_metrics(metrics, summary.status)
+    if summary.status != "finished" and (run / PARTIAL).is_file():
+        click.echo(f"The rows labelled so far are in {run / PARTIAL}.", err=True)
 
 
 @runs.command(epilog="Example: sentikit runs table runs/quickstart --output labelled.csv")
@@ -99,8 +103,21 @@ def table(run: str, output: Path) -> None:
     click.echo(f"Wrote {output}: {len(found):,} rows.", err=True)
 
 
+def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, float]:
+    """Return what the journal of answers knows of the calls of a run that could not say it.
+
+    Calls that were in flight count at their worst: they may have been billed.
+    """
+    if manifest.get("status") != "running" or not manifest.get("run_id"):
+        return {}
+    from sentikit.llm.session import CACHE, spent_usd
+
+    journal = run / manifest.get("answers", f"../{CACHE}")
+    return {"spent_usd": spent_usd(manifest["run_id"], journal)} if journal.is_file() else {}
+
+
 def _print_metrics(metrics: dict[str, Any] | None, status: str) -> None:
-    from sentikit.cli.tables import print_table
+    from sentikit.terminal import print_table
 
     if not metrics or "overall" not in metrics:
         finished = "No scores: there is no metrics.json, as where no text has a gold label."

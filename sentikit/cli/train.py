@@ -155,11 +155,12 @@ def _print_result(finished: TrainedRun, as_json: bool) -> None:
     results = finished.results
     if as_json:
         head = {"run": str(finished.path), "best_epoch": finished.best_epoch}
-        click.echo(json.dumps(head | results.metrics(finished.split), indent=2))
+        click.echo(json.dumps(head | results.metrics(), indent=2))
         return
+    assert results.scores is not None
     best = f"best epoch {finished.best_epoch}, " if finished.best_epoch else ""
     print_scores(
-        f"{finished.path}: {best}scores on {finished.split}",
-        results.overall,
+        f"{finished.path}: {best}scores on {results.split}",
+        results.scores,
         results.by_source,
     )

@@ -120,7 +120,8 @@ def _live(
 
 
 def _print(judged: JudgedVote) -> None:
-    from sentikit.cli.tables import gained, print_sentence, print_table, scored
+    from sentikit.cli.tables import gained, scored
+    from sentikit.terminal import print_sentence, print_table
 
     counted = (
         f"{judged.unanimous / judged.rows:.1%} of {judged.rows:,} texts unanimous, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from sentikit.comparison.alignment import (
     AlignedRuns,
@@ -28,7 +29,7 @@ from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.table import RunTable
 
 #: What may be compared: a run's folder, a results file, PATH#encoder, or rows read already.
-Comparable = str | Path | RunTable
+Comparable: TypeAlias = str | Path | RunTable
 
 
 def compare(
@@ -144,7 +145,7 @@ def _told(progress: Progress | bool) -> Iterator[Progress]:
     if not isinstance(progress, bool):
         yield progress
         return
-    from sentikit.live_bar import LiveBar
+    from sentikit.terminal import LiveBar
 
     with LiveBar(shown=progress) as bar:
         yield lambda what, done, of: bar.update(done, of, _STEPS[what])

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.amounts import usd_text
 from sentikit.comparison.alignment import AlignedRun, AlignedRuns, is_called, same_path
 from sentikit.comparison.bootstrap import Resampling, estimate_run
 from sentikit.comparison.counts import Statistics, count_cells
@@ -43,6 +42,7 @@ from sentikit.errors import InputError, did_you_mean
 from sentikit.metrics import NamedMetric
 from sentikit.registry import default_registry
 from sentikit.scoring import Scores, score, without_curves
+from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
     import pandas as pd

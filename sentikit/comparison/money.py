@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sentikit.amounts import usd_text
 from sentikit.comparison.alignment import AlignedRun, is_called
 from sentikit.comparison.results import BreakEven, RunCost, RunFindings
 from sentikit.errors import InputError, did_you_mean
+from sentikit.terminal import usd_text
 
 #: Items of a manifest's cost_usd: the answers, and what is paid once before them.
 _ANSWERS, _PROBING, _ENCODER = "llm", "probing", "encoder"

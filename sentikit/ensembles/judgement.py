@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ _COUNTS_AT_A_TIME = 4_000_000
 _ENCODERS, _ENSEMBLES = ("train", "evaluate"), ("cascade", "vote")
 How = Literal["given", "tuned", "cross-fitted"]
 #: A run's folder, a results file, PATH#encoder, or rows read already.
-Recorded = str | Path | RunTable
+Recorded: TypeAlias = str | Path | RunTable
 
 
 @dataclass(frozen=True)

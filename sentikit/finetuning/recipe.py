@@ -1,21 +1,29 @@
-"""Recipes of kind `finetune`: their sections, and the components that they name."""
+"""Recipes of kind `finetune`: their sections, components, and the conversations to learn."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from sentikit.classifiers.classifier import Example, Session
 from sentikit.components import PartSettings, Problem, Section, refuse, split_options, validate
 from sentikit.errors import InputError, SentikitError
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.llm.backend import LLMBackend
+from sentikit.llm.classifier import messages_for, prompt_input, split_context
+from sentikit.llm.context import PromptContext, kept_contexts
 from sentikit.llm.recipe import StrategyParts, check_strategy_parts
-from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
-from sentikit.registry import Registry
+from sentikit.llm.strategy import Message
+from sentikit.recipe.catalogue import needed_recipe
+from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind, resolve_recipe
+from sentikit.registry import Registry, default_registry
+from sentikit.runs.folder import LabelledSplit
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
 
@@ -125,7 +133,7 @@ def _imported(place: str, owner: str) -> Any:
 
 @dataclass(frozen=True)
 class FinetuneParts(StrategyParts):
-    """Everything the fine-tuning of an LLM is made of; `split` is the one to learn from.
+    """All components of the fine-tuning of an LLM; `split` is the one to learn from.
 
     Attributes:
         provider: the backend's name.
@@ -133,6 +141,7 @@ class FinetuneParts(StrategyParts):
         options: the core's keys of the section.
         engine: how steps run, where the fine-tuner trains here; else None.
         trackers: where the run is shown besides, by name.
+        registry: where components are looked up.
     """
 
     provider: str
@@ -140,15 +149,96 @@ class FinetuneParts(StrategyParts):
     options: FinetuneOptions
     engine: Engine | None
     trackers: Mapping[str, Tracker]
+    registry: Registry
 
     @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits to read: the one to learn from and, where there is one, the other."""
-        return tuple(split for split in (self.split, self.options.validation) if split)
+    def splits(self) -> dict[str, str]:
+        """The splits to read, by use: ``train`` and, where there is one, ``validation``."""
+        uses = {"train": self.split, "validation": self.options.validation}
+        return {use: split for use, split in uses.items() if split}
 
-    def of_split(self, split: str) -> FinetuneParts:
-        """Return the same parts for another split's messages."""
-        return replace(self, split=split)
+    def labelled_split(self, use: str) -> LabelledSplit:
+        """Return the examples of ``train`` or ``validation``.
+
+        Raises:
+            InputError: the dataset has no such split.
+        """
+        dataset, split = self.dataset, self.splits[use]
+        if split not in dataset.splits:
+            none = ", or none with --set finetune.validation=null" if use == "validation" else ""
+            raise InputError(
+                f"The dataset {dataset.name!r} has no split {split!r}; it has "
+                f"{', '.join(dataset.splits)}. Choose one with --set finetune.{use}=SPLIT{none}."
+            )
+        classes, ordered = dataset.scheme.classes, dataset.scheme.ordered
+        return LabelledSplit(dataset.split(split), classes, dataset.name, split, ordered)
+
+    def conversations(
+        self,
+        use: str,
+        split: LabelledSplit,
+        kept: Path,
+        advance: Callable[[int], object] = lambda texts: None,
+    ) -> Iterator[tuple[Example, str, tuple[Message, ...]]]:
+        """Yield each example of a split with its label and the strategy's messages.
+
+        Args:
+            use: ``train`` or ``validation``.
+            split: its examples.
+            kept: a file that keeps what an encoder says of them, written where it is missing.
+            advance: told how many texts the encoder has read since the last call.
+
+        Raises:
+            InputError: the adviser cannot be loaded, or lacks what is shown.
+            SentikitError: the strategy fails; names the row.
+        """
+        row, contexts = 0, self._contexts(use, split, kept, advance)
+        for batch in split.examples.batches():
+            columns = (batch["id"], batch["text"], batch["label"])
+            for identifier, text, label in zip(*columns, strict=True):
+                example = Example(text, identifier)
+                given = prompt_input(example, split.classes, next(contexts))
+                yield example, label, messages_for(self, given, row)
+                row += 1
+
+    def _contexts(
+        self, use: str, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
+    ) -> Iterator[PromptContext]:
+        """Return what the prompts of a split show, computed once and kept."""
+        if not self.strategy.needs().encoder:
+            return itertools.repeat(PromptContext())
+        strategy = self.recipe.values.get("strategy")
+        identity = [split.examples.fingerprint(), split.classes, strategy]
+
+        def compute() -> Iterator[PromptContext]:
+            parts = replace(self, split=self.splits[use])
+            try:
+                source = split_context(parts, split, self.registry)
+            except InputError as error:
+                raise InputError(f"{split.name}: {error.message}") from error
+            source.advance = advance
+            for _, context in source.stream(split.examples.values("text"), Session()):
+                yield context
+
+        return kept_contexts(kept, identity, compute)
+
+
+def open_finetune_recipe(
+    recipe: str | None, settings: tuple[str, ...] = (), registry: Registry | None = None
+) -> FinetuneParts:
+    """Return the components of a recipe of kind ``finetune``.
+
+    Args:
+        recipe: a name or a YAML file; None lists the choices.
+        settings: overrides, as ``("finetune.epochs=3",)``.
+        registry: where to look for components.
+
+    Raises:
+        InputError: no such recipe, or anything wrong with it; all problems at once.
+    """
+    known = registry or default_registry()
+    name = needed_recipe(recipe, "finetune", known)
+    return finetune_parts(resolve_recipe(name, settings, known), known)
 
 
 def finetune_parts(recipe: ResolvedRecipe, registry: Registry) -> FinetuneParts:
@@ -181,7 +271,7 @@ def check_finetune(
     problems += more
     if problems or settings is None or options is None:
         return None, problems
-    return FinetuneParts(recipe=recipe, split=options.train, **made), []
+    return FinetuneParts(recipe=recipe, split=options.train, registry=registry, **made), []
 
 
 def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:

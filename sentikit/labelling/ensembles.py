@@ -37,15 +37,13 @@ from sentikit.ensembles.recipe import (
 )
 from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
 from sentikit.errors import InputError
-from sentikit.labelling.job import RunSteps, label_run, predicted, split_rows
+from sentikit.labelling.job import LabellingOptions, RunSteps, label_run, predicted
 from sentikit.labelling.prompting import (
-    LabellingOptions,
     earlier_costs,
     refuse_missing,
     split_classifier,
     split_to_label,
 )
-from sentikit.labelling.run_writer import RunPlan, RunWriter
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.session import RequestSession
@@ -56,6 +54,7 @@ from sentikit.runs.folder import FINISHED, LabelledSplit, RunFolder, choose_run_
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import Labelling, RunTable, class_numbers
+from sentikit.runs.writer import RunPlan, RunWriter, split_rows
 from sentikit.yaml_files import dump_yaml
 
 #: The whole judgement, curve included, beside the run's metrics.

@@ -13,10 +13,10 @@ from sentikit.classifiers.loading import LoadingOptions
 from sentikit.datasets.labels import OWN
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
-from sentikit.labelling.job import LabellingOptions, label_run, split_rows
-from sentikit.labelling.run_writer import FinishedRun, RunPlan
+from sentikit.labelling.job import LabellingOptions, label_run
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder
+from sentikit.runs.writer import FinishedRun, RunPlan, split_rows
 
 #: What a run keeps of how its classifier was loaded.
 _KEPT = ("revision", "label_map")

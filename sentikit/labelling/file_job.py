@@ -13,13 +13,14 @@ from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.datasets.rows import Rows
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions, Row, label, other_settings, say_estimate
+from sentikit.labelling.job import LabellingOptions, label, other_settings, say_estimate
 from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_table
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import Limits, RequestSession
 from sentikit.recipe.resolving import differing_keys
+from sentikit.runs.writer import Row
 from sentikit.stopping import Interrupted
 
 

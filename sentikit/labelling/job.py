@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections import deque
@@ -13,14 +14,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.amounts import usd_text
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.plugin_classifier import prediction_problem
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
 from sentikit.keys import redacted
-from sentikit.labelling.run_writer import FinishedRun, RunPlan, RunWriter
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.loop import RequestsInterrupted
@@ -30,7 +29,9 @@ from sentikit.llm.settings import FailureLimit, RequestOptions
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
+from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, split_rows
 from sentikit.stopping import Interrupted
+from sentikit.terminal import usd_text
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:
@@ -67,14 +68,6 @@ class LabellingOptions:
 
 #: Takes a row with its gold label and its prediction.
 Take = Callable[[Example, str | None, Prediction], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a job: the example, and the gold label that the classifier is not shown."""
-
-    example: Example
-    gold: str | None = None
 
 
 def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: RequestSession) -> None:
@@ -192,20 +185,6 @@ def say_estimate(
         )
 
 
-def split_rows(split: LabelledSplit) -> Iterable[Row]:
-    """Return the rows of a split, read piece by piece each time they are gone through."""
-    return _SplitRows(split)
-
-
-@dataclass(frozen=True)
-class _SplitRows:
-    split: LabelledSplit
-
-    def __iter__(self) -> Iterator[Row]:
-        for identifier, text, gold, source, columns in self.split.examples.rows():
-            yield Row(Example(text, identifier, source, columns), gold)
-
-
 class RunSteps:
     """What a kind of run does besides labelling; by default nothing."""
 
@@ -279,7 +258,8 @@ def label_run(
             )
         if changed or not options.resume:
             say_estimate(classifier, rows, total, session, options.batch)
-        writer.begin(options.resume, run_id=identity)
+        answers = {"answers": os.path.relpath(session.cache, run.path)} if run else {}
+        writer.begin(options.resume, run_id=identity, **answers)
         if run:
             # Whatever is refused before has left nothing behind.
             reporter.log = JsonLinesLog(run.path / run_folder.LOG)

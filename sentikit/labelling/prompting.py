@@ -9,8 +9,7 @@ import numpy as np
 
 from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions, label_run, split_rows
-from sentikit.labelling.run_writer import FinishedRun, RunPlan
+from sentikit.labelling.job import LabellingOptions, label_run
 from sentikit.llm.classifier import LLMClassifier, llm_classifier, split_context
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.fine_tuned import missing_run
@@ -20,6 +19,7 @@ from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import LabelledSplit, RunFolder
+from sentikit.runs.writer import FinishedRun, RunPlan, split_rows
 
 
 def prompt(

@@ -20,9 +20,9 @@ from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.keys import redacted
-from sentikit.labelling.run_writer import RowTotals, rounded
 from sentikit.llm.classifier import LLMClassifier, language_models
-from sentikit.runs.result_format import LABEL_COLUMN
+from sentikit.runs.reading import LABEL_COLUMN
+from sentikit.runs.writer import RowTotals, rounded
 
 #: In tables one column a class, ``probability_negative``; in JSON Lines one object.
 PROBABILITIES_COLUMN = "probabilities"

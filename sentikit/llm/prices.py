@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import Field
 
-from sentikit.amounts import usd_text
 from sentikit.classifiers.prediction import Usage
 from sentikit.components import PartSettings, Problem, refuse, validate
 from sentikit.errors import InputError
+from sentikit.terminal import usd_text
 
 MODELS_VARIABLE = "SENTIKIT_MODELS"
 #: A model this near its end is warned about.

@@ -221,7 +221,7 @@ def _exit_code(codes: Mapping[int, int]) -> int:
     rank, code = min(codes.items(), key=lambda item: (item[1] == -signal.SIGTERM, item[1]))
     raise SentikitError(
         f"Process {rank} was killed by signal {-code}"
-        + (", perhaps for want of memory" if code == -signal.SIGKILL else "")
+        + (", perhaps for want of memory" if code == -getattr(signal, "SIGKILL", 9) else "")
         + ". Resume with the same command and --resume."
         if code < 0
         else "The processes lost contact with one another. Resume with --resume."

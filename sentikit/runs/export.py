@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from sentikit.datasets.opening import open_dataset
 from sentikit.datasets.rows import cell_text
@@ -31,29 +29,22 @@ def export_table(table: RunTable, output: Path) -> None:
     """
     if output.suffix.lower() not in KINDS:
         raise InputError(f"--output {output}: let the name end in {', '.join(KINDS)}.")
-    own = _predictions(table)
+    import pandas as pd
+
+    given = {f"p {name}": f"probability_{name}" for name in table.classes}
+    given |= {"label": "predicted_label", "cost": "cost_usd"}
+    own = table.to_frame().rename(columns=given).dropna(axis="columns", how="all")
     kept = {name: cells for name, cells in _user_columns(table).items() if name not in own}
-    columns = {**kept, **own}
-    if output.suffix.lower() == ".parquet":
-        _write_parquet(columns, output)
-        return
-    with atomic_writer(output) as stream:
-        for line in _lines(columns, output.suffix.lower()):
-            stream.write(line)
-
-
-def _predictions(table: RunTable) -> dict[str, list[Any]]:
-    names = np.array([*table.classes, None], object)
-    columns: dict[str, list[Any]] = {"id": table.examples.ids, "text": table.examples.texts}
-    columns["source"] = table.examples.sources
-    columns["gold"] = list(names[table.gold])
-    columns["predicted_label"] = list(names[table.answers.labels])
-    if table.answers.probabilities is not None:
-        for name, shares in zip(table.classes, table.answers.probabilities.T, strict=True):
-            columns[f"probability_{name}"] = [None if np.isnan(s) else float(s) for s in shares]
-    if table.cost is not None:
-        columns["cost_usd"] = [None if np.isnan(cost) else float(cost) for cost in table.cost]
-    return {name: cells for name, cells in columns.items() if any(c is not None for c in cells)}
+    frame = pd.concat([pd.DataFrame(kept, index=own.index), own], axis="columns")
+    with atomic_writer(output, "wb") as stream:
+        if output.suffix.lower() == ".parquet":
+            frame.to_parquet(stream, index=False)
+        elif output.suffix.lower() == ".jsonl":
+            frame.to_json(
+                stream, orient="records", lines=True, force_ascii=False, double_precision=15
+            )
+        else:
+            frame.to_csv(stream, index=False, lineterminator="\n")
 
 
 def _user_columns(table: RunTable) -> dict[str, list[Any]]:
@@ -92,28 +83,3 @@ def _plain(value: Any) -> str | None:
         return cell_text(value)
     except TypeError:
         return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _lines(columns: Mapping[str, Sequence[Any]], kind: str) -> Iterator[str]:
-    import csv
-    import io
-
-    records = zip(*columns.values(), strict=True)
-    if kind == ".jsonl":
-        for record in records:
-            row = dict(zip(columns, record, strict=True))
-            yield json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-        return
-    for record in [tuple(columns), *records]:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(record)
-        yield line.getvalue()
-
-
-def _write_parquet(columns: Mapping[str, Sequence[Any]], output: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    written = pa.table({name: pa.array(cells) for name, cells in columns.items()})
-    with atomic_writer(output, "wb") as stream:
-        pq.write_table(written, stream)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -17,13 +16,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sentikit import __version__
-from sentikit.classifiers.prediction import predictions
 from sentikit.errors import InputError, one_line
 from sentikit.files import disk_errors, read_json, write_json, write_text
 from sentikit.keys import redacted
 from sentikit.registry import default_registry
-from sentikit.runs.predictions import pair, write_predictions
-from sentikit.runs.results import Results
 from sentikit.stopping import Interrupted
 
 if TYPE_CHECKING:
@@ -91,6 +87,8 @@ def describe_split(
 
 MANIFEST = "manifest.json"
 PREDICTIONS = "predictions.jsonl"
+#: The rows of a run that has not finished.
+PARTIAL = "predictions.partial.jsonl"
 METRICS = "metrics.json"
 LOG = "log.jsonl"
 MODEL = "model"
@@ -142,12 +140,6 @@ class RunFolder:
         """Write the resolved recipe, ready to run again."""
         write_text(self.path / RECIPE, text)
 
-    def write_results(self, results: Results, split: str) -> None:
-        """Write predictions and scores."""
-        answers = predictions(results.probabilities, results.scheme)
-        write_predictions(self.path / PREDICTIONS, pair(results.examples, answers))
-        write_json(self.path / METRICS, results.metrics(split))
-
     @property
     def status(self) -> str:
         """The manifest's status, or "" where there is no run."""
@@ -165,18 +157,19 @@ class RunFolder:
         Raises:
             InputError: another process is at work here, or the folder holds something.
         """
-        with disk_errors(self.path):
-            made = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / _LOCK).open("w")
-        with stream, self._removed_if_empty(made):
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.path} is in use by another sentikit process. Wait for it, or choose "
-                    "another --output."
-                ) from error
+        from filelock import FileLock, Timeout
+
+        made = not self.path.exists()
+        try:
+            with disk_errors(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                held = FileLock(self.path / _LOCK).acquire(blocking=False)
+        except Timeout as error:
+            raise InputError(
+                f"{self.path} is in use by another sentikit process. Wait for it, or choose "
+                "another --output."
+            ) from error
+        with held, self._removed_if_empty(made):
             if new:
                 _refuse_taken(self)
             yield
@@ -187,9 +180,11 @@ class RunFolder:
         try:
             yield
         finally:
-            if made and [entry.name for entry in self.path.iterdir()] == [_LOCK]:
-                (self.path / _LOCK).unlink()
-                self.path.rmdir()
+            if made and {entry.name for entry in self.path.iterdir()} <= {_LOCK}:
+                # Windows removes no file that is open: there the empty folder stays.
+                with contextlib.suppress(OSError):
+                    (self.path / _LOCK).unlink(missing_ok=True)
+                    self.path.rmdir()
 
 
 def choose_run_folder(

@@ -1,4 +1,4 @@
-"""Finds runs and sums each up."""
+"""The list of runs, and the summary of each."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def find_runs(folder: Path) -> list[RunSummary]:
         if folder == Path("runs"):
             return []
         raise InputError(f"{folder} is not a folder. Give the folder that holds your runs.")
-    # Other programs have files of that name, too; none of them may hide a run.
+    # Other programs have files of that name; none of them may hide a run.
     folders = {path.parent for path in folder.rglob(MANIFEST) if _is_run(path.parent)}
     # What lies inside a run is a part of it, as the LLM's answers in a cascade.
     own = [path for path in folders if not folders & set(path.parents)]
@@ -128,7 +128,11 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
         InputError: there is no run, its manifest is another program's, or a file is damaged.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist. {_near(path)}")
+        beside = [*path.parent.glob(f"*/{MANIFEST}"), *Path("runs").glob(f"*/{MANIFEST}")]
+        runs = {entry.parent.name: str(entry.parent) for entry in beside}
+        meant = " or ".join(runs[name] for name in nearest(path.name, runs))
+        advice = f"Did you mean {meant}? " if meant else ""
+        raise InputError(f"{path} does not exist. {advice}See: sentikit runs list")
     manifest = _read_manifest(path)
     metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
     if metrics is not None:
@@ -155,22 +159,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _summary(
     path: Path, manifest: Mapping[str, Any], overall: Mapping[str, Any], problem: str = ""
 ) -> RunSummary:
-    return RunSummary(
-        path=str(path),
-        kind=str(manifest.get("kind", "")),
-        status=str(manifest.get("status", "")),
-        dataset=str(manifest.get("dataset", {}).get("dataset", "")),
-        macro_f1=overall.get("macro_f1"),
-        accuracy=overall.get("accuracy"),
-        started=str(manifest.get("started", "")),
-        problem=problem,
-    )
-
-
-def _near(path: Path) -> str:
-    """Return a sentence with the runs that may be meant, and where all are listed."""
-    found = [*path.parent.glob(f"*/{MANIFEST}"), *Path("runs").glob(f"*/{MANIFEST}")]
-    runs = {entry.parent.name: str(entry.parent) for entry in found}
-    meant = [runs[name] for name in nearest(path.name, runs)]
-    listed = "See: sentikit runs list"
-    return f"Did you mean {' or '.join(meant)}? {listed}" if meant else listed
+    kind, status, started = (str(manifest.get(key, "")) for key in ("kind", "status", "started"))
+    dataset = str(manifest.get("dataset", {}).get("dataset", ""))
+    scores = overall.get("macro_f1"), overall.get("accuracy")
+    return RunSummary(str(path), kind, status, dataset, *scores, started, problem)

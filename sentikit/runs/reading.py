@@ -2,194 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import json
+import math
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.json as pj
 from numpy.typing import NDArray
 
-from sentikit.datasets.examples import SCHEMA, Examples
-from sentikit.datasets.json_lines import json_records
-from sentikit.datasets.labels import label_scheme, scheme_for_classes
-from sentikit.datasets.text_files import decoded_lines, open_binary
-from sentikit.errors import InputError
-from sentikit.files import disk_errors
+from sentikit.classifiers.label_reader import plain_label
+from sentikit.components import Part
+from sentikit.datasets.examples import ExamplesBuilder
+from sentikit.datasets.labels import SCHEMES, LabelScheme, label_scheme, scheme_for_classes
+from sentikit.datasets.rows import Rows, cell_text, usual_column
+from sentikit.datasets.tables import read_rows
+from sentikit.errors import InputError, did_you_mean, quoted
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS, RunFolder
-from sentikit.runs.result_files import are_distributions, read_results
-from sentikit.runs.result_format import ColumnChoice
-from sentikit.runs.table import Labelling, RunTable, class_numbers
+from sentikit.runs.table import Labelling, RunTable, are_distributions, read_run_rows
 
-_TOKENS = ("prompt", "cached", "completion")
-# A row must fit into a block; the longest text is far below this.
-_BLOCK_BYTES = 64 * 2**20
-
-
-def read_run_rows(
-    path: Path, name: str, classes: tuple[str, ...], manifest: Mapping[str, Any]
-) -> RunTable:
-    """Read the predictions of a run.
-
-    Args:
-        path: ``predictions.jsonl``.
-        name: the run, as the user gave it.
-        classes: of the run, in the order of its probabilities.
-        manifest: of the run.
-
-    Raises:
-        InputError: the file is missing or damaged; says which line.
-    """
-    table = _read_table(path, classes)
-    gold = _classes(table, "gold", classes, path)
-    return RunTable(
-        name=name,
-        classes=classes,
-        examples=_examples(table),
-        gold=gold,
-        answers=Labelling(
-            _classes(table, "label", classes, path),
-            _probabilities(table.column("probabilities"), classes, path),
-        ),
-        opinion=_opinion(table.column("encoder"), classes, path),
-        raw=_unless_null(table.column("answer")),
-        cost=_numbers(table.column("cost")),
-        tokens=_tokens(table.column("usage")),
-        manifest=manifest,
-        ordered=scheme_for_classes(classes, ordered=bool(manifest.get("ordered"))).ordered,
-    )
-
-
-def _schema(classes: tuple[str, ...]) -> pa.Schema:
-    probabilities = pa.struct([(name, pa.float64()) for name in classes])
-    return pa.schema(
-        [
-            ("id", pa.string()),
-            ("text", pa.large_string()),
-            ("gold", pa.string()),
-            ("label", pa.string()),
-            ("probabilities", probabilities),
-            ("source", pa.string()),
-            ("answer", pa.large_string()),
-            ("cost", pa.float64()),
-            ("usage", pa.struct([(name, pa.int64()) for name in _TOKENS])),
-            ("encoder", pa.struct([("label", pa.string()), ("probabilities", probabilities)])),
-        ]
-    )
-
-
-def _read_table(path: Path, classes: tuple[str, ...]) -> pa.Table:
-    with disk_errors(path):
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty: the run labelled nothing.")
-    try:
-        table = pj.read_json(
-            path,
-            read_options=pj.ReadOptions(block_size=_BLOCK_BYTES),
-            parse_options=pj.ParseOptions(
-                explicit_schema=_schema(classes), unexpected_field_behavior="ignore"
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise _damaged(path, error) from error
-    if not table.num_rows:
-        raise InputError(f"{path} is empty: the run labelled nothing.")
-    for column in ("id", "text"):
-        if table.column(column).null_count:
-            raise InputError(f"{path}: a row has no {column}; the file is damaged.")
-    return table.combine_chunks()
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    """Say on which line the file is no JSON; Arrow counts rows within its blocks only."""
-    try:
-        with open_binary(path) as stream:
-            for _ in json_records(decoded_lines(stream, str(path)), str(path)):
-                pass
-    except InputError as located:
-        return located
-    reason = " ".join(str(error).split())
-    return InputError(f"{path} holds rows that sentikit does not write ({reason}).")
-
-
-def _examples(table: pa.Table) -> Examples:
-    columns = [table.column(name) for name in ("id", "text", "gold", "source")]
-    return Examples(pa.Table.from_arrays(columns, schema=SCHEMA))
-
-
-def _classes(
-    table: pa.Table, column: str, classes: tuple[str, ...], path: Path
-) -> NDArray[np.int64]:
-    names = table.column(column)
-    numbers = class_numbers(names, classes)
-    odd = np.flatnonzero((numbers < 0) & names.is_valid().to_numpy())
-    if len(odd):
-        row = int(odd[0])
-        raise InputError(
-            f"{path}, row {row + 1}: the {column} {names[row].as_py()!r} is none of the run's "
-            f"classes, {', '.join(classes)}."
-        )
-    return numbers
-
-
-def _probabilities(
-    structs: pa.ChunkedArray, classes: tuple[str, ...], path: Path
-) -> NDArray[np.float64] | None:
-    if structs.null_count == len(structs):
-        return None
-    found = np.column_stack([_column(structs, name) for name in classes])
-    odd = np.flatnonzero(~are_distributions(found) & structs.is_valid().to_numpy())
-    if len(odd):
-        row = int(odd[0])
-        raise InputError(
-            f"{path}, row {row + 1}: {found[row].tolist()} are no probabilities: each lies between "
-            "0 and 1, and they add up to 1."
-        )
-    return found
-
-
-def _column(structs: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
-    import pyarrow.compute as pc
-
-    return _with_nan(pc.struct_field(structs, name))
-
-
-def _with_nan(numbers: pa.ChunkedArray) -> NDArray[np.float64]:
-    import pyarrow.compute as pc
-
-    filled = pc.fill_null(numbers.cast(pa.float64()), float("nan"))
-    return np.asarray(filled.to_numpy(), np.float64)
-
-
-def _opinion(structs: pa.ChunkedArray, classes: tuple[str, ...], path: Path) -> Labelling | None:
-    import pyarrow.compute as pc
-
-    if structs.null_count == len(structs):
-        return None
-    labels = class_numbers(pc.struct_field(structs, "label"), classes)
-    probabilities = pc.struct_field(structs, "probabilities")
-    return Labelling(labels, _probabilities(probabilities, classes, path))
-
-
-def _unless_null(column: pa.ChunkedArray) -> pa.Array | None:
-    return None if column.null_count == len(column) else column.combine_chunks()
-
-
-def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
-    return None if column.null_count == len(column) else _with_nan(column)
-
-
-def _tokens(structs: pa.ChunkedArray) -> NDArray[np.int64] | None:
-    if structs.null_count == len(structs):
-        return None
-    columns = [np.nan_to_num(_column(structs, name)) for name in _TOKENS]
-    return np.column_stack(columns).astype(np.int64)
-
-
-#: Behind a path: the encoder's opinion recorded inside, as a run of its own.
+#: Behind a path: the prediction of the encoder recorded inside, as a run of its own.
 ENCODER_SUFFIX = "#encoder"
+#: What ``sentikit predict`` calls the column that it adds.
+LABEL_COLUMN = "predicted_label"
+_HOOK = "register_result_formats"
+
+
+@dataclass(frozen=True)
+class ResultColumns:
+    """Which column of a file holds what.
+
+    Attributes:
+        label: the label that was answered.
+        gold: the right label.
+        text: the text; where None, a column with a usual name is taken.
+        id: the example's id; as `text`.
+        source: the example's source; as `text`.
+        probabilities: a list in the order of the classes or a mapping by class, as JSON or as the
+            format has it; or a column for each class.
+        raw: the answer as it came.
+        cost: USD.
+        opinion_label: the label of the encoder that the LLM was shown.
+        opinion_probabilities: that encoder's probabilities, like `probabilities`.
+    """
+
+    label: str
+    gold: str | None = None
+    text: str | None = None
+    id: str | None = None
+    source: str | None = None
+    probabilities: str | Mapping[str, str] | None = None
+    raw: str | None = None
+    cost: str | None = None
+    opinion_label: str | None = None
+    opinion_probabilities: str | Mapping[str, str] | None = None
+
+
+class ResultFormat(Part, ABC):
+    """Recognises a layout of result files by its columns; the core reads the rows.
+
+    A whole format::
+
+        class Acme(sentikit.extension.ResultFormat):
+            def columns(self, columns):
+                if "acme_verdict" in columns:
+                    return sentikit.extension.ResultColumns(label="acme_verdict", gold="truth")
+
+    Attributes:
+        last_resort: whether other formats that recognise a file go before this one.
+    """
+
+    last_resort: ClassVar[bool] = False
+
+    @abstractmethod
+    def columns(self, columns: Sequence[str]) -> ResultColumns | None:
+        """Say which column holds what, or None if the file is not of this format."""
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """The columns of labels and probabilities that a user names; None leaves them to a format."""
+
+    label: str | None = None
+    probabilities: str | None = None
 
 
 def read_run(
@@ -203,37 +104,39 @@ def read_run(
 
     Args:
         path: a run's folder, or a CSV, TSV, JSON Lines or Parquet file; with ``#encoder`` behind
-            it, what the encoder said that the LLM was shown.
+            it, the prediction of the encoder that the LLM was shown.
         label_column: of a file: the column with the labels, where no format finds it.
         probabilities_column: of a file: the column with the probabilities.
         registry: where to look for result formats.
 
     Raises:
         InputError: there is no such run or file, it is not finished, malformed or of no known
-            layout, or holds no encoder's opinion; says what and where.
+            layout, or holds no encoder's prediction; says what and where.
     """
     name = str(path)
     plain, of_encoder = split_suffix(name)
-    choice = ColumnChoice(label_column, probabilities_column)
-    table = _read(Path(plain).expanduser(), plain, choice, registry or default_registry())
+    columns = (label_column, probabilities_column)
+    table = _read(Path(plain).expanduser(), plain, columns, registry or default_registry())
     return table.of_encoder(name) if of_encoder else table
 
 
 def split_suffix(name: str) -> tuple[str, bool]:
-    """Part ``PATH#encoder`` into the path and whether the encoder's opinion is meant."""
+    """Part ``PATH#encoder`` into the path and whether the encoder's prediction is meant."""
     plain = name.removesuffix(ENCODER_SUFFIX)
     meant = plain != name and not Path(name).exists()
     return (plain, True) if meant else (name, False)
 
 
-def _read(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> RunTable:
+def _read(
+    path: Path, name: str, columns: tuple[str | None, str | None], registry: Registry
+) -> RunTable:
     if path.name == PREDICTIONS and (path.parent / MANIFEST).is_file():
         path = path.parent
     if path.is_file():
-        return read_results(path, name, choice, registry)
+        return read_results(path, name, ColumnChoice(*columns), registry)
     if not path.exists():
         raise InputError(f"{name} does not exist. Give a run's folder or a results file.")
-    if choice != ColumnChoice():
+    if columns != (None, None):
         raise InputError(f"{name} is a run; columns are named for results files alone.")
     if not (path / MANIFEST).is_file():
         raise InputError(f"{name} is not a run: it has no {MANIFEST}. See: sentikit runs list")
@@ -242,24 +145,408 @@ def _read(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> Ru
             f"{name} is a fine-tuned model and labelled no text. Let it: sentikit prompt --set "
             f"llm.model={name}, with a prompt recipe."
         )
+    manifest, status = RunFolder(path).manifest, RunFolder(path).status
     if not (path / PREDICTIONS).is_file():
-        raise _no_predictions(name, RunFolder(path).status)
-    manifest = RunFolder(path).manifest
-    return read_run_rows(path / PREDICTIONS, name, run_classes(manifest), manifest)
-
-
-def _no_predictions(name: str, status: str) -> InputError:
-    if status == FINISHED:
-        return InputError(
-            f"{name} is finished, but its {PREDICTIONS} is missing. Put the file back, or make the "
-            "run again in another folder."
+        if status == FINISHED:
+            raise InputError(
+                f"{name} is finished, but its {PREDICTIONS} is missing. Put the file back, or make "
+                "the run again in another folder."
+            )
+        raise InputError(
+            f"{name} has no predictions yet: it is {status or 'not finished'}. Finish it with "
+            "--resume, or choose another run."
         )
-    return InputError(
-        f"{name} has no predictions yet: it is {status or 'not finished'}. Finish it with "
-        "--resume, or choose another run."
-    )
+    return read_run_rows(path / PREDICTIONS, name, run_classes(manifest), manifest)
 
 
 def run_classes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a run's classes, in the order of its probabilities."""
     return tuple(manifest.get("classes") or label_scheme("neg_neu_pos").classes)
+
+
+def read_results(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> RunTable:
+    """Read a results file; `name` is what the user calls it.
+
+    Raises:
+        InputError: no format knows the file, or it is malformed; says where.
+    """
+    with read_rows(path) as rows:
+        collected = _Collected(rows, choose_columns(rows, choice, registry))
+        for where, row in rows:
+            collected.add(where, row)
+    return collected.table(name)
+
+
+def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> ResultColumns:
+    """Find out what each column of a file holds.
+
+    Raises:
+        InputError: no format knows the file, two claim it, or a named column is not there.
+    """
+    for column, key in (
+        (choice.label, "label_column"),
+        (choice.probabilities, "probabilities_column"),
+    ):
+        if column is not None and column not in rows.columns:
+            meant = did_you_mean(column, rows.columns)
+            raise InputError(f"{rows.name} has no column {column!r} ({key}). {meant}")
+    found, label = _recognised(rows, registry), choice.label
+    if label is not None:
+        # What the format made of the other columns belongs to the label it found.
+        gold = found.gold if found and found.gold != label else None
+        gold = gold or (found.label if found and found.label != label else None)
+        found = ResultColumns(label=label, gold=gold)
+    if found is None:
+        listed = ", ".join(repr(column) for column in rows.columns)
+        raise InputError(
+            f"{rows.name}: which column holds the predicted labels? It has {listed}. Rename "
+            "it to 'prediction'; a recipe that names the file can set label_column instead."
+        )
+    if choice.probabilities is not None:
+        found = dataclasses.replace(found, probabilities=choice.probabilities)
+    return _with_usual(found, rows)
+
+
+def _recognised(rows: Rows, registry: Registry) -> ResultColumns | None:
+    """Ask every format; the last resorts only where no other knows the file."""
+    claims: dict[str, tuple[bool, ResultColumns]] = {}
+    for registration in registry.registrations(_HOOK):
+        try:
+            format_class: type[ResultFormat] = registration.load()
+            result_format = format_class(format_class.Settings())
+            columns = result_format.columns(rows.columns)
+        # A broken plugin must not keep others from reading their files.
+        except Exception as error:
+            problem = f"result format {registration.name!r}: {type(error).__name__}: {error}"
+            registry.note_problem(registration.plugin, problem)
+            continue
+        if columns is not None:
+            claims[registration.qualified_name] = (result_format.last_resort, columns)
+    special = {name: columns for name, (is_last, columns) in claims.items() if not is_last}
+    if len(special) > 1:
+        raise InputError(
+            f"{rows.name}: the result formats {' and '.join(special)} both claim this file. Switch "
+            "one plugin off with SENTIKIT_DISABLE_PLUGINS."
+        )
+    chosen = [*special.values(), *(columns for _, columns in claims.values())]
+    return chosen[0] if chosen else None
+
+
+def _with_usual(columns: ResultColumns, rows: Rows) -> ResultColumns:
+    """Find the columns of text, id and source that the format left open."""
+    values = dataclasses.asdict(columns)
+    taken = {value for value in values.values() if isinstance(value, str)}
+    taken = taken.union(*(v.values() for v in values.values() if isinstance(v, Mapping)))
+    free = [column for column in rows.columns if column not in taken]
+    for what in ("text", "id", "source"):
+        if values[what] is None:
+            values[what] = usual_column(free, what)
+    if values["text"] is not None or values["id"] is not None:
+        return ResultColumns(**values)
+    if columns.label == LABEL_COLUMN and len(free) == 1:
+        # As when the texts were labelled: where no name is usual, the only column holds them.
+        return ResultColumns(**values | {"text": free[0]})
+    question = f"{rows.name}: which column holds the texts, or their ids?"
+    if not free:
+        raise InputError(f"{question} It has none but the labels. Add one called 'text' or 'id'.")
+    listed = ", ".join(repr(column) for column in free)
+    which = listed if len(free) == 1 else f"the right one of {listed}"
+    raise InputError(f"{question} Rename {which} to 'text' or 'id' in the file.")
+
+
+class SpelledLabels:
+    """A column of labels as the file spells them; blank ones are None."""
+
+    def __init__(self) -> None:
+        self._codes = array("q")
+        self._known: dict[str | None, int] = {}
+        self._first: list[int] = []
+
+    def add(self, label: str | None, where: int) -> None:
+        """Add the label of the next row, which stands at `where`."""
+        spelled = label.strip() if label else None
+        code = self._known.setdefault(spelled or None, len(self._known))
+        if code == len(self._first):
+            self._first.append(where)
+        self._codes.append(code)
+
+    @property
+    def spellings(self) -> list[str]:
+        """The different labels, in the order they came."""
+        return [label for label in self._known if label is not None]
+
+    def first(self, label: str) -> int:
+        """Return where a label stood first."""
+        return self._first[self._known[label]]
+
+    def numbers(self, scheme: LabelScheme) -> NDArray[np.int64]:
+        """Return the class number of each row; -1 where its label means no class."""
+        numbers = {name: number for number, name in enumerate(scheme.classes)}
+        means = [
+            spelled and (scheme.class_of(spelled) or scheme.class_of(plain_label(spelled)))
+            for spelled in self._known
+        ]
+        table = np.asarray([numbers.get(name or "", -1) for name in means] or [-1], np.int64)
+        return table[np.frombuffer(self._codes, np.int64)]
+
+
+class SpelledProbabilities:
+    """A column of probabilities, or one for each class.
+
+    Args:
+        columns: a column of JSON lists in the order of the classes, or of mappings by class; or the
+            column of each class; None where there are none.
+    """
+
+    def __init__(self, columns: str | Mapping[str, str] | None) -> None:
+        self._columns = columns
+        self._what = repr(columns) if isinstance(columns, str) else "the columns of probabilities"
+        self._flat, self._where = array("d"), array("q")
+        self._keys: tuple[str, ...] | None = None
+        self._width = 0
+
+    def add(self, row: Mapping[str, Any], where: int, place: str) -> None:
+        """Add the value of the next row, which stands at `where`.
+
+        Raises:
+            InputError: it is no distribution over classes, or unlike the rows before.
+        """
+        if self._columns is None:
+            return
+        numbers = self._numbers(row, place)
+        if numbers is None:
+            self._where.append(-1)
+            return
+        self._width = self._width or len(numbers)
+        if len(numbers) != self._width:
+            raise InputError(
+                f"{place}: {len(numbers)} probabilities in {self._what}; the rows before have "
+                f"{self._width}."
+            )
+        self._flat.extend(numbers)
+        self._where.append(where)
+
+    def array(self, classes: Sequence[str], name: str) -> NDArray[np.float64] | None:
+        """Return (rows, classes), NaN where a row has none; None where no row has any.
+
+        Raises:
+            InputError: not one probability a class, or not probabilities; `name` is the file.
+        """
+        if not self._width:
+            return None
+        where = np.frombuffer(self._where, np.int64)
+        given = np.frombuffer(self._flat, np.float64).reshape(-1, self._width)
+        given = given[:, self._order(classes, name)]
+        odd = np.flatnonzero(~are_distributions(given))
+        if len(odd):
+            raise InputError(
+                f"{name}, line {int(where[where >= 0][odd[0]])}: {given[odd[0]].tolist()} in "
+                f"{self._what} are no probabilities: each lies between 0 and 1, and they add up "
+                "to 1."
+            )
+        result = np.full((len(where), len(classes)), np.nan)
+        result[where >= 0] = given
+        return result
+
+    def _order(self, classes: Sequence[str], name: str) -> list[int]:
+        """Return which of the given numbers belongs to each class."""
+        if self._keys is None and self._width == len(classes):
+            return list(range(self._width))
+        folded = [key.strip().casefold() for key in self._keys or ()]
+        try:
+            return [folded.index(label.casefold()) for label in classes]
+        except ValueError:
+            listed = ", ".join(self._keys or ()) or f"{self._width} numbers"
+            raise InputError(
+                f"{name}: {self._what} gives {listed}; one for each of {', '.join(classes)} is "
+                "needed."
+            ) from None
+
+    def _numbers(self, row: Mapping[str, Any], place: str) -> list[float] | None:
+        if isinstance(self._columns, str):
+            value = row[self._columns]
+        else:
+            cells = {name: row[column] for name, column in (self._columns or {}).items()}
+            value = None if all(map(_is_blank, cells.values())) else _numeric(cells)
+        wrong = f"{place}: {{}} in {self._what} is no list of probabilities, as [0.1, 0.2, 0.7]."
+        if _is_blank(value):
+            return None
+        try:
+            parsed = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError) as error:
+            raise InputError(wrong.format(quoted(value))) from error
+        if isinstance(parsed, Mapping):
+            if self._keys is None and not self._width:
+                self._keys = tuple(map(str, parsed))
+            if self._keys is None or set(parsed) != set(self._keys):
+                raise InputError(f"{place}: {self._what} names other classes than the rows before.")
+            parsed = [parsed[key] for key in self._keys]
+        if parsed is None:
+            return None
+        is_list = isinstance(parsed, list | tuple) and len(parsed) > 1
+        if not is_list or not all(type(number) in (int, float) for number in parsed):
+            raise InputError(wrong.format(quoted(value)))
+        return [float(number) for number in parsed]
+
+
+def _is_blank(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def _numeric(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Read cells of a CSV as numbers, ``0,7`` as ``0.7``; what is none stays as it is."""
+    found: dict[str, Any] = {}
+    for name, cell in cells.items():
+        try:
+            found[name] = float(cell.replace(",", ".")) if isinstance(cell, str) else cell
+        except ValueError:
+            found[name] = cell
+    return found
+
+
+_KNOWN = {spelling for scheme in SCHEMES.values() for spelling in scheme.meanings}
+
+
+def scheme_of(
+    gold: SpelledLabels, answered: SpelledLabels, columns: ResultColumns, rows: Rows
+) -> LabelScheme:
+    """Return the scheme of the gold labels, or, where there are none, of the answers.
+
+    Gold labels of no scheme are classes themselves.
+
+    Raises:
+        InputError: the labels are of no scheme, or of several.
+    """
+    if not gold.spellings:
+        spelled = {plain_label(label).casefold() for label in answered.spellings} & _KNOWN
+        for scheme in SCHEMES.values():
+            if spelled and spelled <= set(scheme.meanings):
+                return scheme
+        raise InputError(
+            f"{rows.name}: none of the labels in {columns.label!r} is a sentiment "
+            f"({', '.join(map(repr, answered.spellings[:3]))}). Write them out, as positive."
+        )
+    spelled = {label.casefold() for label in gold.spellings}
+    for scheme in SCHEMES.values():
+        if spelled <= set(scheme.classes):
+            return scheme
+    for scheme in SCHEMES.values():
+        if spelled <= set(scheme.meanings):
+            return scheme
+    odd = [label for label in gold.spellings if label.casefold() not in _KNOWN]
+    # Emotions may have a neutral among them.
+    if 2 * len(odd) > len(gold.spellings):
+        return scheme_for_classes(sorted(gold.spellings))
+    if not odd:
+        raise InputError(
+            f"{rows.name}: the labels in {columns.gold!r} mix several label schemes "
+            f"({', '.join(gold.spellings)})."
+        )
+    raise InputError(
+        f"{rows.at(gold.first(odd[0]))}: the label {odd[0]!r} in {columns.gold!r} is not of the "
+        f"same kind as {next(label for label in gold.spellings if label not in odd)!r}. Remove "
+        "such rows or label them otherwise."
+    )
+
+
+class _Collected:
+    """The columns of a results file as they are read."""
+
+    def __init__(self, rows: Rows, columns: ResultColumns) -> None:
+        self._rows, self._columns = rows, columns
+        self._builder = ExamplesBuilder()
+        self._gold, self._labels, self._adviser = SpelledLabels(), SpelledLabels(), SpelledLabels()
+        self._probabilities = SpelledProbabilities(columns.probabilities)
+        self._adviser_probabilities = SpelledProbabilities(columns.opinion_probabilities)
+        self._cost = array("d")
+        self._raw: list[pa.Array] = []
+        self._raw_open: list[str | None] = []
+
+    def add(self, where: int, row: Mapping[str, Any]) -> None:
+        """Add the row that stands at `where`."""
+        columns, place = self._columns, self._rows.at(where)
+
+        def cell(column: str | None) -> str | None:
+            if column is None:
+                return None
+            try:
+                return cell_text(row[column])
+            except TypeError as error:
+                raise InputError(
+                    f"{place}: the column {column!r} holds {error}; a text is needed."
+                ) from error
+
+        gold = cell(columns.gold)
+        text, source = cell(columns.text) or "", cell(columns.source) or None
+        self._builder.add(text, label=gold, source=source, id=cell(columns.id))
+        self._gold.add(gold, where)
+        self._labels.add(cell(columns.label), where)
+        self._adviser.add(cell(columns.opinion_label), where)
+        self._probabilities.add(row, where, place)
+        self._adviser_probabilities.add(row, where, place)
+        if columns.cost is not None:
+            self._cost.append(self._amount(cell(columns.cost), place))
+        if columns.raw is not None:
+            self._raw_open.append(cell(columns.raw))
+            if len(self._raw_open) >= 10_000:
+                self._raw.append(pa.array(self._raw_open, pa.large_string()))
+                self._raw_open = []
+
+    def table(self, name: str) -> RunTable:
+        """Return the columns, labels folded into classes."""
+        scheme = scheme_of(self._gold, self._labels, self._columns, self._rows)
+        gold = self._gold.numbers(scheme)
+        names = pa.array([*scheme.classes, None], pa.string())
+        named = names.take(pa.array(np.where(gold < 0, len(scheme.classes), gold)))
+        raw = pa.concat_arrays([*self._raw, pa.array(self._raw_open, pa.large_string())])
+        return RunTable(
+            name=name,
+            classes=scheme.classes,
+            examples=self._builder.finish().replace_column("label", named),
+            gold=gold,
+            answers=Labelling(
+                self._answered(self._labels, scheme, self._columns.label, name),
+                self._probabilities.array(scheme.classes, name),
+            ),
+            opinion=self._of_adviser(scheme, name),
+            raw=None if self._columns.raw is None else raw,
+            cost=np.frombuffer(self._cost, np.float64) if len(self._cost) else None,
+            has_texts=self._columns.text is not None,
+            ordered=scheme.ordered,
+        )
+
+    def _amount(self, cell: str | None, place: str) -> float:
+        try:
+            amount = float(cell) if cell and cell.strip() else float("nan")
+        except ValueError:
+            amount = -1.0
+        # NaN is how pandas writes that an amount is unknown.
+        if amount < 0 or math.isinf(amount):
+            raise InputError(
+                f"{place}: {cell!r} in {self._columns.cost!r} is no amount in USD. "
+                "Give 0 or more, or leave it empty where it is unknown."
+            )
+        return amount
+
+    def _answered(
+        self, labels: SpelledLabels, scheme: LabelScheme, column: str, name: str
+    ) -> NDArray[np.int64]:
+        found = labels.numbers(scheme)
+        if labels.spellings and (found < 0).all():
+            shown = ", ".join(map(repr, labels.spellings[:3]))
+            raise InputError(
+                f"{name}: no label in {column!r} ({shown}, …) is one of "
+                f"{', '.join(scheme.classes)}."
+            )
+        return found
+
+    def _of_adviser(self, scheme: LabelScheme, name: str) -> Labelling | None:
+        probabilities = self._adviser_probabilities.array(scheme.classes, name)
+        column = self._columns.opinion_label
+        if column is not None:
+            return Labelling(self._answered(self._adviser, scheme, column, name), probabilities)
+        if probabilities is None:
+            return None
+        known = ~np.isnan(probabilities).any(1)
+        labels = np.where(known, np.nan_to_num(probabilities).argmax(1), -1)
+        return Labelling(labels, probabilities)

@@ -5,17 +5,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
 from numpy.typing import NDArray
 
-from sentikit.datasets.examples import Examples
+from sentikit.datasets.examples import SCHEMA, Examples
+from sentikit.datasets.json_lines import json_records
+from sentikit.datasets.labels import scheme_for_classes
+from sentikit.datasets.text_files import decoded_lines, open_binary
 from sentikit.errors import InputError
+from sentikit.files import disk_errors
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_TOKENS = ("prompt", "cached", "completion")
+# A row must fit into a block; the longest text is far below this.
+_BLOCK_BYTES = 64 * 2**20
+# Files round probabilities; a row that misses 1 by more than this is no distribution.
+_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class RunTable:
         examples: ids, texts, gold labels as class names, sources.
         gold: class numbers, (rows,); -1 where unknown.
         answers: labels and probabilities.
-        opinion: what the encoder said that the LLM was shown, or None.
+        opinion: the prediction of the encoder that the LLM was shown, or None.
         raw: the LLM's answers as they came (strings, null where there is none), or None.
         cost: USD of each row, NaN where unknown; None where all are.
         tokens: prompt, cached and completion tokens, (rows, 3); None where unknown.
@@ -83,14 +96,14 @@ class RunTable:
         return int((self.answers.labels < 0).sum())
 
     def of_encoder(self, name: str) -> RunTable:
-        """Return the encoder's recorded opinion as a run of its own.
+        """Return the encoder's recorded prediction as a run of its own.
 
         Raises:
             InputError: none is recorded.
         """
         if self.opinion is None:
             raise InputError(
-                f"{self.name} holds no encoder's opinion: it is not an augmented run, or its "
+                f"{self.name} holds no encoder's prediction: it is not an augmented run, or its "
                 f"columns do not show one. Leave #encoder out."
             )
         return dataclasses.replace(
@@ -187,7 +200,137 @@ def _renumbered(
 
 def class_numbers(names: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the class number of each name, -1 where it is null or no class."""
-    import pyarrow.compute as pc
-
     found = pc.index_in(names, value_set=pa.array(classes, names.type))
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def are_distributions(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say of each row whether its numbers are probabilities: from 0 to 1, and 1 together."""
+    inside = ((rows >= 0) & (rows <= 1)).all(1)
+    return np.asarray(inside & (np.abs(rows.sum(1) - 1) <= _TOLERANCE))
+
+
+def read_run_rows(
+    path: Path, name: str, classes: tuple[str, ...], manifest: Mapping[str, Any]
+) -> RunTable:
+    """Read the predictions of a run, given its classes in the order of its probabilities.
+
+    Raises:
+        InputError: the file is missing or damaged; says which line.
+    """
+    table = _read_rows(path, classes)
+    columns = [table.column(name) for name in ("id", "text", "gold", "source")]
+    answer, cost, usage = (table.column(name) for name in ("answer", "cost", "usage"))
+    tokens = [np.nan_to_num(_field(usage, name)) for name in _TOKENS]
+    return RunTable(
+        name=name,
+        classes=classes,
+        examples=Examples(pa.Table.from_arrays(columns, schema=SCHEMA)),
+        gold=_classes(table, "gold", classes, path),
+        answers=Labelling(
+            _classes(table, "label", classes, path),
+            _probabilities(table.column("probabilities"), classes, path),
+        ),
+        opinion=_of_adviser(table.column("encoder"), classes, path),
+        raw=None if _is_null(answer) else answer.combine_chunks(),
+        cost=None if _is_null(cost) else _with_nan(cost),
+        tokens=None if _is_null(usage) else np.column_stack(tokens).astype(np.int64),
+        manifest=manifest,
+        ordered=scheme_for_classes(classes, ordered=bool(manifest.get("ordered"))).ordered,
+    )
+
+
+def _read_rows(path: Path, classes: tuple[str, ...]) -> pa.Table:
+    probabilities = pa.struct([(name, pa.float64()) for name in classes])
+    schema = pa.schema(
+        {
+            "id": pa.string(),
+            "text": pa.large_string(),
+            "gold": pa.string(),
+            "label": pa.string(),
+            "probabilities": probabilities,
+            "source": pa.string(),
+            "answer": pa.large_string(),
+            "cost": pa.float64(),
+            "usage": pa.struct([(name, pa.int64()) for name in _TOKENS]),
+            "encoder": pa.struct([("label", pa.string()), ("probabilities", probabilities)]),
+        }
+    )
+    with disk_errors(path):
+        size = path.stat().st_size
+    try:
+        options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+        read = pj.ReadOptions(block_size=_BLOCK_BYTES)
+        table = pj.read_json(path, read, options) if size else schema.empty_table()
+    except pa.ArrowInvalid as error:
+        raise _damaged(path, error) from error
+    if not table.num_rows:
+        raise InputError(f"{path} is empty: the run labelled nothing.")
+    for column in ("id", "text"):
+        if table.column(column).null_count:
+            raise InputError(f"{path}: a row has no {column}; the file is damaged.")
+    return table.combine_chunks()
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    """Say on which line the file is no JSON; Arrow counts rows within its blocks only."""
+    try:
+        with open_binary(path) as stream:
+            for _ in json_records(decoded_lines(stream, str(path)), str(path)):
+                pass
+    except InputError as located:
+        return located
+    reason = " ".join(str(error).split())
+    return InputError(f"{path} holds rows that sentikit does not write ({reason}).")
+
+
+def _classes(
+    table: pa.Table, column: str, classes: tuple[str, ...], path: Path
+) -> NDArray[np.int64]:
+    names = table.column(column)
+    numbers = class_numbers(names, classes)
+    odd = np.flatnonzero((numbers < 0) & names.is_valid().to_numpy())
+    if len(odd):
+        row = int(odd[0])
+        raise InputError(
+            f"{path}, row {row + 1}: the {column} {names[row].as_py()!r} is none of the run's "
+            f"classes, {', '.join(classes)}."
+        )
+    return numbers
+
+
+def _probabilities(
+    structs: pa.ChunkedArray, classes: tuple[str, ...], path: Path
+) -> NDArray[np.float64] | None:
+    if _is_null(structs):
+        return None
+    found = np.column_stack([_field(structs, name) for name in classes])
+    odd = np.flatnonzero(~are_distributions(found) & structs.is_valid().to_numpy())
+    if len(odd):
+        row = int(odd[0])
+        raise InputError(
+            f"{path}, row {row + 1}: {found[row].tolist()} are no probabilities: each lies between "
+            "0 and 1, and they add up to 1."
+        )
+    return found
+
+
+def _of_adviser(structs: pa.ChunkedArray, classes: tuple[str, ...], path: Path) -> Labelling | None:
+    if _is_null(structs):
+        return None
+    labels = class_numbers(pc.struct_field(structs, "label"), classes)
+    shares = pc.struct_field(structs, "probabilities")
+    return Labelling(labels, _probabilities(shares, classes, path))
+
+
+def _is_null(column: pa.ChunkedArray) -> bool:
+    return bool(column.null_count == len(column))
+
+
+def _field(structs: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
+    return _with_nan(pc.struct_field(structs, name))
+
+
+def _with_nan(numbers: pa.ChunkedArray) -> NDArray[np.float64]:
+    filled = pc.fill_null(numbers.cast(pa.float64()), float("nan"))
+    return np.asarray(filled.to_numpy(), np.float64)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from sentikit.classifiers.batches import TokenizedTexts
 from sentikit.classifiers.encoder import most_positions
 from sentikit.classifiers.model_folder import ModelDescription, save_model
 from sentikit.classifiers.plugin_classifier import fit_classifier
-from sentikit.classifiers.prediction import softmax, trusted_temperature
+from sentikit.classifiers.prediction import predictions, softmax, trusted_temperature
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
@@ -26,15 +26,9 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.files import remove_leftovers
 from sentikit.processes.launching import job_id, process_count
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import (
-    JsonLinesLog,
-    RunFolder,
-    command_line,
-    describe_split,
-    now,
-    versions,
-)
-from sentikit.runs.results import Results, judge
+from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder, describe_split
+from sentikit.runs.writer import FinishedRun, RunPlan, RunWriter
+from sentikit.scoring import calibration
 from sentikit.tracking import TrackedRun
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.data import (
@@ -106,20 +100,18 @@ class TrainedRun:
 
     Attributes:
         path: the run's folder, which `sentikit.load` takes.
-        results: on the test split, or on validation where there is none.
-        split: which split that was.
+        results: scores on the test split, or on validation where there is none.
         best_epoch: whose weights were kept, from 1; None where a classifier trained itself.
     """
 
     path: Path
-    results: Results
-    split: str
+    results: FinishedRun
     best_epoch: int | None = None
 
     @property
     def metrics(self) -> dict[str, Any]:
         """What ``metrics.json`` holds; scores are fractions."""
-        return self.results.metrics(self.split)
+        return self.results.metrics()
 
 
 def train(parts: TrainParts | ClassifierParts, path: Path, options: JobOptions) -> TrainedRun:
@@ -156,26 +148,27 @@ def _train_classifier(parts: ClassifierParts, run: RunFolder, splits: Splits) ->
     """
     if process_count() > 1:
         raise InputError("A classifier that trains itself uses one process. Leave --nproc out.")
-    scheme, fit_options = parts.dataset.scheme, (parts.registry, parts.classifier)
-    split, examples = splits.items()[-1]
-    run.update_manifest(
-        **_beginning(parts, splits), started=now(), device="cpu", processes=1, precision="fp32"
-    )
-    run.write_recipe(parts.recipe.to_yaml())
-    if split == "train":
-        tell("There is no validation or test split: the scores are those of the training texts.")
-    for warning in [*data_warnings(splits, 1), *parts.dataset.warnings()]:
-        tell(warning)
-    started = time.monotonic()
-    with _statuses(run), _tracked(parts, run) as scored:
-        model = run.path / run_folder.MODEL
-        classifier = fit_classifier(*fit_options, scheme, splits.train, splits.validation, model)
-        seconds = time.monotonic() - started
-        results = judge(examples, classifier.predict_proba(examples.texts), scheme)
-        run.write_results(results, split)
-        run.update_manifest(**_ending(parts, split, examples), training_seconds=round(seconds, 3))
-        scored(results.metrics(split))
-    return TrainedRun(run.path, results, split)
+    scheme = parts.dataset.scheme
+    plan = _plan(parts, splits)
+    split, examples = plan.split.split, plan.split.examples
+    with RunWriter(run, plan) as writer:
+        writer.begin(resume=False, device="cpu", processes=1, precision="fp32")
+        if split == "train":
+            tell(
+                "There is no validation or test split: the scores are those of the training texts."
+            )
+        for warning in [*data_warnings(splits, 1), *parts.dataset.warnings()]:
+            tell(warning)
+        started = time.monotonic()
+        with _tracked(parts, run) as scored:
+            model = run.path / run_folder.MODEL
+            texts = (splits.train, splits.validation)
+            classifier = fit_classifier(parts.registry, parts.classifier, scheme, *texts, model)
+            seconds = time.monotonic() - started
+            writer.add_split(predictions(classifier.predict_proba(examples.texts), scheme))
+            finished = writer.finish(training_seconds=round(seconds, 3))
+            scored(finished.metrics())
+    return TrainedRun(run.path, finished)
 
 
 @contextlib.contextmanager
@@ -187,8 +180,8 @@ def _tracked(parts: ClassifierParts, run: RunFolder) -> Iterator[Callable[[dict[
         yield journal.scored
 
 
-def _beginning(parts: TrainData, splits: Splits) -> dict[str, Any]:
-    """Return what the manifest says of a run before it begins."""
+def _plan(parts: TrainData, splits: Splits) -> RunPlan:
+    """Return what the run is before it begins; its predictions are those of the last split."""
     prints = {
         name: describe_split(
             parts.dataset_for(name).name,
@@ -199,37 +192,26 @@ def _beginning(parts: TrainData, splits: Splits) -> dict[str, Any]:
         )
         for name, examples in splits.items()
     }
-    return {
-        "kind": "train",
-        "status": run_folder.RUNNING,
-        "job": job_id(),
-        "recipe": parts.recipe.values,
-        "command": command_line(),
-        "seed": parts.training.seed,
-        "data": prints,
-        "classes": list(parts.dataset.scheme.classes),
-        "versions": versions(),
-    }
-
-
-def _ending(parts: TrainData, split: str, examples: Examples) -> dict[str, Any]:
-    """Return what the manifest says of a run that is finished."""
+    split, examples = splits.items()[-1]
+    scheme = parts.dataset.scheme
     name = parts.dataset_for(split).name
-    return {
-        "status": run_folder.FINISHED,
-        "finished": now(),
-        "dataset": describe_split(name, split, len(examples), examples.fingerprint()),
-        "cost_usd": {},
-    }
+    return RunPlan(
+        kind="train",
+        recipe=parts.recipe.values,
+        recipe_text=parts.recipe.to_yaml(),
+        split=LabelledSplit(examples, scheme.classes, name, split, scheme.ordered),
+        manifest={"job": job_id(), "seed": parts.training.seed, "data": prints},
+    )
 
 
 @contextlib.contextmanager
-def _statuses(run: RunFolder) -> Iterator[None]:
-    """Let the manifest say how the run ended, whatever happens."""
+def _memory_errors() -> Iterator[None]:
+    """Say what to change where memory is exhausted."""
     try:
         yield
     except BaseException as error:
-        run.end(error)
+        if is_out_of_memory(error):
+            raise out_of_memory(error) from error
         raise
 
 
@@ -245,6 +227,8 @@ class _Job:
         options: JobOptions,
     ) -> None:
         self.parts, self.folder, self.splits, self.options = parts, run, splits, options
+        is_main_process = parts.engine.is_main_process
+        self.writer = RunWriter(run if is_main_process else None, _plan(parts, splits))
         assert splits.validation is not None
         self.validation = splits.validation
         self.identity = identity
@@ -272,15 +256,16 @@ class _Job:
         trainer = self._trainer(model, tokenizer)
         self.notes += [*remarks(trainer), *self.parts.dataset.warnings()]
         state = self._state(trainer)
-        self._begin(trainer, state)
-        with self._statuses(), self._journal(state) as trainer.journal:
-            for note in self.notes:
-                trainer.journal.say(note)
-            if state.step:
-                trainer.journal.say(f"Resuming after step {state.step:,}.")
-            finished = self._finish(trainer.run(state), tokenizer, model)
-            trainer.journal.scored(finished.results.metrics(finished.split))
-            return finished
+        with _memory_errors(), self.writer:
+            self._begin(trainer, state)
+            with self._journal(state) as trainer.journal:
+                for note in self.notes:
+                    trainer.journal.say(note)
+                if state.step:
+                    trainer.journal.say(f"Resuming after step {state.step:,}.")
+                finished = self._finish(trainer.run(state), tokenizer, model)
+                trainer.journal.scored(finished.metrics)
+                return finished
 
     def _limit_length(self, model: SentimentModel) -> None:
         """Lower the length of texts to the encoder's positions, and say so."""
@@ -348,10 +333,8 @@ class _Job:
             return
         self.log.keep(state.step, state.epoch)
         remove_leftovers(self.folder.path / run_folder.MODEL)
-        if not self.options.resume:
-            self.folder.update_manifest(started=now())
-        self.folder.update_manifest(
-            **_beginning(self.parts, self.splits),
+        self.writer.begin(
+            self.options.resume,
             device=str(self.engine.device),
             processes=self.engine.processes,
             precision=trainer.plan.precision,
@@ -368,18 +351,6 @@ class _Job:
             values = {**values, "training": {**training, "changes": [*known, *added]}}
         self.folder.write_recipe(replace(self.parts.recipe, values=values).to_yaml())
         self.folder.update_manifest(recipe=values)
-
-    @contextlib.contextmanager
-    def _statuses(self) -> Iterator[None]:
-        """Let the manifest say how the run ended, whatever happens."""
-        try:
-            yield
-        except BaseException as error:
-            if self.engine.is_main_process:
-                self.folder.end(error)
-            if is_out_of_memory(error):
-                raise out_of_memory(error) from error
-            raise
 
     def _journal(self, state: TrainingState) -> Any:
         if not self.engine.is_main_process:
@@ -401,15 +372,12 @@ class _Job:
         lora = self.parts.encoder_options.lora
         if lora is not None:
             weights = merged_adapters(weights, lora)
-        split, examples = self.splits.items()[-1]
+        scheme, split = self.parts.dataset.scheme, self.writer.plan.split.split
         logits = {
             name: shared_logits(self.engine, self.inputs[name], len(self.classes))
             for name in dict.fromkeys(["validation", split])  # in the same order everywhere
         }
         temperature = self._temperature(logits["validation"])
-        results = judge(examples, softmax(logits[split]), self.parts.dataset.scheme)
-        if temperature is not None:
-            results = results.with_temperature(logits[split], temperature, "validation")
         if self.engine.is_main_process:
             save_model(
                 self.folder.path / run_folder.MODEL,
@@ -419,9 +387,27 @@ class _Job:
                 tokenizer,
                 model.encoder,
             )
-            self.folder.write_results(results, split)
-            self._end(state, split, examples)
-        return TrainedRun(self.folder.path, results, split, state.best_epoch)
+        self.writer.add_split(predictions(softmax(logits[split]), scheme))
+        results = self.writer.finish(
+            self._calibrated(logits[split], temperature),
+            best_epoch=state.best_epoch,
+            epochs=state.epoch,
+            steps=state.step,
+            stopped=state.stopped or None,
+            training_seconds=round(state.seconds, 3),
+        )
+        if self.engine.is_main_process:
+            self.checkpoints.clear()
+        return TrainedRun(self.folder.path, results, state.best_epoch)
+
+    def _calibrated(self, logits: NDArray[np.float32], temperature: float | None) -> dict[str, Any]:
+        """Return how the probabilities do once the logits are divided by the temperature."""
+        if temperature is None:
+            return {}
+        gold = self.parts.dataset.scheme.numbers(self.writer.plan.split.examples.labels)
+        fitted = {"temperature": temperature, "fitted_on": "validation"}
+        measured = calibration(gold, softmax(logits, temperature))
+        return {"calibrated": fitted | asdict(measured)}
 
     def _labelled(self, split: str, examples: Examples) -> Labelled:
         gold = self.parts.dataset.scheme.numbers(examples.values("label"))
@@ -461,18 +447,6 @@ class _Job:
             long_texts=self.long_texts,
             temperature=temperature,
         )
-
-    def _end(self, state: TrainingState, split: str, examples: Examples) -> None:
-        """Say in the manifest how training ended; checkpoints are of no more use."""
-        self.folder.update_manifest(
-            **_ending(self.parts, split, examples),
-            best_epoch=state.best_epoch,
-            epochs=state.epoch,
-            steps=state.step,
-            stopped=state.stopped or None,
-            training_seconds=round(state.seconds, 3),
-        )
-        self.checkpoints.clear()
 
 
 def build_model(parts: TrainParts, classes: int) -> SentimentModel:

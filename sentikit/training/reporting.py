@@ -13,9 +13,9 @@ import click
 
 from sentikit.errors import InputError, did_you_mean
 from sentikit.keys import redacted
-from sentikit.live_bar import LiveBar
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog
+from sentikit.terminal import LiveBar
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 if TYPE_CHECKING:

@@ -85,6 +85,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._base = self.settings
+        self._saved_at = time.monotonic()
 
     def run(self, state: TrainingState) -> TrainingState:
         """Train from `state` to the end and leave the best weights in the engine.

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from sentikit.live_bar import LiveBar
 from sentikit.llm.prices import describe_cost, plain_usd
 from sentikit.llm.requests.budget import Tally
 from sentikit.runs.folder import JsonLinesLog
+from sentikit.terminal import LiveBar
 
 
 class RequestReporter:

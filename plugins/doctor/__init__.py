@@ -1,0 +1,15 @@
+"""The command ``doctor``: the machine, the installation, API keys and LLM servers examined."""
+
+from typing import Any
+
+from sentikit import hookimpl
+
+
+@hookimpl
+def register_commands(register: Any) -> None:
+    """Offer ``doctor``."""
+    register(
+        "doctor",
+        f"{__name__}.command:doctor",
+        summary="Check this machine, the installation, API keys and an LLM server.",
+    )

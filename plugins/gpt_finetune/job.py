@@ -1,0 +1,414 @@
+"""A whole fine-tuning: from a recipe's components to a run that recipes name as a model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentikit import InputError, Interrupted
+from sentikit.extension import (
+    FatalError,
+    FineTunedModel,
+    FineTuningJob,
+    LiveBar,
+    RejectedError,
+    RunFolder,
+    RunPlan,
+    RunReporter,
+    RunWriter,
+    TrackedRun,
+    choose_run_folder,
+    open_finetune_recipe,
+    read_json,
+    set_threads,
+    write_json,
+)
+
+from .cost import FineTuningEstimate, cost_of, estimate, refuse_cost, refuse_ended
+from .examples import FILES, Preparation, PreparedReport
+
+if TYPE_CHECKING:
+    from sentikit.extension import FinetuneParts
+
+#: What a fine-tuner remembers: uploaded files, the job's id.
+MEMORY = "job.json"
+
+
+class FineTuningReporter(RunReporter):
+    """The session of one run, a ``FineTuningSession``; use as a context manager.
+
+    Args:
+        run: its folder.
+        parts: of the recipe.
+        stop_requested: asked several times a second.
+        is_main_process: whether this process reports and writes.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        parts: FinetuneParts,
+        stop_requested: Callable[[], bool],
+        is_main_process: bool = True,
+    ) -> None:
+        self.stop_requested = stop_requested
+        self._memory, self._is_main_process = run.path / MEMORY, is_main_process
+        self._said: set[str] = set()
+        self._learning = _LearningBar(is_main_process)
+        tracked = TrackedRun(KIND, run.path, parts.recipe.values)
+        trackers = parts.trackers if is_main_process else {}
+        super().__init__(tracked, trackers, self._learning, "waiting", announced=False)
+        self.status = "interrupted"
+
+    def say(self, message: str) -> None:
+        """Tell the user something, the same thing once."""
+        if self._is_main_process and message not in self._said:
+            self._said.add(message)
+            super().say(message)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Write a line of the log and show it."""
+        if self._is_main_process:
+            super().record(record)
+            self._learning.show(record)
+
+    def rewind(self, step: int, epochs: int = 0) -> None:
+        """Forget what was logged after a step, and after an epoch."""
+        if self._is_main_process:
+            super().rewind(step, epochs)
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered in this run."""
+        return read_json(self._memory).get(key) if self._memory.is_file() else None
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON value in the run."""
+        if self._is_main_process:
+            known = read_json(self._memory) if self._memory.is_file() else {}
+            write_json(self._memory, {**known, key: value})
+
+
+class _LearningBar(LiveBar):
+    """A bar with the loss on a terminal; elsewhere a line for each epoch and event."""
+
+    def __init__(self, shown: bool) -> None:
+        super().__init__("steps", shown)
+        self._furthest = 0
+
+    def show(self, record: Mapping[str, Any]) -> None:
+        kind, step = record.get("kind"), record.get("step") or 0
+        if kind == "event":
+            self.say(str(record.get("message", "")))
+        elif kind == "epoch":
+            self.say(f"epoch {record.get('epoch')}  {_losses(record)}")
+        elif step >= self._furthest:
+            self._furthest = step
+            self.update(step, record.get("steps") or step, _losses(record))
+
+
+def _losses(record: Mapping[str, Any]) -> str:
+    """Return the numbers of a record whose names say that they are losses or accuracies."""
+    shown = [
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in record.items()
+        if isinstance(value, float) and ("loss" in name or "accuracy" in name or "f1" in name)
+    ]
+    return "  ".join(shown)
+
+
+KIND = "finetune"
+#: Statuses of a manifest beside those of every run.
+PREPARED, CANCELLED = "prepared", "cancelled"
+_RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class FineTuningOptions:
+    """What a user decides at the command line and not in the recipe.
+
+    Attributes:
+        max_cost: USD, or None.
+        wait: whether to wait for the end of a job that runs elsewhere.
+        resume: resume an unfinished run.
+        device: auto, cpu, cuda, … where the fine-tuner trains here.
+        threads: CPU threads of this process, or None.
+        stop_requested: asked several times a second.
+    """
+
+    max_cost: float | None = None
+    wait: bool = True
+    resume: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    stop_requested: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class FinishedFineTuning:
+    """What a fine-tuning came to.
+
+    Attributes:
+        path: the run's folder, which a recipe names as ``llm.model``.
+        model: what its backend is asked for; "" while the job goes on.
+        base_model: the model it was made from.
+        cost_usd: what was billed; None where unknown.
+        metrics: losses and the like.
+    """
+
+    path: Path
+    model: str
+    base_model: str
+    cost_usd: float | None
+    metrics: dict[str, Any]
+
+
+class FineTuning:
+    """The fine-tuning that a recipe asks for.
+
+    Args:
+        parts: of the recipe.
+    """
+
+    def __init__(self, parts: FinetuneParts) -> None:
+        self.parts = parts
+        self._keep: Path | None = None
+
+    @cached_property
+    def _preparation(self) -> Preparation:
+        return Preparation(self.parts, self._keep)
+
+    @cached_property
+    def report(self) -> PreparedReport:
+        """What the examples come to; nothing is written.
+
+        Raises:
+            InputError: the provider would refuse them.
+        """
+        bar = LiveBar("examples")
+        bar.start(self._preparation.looks, line="preparing")
+        self._preparation.advance = bar.advance
+        try:
+            return self._preparation.report
+        finally:
+            bar.stop()
+
+    @property
+    def estimate(self) -> FineTuningEstimate:
+        """What it would cost; nothing is asked and nothing written.
+
+        Raises:
+            InputError: the provider would refuse the examples.
+        """
+        return estimate(self.parts, self.report)
+
+    @property
+    def trains_here(self) -> bool:
+        """Whether this machine computes."""
+        return self.parts.fine_tuner.trains_here
+
+    def choose_folder(self, output: Path | None = None, resume: bool = False) -> Path:
+        """Return the run's folder: the one asked for, a new one, or the one to resume.
+
+        Raises:
+            InputError: it holds something already, or there is nothing to resume.
+        """
+        return choose_run_folder(output, self.parts.recipe.name, resume, _RUNS).path
+
+    def prepare(self, path: Path) -> PreparedReport:
+        """Write the files and no more; `run` with ``resume`` goes on from there.
+
+        Raises:
+            InputError: the provider would refuse the examples; nothing is written.
+        """
+        run = RunFolder(path)
+        with run.locked(), RunWriter(run, self._plan()) as writer:
+            self._write(writer, path, resume=False)
+            run.update_manifest(status=PREPARED)
+        return self.report
+
+    def run(self, path: Path, options: FineTuningOptions | None = None) -> FinishedFineTuning:
+        """Prepare, check and teach; leave a run in `path`.
+
+        Raises:
+            Interrupted: the user asked to stop a training that computes here.
+            InputError: something the user gave cannot be used; nothing is uploaded or trained.
+            SentikitError: the provider refuses or fails; gives its reason.
+        """
+        chosen = options or FineTuningOptions()
+        if not chosen.wait and self.trains_here:
+            raise InputError("This provider trains here: there is nothing to wait for elsewhere.")
+        run, engine = RunFolder(path), self.parts.engine
+        if engine is None:
+            with run.locked():
+                return self._run(run, chosen)
+        set_threads(chosen.threads)
+        engine.start(chosen.device)
+        try:
+            with run.locked() if engine.is_main_process else contextlib.nullcontext():
+                return self._run(run, chosen)
+        finally:
+            engine.finish()
+
+    def cancel(self, path: Path) -> None:
+        """Cancel the job that a run follows.
+
+        Raises:
+            InputError: there is none.
+            SentikitError: the provider refuses.
+        """
+        run = RunFolder(path)
+        with run.locked():
+            job = self._job(run, str(run.manifest.get("fingerprint", "")), FineTuningOptions())
+            self.parts.fine_tuner.cancel(job, self._session(run, FineTuningOptions()))
+            ended = datetime.now(UTC).isoformat(timespec="seconds")
+            run.update_manifest(status=CANCELLED, finished=ended)
+
+    @property
+    def _is_main_process(self) -> bool:
+        return self.parts.engine is None or self.parts.engine.is_main_process
+
+    def _session(self, run: RunFolder, options: FineTuningOptions) -> FineTuningReporter:
+        return FineTuningReporter(run, self.parts, options.stop_requested, self._is_main_process)
+
+    def _run(self, run: RunFolder, options: FineTuningOptions) -> FinishedFineTuning:
+        session, engine = self._session(run, options), self.parts.engine
+        fingerprint = self._check(run, options, session) if self._is_main_process else ""
+        plan = self._plan() if self._is_main_process else None
+        with RunWriter(run, plan) if plan else contextlib.nullcontext() as writer:
+            if writer:
+                self._write(writer, run.path, options.resume)
+            if engine is not None:
+                # Others wait here until the files are written.
+                fingerprint = engine.broadcast(fingerprint)
+            with session:
+                job = self._job(run, fingerprint, options)
+                model = self.parts.fine_tuner.run(job, session)
+                if model is None and self.trains_here:
+                    raise Interrupted
+                if model is not None:
+                    session.metrics, session.status = model.metrics, "finished"
+            return self._finish(run, writer, model)
+
+    def _check(
+        self, run: RunFolder, options: FineTuningOptions, session: FineTuningReporter
+    ) -> str:
+        """Refuse whatever can be refused; return the fingerprint."""
+        warning = refuse_ended(self.parts, date.today())
+        self._keep = run.path if options.resume else None
+        for text in [warning, *self.report.warnings()]:
+            if text:
+                session.say(text)
+        session.say(self.estimate.to_line())
+        if options.max_cost is not None:
+            refuse_cost(self.estimate, options.max_cost)
+        if options.resume and run.manifest.get("fingerprint") != self.fingerprint:
+            raise InputError(
+                f"{run.path} was begun with other examples, another model or other settings. "
+                "Resume it with the same ones, or start anew with another --output."
+            )
+        try:
+            self.parts.fine_tuner.check(session)
+        except (FatalError, RejectedError) as error:
+            raise InputError(error.message) from error
+        return self.fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the data, the base model and the settings."""
+        digests = {use: split.digest for use, split in self.report.splits.items()}
+        identity = dict(self.parts.fine_tuner.identity())
+        said = json.dumps([self.parts.provider, identity, digests], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    def _plan(self) -> RunPlan:
+        """Return what the run is before it begins."""
+        described = {
+            use: {
+                "dataset": split.dataset,
+                "split": split.split,
+                "examples": len(split.examples),
+                "fingerprint": split.examples.fingerprint(),
+            }
+            for use, split in self._preparation.splits.items()
+        }
+        return RunPlan(
+            kind=KIND,
+            recipe=self.parts.recipe.values,
+            recipe_text=self.parts.recipe.to_yaml(),
+            split=self._preparation.splits["train"],
+            manifest={
+                "data": described,
+                "files": self.report.to_json()["splits"],
+                "provider": self.parts.provider,
+                "base_model": self.parts.fine_tuner.model,
+                "fingerprint": self.fingerprint,
+                "estimate": self.estimate.to_json(),
+            },
+        )
+
+    def _write(self, writer: RunWriter, folder: Path, resume: bool) -> None:
+        """Write the manifest, so that a kill leaves what can be resumed, then the files."""
+        writer.begin(resume)
+        self._preparation.write(folder)
+
+    def _job(self, run: RunFolder, fingerprint: str, options: FineTuningOptions) -> FineTuningJob:
+        validation = run.path / FILES["validation"]
+        return FineTuningJob(
+            path=run.path,
+            train=run.path / FILES["train"],
+            validation=validation if validation.is_file() else None,
+            classes=self.parts.dataset.scheme.classes,
+            fingerprint=fingerprint,
+            engine=self.parts.engine,
+            wait=options.wait,
+        )
+
+    def _finish(
+        self, run: RunFolder, writer: RunWriter | None, model: FineTunedModel | None
+    ) -> FinishedFineTuning:
+        base = self.parts.fine_tuner.model
+        if model is None:
+            return FinishedFineTuning(run.path, "", base, None, {})
+        cost, inside = self._cost(model), isinstance(model.model, Path)
+        engine, metrics = self.parts.engine, dict(model.metrics)
+        if writer:
+            writer.finish(
+                files={"metrics.json": metrics},
+                costs={"fine_tuning": cost} if self.parts.fine_tuner.billed else {},
+                fine_tuned={
+                    "model": None if inside else str(model.model),
+                    "folder": str(model.model) if inside else None,
+                    "llm": dict(model.llm),
+                },
+                trained_tokens=model.tokens,
+                training_seconds=None if model.seconds is None else round(model.seconds, 3),
+                device=None if engine is None else str(engine.device),
+                processes=1 if engine is None else engine.processes,
+            )
+        asked = str(run.path / model.model) if isinstance(model.model, Path) else model.model
+        return FinishedFineTuning(run.path, asked, base, cost, metrics)
+
+    def _cost(self, model: FineTunedModel) -> float | None:
+        """Return USD for the tokens that were billed, or for those that were counted."""
+        tokens = self.estimate.tokens if model.tokens is None else model.tokens
+        return cost_of(tokens, self.estimate.price)
+
+
+def open_fine_tuning(recipe: str | None, settings: tuple[str, ...] = ()) -> FineTuning:
+    """Return the fine-tuning that a recipe of kind ``finetune`` asks for.
+
+    Args:
+        recipe: a name or a YAML file; None lists the choices.
+        settings: overrides, as ``("finetune.epochs=3",)``.
+
+    Raises:
+        InputError: no such recipe, or anything wrong with it; all problems at once.
+    """
+    return FineTuning(open_finetune_recipe(recipe, settings))

@@ -1,0 +1,194 @@
+"""Forward and backward passes recorded as CUDA graphs, one for each shape of a batch.
+
+A step of short texts is a thousand small kernels, which a processor launches more slowly than a GPU
+runs them; a graph launches them all at once. On an H200 that makes a step of ELECTRA base 2.7 times
+as fast. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentikit import SentikitError
+
+#: Passes of a shape that run as usual before it is recorded.
+_USUAL_PASSES = 1
+#: A graph takes some megabytes beside the memory that all share.
+_MOST_GRAPHS = 256
+
+
+class PassGraphs:
+    """The graphs of one model's passes.
+
+    Gradients are added to those of `wholes`, which must therefore be zeroed and never dropped.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Tensor],
+        parameters: Sequence[nn.Parameter],
+        wholes: Sequence[nn.Parameter],
+        device: torch.device,
+    ) -> None:
+        """Prepare to record.
+
+        Args:
+            model: from inputs on the device to logits.
+            parameters: that it computes with and that are trained.
+            wholes: the float32 weights that belong to them, or themselves.
+            device: a GPU.
+        """
+        self._model, self._parameters, self._wholes = model, parameters, wholes
+        self._device = device
+        self._graphs: dict[tuple[Any, ...], _PassGraph] = {}
+        self._seen: Counter[tuple[Any, ...]] = Counter()
+        self._pool = torch.cuda.graph_pool_handle()
+        # Nothing can be recorded on the usual stream, and gradients belong to that of their passes.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        torch.cuda.set_stream(self._stream)
+        self._anchor = torch.zeros((), device=device, requires_grad=True)
+        self._possible = True
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the logits of inputs on the CPU; a backward pass adds the gradients."""
+        key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        graph = self._graphs.get(key)
+        if graph is None:
+            self._seen[key] += 1
+            if self._seen[key] <= _USUAL_PASSES or not self._may_record():
+                return self._as_usual(inputs)
+            graph = self._graphs[key] = self._record(inputs)
+        logits: Tensor = _Replay.apply(  # type: ignore[no-untyped-call]
+            self._anchor, graph, *inputs
+        )
+        return logits
+
+    def _may_record(self) -> bool:
+        if self._possible and not self._graphs:
+            # All graphs share the activations' memory, but not with passes that run as usual.
+            free, _ = torch.cuda.mem_get_info(self._device)
+            used = [whole.grad is not None for whole in self._wholes]
+            self._possible = free > torch.cuda.max_memory_allocated(self._device) and all(used)
+        return self._possible and len(self._graphs) < _MOST_GRAPHS
+
+    def _as_usual(self, inputs: Sequence[Tensor]) -> Tensor:
+        moved = [tensor.to(self._device, non_blocking=True) for tensor in inputs]
+        if not self._possible or self._graphs:
+            return self._model(*moved)
+        generator = torch.cuda.default_generators[self._device.index or 0]
+        offset = generator.get_offset()
+        try:
+            with _refusing_to_wait():
+                return self._model(*moved)
+        except RuntimeError as error:
+            if "synchronizing" not in str(error):
+                raise
+            # A model that reads numbers from the device can never be recorded.
+            self._possible = False
+            generator.set_offset(offset)
+            return self._model(*moved)
+
+    def _record(self, inputs: Sequence[Tensor]) -> _PassGraph:
+        fixed = [tensor.to(self._device, non_blocking=True) for tensor in inputs]
+        forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        try:
+            with self._recorded(forward):
+                logits = self._model(*fixed)
+            gradient = torch.zeros_like(logits)
+            with self._recorded(backward):
+                gradients = torch.autograd.grad(logits, self._parameters, gradient)
+                with torch.no_grad():
+                    held = [w.grad for w in self._wholes if w.grad is not None]
+                    torch._foreach_add_(held, list(gradients))
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            # Half a recording leaves the random numbers' state unusable: nothing can go on here.
+            reason = " ".join(str(error).split())[:200]
+            raise SentikitError(
+                f"CUDA cannot record this model's passes ({reason}). Set engine.graphs=false and "
+                "resume with --resume."
+            ) from error
+        return _PassGraph(fixed, logits.detach(), gradient, forward, backward)
+
+    @contextlib.contextmanager
+    def _recorded(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+        # Whatever is collected meanwhile could call what must not be called while recording.
+        collects = gc.isenabled()
+        gc.disable()
+        # Threads that make batches ready go on pinning memory.
+        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+        try:
+            try:
+                yield
+            finally:
+                graph.capture_end()
+        finally:
+            if collects:
+                gc.enable()
+
+    def close(self) -> None:
+        """Go back to the usual stream."""
+        self._stream.synchronize()
+        torch.cuda.set_stream(torch.cuda.default_stream(self._device))
+
+
+class _PassGraph:
+    """A forward and a backward pass of one shape, with the memory they read and write."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Tensor],
+        logits: Tensor,
+        gradient: Tensor,
+        forward: torch.cuda.CUDAGraph,
+        backward: torch.cuda.CUDAGraph,
+    ) -> None:
+        self._inputs, self._logits, self._gradient = inputs, logits, gradient
+        self._forward, self._backward = forward, backward
+
+    def run_forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        for fixed, given in zip(self._inputs, inputs, strict=True):
+            fixed.copy_(given, non_blocking=True)
+        self._forward.replay()
+        return self._logits.clone()
+
+    def run_backward(self, gradient: Tensor) -> None:
+        self._gradient.copy_(gradient)
+        self._backward.replay()
+
+
+class _Replay(torch.autograd.Function):
+    """The logits of a graph; their gradient runs its backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, graph: _PassGraph, *inputs: Tensor) -> Tensor:
+        ctx.graph, ctx.inputs = graph, len(inputs)
+        return graph.run_forward(inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
+        ctx.graph.run_backward(gradients[0])
+        nothing: tuple[None, ...] = (None,) * (2 + ctx.inputs)
+        return nothing
+
+
+@contextlib.contextmanager
+def _refusing_to_wait() -> Iterator[None]:
+    """Let an operation that waits for the GPU raise a RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(action="ignore"):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)

@@ -1,1 +1,0 @@
-"""What `sentikit doctor` finds out."""

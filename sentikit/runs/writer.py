@@ -1,0 +1,421 @@
+"""The one writer of runs: manifest, predictions row by row, scores, costs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+
+from sentikit.classifiers.classifier import Example
+from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.datasets.labels import scheme_for_classes
+from sentikit.errors import SentikitError
+from sentikit.files import atomic_writer, sync, write_json
+from sentikit.keys import redacted
+from sentikit.metrics import NamedMetric, metrics_for
+from sentikit.registry import default_registry
+from sentikit.runs import folder as run_folder
+from sentikit.runs.folder import (
+    LabelledSplit,
+    RunFolder,
+    command_line,
+    describe_split,
+    now,
+    versions,
+)
+from sentikit.scoring import Scores, score, score_by_source
+from sentikit.stopping import Interrupted
+from sentikit.yaml_files import dump_yaml
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a job: the example, and the gold label that the classifier is not shown."""
+
+    example: Example
+    gold: str | None = None
+
+
+@dataclass(frozen=True)
+class _SplitRows:
+    split: LabelledSplit
+
+    def __iter__(self) -> Iterator[Row]:
+        for identifier, text, gold, source, columns in self.split.examples.rows():
+            yield Row(Example(text, identifier, source, columns), gold)
+
+
+def split_rows(split: LabelledSplit) -> Iterable[Row]:
+    """Return the rows of a split, read piece by piece each time they are gone through."""
+    return _SplitRows(split)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run is before it begins.
+
+    Attributes:
+        kind: train, prompt, evaluate, cascade, vote.
+        recipe: the resolved recipe as plain values.
+        recipe_text: the recipe as a YAML file that runs again.
+        split: what is labelled.
+        manifest: further keys of the manifest.
+        costs: USD by item paid before this run, such as the training of an encoder; None: unknown.
+    """
+
+    kind: str
+    recipe: Mapping[str, Any]
+    recipe_text: str
+    split: LabelledSplit
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+
+
+class RowTotals:
+    """Counts, tokens and costs of the rows of a job, in constant memory.
+
+    Attributes:
+        rows: counted so far.
+        answers: rows that an LLM answered.
+        invalid: rows without a valid label, failed ones among them.
+        failed: rows that could not be labelled; asking again may help.
+        repaired: rows whose second answer was valid.
+        unmetered: rows with an answer whose usage the server does not say.
+        usage: tokens of all answers, as far as the server says.
+        cost: USD of all answers, cached or not; None once one is unknown.
+        paid: USD of those this job paid for; None likewise.
+    """
+
+    def __init__(self) -> None:
+        self.rows = self.answers = self.invalid = self.failed = self.repaired = 0
+        self.unmetered = 0
+        self.usage = Usage()
+        self.cost: float | None = 0.0
+        self.paid: float | None = 0.0
+
+    def add(self, prediction: Prediction) -> None:
+        """Count a row."""
+        self.rows += 1
+        self.answers += prediction.answer is not None
+        self.invalid += prediction.label is None
+        self.failed += prediction.error is not None
+        self.repaired += prediction.first_answer is not None and prediction.label is not None
+        self.unmetered += prediction.answer is not None and prediction.usage is None
+        self.usage += prediction.usage or Usage()
+        if prediction.error is None:
+            self.cost = _sum(self.cost, prediction.cost)
+            self.paid = _sum(self.paid, prediction.paid)
+
+    @property
+    def asked(self) -> bool:
+        """Whether an LLM was asked about a row."""
+        return bool(self.answers or self.failed or self.cost != 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the keys of the manifest."""
+        saved = None if self.cost is None or self.paid is None else self.cost - self.paid
+        return {
+            "rows": self.rows,
+            "invalid": self.invalid,
+            "failed": self.failed,
+            "repaired": self.repaired,
+            "answers_without_usage": self.unmetered,
+            "usage": asdict(self.usage),
+            "paid_usd": _rounded(self.paid),
+            "saved_usd": _rounded(saved),
+        }
+
+
+class ScoredRows:
+    """Gold and predicted labels of rows, in a few bytes each."""
+
+    def __init__(self, classes: tuple[str, ...], metrics: Sequence[NamedMetric]) -> None:
+        self._classes, self._metrics = classes, metrics
+        self._numbers = {name: number for number, name in enumerate(classes)}
+        self._gold, self._labels, self._sources = array("q"), array("q"), array("q")
+        self._source_names: dict[str | None, int] = {}
+        self._probabilities = array("d")
+
+    def add(self, gold: str | None, source: str | None, prediction: Prediction) -> None:
+        """Take a row; without a gold label it is not scored."""
+        if gold is None:
+            return
+        self._gold.append(self._numbers[gold])
+        self._labels.append(-1 if prediction.label is None else self._numbers[prediction.label])
+        self._sources.append(self._source_names.setdefault(source, len(self._source_names)))
+        known = prediction.probabilities
+        self._probabilities.extend(
+            [float("nan") if known is None else known.get(name, 0.0) for name in self._classes]
+        )
+
+    def scores(self) -> tuple[Scores | None, dict[str, Scores]]:
+        """Score all rows and those of each source; None where no row has a gold label."""
+        if not len(self._gold):
+            return None, {}
+        gold, labels = np.array(self._gold, np.int64), np.array(self._labels, np.int64)
+        names = list(self._source_names)
+        shares = np.array(self._probabilities, np.float64).reshape(-1, len(self._classes))
+        sources = [names[number] for number in self._sources]
+        by_source = score_by_source(gold, labels, sources, self._classes, shares, self._metrics)
+        return score(gold, labels, self._classes, shares, self._metrics), by_source
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run came to.
+
+    Attributes:
+        path: the run's folder; None where no run was left.
+        dataset: name of the dataset.
+        split: name of the split that was labelled.
+        totals: counts, tokens and costs of the rows.
+        scores: of the rows with a gold label; None where there are none.
+        by_source: the same for each source.
+        cost_usd: USD by item; None where a price is unknown.
+        more: further keys of ``metrics.json``.
+    """
+
+    path: Path | None
+    dataset: str
+    split: str
+    totals: RowTotals
+    scores: Scores | None
+    by_source: dict[str, Scores]
+    cost_usd: dict[str, float | None]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` holds; there are scores."""
+        assert self.scores is not None
+        totals = self.totals
+        found: dict[str, Any] = {
+            "split": self.split,
+            "overall": self.scores.to_json(),
+            "by_source": {name: own.to_json() for name, own in self.by_source.items()},
+        }
+        if "llm" in self.cost_usd:
+            found["answers"] = {
+                "rows": totals.rows,
+                "invalid": totals.invalid,
+                "invalid_rate": totals.invalid / max(1, totals.rows),
+                "failed": totals.failed,
+                "repaired": totals.repaired,
+            }
+        return found | dict(self.more)
+
+
+class RunWriter:
+    """Writes a run's folder; use as a context manager once the folder is locked.
+
+    The predictions appear when all rows are there, and the run says ``finished`` when everything
+    is on disk; one that ends otherwise says so, and why, and keeps its rows as partial predictions.
+
+    Args:
+        run: the folder; None scores the rows and writes nothing.
+        plan: of the run.
+    """
+
+    def __init__(self, run: RunFolder | None, plan: RunPlan) -> None:
+        self.run, self.plan = run, plan
+        self.totals = RowTotals()
+        classes = plan.split.classes
+        scheme = scheme_for_classes(classes, ordered=plan.split.ordered)
+        self._scored = ScoredRows(classes, metrics_for(scheme, default_registry()))
+        self._exit = ExitStack()
+        self._stream: IO[Any] | None = None
+        self._begun = self._finished = False
+
+    def begin(self, resume: bool, **manifest: Any) -> None:
+        """Write what is known before the first row, at once: a kill leaves all of it or nothing.
+
+        Args:
+            resume: whether the run was begun before.
+            **manifest: further keys of the manifest.
+        """
+        if self.run is None:
+            return
+        begun = {} if resume else {"kind": self.plan.kind, "started": now()}
+        if not resume or self.run.manifest.get("recipe") != dict(self.plan.recipe):
+            self.run.write_recipe(self.plan.recipe_text or dump_yaml(self.plan.recipe))
+        split = self.plan.split
+        fingerprint = split.examples.fingerprint()
+        self.run.update_manifest(
+            **begun,
+            status=run_folder.RUNNING,
+            recipe=dict(self.plan.recipe),
+            command=command_line(),
+            dataset=describe_split(split.dataset, split.split, len(split.examples), fingerprint),
+            classes=list(split.classes),
+            ordered=split.ordered,
+            versions=versions(),
+            **self.plan.manifest,
+            **manifest,
+        )
+        self._begun = True
+
+    def __enter__(self) -> Self:
+        # What a killed process left of the predictions; the journal has all that was paid for.
+        folder = self.run.path if self.run else None
+        for half in folder.glob(f".{run_folder.PARTIAL}.*") if folder else ():
+            half.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Rows that were paid for are kept, unless the disk is the reason.
+        kept = error is None or isinstance(error, Interrupted | KeyboardInterrupt | SentikitError)
+        with contextlib.suppress(SentikitError):
+            self._exit.__exit__(*(None, None, None) if kept else (kind, error, traceback))
+        if error is not None and self.run and self._begun and not self._finished:
+            self.run.end(error)
+
+    def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
+        """Write a row; `more` are further keys of it."""
+        self.totals.add(prediction)
+        self._scored.add(gold, example.source, prediction)
+        if self.run is None:
+            return
+        if self._stream is None:
+            path = self.run.path / run_folder.PARTIAL
+            self._stream = self._exit.enter_context(atomic_writer(path))
+        record = row_json(example, gold, prediction, self.plan.split.classes) | more
+        self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def add_split(self, predictions: Iterable[Prediction]) -> None:
+        """Write all rows of the split, given one prediction for each in order."""
+        for row, prediction in zip(split_rows(self.plan.split), predictions, strict=True):
+            self.add(row.example, row.gold, prediction)
+
+    def finish(
+        self,
+        metrics: Mapping[str, Any] | None = None,
+        files: Mapping[str, Any] | None = None,
+        costs: Mapping[str, float | None] | None = None,
+        **manifest: Any,
+    ) -> FinishedRun:
+        """Write scores, other files and the manifest, once the predictions are there.
+
+        Args:
+            metrics: further keys of ``metrics.json``.
+            files: JSON files of this kind of run, by name.
+            costs: USD of what was paid beside the rows' answers, by item; None: unknown.
+            **manifest: further keys of the manifest.
+        """
+        self._exit.close()
+        if self.run and self._stream is not None:
+            os.replace(self.run.path / run_folder.PARTIAL, self.run.path / run_folder.PREDICTIONS)
+            sync(self.run.path)
+        scores, by_source = self._scored.scores()
+        paid = {"llm": _rounded(self.totals.cost)} if self._asks else {}
+        items = {name: _rounded(cost) for name, cost in (costs or {}).items() if cost != 0}
+        cost_usd = {**paid, **items, **self.plan.costs}
+        path = self.run.path if self.run else None
+        found = FinishedRun(
+            path=path,
+            dataset=self.plan.split.dataset,
+            split=self.plan.split.split,
+            totals=self.totals,
+            scores=scores,
+            by_source=by_source,
+            cost_usd=cost_usd,
+            more=metrics or {},
+        )
+        if self.run:
+            if scores is not None:
+                write_json(self.run.path / run_folder.METRICS, found.metrics())
+            for name, value in (files or {}).items():
+                write_json(self.run.path / name, value)
+            # Last, so that a finished run is complete on disk.
+            self.run.update_manifest(
+                **(self.totals.to_json() if self.totals.rows else {}),
+                **manifest,
+                cost_usd=cost_usd,
+                finished=now(),
+                status=run_folder.FINISHED,
+            )
+        self._finished = True
+        return found
+
+    @property
+    def _asks(self) -> bool:
+        return self.totals.asked or self.plan.kind in ("prompt", "cascade")
+
+
+def row_json(
+    example: Example, gold: str | None, prediction: Prediction, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return a row of ``predictions.jsonl``.
+
+    Every row has an id, a text, gold and predicted label, probabilities and a source. A row of an
+    LLM also has ``answer``, the last answer as it came, ``first_answer``, the invalid one before
+    it, ``finish_reason``, ``rationale``, ``usage`` and ``cost`` of both, and ``encoder``, what the
+    adviser predicts; one of a cascade or vote ``answered_by``; one that failed ``error``.
+    """
+    record: dict[str, Any] = {
+        "id": example.id,
+        "text": example.text,
+        "gold": gold,
+        "label": prediction.label,
+        "probabilities": rounded(prediction.probabilities, classes),
+        "source": example.source,
+    }
+    if prediction.answered_by is not None:
+        record["answered_by"] = prediction.answered_by
+    asked = prediction.answer is not None or prediction.usage is not None
+    asked = asked or bool(prediction.cost)
+    adviser = prediction.adviser
+    if asked or adviser is not None or prediction.error is not None:
+        record["answer"] = redacted(prediction.answer) if prediction.answer else prediction.answer
+        record["usage"] = None if prediction.usage is None else asdict(prediction.usage)
+        record["cost"] = prediction.cost if asked and prediction.error is None else None
+        record["finish_reason"] = prediction.finish_reason
+        record["encoder"] = None
+    if adviser is not None and adviser.label is not None:
+        record["encoder"] = {"label": adviser.label, "probabilities": adviser.probabilities}
+    if prediction.rationale is not None:
+        record["rationale"] = redacted(prediction.rationale)
+    if prediction.first_answer is not None:
+        record["first_answer"] = redacted(prediction.first_answer)
+    if prediction.error is not None:
+        record["error"] = redacted(prediction.error)
+    return record
+
+
+def spent_usd(run: RunFolder) -> float:
+    """Return the USD that a finished run's calls were billed, probing the server included.
+
+    Answers found in the cache cost nothing; neither does, here, a call whose price is unknown.
+    """
+    manifest = run.manifest
+    probing = manifest.get("cost_usd", {}).get("probing")
+    return float((manifest.get("paid_usd") or 0.0) + (probing or 0.0))
+
+
+def rounded(
+    probabilities: Mapping[str, float] | None, classes: tuple[str, ...]
+) -> dict[str, float] | None:
+    """Return probabilities as files have them: in the order of the classes, six digits."""
+    if probabilities is None:
+        return None
+    return {label: round(probabilities.get(label, 0.0), 6) for label in classes}
+
+
+def _rounded(cost: float | None) -> float | None:
+    return None if cost is None else round(cost, 9)
+
+
+def _sum(total: float | None, more: float | None) -> float | None:
+    return None if total is None or more is None else total + more

@@ -1,0 +1,222 @@
+"""The terminal: tables and a live progress bar, amounts as text and as options."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from sentikit.errors import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Between columns and at the edges a table has so much room.
+_GAP, _EDGES = 3, 1
+#: Room for words that may be folded.
+_LEAST = 18
+# A file or a pipe has no width: lines may be long there.
+_WIDTH_OF_FILES = 200
+
+
+def usd_text(amount: float) -> str:
+    """Write USD without their sign: cents from a dollar on, four decimals or more below.
+
+    However little it is, one digit counts: 0 is nothing at all.
+    """
+    if amount == 0 or round(abs(amount), 4) >= 1:
+        return f"{amount:,.2f}"
+    return f"{amount:.{max(4, -math.floor(math.log10(abs(amount))))}f}"
+
+
+class FiniteRange(click.FloatRange):
+    """The type of a click option that is an amount or a share: a `click.FloatRange`, finite.
+
+    Click itself takes ``nan`` for a number within any bounds, and ``inf`` where there is no upper
+    one.
+    """
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or refuse the option with a sentence and exit code 2."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
+) -> None:
+    """Print a table; the columns named in `numbers` are set to the right.
+
+    Cells are plain text: nothing in them is read as markup, and nothing is ever cut. Where the
+    terminal is too narrow for all columns of numbers, they go into several tables, each with the
+    columns that say what a row is about.
+    """
+    from rich.console import Console
+
+    held = [[printable(cell) for cell in row] for row in rows]
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+    widths = [_widest(column, [row[i] for row in held]) for i, column in enumerate(columns)]
+    parts = _parts(widths, [column in numbers for column in columns], console.width)
+    # Long names are folded in narrow tables, or there would be no room for figures.
+    most = console.width * 2 // 5 if len(parts) > 1 else None
+    with console.capture() as captured:
+        for part, shown in zip(parts, itertools.chain([title], itertools.repeat("")), strict=False):
+            console.print(_table(shown, columns, held, part, numbers, most))
+    lines = captured.get().strip("\n").splitlines()
+    sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n")
+
+
+def _widest(column: str, cells: Sequence[str]) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, [column, *cells]))
+
+
+def _parts(widths: Sequence[int], numeric: Sequence[bool], room: int) -> list[list[int]]:
+    """Return the columns of each table: all in one where they fit or none is of numbers.
+
+    Args:
+        widths: of the columns.
+        numeric: whether a column is of numbers.
+        room: width of the terminal.
+    """
+    everything = list(range(len(widths)))
+    if _EDGES + sum(widths) + _GAP * len(widths) <= room or not any(numeric) or numeric[0]:
+        return [everything]
+    keys = everything[: min(2, numeric.index(True))]
+    most = room * 2 // 5 // len(keys)
+    taken = _EDGES + sum(min(most, widths[i]) + _GAP for i in keys)
+    parts, used = [[*keys]], taken
+    for column in everything[len(keys) :]:
+        # What is no number may be folded: it takes what is left.
+        wanted = (widths[column] if numeric[column] else min(_LEAST, widths[column])) + _GAP
+        if len(parts[-1]) > len(keys) and used + wanted > room:
+            parts.append([*keys])
+            used = taken
+        parts[-1].append(column)
+        used += wanted
+    return parts
+
+
+def _table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    shown: Sequence[int],
+    numbers: Sequence[str],
+    most: int | None,
+) -> Table:
+    """Return a table of some columns; names are folded beyond `most`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE)
+    for i in shown:
+        number = columns[i] in numbers
+        table.add_column(
+            Text(columns[i]),
+            justify="right" if number else "left",
+            overflow="fold",
+            max_width=None if number else most,
+        )
+    for row in rows:
+        table.add_row(*(Text(row[i]) for i in shown))
+    return table
+
+
+def print_sentence(sentence: str) -> None:
+    """Print a sentence, between words on several lines where a terminal is narrow."""
+    import shutil
+    import textwrap
+
+    if sys.stdout.isatty():
+        sentence = textwrap.fill(
+            sentence, shutil.get_terminal_size().columns, break_on_hyphens=False
+        )
+    sys.stdout.write(sentence + "\n")
+
+
+class LiveBar:
+    """How far something is, one line beside it, messages above it; elsewhere only the messages.
+
+    As a context manager it is there from beginning to end.
+
+    Args:
+        unit: what is counted, as ``steps``, or "".
+        shown: whether to show it; without a terminal it never is.
+    """
+
+    def __init__(self, unit: str = "", shown: bool = True) -> None:
+        self._unit, self._shown = unit, shown
+        self._progress: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.stop()
+
+    def start(self, total: int | None = None, line: str = "") -> None:
+        """Show the bar.
+
+        Args:
+            total: what it counts up to; None: not known yet.
+            line: what stands beside it.
+        """
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        # A notebook is no terminal, but shows bars where ipywidgets is installed.
+        notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+        if not (self._shown and (notebook or console.is_terminal)):
+            return
+        self._progress = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn(self._unit),
+            TextColumn("{task.fields[line]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=1 if total is None else total, line=line)
+        self._progress.start()
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def update(
+        self, completed: int | None = None, total: int | None = None, line: str | None = None
+    ) -> None:
+        """Move the bar; what is None stays as it is."""
+        if self._progress is not None:
+            beside = {} if line is None else {"line": line}
+            self._progress.update(self._task, completed=completed, total=total, **beside)
+
+    def advance(self, number: int) -> None:
+        """Move the bar on."""
+        if self._progress is not None:
+            self._progress.advance(self._task, number)
+
+    def say(self, message: str) -> None:
+        """Print a message; the bar stays below it."""
+        if self._progress is not None:
+            self._progress.console.print(message, highlight=False, markup=False)
+        else:
+            click.echo(message, err=True)

@@ -1,0 +1,118 @@
+"""Runs that end early: what they cost, what they keep, and how they stay apart."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from llm_fixtures import serving
+from test_prompt_command import sentikit, texts, write_recipe
+
+PRICES = ("--set", "llm.prices.prompt=1", "--set", "llm.prices.completion=1")
+#: Modules of POSIX that Windows lacks.
+POSIX_ONLY = ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rows(name: str) -> list[dict[str, object]]:
+    content = (Path("runs/a") / name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def test_a_run_that_reaches_its_ceiling_shows_what_it_spent_and_keeps_the_rows_it_paid_for() -> (
+    None
+):
+    with serving() as s:
+        recipe = write_recipe(s.url, texts(30), in_flight=1, max_tokens=8)
+        command = ["prompt", "--recipe", recipe, "--output", "runs/a", *PRICES]
+        stopped = sentikit(*command, "--max-cost", "0.0015")
+        assert stopped.returncode == 1, stopped.stderr
+        billed = sum(s.server.billed.values()) / 1e6
+        shown = sentikit("runs", "show", "runs/a")
+        assert "failed" in shown.stdout
+        assert f"spent usd      {billed:.9f}".rstrip("0") in shown.stdout
+        assert "predictions.partial.jsonl" in shown.stderr
+        kept = rows("predictions.partial.jsonl")
+        assert 0 < len(kept) < 30
+        assert all(row["label"] for row in kept)
+        assert not Path("runs/a/predictions.jsonl").exists()
+        resumed = sentikit(*command, "--max-cost", "1", "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        whole = rows("predictions.jsonl")
+        assert len(whole) == 30
+        assert [r["text"] for r in whole[: len(kept)]] == [r["text"] for r in kept]
+        assert not Path("runs/a/predictions.partial.jsonl").exists()
+
+
+def test_a_killed_run_that_is_not_resumed_shows_its_bill_with_calls_in_flight_at_their_worst() -> (
+    None
+):
+    with serving(seconds=0.05) as s:
+        recipe = write_recipe(s.url, texts(400), in_flight=4, max_tokens=8)
+        command = ["prompt", "--recipe", recipe, "--output", "runs/a", *PRICES]
+        command += ["--max-cost", "1"]
+        process = subprocess.Popen([sys.executable, "-m", "sentikit", *command], stderr=-3)
+        deadline = time.monotonic() + 60
+        while s.server.calls < 40 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        time.sleep(0.3)
+        billed = sum(s.server.billed.values()) / 1e6
+        manifest = json.loads(sentikit("runs", "show", "runs/a", "--json").stdout)["manifest"]
+        assert manifest["status"] == "running"
+        # Four calls, each of which may be answered and repaired at length.
+        most_in_flight = 4 * 0.0032
+        assert billed <= manifest["spent_usd"] + 1e-12
+        assert manifest["spent_usd"] <= billed + most_in_flight
+        assert "spent usd" in sentikit("runs", "show", "runs/a").stdout
+
+
+@pytest.mark.parametrize("missing", [(), POSIX_ONLY], ids=["posix", "without-posix-modules"])
+def test_two_processes_on_one_run_are_kept_apart_also_where_posix_modules_are_missing(
+    missing: tuple[str, ...],
+) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+sys.modules.update(dict.fromkeys({missing!r}))
+from sentikit.errors import InputError
+from sentikit.runs.folder import RunFolder
+run = RunFolder(Path("run"))
+if sys.argv[1:]:
+    with run.locked():
+        raise SystemExit("locked twice")
+import subprocess
+for held in range(2):
+    with run.locked():
+        run.update_manifest(status="running")
+        second = subprocess.run([sys.executable, __file__, "second"], capture_output=True)
+        assert b"in use by another" in second.stderr, second.stderr
+print("kept apart")
+"""
+    Path("program.py").write_text(program)
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True)
+    assert done.stdout == "kept apart\n", done.stderr
+
+
+def test_every_module_of_the_core_is_imported_where_posix_modules_are_missing() -> None:
+    program = f"""
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys({POSIX_ONLY!r}))
+import sentikit
+for found in pkgutil.walk_packages(sentikit.__path__, "sentikit."):
+    if found.name.split(".")[1] not in {{"plugins", "recipes", "__main__", "assurance"}}:
+        importlib.import_module(found.name)
+print("imported")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "imported\n", done.stderr[-2000:]
