@@ -131,6 +131,31 @@ def test_a_real_server_is_held_to_the_labels(guarantee: str, llama: str, tmp_pat
         assert all(row.probabilities for row in asked.rows)
 
 
+@pytest.mark.parametrize("guarantee", ["json_schema", "grammar"])
+def test_a_real_server_writes_a_reason_before_the_label_that_it_is_held_to(
+    guarantee: str, llama: str, tmp_path: Path
+) -> None:
+    parts = make_parts(
+        dataset={"name": "demo"},
+        llm={
+            "backend": "openai",
+            "model": "smollm2",
+            "base_url": llama,
+            "guarantee": guarantee,
+            "max_tokens": 400,
+        },
+        strategy={"name": "zero-shot", "rationale": True},
+    )
+    prompt(parts, tmp_path / "run", PromptOptions(limit=4))
+    lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    # A model this small may not come to an end; whatever does, holds both.
+    whole = [row for row in rows if row["finish_reason"] != "length"]
+    assert whole
+    assert all(row["label"] in LABELS and row["rationale"] for row in whole)
+    assert all(json.loads(row["answer"])["rationale"] for row in whole)
+
+
 def test_the_small_llm_runs_in_this_process_too(tmp_path: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
         missing("gguf")

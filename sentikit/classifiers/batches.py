@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -227,6 +228,12 @@ class TokenizedTexts:
         return ids, mask.astype(np.int64)
 
 
+#: Characters a word piece that are tokenised of a text that is cut; far more than it has.
+_CHARACTERS = 32
+_MARGIN = 16
+_SPACE = re.compile(r"[ \n]")
+
+
 def mean_of_chunks(
     rows: NDArray[np.float32], owners: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[np.float32]:
@@ -258,7 +265,7 @@ def tokenize(
     fit = _Fit(own, max_length, long_texts)
     with tempfile.TemporaryFile(prefix="sentikit-") as spool:
         for texts in batches:
-            ids = own.ids(texts)
+            ids = fit.ids(texts)
             rows = [fit.rows(text) if len(text) > max_length else [text] for text in ids]
             if long_texts == "chunks":
                 owners += [count + n for n, pieces in enumerate(rows) for _ in pieces]
@@ -298,6 +305,30 @@ class _Fit:
         self._room = max(1, max_length - self.specials)
         self._long_texts = long_texts
         self._left = tokenizer.cuts_left
+        self._tokenizer, self._max_length = tokenizer, max_length
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenise texts; of those that are far too long, what counts."""
+        if self._long_texts != "cut":
+            return self._tokenizer.ids(texts)
+        shown = [self._excerpt(text) for text in texts]
+        ids = self._tokenizer.ids(shown)
+        for number, (text, excerpt) in enumerate(zip(texts, shown, strict=True)):
+            # Word pieces beside a cut may differ from those of the whole text.
+            if excerpt is not text and len(ids[number]) <= self._max_length + _MARGIN:
+                (ids[number],) = self._tokenizer.ids([text])
+        return ids
+
+    def _excerpt(self, text: str) -> str:
+        """Return the beginning or end of a very long text, cut between words where it can be."""
+        most = _CHARACTERS * self._max_length
+        if len(text) <= most:
+            return text
+        if self._left:
+            space = _SPACE.search(text, len(text) - most)
+            return text[space.start() :] if space else text
+        at = max(text.rfind(" ", 0, most), text.rfind("\n", 0, most))
+        return text[:at] if at > 0 else text
 
     def rows(self, ids: list[int]) -> list[list[int]]:
         """Return one row, or the chunks."""

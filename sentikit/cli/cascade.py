@@ -149,6 +149,7 @@ def _recorded(
     from sentikit.ensembles.judgement import gather_runs, judge_cascade
     from sentikit.ensembles.thresholds import CascadeChoice
     from sentikit.labelling.ensembles import recorded_recipe, write_cascade
+    from sentikit.llm.prices import recorded_models_warnings
     from sentikit.runs.folder import choose_run_folder
 
     if len(runs) != 2:
@@ -162,6 +163,8 @@ def _recorded(
     ensemble = gather_runs(runs)
     choice = CascadeChoice(threshold, gather_runs(tune) if tune else None, aim, llm_cost)
     judged = judge_cascade(ensemble, choice)
+    for warning in recorded_models_warnings(member.manifest for member in ensemble.members):
+        click.echo(warning, err=True)
     if run is not None:
         with run.locked(new=True):
             write_cascade(run, judged, recorded_recipe(judged, tune))

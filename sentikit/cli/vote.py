@@ -89,8 +89,11 @@ def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> Judged
     """Judge a vote of recorded runs, and write its run."""
     from sentikit.ensembles.judgement import vote as vote_of
     from sentikit.labelling.ensembles import write_vote
+    from sentikit.llm.prices import recorded_models_warnings
 
     judged = vote_of(runs, "first" if ties == "first" else "probability")
+    for warning in recorded_models_warnings(member.manifest for member in judged.ensemble.members):
+        click.echo(warning, err=True)
     if run is not None:
         with run.locked(new=not run.status):
             write_vote(run, judged)

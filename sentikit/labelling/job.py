@@ -21,7 +21,7 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
 from sentikit.keys import redacted
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
-from sentikit.llm.prices import usd
+from sentikit.llm.prices import recorded_models_warnings, usd
 from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
@@ -29,6 +29,7 @@ from sentikit.llm.settings import FailureLimit, RequestOptions
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
+from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, split_rows
 from sentikit.stopping import Interrupted
 from sentikit.terminal import usd_text
@@ -251,6 +252,8 @@ def label_run(
         except Interrupted as stopped:
             stopped.resumable = options.resume
             raise
+        for warning in recorded_models_warnings(_recorded_manifests(classifier)):
+            reporter.say(warning)
         if changed:
             reporter.say(
                 f"Changed since the run began: {', '.join(changed)}. Answers that still fit are "
@@ -278,6 +281,14 @@ def label_run(
         if not finished.totals.failed:
             session.forget()
         return finished
+
+
+def _recorded_manifests(classifier: Classifier) -> Iterator[Mapping[str, Any]]:
+    """Yield the manifests of the runs that a classifier repeats, its members' included."""
+    if isinstance(classifier, RecordedClassifier):
+        yield classifier.table.manifest
+    for member in classifier.members.values():
+        yield from _recorded_manifests(member)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, label_run
-from sentikit.llm.classifier import LLMClassifier, llm_classifier, split_context
+from sentikit.llm.classifier import LLMClassifier, context_source, split_context
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.prices import model_facts, price_record
@@ -101,7 +101,7 @@ def load_llm(
     """
     parts = prompt_parts(recipe, registry)
     refuse_missing(parts)
-    return llm_classifier(parts, load)
+    return LLMClassifier(parts, context_source(parts, load))
 
 
 def shown_prompts(
