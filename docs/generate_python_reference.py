@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any
 
 from marked_part import write_or_check
+from sentikit.plugins.plugin_kit import checks
 
 import sentikit
 from sentikit import extension
-from sentikit.plugins.plugin_kit import checks
 
 _WIDTH = 80
 TARGET = Path(__file__).parent / "python.md"

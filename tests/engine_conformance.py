@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from sentikit.errors import SentikitError
 from sentikit.plugins.plugin_kit.checks import check_engine
+
+from sentikit.errors import SentikitError
 from sentikit.registry import default_registry
 
 

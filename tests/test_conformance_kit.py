@@ -14,6 +14,23 @@ import numpy as np
 import pytest
 import torch
 from plugin_writing import PART_MODULE, SitePackages, site_packages
+from sentikit.plugins.plugin_kit.checks import (
+    check_command,
+    check_dataset,
+    check_encoder,
+    check_engine,
+    check_fine_tuner,
+    check_format,
+    check_head,
+    check_llm_backend,
+    check_part,
+    check_plugin,
+    check_prompt_strategy,
+    check_recipe,
+    check_result_format,
+    check_tracker,
+)
+from sentikit.plugins.plugin_kit.examination import PART_CHECKS
 from tiny_models import make_encoder
 from torch import nn
 
@@ -35,23 +52,6 @@ from sentikit.finetuning.recipe import fine_tuner_of
 from sentikit.hookspecs import INTERFACES, KINDS
 from sentikit.llm.backend import Answer, LLMBackend, RejectedError
 from sentikit.llm.strategy import Message
-from sentikit.plugins.plugin_kit.checks import (
-    check_command,
-    check_dataset,
-    check_encoder,
-    check_engine,
-    check_fine_tuner,
-    check_format,
-    check_head,
-    check_llm_backend,
-    check_part,
-    check_plugin,
-    check_prompt_strategy,
-    check_recipe,
-    check_result_format,
-    check_tracker,
-)
-from sentikit.plugins.plugin_kit.examination import PART_CHECKS
 from sentikit.registry import default_registry
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import duckdb
 import pytest
 from click.testing import CliRunner
+from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit import InputError, SentikitError, open_dataset
 from sentikit.cli import sentikit
-from sentikit.plugins.plugin_kit.checks import check_plugin
 
 QUERY = "select id, body as text, label from reviews where id > 1 order by id"
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from finetune_recipes import rows, write_recipe
 from finetuning_server import STEPS, RunningTeacher, teaching
+from sentikit.plugins.openai_backend.finetuning_job import pause_after
+from sentikit.plugins.plugin_kit.checks import check_fine_tuner
 from test_prompt_command import Done, all_files, sentikit
 
 from sentikit.finetuning.recipe import fine_tuner_class
-from sentikit.plugins.openai_backend.finetuning_job import pause_after
-from sentikit.plugins.plugin_kit.checks import check_fine_tuner
 from sentikit.registry import default_registry
 
 KEY = "sk-proj-" + "t34ch3r" * 6

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from sentikit.plugins.gpt_finetune.examples import LearntExample, SplitExaminer
 
 from sentikit import InputError
 from sentikit.extension import FineTuningLimits, Message
 from sentikit.llm.strategy import training_line
-from sentikit.plugins.gpt_finetune.examples import LearntExample, SplitExaminer
 
 LABELS = ("negative", "neutral", "positive")
 ASKED = (Message("system", "Be brief."), Message("user", "I love it"))

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from plugin_writing import SitePackages, site_packages
+from sentikit.plugins.plugin_kit.new_plugin import KINDS
 from tiny_models import make_encoder
 
 import sentikit as toolkit
 from sentikit import extension, hookspecs
 from sentikit.cli import sentikit
-from sentikit.plugins.plugin_kit.new_plugin import KINDS
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sentikit.plugins.gpt_finetune.job import FineTuning, FineTuningOptions
 from several_processes import SENTIKIT, run, start, wait_for_steps
 from tiny_language_models import make_language_model
 
@@ -19,7 +20,6 @@ from sentikit.finetuning.recipe import finetune_parts
 from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import prompt
 from sentikit.llm.recipe import prompt_parts
-from sentikit.plugins.gpt_finetune.job import FineTuning, FineTuningOptions
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 

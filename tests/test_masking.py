@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from llm_fixtures import serving
+from sentikit.plugins.masking.personal_data import mask
+from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit import InputError, Prediction
 from sentikit.cli import sentikit
 from sentikit.components import check_part
 from sentikit.extension import PromptInput, PromptStrategy, RetrievedExample, open_component
-from sentikit.plugins.masking.personal_data import mask
-from sentikit.plugins.plugin_kit.checks import check_plugin
 from sentikit.registry import default_registry
 
 CLASSES = ("negative", "neutral", "positive")

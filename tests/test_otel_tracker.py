@@ -11,13 +11,13 @@ from click.testing import CliRunner, Result
 from llm_fixtures import serving
 from otlp_receiver import Received, Span, receiving
 from prompt_runs import make_parts
+from sentikit.plugins.plugin_kit.checks import check_tracker
 
 from sentikit import InputError
 from sentikit.cli import sentikit
 from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import prompt
 from sentikit.llm.requests.loop import RequestsInterrupted
-from sentikit.plugins.plugin_kit.checks import check_tracker
 from sentikit.runs.writer import FinishedRun
 
 KEY = "sk-proj-0123456789abcdef0123456789abcdef"

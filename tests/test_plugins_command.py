@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from plugin_writing import PART_MODULE, SitePackages, site_packages
+from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit.cli import sentikit
-from sentikit.plugins.plugin_kit.checks import check_plugin
 from sentikit.registry import default_registry, installed_plugins
 
 SOUND = """

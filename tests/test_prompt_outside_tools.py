@@ -146,7 +146,7 @@ def test_a_real_server_writes_a_reason_before_the_label_that_it_is_held_to(
         },
         strategy={"name": "zero-shot", "rationale": True},
     )
-    prompt(parts, tmp_path / "run", PromptOptions(limit=4))
+    prompt(parts, tmp_path / "run", LabellingOptions(limit=4))
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     # A model this small may not come to an end; whatever does, holds both.

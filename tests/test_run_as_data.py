@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sentikit.plugins.plugin_kit.checks import check_plugin
+from sentikit.plugins.suspects.confident_learning import find_suspects
 
 from sentikit import InputError, open_dataset
 from sentikit.cli import sentikit
 from sentikit.extension import read_rows
-from sentikit.plugins.plugin_kit.checks import check_plugin
-from sentikit.plugins.suspects.confident_learning import find_suspects
 
 CLASSES = ("negative", "neutral", "positive")
 
