@@ -119,9 +119,15 @@ def study_rows() -> list[StudyRow]:
             )
             for name in ("overall", *SOURCES)
         }
-        described = {key: fields[key] for key in ("id", "legacy_id", "llm", "encoder", "method")}
-        costs = {key: float(fields[key]) for key in ("training_usd", "usd_per_f1_point")}
-        rows.append(StudyRow(**described, **costs, overall=scores.pop("overall"), by_source=scores))
+        described = ("id", "legacy_id", "llm", "encoder", "method")
+        row = StudyRow(
+            **{key: fields[key] for key in described},
+            overall=scores.pop("overall"),
+            by_source=scores,
+            training_usd=float(fields["training_usd"]),
+            usd_per_f1_point=float(fields["usd_per_f1_point"]),
+        )
+        rows.append(row)
     return rows
 
 
