@@ -223,7 +223,7 @@ class PileJob:
             member.begin()
         answers = Answers(rows, classifier.labels, only)
         with session.reporter:
-            label(classifier, given, answers, session)
+            label(classifier, given, answers.add, session)
         return answers
 
     @property
