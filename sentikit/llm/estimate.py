@@ -84,11 +84,6 @@ class Estimate:
 class EstimateCollector:
     """Counts the requests of one LLM instead of asking them.
 
-    Args:
-        backend: not opened; nothing is asked.
-        options: of the ``llm`` section.
-        batch: whether the batch service's prices count.
-
     Attributes:
         known: requests that were answered before.
     """

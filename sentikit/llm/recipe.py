@@ -55,11 +55,6 @@ def check_strategy_parts(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Make the components of `StrategyParts`, or say all that is wrong; no data is touched.
 
-    Args:
-        recipe: of kind prompt or finetune.
-        registry: where to look for components.
-        splits: whose examples are put into messages.
-
     Returns:
         Keywords of `StrategyParts`, those that could be made, and the problems.
     """

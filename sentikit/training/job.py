@@ -46,7 +46,6 @@ from sentikit.training.data import (
 )
 from sentikit.training.engine import (
     check_alike,
-    is_out_of_memory,
     out_of_memory,
     step_plan,
 )
@@ -209,8 +208,8 @@ def _memory_errors() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(error) from error
+        if full := out_of_memory(error):
+            raise full from error
         raise
 
 

@@ -149,14 +149,7 @@ class AnswerJournal:
         return Record(run, row, cost, _read_answer(answer))
 
     def keep(self, key: bytes, record: Record, reserved: int = 0) -> None:
-        """Commit an answer; the first with a key stays.
-
-        Args:
-            key: of the request.
-            record: the answer.
-            reserved: picodollars set aside for the call, which the answer's cost replaces in the
-                same transaction, so that a process killed at any moment forgets no money.
-        """
+        """Commit an answer; the first with a key stays."""
         values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
         insert = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)"
         if not reserved:

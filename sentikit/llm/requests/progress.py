@@ -16,10 +16,6 @@ from sentikit.terminal import LiveBar
 class RequestReporter:
     """Shows the progress of one job; use as a context manager.
 
-    Args:
-        total: how many rows there are, or None.
-        log: the run's log, or None.
-
     Attributes:
         log: the same.
         rows: labelled so far; None where no one but the request loop counts them.
