@@ -80,6 +80,8 @@ class EncoderClassifier(Classifier):
         calibrated: whether probabilities come from logits divided by `temperature`.
         folder: the model folder it was loaded from, or None.
         label_map: the model's labels to classes, where it was loaded with one.
+        cut: how many of the texts read so far were too long and were cut.
+        unknown: how many of them hold mostly what the tokenizer does not know.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class EncoderClassifier(Classifier):
         self.calibrated = False
         self.folder: Path | None = None
         self.label_map: dict[str, str] | None = None
+        self.cut = self.unknown = 0
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -175,6 +178,7 @@ class EncoderClassifier(Classifier):
             return np.empty((0, len(self.labels)), np.float32)
         tokenized = tokenize([texts], self.word_pieces, self.max_length, self.long_texts)
         with self._computing:
+            self.cut, self.unknown = self.cut + tokenized.cut, self.unknown + tokenized.unknown
             return tokenized.by_text(self.logits_of(tokenized))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
@@ -300,7 +304,9 @@ class SharedClassifier(EncoderClassifier):
         for window in windows(texts, self._group.processes):
             distinct = distinct.renewed()
             new, places = distinct.met(window)
-            for other, size in enumerate(self._group.gather(np.array([len(window), len(new)]))):
+            for other, size in enumerate(
+                self._group.gather(np.array([len(window), len(new)], np.float32))
+            ):
                 if size.tolist() != [len(window), len(new)]:
                     raise InputError(
                         f"Process {other} reads other texts than process {self._group.rank}. Give "
