@@ -37,9 +37,8 @@ from sentikit.ensembles.recipe import (
 )
 from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
 from sentikit.errors import InputError
-from sentikit.labelling.job import RunSteps, Sink, label_run, predicted
+from sentikit.labelling.job import LabellingOptions, RunSteps, label_run, predicted
 from sentikit.labelling.prompting import (
-    PromptOptions,
     earlier_costs,
     refuse_missing,
     split_classifier,
@@ -173,7 +172,7 @@ class _Members:
 def run_cascade(
     recipe: ResolvedRecipe,
     run: RunFolder,
-    options: PromptOptions,
+    options: LabellingOptions,
     registry: Registry,
     runs: Path,
     load: Load,
@@ -230,7 +229,7 @@ def _judge_recorded(settings: CascadeRecipe, encoder: str, llm: str) -> JudgedCa
 def run_vote(
     recipe: ResolvedRecipe,
     run: RunFolder | None,
-    options: PromptOptions,
+    options: LabellingOptions,
     registry: Registry,
     runs: Path,
     load: Load,
@@ -274,7 +273,7 @@ def _cache(asked: Mapping[str, PromptParts]) -> Path | None:
 def _plan(
     recipe: ResolvedRecipe,
     split: LabelledSplit,
-    options: PromptOptions,
+    options: LabellingOptions,
     members: Mapping[str, Classifier],
     costs: Mapping[str, float | None],
 ) -> RunPlan:
@@ -321,7 +320,7 @@ class _Answers:
         )
 
 
-class _CascadeSteps(RunSteps, Sink):
+class _CascadeSteps(RunSteps):
     """What the run of a cascade has besides: a threshold chosen on validation, and the judgement.
 
     Attributes:
@@ -336,7 +335,7 @@ class _CascadeSteps(RunSteps, Sink):
         members: Mapping[str, Classifier],
         split: LabelledSplit,
         origin: _Members,
-        options: PromptOptions,
+        options: LabellingOptions,
     ) -> None:
         self._settings, self._members, self._split = settings.cascade, members, split
         self._origin, self._options = origin, options
@@ -345,7 +344,6 @@ class _CascadeSteps(RunSteps, Sink):
         self._tuning_cost: float | None = 0.0
         self._asked: list[bool] = []
         self._first, self._last = _Answers(split.classes), _Answers(split.classes)
-        self._writer: RunWriter | None = None
 
     def cascade(self) -> Cascade:
         """Return the cascade; where a threshold is to be chosen, one for the checks before."""
@@ -388,21 +386,17 @@ class _CascadeSteps(RunSteps, Sink):
             tables.append(answers.table(split, name))
         return gather_runs(tables)
 
-    def sink(self, writer: RunWriter) -> Sink:
-        """Return itself: it passes the rows on."""
-        self._writer = writer
-        return self
-
-    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+    def add(
+        self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
+    ) -> None:
         """Count a row, and write it with what the first member predicts."""
-        assert self._writer is not None
         name = next(iter(self._members))
         sure = (prediction.answered_by or "").partition("/")[0] == name
         first = prediction if sure else (prediction.adviser or Prediction(None))
         self._asked.append(not sure)
         self._first.add(first)
         self._last.add(None if sure else prediction)
-        self._writer.add(example, gold, dataclasses.replace(prediction, adviser=first))
+        writer.add(example, gold, dataclasses.replace(prediction, adviser=first))
 
     def results(self) -> dict[str, Any]:
         """Judge the cascade."""
@@ -425,7 +419,7 @@ class _CascadeSteps(RunSteps, Sink):
         }
 
 
-class _VoteSteps(RunSteps, Sink):
+class _VoteSteps(RunSteps):
     """What the run of a vote has besides: every member's label, and the judgement.
 
     Attributes:
@@ -439,23 +433,18 @@ class _VoteSteps(RunSteps, Sink):
         self._members = [_Answers(split.classes) for _ in paths]
         self._own = _Answers(split.classes)
         self._cost: float | None = 0.0
-        self._writer: RunWriter | None = None
 
-    def sink(self, writer: RunWriter) -> Sink:
-        """Return itself: it passes the rows on."""
-        self._writer = writer
-        return self
-
-    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+    def add(
+        self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
+    ) -> None:
         """Count a row, and write it with the votes."""
-        assert self._writer is not None
         votes = prediction.votes or (None,) * len(self._members)
         for member, vote_of in zip(self._members, votes, strict=True):
             member.add(Prediction(vote_of))
         self._own.add(prediction)
         spent, cost = self._cost, prediction.cost
         self._cost = None if spent is None or cost is None else spent + cost
-        self._writer.add(example, gold, prediction, votes=list(votes))
+        writer.add(example, gold, prediction, votes=list(votes))
 
     def results(self) -> dict[str, Any]:
         """Judge the vote."""
@@ -473,12 +462,7 @@ class _VoteSteps(RunSteps, Sink):
 
 
 def recorded_recipe(judged: JudgedCascade, tune: tuple[str, str] | None = None) -> dict[str, Any]:
-    """Return the recipe of a cascade of two recorded runs, ready to run again.
-
-    Args:
-        judged: the cascade.
-        tune: the runs that its threshold was chosen on, if it was on others.
-    """
+    """Return the recipe of a cascade of two recorded runs, ready to run again."""
     cascade: dict[str, Any] = {"members": [judged.encoder, judged.llm]}
     if judged.how == "given":
         cascade["thresholds"] = [judged.threshold]
@@ -514,13 +498,7 @@ def write_cascade(run: RunFolder, judged: JudgedCascade, recipe: Mapping[str, An
 
 
 def write_vote(run: RunFolder, judged: JudgedVote, recipe: Mapping[str, Any] | None = None) -> None:
-    """Write the run of a vote of recorded runs into a locked folder.
-
-    Args:
-        run: the folder.
-        judged: the vote.
-        recipe: what it was made from; without it, one that names the runs.
-    """
+    """Write the run of a vote of recorded runs into a locked folder."""
     named = {"members": list(judged.members), "ties": judged.ties}
     costs: dict[str, float | None] = {}
     for number, member in enumerate(judged.ensemble.members, 1):
@@ -572,12 +550,6 @@ def load_ensemble(
     recipe: ResolvedRecipe, registry: Registry, load: Load, threshold: float | None = None
 ) -> Cascade | Vote:
     """Return the classifier of a recipe of kind cascade or vote, for any text.
-
-    Args:
-        recipe: of the ensemble.
-        registry: where to look for components.
-        load: loads a member.
-        threshold: that was chosen in a run of the recipe.
 
     Raises:
         InputError: the recipe is wrong, a member is missing, or its threshold is not chosen yet.

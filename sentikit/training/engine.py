@@ -1,4 +1,4 @@
-"""What a training process keeps in memory, by arithmetic; activations are left out."""
+"""The interface of an engine, which runs training steps, and the memory that one needs."""
 
 from __future__ import annotations
 
@@ -74,17 +74,12 @@ def replicated(size: ModelSize) -> MemoryNeed:
     return MemoryNeed(FLOAT32 * size.parameters, trained, size.moments * trained)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is that of a device or machine whose memory is full."""
-    if isinstance(error, MemoryError):
-        return True
+def out_of_memory(error: BaseException) -> SentikitError | None:
+    """Return what to tell the user where the memory of the device or machine was full."""
     said = str(error).lower()
     full = "out of memory" in said or "can't allocate memory" in said
-    return isinstance(error, RuntimeError) and full
-
-
-def out_of_memory(error: BaseException) -> SentikitError:
-    """Return what to tell the user of it."""
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and full):
+        return None
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return SentikitError(
         f"There is not enough memory ({reason}). Lower training.micro_batch_size or "
