@@ -100,7 +100,10 @@ class Bert(nn.Module):
 
 def _embedding(rows: int, width: int, padding: int | None = None) -> nn.Embedding:
     # Drawing values, even of no storage, would import torch's compiler.
-    return nn.Embedding.from_pretrained(torch.empty(rows, width), False, padding)
+    table: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        torch.empty(rows, width), freeze=False, padding_idx=padding
+    )
+    return table
 
 
 def _layer(config: SimpleNamespace) -> nn.ModuleDict:
