@@ -55,7 +55,7 @@ from sentikit.training.data import Labelled
 from sentikit.training.engine import step_plan
 from sentikit.training.evaluation import CrossEntropy
 from sentikit.training.parameters import parameter_groups
-from sentikit.training.reporting import SilentJournal
+from sentikit.training.reporting import Journal
 from sentikit.training.settings import TrainingSettings
 from sentikit.training.trainer import Trainer
 
@@ -178,7 +178,7 @@ def make_trainer(
         classes=CLASSES,
         objective=CrossEntropy(gold, np.ones(3, np.float32), 0.0),
         checkpoints=CheckpointFolder(Path(tempfile.gettempdir()) / "unused", 1),
-        journal=SilentJournal(),
+        journal=Journal(),
         stop_requested=lambda: False,
     )
 

@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, pipeline
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 import sentikit
+from sentikit.classifiers.loading import LoadingOptions, load_encoder
 from sentikit.devices import half_precision_pays
 
 PIPELINE = "transformers pipeline, batch 32"
@@ -72,7 +73,7 @@ class ForPipeline(PreTrainedModel):
 
 def pipeline_arm(run: Path) -> Arm:
     """Return the pipeline at batch 32 in fp32."""
-    classifier = sentikit.load(run, device="cpu", precision="fp32")
+    classifier = load_encoder(run, LoadingOptions("cpu", "fp32", whole=True))
     assert isinstance(classifier.predictor, sentikit.extension.TorchPredictor)
     model = classifier.predictor.model
     config = model.encoder.config

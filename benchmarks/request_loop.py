@@ -161,7 +161,8 @@ def loop(url: str, requests: int) -> None:
         RequestReporter(requests) as reporter,
         RequestSession("benchmark", Path(folder) / "answers.sqlite", reporter=reporter) as session,
     ):
-        for _ in session.ask(questions, backend_class(settings), options, parse_label, LABELS):
+        member = session.member(backend_class(settings), options, parse_label, LABELS)
+        for _ in session.ask(member, questions):
             pass
     assert session.tally.rows == requests
     assert not session.tally.invalid

@@ -134,10 +134,10 @@ def ask(
     ):
         session.watch = watch
         asked.outcome = session
-        given = (backend, options or RequestOptions(), parse_label, LABELS)
 
         def answers() -> Iterator[AnsweredQuestion[str]]:
-            return session.ask(questions, *given)
+            given = options or RequestOptions()
+            return session.ask(session.member(backend, given, parse_label, LABELS), questions)
 
         if session.batch_folder is not None:
             session.fill_by_batches(lambda: deque(answers(), maxlen=0))

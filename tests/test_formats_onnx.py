@@ -182,3 +182,53 @@ def test_without_the_extra_the_pip_command_is_named(
         with pytest.raises(InputError, match=r"pip install 'sentikit\[onnx\]'"):
             attempt()
     assert not (tmp_path / "out").exists()
+
+
+def test_equalising_quarters_the_error_of_int8_where_one_channel_stands_out(tmp_path: Path) -> None:
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from onnxruntime.quantization import quantize_dynamic
+    from sentikit.plugins.onnx_format.quantisation import write_quantised_graph
+
+    drawn = np.random.default_rng(0)
+    words = drawn.normal(size=(50, 8)).astype(np.float32)
+    wide = drawn.normal(size=(8, 16)).astype(np.float32)
+    wide[0] /= 100
+    spread = np.where(np.arange(8) == 0, 100.0, 1.0)
+    weights = {"words": words, "wide": wide, "narrow": drawn.normal(size=(16, 3)), "last": [-1]}
+    weights["spread"] = spread
+    kinds = {"last": np.int64}
+    node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [
+            node("Gather", ["words", "input_ids"], ["found"]),
+            node("Mul", ["found", "spread"], ["states"]),
+            node("Cast", ["attention_mask"], ["tokens"], to=1),
+            node("Unsqueeze", ["tokens", "last"], ["mask"]),
+            node("Mul", ["states", "mask"], ["masked"]),
+            node("MatMul", ["masked", "wide"], ["hidden"], "first"),
+            node("MatMul", ["hidden", "narrow"], ["logits"], "second"),
+        ],
+        "tiny",
+        [value(name, 7, ["texts", "tokens"]) for name in ("input_ids", "attention_mask")],
+        [value("logits", 1, ["texts", "tokens", 3])],
+        [
+            onnx.numpy_helper.from_array(np.asarray(v, kinds.get(n, np.float32)), n)
+            for n, v in weights.items()
+        ],
+    )
+    imports = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=imports, ir_version=10), tmp_path / "x")
+    ids = drawn.integers(0, 50, (20, 6))
+    mask = np.ones_like(ids)
+    write_quantised_graph(tmp_path / "x", tmp_path / "equalised", [(ids, mask)])
+    quantize_dynamic(tmp_path / "x", tmp_path / "plain", per_channel=True, reduce_range=True)
+
+    def logits(name: str) -> np.ndarray:
+        session = runtime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(None, {"input_ids": ids, "attention_mask": mask})[0])
+
+    errors = [np.square(logits(name) - logits("x")).mean() for name in ("equalised", "plain")]
+    assert 0 < errors[0] < errors[1] / 4
+    operations = {n.name: n.op_type for n in onnx.load(tmp_path / "equalised").graph.node}
+    assert operations["second"] == "MatMul", "the first product that narrows stays in fp32"
+    assert "MatMulInteger" in operations.values()

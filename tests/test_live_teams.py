@@ -216,3 +216,33 @@ class TestVote:
         assert refused.exit_code == 2
         assert "sentikit train --recipe electra-large" in refused.stderr
         assert s.server.calls == 0
+
+
+def test_the_end_of_a_recorded_members_model_is_told_in_votes_and_cascades(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("models.yaml").write_text(
+        "as_of: 2026-11-01\nmodels:\n  old-one: {prompt: 1, completion: 1, ends: 2020-01-01}\n"
+    )
+    monkeypatch.setenv("SENTIKIT_MODELS", "models.yaml")
+    with serving() as s:
+        write_team(s.url)
+        recipe = json.loads(Path("asked.yaml").read_text())
+        recipe["llm"] |= {"model": "old-one"}
+        write_recipe("old", recipe)
+        asked = command("prompt", "--recipe", "old.yaml", "--output", "runs/old")
+        assert asked.exit_code == 0, asked.output
+        write_results(
+            Path("neutral.jsonl"), [(text(n), LABELS[n % 3], "neutral") for n in range(ROWS)]
+        )
+        Path("asked.yaml").rename("own.yaml")
+        members = ["runs/old", "./encoder.jsonl", "own.yaml"]
+        write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
+        for told in (
+            ["vote", "--recipe", "vote.yaml", "--output", "runs/vote"],
+            ["vote", "runs/old", "encoder.jsonl", "neutral.jsonl"],
+            ["cascade", "encoder.jsonl", "runs/old", "--threshold", "0.7"],
+        ):
+            result = command(*told)
+            assert result.exit_code == 0, result.output
+            assert "old-one was switched off on 2020-01-01." in result.stderr

@@ -367,6 +367,9 @@ class TestOrder:
             await asyncio.sleep(0)
             assert not room.done()
             delivery.put(0, "a")
+            await asyncio.sleep(0)
+            assert not room.done()
+            delivery.take(1)
             await room
             assert delivered == ["a", "b", "c"]
 

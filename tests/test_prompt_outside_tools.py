@@ -15,7 +15,8 @@ from openai_contract import Recorder, judged_by
 from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
-from sentikit.labelling.prompting import PromptOptions, prompt
+from sentikit.labelling.job import LabellingOptions
+from sentikit.labelling.prompting import prompt
 from sentikit.llm.settings import RequestOptions
 from sentikit.registry import default_registry
 
@@ -109,7 +110,7 @@ def test_every_strategy_leaves_a_run_by_a_real_server(
         },
         strategy={"name": strategy, "encoder": str(trained_run)},
     )
-    finished = prompt(parts, tmp_path / "run", PromptOptions(limit=3, max_cost=0.01))
+    finished = prompt(parts, tmp_path / "run", LabellingOptions(limit=3, max_cost=0.01))
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert (finished.totals.rows, finished.totals.invalid, finished.totals.failed) == (3, 0, 0)
@@ -128,6 +129,31 @@ def test_a_real_server_is_held_to_the_labels(guarantee: str, llama: str, tmp_pat
     else:
         assert all(label in LABELS for label in asked.labels)
         assert all(row.probabilities for row in asked.rows)
+
+
+@pytest.mark.parametrize("guarantee", ["json_schema", "grammar"])
+def test_a_real_server_writes_a_reason_before_the_label_that_it_is_held_to(
+    guarantee: str, llama: str, tmp_path: Path
+) -> None:
+    parts = make_parts(
+        dataset={"name": "demo"},
+        llm={
+            "backend": "openai",
+            "model": "smollm2",
+            "base_url": llama,
+            "guarantee": guarantee,
+            "max_tokens": 400,
+        },
+        strategy={"name": "zero-shot", "rationale": True},
+    )
+    prompt(parts, tmp_path / "run", LabellingOptions(limit=4))
+    lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    # A model this small may not come to an end; whatever does, holds both.
+    whole = [row for row in rows if row["finish_reason"] != "length"]
+    assert whole
+    assert all(row["label"] in LABELS and row["rationale"] for row in whole)
+    assert all(json.loads(row["answer"])["rationale"] for row in whole)
 
 
 def test_the_small_llm_runs_in_this_process_too(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from llm_fixtures import ask, ask_about, in_thread, openai_backend, serving
+from prompt_runs import make_parts, run_prompts
 
 from sentikit import InputError, SentikitError
 from sentikit.llm.settings import RequestOptions
+from sentikit.runs.writer import FinishedRun
 
 KEY = "sk-proj-" + "k3y" * 12
 
@@ -249,3 +251,58 @@ def test_a_signal_ends_the_opening_of_a_server_that_never_answers(
     assert process.returncode == 128 + number, said
     # Nothing was begun, so nothing can be resumed.
     assert "--resume" not in said
+
+
+def test_the_limit_that_thinking_took_is_learnt_once_and_read_back_by_later_runs() -> None:
+    Path("test.csv").write_text("text,label\nI love it,positive\nSo good,positive\n")
+    limits: list[int] = []
+
+    def answer(request: web.Request, body: dict[str, Any]) -> Any:
+        limits.append(body["max_completion_tokens"])
+        cut = limits[-1] < 200
+        found = completion("" if cut else "positive")
+        found["choices"][0]["finish_reason"] = "length" if cut else "stop"
+        return found
+
+    def run(name: str, **llm: Any) -> FinishedRun:
+        limits.clear()
+        section = {"backend": "openai", "model": "thinker", "base_url": url, **llm}
+        dataset = {"name": "files", "test": "test.csv"}
+        return run_prompts(make_parts(dataset=dataset, llm=section), Path("runs") / name)
+
+    with answering(answer) as url:
+        assert run("first").totals.invalid == 0
+        assert limits[-2:] == [512, 512]
+        # The answers are there, and what the server can do is remembered.
+        assert run("second").totals.invalid == 0
+        assert limits == []
+        # A limit that the user gives stands: both answers are cut, and neither is asked again.
+        assert run("third", max_tokens=100).totals.invalid == 2
+        assert limits == [100, 100]
+        assert run("fourth", max_tokens=100).totals.invalid == 2
+        assert limits == []
+
+
+def test_a_key_that_a_server_repeats_in_its_answer_is_kept_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_API_KEY", KEY)
+    with answering(lambda request, body: completion(f"positive {KEY}")) as url:
+        asked = ask(openai_backend(url, guarantee="text"), ask_about(["Hm"]), tmp_path)
+    (row,) = asked.rows
+    assert row.answers[0].text == "positive [OTHER_API_KEY]"
+    for file in tmp_path.glob("answers.sqlite*"):
+        assert KEY.encode() not in file.read_bytes()
+
+
+def test_an_answer_that_was_paid_before_is_priced_as_of_today(tmp_path: Path) -> None:
+    with answering(lambda request, body: completion("positive")) as url:
+        for run, price, cost in (("one", 1.0, 11e-6), ("two", 3.0, 33e-6)):
+            options = RequestOptions(prices={"prompt": price, "completion": price})
+            backend = openai_backend(url, guarantee="text")
+            asked = ask(backend, ask_about(["Hm"]), tmp_path, run=run, options=options)
+            assert asked.rows[0].cost == pytest.approx(cost)
+            # What a run paid itself stays what it was when it was paid.
+            dearer = RequestOptions(prices={"prompt": 9, "completion": 9})
+            again = ask(backend, ask_about(["Hm"]), tmp_path, run="one", options=dearer)
+            assert again.rows[0].cost == pytest.approx(11e-6)

@@ -109,6 +109,40 @@ def test_the_best_epoch_is_kept_not_the_last(tiny_recipe: Path) -> None:
     assert json.loads(result.stdout)["overall"]["macro_f1"] == pytest.approx(max(scores))
 
 
+def test_the_best_epoch_may_be_chosen_by_a_plugins_metric(tiny_recipe: Path) -> None:
+    metric = "quadratic_weighted_kappa"
+    result = train(
+        tiny_recipe,
+        "training.epochs=6",
+        "training.lr=2e-2",
+        f"training.early_stopping={{metric: {metric}, target: 0.999}}",
+    )
+    assert result.exit_code == 0, result.output
+    scores = [record[f"validation_{metric}"] for record in log("epoch")]
+    best = read("manifest.json")["best_epoch"]
+    assert scores[best - 1] == max(scores) > min(scores)
+    evaluated = CliRunner().invoke(sentikit, ["evaluate", "run", "--split", "validation", "--json"])
+    own = json.loads(evaluated.stdout)["overall"]["metrics"][metric]
+    assert own == pytest.approx(max(scores))
+
+
+def test_a_metric_that_is_not_there_or_does_not_suit_the_classes_is_refused_before_training(
+    tiny_recipe: Path,
+) -> None:
+    unknown = train(tiny_recipe, "training.early_stopping.metric=quadratic_weigthed_kappa")
+    assert unknown.exit_code == 2
+    assert "training.early_stopping.metric" in unknown.output
+    assert "Did you mean 'quadratic_weighted_kappa'?" in unknown.output
+    unsuitable = train(
+        tiny_recipe,
+        "training.early_stopping.metric=quadratic_weighted_kappa",
+        "dataset.labels=bin_neg",
+    )
+    assert unsuitable.exit_code == 2
+    assert "does not suit the classes" in unsuitable.output
+    assert not Path("run").exists()
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_optimizer_trains_with_every_schedule(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit import SentikitError
+from sentikit import SentikitError, open_dataset
 
 if TYPE_CHECKING:
     from sentikit.extension import EncoderClassifier, ExportSource
 
 #: Texts compared: enough to see a share of a few percent, few enough for a large encoder.
 MOST_TEXTS = 256
+_TOGETHER = 16
 #: Logits closer than this to a tie may fall either way.
 TOLERANCE = 1e-3
 _SENTENCES = (
@@ -30,10 +31,10 @@ _SENTENCES = (
 
 
 def sample_texts(source: ExportSource) -> list[str]:
-    """Return texts of the run's own test split, or a few sentences where there is no run."""
+    """Return texts of the run's own test split, or those of the dataset demo."""
     path = source.run / "predictions.jsonl" if source.run else None
     if path is None or not path.is_file():
-        return list(_SENTENCES)
+        return [*_SENTENCES, *open_dataset("demo").split("train").texts[:MOST_TEXTS]]
     with path.open(encoding="utf-8") as lines:
         return [*_SENTENCES, *(json.loads(line)["text"] for line in islice(lines, MOST_TEXTS))]
 
@@ -72,6 +73,25 @@ def count_changes(
         f"model.int8.onnx changes {changed} of {len(texts)} labels; "
         "it is used where --precision int8 is given."
     )
+
+
+def batches_of(
+    classifier: EncoderClassifier, texts: list[str]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return ids and mask of texts, some at a time."""
+    tokenizer, most = classifier.tokenizer, classifier.max_length
+    batches = []
+    for start in range(0, len(texts), _TOGETHER):
+        given = tokenizer(
+            texts[start : start + _TOGETHER],
+            truncation=True,
+            max_length=most,
+            padding=True,
+            return_tensors="np",
+        )
+        ids, mask = np.asarray(given["input_ids"]), np.asarray(given["attention_mask"])
+        batches.append((ids.astype(np.int64), mask.astype(np.int64)))
+    return batches
 
 
 def _logits(classifier: EncoderClassifier, texts: list[str]) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@
 
     config.json        classes, max_length, threshold, temperature
     model.onnx         fp32: ids and mask to logits
-    model.int8.onnx    with --int8: dynamic quantisation, per channel
+    model.int8.onnx    with --int8: equalised, quantised dynamically, weights per channel
     tokenizer.json …   the tokenizer
 """
 
@@ -80,8 +80,9 @@ class OnnxFormat(ModelFormat):
         Raises:
             SentikitError: the exporter does not know the encoder, or the graph gives other labels.
         """
-        from .checking import check_graph, count_changes, sample_texts
-        from .graph import write_graph, write_quantised_graph
+        from .checking import batches_of, check_graph, count_changes, sample_texts
+        from .graph import write_graph
+        from .quantisation import write_quantised_graph
         from .requirement import needed
 
         needed("onnxruntime")
@@ -102,7 +103,8 @@ class OnnxFormat(ModelFormat):
         texts = sample_texts(source)
         remarks = [check_graph(classifier, self.load(folder, "cpu", "fp32"), texts)]
         if self.settings.int8:
-            write_quantised_graph(folder / GRAPH, folder / QUANTISED_GRAPH)
+            typical = batches_of(classifier, texts)
+            write_quantised_graph(folder / GRAPH, folder / QUANTISED_GRAPH, typical)
             remarks.append(count_changes(classifier, self.load(folder, "cpu", "int8"), texts))
         return remarks
 

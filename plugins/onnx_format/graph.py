@@ -1,4 +1,4 @@
-"""Turns a torch module into an ONNX graph, and quantises it."""
+"""An ONNX graph made of a torch module."""
 
 from __future__ import annotations
 
@@ -53,21 +53,3 @@ def write_graph(model: Any, path: Path) -> None:
             f"An encoder of type {kind!r} cannot be turned into an ONNX graph "
             f"({type(error).__name__}: {reason[:300]})."
         ) from error
-
-
-def write_quantised_graph(path: Path, quantised: Path) -> None:
-    """Write an int8 copy of a graph: weights per channel, activations as they come (dynamic).
-
-    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
-    """
-    quantization = needed("onnxruntime.quantization")
-    shapes = needed("onnxruntime.quantization.shape_inference")
-    prepared = quantised.with_suffix(".prepared")
-    try:
-        # Symbolic shapes would need sympy and are of no use to a graph without control flow.
-        shapes.quant_pre_process(path, prepared, skip_symbolic_shape=True)
-        # Weights of 7 bits: on CPUs without VNNI, products of 8-bit ones overflow and are cut off
-        # (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
-        quantization.quantize_dynamic(prepared, quantised, per_channel=True, reduce_range=True)
-    finally:
-        prepared.unlink(missing_ok=True)

@@ -17,8 +17,7 @@ from sentikit.extension import (
     RetryableError,
 )
 
-from .bodies import API, Abilities, Api, Prompt
-from .guarantees import BY_NAME, Guarantee
+from .bodies import API, BY_NAME, Abilities, Api, Guarantee, Prompt
 from .responses import label_log_probabilities, rate_limit, read_completion
 from .settings import OpenAISettings
 

@@ -23,9 +23,8 @@ from sentikit.extension import (
     RetryableError,
 )
 
-from .bodies import API, Abilities, Prompt
+from .bodies import API, Abilities, Guarantee, Prompt
 from .connection import Connection
-from .guarantees import Guarantee
 from .responses import Completion, read_completion
 from .settings import OpenAISettings
 

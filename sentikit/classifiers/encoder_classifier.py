@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,7 +26,7 @@ from sentikit.classifiers.batches import (
 from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
 from sentikit.classifiers.prediction import Prediction, predictions, softmax
 from sentikit.datasets.labels import LabelScheme
-from sentikit.errors import InputError
+from sentikit.errors import InputError, SentikitError
 from sentikit.files import folder_checksum
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 #: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
 #: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
 FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
+_MOST_DISTINCT = 16_384
 #: Half of a pair in UTF-16, which no tokenizer can read.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -78,6 +80,8 @@ class EncoderClassifier(Classifier):
         calibrated: whether probabilities come from logits divided by `temperature`.
         folder: the model folder it was loaded from, or None.
         label_map: the model's labels to classes, where it was loaded with one.
+        cut: how many of the texts read so far were too long and were cut.
+        unknown: how many of them hold mostly what the tokenizer does not know.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class EncoderClassifier(Classifier):
         self.calibrated = False
         self.folder: Path | None = None
         self.label_map: dict[str, str] | None = None
+        self.cut = self.unknown = 0
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -144,20 +149,27 @@ class EncoderClassifier(Classifier):
     def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes).
 
-        While one window is computed, the next one is tokenised and a further one is read.
+        Equal texts are computed once. While one window is computed, the next one is tokenised and a
+        further one is read.
         """
-        waiting: deque[Future[NDArray[np.float32]]] = deque()
+        waiting: deque[tuple[_Distinct, NDArray[np.intp], Future[NDArray[np.float32]]]] = deque()
+        distinct = _Distinct()
         with ThreadPoolExecutor(2, "sentikit-encoder") as threads:
             try:
-                for window in windows(texts, ready=lambda: bool(waiting) and waiting[0].done()):
+                for window in windows(texts, ready=lambda: bool(waiting) and waiting[0][2].done()):
                     if window:
-                        waiting.append(threads.submit(self.logits_of_texts, window))
-                    while waiting and (len(waiting) > 2 or waiting[0].done()):
-                        yield waiting.popleft().result()
+                        distinct = distinct.renewed()
+                        new, places = distinct.met(window)
+                        future = threads.submit(self.logits_of_texts, new)
+                        waiting.append((distinct, places, future))
+                    while waiting and (len(waiting) > 2 or waiting[0][2].done()):
+                        known, places, future = waiting.popleft()
+                        yield known.logits(places, future.result())
                 while waiting:
-                    yield waiting.popleft().result()
+                    known, places, future = waiting.popleft()
+                    yield known.logits(places, future.result())
             finally:
-                for future in waiting:
+                for _, _, future in waiting:
                     future.cancel()
 
     def logits_of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -166,20 +178,63 @@ class EncoderClassifier(Classifier):
             return np.empty((0, len(self.labels)), np.float32)
         tokenized = tokenize([texts], self.word_pieces, self.max_length, self.long_texts)
         with self._computing:
+            self.cut, self.unknown = self.cut + tokenized.cut, self.unknown + tokenized.unknown
             return tokenized.by_text(self.logits_of(tokenized))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
-        """Return the logits of tokenised texts or chunks, (rows, classes)."""
+        """Return the logits of tokenised texts or chunks, (rows, classes).
+
+        Raises:
+            SentikitError: the model gives another shape, or NaN.
+        """
         plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
         answers = self.predictor.logits(tokenized.arrays(rows) for rows in plan)
         results = np.empty((len(tokenized), len(self.labels)), np.float32)
         for rows, logits in zip(plan, answers, strict=True):
+            if logits.shape != (len(rows), len(self.labels)) or not np.isfinite(logits).all():
+                raise SentikitError(
+                    f"The model {self.folder or ''} gave logits of shape {logits.shape}, or NaN or "
+                    f"infinite ones; finite ones of shape {(len(rows), len(self.labels))} are "
+                    "needed. Is its head's plugin another version than it was trained with?"
+                )
             results[rows] = logits
         return results
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probabilities that logits mean, both (texts, classes)."""
         return softmax(logits, (self.temperature or 1.0) if self.calibrated else 1.0)
+
+
+class _Distinct:
+    """Different texts and their logits, so that of equal ones a single one is computed.
+
+    Some thousands are kept; then it is renewed, so that memory stays flat.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str | bytes, int] = {}
+        self._logits: NDArray[np.float32] | None = None
+
+    def renewed(self) -> _Distinct:
+        """Return this one, or an empty one where this holds many texts."""
+        return self if len(self._places) <= _MOST_DISTINCT else _Distinct()
+
+    def met(self, texts: Sequence[str]) -> tuple[list[str], NDArray[np.intp]]:
+        """Return the texts not met before, and where the logits of each text will stand."""
+        new, places = [], np.empty(len(texts), np.intp)
+        for number, text in enumerate(texts):
+            key = text if len(text) <= 64 else blake2b(text.encode(), digest_size=16).digest()
+            if key not in self._places:
+                self._places[key] = len(self._places)
+                new.append(text)
+            places[number] = self._places[key]
+        return new, places
+
+    def logits(self, places: NDArray[np.intp], new: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits at some places, once those of the texts not met before are known."""
+        known = new if self._logits is None else np.concatenate([self._logits, new])
+        self._logits = known
+        return known[places]
 
 
 def windows(
@@ -245,23 +300,25 @@ class SharedClassifier(EncoderClassifier):
 
     def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes)."""
+        distinct = _Distinct()
         for window in windows(texts, self._group.processes):
-            yield self._shared(window)
+            distinct = distinct.renewed()
+            new, places = distinct.met(window)
+            for other, size in enumerate(
+                self._group.gather(np.array([len(window), len(new)], np.float32))
+            ):
+                if size.tolist() != [len(window), len(new)]:
+                    raise InputError(
+                        f"Process {other} reads other texts than process {self._group.rank}. Give "
+                        "every machine the same file."
+                    )
+            yield distinct.logits(places, self._shared(new))
 
-    def _shared(self, window: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits of a window, of which this process computes its part.
-
-        Raises:
-            InputError: another process has other texts.
-        """
+    def _shared(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the logits of texts, of which this process computes its part."""
         rank, processes = self._group.rank, self._group.processes
-        found = np.empty((len(window), len(self.labels)), np.float32)
-        pieces = self._group.gather(self._own.logits_of_texts(window[rank::processes]))
+        found = np.empty((len(texts), len(self.labels)), np.float32)
+        pieces = self._group.gather(self._own.logits_of_texts(texts[rank::processes]))
         for other, piece in enumerate(pieces):
-            if piece.shape != found[other::processes].shape:
-                raise InputError(
-                    f"Process {other} reads other texts than process {rank}. Give every machine "
-                    "the same file."
-                )
             found[other::processes] = piece
         return found

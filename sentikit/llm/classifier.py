@@ -57,12 +57,7 @@ class _Row:
 
 
 class LLMClassifier(Classifier):
-    """An LLM that labels texts.
-
-    Args:
-        parts: of a prompt recipe: the backend, the strategy and their settings.
-        context: what the prompts show beside the text.
-    """
+    """An LLM that labels texts."""
 
     def __init__(self, parts: PromptParts, context: ContextSource) -> None:
         self.parts, self.context = parts, context
@@ -109,9 +104,9 @@ class LLMClassifier(Classifier):
                 own = RequestSession(uuid.uuid4().hex, self.cache, stop_requested=stop_requested)
                 session = stack.enter_context(own)
             parts = self.parts
-            asked = (parts.llm, parts.llm_options, self._read_label, self.labels)
-            questions = self._questions(examples, session, session.member(*asked))
-            answers = session.ask(questions, *asked)
+            options, read = parts.llm_options, self._read_label
+            member = session.member(parts.llm, options, read, self.labels)
+            answers = session.ask(member, self._questions(examples, session, member))
             stack.callback(answers.close)
             while answered := list(itertools.islice(answers, parts.llm_options.samples)):
                 found = [_prediction(one, session.collecting) for one in answered]
@@ -120,8 +115,13 @@ class LLMClassifier(Classifier):
     def messages(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, tuple[Message, ...]]]:
-        """Yield each example with the messages that would be sent."""
-        return prompt_messages(self.parts, self.context, examples, session, memory)
+        """Yield each example with the messages that would be sent.
+
+        Raises:
+            SentikitError: the strategy fails; names the row.
+        """
+        for row, (example, shown) in enumerate(self.context.stream(examples, session, memory)):
+            yield example, messages_for(self.parts, prompt_input(example, self.labels, shown), row)
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the labels: the sections of the recipe."""
@@ -153,10 +153,8 @@ class LLMClassifier(Classifier):
         expected, most = needs.tokens, options.max_tokens
         if rationale:
             expected += _RATIONALE_TOKENS
-            last = replace(messages[-1], content=messages[-1].content + _RATIONALE)
-            messages = (*messages[:-1], last)
-        if "max_tokens" not in options.model_fields_set:
-            most = max(most, 2 * expected + member.backend.least_tokens)
+        given = "max_tokens" in options.model_fields_set
+        most = max(most, 2 * expected + (0 if given else member.backend.least_tokens))
         return ChatRequest(
             messages=messages,
             labels=self.labels,
@@ -191,19 +189,6 @@ def language_models(classifier: Classifier) -> list[LLMClassifier]:
     ]
 
 
-def llm_classifier(parts: PromptParts, load: Callable[[str], Classifier]) -> LLMClassifier:
-    """Return the classifier of a prompt recipe.
-
-    Args:
-        parts: of the recipe.
-        load: loads the adviser, and the encoder that finds examples.
-
-    Raises:
-        InputError: the adviser cannot be loaded or has other classes; too few examples to show.
-    """
-    return LLMClassifier(parts, context_source(parts, load))
-
-
 def split_context(
     parts: StrategyParts,
     split: LabelledSplit,
@@ -213,12 +198,6 @@ def split_context(
     """Return what gives prompts about a split their context.
 
     An adviser that is recorded answers must hold every example of the split.
-
-    Args:
-        parts: of the recipe.
-        split: what prompts are about.
-        registry: where to look for components.
-        load: loads the adviser, and the encoder that finds examples; default: models alone.
 
     Raises:
         InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
@@ -234,11 +213,6 @@ def context_source(
     parts: StrategyParts, load: Callable[[str], Classifier], adviser: Classifier | None = None
 ) -> ContextSource:
     """Return what gives prompts the context that a recipe's strategy shows.
-
-    Args:
-        parts: of the recipe.
-        load: loads the adviser, and the encoder that finds examples.
-        adviser: the adviser, where it is loaded already.
 
     Raises:
         InputError: the adviser cannot be loaded or has other classes; too few examples to show.
@@ -276,23 +250,6 @@ def prompt_input(example: Example, classes: tuple[str, ...], context: PromptCont
         source=example.source,
         columns=example.columns,
     )
-
-
-def prompt_messages(
-    parts: StrategyParts,
-    context: ContextSource,
-    examples: Iterable[str | Example],
-    session: Session,
-    memory: Memory | None = None,
-) -> Iterator[tuple[Example, tuple[Message, ...]]]:
-    """Yield each example with the messages of a strategy.
-
-    Raises:
-        SentikitError: the strategy fails; names the row.
-    """
-    classes = parts.dataset.scheme.classes
-    for row, (example, shown) in enumerate(context.stream(examples, session, memory)):
-        yield example, messages_for(parts, prompt_input(example, classes, shown), row)
 
 
 def label_reader(parts: StrategyParts) -> LabelReader:
@@ -333,6 +290,9 @@ def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Me
         ) from error
     some = isinstance(messages, list | tuple) and messages
     if some and all(isinstance(message, Message) for message in messages):
+        if parts.strategy_options.rationale:
+            last = replace(messages[-1], content=messages[-1].content + _RATIONALE)
+            return (*messages[:-1], last)
         return tuple(messages)
     raise SentikitError(
         f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "

@@ -69,13 +69,6 @@ class Memory(Protocol):
 class ContextSource:
     """Gives each text of a stream its prompt context.
 
-    Args:
-        classes: the labels a prompt asks to choose from.
-        adviser: what predicts a label for the prompt, or None.
-        adviser_name: what identifies it.
-        retriever: what finds examples, or None.
-        drawn: examples that every prompt shows.
-
     Attributes:
         advance: told how many texts a model read since the last call.
 
@@ -106,13 +99,7 @@ class ContextSource:
     def stream(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, PromptContext]]:
-        """Yield each example with its context, in order, some thousands read ahead.
-
-        Args:
-            examples: texts or examples.
-            session: for an adviser that asks an LLM.
-            memory: keeps what models computed.
-        """
+        """Yield each example with its context, in order, some thousands read ahead."""
         whole = (item if isinstance(item, Example) else Example(item) for item in examples)
         computed = isinstance(self.adviser, EncoderClassifier)
         advised = self._advised(whole, session) if not computed else ((e, None) for e in whole)
@@ -188,13 +175,7 @@ class ContextSource:
 def kept_contexts(
     path: Path, identity: Any, compute: Callable[[], Iterable[PromptContext]]
 ) -> Iterator[PromptContext]:
-    """Yield contexts out of a file, which is written first where it is not there or another's.
-
-    Args:
-        path: JSON Lines, the first of them `identity`.
-        identity: all that decides the contexts, as JSON values.
-        compute: gives the contexts, all of them.
-    """
+    """Yield contexts out of a file, which is written first where it is not there or another's."""
     first = json.dumps(identity) + "\n"
     known = False
     if path.is_file():

@@ -22,12 +22,7 @@ _KIND = "finetune"
 
 @dataclass(frozen=True)
 class FineTunedRun:
-    """A finished run of ``gpt-finetune``.
-
-    Attributes:
-        path: its folder.
-        manifest: what it says of its making.
-    """
+    """A finished run of ``gpt-finetune``."""
 
     path: Path
     manifest: Mapping[str, Any]
@@ -107,15 +102,7 @@ def check_taught(
     classes: tuple[str, ...],
     registry: Registry,
 ) -> list[Problem]:
-    """Say in what the messages differ from those the model was taught, unless that is meant.
-
-    Args:
-        run: whose model is asked.
-        strategy: whose messages would be sent.
-        options: the core's keys of its section.
-        classes: the labels to choose from.
-        registry: where to look for the strategy that was learnt.
-    """
+    """Say in what the messages differ from those the model was taught, unless that is meant."""
     if options.not_as_trained:
         return []
     advice = "If that is meant, say so: strategy.not_as_trained: true."

@@ -7,8 +7,7 @@ import functools
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.resources import files
@@ -134,48 +133,11 @@ class _Lifecycle(PartSettings):
     fine_tuning_ends: date | None = None
 
 
-class _Entry(PartSettings):
-    """A model as the file describes it."""
-
-    prompt: float | None = Field(None, ge=0)
-    completion: float | None = Field(None, ge=0)
-    cached: float | None = Field(None, ge=0)
-    cache_writes: float | None = Field(None, ge=0)
-    training: float | None = Field(None, ge=0)
-    tiers: dict[str, float | TierPrices] = Field(default_factory=dict)
-    long_prompt: LongPrompt | None = None
-    context: int | None = Field(None, gt=0)
-    most_completion: int | None = Field(None, gt=0)
-    ends: date | None = None
-    successor: str = ""
-    training_context: int | None = Field(None, gt=0)
-    fine_tunable: bool = True
-    fine_tuning_ends: date | None = None
-    reasoning: bool = False
-    tokenizer: str = ""
-    providers: dict[str, _Lifecycle] = Field(default_factory=dict)
-
-    def prices(self) -> Prices | None:
-        """Return the prices, or None where they are not known."""
-        if self.prompt is None or self.completion is None:
-            return None
-        keys = ("prompt", "completion", "cached", "cache_writes", "tiers", "long_prompt")
-        return Prices(**{key: getattr(self, key) for key in keys})
-
-
-class _File(PartSettings):
-    as_of: date
-    sources: list[str] = Field(default_factory=list)
-    models: dict[str, _Entry]
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What is known of a model; all unknown for a model the file does not name.
+class ModelFacts(PartSettings):
+    """What is known of a model, as `models.yaml` writes it; all unknown for one that it lacks.
 
     Attributes:
-        name: as the user wrote it.
-        prices: of its tokens, or None.
+        prompt, completion, cached, cache_writes, tiers, long_prompt: see `Prices`.
         training: USD per million tokens of fine-tuning data, or None.
         context: tokens of prompt and answer together, or None.
         most_completion: tokens an answer may have, or None.
@@ -186,24 +148,39 @@ class ModelFacts:
         fine_tuning_ends: last day for new fine-tuning jobs, or None.
         reasoning: whether it thinks before it answers.
         tokenizer: its name, or "".
+        providers: what other providers say of its end.
+        name: as the user wrote it.
         as_of: the day the prices were checked, or None where their source does not say.
         source: the file or package that the prices are from; "" for an unknown model.
     """
 
-    name: str
-    prices: Prices | None = None
-    training: float | None = None
-    context: int | None = None
-    most_completion: int | None = None
+    prompt: float | None = Field(None, ge=0)
+    completion: float | None = Field(None, ge=0)
+    cached: float | None = Field(None, ge=0)
+    cache_writes: float | None = Field(None, ge=0)
+    tiers: dict[str, float | TierPrices] = Field(default_factory=dict)
+    long_prompt: LongPrompt | None = None
+    training: float | None = Field(None, ge=0)
+    context: int | None = Field(None, gt=0)
+    most_completion: int | None = Field(None, gt=0)
     ends: date | None = None
     successor: str = ""
-    training_context: int | None = None
+    training_context: int | None = Field(None, gt=0)
     fine_tunable: bool = True
     fine_tuning_ends: date | None = None
     reasoning: bool = False
     tokenizer: str = ""
+    providers: dict[str, _Lifecycle] = Field(default_factory=dict)
+    name: str = ""
     as_of: date | None = None
     source: str = ""
+
+    @property
+    def prices(self) -> Prices | None:
+        """The prices, or None where they are not known."""
+        if self.prompt is None or self.completion is None:
+            return None
+        return Prices(**{key: getattr(self, key) for key in Prices.model_fields})
 
     def lifecycle_warning(self, today: date) -> str:
         """Return a sentence where the model has ended or is near its end, else ""."""
@@ -219,24 +196,41 @@ class ModelFacts:
         )
 
 
+class _File(PartSettings):
+    as_of: date
+    sources: list[str] = Field(default_factory=list)
+    models: dict[str, ModelFacts]
+
+
 def model_facts(
     name: str, environment: Mapping[str, str] = os.environ, provider: str = ""
 ) -> ModelFacts:
     """Return what is known of a model: by the user's file, our table, else by genai-prices.
 
-    Args:
-        name: of the model.
-        environment: may name the user's file.
-        provider: the server's address; without one, the model's maker is assumed.
-
     Raises:
         InputError: the user's own file cannot be read or is malformed.
     """
     for source, table in _tables(environment):
-        entry = _find(table.models, name)
-        if entry is not None:
-            return _facts(name, entry, table.as_of, source, _provider(provider))
-    return _from_package(name, provider) or ModelFacts(name)
+        spelling = next((known for known in _spellings(name) if known in table.models), None)
+        if spelling is not None:
+            entry = table.models[spelling]
+            elsewhere = entry.providers.get(_provider(provider))
+            changed = elsewhere.model_dump(exclude_defaults=True) if elsewhere else {}
+            changed |= {"name": name, "as_of": table.as_of, "source": source}
+            return entry.model_copy(update=changed)
+    return _from_package(name, provider) or ModelFacts(name=name)
+
+
+def recorded_models_warnings(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each model behind recorded runs that has ended or is near its end."""
+    warnings = []
+    for manifest in manifests:
+        recipe = manifest.get("recipe")
+        llm = recipe.get("llm") if isinstance(recipe, Mapping) else None
+        if isinstance(llm, Mapping) and isinstance(llm.get("model"), str):
+            facts = model_facts(llm["model"], provider=str(llm.get("base_url") or ""))
+            warnings.append(facts.lifecycle_warning(date.today()))
+    return [warning for warning in dict.fromkeys(warnings) if warning]
 
 
 def listed_models(
@@ -291,59 +285,26 @@ def _from_package(name: str, address: str) -> ModelFacts | None:
     now = datetime.now(UTC)
     prices = _package_prices(model.get_prices(now))
     batch = _package_prices(model.get_prices(now, {"processing": "batch"}))
-    if prices is not None and batch is not None and batch != prices:
-        tier = TierPrices(**batch.model_dump(include=set(TierPrices.model_fields)))
-        prices = prices.model_copy(update={"tiers": {"batch": tier}})
+    tiers = {"batch": TierPrices(**batch)} if prices and batch and batch != prices else {}
     return ModelFacts(
         name=name,
-        prices=prices,
+        **prices,
+        tiers=tiers,
         context=model.context_window,
         source=f"genai-prices {genai_prices.__version__} ({provider.id})",
     )
 
 
-def _package_prices(found: Any) -> Prices | None:
-    """Return flat prices a million tokens; None where they are graded, or missing."""
-    prompt, completion = found.input_mtok, found.output_mtok
-    if not isinstance(prompt, Decimal) or not isinstance(completion, Decimal):
-        return None
-    cached, written = found.cache_read_mtok, found.cache_write_mtok
-    return Prices(
-        prompt=float(prompt),
-        completion=float(completion),
-        cached=float(cached) if isinstance(cached, Decimal) else None,
-        cache_writes=float(written) if isinstance(written, Decimal) else None,
-    )
-
-
-def _facts(name: str, entry: _Entry, as_of: date, source: str, provider: str) -> ModelFacts:
-    elsewhere = entry.providers.get(provider)
-    if elsewhere is not None:
-        changed = elsewhere.model_dump(exclude_none=True, exclude_defaults=True)
-        entry = entry.model_copy(update=changed)
-    return ModelFacts(
-        name=name,
-        prices=entry.prices(),
-        training=entry.training,
-        context=entry.context,
-        most_completion=entry.most_completion,
-        ends=entry.ends,
-        successor=entry.successor,
-        training_context=entry.training_context,
-        fine_tunable=entry.fine_tunable,
-        fine_tuning_ends=entry.fine_tuning_ends,
-        reasoning=entry.reasoning,
-        tokenizer=entry.tokenizer,
-        as_of=as_of,
-        source=source,
-    )
-
-
-def _find(models: Mapping[str, _Entry], name: str) -> _Entry | None:
-    for candidate in _spellings(name):
-        if candidate in models:
-            return models[candidate]
-    return None
+def _package_prices(found: Any) -> dict[str, Any]:
+    """Return flat prices a million tokens; none where they are graded, or missing."""
+    named = {
+        "prompt": found.input_mtok,
+        "completion": found.output_mtok,
+        "cached": found.cache_read_mtok,
+        "cache_writes": found.cache_write_mtok,
+    }
+    flat = {name: float(price) for name, price in named.items() if isinstance(price, Decimal)}
+    return flat if {"prompt", "completion"} <= flat.keys() else {}
 
 
 def _spellings(name: str) -> list[str]:
@@ -379,13 +340,7 @@ def _read(path: Path) -> _File:
 
 
 def prices_for(facts: ModelFacts, own: Prices | None, billed: bool) -> Prices | None:
-    """Return the prices a run counts with: the recipe's own, the file's, or none.
-
-    Args:
-        facts: of the model.
-        own: ``llm.prices`` of the recipe.
-        billed: False for a backend that costs nothing.
-    """
+    """Return the prices a run counts with: the recipe's own, the file's, or none."""
     if own is not None:
         return own
     if not billed:

@@ -29,12 +29,7 @@ _BLOCK = 4 * 2**20
 
 @dataclass(frozen=True)
 class Reading:
-    """What an encoder made of some texts.
-
-    Attributes:
-        probabilities: (texts, classes).
-        embeddings: (texts, hidden), each of length 1.
-    """
+    """What an encoder made of some texts."""
 
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float32]
@@ -83,13 +78,6 @@ def choose_examples(
 
     No text of the evaluated split is among them, whatever its case, Unicode form and white space,
     and no text twice.
-
-    Args:
-        examples: labelled ones, usually the validation split.
-        evaluated: the split to label.
-        size: how many to draw, or ``all``.
-        seed: decides which.
-        where: what `examples` are, for messages.
 
     Raises:
         InputError: fewer are left than wanted, or none.
@@ -154,12 +142,6 @@ class Pool:
 
         Balanced, they come class by class in the order of `classes`, k each. A text that differs
         from the query in nothing but case, Unicode form and white space is passed over.
-
-        Args:
-            queries: embeddings, (queries, hidden), each of length 1.
-            texts: of the queries.
-            needed: how many, and whether of each class.
-            classes: in order.
         """
         groups = [np.arange(len(self.labels))]
         if needed.balanced:
@@ -197,15 +179,7 @@ def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 
 class Retriever:
-    """Finds labelled texts that an encoder embeds near another one.
-
-    Args:
-        encoder: embeds the texts.
-        name: of the encoder.
-        examples: to choose from.
-        needed: how many.
-        classes: the labels, in order.
-    """
+    """Finds labelled texts that an encoder embeds near another one."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -54,7 +54,7 @@ from sentikit.llm.requests.loop import (
     Row,
     cut_answers,
 )
-from sentikit.llm.requests.pacing import MOST, START, Pace, Pacer, Patience, backoff
+from sentikit.llm.requests.pacing import Patience, backoff
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import FailureLimit, RequestOptions
 from sentikit.tracking import LLMCall
@@ -71,34 +71,26 @@ _ROWS_OF_A_MEMBER = 2**40
 _TAKEN_AT_ONCE = 64
 
 
-@dataclass
 class LLMMember:
-    """One LLM of a job.
+    """One LLM of a job."""
 
-    Attributes:
-        backend: opened, unless requests are only counted.
-        options: how calls are made.
-        caller: makes them.
-        labels: that its requests choose from.
-        number: of the member, from 0.
-        numbers: of the rows it is asked about, which a resumed job counts again.
-    """
-
-    backend: LLMBackend
-    options: RequestOptions
-    caller: Caller
-    labels: tuple[str, ...]
-    number: int
-    numbers: Iterator[int] = field(init=False)
-    _texts: Counter[int] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        backend: LLMBackend,
+        options: RequestOptions,
+        caller: Caller,
+        read_label: LabelReader,
+        labels: tuple[str, ...],
+        number: int,
+    ) -> None:
+        self.backend, self.options, self.caller = backend, options, caller
+        self.read_label, self.labels, self.number = read_label, labels, number
         self.begin()
 
     def begin(self) -> None:
         """Count from the first row again, for another pass over the same texts."""
         self.numbers = itertools.count(self.number * _ROWS_OF_A_MEMBER)
-        self._texts = Counter()
+        self._texts: Counter[int] = Counter()
 
     def occurrence(self, text: str) -> int:
         """Return how often a text was asked about before, for a backend that tells them apart."""
@@ -185,12 +177,9 @@ class RequestSession(Session):
         return self._collectors is not None
 
     def collect(self, collectors: Callable[[LLMMember], Collector] | None) -> None:
-        """Collect requests from now on, or, without `collectors`, ask again.
+        """Give requests to collectors from now on, or, without any, ask again.
 
         While requests are collected, every row not answered before is `pending`.
-
-        Args:
-            collectors: makes the collector of an LLM.
         """
         self._collectors = collectors
         for member in self._members.values():
@@ -212,14 +201,26 @@ class RequestSession(Session):
             InputError: the ceiling is lower than what the batches may cost.
             SentikitError: a batch failed, or the provider cannot be reached.
         """
+        rounds: list[BatchRound] = []
+
+        def collector(member: LLMMember) -> BatchRound:
+            assert self.batch_folder is not None
+            suffix = f".{member.number}" if member.number else ""
+            batches = BatchRound(
+                needed_batches(member.backend),
+                member.caller,
+                self.batch_folder.with_name(self.batch_folder.name + suffix),
+                member.labels,
+                self.reporter,
+                self.stop_requested,
+                self.run + suffix,
+            )
+            rounds.append(batches)
+            return batches
+
         asked = 1
         while asked:
-            rounds: list[BatchRound] = []
-
-            def collector(member: LLMMember, rounds: list[BatchRound] = rounds) -> BatchRound:
-                rounds.append(self._batch_round(member))
-                return rounds[-1]
-
+            rounds.clear()
             self.collect(collector)
             try:
                 go_through()
@@ -230,19 +231,6 @@ class RequestSession(Session):
             if models == 1:
                 break
         self.collect(None)
-
-    def _batch_round(self, member: LLMMember) -> BatchRound:
-        assert self.batch_folder is not None
-        suffix = f".{member.number}" if member.number else ""
-        return BatchRound(
-            needed_batches(member.backend),
-            member.caller,
-            self.batch_folder.with_name(self.batch_folder.name + suffix),
-            member.labels,
-            self.reporter,
-            self.stop_requested,
-            self.run + suffix,
-        )
 
     def check(self, backend: LLMBackend, options: RequestOptions) -> None:
         """Refuse what cannot work before a job begins, and warn of what ends or has no price.
@@ -270,26 +258,20 @@ class RequestSession(Session):
         self._checked.add(id(backend))
 
     def ask(
-        self,
-        questions: Iterable[Question[Row]],
-        backend: LLMBackend,
-        options: RequestOptions,
-        read_label: LabelReader,
-        labels: tuple[str, ...],
+        self, member: LLMMember, questions: Iterable[Question[Row]]
     ) -> Generator[AnsweredQuestion[Row], None, None]:
-        """Yield what becomes of each question, in order.
+        """Yield what becomes of each question to a member, in order.
 
         Questions are made in another thread, some hundreds ahead; some thousands of answers wait
         to be taken at most.
 
         Raises:
             RequestsInterrupted: the user asked to stop.
-            InputError: a ceiling too low for one call or for a model without a price.
+            InputError: a ceiling too low for one call.
             SentikitError: no call can succeed, an outage, too many failing rows, no money left.
         """
-        member = self.member(backend, options, read_label, labels)
         answers: _Answers[Row] = _Answers()
-        work = self._submit(self._answer(member, questions, read_label, answers))
+        work = self._submit(self._answer(member, questions, answers))
         try:
             yield from answers
         except GeneratorExit:
@@ -373,15 +355,11 @@ class RequestSession(Session):
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _answer(
-        self,
-        member: LLMMember,
-        questions: Iterable[Question[Row]],
-        read_label: LabelReader,
-        answers: _Answers[Row],
+        self, member: LLMMember, questions: Iterable[Question[Row]], answers: _Answers[Row]
     ) -> None:
         loop = RequestLoop(
             caller=member.caller,
-            read_label=read_label,
+            read_label=member.read_label,
             deliver=answers.put,
             tally=self.tally,
             total=self.limits.total,
@@ -389,7 +367,6 @@ class RequestSession(Session):
             failure_limit=self.limits.failure_limit,
             stop_requested=self.stop_requested,
             tick=self._tick,
-            held=True,
             numbers=member.numbers,
         )
         answers.feed(loop)
@@ -402,7 +379,6 @@ class RequestSession(Session):
                 self.reporter.say(cut_answers(self.tally.cut, loop.cut))
         except BudgetSpentError as spent:
             error = _explain(spent, self.tally)
-            error.__cause__ = spent
         except BaseException as raised:
             error = raised
         finally:
@@ -421,7 +397,7 @@ class RequestSession(Session):
         labels: tuple[str, ...],
     ) -> LLMMember:
         caller = self._caller(backend, options)
-        member = LLMMember(backend, options, caller, labels, len(self._members))
+        member = LLMMember(backend, options, caller, read_label, labels, len(self._members))
         if self.watch is not None:
             caller.watch = _with_labels(self.watch, read_label)
         try:
@@ -493,43 +469,21 @@ class RequestSession(Session):
 
     def _caller(self, backend: LLMBackend, options: RequestOptions) -> Caller:
         journal = self._open_journal()
+        assert self._ledger is not None
         facts = model_facts(backend.model, provider=backend.provider)
-        prices = prices_for(facts, options.prices, backend.billed)
+        prices, tier = prices_for(facts, options.prices, backend.billed), backend.service_tier
         if self.limits.max_cost is not None and prices is None:
             raise unknown_price(backend.model)
-        tier = backend.service_tier
         if self.limits.max_cost is not None and prices and prices.worst(1, 1, tier) is None:
             raise InputError(
                 f"The price of {backend.model} in the service tier {tier!r} is not known, so "
                 "--max-cost cannot be kept. Leave llm.service_tier or --max-cost out, or give "
                 f"llm.prices.tiers.{tier}."
             )
-        fixed = options.in_flight if isinstance(options.in_flight, int) else backend.most_in_flight
-        assert self._ledger is not None
-        return Caller(
-            backend=backend,
-            journal=journal,
-            run=self.run,
-            budget=Budget(
-                prices=prices,
-                counter=TokenCounter(facts.tokenizer),
-                ledger=self._ledger,
-                tally=self.tally,
-                any_tier=options.prices is not None,
-            ),
-            pace=Pace(
-                pacer=Pacer(
-                    fixed or START,
-                    fixed or MOST,
-                    requests_per_minute=options.requests_per_minute,
-                    tokens_per_minute=options.tokens_per_minute,
-                ),
-                patience=Patience(options.patience, options.longest_wait),
-                timeout=None if backend.in_process else options.timeout,
-                tries=options.tries,
-            ),
-            batched=self.batch_folder is not None,
-        )
+        own, counter = options.prices is not None, TokenCounter(facts.tokenizer)
+        budget = Budget(prices, counter, self._ledger, self.tally, any_tier=own)
+        batched = self.batch_folder is not None
+        return Caller(backend, journal, self.run, budget, options, batched=batched)
 
     def _open_journal(self) -> AnswerJournal:
         """Open the journal once; while requests are only counted, none is made."""

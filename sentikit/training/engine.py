@@ -1,4 +1,4 @@
-"""What a training process keeps in memory, by arithmetic; activations are left out."""
+"""The interface of an engine, which runs training steps, and the memory that one needs."""
 
 from __future__ import annotations
 
@@ -74,17 +74,12 @@ def replicated(size: ModelSize) -> MemoryNeed:
     return MemoryNeed(FLOAT32 * size.parameters, trained, size.moments * trained)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is that of a device or machine whose memory is full."""
-    if isinstance(error, MemoryError):
-        return True
+def out_of_memory(error: BaseException) -> SentikitError | None:
+    """Return what to tell the user where the memory of the device or machine was full."""
     said = str(error).lower()
     full = "out of memory" in said or "can't allocate memory" in said
-    return isinstance(error, RuntimeError) and full
-
-
-def out_of_memory(error: BaseException) -> SentikitError:
-    """Return what to tell the user of it."""
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and full):
+        return None
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return SentikitError(
         f"There is not enough memory ({reason}). Lower training.micro_batch_size or "
@@ -315,6 +310,15 @@ def _best(registry: Registry) -> str:
     return max(ranks, key=lambda name: ranks[name], default=AUTO)
 
 
+def _passed_on(name: str) -> Any:
+    """Return a method that calls the inner engine's."""
+
+    def method(self: EngineWrapper, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.inner, name)(*args, **kwargs)
+
+    return method
+
+
 class EngineWrapper(Engine):
     """An engine around another one: a subclass overrides what it changes, the rest is passed on.
 
@@ -347,70 +351,20 @@ class EngineWrapper(Engine):
         self.rank, self.processes = self.inner.rank, self.inner.processes
         self.device = self.inner.device
 
-    def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
-        """See `Engine.prepare`."""
-        self.inner.prepare(model, groups, plan)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """See `Engine.forward`."""
-        return self.inner.forward(*inputs)
-
-    def training_mode(self, on: bool) -> None:
-        """See `Engine.training_mode`."""
-        self.inner.training_mode(on)
-
-    def micro_step(self, last: bool) -> AbstractContextManager[object]:
-        """See `Engine.micro_step`."""
-        return self.inner.micro_step(last)
-
-    def backward(self, loss: Tensor) -> None:
-        """See `Engine.backward`."""
-        self.inner.backward(loss)
-
-    def step(self, rates: Sequence[float]) -> Tensor | float:
-        """See `Engine.step`."""
-        return self.inner.step(rates)
-
-    def weights(self) -> dict[str, Tensor]:
-        """See `Engine.weights`."""
-        return self.inner.weights()
-
-    def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """See `Engine.load_weights`."""
-        self.inner.load_weights(weights)
-
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """See `Engine.optimizer_state`."""
-        return self.inner.optimizer_state()
-
-    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
-        """See `Engine.load_optimizer_state`."""
-        self.inner.load_optimizer_state(state)
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """See `Engine.sum`."""
-        return self.inner.sum(values)
-
-    def gather(self, array: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """See `Engine.gather`."""
-        return self.inner.gather(array)
-
-    def broadcast(self, value: Any) -> Any:
-        """See `Engine.broadcast`."""
-        return self.inner.broadcast(value)
-
-    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `Engine.broadcast_tensors`."""
-        return self.inner.broadcast_tensors(tensors)
-
-    def memory(self, size: ModelSize, processes: int) -> dict[str, MemoryNeed]:
-        """See `Engine.memory`."""
-        return self.inner.memory(size, processes)
-
-    def remarks(self) -> list[str]:
-        """See `Engine.remarks`."""
-        return self.inner.remarks()
-
-    def finish(self) -> None:
-        """See `Engine.finish`."""
-        self.inner.finish()
+    prepare = _passed_on("prepare")
+    forward = _passed_on("forward")
+    training_mode = _passed_on("training_mode")
+    micro_step = _passed_on("micro_step")
+    backward = _passed_on("backward")
+    step = _passed_on("step")
+    weights = _passed_on("weights")
+    load_weights = _passed_on("load_weights")
+    optimizer_state = _passed_on("optimizer_state")
+    load_optimizer_state = _passed_on("load_optimizer_state")
+    sum = _passed_on("sum")
+    gather = _passed_on("gather")
+    broadcast = _passed_on("broadcast")
+    broadcast_tensors = _passed_on("broadcast_tensors")
+    memory = _passed_on("memory")
+    remarks = _passed_on("remarks")
+    finish = _passed_on("finish")

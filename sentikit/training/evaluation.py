@@ -163,7 +163,8 @@ _COLLAPSE_DROP = 0.2
 
 def watched_value(stopping: EarlyStopping, loss: float, scores: Scores) -> float:
     """Return the metric that early stopping watches."""
-    return {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}[stopping.metric]
+    own = {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}
+    return (scores.metrics | own)[stopping.metric]
 
 
 def watch_patience(stopping: EarlyStopping, state: TrainingState, value: float) -> None:

@@ -46,7 +46,6 @@ from sentikit.training.data import (
 )
 from sentikit.training.engine import (
     check_alike,
-    is_out_of_memory,
     out_of_memory,
     step_plan,
 )
@@ -56,8 +55,7 @@ from sentikit.training.recipe import ClassifierParts
 from sentikit.training.reporting import (
     ConsoleJournal,
     EpochDialogue,
-    SilentJournal,
-    TrackedJournal,
+    Journal,
     read_line,
     tell,
 )
@@ -176,7 +174,7 @@ def _tracked(parts: ClassifierParts, run: RunFolder) -> Iterator[Callable[[dict[
     """Show the run to its trackers; yield what takes its scores."""
     log = JsonLinesLog(run.path / run_folder.LOG)
     tracked = TrackedRun("train", run.path, parts.recipe.values, 0)
-    with TrackedJournal(log, False, parts.trackers, tracked) as journal:
+    with ConsoleJournal(log, tracked, parts.trackers, bar=False) as journal:
         yield journal.scored
 
 
@@ -210,8 +208,8 @@ def _memory_errors() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(error) from error
+        if full := out_of_memory(error):
+            raise full from error
         raise
 
 
@@ -302,7 +300,7 @@ class _Job:
             classes=self.classes,
             objective=CrossEntropy(train.gold, weights, training.label_smoothing),
             checkpoints=self.checkpoints,
-            journal=SilentJournal(),
+            journal=Journal(),
             stop_requested=self.options.stop_requested,
             changed=self._write_recipe,
             dialogue=EpochDialogue(read_line, tell) if self.options.interactive else None,
@@ -354,12 +352,10 @@ class _Job:
 
     def _journal(self, state: TrainingState) -> Any:
         if not self.engine.is_main_process:
-            return contextlib.nullcontext(SilentJournal())
+            return contextlib.nullcontext(Journal())
         bar = not (self.options.interactive or self.options.quiet)
-        if not self.parts.trackers:
-            return ConsoleJournal(self.log, bar, self.options.quiet)
         run = TrackedRun("train", self.folder.path, self.parts.recipe.values, state.step)
-        return TrackedJournal(self.log, bar, self.parts.trackers, run)
+        return ConsoleJournal(self.log, run, self.parts.trackers, bar, self.options.quiet)
 
     def _finish(
         self,
@@ -467,7 +463,7 @@ def build_model(parts: TrainParts, classes: int) -> SentimentModel:
 
 
 def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) -> None:
-    """Pass two short texts through a model, and refuse shapes that do not fit.
+    """Pass two short texts through a model, and refuse NaN and shapes that do not fit.
 
     Args:
         model: on the CPU.
@@ -491,6 +487,8 @@ def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) 
         _check_shape(f"The pooling {model.pooling!r}", pooled.shape, (2, hidden))
         logits = model.head(pooled)
         _check_shape(f"The head {names['head']!r}", logits.shape, (2, classes))
+        if not torch.isfinite(logits).all():
+            raise SentikitError(f"The head {names['head']!r} returned NaN or infinite logits.")
     model.train(was_training)
 
 

@@ -24,7 +24,7 @@ from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
-from sentikit.training.settings import TrainingSettings
+from sentikit.training.settings import TrainingSettings, unsuitable_metric
 
 if TYPE_CHECKING:
     from sentikit.classifiers.plugin_classifier import PluginClassifier
@@ -152,6 +152,10 @@ def check_train(
     made["trackers"], more = check_trackers(registry, raw.get("trackers", []))
     problems += more
     problems += _useless_holdout(made) + _other_classes(made)
+    if settings is not None and made.get("dataset") is not None:
+        metric = settings.training.early_stopping.metric
+        if said := unsuitable_metric(metric, made["dataset"].scheme, registry):
+            problems.append(Problem(("training", "early_stopping", "metric"), said))
     if problems or settings is None:
         return None, problems
     made.setdefault("evaluation_dataset", None)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Self
 
 import click
 
@@ -18,12 +18,9 @@ from sentikit.runs.folder import JsonLinesLog
 from sentikit.terminal import LiveBar
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
-if TYPE_CHECKING:
-    pass
 
-
-class Journal(Protocol):
-    """Where the loop reports to; only the main process has one that does anything."""
+class Journal:
+    """Where the loop reports to; this one, of all but the main process, ignores everything."""
 
     def step(self, record: dict[str, Any]) -> None:
         """Report on the last few steps."""
@@ -42,45 +39,31 @@ class Journal(Protocol):
 
     def alert(self, title: str, text: str) -> None:
         """Tell the user, wherever they are, what deserves a look at once."""
+        self.say(text)
 
     def scored(self, metrics: dict[str, Any]) -> None:
         """Report the scores of the finished run, as in ``metrics.json``."""
 
 
-class SilentJournal:
-    """The journal of processes that do not speak."""
+class ConsoleJournal(Journal):
+    """Writes the log, talks to the user and to the run's trackers; use as a context manager."""
 
-    def step(self, record: dict[str, Any]) -> None:
-        """Ignore."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Ignore."""
-
-    def change(self, record: dict[str, Any]) -> None:
-        """Ignore."""
-
-    def advance(self, step: int, total: int) -> None:
-        """Ignore."""
-
-    def say(self, message: str) -> None:
-        """Ignore."""
-
-    def alert(self, title: str, text: str) -> None:
-        """Ignore."""
-
-    def scored(self, metrics: dict[str, Any]) -> None:
-        """Ignore."""
-
-
-class ConsoleJournal:
-    """Writes the log and talks to the user; use as a context manager."""
-
-    def __init__(self, log: JsonLinesLog, bar: bool = True, quiet: bool = False) -> None:
-        self._quiet = quiet
-        self._log = log
+    def __init__(
+        self,
+        log: JsonLinesLog,
+        run: TrackedRun,
+        trackers: Mapping[str, Tracker],
+        bar: bool = True,
+        quiet: bool = False,
+    ) -> None:
+        self._log, self._run, self._quiet = log, run, quiet
         self._bar = LiveBar("steps", shown=bar)
+        self._trackers = TrackerGroup(trackers, self.say)
+        self._metrics: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
+        # Trackers may print or ask something, which a moving bar would garble.
+        self._trackers.start(self._run)
         self._bar.start(line="training")
         return self
 
@@ -92,24 +75,30 @@ class ConsoleJournal:
     ) -> None:
         self._bar.stop()
         self._log.close()
+        status = run_folder.end_status(error)
+        if status != run_folder.INTERRUPTED:
+            reason = redacted(str(error)) if error else scores_line(self._metrics)
+            self._trackers.alert(f"Run {status}", f"{self._run.path} {status}: {reason}")
+        self._trackers.finish(self._metrics, status)
 
     def step(self, record: dict[str, Any]) -> None:
         """Log a few steps."""
         self._log.write({"kind": "step", **record})
+        self._trackers.log({"kind": "step", **record})
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Log an epoch and print its line."""
         self._log.write({"kind": "epoch", **record})
-        if self._quiet:
-            return
         best = " (best)" if record["best_epoch"] == record["epoch"] else ""
-        self.say(
-            f"epoch {record['epoch']}/{record['epochs']}  loss {record['training_loss']:.4f}  "
-            f"validation: loss {record['validation_loss']:.4f}, "
-            f"macro-F1 {record['validation_macro_f1']:.4f}, "
-            f"accuracy {record['validation_accuracy']:.4f}{best}  "
-            f"[{record['seconds']:.0f} s]"
-        )
+        if not self._quiet:
+            self.say(
+                f"epoch {record['epoch']}/{record['epochs']}  loss {record['training_loss']:.4f}  "
+                f"validation: loss {record['validation_loss']:.4f}, "
+                f"macro-F1 {record['validation_macro_f1']:.4f}, "
+                f"accuracy {record['validation_accuracy']:.4f}{best}  "
+                f"[{record['seconds']:.0f} s]"
+            )
+        self._trackers.log({"kind": "epoch", **record})
 
     def change(self, record: dict[str, Any]) -> None:
         """Log what the user has changed."""
@@ -124,59 +113,8 @@ class ConsoleJournal:
         self._bar.say(message)
 
     def alert(self, title: str, text: str) -> None:
-        """Print the text."""
-        self.say(text)
-
-    def scored(self, metrics: dict[str, Any]) -> None:
-        """Say nothing: the caller shows the scores."""
-
-
-class TrackedJournal(ConsoleJournal):
-    """A journal that also tells the run's trackers, from its start to its end."""
-
-    def __init__(
-        self,
-        log: JsonLinesLog,
-        bar: bool,
-        trackers: Mapping[str, Tracker],
-        run: TrackedRun,
-    ) -> None:
-        super().__init__(log, bar)
-        self._trackers = TrackerGroup(trackers, self.say)
-        self._run = run
-        self._metrics: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        # Trackers may print or ask something, which a moving bar would garble.
-        self._trackers.start(self._run)
-        return super().__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, traceback)
-        status = run_folder.end_status(error)
-        if status != run_folder.INTERRUPTED:
-            reason = redacted(str(error)) if error else scores_line(self._metrics)
-            self._trackers.alert(f"Run {status}", f"{self._run.path} {status}: {reason}")
-        self._trackers.finish(self._metrics, status)
-
-    def step(self, record: dict[str, Any]) -> None:
-        """Log a few steps."""
-        super().step(record)
-        self._trackers.log({"kind": "step", **record})
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Log an epoch and print its line."""
-        super().epoch(record)
-        self._trackers.log({"kind": "epoch", **record})
-
-    def alert(self, title: str, text: str) -> None:
         """Print the text and pass it on."""
-        super().alert(title, text)
+        self.say(text)
         self._trackers.alert(title, text)
 
     def scored(self, metrics: dict[str, Any]) -> None:

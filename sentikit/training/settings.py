@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from sentikit.components import PartSettings, as_section
+from sentikit.errors import did_you_mean
+from sentikit.metrics import HOOK as METRICS
+from sentikit.metrics import metrics_for
+from sentikit.registry import Registry, default_registry
 from sentikit.training.schedules import Linear, Schedule
 
 if TYPE_CHECKING:
     import torch
+
+    from sentikit.datasets.labels import LabelScheme
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -108,6 +114,10 @@ Optimizer = Annotated[
 ]
 
 
+#: What early stopping can watch without any plugin.
+OWN_METRICS = ("macro_f1", "accuracy", "loss")
+
+
 class EarlyStopping(PartSettings):
     """When to stop before the last epoch.
 
@@ -115,8 +125,10 @@ class EarlyStopping(PartSettings):
     The weights that are kept are the best ones, by however little.
     """
 
-    metric: Literal["macro_f1", "accuracy", "loss"] = Field(
-        "macro_f1", description="what is watched on the validation split"
+    metric: str = Field(
+        "macro_f1",
+        description="what is watched on the validation split: macro_f1, accuracy, loss, or a "
+        "plugin's metric",
     )
     patience: int | None = Field(None, ge=1, description="epochs without improvement; null: never")
     tolerance: float = Field(0.0, ge=0, description="an improvement must be more than this")
@@ -130,13 +142,30 @@ class EarlyStopping(PartSettings):
         """Say whether `value` beats `best`, which may not be there yet."""
         if best is None:
             return True
-        return value < best - by_more_than if self.metric == "loss" else value > best + by_more_than
+        return value < best - by_more_than if self._falls else value > best + by_more_than
 
     def reached(self, value: float) -> bool:
         """Say whether the target is reached."""
         if self.target is None:
             return False
-        return value <= self.target if self.metric == "loss" else value >= self.target
+        return value <= self.target if self._falls else value >= self.target
+
+    @property
+    def _falls(self) -> bool:
+        """Whether the lowest value of the metric is the best."""
+        if self.metric in OWN_METRICS:
+            return self.metric == "loss"
+        return not default_registry().load(METRICS, self.metric).higher_is_better
+
+
+def unsuitable_metric(metric: str, scheme: LabelScheme, registry: Registry) -> str:
+    """Say that early stopping cannot watch a metric of classes, or return ""."""
+    known = [*OWN_METRICS, *(found.name for found in metrics_for(scheme, registry))]
+    if metric in known:
+        return ""
+    if metric in registry.names(METRICS):
+        return f"the metric {metric!r} does not suit the classes {', '.join(scheme.classes)}."
+    return f"there is no metric {metric!r}. {did_you_mean(metric, known)}"
 
 
 class Checkpoints(PartSettings):

@@ -16,7 +16,7 @@ from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.data import Labelled
 from sentikit.training.engine import step_plan
 from sentikit.training.parameters import ParameterGroup
-from sentikit.training.reporting import SilentJournal
+from sentikit.training.reporting import Journal
 from sentikit.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -131,13 +131,13 @@ def _trainer(
         classes=task.classes,
         objective=task.objective,
         checkpoints=CheckpointFolder(place.checkpoints, settings.checkpoints.keep),
-        journal=SilentJournal(),
+        journal=Journal(),
         stop_requested=session.stop_requested,
         section=place.section,
     )
 
 
-class _SessionJournal(SilentJournal):
+class _SessionJournal(Journal):
     """Passes the loop's reports on to a session."""
 
     def __init__(self, session: TrainingSession, steps: int) -> None:
@@ -152,9 +152,6 @@ class _SessionJournal(SilentJournal):
 
     def say(self, message: str) -> None:
         self._session.say(message)
-
-    def alert(self, title: str, text: str) -> None:
-        self._session.say(text)
 
 
 def remarks(trainer: Trainer) -> Iterator[str]:

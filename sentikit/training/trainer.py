@@ -297,6 +297,7 @@ class Trainer:
                 "validation_loss": loss,
                 "validation_macro_f1": scores.macro_f1,
                 "validation_accuracy": scores.accuracy,
+                **{f"validation_{name}": found for name, found in scores.metrics.items()},
                 "best_epoch": state.best_epoch,
                 "seconds": round(state.seconds, 3),
             }

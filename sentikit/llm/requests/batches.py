@@ -10,7 +10,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,29 +37,11 @@ _MOST_ROWS, _KEY_BYTES = 2**63, 32
 _FIRST_WAIT, _LONGEST_WAIT, _TICK = 1.0, 60.0, 0.2
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A part that is being written."""
-
-    part: int
-    requests: int
-    cost: int
-
-
 class BatchRound:
     """Puts requests that the journal does not know yet through the batch service of one LLM.
 
     A part is prepared, submitted, fetched, each noted in the journal. A process that is killed
     after handing a part in finds it again by its tag, so that nothing is submitted twice.
-
-    Args:
-        backend: with a batch service.
-        caller: of the run: its journal, prices and ledger.
-        folder: for the files that are handed in.
-        labels: that all requests choose from.
-        reporter: tells the user.
-        stop_requested: asked several times a second.
-        batches: the run's id, or, where several LLMs have batches, one that begins with it.
     """
 
     def __init__(
@@ -111,19 +93,12 @@ class BatchRound:
         """
         if self._writer is None:
             return
-        drafts = self._writer.finish()
-        self._refuse_over_ceiling(sum(draft.cost for draft in drafts))
+        written = self._writer.finish()
+        self._refuse_over_ceiling(sum(part.cost or 0 for part in written))
         known = self._caller.budget.prices is not None
         self._prepared = [
-            BatchPart(
-                part=draft.part,
-                tag=f"{self._batches}-{draft.part}",
-                batch=None,
-                state=_PREPARED,
-                requests=draft.requests,
-                cost=draft.cost if known else None,
-            )
-            for draft in drafts
+            replace(part, tag=f"{self._batches}-{part.part}", cost=part.cost if known else None)
+            for part in written
         ]
         self._journal.keep_batches(self._batches, self._prepared)
 
@@ -186,11 +161,7 @@ class BatchRound:
         return submitted
 
     async def _wait(self, part: BatchPart, name: str) -> None:
-        """Wait until a batch has results.
-
-        Raises:
-            SentikitError: it failed.
-        """
+        """Wait until a batch has results."""
         assert part.batch is not None
         batch, pause = part.batch, _FIRST_WAIT
         while True:
@@ -292,7 +263,7 @@ class _PartWriter:
         self._next = first
         self._stream: IO[bytes] | None = None
         self._bytes = self._requests = self._cost = 0
-        self.drafts: list[_Draft] = []
+        self.written: list[BatchPart] = []
 
     def add(self, name: str, request: ChatRequest, cost: int) -> None:
         """Write a request, into another file where this one is full."""
@@ -309,17 +280,18 @@ class _PartWriter:
         self._requests += 1
         self._cost += cost
 
-    def finish(self) -> list[_Draft]:
+    def finish(self) -> list[BatchPart]:
         """Close the last file and return all."""
         self._close()
-        return self.drafts
+        return self.written
 
     def _close(self) -> None:
         if self._stream is None:
             return
         with disk_errors(self._folder):
             self._stream.close()
-        self.drafts.append(_Draft(self._next, self._requests, self._cost))
+        part = BatchPart(self._next, "", None, _PREPARED, self._requests, self._cost)
+        self.written.append(part)
         self._stream = None
         self._next += 1
         self._bytes = self._requests = self._cost = 0

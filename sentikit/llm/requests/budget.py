@@ -42,9 +42,6 @@ class TokenCounter:
 
     For any other model the count is an estimate and the bound is the number of UTF-8 bytes: no
     byte-level tokenizer has more tokens than bytes.
-
-    Args:
-        tokenizer: the model's tokenizer as ``models.yaml`` names it, or "".
     """
 
     def __init__(self, tokenizer: str) -> None:
@@ -119,10 +116,6 @@ class Ledger:
 
     The first call runs alone: it shows whether the server bills more tokens than were counted, and
     later reservations grow by as much.
-
-    Args:
-        ceiling: what may be spent in all, or None for no ceiling.
-        spent: what has been spent before, calls lost in flight at their worst.
     """
 
     def __init__(self, ceiling: int | None, spent: int = 0) -> None:
@@ -254,15 +247,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the calls to one model cost and may cost.
-
-    Attributes:
-        prices: of the model, or None where unknown.
-        counter: counts prompts, for reservations.
-        ledger: keeps the ceiling; several models may share it.
-        tally: counts what comes back.
-        any_tier: whether the prices hold for tiers they do not name, as the user's own do.
-    """
+    """What the calls to one model cost and may cost."""
 
     prices: Prices | None
     counter: TokenCounter
@@ -277,14 +262,7 @@ class Budget:
         tier: str | None,
         unmetered: bool = False,
     ) -> int | None:
-        """Return the most a request can cost, in picodollars; None where prices are unknown.
-
-        Args:
-            request: the request.
-            sent: everything that goes to the server.
-            tier: the service tier that is asked for.
-            unmetered: whether the server does not say what it bills.
-        """
+        """Return the most a request can cost, in picodollars; None where prices are unknown."""
         if self.prices is None:
             return None
         prompt = self.counter.request(request, sent).most + (_HIDDEN if unmetered else 0)
@@ -292,11 +270,6 @@ class Budget:
 
     def cost(self, answer: Answer, tier: str | None, asked: str | None = None) -> int | None:
         """Return the greater of our price for an answer and of what the provider says it cost.
-
-        Args:
-            answer: what came back.
-            tier: that served it.
-            asked: the tier whose price counts where that of `tier` is unknown.
 
         Returns:
             Picodollars, or None where neither is known.

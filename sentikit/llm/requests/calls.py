@@ -19,11 +19,13 @@ from sentikit.llm.backend import (
     LLMBackend,
     RejectedError,
     RetryableError,
+    answer_problem,
 )
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.budget import Budget, Reservation
 from sentikit.llm.requests.journal import AnswerJournal, Record, request_key
-from sentikit.llm.requests.pacing import Pace, Tries
+from sentikit.llm.requests.pacing import MOST, START, Pacer, Patience, Tries
+from sentikit.llm.settings import RequestOptions
 from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
@@ -72,16 +74,6 @@ class Answered:
 class Caller:
     """Makes calls for one run.
 
-    Args:
-        backend: answers them.
-        journal: cache and record.
-        run: the run's id.
-        budget: what calls cost and may cost.
-        pace: when they are made, and made again.
-        watch: told of every try and of every answer that was there before; None where nobody
-            listens.
-        batched: whether answers this run paid for come out of a batch, and were not told yet.
-
     Attributes:
         collector: takes the requests without an answer while it is set, and no call is made.
         stopping: set when the run ends: nothing new is tried.
@@ -96,14 +88,22 @@ class Caller:
         journal: AnswerJournal,
         run: str,
         budget: Budget,
-        pace: Pace,
+        options: RequestOptions,
         watch: Callable[[LLMCall], None] | None = None,
         batched: bool = False,
     ) -> None:
         self.backend, self.journal, self.run = backend, journal, run
         self.budget, self.ledger, self.tally = budget, budget.ledger, budget.tally
-        self.pacer, self.patience = pace.pacer, pace.patience
-        self.timeout, self.tries = pace.timeout, pace.tries
+        fixed = options.in_flight if isinstance(options.in_flight, int) else backend.most_in_flight
+        self.pacer = Pacer(
+            fixed or START,
+            fixed or MOST,
+            requests_per_minute=options.requests_per_minute,
+            tokens_per_minute=options.tokens_per_minute,
+        )
+        self.patience = Patience(options.patience, options.longest_wait)
+        self.timeout = None if backend.in_process else options.timeout
+        self.tries = options.tries
         self.watch, self.batched = watch, batched
         self.collector: Collector | None = None
         self.stopping = False
@@ -117,11 +117,6 @@ class Caller:
 
     async def call(self, request: ChatRequest, row: int, first: bool = True) -> Answered:
         """Answer a request; the same request is never on its way twice.
-
-        Args:
-            request: what to ask.
-            row: number of the row it is for.
-            first: whether it is not a repair, which is never collected.
 
         Raises:
             PendingError: it was collected.
@@ -155,13 +150,7 @@ class Caller:
             done.set_result(None)
 
     def unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
-        """Give a failed call's reservation back, unless the provider may have billed its answer.
-
-        Args:
-            key: what the journal has it under.
-            reserved: the reservation.
-            error: why there is no answer.
-        """
+        """Give a failed call's reservation back, unless the provider may have billed its answer."""
         refused = isinstance(error, RejectedError | FatalError) or (
             isinstance(error, RetryableError) and error.reason != "network"
         )
@@ -219,7 +208,10 @@ class Caller:
         tries.begin()
         moment = time.monotonic()
         try:
-            answer = self._without_keys(await self._within_time(request))
+            answer = await self._within_time(request)
+            if problem := answer_problem(answer, request.labels):
+                raise FatalError(f"The LLM backend {type(self.backend).__name__}: {problem}")
+            answer = self._without_keys(answer)
         except BaseException as error:
             self.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__
@@ -278,13 +270,7 @@ class Caller:
     def worst_cost(
         self, request: ChatRequest, tier: str | None = None, unmetered: bool = False
     ) -> int | None:
-        """Return the most a request can cost, in picodollars; None where prices are unknown.
-
-        Args:
-            request: the request.
-            tier: service tier; without one, what the backend asks for.
-            unmetered: whether the server does not say what it bills.
-        """
+        """Return the most a request can cost, in picodollars; None where prices are unknown."""
         sent, asked = self.backend.canonical(request), tier or self.backend.service_tier
         return self.budget.worst(request, sent, asked, unmetered)
 

@@ -74,10 +74,15 @@ class AnsweredQuestion(Generic[Row]):
 
     @property
     def probabilities(self) -> dict[str, float] | None:
-        """Label to probability, of the answer that gave the label."""
-        if self.label is None or not self.answers:
+        """Label to probability, of the answer that gave the label; 0 where it never came to one."""
+        request = self.question.request
+        known = self.answers[-1].probabilities if self.answers else None
+        if self.label is None or request is None or known is None:
             return None
-        return self.answers[-1].probabilities
+        found = {label: known.get(label, 0.0) for label in request.labels}
+        # The tokens of free text need not be those of the label that its strategy reads.
+        unlike = request.free_text and found[self.label] < max(found.values())
+        return None if unlike else found
 
     @property
     def is_cut(self) -> bool:
@@ -95,21 +100,11 @@ class AnsweredQuestion(Generic[Row]):
             total += answer.usage
         return total if self.answers else None
 
-    @property
-    def unmetered(self) -> int:
-        """How many answers came without usage."""
-        return sum(answer.usage is None for answer in self.answers)
-
 
 #: Finish reasons after which asking again gives the same.
 _FINAL = frozenset({"content_filter", "length"})
 #: Rows after which a run stops where each of them was cut.
 _FIRST_ROWS = 20
-
-
-def worth_repairing(answer: Answer) -> bool:
-    """Return whether another answer may be better."""
-    return answer.finish_reason not in _FINAL
 
 
 def cut_answers(number: int, request: ChatRequest) -> str:
@@ -124,33 +119,21 @@ def cut_answers(number: int, request: ChatRequest) -> str:
 def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
     """Return the request that shows the model its answer and asks for one label."""
     said = answer.text.strip() or "…"
-    asked = Message("user", f"Answer with exactly one word: {_choices(request.labels)}.")
+    quoted = [f"'{label}'" for label in request.labels]
+    choices = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+    asked = Message("user", f"Answer with exactly one word: {choices}.")
     messages = (*request.messages, Message("assistant", said), asked)
     return replace(request, messages=messages, rationale=False, free_text=False)
-
-
-def _choices(labels: Sequence[str]) -> str:
-    quoted = [f"'{label}'" for label in labels]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
 Item = TypeVar("Item")
 
 
 class OrderedDelivery(Generic[Item]):
-    """Holds what comes early, never more than a window of it.
+    """Holds what comes early, never more than a window of it."""
 
-    Args:
-        deliver: called once an index, in order.
-        window: how far ahead of the oldest item not yet taken others may be.
-        held: whether delivered items fill the window until `take` is called.
-    """
-
-    def __init__(
-        self, deliver: Callable[[Item], None], window: int = 4096, held: bool = False
-    ) -> None:
-        self._deliver = deliver
-        self._window, self._held = window, held
+    def __init__(self, deliver: Callable[[Item], None], window: int = 4096) -> None:
+        self._deliver, self._window = deliver, window
         self._waiting: dict[int, Item] = {}
         self._next = self._taken = 0
         self._moved = asyncio.Event()
@@ -173,8 +156,6 @@ class OrderedDelivery(Generic[Item]):
         while self._next in self._waiting:
             self._deliver(self._waiting.pop(self._next))
             self._next += 1
-        if not self._held:
-            self.take(self._next - self._taken)
 
     def take(self, number: int) -> None:
         """Make room: so many more items have left the queue behind the delivery."""
@@ -194,11 +175,7 @@ class RequestsInterrupted(Interrupted):
 
 
 class QuestionThread(Generic[Row]):
-    """Makes questions in a thread of its own, some ahead: making them may run an encoder.
-
-    Args:
-        questions: iterated, and closed where it is a generator, in the thread.
-    """
+    """Makes questions in a thread of its own, some ahead: making them may run an encoder."""
 
     def __init__(self, questions: Iterable[Question[Row]]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -277,19 +254,6 @@ class QuestionThread(Generic[Row]):
 class RequestLoop(Generic[Row]):
     """Answers questions with one `Caller`.
 
-    Args:
-        caller: makes the calls.
-        read_label: reads the label out of an answer.
-        deliver: called with every row, in the order of the questions.
-        tally: counts what comes back.
-        total: how many rows there are, for the failure limit; None where that is unknown.
-        repair: whether an invalid answer gets another try.
-        failure_limit: how many failing rows end the run, or None.
-        stop_requested: asked several times a second.
-        tick: called several times a second, to show progress.
-        held: whether delivered rows wait for `take`, and count as read ahead until then.
-        numbers: of the rows, by which a resumed run knows what it paid for; default: from 0.
-
     Attributes:
         cut: the last request whose answer was cut at the limit on tokens, or None.
     """
@@ -301,18 +265,17 @@ class RequestLoop(Generic[Row]):
         deliver: Callable[[AnsweredQuestion[Row]], None],
         tally: Tally,
         total: int | None,
-        repair: bool = True,
-        failure_limit: FailureLimit | None = None,
-        stop_requested: Callable[[], bool] = lambda: False,
-        tick: Callable[[], None] = lambda: None,
-        held: bool = False,
-        numbers: Iterator[int] | None = None,
+        repair: bool,
+        failure_limit: FailureLimit | None,
+        stop_requested: Callable[[], bool],
+        tick: Callable[[], None],
+        numbers: Iterator[int],
     ) -> None:
         self._caller, self._read, self._tally = caller, read_label, tally
         self._total, self._repair, self._failure_limit = total, repair, failure_limit
         self._stop_requested, self._tick = stop_requested, tick
-        self._delivery = OrderedDelivery(deliver, held=held)
-        self._numbers = numbers or itertools.count()
+        self._delivery = OrderedDelivery(deliver)
+        self._numbers = numbers
         self._open: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._ending: BaseException | None = None
@@ -428,7 +391,7 @@ class RequestLoop(Generic[Row]):
         """Ask, and once more where the answer is no label; if that call fails it stays invalid."""
         calls.append(await self._caller.call(request, number))
         label = self._read(calls[-1].answer.text, request.labels)
-        if label is None and self._repair and worth_repairing(calls[-1].answer):
+        if label is None and self._repair and calls[-1].answer.finish_reason not in _FINAL:
             with contextlib.suppress(FailedCallError):
                 again = repair_request(request, calls[-1].answer)
                 calls.append(await self._caller.call(again, number, first=False))

@@ -42,13 +42,7 @@ class _Phase:
 
 
 class Allowance:
-    """A token bucket: so much a second, and no bursts beyond what some time brings.
-
-    Args:
-        rate: requests or tokens a second.
-        clock: seconds, monotonic.
-        burst: seconds whose share may be taken at once.
-    """
+    """A token bucket: so much a second, and no bursts beyond what some time brings."""
 
     def __init__(
         self, rate: float, clock: Callable[[], float] = time.monotonic, burst: float = 1.0
@@ -81,14 +75,6 @@ class Pacer:
     calls start one, two, four at a time. What was answered between two episodes tells the rate that
     the server allows: from then on calls start evenly at about that rate, so that hardly any is
     refused. An isolated refusal delays its own call alone.
-
-    Args:
-        start: calls at a time at first.
-        most: calls at a time at most; equal to `start` for a fixed number.
-        clock: seconds, monotonic.
-        source: of jitter.
-        requests_per_minute: calls that may start, or None.
-        tokens_per_minute: tokens they may use, or None.
     """
 
     def __init__(
@@ -154,12 +140,7 @@ class Pacer:
         self._wake()
 
     def answered(self, rate_limit: RateLimit | None = None, tokens: int = 0) -> None:
-        """Learn from an answer.
-
-        Args:
-            rate_limit: what the server says is left.
-            tokens: what the call used, to judge whether another one fits.
-        """
+        """Learn from an answer."""
         self._refused_in_a_row = 0
         self._outcomes.append(False)
         self._note_tokens(tokens)
@@ -174,11 +155,6 @@ class Pacer:
 
     def refused(self, episode: int, retry_after: float | None, exhausted: bool = False) -> bool:
         """Learn from a 429.
-
-        Args:
-            episode: what `acquire` returned for the refused call.
-            retry_after: seconds the server asks to wait.
-            exhausted: whether the server says that nothing is left for any call.
 
         Returns:
             Whether this began a new episode.
@@ -351,11 +327,7 @@ def backoff(failures: int, source: random.Random) -> float:
 
 
 class Tries:
-    """The tries of one call, each wait longer than the one before.
-
-    Args:
-        source: of jitter.
-    """
+    """The tries of one call, each wait longer than the one before."""
 
     def __init__(self, source: random.Random) -> None:
         self._source = source
@@ -389,10 +361,6 @@ class Tries:
         """Return whether this call is given up.
 
         During an outage all rows fail; only where others succeed is this one to blame.
-
-        Args:
-            most: tries of a call the server fails at.
-            last_answer: when the server last answered any call, on the monotonic clock.
         """
         failed = self.failures >= most and last_answer > self._first_failure
         refused = self.refusals >= _MOST_REFUSALS and last_answer > self._first_refusal
@@ -412,11 +380,6 @@ class Patience:
     The longest wait that the server asked for since its last answer is waited for in addition. It
     counts once: a server that is down and asks every row, again and again, to wait a little would
     otherwise be waited for without end.
-
-    Args:
-        seconds: without any answer, after which an error is raised.
-        longest_wait: seconds a server may ask to wait.
-        clock: seconds, monotonic.
 
     Attributes:
         last_answer: when that was; before the first answer, when this object was made.
@@ -460,20 +423,3 @@ class Patience:
             f"The server has answered nothing for {silent:.0f} s; its last word: "
             f"{error.message} Nothing is lost; resume with --resume when it works again."
         )
-
-
-@dataclass(frozen=True)
-class Pace:
-    """When calls to one server are made, and made again.
-
-    Attributes:
-        pacer: lends slots.
-        patience: ends an outage.
-        timeout: seconds a try may take, or None.
-        tries: of a call the server fails at.
-    """
-
-    pacer: Pacer
-    patience: Patience
-    timeout: float | None
-    tries: int
