@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Session
-from sentikit.labelling.prompting import PromptOptions, prompt, split_to_label
+from sentikit.labelling.job import LabellingOptions
+from sentikit.labelling.prompting import prompt, split_to_label
 from sentikit.llm.classifier import prompt_input, split_context
 from sentikit.llm.context import Memory
 from sentikit.llm.recipe import PromptParts, prompt_parts
@@ -24,7 +25,7 @@ def make_parts(**sections: Any) -> PromptParts:
 
 def run_prompts(parts: PromptParts, folder: Path, limit: int | None = None) -> FinishedRun:
     """Label a recipe's split and leave a run."""
-    return prompt(parts, folder, PromptOptions(limit=limit))
+    return prompt(parts, folder, LabellingOptions(limit=limit))
 
 
 def prompt_inputs(parts: PromptParts, memory: Memory | None = None) -> list[PromptInput]:

@@ -30,7 +30,7 @@ from sentikit.plugins.annotate.draws import DrawOptions, Item, drawn_items
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
-from sentikit.assurance.checked import Check, read_checked
+from sentikit.assurance.checked import Check, read_checked, read_draw
 from sentikit.cli import sentikit
 from sentikit.datasets.labels import scheme_for_classes
 from sentikit.datasets.tables import InputFile
@@ -198,6 +198,88 @@ class TestDraws:
         assert [(i.row, i.text) for i in found] == [(7, "b"), (3, "a")]
         answer_all(Annotation(found, output, LABELS, repeats=0))
         assert not read_checked(output).is_uniform
+
+    def test_periods_of_dates_get_their_share(self, tmp_path: Path) -> None:
+        path = tmp_path / "p.csv"
+        days = [f"2026-{1 + n % 6:02d}-15" for n in range(120)]
+        path.write_text("text,date\n" + "".join(f"t {n},{d}\n" for n, d in enumerate(days)))
+        options = DrawOptions(20, by="date:quarter")
+        found = drawn_items(InputFile(str(path)), tmp_path / "c.csv", options)
+        assert [sum(i.group == g for i in found) for g in ("2026-Q1", "2026-Q2")] == [10, 10]
+        assert read_draw(tmp_path / "c.csv")["design"] == "by group"
+
+    def test_suspects_are_shown_the_most_suspect_first_and_come_back_corrected(
+        self, tmp_path: Path
+    ) -> None:
+        run, results = tmp_path / "run.jsonl", []
+        for n in range(40):
+            shares = (0.9, 0.05, 0.05) if n % 2 else (0.05, 0.05, 0.9)
+            label = LABELS[int(np.argmax(shares))]
+            gold = "positive" if n in (3, 7) else label
+            named = dict(zip(LABELS, shares if n != 7 else (0.98, 0.01, 0.01), strict=True))
+            results.append({"id": str(n), "text": f"text {n}", "gold": gold,
+                            "prediction": label, "probabilities": named})  # fmt: skip
+        run.write_text("".join(json.dumps(row) + "\n" for row in results))
+        suspects, output = tmp_path / "suspects.csv", tmp_path / "corrected.csv"
+        words = ["suspects", str(run), "--output", str(suspects)]
+        assert CliRunner().invoke(sentikit, words).exit_code == 0
+        words = ["annotate", str(suspects), "--terminal", "--output", str(output)]
+        shown = CliRunner().invoke(sentikit, words, input="m11")
+        assert shown.exit_code == 0, shown.output
+        assert shown.output.index("text 7") < shown.output.index("text 3")
+        assert "The model says negative." in shown.output
+        found = read_checked(output)
+        assert {(c.id, c.text, c.label) for c in found.checks()} == {
+            ("7", "text 7", "negative"),
+            ("3", "text 3", "negative"),
+        }
+        assert not found.is_uniform
+
+
+class TestSample:
+    def test_a_sample_keeps_columns_and_order_and_is_the_same_for_a_seed(
+        self, tmp_path: Path
+    ) -> None:
+        pile = write_pile(tmp_path / "p.csv")
+        words = ["sample", str(pile), "--size", "20", "--output"]
+        for name in ("a.csv", "b.csv", "c.jsonl"):
+            result = CliRunner().invoke(sentikit, [*words, str(tmp_path / name)])
+            assert result.exit_code == 0, result.output
+        drawn = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+        numbers = [int(row["text"].split()[1]) for row in drawn]
+        assert len(set(numbers)) == 20
+        assert numbers == sorted(numbers)
+        assert all(row["shop"] == "abc"[n % 3] for n, row in zip(numbers, drawn, strict=True))
+        assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+        lines = (tmp_path / "c.jsonl").read_text().splitlines()
+        assert [json.loads(line) for line in lines] == drawn
+
+    def test_the_least_sure_rows_are_taken_where_asked(self, tmp_path: Path) -> None:
+        labelled, output = tmp_path / "l.csv", tmp_path / "s.csv"
+        rows = [f"text {n},{0.99 - 0.01 * (n % 50):.2f}" for n in range(100)]
+        labelled.write_text("text,confidence\n" + "\n".join(rows) + "\n")
+        words = ["sample", str(labelled), "--size", "4", "--least-sure", "--output", str(output)]
+        assert CliRunner().invoke(sentikit, words).exit_code == 0
+        chosen = [row["text"] for row in csv.DictReader(output.read_text().splitlines())]
+        assert chosen == ["text 48", "text 49", "text 98", "text 99"]
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn of 200"),
+            (["--size", "5", "--output", "s.xlsx"], "name it .csv or .jsonl"),
+            (["--size", "5", "--output", "p.csv"], "into another one"),
+            (["--size", "5", "--least-sure", "--output", "s.csv"], "no column 'confidence'"),
+        ],
+    )
+    def test_what_cannot_be_sampled_is_said_in_a_sentence(
+        self, words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_pile(Path("p.csv"))
+        result = CliRunner().invoke(sentikit, ["sample", "p.csv", *words])
+        assert result.exit_code == 2
+        assert message in result.stderr
 
 
 class TestAgreement:

@@ -111,6 +111,65 @@ class TestPromises:
         assert (counts >= plain)[likely].all()
 
 
+class TestAgainstBargain:
+    """PyPI's `bargain` 0.1.3 (arXiv 2509.02896), which promises agreement with an LLM."""
+
+    def test_the_exact_bound_is_tighter_on_average_than_its_betting_test(self) -> None:
+        betting = pytest.importorskip("BARGAIN.bounds.betting_bounds")
+        rows, drawn, risk = 5000, 300, 0.1
+        ours, theirs = [], []
+        for seed, true in enumerate(np.linspace(0.01, 0.3, 12)):
+            random = np.random.default_rng(seed)
+            right = random.random(drawn) >= true
+            ours.append(upper_bound(int((~right).sum()), drawn, rows, risk))
+            # The largest accuracy that it proves; it says False where the mean is surely above.
+            grid = np.linspace(0.5, 1, 201)
+            proved = [
+                accuracy
+                for accuracy in grid
+                if not betting.test_if_true_mean_is_above_m(
+                    right.astype(float), accuracy, risk, True, True, rows
+                )
+            ]
+            theirs.append(1 - max(proved, default=0.0))
+        # The bet depends on the order of the checks: a lucky order may prove a little more.
+        differences = np.array(theirs) - ours
+        assert (differences > 0).mean() > 0.75
+        assert differences.mean() > 0.003
+
+    def test_as_many_llm_labels_keep_at_least_as_many_rows_and_both_promises_hold(self) -> None:
+        bargain = pytest.importorskip("BARGAIN.process.BARGAIN_A")
+        models = pytest.importorskip("BARGAIN.models.AbstractModels")
+        confidence, agrees = pile(1500)
+
+        class Proxy(models.Proxy):  # type: ignore[misc,name-defined]
+            def proxy_func(self, record: str) -> tuple[bool, float]:
+                return True, float(confidence[int(record)])
+
+        class Oracle(models.Oracle):  # type: ignore[misc,name-defined]
+            def oracle_func(self, record: str, said: bool) -> tuple[bool, bool]:
+                return bool(agrees[int(record)]) == bool(said), bool(agrees[int(record)])
+
+        kept, theirs, broken = [], [], 0
+        for seed in range(6):
+            run = bargain.BARGAIN_A(
+                Proxy(False, 1), Oracle(False, 1), target=0.9, delta=0.1, verbose=False, seed=seed
+            )
+            said, asked = run.process([str(n) for n in range(1500)], return_oracle_usage=True)
+            asked_of = np.array(asked)
+            assert np.mean(np.array(said) == agrees) >= 0.9
+            theirs.append(1 - asked_of.mean())
+            # It does not tell its sample from the rest: as many labels as it may have sampled.
+            drawn = np.random.default_rng(seed).choice(1500, 300, replace=False)
+            found = certify_agreement(confidence, confidence[drawn], agrees[drawn], agreement=0.9)
+            stands = confidence >= found.threshold
+            stands[drawn] = False
+            broken += (~agrees[stands]).sum() > 150
+            kept.append(found.share)
+        assert broken <= 2
+        assert np.mean(kept) > np.mean(theirs)
+
+
 class TestBounds:
     @given(st.integers(1, 60), st.data())
     @settings(max_examples=60, deadline=None)

@@ -37,6 +37,7 @@ class Pile:
         certainty = 0.4 + 0.6 * random.random(ROWS)
         wrong = random.random(ROWS) < 1.3 * (1 - certainty) ** 2
         said = [_other(g) if w else g for g, w in zip(self.gold, wrong, strict=True)]
+        self.said = said
         rows = list(zip(self.texts, self.gold, said, strict=True))
         shares = [sure(label, float(c)) for label, c in zip(said, certainty, strict=True)]
         self.encoder = write_results(folder / "encoder.jsonl", rows, shares)
@@ -143,6 +144,55 @@ class TestLabel:
         assert shares[1]["share"] > shares[0]["share"]
         assert shares[1]["combination"].startswith("product of probabilities")
         assert len(shares[1]["classifiers"]) == 2
+
+    def test_a_combination_fitted_on_other_labels_is_named_and_none_of_them_certifies(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        checked, output = pile.check(), tmp_path / "labelled.csv"
+        certifying = {c.text for c in read_checked(checked).answers}
+        others = [n for n, text in enumerate(pile.texts) if text not in certifying][:400]
+        fit = tmp_path / "other.csv"
+        with fit.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["text", "label"])
+            writer.writerows([pile.texts[n], pile.gold[n].title()] for n in others)
+        words = ["label", pile.path, "--with", pile.encoder, "--with", pile.llm, "--looks", 2]
+        words += ["--checked", checked, "--output", output, "--json"]
+        fitted = json.loads(run(*words, "--fit", fit).stdout)
+        product = json.loads(run(*words).stdout)
+        assert "fitted on the 400 labels of" in fitted["combination"]
+        assert str(fit) in fitted["combination"]
+        assert fitted["classifier"] != product["classifier"]  # another combination, another look
+        assert fitted["share"] > 0.5
+        rows = rows_of(output)
+        accepted = [n for n, row in enumerate(rows) if row["status"] == "certified"]
+        wrong = sum(rows[n]["predicted_label"] != pile.gold[n] for n in accepted)
+        assert wrong <= 0.1 * len(accepted)
+
+    def test_labels_that_certify_cannot_fit_the_combination(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        checked, output = pile.check(), tmp_path / "labelled.csv"
+        words = ["label", pile.path, "--with", pile.encoder, "--checked", checked]
+        words += ["--output", output, "--fit", checked]
+        assert "give --with at least twice" in failure(run(*words))
+        message = failure(run(*words, "--with", pile.llm))
+        assert f"300 texts of --fit {checked} are in {checked} too" in message
+        assert not output.exists()
+
+    def test_the_plan_forecasts_the_share_that_checks_then_certify(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        right = np.mean([r == g for r, g in zip(pile.said, pile.gold, strict=True)])
+        words = ["label", pile.path, "--with", pile.encoder]
+        planned = run(*words, "--plan", "--guessed-accuracy", f"{right:.3f}", "--json")
+        (forecast,) = (r for r in json.loads(planned.stdout)["plan"] if r["checks"] == 300)
+        reached = []
+        for seed in range(8):
+            checked = pile.check(f"c{seed}.csv", 300, seed)
+            done = run(*words, "--checked", checked, "--output", tmp_path / "o.csv", "--json")
+            reached.append(json.loads(done.stdout)["share"])
+        assert forecast["0.9"] == pytest.approx(np.mean(reached), abs=0.12)
 
     def test_a_plan_needs_no_checks_and_grows_with_them(
         self, pile: Pile, run: Callable[..., Result]
@@ -355,6 +405,73 @@ class TestEstimateAndMonitor:
         assert all(one["raw"] is not None for one in record["shares"])
         assert len(record["differences"]) == 9
         assert all(d["p_holm"] >= d["p"] for d in record["differences"])
+
+    @pytest.mark.parametrize(
+        ("period", "groups"),
+        [
+            ("month", ["2025-12", "2026-01", "2026-02"]),
+            ("quarter", ["2025-Q4", "2026-Q1"]),
+            ("week", ["2025-W52", "2026-W04", "2026-W08"]),
+            ("year", ["2025", "2026"]),
+        ],
+    )
+    def test_dates_are_grouped_by_the_period_that_is_asked_for_and_charted_in_order(
+        self, pile: Pile, run: Callable[..., Result], period: str, groups: list[str],
+        tmp_path: Path,
+    ) -> None:  # fmt: skip
+        dates = ["2026-02-17T23:30:00+01:00", "2026/01/19", "2025-12-28"]
+        labelled, chart = self.with_column(pile, run, "date", dates), tmp_path / "months.csv"
+        words = ["estimate", labelled, "--checked", pile.folder / "checked.csv"]
+        words += ["--by", f"date:{period}", "--json", "--chart", chart, "--chart"]
+        result = run(*words, tmp_path / "months.svg")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)["by"][f"date:{period}"]
+        assert sorted({one["group"] for one in found}) == groups
+        assert {row[f"date:{period}"] for row in rows_of(chart)} == set(groups)
+        drawn = (tmp_path / "months.svg").read_text()
+        assert [drawn.index(group) for group in groups] == sorted(map(drawn.index, groups))
+
+    def test_a_period_of_what_is_no_date_is_refused_with_the_line(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        labelled = self.with_column(pile, run, "date", ["2026-01-19", "03/04/2026"])
+        words = ["estimate", labelled, "--checked", pile.folder / "checked.csv", "--by"]
+        message = failure(run(*words, "date:month"))
+        assert "line 3 has '03/04/2026', which is no date as 2026-03-14" in message
+        assert "Did you mean 'month'?" in failure(run(*words, "date:mnoth"))
+        assert "Did you mean 'date'?" in failure(run(*words, "dat:month"))
+        assert run(*words, "date").exit_code == 0
+
+    def with_column(
+        self, pile: Pile, run: Callable[..., Result], name: str, values: list[str]
+    ) -> Path:
+        """Label the pile with one more column, whose values go round."""
+        rows = rows_of(pile.path)
+        with pile.path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, [*rows[0], name])
+            writer.writeheader()
+            for n, row in enumerate(rows):
+                writer.writerow(row | {name: values[n % len(values)]})
+        output = pile.folder / "dated.csv"
+        result = run("label", pile.path, "--with", pile.encoder, "--output", output)
+        assert result.exit_code == 0, result.output
+        pile.check()
+        return output
+
+    def test_a_class_that_no_check_has_gets_an_exact_interval_from_nought(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        checked = pile.folder / "two.csv"
+        with checked.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["text", "label"])
+            for n in range(0, ROWS, 8):
+                label = "positive" if pile.gold[n] == "neutral" else pile.gold[n]
+                writer.writerow([pile.texts[n], label])
+        found = json.loads(run("estimate", labelled, "--checked", checked, "--json").stdout)
+        (neutral,) = (one for one in found["shares"] if one["name"] == "neutral")
+        assert neutral["low"] == 0
+        assert 0 < neutral["high"] < 0.04
 
     def test_small_groups_are_pooled_and_it_is_said(
         self, pile: Pile, run: Callable[..., Result], labelled: Path

@@ -609,3 +609,18 @@ def test_a_spreadsheet_safe_table_holds_no_cell_that_runs_and_keeps_all_others(m
     refused = predict(str(model), "in.csv", "--spreadsheet-safe", "--format", "jsonl")
     assert refused.exit_code == 2
     assert "is for CSV and TSV, and jsonl is written" in refused.stderr
+
+
+def test_the_summary_counts_texts_that_were_cut_and_texts_the_tokenizer_does_not_know(
+    model: Path,
+) -> None:
+    rows = ["fine", "the film was great " * 200, "the room was bad " * 300, "電影很好看"]
+    Path("in.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    done = predict(str(model), "in.jsonl")
+    assert done.exit_code == 0, done.output
+    longest = json.loads((model / "model" / "config.json").read_text())["max_length"]
+    assert f"2 texts have more than {longest} word pieces; the end was not read." in done.stderr
+    assert "1 text has mostly characters that the model does not know" in done.stderr
+    plain = predict(str(model), typed="the film was great\n")
+    assert "word pieces" not in plain.stderr
+    assert "does not know" not in plain.stderr

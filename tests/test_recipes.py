@@ -338,8 +338,8 @@ def test_a_name_alone_is_an_optimizer_or_a_schedule(tmp_path: Path) -> None:
     [
         ("a: 1\na: 2\n", "line 2: the key 'a' stands twice"),
         ("a: [1\n", "not valid YAML"),
-        ("- 1\n", "holds none"),
-        ("", "holds none"),
+        ("- 1\n", "expected a mapping of sections"),
+        ("", "expected a mapping of sections"),
         ("a: !!python/object:os.system x\n", "is not allowed"),
         ("extends: [a]\n", "extends must be one recipe's name"),
         ("kind: bake\n", "unknown kind 'bake'"),

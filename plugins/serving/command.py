@@ -25,6 +25,21 @@ KEY = "SENTIKIT_SERVE_KEY"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
+def _label_map(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    for pair in ",".join(given).split(",") if given else ():
+        label, equals, meant = (part.strip() for part in pair.rpartition("="))
+        if not label or not equals or not meant or label in found:
+            raise InputError(
+                f"--label-map {pair!r} is not of the form LABEL=CLASS, as "
+                "LABEL_0=negative,LABEL_1=positive, or names its label twice."
+            )
+        found[label] = meant
+    return found or None
+
+
 @click.command(
     epilog="\b\nExample:\n"
     "  sentikit serve runs/quickstart --port 8080\n"
@@ -66,6 +81,14 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
 @click.option("--calibrated", is_flag=True, help="Serve calibrated probabilities.")
+@click.option("--revision", metavar="R", help="Branch, tag or commit of a model on the hub.")
+@click.option(
+    "--label-map",
+    metavar="LABEL=CLASS,…",
+    multiple=True,
+    callback=_label_map,
+    help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
+)
 def serve(
     classifier: str,
     host: str,
@@ -77,6 +100,8 @@ def serve(
     device: str,
     threads: int | None,
     calibrated: bool,
+    revision: str | None,
+    label_map: dict[str, str] | None,
 ) -> None:
     """Serve X, whatever `sentikit predict` takes, over HTTP.
 
@@ -99,7 +124,13 @@ def serve(
         from .server import Limits, build_app
 
         set_threads(threads)
-        loaded = load(classifier, device=device, calibrated=calibrated)
+        loaded = load(
+            classifier,
+            device=device,
+            calibrated=calibrated,
+            revision=revision,
+            label_map=label_map,
+        )
         limits = Limits(
             key=key,
             hosts=_LOCAL_NAMES if local and key is None else None,
@@ -113,7 +144,8 @@ def serve(
             click.echo(f"http://{_address(listener)} serves {classifier}. Ctrl-C stops.", err=True)
             config = uvicorn.Config(
                 app,
-                log_level="warning",
+                # A line for each malformed request would let any client fill the log.
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=30,

@@ -130,7 +130,7 @@ class Answers:
         else:
             labels.probabilities[place] = np.arange(len(labels.classes)) == number
         sure = prediction.certainty
-        labels.confidence[place] = 1.0 if sure is None else sure
+        labels.confidence[place] = ASSUMED_ACCURACY if sure is None else sure
 
 
 def _sum(one: float | None, other: float | None) -> float | None:
@@ -223,7 +223,7 @@ class PileJob:
             member.begin()
         answers = Answers(rows, classifier.labels, only)
         with session.reporter:
-            label(classifier, given, answers, session)
+            label(classifier, given, answers.add, session)
         return answers
 
     @property

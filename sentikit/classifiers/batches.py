@@ -57,6 +57,7 @@ class FastTokenizer:
     Attributes:
         longest: the most word pieces of a text, specials counted, as far as the folder tells.
         padding: the id that fills up a batch.
+        unknown: the id of what the tokenizer does not know, or None.
         cuts_left: whether the beginning of a long text is cut off and not its end.
     """
 
@@ -88,6 +89,9 @@ class FastTokenizer:
         name = pad.get("content") if isinstance(pad, dict) else pad
         known = self._backend.padding or {}
         self.padding = int(self._backend.token_to_id(str(name)) or known.get("pad_id") or 0)
+        unknown = settings.get("unk_token")
+        name = unknown.get("content") if isinstance(unknown, dict) else unknown
+        self.unknown: int | None = self._backend.token_to_id(name) if name else None
         self._backend.no_truncation()
         self._backend.no_padding()
 
@@ -126,6 +130,7 @@ class PretrainedTokenizer:
         self.longest = int(pretrained.model_max_length)
         padding = pretrained.pad_token_id
         self.padding = int(padding) if padding is not None else 0
+        self.unknown: int | None = pretrained.unk_token_id
         self.cuts_left = getattr(pretrained, "truncation_side", "right") == "left"
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -180,6 +185,7 @@ class TokenizedTexts:
         starts: where each text begins in `pieces`, one more than there are texts.
         padding: the id that fills up a batch.
         cut: texts of which word pieces were left out.
+        unknown: texts of which the tokenizer knows less than half.
         owners: the text that each row is a chunk of, (rows,), or None where rows are texts.
     """
 
@@ -188,6 +194,7 @@ class TokenizedTexts:
     padding: int
     cut: int = 0
     owners: NDArray[np.int64] | None = None
+    unknown: int = 0
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -253,7 +260,7 @@ def tokenize(
     """
     lengths: list[NDArray[np.int64]] = []
     owners: list[int] = []
-    count = cut = 0
+    count = cut = unknown = 0
     own = as_tokenizer(tokenizer)
     fit = _Fit(own, max_length, long_texts)
     with tempfile.TemporaryFile(prefix="sentikit-") as spool:
@@ -265,6 +272,10 @@ def tokenize(
             else:
                 cut += sum(len(text) > max_length for text in ids)
             count += len(ids)
+            if own.unknown is not None:
+                of_text = (len(text) - fit.specials for text in ids)
+                known = zip(ids, of_text, strict=True)
+                unknown += sum(2 * text.count(own.unknown) > pieces for text, pieces in known)
             ids = [row for pieces in rows for row in pieces]
             lengths.append(np.fromiter(map(len, ids), np.int64, len(ids)))
             spool.write(np.fromiter((i for text in ids for i in text), np.int32).tobytes())
@@ -278,6 +289,7 @@ def tokenize(
         own.padding,
         cut,
         np.array(owners, np.int64) if len(owners) > count else None,
+        unknown,
     )
 
 
@@ -289,7 +301,8 @@ class _Fit:
         inner = np.flatnonzero(np.asarray(special) == 0)
         self._before = int(inner[0]) if len(inner) else 0
         self._after = len(special) - 1 - int(inner[-1]) if len(inner) else 0
-        self._room = max(1, max_length - self._before - self._after)
+        self.specials = self._before + self._after
+        self._room = max(1, max_length - self.specials)
         self._long_texts = long_texts
         self._left = tokenizer.cuts_left
         self._tokenizer, self._max_length = tokenizer, max_length

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sentikit.datasets.labels import LabelScheme
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One text to label.
 

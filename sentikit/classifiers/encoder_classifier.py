@@ -26,7 +26,7 @@ from sentikit.classifiers.batches import (
 from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
 from sentikit.classifiers.prediction import Prediction, predictions, softmax
 from sentikit.datasets.labels import LabelScheme
-from sentikit.errors import InputError
+from sentikit.errors import InputError, SentikitError
 from sentikit.files import folder_checksum
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class EncoderClassifier(Classifier):
         calibrated: whether probabilities come from logits divided by `temperature`.
         folder: the model folder it was loaded from, or None.
         label_map: the model's labels to classes, where it was loaded with one.
+        cut: how many of the texts read so far were too long and were cut.
+        unknown: how many of them hold mostly what the tokenizer does not know.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class EncoderClassifier(Classifier):
         self.calibrated = False
         self.folder: Path | None = None
         self.label_map: dict[str, str] | None = None
+        self.cut = self.unknown = 0
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -175,14 +178,25 @@ class EncoderClassifier(Classifier):
             return np.empty((0, len(self.labels)), np.float32)
         tokenized = tokenize([texts], self.word_pieces, self.max_length, self.long_texts)
         with self._computing:
+            self.cut, self.unknown = self.cut + tokenized.cut, self.unknown + tokenized.unknown
             return tokenized.by_text(self.logits_of(tokenized))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
-        """Return the logits of tokenised texts or chunks, (rows, classes)."""
+        """Return the logits of tokenised texts or chunks, (rows, classes).
+
+        Raises:
+            SentikitError: the model gives another shape, or NaN.
+        """
         plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
         answers = self.predictor.logits(tokenized.arrays(rows) for rows in plan)
         results = np.empty((len(tokenized), len(self.labels)), np.float32)
         for rows, logits in zip(plan, answers, strict=True):
+            if logits.shape != (len(rows), len(self.labels)) or not np.isfinite(logits).all():
+                raise SentikitError(
+                    f"The model {self.folder or ''} gave logits of shape {logits.shape}, or NaN or "
+                    f"infinite ones; finite ones of shape {(len(rows), len(self.labels))} are "
+                    "needed. Is its head's plugin another version than it was trained with?"
+                )
             results[rows] = logits
         return results
 
@@ -290,7 +304,9 @@ class SharedClassifier(EncoderClassifier):
         for window in windows(texts, self._group.processes):
             distinct = distinct.renewed()
             new, places = distinct.met(window)
-            for other, size in enumerate(self._group.gather(np.array([len(window), len(new)]))):
+            for other, size in enumerate(
+                self._group.gather(np.array([len(window), len(new)], np.float32))
+            ):
                 if size.tolist() != [len(window), len(new)]:
                     raise InputError(
                         f"Process {other} reads other texts than process {self._group.rank}. Give "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentikit.datasets.labels import LabelScheme
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens billed.
 
@@ -37,7 +37,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a classifier says of one text.
 

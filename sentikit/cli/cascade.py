@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sentikit.cli.options import (
+    ENSEMBLE_OUTPUT,
+    MAX_COST,
     PLOTS_FOLDER,
     REPORT,
+    RESUME,
     RUNS,
     SETTINGS,
     check_plots,
@@ -74,17 +76,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result, curve included, as JSON.")
 @REPORT
 @PLOTS_FOLDER
-@click.option(
-    "--max-cost",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="USD",
-    help="With --recipe: never spend more on the LLM.",
-)
+@MAX_COST
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="With --recipe: N texts.")
-@click.option("--resume", is_flag=True, help="With --recipe: resume a run that was stopped.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
-)
+@RESUME
+@ENSEMBLE_OUTPUT
 @click.pass_context
 def cascade(
     context: click.Context,
@@ -104,7 +99,7 @@ def cascade(
     resume: bool,
     output: Path | None,
 ) -> None:
-    """Let the encoder answer where it is sure, and the LLM elsewhere.
+    """Combine classifiers: the encoder answers where it is confident, the LLM elsewhere.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
     recorded inside an augmented run or file. With neither --threshold nor --tune the threshold is
@@ -185,8 +180,8 @@ def _live(
 ) -> tuple[JudgedCascade, Path]:
     """Run a recipe; return the cascade and the run it left."""
     from sentikit.labelling.ensembles import run_cascade
+    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.loading import load
-    from sentikit.labelling.prompting import PromptOptions
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 
@@ -195,8 +190,8 @@ def _live(
     max_cost, limit, resume = limits
     run = choose_run_folder(output, resolved.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:
-        options = PromptOptions(
-            limit=limit, max_cost=max_cost, resume=resume, stop_requested=stop_requested
+        options = LabellingOptions(
+            max_cost, resume=resume, stop_requested=stop_requested, limit=limit
         )
         return run_cascade(resolved, run, options, registry, RUNS, load), run.path
 
@@ -210,13 +205,15 @@ def _print(judged: JudgedCascade) -> None:
     if judged.scores.macro_f1 is None:
         click.echo(f"{title}: {judged.calls:,} of {judged.rows:,} texts go to the LLM")
         return
-    columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", *_usd_column(judged)]
-    rows = [["cascade", *scored(judged.scores.macro_f1), "", _share(judged), _usd(judged.cost)]]
-    shares, costs = ["0.0%", "100.0%"], [_usd(0.0), _usd(judged.llm_cost)]
-    for place, (name, single) in enumerate(judged.scores.members.items()):
-        gain = gained(judged.scores.gains[name])
-        rows.append([name, *scored(single), gain, shares[place], costs[place]])
-    print_table(title, columns, _cut(rows, columns), columns[1:])
+    columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", "USD / 1,000"]
+    # Costs come last, and are left out where they are not known.
+    columns = columns if judged.cost is not None else columns[:-1]
+    own = ["cascade", *scored(judged.scores.macro_f1), "", f"{judged.share:.1%}", _usd(judged.cost)]
+    rows = [own]
+    ends = (("0.0%", _usd(0.0)), ("100.0%", _usd(judged.llm_cost)))
+    for end, (name, single) in zip(ends, judged.scores.members.items(), strict=False):
+        rows.append([name, *scored(single), gained(judged.scores.gains[name]), *end])
+    print_table(title, columns, [row[: len(columns)] for row in rows], columns[1:])
     click.echo()
     print_sentence(f"Threshold {_threshold(judged.threshold)}. {judged.explanation}")
     if judged.curve:
@@ -228,7 +225,8 @@ def _print_curve(judged: JudgedCascade) -> None:
 
     wanted = [i / 10 for i in range(11)]
     shown = [min(judged.curve, key=lambda p: abs(p.share - share)) for share in wanted]
-    columns = ["calls", "threshold", "macro-F1", "95 % interval", *_usd_column(judged)]
+    columns = ["calls", "threshold", "macro-F1", "95 % interval"]
+    columns += [] if judged.cost is None else ["USD / 1,000"]
     rows = [
         [
             f"{point.share:.1%}",
@@ -236,30 +234,16 @@ def _print_curve(judged: JudgedCascade) -> None:
             f"{point.macro_f1:.4f}",
             f"[{point.low:.4f}, {point.high:.4f}]",
             _usd(point.cost),
-        ]
+        ][: len(columns)]
         for point in dict.fromkeys(shown)
     ]
-    title = "At other thresholds, on these same texts"
-    print_table(title, columns, _cut(rows, columns), columns)
+    print_table("At other thresholds, on these same texts", columns, rows, columns)
     if judged.best is not None:
         best = judged.best
         print_sentence(
             f"Best in hindsight: {best.macro_f1:.4f} at {_threshold(best.threshold)} with "
             f"{best.share:.1%} of the calls; new texts will do a little worse."
         )
-
-
-def _usd_column(judged: JudgedCascade) -> list[str]:
-    return [] if judged.cost is None else ["USD / 1,000"]
-
-
-def _cut(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> list[Sequence[str]]:
-    """Leave costs, which come last, out of rows where there is no column for them."""
-    return [row[: len(columns)] for row in rows]
-
-
-def _share(judged: JudgedCascade) -> str:
-    return f"{judged.share:.1%}"
 
 
 def _threshold(value: float) -> str:

@@ -339,6 +339,11 @@ RESUME = click.option(
 )
 
 
+ENSEMBLE_OUTPUT = click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
+)
+
+
 @contextmanager
 def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
     """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""

@@ -24,6 +24,7 @@ from sentikit.errors import InputError
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.classifiers.loading import LoadingOptions
     from sentikit.datasets.tables import InputFile
     from sentikit.labelling.table_writer import TableWriter
@@ -152,7 +153,7 @@ def predict(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
-    _report(context, done, output)
+    _report(context, done, classifier, output)
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
@@ -201,7 +202,17 @@ def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
     click.echo("\n\n".join(counted.to_text() for counted in found))
 
 
-def _report(context: click.Context, done: TableWriter, output: Path | None) -> None:
+def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
+    """Return the encoders among a classifier and its members."""
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier
+
+    own = [classifier] if isinstance(classifier, EncoderClassifier) else []
+    return own + [one for member in classifier.members.values() for one in _encoders(member)]
+
+
+def _report(
+    context: click.Context, done: TableWriter, classifier: Classifier, output: Path | None
+) -> None:
     """Say what the rows came to, and fail where some have no label and may get one."""
     from sentikit.processes.launching import typed_command
     from sentikit.terminal import usd_text
@@ -211,6 +222,20 @@ def _report(context: click.Context, done: TableWriter, output: Path | None) -> N
     if done.without_text:
         rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
+    for encoder in _encoders(classifier):
+        if encoder.cut:
+            left = "middle" if encoder.long_texts == "head_tail" else "end"
+            click.echo(
+                f"{_texts(encoder.cut)} more than {encoder.max_length} word pieces; the {left} was "
+                "not read.",
+                err=True,
+            )
+        if encoder.unknown:
+            click.echo(
+                f"{_texts(encoder.unknown)} mostly characters that the model does not know; such "
+                "labels mean little.",
+                err=True,
+            )
     if totals.answers:
         cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
         click.echo(f"{totals.answers:,} of {totals.rows:,} rows asked, {cost} paid.", err=True)
@@ -227,6 +252,10 @@ def _report(context: click.Context, done: TableWriter, output: Path | None) -> N
         rows_have = "1 row has" if totals.failed == 1 else f"{totals.failed:,} rows have"
         click.echo(f"{rows_have} failed and no label (see error).{again}", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _texts(count: int) -> str:
+    return "1 text has" if count == 1 else f"{count:,} texts have"
 
 
 def _summary(done: TableWriter, output: Path | None) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -61,16 +62,21 @@ def prompt(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Label a dataset with an LLM and leave a run: predictions, scores, costs."""
+    """Label a dataset with an LLM and save a run: predictions, scores, costs."""
+    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.loading import load
-    from sentikit.labelling.prompting import PromptOptions
     from sentikit.labelling.prompting import prompt as run_prompt
+    from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit
+    from sentikit.recipe.catalogue import needed_recipe
+    from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 
     if (show is not None) + estimate + resume > 1:
         raise InputError("--show, --estimate and --resume are mutually exclusive: give one.")
-    parts = _parts(recipe, settings)
+    registry = default_registry()
+    name = needed_recipe(recipe, "prompt", registry)
+    parts = prompt_parts(resolved_recipe(name, settings, registry), registry)
     if show:
         _show(parts, show, as_json)
         return
@@ -80,24 +86,12 @@ def prompt(
     failure_limit = FailureLimit.parse(fail_on_error) if fail_on_error else None
     run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
     with resumable(context, run.path) as stop_requested:
-        options = PromptOptions(max_cost, failure_limit, batch, resume, stop_requested, limit)
+        options = LabellingOptions(max_cost, failure_limit, batch, resume, stop_requested, limit)
         finished = run_prompt(parts, run.path, options, load=load)
-    _print_result(finished, as_json)
-
-
-def _parts(recipe: str | None, settings: tuple[str, ...]) -> PromptParts:
-    from sentikit.llm.recipe import prompt_parts
-    from sentikit.recipe.catalogue import needed_recipe
-    from sentikit.registry import default_registry
-
-    registry = default_registry()
-    name = needed_recipe(recipe, "prompt", registry)
-    return prompt_parts(resolved_recipe(name, settings, registry), registry)
+    _print(finished, as_json)
 
 
 def _show(parts: PromptParts, number: int, as_json: bool) -> None:
-    import json
-
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import shown_prompts
 
@@ -116,8 +110,6 @@ def _show(parts: PromptParts, number: int, as_json: bool) -> None:
 def _estimate(
     parts: PromptParts, limit: int | None, batch: bool, output: Path | None, as_json: bool
 ) -> None:
-    import json
-
     from sentikit.labelling.job import estimate
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import refuse_missing, split_classifier, split_to_label
@@ -130,65 +122,48 @@ def _estimate(
     split = split_to_label(parts, limit)
     classifier = split_classifier(parts, split, default_registry(), load)
     found = estimate(classifier, split_rows(split), cache, batch)
+    # An adviser that is an LLM is counted apart.
+    counted = [one.to_json() for one in found]
     if as_json:
-        click.echo(json.dumps(found[0].to_json(), indent=2))
+        click.echo(json.dumps(counted[0] if len(counted) == 1 else counted, indent=2))
     else:
-        click.echo("\n\n".join(counted.to_text() for counted in found))
+        click.echo("\n\n".join(one.to_text() for one in found))
 
 
-def _print_result(finished: FinishedRun, as_json: bool) -> None:
-    import json
-
+def _print(finished: FinishedRun, as_json: bool) -> None:
     from sentikit.cli.tables import print_scores
 
+    totals, scores = finished.totals, finished.scores
     if as_json:
-        click.echo(json.dumps(_result(finished), indent=2))
+        result = {
+            "run": str(finished.path),
+            "split": finished.split,
+            "rows": totals.rows,
+            "invalid": totals.invalid,
+            "failed": totals.failed,
+            "cost_usd": finished.cost_usd,
+            "paid_usd": totals.paid,
+            "answers_without_usage": totals.unmetered,
+            "overall": None if scores is None else scores.to_json(),
+            "by_source": {name: own.to_json() for name, own in finished.by_source.items()},
+        }
+        click.echo(json.dumps(result, indent=2))
         return
-    title = f"{finished.path}: scores on {finished.split}"
-    if finished.scores is not None:
-        print_scores(title, finished.scores, finished.by_source)
+    if scores is not None:
+        title = f"{finished.path}: scores on {finished.split}"
+        print_scores(title, scores, finished.by_source)
     else:
-        click.echo(
-            f"{finished.path}: {finished.totals.rows:,} rows labelled, none has a gold label"
-        )
-    click.echo(_summary(finished), err=True)
-
-
-def _result(finished: FinishedRun) -> dict[str, Any]:
-    totals = finished.totals
-    return {
-        "run": str(finished.path),
-        "split": finished.split,
-        "rows": totals.rows,
-        "invalid": totals.invalid,
-        "failed": totals.failed,
-        "cost_usd": finished.cost_usd,
-        "paid_usd": totals.paid,
-        "answers_without_usage": totals.unmetered,
-        "overall": None if finished.scores is None else finished.scores.to_json(),
-        "by_source": {name: scores.to_json() for name, scores in finished.by_source.items()},
-    }
-
-
-def _summary(finished: FinishedRun) -> str:
-    """Return the line about answers and money."""
-    totals = finished.totals
-    parts = [f"{totals.invalid:,} of {totals.rows:,} answers invalid ({_rate(totals):.1%})"]
+        click.echo(f"{finished.path}: {totals.rows:,} rows labelled, none has a gold label")
+    rate = totals.invalid / max(1, totals.rows)
+    said = [f"{totals.invalid:,} of {totals.rows:,} answers invalid ({rate:.1%})"]
     if totals.repaired:
-        parts.append(f"{totals.repaired:,} repaired")
+        said.append(f"{totals.repaired:,} repaired")
     if totals.failed:
-        parts.append(f"{totals.failed:,} rows failed (see error in predictions.jsonl)")
-    if totals.paid is None:
-        parts.append("cost unknown")
-    else:
-        parts.append(f"${usd_text(totals.paid)} paid")
-        if totals.cost and totals.cost > totals.paid:
-            parts.append(f"${usd_text(totals.cost - totals.paid)} saved by the cache")
+        said.append(f"{totals.failed:,} rows failed (see error in predictions.jsonl)")
+    said.append("cost unknown" if totals.paid is None else f"${usd_text(totals.paid)} paid")
+    if totals.paid is not None and totals.cost and totals.cost > totals.paid:
+        said.append(f"${usd_text(totals.cost - totals.paid)} saved by the cache")
     if totals.unmetered:
         counted = "their cost is unknown" if totals.paid is None else "counted at their worst case"
-        parts.append(f"{totals.unmetered:,} answers without usage, {counted}")
-    return ", ".join(parts) + "."
-
-
-def _rate(totals: Any) -> float:
-    return float(totals.invalid / max(1, totals.rows))
+        said.append(f"{totals.unmetered:,} answers without usage, {counted}")
+    click.echo(", ".join(said) + ".", err=True)

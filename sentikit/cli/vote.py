@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import RUNS, SETTINGS, resolved_recipe, resumable
+from sentikit.cli.options import (
+    ENSEMBLE_OUTPUT,
+    MAX_COST,
+    RESUME,
+    RUNS,
+    SETTINGS,
+    resolved_recipe,
+    resumable,
+)
 from sentikit.errors import InputError
-from sentikit.terminal import FiniteRange
 
 if TYPE_CHECKING:
     from sentikit.ensembles.judgement import JudgedVote
@@ -34,17 +42,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="Among tied labels: the first named run's, or the one with the highest mean probability.",
 )
-@click.option(
-    "--max-cost",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="USD",
-    help="With --recipe: never spend more on all LLMs together that are asked now.",
-)
-@click.option("--resume", is_flag=True, help="With --recipe: resume a vote that was stopped.")
+@MAX_COST
+@RESUME
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
-)
+@ENSEMBLE_OUTPUT
 @click.pass_context
 def vote(
     context: click.Context,
@@ -57,18 +58,21 @@ def vote(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Let runs vote on every text, the most trusted named first.
+    """Take the majority label of several runs; name the most trusted first.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
     recorded inside an augmented run or file. An invalid answer is no vote.
     """
-    import json
+    from sentikit.runs.folder import FINISHED, RunFolder, choose_run_folder
 
     if recipe is not None and runs:
         raise InputError("Give either runs or --recipe, not both.")
     if recipe is None and (settings or max_cost or resume):
         raise InputError("--set, --max-cost and --resume go with --recipe alone.")
-    run = _run_to_write(output, resume)
+    run = None
+    if output is not None:
+        half_written = RunFolder(output).status not in ("", FINISHED)
+        run = choose_run_folder(output, output.name, resume and half_written, RUNS)
     if recipe is None:
         judged = _recorded(runs, ties, run)
     else:
@@ -96,16 +100,6 @@ def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> Judged
     return judged
 
 
-def _run_to_write(output: Path | None, resume: bool) -> RunFolder | None:
-    """Return the run to leave: a new one, or with --resume one that a kill left half written."""
-    from sentikit.runs.folder import FINISHED, RunFolder, choose_run_folder
-
-    if output is None:
-        return None
-    half_written = RunFolder(output).status not in ("", FINISHED)
-    return choose_run_folder(output, output.name, resume and half_written, RUNS)
-
-
 def _live(
     context: click.Context,
     recipe: str,
@@ -116,18 +110,15 @@ def _live(
 ) -> tuple[JudgedVote, RunFolder | None]:
     """Run a recipe; return the vote and the run it left."""
     from sentikit.labelling.ensembles import run_vote
+    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.loading import load
-    from sentikit.labelling.prompting import PromptOptions
     from sentikit.registry import default_registry
 
     registry = default_registry()
     resolved = resolved_recipe(recipe, settings, registry)
+    resumed = resume and (run is None or bool(run.status))
     with resumable(context, run.path if run else None) as stop_requested:
-        options = PromptOptions(
-            max_cost=max_cost,
-            resume=resume and (run is None or bool(run.status)),
-            stop_requested=stop_requested,
-        )
+        options = LabellingOptions(max_cost, resume=resumed, stop_requested=stop_requested)
         return run_vote(resolved, run, options, registry, RUNS, load)
 
 

@@ -121,7 +121,7 @@ def align_runs(
     """
     if not tables:
         raise InputError("There is nothing to compare. Give runs or results files.")
-    classes = truth.classes if truth else tables[0].classes
+    classes = truth.classes if truth else reference_run(tables).classes
     base = _reference(tables, truth)
     placed = [_place(base, table, intersect) for table in tables]
     kept = np.flatnonzero(np.all([rows >= 0 for rows in placed], axis=0))
@@ -145,6 +145,11 @@ def align_runs(
         notes=notes,
     )
     return _with_gold_alone(aligned)
+
+
+def reference_run(tables: Sequence[RunTable]) -> RunTable:
+    """Return the run whose classes, in their order, are those of a comparison."""
+    return next((table for table in tables if table.ordered), tables[0])
 
 
 def display_names(tables: Sequence[RunTable]) -> list[str]:

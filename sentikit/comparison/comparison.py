@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from sentikit.comparison.alignment import Truth, align_runs, is_called, short_name
+from sentikit.comparison.alignment import (
+    AlignedRuns,
+    Truth,
+    align_runs,
+    is_called,
+    reference_run,
+    short_name,
+)
 from sentikit.comparison.bootstrap import Resampling
 from sentikit.comparison.judgement import CompareOptions, Comparison, Progress, compare_aligned
 from sentikit.comparison.money import Rates
@@ -79,16 +86,23 @@ def compare(
         wanted = dataset is not None and (bool(runs) or path is not None)
         truth = None
         if wanted:
-            truth = load_truth(str(dataset), split or "test", tables[0].classes, path, registry)
+            classes = reference_run(tables).classes
+            truth = load_truth(str(dataset), split or "test", classes, path, registry)
         aligned = align_runs(tables, truth, intersect)
+        scheme = scheme_for_classes(aligned.classes, ordered=_is_ordered(tables, aligned))
         options = CompareOptions(
             None if baseline is None else str(baseline),
             Resampling(resamples, seed, confidence),
             Rates(gpu_rate, training_cost or {}, inference_cost or {}),
             sample_size,
-            metrics_for(scheme_for_classes(aligned.classes), registry or default_registry()),
+            metrics_for(scheme, registry or default_registry()),
         )
         return compare_aligned(aligned, options, told)
+
+
+def _is_ordered(tables: Sequence[RunTable], aligned: AlignedRuns) -> bool:
+    reference = reference_run(tables)
+    return reference.ordered and aligned.classes == reference.classes
 
 
 def _read(

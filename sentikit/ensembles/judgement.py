@@ -398,14 +398,7 @@ def _per_thousand(cost: NDArray[np.float64] | None, asked: NDArray[np.bool_]) ->
 def judge_vote(
     ensemble: Ensemble, counted: VoteCount, ties: Ties, cost: float | None
 ) -> JudgedVote:
-    """Judge a vote.
-
-    Args:
-        ensemble: the members' predictions.
-        counted: the outcome.
-        ties: how ties are broken.
-        cost: USD for 1,000 texts, or None.
-    """
+    """Judge a vote."""
     members = dict(zip(display_names(ensemble.members), ensemble.members, strict=True))
     return JudgedVote(
         members=tuple(member.name for member in ensemble.members),

@@ -247,12 +247,6 @@ def cross_fit(
     matters, and equal texts stay together. Each fold is answered at the threshold chosen on all
     others: the result estimates how a threshold chosen this way scores on new texts.
 
-    Args:
-        rows: of the only split there is.
-        keys: texts or ids, (rows,).
-        aim: what thresholds are chosen for.
-        folds: how many.
-
     Raises:
         InputError: too few rows; or as `choose`.
     """

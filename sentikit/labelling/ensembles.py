@@ -37,9 +37,8 @@ from sentikit.ensembles.recipe import (
 )
 from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
 from sentikit.errors import InputError
-from sentikit.labelling.job import RunSteps, Sink, label_run, predicted
+from sentikit.labelling.job import LabellingOptions, RunSteps, label_run, predicted
 from sentikit.labelling.prompting import (
-    PromptOptions,
     earlier_costs,
     refuse_missing,
     split_classifier,
@@ -65,16 +64,7 @@ Load = Callable[[str], Classifier]
 
 @dataclass(frozen=True)
 class _Members:
-    """The members of an ensemble, to be found and loaded for a split.
-
-    Attributes:
-        stages: what each member is, by its name.
-        runs: where the run of a recipe is looked for.
-        registry: where to look for components.
-        load: loads a member that labels any text.
-        dataset: in place of the members' own, or None.
-        split: the split to label.
-    """
+    """The members of an ensemble, to be found and loaded for a split."""
 
     stages: Mapping[str, str]
     runs: Path
@@ -173,20 +163,15 @@ class _Members:
 def run_cascade(
     recipe: ResolvedRecipe,
     run: RunFolder,
-    options: PromptOptions,
+    options: LabellingOptions,
     registry: Registry,
     runs: Path,
     load: Load,
 ) -> JudgedCascade:
     """Label a split with a cascade and leave a run; each member is asked what is left to it.
 
-    Args:
-        recipe: of kind cascade. Two members that are runs or files are judged as recorded.
-        run: the folder.
-        options: limit, budget and failures, and whether to resume a run.
-        registry: where to look for components.
-        runs: where a recipe's run is looked for.
-        load: loads a member that labels any text.
+    Two members that are runs or files are judged as recorded. Runs of recipes are looked for in
+    `runs`; `load` loads members that label any text.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
@@ -214,7 +199,7 @@ def run_cascade(
     steps = _CascadeSteps(settings, loaded, split, members, options)
     plan = _plan(recipe, split, options, loaded, members.paid_before(asked))
     with run.locked(new=not options.resume):
-        label_run(steps.cascade(), run, plan, options, _cache(asked), steps=steps)
+        label_run(steps.cascade(), run, plan, options, _cache(asked.values()), steps=steps)
     return steps.judged
 
 
@@ -230,7 +215,7 @@ def _judge_recorded(settings: CascadeRecipe, encoder: str, llm: str) -> JudgedCa
 def run_vote(
     recipe: ResolvedRecipe,
     run: RunFolder | None,
-    options: PromptOptions,
+    options: LabellingOptions,
     registry: Registry,
     runs: Path,
     load: Load,
@@ -262,19 +247,20 @@ def run_vote(
     plan = _plan(recipe, split, options, loaded, members.paid_before(asked))
     run = run or choose_run_folder(None, recipe.name, options.resume, runs)
     with run.locked(new=not options.resume):
-        label_run(Vote(loaded, settings.ties), run, plan, options, _cache(asked), steps=steps)
+        label_run(
+            Vote(loaded, settings.ties), run, plan, options, _cache(asked.values()), steps=steps
+        )
     return steps.judged, run
 
 
-def _cache(asked: Mapping[str, PromptParts]) -> Path | None:
-    named = (parts.llm_options.cache for parts in asked.values())
-    return next((cache for cache in named if cache), None)
+def _cache(asked: Iterable[PromptParts]) -> Path | None:
+    return next((parts.llm_options.cache for parts in asked if parts.llm_options.cache), None)
 
 
 def _plan(
     recipe: ResolvedRecipe,
     split: LabelledSplit,
-    options: PromptOptions,
+    options: LabellingOptions,
     members: Mapping[str, Classifier],
     costs: Mapping[str, float | None],
 ) -> RunPlan:
@@ -321,7 +307,7 @@ class _Answers:
         )
 
 
-class _CascadeSteps(RunSteps, Sink):
+class _CascadeSteps(RunSteps):
     """What the run of a cascade has besides: a threshold chosen on validation, and the judgement.
 
     Attributes:
@@ -336,7 +322,7 @@ class _CascadeSteps(RunSteps, Sink):
         members: Mapping[str, Classifier],
         split: LabelledSplit,
         origin: _Members,
-        options: PromptOptions,
+        options: LabellingOptions,
     ) -> None:
         self._settings, self._members, self._split = settings.cascade, members, split
         self._origin, self._options = origin, options
@@ -345,7 +331,6 @@ class _CascadeSteps(RunSteps, Sink):
         self._tuning_cost: float | None = 0.0
         self._asked: list[bool] = []
         self._first, self._last = _Answers(split.classes), _Answers(split.classes)
-        self._writer: RunWriter | None = None
 
     def cascade(self) -> Cascade:
         """Return the cascade; where a threshold is to be chosen, one for the checks before."""
@@ -388,21 +373,17 @@ class _CascadeSteps(RunSteps, Sink):
             tables.append(answers.table(split, name))
         return gather_runs(tables)
 
-    def sink(self, writer: RunWriter) -> Sink:
-        """Return itself: it passes the rows on."""
-        self._writer = writer
-        return self
-
-    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+    def add(
+        self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
+    ) -> None:
         """Count a row, and write it with what the first member predicts."""
-        assert self._writer is not None
         name = next(iter(self._members))
         sure = (prediction.answered_by or "").partition("/")[0] == name
         first = prediction if sure else (prediction.adviser or Prediction(None))
         self._asked.append(not sure)
         self._first.add(first)
         self._last.add(None if sure else prediction)
-        self._writer.add(example, gold, dataclasses.replace(prediction, adviser=first))
+        writer.add(example, gold, dataclasses.replace(prediction, adviser=first))
 
     def results(self) -> dict[str, Any]:
         """Judge the cascade."""
@@ -425,7 +406,7 @@ class _CascadeSteps(RunSteps, Sink):
         }
 
 
-class _VoteSteps(RunSteps, Sink):
+class _VoteSteps(RunSteps):
     """What the run of a vote has besides: every member's label, and the judgement.
 
     Attributes:
@@ -439,23 +420,18 @@ class _VoteSteps(RunSteps, Sink):
         self._members = [_Answers(split.classes) for _ in paths]
         self._own = _Answers(split.classes)
         self._cost: float | None = 0.0
-        self._writer: RunWriter | None = None
 
-    def sink(self, writer: RunWriter) -> Sink:
-        """Return itself: it passes the rows on."""
-        self._writer = writer
-        return self
-
-    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+    def add(
+        self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
+    ) -> None:
         """Count a row, and write it with the votes."""
-        assert self._writer is not None
         votes = prediction.votes or (None,) * len(self._members)
         for member, vote_of in zip(self._members, votes, strict=True):
             member.add(Prediction(vote_of))
         self._own.add(prediction)
         spent, cost = self._cost, prediction.cost
         self._cost = None if spent is None or cost is None else spent + cost
-        self._writer.add(example, gold, prediction, votes=list(votes))
+        writer.add(example, gold, prediction, votes=list(votes))
 
     def results(self) -> dict[str, Any]:
         """Judge the vote."""
@@ -473,12 +449,7 @@ class _VoteSteps(RunSteps, Sink):
 
 
 def recorded_recipe(judged: JudgedCascade, tune: tuple[str, str] | None = None) -> dict[str, Any]:
-    """Return the recipe of a cascade of two recorded runs, ready to run again.
-
-    Args:
-        judged: the cascade.
-        tune: the runs that its threshold was chosen on, if it was on others.
-    """
+    """Return the recipe of a cascade of two recorded runs, ready to run again."""
     cascade: dict[str, Any] = {"members": [judged.encoder, judged.llm]}
     if judged.how == "given":
         cascade["thresholds"] = [judged.threshold]
@@ -492,7 +463,9 @@ def recorded_recipe(judged: JudgedCascade, tune: tuple[str, str] | None = None) 
 def write_cascade(run: RunFolder, judged: JudgedCascade, recipe: Mapping[str, Any]) -> None:
     """Write the run of a cascade of two recorded runs into a locked folder."""
     encoder, llm = judged.ensemble.members
-    costs = {item: cost for item, cost in _known_costs(llm).items() if item != "llm"}
+    costs = {
+        item: cost for item, cost in (llm.manifest.get("cost_usd") or {}).items() if item != "llm"
+    }
     if Path(encoder.name).is_dir():
         trained = encoder_cost(encoder.name)
         costs |= {"encoder": trained} if trained else {}
@@ -514,17 +487,14 @@ def write_cascade(run: RunFolder, judged: JudgedCascade, recipe: Mapping[str, An
 
 
 def write_vote(run: RunFolder, judged: JudgedVote, recipe: Mapping[str, Any] | None = None) -> None:
-    """Write the run of a vote of recorded runs into a locked folder.
-
-    Args:
-        run: the folder.
-        judged: the vote.
-        recipe: what it was made from; without it, one that names the runs.
-    """
+    """Write the run of a vote of recorded runs into a locked folder."""
     named = {"members": list(judged.members), "ties": judged.ties}
     costs: dict[str, float | None] = {}
     for number, member in enumerate(judged.ensemble.members, 1):
-        costs |= {f"{item} {number}": cost for item, cost in _known_costs(member).items()}
+        costs |= {
+            f"{item} {number}": cost
+            for item, cost in (member.manifest.get("cost_usd") or {}).items()
+        }
     names = [*judged.ensemble.classes, None]
     labels = zip(*(m.answers.labels.tolist() for m in judged.ensemble.members), strict=True)
     predictions = (
@@ -564,20 +534,10 @@ def _recorded_plan(
     return RunPlan(kind, recipe, dump_yaml(dict(recipe)), labelled, costs=costs)
 
 
-def _known_costs(member: RunTable) -> dict[str, float | None]:
-    return dict(member.manifest.get("cost_usd") or {})
-
-
 def load_ensemble(
     recipe: ResolvedRecipe, registry: Registry, load: Load, threshold: float | None = None
 ) -> Cascade | Vote:
     """Return the classifier of a recipe of kind cascade or vote, for any text.
-
-    Args:
-        recipe: of the ensemble.
-        registry: where to look for components.
-        load: loads a member.
-        threshold: that was chosen in a run of the recipe.
 
     Raises:
         InputError: the recipe is wrong, a member is missing, or its threshold is not chosen yet.

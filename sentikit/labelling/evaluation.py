@@ -50,15 +50,6 @@ def evaluate(
 ) -> FinishedRun:
     """Score a classifier on a split, whose examples all need a gold label.
 
-    Args:
-        name: of the classifier, as the user gave it.
-        classifier: labels the split.
-        choice: the dataset and the split.
-        run: the folder that is written, locked by the caller; None: scores alone.
-        options: budget, failures and whether to resume.
-        say: told the dataset's warnings.
-        loading: what it was loaded with; the run keeps the revision and the label map.
-
     Raises:
         InputError: no such dataset or split, labels that do not fit, a text without a label.
         SentikitError: the classifier fails.
@@ -71,10 +62,6 @@ def evaluate(
 
 def refuse_missing(name: str, choice: DatasetChoice) -> None:
     """Refuse a dataset, a split or a file that does not exist, before the classifier is loaded.
-
-    Args:
-        name: of the classifier, as the user gave it.
-        choice: the dataset and the split.
 
     Raises:
         InputError: it does not exist, or its settings are wrong.
@@ -136,13 +123,7 @@ def _computed_by(classifier: Classifier) -> dict[str, Any]:
 
 
 def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) -> dict[str, Any]:
-    """Return the dataset section to open: the run's own, or what the user says.
-
-    Args:
-        name: of the classifier, as the user gave it.
-        choice: the dataset.
-        classifier: gives the classes, where the dataset is named; None leaves them out.
-    """
+    """Return the dataset section to open: the run's own, or what the user says."""
     if choice.dataset is None:
         run = RunFolder(Path(name).expanduser())
         recipe = run.manifest.get("recipe", {}) if run.status else {}

@@ -89,7 +89,7 @@ def label_file(
             state.begin(identity)
         with reporter:
             try:
-                label(classifier, given, writer, session)
+                label(classifier, given, writer.add, session)
             except Interrupted as stopped:
                 stopped.resumable = state is not None
                 raise

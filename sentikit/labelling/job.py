@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.plugin_classifier import prediction_problem
@@ -55,6 +56,7 @@ class LabellingOptions:
         batch: send requests through the provider's batch service.
         resume: resume an unfinished job, or ask again about the failed rows of a finished one.
         stop_requested: checked several times a second.
+        limit: label so many examples of a split at most, or None.
     """
 
     max_cost: float | None = None
@@ -62,23 +64,15 @@ class LabellingOptions:
     batch: bool = False
     resume: bool = False
     stop_requested: Callable[[], bool] = lambda: False
+    limit: int | None = None
 
 
-class Sink(Protocol):
-    """What takes the rows of a job, in order."""
-
-    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
-        """Write a row."""
+#: Takes a row with its gold label and its prediction.
+Take = Callable[[Example, str | None, Prediction], None]
 
 
-def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
-    """Put rows through a classifier, in flat memory.
-
-    Args:
-        classifier: labels them.
-        rows: from the first each time they are gone through.
-        sink: takes each row with its prediction, in order.
-        session: journal, budget and progress.
+def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: RequestSession) -> None:
+    """Put rows, which start over each time they are gone through, through a classifier.
 
     Raises:
         Interrupted: the user asked to stop.
@@ -89,7 +83,7 @@ def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: Requ
         session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
     session.reporter.rows, shown = 0, time.monotonic()
     for row, prediction in predicted(classifier, rows, session):
-        sink.add(row.example, row.gold, prediction)
+        take(row.example, row.gold, prediction)
         session.reporter.rows += 1
         # The request loops renew the live line themselves.
         if not session.members and time.monotonic() - shown > _SHOWN_EVERY:
@@ -146,12 +140,7 @@ def estimate(
 ) -> list[Estimate]:
     """Count what each LLM of a classifier would cost; nothing is asked and nothing written.
 
-    Args:
-        classifier: labels the rows.
-        rows: in order.
-        cache: the file of answers, which may not exist yet.
-        batch: whether the batch services' prices count.
-        sampled: gets what encoders predict of the rows.
+    `sampled` gets what encoders predict of the rows.
     """
     from sentikit.llm.estimate import EstimateCollector
 
@@ -203,9 +192,11 @@ class RunSteps:
     def begin(self, session: RequestSession) -> Classifier | None:
         """Do what comes before the rows; return the classifier where it is known only now."""
 
-    def sink(self, writer: RunWriter) -> Sink:
-        """Return what takes the rows."""
-        return writer
+    def add(
+        self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
+    ) -> None:
+        """Write a row."""
+        writer.add(example, gold, prediction)
 
     def results(self) -> dict[str, Any]:
         """Return what `RunWriter.finish` is given, once all rows are written."""
@@ -281,7 +272,7 @@ def label_run(
             stack.enter_context(_Tracking(trackers, tracked, session))
         chosen = steps.begin(session) or classifier
         with _spent_noted(run, session):
-            label(chosen, rows, steps.sink(writer), session)
+            label(chosen, rows, partial(steps.add, writer), session)
         reporter.write_summary()
         opening = session.opening_cost
         results = steps.results()
@@ -332,17 +323,10 @@ def refuse_changed(
     members: Mapping[str, Any] | None = None,
     prompts: bool = False,
 ) -> list[str]:
-    """Refuse to resume a run with other settings or other examples.
+    """Refuse to resume a run with other settings or examples; return the changed ones of prompts.
 
-    Args:
-        run: that is to be resumed.
-        recipe: of now.
-        split: of now.
-        members: what decides the labels of an ensemble's members, by name.
-        prompts: whether its prompts may change: answers are found by what was asked.
-
-    Returns:
-        The settings of prompts that changed.
+    Members of an ensemble are compared by what decides their labels. Where `prompts` may change,
+    answers are found by what was asked.
 
     Raises:
         InputError: they differ; says which.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,34 +22,15 @@ from sentikit.runs.folder import LabelledSplit, RunFolder
 from sentikit.runs.writer import FinishedRun, RunPlan, split_rows
 
 
-@dataclass(frozen=True)
-class PromptOptions(LabellingOptions):
-    """What a user decides at the command line and not in the recipe.
-
-    Attributes:
-        limit: label so many examples at most, or None.
-    """
-
-    limit: int | None = None
-
-
 def prompt(
     parts: PromptParts,
     path: Path,
-    options: PromptOptions,
+    options: LabellingOptions,
     registry: Registry | None = None,
     split: LabelledSplit | None = None,
     load: Callable[[str], Classifier] | None = None,
 ) -> FinishedRun:
     """Label a split with an LLM and leave a run in `path`.
-
-    Args:
-        parts: of the recipe.
-        path: of the run.
-        options: what the user decides beside it.
-        registry: where to look for components.
-        split: the examples to label, where they are not all of the recipe's split.
-        load: loads the adviser; default: models alone.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
@@ -115,11 +95,6 @@ def load_llm(
     recipe: ResolvedRecipe, registry: Registry, load: Callable[[str], Classifier]
 ) -> LLMClassifier:
     """Load the LLM of a prompt recipe.
-
-    Args:
-        recipe: of kind prompt.
-        registry: where to look for components.
-        load: loads the adviser.
 
     Raises:
         InputError: the recipe is wrong, or its adviser cannot be loaded.

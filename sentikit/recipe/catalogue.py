@@ -33,8 +33,15 @@ class ListedRecipe:
 
 def list_recipes(registry: Registry, kind: str | None = None) -> list[ListedRecipe]:
     """Return the recipes that plugins offer, e2 before e10; of one kind where it is given."""
-    names = sorted(registry.names("register_recipes"), key=_natural_order)
-    listed = [_listed(name, registry) for name in names]
+    listed = []
+    for name in sorted(registry.names("register_recipes"), key=_natural_order):
+        plugin, found, said = registry.find("register_recipes", name).plugin, "", ""
+        try:
+            recipe = resolve_recipe(name, registry=registry)
+            found, said = kind_of(recipe), str(recipe.values.get("description", ""))
+        except SentikitError as error:
+            said = error.message
+        listed.append(ListedRecipe(name, found, said, plugin))
     return [recipe for recipe in listed if kind in (None, recipe.kind)]
 
 
@@ -54,15 +61,6 @@ def needed_recipe(recipe: str | None, kind: str, registry: Registry) -> str:
     )
 
 
-def _listed(name: str, registry: Registry) -> ListedRecipe:
-    plugin = registry.find("register_recipes", name).plugin
-    try:
-        recipe = resolve_recipe(name, registry=registry)
-    except SentikitError as error:
-        return ListedRecipe(name, "", error.message, plugin)
-    return ListedRecipe(name, kind_of(recipe), str(recipe.values.get("description", "")), plugin)
-
-
 def _natural_order(name: str) -> list[tuple[int, str]]:
     """Return a key that sorts numbers in a name by their size."""
     parts = re.findall(r"\d+|\D+", name)
@@ -72,7 +70,6 @@ def _natural_order(name: str) -> list[tuple[int, str]]:
 CITATION = 'Beno, "ELECTRA and GPT-4o: Cost-Effective Partners for Sentiment Analysis" (2025)'
 #: The merged test split's sources, as its data spell them.
 SOURCES = ("dynasent_r1", "dynasent_r2", "sst_local")
-_OVERALL = "overall"
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,24 @@ class StudyRow:
 def study_rows() -> list[StudyRow]:
     """Return the study's configurations in the paper's order, B1 to B4 and E1 to E28."""
     text = (files("sentikit.recipes") / "published-round1.csv").read_text(encoding="utf-8")
-    return [_row(fields) for fields in csv.DictReader(text.splitlines())]
+    rows = []
+    for fields in csv.DictReader(text.splitlines()):
+        scores = {
+            name: PublishedScores(
+                float(fields[f"{name}_macro_f1"]), float(fields[f"{name}_accuracy"])
+            )
+            for name in ("overall", *SOURCES)
+        }
+        described = ("id", "legacy_id", "llm", "encoder", "method")
+        row = StudyRow(
+            **{key: fields[key] for key in described},
+            overall=scores.pop("overall"),
+            by_source=scores,
+            training_usd=float(fields["training_usd"]),
+            usd_per_f1_point=float(fields["usd_per_f1_point"]),
+        )
+        rows.append(row)
+    return rows
 
 
 def recipes_of(row: StudyRow, names: Iterable[str]) -> list[str]:
@@ -123,28 +137,7 @@ def recipes_of(row: StudyRow, names: Iterable[str]) -> list[str]:
 
 
 def recipes_before(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Return the recipes among `names` whose runs a recipe takes for its adviser or its model.
-
-    Args:
-        values: the recipe, resolved.
-        names: all recipes; one leaves its run under ``runs/`` and its name.
-    """
+    """Return the recipes among `names` whose runs a recipe takes for its adviser or its model."""
     sections = (("strategy", "adviser"), ("strategy", "encoder"), ("llm", "model"))
     places = {(values.get(section) or {}).get(key) for section, key in sections}
     return [name for name in names if f"runs/{name}" in places]
-
-
-def _row(fields: Mapping[str, str]) -> StudyRow:
-    return StudyRow(
-        **{key: fields[key] for key in ("id", "legacy_id", "llm", "encoder", "method")},
-        overall=_scores(fields, _OVERALL),
-        by_source={source: _scores(fields, source) for source in SOURCES},
-        training_usd=float(fields["training_usd"]),
-        usd_per_f1_point=float(fields["usd_per_f1_point"]),
-    )
-
-
-def _scores(fields: Mapping[str, str], source: str) -> PublishedScores:
-    return PublishedScores(
-        macro_f1=float(fields[f"{source}_macro_f1"]), accuracy=float(fields[f"{source}_accuracy"])
-    )

@@ -13,7 +13,7 @@ from typing import Any
 from sentikit.components import Problem, dotted, refuse
 from sentikit.errors import InputError, did_you_mean, quoted
 from sentikit.registry import Registry
-from sentikit.yaml_files import LocatedYaml, comment_of, dump_yaml, parse_yaml, read_yaml_file
+from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -111,12 +111,20 @@ def _read_chain(
         circle = " → ".join(p.name for p in (*below, path))
         raise InputError(f"{path}: recipes extend each other in a circle: {circle}.")
     document = read_yaml_file(path)
-    own = _sections(document, path)
+    if not isinstance(document.value, dict):
+        raise InputError(f"{path}: expected a mapping of sections, as 'dataset: …'.")
+    own = dict(document.value)
     origins = {key: f"{path}, line {line}" for key, line in document.lines.items() if key}
     parent = own.pop("extends", None)
     if parent is None:
         return _with_new_names(own, origins, {}, warnings)
-    parent_path = _parent_path(parent, path, registry)
+    if not isinstance(parent, str):
+        raise InputError(f"{path}: extends must be one recipe's name or file, not {parent!r}.")
+    try:
+        beside = parent.endswith(_SUFFIXES)
+        parent_path = path.parent / parent if beside else recipe_path(parent, registry)
+    except InputError as error:
+        raise InputError(f"{path}: extends: {error.message}") from error
     inherited, inherited_origins = _read_chain(parent_path, registry, (*below, real), warnings)
     own, origins = _with_new_names(own, origins, inherited, warnings)
     own_description = {"description": own.get("description", "")}
@@ -187,23 +195,6 @@ def _laid(own: dict[Path, str], inherited: dict[Path, str]) -> dict[Path, str]:
     return kept | own
 
 
-def _sections(document: LocatedYaml, path: FilePath) -> dict[str, Any]:
-    if not isinstance(document.value, dict):
-        raise InputError(f"{path}: a recipe is a list of 'section: …'; this file holds none.")
-    return dict(document.value)
-
-
-def _parent_path(parent: Any, path: FilePath, registry: Registry) -> FilePath:
-    if not isinstance(parent, str):
-        raise InputError(f"{path}: extends must be one recipe's name or file, not {parent!r}.")
-    if parent.endswith(_SUFFIXES):
-        return path.parent / parent
-    try:
-        return recipe_path(parent, registry)
-    except InputError as error:
-        raise InputError(f"{path}: extends: {error.message}") from error
-
-
 Path = tuple[str | int, ...]
 
 #: Keys inside one another, beyond which no recipe has any.
@@ -217,13 +208,9 @@ def parse_overrides(
 ) -> dict[str, Any]:
     """Turn ``KEY.SUBKEY=VALUE`` texts into a nested mapping; later ones win.
 
-    The text is split at the first ``=``; the value is read as YAML (numbers, lists, mappings) and
-    coerced by the recipe's schema afterwards. A part's name and its settings may come in any order:
-    ``training.schedule=cosine`` and ``training.schedule.eta_min=1e-7``.
-
-    Args:
-        assignments: what the user wrote.
-        example: such a text, for messages.
+    A value is read as YAML and coerced by the recipe's schema afterwards. A component's name and
+    its settings may come in any order: ``training.schedule=cosine``,
+    ``training.schedule.eta_min=1e-7``.
 
     Raises:
         InputError: no ``=``, an empty key, a value that is not YAML or has a comment, or two that
@@ -239,7 +226,13 @@ def parse_overrides(
         if len(keys) > _DEEPEST:
             raise InputError(f"--set {quoted(key)} is {len(keys):,} keys deep; no key is.")
         value = parse_yaml(text, f"--set {key.strip()}").value
-        _refuse_comment(key.strip(), text)
+        if comment := comment_of(text):
+            # YAML would leave it out silently: ``label=# Stars`` is a column's name.
+            advice = "Leave it out, or quote the words it belongs to."
+            if text.strip()[0] not in "{[\"'":
+                whole = json.dumps(text.strip(), ensure_ascii=False)
+                advice = f"Quote the value: --set {shlex.quote(f'{key.strip()}={whole}')}"
+            raise InputError(f"--set {key.strip()}: YAML takes {comment!r} for a comment. {advice}")
         _assign(result, keys, value)
     return result
 
@@ -255,18 +248,6 @@ def parse_dataset_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     if "dataset" in section:
         raise InputError("--set dataset=… gives a whole section. Set its keys, as labels=five.")
     return section
-
-
-def _refuse_comment(key: str, text: str) -> None:
-    """Refuse what YAML would leave out silently: ``label=# Stars`` is a column's name."""
-    comment = comment_of(text)
-    if not comment:
-        return
-    advice = "Leave it out, or quote the words it belongs to."
-    if text.strip()[0] not in "{[\"'":
-        quoted = json.dumps(text.strip(), ensure_ascii=False)
-        advice = f"Quote the value: --set {shlex.quote(f'{key}={quoted}')}"
-    raise InputError(f"--set {key}: YAML takes {comment!r} for a comment. {advice}")
 
 
 def _assign(target: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -255,6 +255,7 @@ class RunWriter:
             command=command_line(),
             dataset=describe_split(split.dataset, split.split, len(split.examples), fingerprint),
             classes=list(split.classes),
+            ordered=split.ordered,
             versions=versions(),
             **self.plan.manifest,
             **manifest,
