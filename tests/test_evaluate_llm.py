@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from llm_fixtures import PRICES, RunningServer, serving
 from team_runs import LABELS, sure, write_results
 from test_prompt_command import texts, write_recipe
 
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.cli import sentikit
 
 BATCHED = PRICES | {"tiers": {"batch": 1}}
@@ -198,3 +200,27 @@ def test_a_batch_goes_through_an_llm_in_the_middle_of_a_cascade_and_gives_the_li
     assert answered.count("encoder") == 20
     assert answered.count("last") == asked_last
     assert answered.count("own") + asked_last == 10
+
+
+def test_the_encoder_of_a_cascade_computes_each_text_once_the_estimate_included(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+    original = EncoderClassifier.logits_of_texts
+
+    def counted(own: EncoderClassifier, window: Sequence[str]) -> Any:
+        computed.extend(window)
+        return original(own, window)
+
+    monkeypatch.setattr(EncoderClassifier, "logits_of_texts", counted)
+    with serving() as s:
+        write_recipe(s.url, texts(30), prices=PRICES)
+        members = [str(trained_run), "./own.yaml"]
+        recipe = {"kind": "cascade", "cascade": {"members": members, "thresholds": [1.0]}}
+        Path("cascade.yaml").write_text(json.dumps(recipe))
+        done = run("predict", "cascade.yaml", "test.csv", "--output", "out.csv")
+        assert done.exit_code == 0, done.output
+    assert "requests for about $" in done.stderr
+    assert sorted(computed) == sorted(texts(30))
+    with Path("out.csv").open(newline="") as stream:
+        assert [row["text"] for row in csv.DictReader(stream)] == texts(30)
