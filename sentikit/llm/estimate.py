@@ -19,7 +19,10 @@ _REPAIR_TOKENS = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was counted; USD, None where the price is unknown."""
+    """What was counted; USD are None where the price is unknown.
+
+    ``most_usd`` is the cost where every answer is as long as it may be and every one is repaired.
+    """
 
     model: str
     requests: int
