@@ -77,6 +77,7 @@ from sentikit.llm.backend import LLMBackend as LLMBackend
 from sentikit.llm.backend import BackendSession as BackendSession
 from sentikit.llm.backend import ChatRequest as ChatRequest
 from sentikit.llm.backend import Answer as Answer
+from sentikit.llm.backend import answer_problem as answer_problem
 from sentikit.llm.strategy import Message as Message
 from sentikit.llm.backend import BackendError as BackendError
 from sentikit.llm.backend import FatalError as FatalError

@@ -34,7 +34,7 @@ from sentikit.plugins.plugin_kit.examination import PART_CHECKS
 from tiny_models import make_encoder
 from torch import nn
 
-from sentikit import Examples, InputError, SentikitError
+from sentikit import Examples, InputError, SentikitError, Usage
 from sentikit.extension import (
     DatasetLoader,
     Encoder,
@@ -241,6 +241,31 @@ class TestHeads:
     def test_what_is_wrong_is_named(self, build: Any, reason: str) -> None:
         with pytest.raises(AssertionError, match=reason):
             check_head(head_of(build), {})
+
+
+class Normalised(nn.Module):
+    """Logits behind a batch normalisation, which mixes texts in training alone."""
+
+    def __init__(self, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.norm, self.output = nn.BatchNorm1d(hidden), nn.Linear(hidden, classes)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.output(self.norm(pooled))
+        return logits
+
+
+def test_a_head_that_mixes_the_texts_of_a_batch_in_training_alone_is_named() -> None:
+    with pytest.raises(AssertionError, match="in training a text's logits must not depend on"):
+        check_head(head_of(Normalised), {})
+
+
+def test_a_settings_schema_that_cannot_be_built_is_named() -> None:
+    annotations = {"width": "NoSuchType"}
+    broken = type("Settings", (PartSettings,), {"__annotations__": annotations})
+    linear = bundled("register_heads", "linear")
+    with pytest.raises(AssertionError, match=r"Settings cannot be built: .*NoSuchType"):
+        check_head(type("Odd", (linear,), {"Settings": broken}), {})
 
 
 class TestEncoders:
@@ -473,6 +498,38 @@ class TestBackends:
         with pytest.raises(AssertionError, match=r"Refusing.ask\(\) failed: too long"):
             check_llm_backend(Refusing, {})
 
+    @pytest.mark.parametrize(
+        ("answer", "reason"),
+        [
+            (None, "it returned None; it must return an Answer"),
+            (Answer(None), "its text is None; a text is needed"),  # type: ignore[arg-type]
+            (Answer("positive", Usage(prompt=-1)), "its usage is .*; whole numbers from 0 on"),
+            (Answer("positive", Usage(completion=2.5)), "its usage is"),  # type: ignore[arg-type]
+            (Answer("positive", billed_usd=float("nan")), "its billed_usd is nan; USD from 0 on"),
+            (Answer("positive", billed_usd=float("inf")), "its billed_usd is inf"),
+            (
+                Answer("x", log_probabilities={"great": -1.0}),
+                "its log_probabilities name 'great'",
+            ),
+            (
+                Answer("x", log_probabilities={"positive": float("nan")}),
+                "its log-probability of 'positive' is nan; it must be at most 0",
+            ),
+            (
+                Answer("x", log_probabilities={"positive": 0.5}),
+                "its log-probability of .* is 0.5",
+            ),
+        ],
+    )
+    def test_an_answer_of_another_shape_or_with_nan_or_odd_usage_is_named(
+        self, answer: Any, reason: str
+    ) -> None:
+        async def ask(backend: Any, request: Any) -> Any:
+            return answer
+
+        with pytest.raises(AssertionError, match=rf"Odd\.ask\(\): {reason}"):
+            check_llm_backend(type("Odd", (Echo,), {"ask": ask}), {})
+
     def test_a_key_that_is_always_the_same(self) -> None:
         class Forgetful(Echo):
             def canonical(self, request: Any) -> Mapping[str, Any]:
@@ -511,6 +568,24 @@ class TestFormatsAndTrackers:
 
         with pytest.raises(AssertionError, match=r"columns that are not there: \['verdict'\]"):
             check_result_format(Greedy, {})
+
+    def test_a_result_format_that_takes_the_right_label_for_the_answer(self) -> None:
+        class Circular(ResultFormat):
+            def columns(self, columns: Sequence[str]) -> ResultColumns | None:
+                return ResultColumns("label", gold="label") if "label" in columns else None
+
+        with pytest.raises(AssertionError, match="'label' for the answer and for the right label"):
+            check_result_format(Circular, {})
+
+    def test_a_result_format_whose_columns_of_probabilities_are_absent(self) -> None:
+        class Hopeful(ResultFormat):
+            def columns(self, columns: Sequence[str]) -> ResultColumns | None:
+                by_class = {"positive": "p_positive"}
+                named = ResultColumns("label", probabilities=by_class)
+                return named if "label" in columns else None
+
+        with pytest.raises(AssertionError, match=r"columns that are not there: \['p_positive'\]"):
+            check_result_format(Hopeful, {})
 
     def test_a_tracker_that_trips_over_an_unknown_number(self) -> None:
         class Careless(Tracker):

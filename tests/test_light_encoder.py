@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ from sentikit import InputError
 from sentikit.classifiers.batches import FastTokenizer, PretrainedTokenizer, tokenize
 from sentikit.classifiers.bert import Bert, light_backbone
 from sentikit.classifiers.loading import LoadingOptions, load_encoder
+
+#: Never imported to label texts with an ONNX folder.
+HEAVY = {
+    *("torch", "transformers", "datasets", "scipy", "sklearn", "pandas", "aiohttp", "openai"),
+    "sympy",
+}
 
 
 @pytest.mark.parametrize("architecture", ["bert", "electra", "roberta", "xlm-roberta"])
@@ -103,3 +111,35 @@ class TestFastTokenizer:
         (tmp_path / "a" / "tokenizer.json").write_text('{"model": 3}')
         with pytest.raises(InputError, match="has no usable tokenizer"):
             FastTokenizer(tmp_path / "a")
+
+
+def imported_by(arguments: list[str], text: str) -> set[str]:
+    """Return the packages that a command imports in a process of its own."""
+    code = (
+        "import sys\nfrom sentikit.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], input=text, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"predicted_label"' in done.stdout
+    return {name.partition(".")[0] for name in done.stderr.splitlines()[-1].split()}
+
+
+def test_a_native_model_labels_texts_without_importing_transformers(tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path / "model", architecture="bert")
+    found = imported_by(["predict", str(folder)], "I love it\n")
+    assert "torch" in found
+    assert not found & (HEAVY - {"torch"})
+
+
+def test_an_onnx_folder_labels_texts_without_importing_torch_or_anything_as_heavy(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from sentikit import export_model
+
+    export_model(make_classifier(tmp_path / "model", architecture="bert"), tmp_path / "x", "onnx")
+    assert not imported_by(["predict", str(tmp_path / "x")], "I love it\n") & HEAVY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -263,3 +264,10 @@ class TestNew:
         result = run("new", "film-club", "--output", "file/film-club")
         assert result.exit_code == 2
         assert "a file of that name is in the way" in result.stderr
+
+
+def test_the_list_of_plugins_shows_recipes_as_a_count() -> None:
+    result = CliRunner().invoke(sentikit, ["plugins", "list"])
+    (line,) = (line for line in result.stdout.splitlines() if "recipe_collection" in line)
+    assert re.search(r"\b\d+ recipes$", line)
+    assert "b1-electra-base-head" not in result.stdout

@@ -110,7 +110,7 @@ import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys({POSIX_ONLY!r}))
 import sentikit
 for found in pkgutil.walk_packages(sentikit.__path__, "sentikit."):
-    if found.name.split(".")[1] not in {{"plugins", "recipes", "__main__", "assurance"}}:
+    if found.name.split(".")[1] not in {{"plugins", "recipes", "__main__"}}:
         importlib.import_module(found.name)
 print("imported")
 """

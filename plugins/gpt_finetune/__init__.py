@@ -11,5 +11,5 @@ def register_commands(register: Any) -> None:
     register(
         "gpt-finetune",
         f"{__name__}.command:gpt_finetune",
-        summary="Fine-tune an LLM, there or here, and leave a run that prompt uses.",
+        summary="Fine-tune an LLM at a provider or on this machine.",
     )

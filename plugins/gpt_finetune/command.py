@@ -77,7 +77,7 @@ def gpt_finetune(
     device: str,
     as_json: bool,
 ) -> None:
-    """Fine-tune an LLM on a dataset and leave a run, which recipes name as llm.model."""
+    """Fine-tune an LLM on a dataset and save a run, which recipes name as llm.model."""
     from .job import FineTuningOptions, open_fine_tuning
 
     _refuse_contradictions(estimate, prepare_only, cancel)

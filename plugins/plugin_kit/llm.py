@@ -12,7 +12,6 @@ from typing import Any
 
 from sentikit import Prediction, Usage
 from sentikit.extension import (
-    Answer,
     BackendError,
     ChatRequest,
     FineTunedModel,
@@ -23,6 +22,7 @@ from sentikit.extension import (
     PromptInput,
     PromptStrategy,
     RetrievedExample,
+    answer_problem,
     default_registry,
 )
 
@@ -53,9 +53,8 @@ async def _ask(name: str, backend: LLMBackend, request: ChatRequest) -> None:
     try:
         _check_key(name, backend, request)
         answer = await backend.ask(request)
-        require(isinstance(answer, Answer), f"{name}.ask() must return an Answer, not {answer!r}.")
-        strangers = set(answer.log_probabilities or {}) - set(request.labels)
-        require(not strangers, f"{name}.ask() gives probabilities of {strangers}, no labels.")
+        problem = answer_problem(answer, request.labels)
+        require(not problem, f"{name}.ask(): {problem}")
     except BackendError as error:
         raise AssertionError(f"{name}.ask() failed: {error.message}") from error
     finally:

@@ -189,6 +189,17 @@ def _check_gradients(where: str, module: nn.Module, hidden_size: int) -> None:
     import torch
 
     module.train()
+    texts = torch.randn(_TEXTS, hidden_size)
+    others = torch.cat([texts[:1], texts[1:] + 1])
+    drawn = []
+    for batch in (texts, others):
+        torch.manual_seed(0)  # dropout falls alike
+        drawn.append(_logits(module, batch)[0])
+    require(
+        torch.allclose(drawn[0], drawn[1], atol=1e-5),
+        f"{where}: in training a text's logits must not depend on the other texts of the batch, as "
+        "batch normalisation makes them: several processes would train another model than one.",
+    )
     pooled = torch.randn(64, hidden_size, requires_grad=True)
     _logits(module, pooled).square().sum().backward()  # type: ignore[no-untyped-call]
     require(pooled.grad is not None, f"{where} passes no gradient on to the encoder.")
@@ -259,14 +270,20 @@ def check_result_format(format_class: type[ResultFormat], settings: Mapping[str,
     """
     result_format = check_part(format_class, settings)
     name = format_class.__name__
-    for columns in ((), ("text",), ("a", "b")):
+    for columns in ((), ("text",), ("a", "b"), ("id", "text", "gold", "label", "prediction")):
         found = result_format.columns(columns)
         require(
             found is None or isinstance(found, ResultColumns),
             f"{name}.columns() must return ResultColumns or None, not {found!r}.",
         )
-        named = [] if found is None else [v for v in asdict(found).values() if isinstance(v, str)]
-        absent = sorted(set(named) - set(columns))
+        values = [] if found is None else list(asdict(found).values())
+        held = [list(v.values()) if isinstance(v, Mapping) else [v] for v in values]
+        absent = sorted({name for names in held for name in names if name} - set(columns))
         require(
             not absent, f"{name}.columns({columns}) names columns that are not there: {absent}."
+        )
+        require(
+            found is None or found.label != found.gold,
+            f"{name}.columns({columns}) names {found and found.label!r} for the answer and for the "
+            "right label: every answer would be right.",
         )

@@ -144,7 +144,8 @@ def serve(
             click.echo(f"http://{_address(listener)} serves {classifier}. Ctrl-C stops.", err=True)
             config = uvicorn.Config(
                 app,
-                log_level="warning",
+                # A line for each malformed request would let any client fill the log.
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=30,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Text = Annotated[str, StringConstraints(strict=True)]
+Text = Annotated[str, StringConstraints(strict=True), Field(json_schema_extra={"pattern": r"\S"})]
 
 
 class PredictRequest(BaseModel):
@@ -28,7 +28,9 @@ class PredictRequest(BaseModel):
         "Right", description="ignored, as truncate"
     )
     raw_scores: bool = Field(
-        False, description="refused when true: classifiers give probabilities, not logits"
+        False,
+        description="refused when true: classifiers give probabilities, not logits",
+        json_schema_extra={"const": False},
     )
 
 

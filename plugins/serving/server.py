@@ -420,7 +420,8 @@ class Gate:
                 return _error(401, advice, "Validation", {"www-authenticate": "Bearer"})
         kind = headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
         # A browser sends other kinds to another origin without asking first.
-        if scope["method"] == "POST" and kind != "application/json":
+        posted = scope["method"] == "POST" and scope["path"] in ("/", "/predict")
+        if posted and kind != "application/json":
             return _error(415, "Send content-type: application/json.", "Validation")
         return None
 

@@ -154,7 +154,7 @@ class TorchEngine(DistributedEngine):
             return {}
         # A clone, since on a CPU these would be the tensors that training goes on changing.
         return {
-            name: self._whole(tensor).detach().cpu().clone()
+            name: self._whole(tensor).detach().to("cpu", copy=True)
             for name, tensor in self._model.state_dict(keep_vars=True).items()
         }
 
@@ -169,7 +169,7 @@ class TorchEngine(DistributedEngine):
         if not self.is_main_process:
             return {}
         state = {
-            f"{name}/{key}": torch.as_tensor(value).detach().cpu().clone()
+            f"{name}/{key}": torch.as_tensor(value).detach().to("cpu", copy=True)
             for name, parameter in self._named_parameters()
             for key, value in self._optimizer.state.get(parameter, {}).items()
             if value is not None

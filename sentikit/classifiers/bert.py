@@ -38,15 +38,12 @@ class Bert(nn.Module):
         self.config = config
         self._starts = config.pad_token_id + 1 if config.model_type in _ROBERTA else 0
         width = config.embedding_size if config.model_type == "electra" else config.hidden_size
+        padding = config.pad_token_id if self._starts else None
         self.embeddings = nn.ModuleDict(
             {
-                "word_embeddings": nn.Embedding(config.vocab_size, width),
-                "position_embeddings": nn.Embedding(
-                    config.max_position_embeddings,
-                    width,
-                    padding_idx=config.pad_token_id if self._starts else None,
-                ),
-                "token_type_embeddings": nn.Embedding(config.type_vocab_size, width),
+                "word_embeddings": _embedding(config.vocab_size, width),
+                "position_embeddings": _embedding(config.max_position_embeddings, width, padding),
+                "token_type_embeddings": _embedding(config.type_vocab_size, width),
                 "LayerNorm": nn.LayerNorm(width, eps=config.layer_norm_eps),
             }
         )
@@ -99,6 +96,14 @@ class Bert(nn.Module):
         wide = functional.gelu(layer["intermediate"]["dense"](states))
         result: Tensor = layer["output"]["LayerNorm"](layer["output"]["dense"](wide) + states)
         return result
+
+
+def _embedding(rows: int, width: int, padding: int | None = None) -> nn.Embedding:
+    # Drawing values, even of no storage, would import torch's compiler.
+    table: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        torch.empty(rows, width), freeze=False, padding_idx=padding
+    )
+    return table
 
 
 def _layer(config: SimpleNamespace) -> nn.ModuleDict:

@@ -26,7 +26,7 @@ from sentikit.classifiers.batches import (
 from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
 from sentikit.classifiers.prediction import Prediction, predictions, softmax
 from sentikit.datasets.labels import LabelScheme
-from sentikit.errors import InputError
+from sentikit.errors import InputError, SentikitError
 from sentikit.files import folder_checksum
 
 if TYPE_CHECKING:
@@ -182,11 +182,21 @@ class EncoderClassifier(Classifier):
             return tokenized.by_text(self.logits_of(tokenized))
 
     def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
-        """Return the logits of tokenised texts or chunks, (rows, classes)."""
+        """Return the logits of tokenised texts or chunks, (rows, classes).
+
+        Raises:
+            SentikitError: the model gives another shape, or NaN.
+        """
         plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
         answers = self.predictor.logits(tokenized.arrays(rows) for rows in plan)
         results = np.empty((len(tokenized), len(self.labels)), np.float32)
         for rows, logits in zip(plan, answers, strict=True):
+            if logits.shape != (len(rows), len(self.labels)) or not np.isfinite(logits).all():
+                raise SentikitError(
+                    f"The model {self.folder or ''} gave logits of shape {logits.shape}, or NaN or "
+                    f"infinite ones; finite ones of shape {(len(rows), len(self.labels))} are "
+                    "needed. Is its head's plugin another version than it was trained with?"
+                )
             results[rows] = logits
         return results
 
@@ -294,7 +304,9 @@ class SharedClassifier(EncoderClassifier):
         for window in windows(texts, self._group.processes):
             distinct = distinct.renewed()
             new, places = distinct.met(window)
-            for other, size in enumerate(self._group.gather(np.array([len(window), len(new)]))):
+            for other, size in enumerate(
+                self._group.gather(np.array([len(window), len(new)], np.float32))
+            ):
                 if size.tolist() != [len(window), len(new)]:
                     raise InputError(
                         f"Process {other} reads other texts than process {self._group.rank}. Give "

@@ -25,9 +25,9 @@ CORE_COMMANDS: dict[str, str] = {
     "train": "Train a classifier on a dataset and save a run.",
     "evaluate": "Score a classifier on a dataset.",
     "predict": "Label a file or a pipe.",
-    "prompt": "Label a dataset with an LLM and leave a run.",
-    "cascade": "Let the encoder answer where it is sure, and the LLM elsewhere.",
-    "vote": "Let runs vote on every text, the most trusted named first.",
+    "prompt": "Label a dataset with an LLM and save a run.",
+    "cascade": "Combine classifiers: each answers where it is confident.",
+    "vote": "Take the majority label of several runs.",
     "compare": "Judge runs: scores, significance, cost, and which one to use.",
     "label": "Label a whole pile and certify as much of it as the checked texts allow.",
     "export": "Write a model in another format.",
@@ -180,7 +180,7 @@ class _Entrance(CommandGroup):
 @click.option("--debug", is_flag=True, help="Show the traceback when something fails.")
 @click.option("--local_rank", hidden=True, expose_value=False)  # the deepspeed launcher adds it
 def sentikit(debug: bool) -> None:
-    """Label sentiment well and cheaply: encoders and LLMs, alone or as a team."""
+    """Label sentiment well and cheaply: encoders and LLMs, alone or together."""
     if debug:
         os.environ["SENTIKIT_DEBUG"] = "1"
 

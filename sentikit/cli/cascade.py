@@ -99,7 +99,7 @@ def cascade(
     resume: bool,
     output: Path | None,
 ) -> None:
-    """Let the encoder answer where it is sure, and the LLM elsewhere.
+    """Combine classifiers: the encoder answers where it is confident, the LLM elsewhere.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
     recorded inside an augmented run or file. With neither --threshold nor --tune the threshold is

@@ -90,7 +90,13 @@ def _by_kind(registrations: Sequence[Registration]) -> dict[str, list[str]]:
 
 
 def _report_row(report: PluginReport) -> list[str]:
-    offers = [f"{kind} {', '.join(ns)}" for kind, ns in _by_kind(report.registrations).items()]
+    # Recipes are many: their names stand in `sentikit recipes list`.
+    offers = [
+        f"{len(names):,} recipes"
+        if kind == "recipe" and len(names) > 3
+        else f"{kind} {', '.join(names)}"
+        for kind, names in _by_kind(report.registrations).items()
+    ]
     return [report.name, report.distribution, report.version, report.state, "; ".join(offers)]
 
 

@@ -62,7 +62,7 @@ def prompt(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Label a dataset with an LLM and leave a run: predictions, scores, costs."""
+    """Label a dataset with an LLM and save a run: predictions, scores, costs."""
     from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import prompt as run_prompt

@@ -58,7 +58,7 @@ def vote(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Let runs vote on every text, the most trusted named first.
+    """Take the majority label of several runs; name the most trusted first.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
     recorded inside an augmented run or file. An invalid answer is no vote.

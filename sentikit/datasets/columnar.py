@@ -55,7 +55,7 @@ class ColumnarRows(Rows):
         batches = self._batches(list(dict.fromkeys(columns)))
         number = 0
         while True:
-            with self._damage(self.name), _not_utf8(self.name, number + 1):
+            with self._damage(self.name, number):
                 batch = next(batches, None)
                 if batch is None:
                     return
@@ -79,7 +79,7 @@ class ColumnarRows(Rows):
                 yield chosen.slice(start, ROWS_PER_BATCH)
 
     @contextlib.contextmanager
-    def _damage(self, name: str) -> Iterator[None]:
+    def _damage(self, name: str, read: int = 0) -> Iterator[None]:
         with disk_errors(name):
             try:
                 yield
@@ -89,6 +89,11 @@ class ColumnarRows(Rows):
                 reason = " ".join(str(error).split())
                 kind = self._kind.capitalize()
                 raise InputError(f"{name} is not a whole {kind} file ({reason}).") from error
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{name}, rows {read + 1} to {read + ROWS_PER_BATCH}: a text is not UTF-8. "
+                    "Write the file again with UTF-8 texts."
+                ) from error
 
 
 def _arrow(path: Path) -> Any:
@@ -99,14 +104,3 @@ def _arrow(path: Path) -> Any:
     except pa.ArrowInvalid:
         source.seek(0)
         return pa.ipc.open_stream(source)
-
-
-@contextlib.contextmanager
-def _not_utf8(name: str, first: int) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}, rows {first} to {first + ROWS_PER_BATCH - 1}: a text is not UTF-8. "
-            "Write the file again with UTF-8 texts."
-        ) from error

@@ -113,7 +113,9 @@ def json_records(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[st
         except (ValueError, RecursionError) as error:
             raise InputError(f"{name}, line {number}: {_explain(error, line, number)}") from error
         if not isinstance(record, dict):
-            raise InputError(f"{name}, line {number}: {_explain_kind(record)}")
+            advice = f" {_AS_JSON}" if isinstance(record, list) else ""
+            kind = _KINDS.get(type(record), "a number")
+            raise InputError(f"{name}, line {number}: {_NEEDED}; this is {kind}.{advice}")
         yield number, record
 
 
@@ -154,8 +156,3 @@ def _explain(error: Exception, line: str, number: int) -> str:
     if isinstance(error, RecursionError):
         return "the JSON is nested too deeply."
     return f"not valid JSON: {error}."
-
-
-def _explain_kind(value: Any) -> str:
-    advice = f" {_AS_JSON}" if isinstance(value, list) else ""
-    return f"{_NEEDED}; this is {_KINDS.get(type(value), 'a number')}.{advice}"

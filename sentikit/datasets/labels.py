@@ -150,10 +150,11 @@ def _listed(classes: Sequence[str], ordered: bool) -> LabelScheme:
     names = tuple(" ".join(name.split()) for name in classes)
     meanings: dict[str, str] = {}
     for name in names:
-        alike = meanings.setdefault(folded_label(name), name)
-        if not name or alike is not name:
+        alike = meanings.get(folded_label(name))
+        if not name or alike is not None:
             wrong = f"{alike!r} and {name!r} are the same class" if name else "a class has no name"
             raise InputError(f"dataset.labels: {wrong}. Give each class a name of its own.")
+        meanings[folded_label(name)] = name
     if len(names) < 2:
         raise InputError("dataset.labels: a list of classes needs two at least.")
     return LabelScheme(OWN, names, meanings, ordered=ordered)

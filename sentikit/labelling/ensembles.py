@@ -64,16 +64,7 @@ Load = Callable[[str], Classifier]
 
 @dataclass(frozen=True)
 class _Members:
-    """The members of an ensemble, to be found and loaded for a split.
-
-    Attributes:
-        stages: what each member is, by its name.
-        runs: where the run of a recipe is looked for.
-        registry: where to look for components.
-        load: loads a member that labels any text.
-        dataset: in place of the members' own, or None.
-        split: the split to label.
-    """
+    """The members of an ensemble, to be found and loaded for a split."""
 
     stages: Mapping[str, str]
     runs: Path
@@ -179,13 +170,8 @@ def run_cascade(
 ) -> JudgedCascade:
     """Label a split with a cascade and leave a run; each member is asked what is left to it.
 
-    Args:
-        recipe: of kind cascade. Two members that are runs or files are judged as recorded.
-        run: the folder.
-        options: limit, budget and failures, and whether to resume a run.
-        registry: where to look for components.
-        runs: where a recipe's run is looked for.
-        load: loads a member that labels any text.
+    Two members that are runs or files are judged as recorded. Runs of recipes are looked for in
+    `runs`; `load` loads members that label any text.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
@@ -213,7 +199,7 @@ def run_cascade(
     steps = _CascadeSteps(settings, loaded, split, members, options)
     plan = _plan(recipe, split, options, loaded, members.paid_before(asked))
     with run.locked(new=not options.resume):
-        label_run(steps.cascade(), run, plan, options, _cache(asked), steps=steps)
+        label_run(steps.cascade(), run, plan, options, _cache(asked.values()), steps=steps)
     return steps.judged
 
 
@@ -261,13 +247,14 @@ def run_vote(
     plan = _plan(recipe, split, options, loaded, members.paid_before(asked))
     run = run or choose_run_folder(None, recipe.name, options.resume, runs)
     with run.locked(new=not options.resume):
-        label_run(Vote(loaded, settings.ties), run, plan, options, _cache(asked), steps=steps)
+        label_run(
+            Vote(loaded, settings.ties), run, plan, options, _cache(asked.values()), steps=steps
+        )
     return steps.judged, run
 
 
-def _cache(asked: Mapping[str, PromptParts]) -> Path | None:
-    named = (parts.llm_options.cache for parts in asked.values())
-    return next((cache for cache in named if cache), None)
+def _cache(asked: Iterable[PromptParts]) -> Path | None:
+    return next((parts.llm_options.cache for parts in asked if parts.llm_options.cache), None)
 
 
 def _plan(
@@ -476,7 +463,9 @@ def recorded_recipe(judged: JudgedCascade, tune: tuple[str, str] | None = None) 
 def write_cascade(run: RunFolder, judged: JudgedCascade, recipe: Mapping[str, Any]) -> None:
     """Write the run of a cascade of two recorded runs into a locked folder."""
     encoder, llm = judged.ensemble.members
-    costs = {item: cost for item, cost in _known_costs(llm).items() if item != "llm"}
+    costs = {
+        item: cost for item, cost in (llm.manifest.get("cost_usd") or {}).items() if item != "llm"
+    }
     if Path(encoder.name).is_dir():
         trained = encoder_cost(encoder.name)
         costs |= {"encoder": trained} if trained else {}
@@ -502,7 +491,10 @@ def write_vote(run: RunFolder, judged: JudgedVote, recipe: Mapping[str, Any] | N
     named = {"members": list(judged.members), "ties": judged.ties}
     costs: dict[str, float | None] = {}
     for number, member in enumerate(judged.ensemble.members, 1):
-        costs |= {f"{item} {number}": cost for item, cost in _known_costs(member).items()}
+        costs |= {
+            f"{item} {number}": cost
+            for item, cost in (member.manifest.get("cost_usd") or {}).items()
+        }
     names = [*judged.ensemble.classes, None]
     labels = zip(*(m.answers.labels.tolist() for m in judged.ensemble.members), strict=True)
     predictions = (
@@ -540,10 +532,6 @@ def _recorded_plan(
     name, split = known.get("dataset", "recorded"), known.get("split", "test")
     labelled = LabelledSplit(ensemble.examples, ensemble.classes, name, split, ensemble.ordered)
     return RunPlan(kind, recipe, dump_yaml(dict(recipe)), labelled, costs=costs)
-
-
-def _known_costs(member: RunTable) -> dict[str, float | None]:
-    return dict(member.manifest.get("cost_usd") or {})
 
 
 def load_ensemble(

@@ -139,8 +139,9 @@ class _Loader:
     def _of_run(self, path: Path, name: str) -> Classifier:
         """Load what labelled a run: its model, its LLM, its members; recorded rows otherwise."""
         from sentikit.recipe.resolving import resolve_values
+        from sentikit.runs.listing import read_manifest
 
-        manifest = read_json(path / _MANIFEST)
+        manifest = read_manifest(path)
         kind, values = manifest.get("kind"), manifest.get("recipe") or {}
         if kind in ("prompt", "cascade", "vote"):
             if not values:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.components import Part
-from sentikit.errors import SentikitError
+from sentikit.errors import SentikitError, quoted
 from sentikit.llm.strategy import Message
+
+#: How far above 0 rounding may leave a log-probability.
+_LOG_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,26 @@ class BackendSession(Protocol):
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON value, such as what a server can do, for later runs."""
+
+
+def answer_problem(answer: object, labels: Sequence[str]) -> str:
+    """Return what is wrong with what a backend returned, as a sentence; "" where nothing is."""
+    if not isinstance(answer, Answer):
+        return f"it returned {quoted(answer)}; it must return an Answer, or raise."
+    if not isinstance(answer.text, str) or not isinstance(answer.raw, str):
+        return f"its text is {quoted(answer.text)}; a text is needed."
+    if answer.usage is not None:
+        counts = [getattr(answer.usage, name, None) for name in Usage.__dataclass_fields__]
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts):
+            return f"its usage is {quoted(answer.usage)}; whole numbers from 0 on, or None."
+    if answer.billed_usd is not None and not 0 <= answer.billed_usd < math.inf:
+        return f"its billed_usd is {answer.billed_usd}; USD from 0 on, or None."
+    for label, value in (answer.log_probabilities or {}).items():
+        if label not in labels:
+            return f"its log_probabilities name {quoted(label)}, which is no label."
+        if not (isinstance(value, int | float) and value <= _LOG_TOLERANCE):
+            return f"its log-probability of {quoted(label)} is {value}; it must be at most 0."
+    return ""
 
 
 class LLMBackend(Part, ABC):

@@ -19,22 +19,9 @@ _REPAIR_TOKENS = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was counted; USD, None where the price is unknown.
+    """What was counted; USD are None where the price is unknown.
 
-    Attributes:
-        model: the model's name.
-        requests: how many calls would be made.
-        cached: how many more are in the cache already.
-        repeated: how many more ask what another of these calls asks; it is asked once.
-        prompt_tokens: of all requests.
-        completion_tokens: expected, of all answers.
-        exact: whether the model's own tokenizer counted.
-        longest_prompt: tokens.
-        longest_id: id of the example it is about.
-        context: tokens the model holds, or None.
-        expected_usd: if every answer is a label.
-        most_usd: if every answer is as long as it may be and every one is repaired.
-        prices_as_of: the day the prices were checked, or None.
+    ``most_usd`` is the cost where every answer is as long as it may be and every one is repaired.
     """
 
     model: str

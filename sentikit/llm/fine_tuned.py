@@ -22,12 +22,7 @@ _KIND = "finetune"
 
 @dataclass(frozen=True)
 class FineTunedRun:
-    """A finished run of ``gpt-finetune``.
-
-    Attributes:
-        path: its folder.
-        manifest: what it says of its making.
-    """
+    """A finished run of ``gpt-finetune``."""
 
     path: Path
     manifest: Mapping[str, Any]

@@ -26,16 +26,7 @@ DEFAULT_STRATEGY = "zero-shot"
 
 @dataclass(frozen=True)
 class StrategyParts:
-    """What turns a split's examples into messages.
-
-    Attributes:
-        recipe: the resolved recipe, as written beside the run.
-        dataset: holds the split.
-        split: its name.
-        examples_dataset: holds the examples that strategies show.
-        strategy: turns a text into messages.
-        strategy_options: the core's keys of the section.
-    """
+    """What turns a split's examples into messages."""
 
     recipe: ResolvedRecipe
     dataset: OpenedDataset
@@ -121,14 +112,7 @@ def _check_needs(
 
 @dataclass(frozen=True)
 class PromptParts(StrategyParts):
-    """Everything an LLM's run is made of; `split` is the one to label.
-
-    Attributes:
-        llm: answers the messages.
-        llm_options: the core's keys of the section.
-        trackers: where the run is shown besides, by name.
-        fine_tuned: the run that made the model, where one here did.
-    """
+    """Everything an LLM's run is made of; `split` is the one to label."""
 
     llm: LLMBackend
     llm_options: LLMOptions

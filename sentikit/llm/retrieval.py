@@ -29,12 +29,7 @@ _BLOCK = 4 * 2**20
 
 @dataclass(frozen=True)
 class Reading:
-    """What an encoder made of some texts.
-
-    Attributes:
-        probabilities: (texts, classes).
-        embeddings: (texts, hidden), each of length 1.
-    """
+    """What an encoder made of some texts."""
 
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float32]

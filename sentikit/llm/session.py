@@ -72,17 +72,7 @@ _TAKEN_AT_ONCE = 64
 
 
 class LLMMember:
-    """One LLM of a job.
-
-    Attributes:
-        backend: opened, unless requests are only counted.
-        options: how calls are made.
-        caller: makes them.
-        read_label: reads the label out of an answer.
-        labels: that its requests choose from.
-        number: of the member, from 0.
-        numbers: of the rows it is asked about, which a resumed job counts again.
-    """
+    """One LLM of a job."""
 
     def __init__(
         self,

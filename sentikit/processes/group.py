@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -79,12 +80,16 @@ class ProcessGroup:
     Attributes:
         rank: this process's number, from 0.
         processes: how many take part.
-        device: where this process computes.
     """
 
     rank: int = 0
     processes: int = 1
-    device: torch.device
+    _wanted: str = "auto"
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where this process computes; chosen when first asked for: ONNX models need no torch."""
+        return _own_device(self._wanted, int(os.environ.get("WORLD_SIZE", "1")))
 
     @property
     def is_main_process(self) -> bool:
@@ -97,11 +102,11 @@ class ProcessGroup:
         Raises:
             InputError: no such device, or one that several processes cannot share.
         """
-        from torch import distributed
-
         processes = int(os.environ.get("WORLD_SIZE", "1"))
-        self.device = _own_device(device, processes)
+        self._wanted = device
         if processes > 1 or even_alone:
+            from torch import distributed
+
             _join(self.device, processes)
             self.rank, self.processes = distributed.get_rank(), distributed.get_world_size()
         # Nobody writes to the run's folder before everybody has looked at it.
@@ -109,11 +114,11 @@ class ProcessGroup:
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Sum over the processes, in double precision."""
+        if self.processes == 1:
+            return [float(value) for value in values]
         import torch
         from torch import distributed
 
-        if self.processes == 1:
-            return [float(value) for value in values]
         total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
         return [float(value) for value in total.tolist()]

@@ -115,7 +115,7 @@ def _summary_or_damage(path: Path) -> RunSummary:
     except InputError as error:
         problem = error.message
     try:
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
     except InputError:
         manifest = {"status": DAMAGED}
     return _summary(path, manifest, {}, problem)
@@ -133,7 +133,7 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
         meant = " or ".join(runs[name] for name in nearest(path.name, runs))
         advice = f"Did you mean {meant}? " if meant else ""
         raise InputError(f"{path} does not exist. {advice}See: sentikit runs list")
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
     if metrics is not None:
         _refuse_misfit(_Metrics, metrics, path / METRICS)
@@ -146,7 +146,12 @@ def _refuse_misfit(schema: type[_Foreign], values: Any, path: Path) -> None:
     refuse(problems, lambda problem: f"{path} looks damaged: {problem}")
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of a run.
+
+    Raises:
+        InputError: there is none, it is another program's, or it is damaged.
+    """
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path} is not a run: it has no {MANIFEST}. See: sentikit runs list")
     manifest = RunFolder(path).manifest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _PREFIX = "step-"
 _STATE, _WEIGHTS, _OPTIMIZER = "state.json", "weights.safetensors", "optimizer.safetensors"
 _BEST_PREFIX = "best-"
+_MOST_WRITING = 2
 
 
 @dataclass
@@ -96,15 +98,16 @@ class _OtherRunError(InputError):
 class CheckpointFolder:
     """The checkpoints of one run, and the best weights so far.
 
-    Files are written in a thread, one at a time and in order, at most one behind: training goes on
-    meanwhile. An error of the thread comes out at the next call.
+    Files are written in a thread, in order: training goes on meanwhile, and waits only before it
+    would be two files ahead, an epoch's best weights and its checkpoint. An error of the thread
+    comes out at a later call.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self.keep = keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self._writing: Future[None] | None = None
+        self._writing: deque[Future[None]] = deque()
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Begin to write a checkpoint, which replaces the oldest ones.
@@ -121,13 +124,13 @@ class CheckpointFolder:
         Raises:
             SentikitError: the disk is full or refuses.
         """
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            writing.result()
+        while self._writing:
+            self._writing.popleft().result()
 
     def _begin(self, write: Callable[..., None], *what: Any) -> None:
-        self.flush()
-        self._writing = self._thread.submit(write, *what)
+        while len(self._writing) == _MOST_WRITING or (self._writing and self._writing[0].done()):
+            self._writing.popleft().result()
+        self._writing.append(self._thread.submit(write, *what))
 
     def _save(self, checkpoint: Checkpoint) -> None:
         target = self.folder / f"{_PREFIX}{checkpoint.state.step:09d}"

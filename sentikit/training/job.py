@@ -463,7 +463,7 @@ def build_model(parts: TrainParts, classes: int) -> SentimentModel:
 
 
 def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) -> None:
-    """Pass two short texts through a model, and refuse shapes that do not fit.
+    """Pass two short texts through a model, and refuse NaN and shapes that do not fit.
 
     Args:
         model: on the CPU.
@@ -487,6 +487,8 @@ def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) 
         _check_shape(f"The pooling {model.pooling!r}", pooled.shape, (2, hidden))
         logits = model.head(pooled)
         _check_shape(f"The head {names['head']!r}", logits.shape, (2, classes))
+        if not torch.isfinite(logits).all():
+            raise SentikitError(f"The head {names['head']!r} returned NaN or infinite logits.")
     model.train(was_training)
 
 

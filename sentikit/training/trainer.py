@@ -86,6 +86,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self._base = self.settings
         self._saved_at = time.monotonic()
+        self._fetched: tuple[int, dict[str, Tensor]] = (-1, {})
 
     def run(self, state: TrainingState) -> TrainingState:
         """Train from `state` to the end and leave the best weights in the engine.
@@ -130,6 +131,7 @@ class Trainer:
             self.train.inputs.lengths, self.plan.batch_size, self.settings.seed, state.epoch
         )
         self.engine.training_mode(True)
+        self._fetched = (-1, {})
         pending: list[Tensor] = []
         settings = self.settings
         plans = enumerate(batches[state.batch :], state.step)
@@ -281,7 +283,7 @@ class Trainer:
         state.highest_macro_f1 = max(state.highest_macro_f1, scores.macro_f1)
         if stopping.is_better(value, state.best_value):
             state.best_value, state.best_epoch = value, state.epoch
-            weights = self.engine.weights()
+            weights = self._weights(state)
             if self.engine.is_main_process:
                 self.checkpoints.save_best(weights, state.epoch)
         watch_patience(stopping, state, value)
@@ -354,7 +356,7 @@ class Trainer:
             state: where training stands.
             wait: return only when it is on the disk, on all processes.
         """
-        weights, optimizer = self.engine.weights(), self.engine.optimizer_state()
+        weights, optimizer = self._weights(state), self.engine.optimizer_state()
         if self.engine.is_main_process:
             self.checkpoints.save(Checkpoint(state, weights, optimizer))
             if wait:
@@ -363,6 +365,14 @@ class Trainer:
             # No process may exit until the checkpoint is on disk.
             self.engine.sum([0.0])
         self._saved_at = time.monotonic()
+
+    def _weights(self, state: TrainingState) -> dict[str, Tensor]:
+        """Return the weights of this step, fetched once where an epoch's are the best and saved."""
+        step, weights = self._fetched
+        if step != state.step:
+            weights = self.engine.weights()
+            self._fetched = (state.step, weights)
+        return weights
 
     def restore(self, checkpoint: Checkpoint | None) -> TrainingState | None:
         """Put a checkpoint into the engine and return its state; None where there is none.

@@ -247,15 +247,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the calls to one model cost and may cost.
-
-    Attributes:
-        prices: of the model, or None where unknown.
-        counter: counts prompts, for reservations.
-        ledger: keeps the ceiling; several models may share it.
-        tally: counts what comes back.
-        any_tier: whether the prices hold for tiers they do not name, as the user's own do.
-    """
+    """What the calls to one model cost and may cost."""
 
     prices: Prices | None
     counter: TokenCounter

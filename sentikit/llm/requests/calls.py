@@ -19,6 +19,7 @@ from sentikit.llm.backend import (
     LLMBackend,
     RejectedError,
     RetryableError,
+    answer_problem,
 )
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.budget import Budget, Reservation
@@ -207,7 +208,10 @@ class Caller:
         tries.begin()
         moment = time.monotonic()
         try:
-            answer = self._without_keys(await self._within_time(request))
+            answer = await self._within_time(request)
+            if problem := answer_problem(answer, request.labels):
+                raise FatalError(f"The LLM backend {type(self.backend).__name__}: {problem}")
+            answer = self._without_keys(answer)
         except BaseException as error:
             self.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__

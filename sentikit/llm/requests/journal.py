@@ -52,33 +52,18 @@ _OPENING_ROW = -1
 
 @dataclass(frozen=True)
 class Record:
-    """An answer as it was kept.
-
-    Attributes:
-        run: id of the run that paid.
-        row: index of the row it paid for.
-        cost: picodollars, or None where the price was unknown.
-        answer: what came back.
-    """
+    """An answer as it was kept."""
 
     run: str
     row: int
+    #: Picodollars, or None where the price was unknown.
     cost: int | None
     answer: Answer
 
 
 @dataclass(frozen=True)
 class BatchPart:
-    """One file handed to a batch service.
-
-    Attributes:
-        part: its number in the run.
-        tag: what finds it at the provider.
-        batch: the provider's id, once it is handed in.
-        state: ``prepared``, ``submitted`` or ``fetched``.
-        requests: how many it holds.
-        cost: picodollars at worst, or None.
-    """
+    """One file handed to a batch service."""
 
     part: int
     tag: str

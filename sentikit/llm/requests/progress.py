@@ -14,12 +14,7 @@ from sentikit.terminal import LiveBar
 
 
 class RequestReporter:
-    """Shows the progress of one job; use as a context manager.
-
-    Attributes:
-        log: the same.
-        rows: labelled so far; None where no one but the request loop counts them.
-    """
+    """Shows the progress of one job; use as a context manager."""
 
     def __init__(self, total: int | None, log: JsonLinesLog | None = None) -> None:
         self.rows: int | None = None
