@@ -21,7 +21,7 @@ NUMBERS = {
         "training.epochs", "training.batch_size", "training.lr", "training.weight_decay",
         "training.max_grad_norm", "encoder.max_length", "training.seed",
     ),
-    "zero-shot": ("llm.max_tokens", "llm.samples", "llm.concurrency", "llm.timeout"),
+    "current-zero-shot": ("llm.max_tokens", "llm.samples", "llm.concurrency", "llm.timeout"),
 }  # fmt: skip
 #: By recipe, settings of which each is wrong in another way.
 SETTINGS = {
@@ -43,11 +43,11 @@ SETTINGS = {
         "training=[1", "training={", "training: lr", "description=[1]", "llm.model=x",
         "vote.members=[a,b]", "cascade.members=[a]",
     ),
-    "zero-shot": (
+    "current-zero-shot": (
         "llm.backend=nonsense", "llm=7", "llm.temperature=-1", "llm.temperature=hot",
-        "strategy.name=nonsense", "strategy={}", "strategy=7", "llm.samples=65", "llm.base_url=ftp://x",
+        "strategy.name=nonsense", "strategy=7", "llm.samples=65", "llm.base_url=ftp://x",
         "llm.base_url=http://", "llm.base_url=http://x:99999/v1", "llm.base_url=7",
-        "llm.key_variable=sk-not-a-name", "llm.key_variable=''", "llm.header_variables=7",
+        "llm.header_variables=7",
         "llm.nonsense=1", "llm.price={prompt: -5}", "training.lr=1",
     ),
 }  # fmt: skip
@@ -56,14 +56,16 @@ COMMANDS = (
     "nonsense", "train", "train --recipe", "train --recipe nonsense", "train --recipe gone.yaml",
     "train --recipe .", "train --recipe quickstart --nproc 0",
     "train --recipe quickstart --nproc x", "train --recipe quickstart --threads -1",
-    "train --recipe quickstart --device tpu",
-    "train --recipe quickstart --device cuda:99", "train --recipe quickstart extra",
-    "train --recipe zero-shot", "train --recip quickstart", "prompt", "prompt --recipe nonsense",
-    "prompt --recipe quickstart", "prompt --recipe zero-shot --show 0",
-    "prompt --recipe zero-shot --limit 0", "prompt --recipe zero-shot --limit 1.5",
-    "prompt --recipe zero-shot --max-cost nan", "prompt --recipe zero-shot --max-cost -1",
-    "prompt --recipe zero-shot --max-cost inf", "prompt --recipe zero-shot --fail-on-error -1",
-    "prompt --recipe zero-shot --fail-on-error x", "predict", "predict nonsense",
+    "train --recipe quickstart --device tpu", "train --recipe quickstart --device cuda:99",
+    "train --recipe quickstart extra", "train --recipe current-zero-shot",
+    "train --recip quickstart", "prompt", "prompt --recipe nonsense", "prompt --recipe quickstart",
+    "prompt --recipe current-zero-shot --show 0", "prompt --recipe current-zero-shot --limit 0",
+    "prompt --recipe current-zero-shot --limit 1.5",
+    "prompt --recipe current-zero-shot --max-cost nan",
+    "prompt --recipe current-zero-shot --max-cost -1",
+    "prompt --recipe current-zero-shot --max-cost inf",
+    "prompt --recipe current-zero-shot --fail-on-error -1",
+    "prompt --recipe current-zero-shot --fail-on-error x", "predict", "predict nonsense",
     "predict runs/gone", "predict answers.csv gone.csv",
     "predict answers.csv table.csv --text-column nonsense",
     "predict answers.csv table.csv --format xml", "predict answers.csv table.csv --max-cost nan",
