@@ -105,7 +105,7 @@ COMMANDS = (
     "serve answers.csv --port 99999", "serve answers.csv --port x",
     "serve answers.csv --most-texts 0", "serve answers.csv --max-cost nan", "gpt-finetune",
     "gpt-finetune --recipe nonsense", "gpt-finetune --recipe quickstart",
-    "doctor --base-url nonsense", "doctor --base-url ftp://x", "doctor --nonsense", "suspects",
+    "doctor --base-url nonsense", "doctor --base-url ftp://x", "doctor --nonsense", "datasets suspects",
     "suspects gone.csv", "recipes nonsense", "recipes list --nonsense", "recipes show",
     "recipes show nonsense", "recipes show gone.yaml", "recipes copy quickstart",
     "recipes copy quickstart out.txt", "recipes copy nonsense out.yaml",
