@@ -1,6 +1,11 @@
 """Times ``sentikit --help`` against a click hello world, both asked for their help.
 
     python benchmarks/startup.py --runs 60
+    python benchmarks/startup.py --runs 5 --onnx EXPORTED --run RUN --classifier DIR
+
+With ``--onnx``, also the CPU-seconds of ``sentikit predict`` of one line with an exported folder,
+against a script of onnxruntime and tokenizers; with ``--run`` and ``--classifier``, those of three
+lines with a run, against transformers' pipeline with a text classifier of about the same size.
 
 The two take turns in pairs, so that whatever else the machine does weighs on both alike. Prints
 medians and the median of the paired ratios, and fails if the ratio is above 2 or if a heavy module
@@ -10,6 +15,7 @@ was imported.
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +37,29 @@ def hello(count):
 
 hello()
 '''
+BARE = """
+import sys
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file(sys.argv[1] + "/tokenizer.json")
+tokenizer.enable_truncation(128)
+session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx")
+for line in sys.stdin:
+    ids = np.array([tokenizer.encode(line.strip()).ids])
+    print(session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0].argmax())
+"""
+PIPELINE = """
+import sys
+
+from transformers import pipeline
+
+classify = pipeline("text-classification", sys.argv[1], device="cpu")
+for line in sys.stdin:
+    print(classify(line.strip()))
+"""
 SENTIKIT = "from sentikit.cli import main\n\nmain()\n"
 HEAVY = ("torch", "transformers", "datasets", "numpy", "pandas", "openai")
 LIMIT = 2.0
@@ -40,7 +69,15 @@ def main() -> None:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=60, help="pairs of runs")
-    runs = parser.parse_args().runs
+    parser.add_argument("--onnx", type=Path, help="an exported ONNX folder")
+    parser.add_argument("--run", type=Path, help="a run that trained an encoder")
+    parser.add_argument("--classifier", type=Path, help="a text classifier of transformers")
+    chosen = parser.parse_args()
+    runs = chosen.runs
+    if chosen.onnx:
+        compare_predict("ONNX folder, 1 line", BARE, chosen.onnx, chosen.onnx, 1, runs)
+    if chosen.run and chosen.classifier:
+        compare_predict("run, 3 lines", PIPELINE, chosen.classifier, chosen.run, 3, runs)
     with tempfile.TemporaryDirectory() as temporary:
         hello, sentikit = Path(temporary, "hello.py"), Path(temporary, "sentikit_help.py")
         hello.write_text(HELLO)
@@ -53,6 +90,27 @@ def main() -> None:
     heavy = imported_by_help()
     print(f"{'heavy modules':18} {', '.join(heavy) or 'none'}")
     sys.exit(1 if ratio > LIMIT or heavy else 0)
+
+
+def compare_predict(
+    name: str, script: str, theirs: Path, ours: Path, lines: int, runs: int
+) -> None:
+    """Print CPU-seconds of a script and of ``sentikit predict``, and their paired ratio."""
+    text = "I love it\n" * lines
+    commands = ([sys.executable, "-c", script, theirs], [sys.executable, "-c", SENTIKIT, "predict"])
+    commands[1].append(ours)
+    pairs = [[cpu_seconds(command, text) for command in commands] for _ in range(runs + 1)][1:]
+    their, own = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(pair[1] / pair[0] for pair in pairs)
+    print(f"{name}: {their:.2f} CPU-s, sentikit {own:.2f}, ratio {ratio:.2f}")
+
+
+def cpu_seconds(command: list[str | Path], text: str) -> float:
+    """Run a command with `text` as input; return its user and system time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, input=text, text=True, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def report(name: str, times: list[float]) -> None:

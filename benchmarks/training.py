@@ -30,8 +30,8 @@ from sentikit.registry import default_registry
 from sentikit.training.batches import plan_epoch, share
 from sentikit.training.engine import StepPlan
 from sentikit.training.evaluation import CrossEntropy
-from sentikit.training.parameters import AdamW, parameter_groups
-from sentikit.training.settings import TrainingSettings
+from sentikit.training.parameters import parameter_groups
+from sentikit.training.settings import AdamW, TrainingSettings
 
 BATCH = 32
 

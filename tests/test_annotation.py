@@ -221,7 +221,7 @@ class TestDraws:
                             "prediction": label, "probabilities": named})  # fmt: skip
         run.write_text("".join(json.dumps(row) + "\n" for row in results))
         suspects, output = tmp_path / "suspects.csv", tmp_path / "corrected.csv"
-        words = ["suspects", str(run), "--output", str(suspects)]
+        words = ["datasets", "suspects", str(run), "--output", str(suspects)]
         assert CliRunner().invoke(sentikit, words).exit_code == 0
         words = ["annotate", str(suspects), "--terminal", "--output", str(output)]
         shown = CliRunner().invoke(sentikit, words, input="m11")

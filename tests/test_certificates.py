@@ -225,6 +225,22 @@ class TestCertificate:
         )
         assert found.wrong / found.checked_accepted < found.error_bound <= 0.1
 
+    def test_rows_above_a_block_of_equal_confidences_are_certified_where_the_block_fails(
+        self,
+    ) -> None:
+        random = np.random.default_rng(0)
+        confidence = np.concatenate([np.linspace(0.81, 0.99, 920), np.full(1080, 0.8)])
+        broken, shares = 0, []
+        for seed in range(200):
+            wrong = random.random(2000) < np.where(confidence > 0.8, 0.12, 0.4)
+            drawn = np.random.default_rng(seed).choice(2000, 300, replace=False)
+            found = certify(confidence, confidence[drawn], ~wrong[drawn], accuracy=0.75)
+            accepted = confidence >= found.threshold
+            broken += wrong[accepted].sum() > 0.25 * accepted.sum()
+            shares.append(found.share)
+        assert np.mean(np.isclose(shares, 0.46)) > 0.8
+        assert stats.binomtest(int(broken), 200, 0.1, alternative="greater").pvalue > 0.01
+
     def test_only_the_order_of_confidences_counts(self) -> None:
         confidence, correct = pile()
         drawn = np.arange(0, len(correct), 7)

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from tiny_classifiers import make_classifier
 from tiny_models import make_encoder
 from torch import nn
 
@@ -20,6 +21,7 @@ import sentikit as toolkit
 from sentikit.classifiers.encoder import PretrainedSource, pool
 from sentikit.cli import sentikit
 from sentikit.registry import default_registry
+from sentikit.training.job import check_shapes
 
 ARCHITECTURES = ("electra", "bert", "roberta", "deberta-v2", "modernbert", "distilbert", "mpnet")
 
@@ -190,3 +192,29 @@ def test_a_saved_model_whose_tensors_do_not_match_its_config_is_refused_by_name(
         toolkit.load(folder)
     if fault == "reshaped":
         assert f"shape (7, 5) where {tuple(tensor.shape)}" in caught.value.message
+
+
+class OddHead(nn.Module):
+    """Gives NaN, or logits of one class too many."""
+
+    def __init__(self, odd: str) -> None:
+        super().__init__()
+        self.odd = odd
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(len(pooled), 4 if self.odd == "wide" else 3)
+        return logits + float("nan") if self.odd == "nan" else logits
+
+
+@pytest.mark.parametrize("odd", ["nan", "wide"])
+def test_a_head_that_gives_nan_or_too_many_logits_ends_prediction_and_training_in_a_sentence(
+    odd: str, tmp_path: Path
+) -> None:
+    classifier: Any = toolkit.load(str(make_classifier(tmp_path / "model")))
+    model = classifier.predictor.model
+    model.head = OddHead(odd)
+    with pytest.raises(toolkit.SentikitError, match=r"finite ones of shape .*, 3.* are needed"):
+        classifier.predict(["a film"])
+    wanted = {"nan": "'odd' returned NaN or infinite logits", "wide": r"shape \(2, 4\); \(2, 3\)"}
+    with pytest.raises(toolkit.SentikitError, match=wanted[odd]):
+        check_shapes(model, 3, {"encoder": "tiny", "head": "odd"})

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from llm_fixtures import openai_backend
+from sentikit.plugins.openai_backend.responses import parse_body, read_error, retry_after
 
 from sentikit.classifiers.loading import load_model
 from sentikit.datasets.tables import read_rows
 from sentikit.errors import SentikitError
+from sentikit.extension import ChatRequest, Message, answer_problem
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
@@ -46,6 +49,8 @@ KEYS = st.text(max_size=6) | st.sampled_from(
 JSON: Any = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5)
 )
+#: Never asked: only its reader of answers is used.
+BACKEND: Any = openai_backend("http://localhost:1/v1")
 
 
 def written(value: Any) -> str:
@@ -104,3 +109,56 @@ def test_a_model_folder_of_any_config_is_refused(config: Any) -> None:
         Path(folder, "config.json").write_text(written(config))
         with pytest.raises(SentikitError):
             load_model(folder)
+
+
+ANSWER_KEYS = st.sampled_from(
+    "choices message content text usage prompt_tokens completion_tokens total_tokens logprobs "
+    "token logprob top_logprobs bytes finish_reason model service_tier tool_calls function "
+    "arguments refusal output type id error code details prompt_tokens_details cached_tokens "
+    "cost input_tokens output_tokens status reasoning_content".split()
+)
+ANSWER: Any = st.recursive(
+    LEAVES | st.sampled_from(["positive", '{"label": "positive"}', -0.1, 1e400, -1, 2.5, "output"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANSWER_KEYS, inner, max_size=6),
+    max_leaves=25,
+)
+MESSAGES = st.dictionaries(ANSWER_KEYS, ANSWER, max_size=5)
+COMPLETIONS = st.fixed_dictionaries(
+    {
+        "choices": st.lists(
+            st.fixed_dictionaries({"message": MESSAGES | ANSWER, "logprobs": ANSWER})
+        )
+    },
+    optional={"usage": MESSAGES | ANSWER, "model": ANSWER, "service_tier": ANSWER},
+)
+RESPONSES = st.fixed_dictionaries(
+    {"output": st.lists(MESSAGES | ANSWER)}, optional={"usage": MESSAGES | ANSWER}
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        "retry-after x-ratelimit-remaining-requests x-ratelimit-reset-requests "
+        "x-ratelimit-remaining-tokens x-ratelimit-reset-tokens".split()
+    ),
+    st.text(max_size=12) | st.sampled_from(["1e400", "nan", "-1", "9" * 30, "1m30s", "6ms"]),
+)
+
+
+@MANY
+@given(
+    (COMPLETIONS | RESPONSES | ANSWER).map(lambda value: json.dumps(value).encode())
+    | st.binary(max_size=200)
+    | ANSWER.map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\ndata: [DONE]"),
+    HEADERS,
+)
+def test_a_servers_answer_of_any_content_is_read_into_our_types_or_refused(
+    content: bytes, headers: dict[str, str]
+) -> None:
+    request = ChatRequest((Message("user", "I love it."),), ("negative", "neutral", "positive"))
+    value = parse_body(content)
+    read_error(value)
+    retry_after(headers)
+    if not isinstance(value, dict):
+        return
+    with contextlib.suppress(SentikitError):
+        answer = BACKEND.read_answer(value, request, headers)
+        assert answer_problem(answer, request.labels) == ""

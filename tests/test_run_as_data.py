@@ -127,7 +127,7 @@ def test_suspects_are_listed_and_written_to_a_file_to_correct() -> None:
     sure = [(f"good {n}", "positive", "positive", (0.05, 0.05, 0.9)) for n in range(20)]
     sure += [(f"bad {n}", "negative", "negative", (0.9, 0.05, 0.05)) for n in range(20)]
     path = results("run.jsonl", [*sure, ("awful", "positive", "negative", (0.97, 0.02, 0.01))])
-    words = ["suspects", path]
+    words = ["datasets", "suspects", path]
     shown = CliRunner().invoke(sentikit, [*words, "--output", "suspects.csv"])
     assert shown.exit_code == 0, shown.stderr
     assert "1 of 41 labels are suspect" in shown.stdout
@@ -140,11 +140,11 @@ def test_suspects_are_listed_and_written_to_a_file_to_correct() -> None:
 
 def test_without_probabilities_or_gold_nothing_is_suspect() -> None:
     bare = results("bare.jsonl", [("good", "positive", "positive", None)])
-    refused = CliRunner().invoke(sentikit, ["suspects", bare])
+    refused = CliRunner().invoke(sentikit, ["datasets", "suspects", bare])
     assert refused.exit_code == 2
     assert "holds no probabilities" in refused.stderr
     unlabelled = results("new.jsonl", [("good", "", "positive", (0.1, 0.1, 0.8))])
-    refused = CliRunner().invoke(sentikit, ["suspects", unlabelled])
+    refused = CliRunner().invoke(sentikit, ["datasets", "suspects", unlabelled])
     assert refused.exit_code == 2
     assert "both a gold label and probabilities" in refused.stderr
 

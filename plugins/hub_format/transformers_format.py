@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 #: The largest difference of a probability that an export may make.
 TOLERANCE = 1e-5
-#: Types that text-embeddings-inference serves as classifiers
-#: (https://huggingface.co/docs/text-embeddings-inference/supported_models).
+#: Types that text-embeddings-inference serves as classifiers: those whose `load` in its
+#: backends/candle/src/models takes `ModelType::Classifier`, looked up in November 2026
+#: (https://github.com/huggingface/text-embeddings-inference).
 SERVED = frozenset({"bert", "camembert", "distilbert", "modernbert", "roberta", "xlm-roberta"})
 _SCALE = 2.0**-12
 _SHIFT = 32.0

@@ -1,4 +1,4 @@
-"""Examples whose gold label is likely wrong: ``sentikit suspects``."""
+"""Examples whose gold label is likely wrong: ``sentikit datasets suspects``."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``suspects``."""
+    """Offer ``datasets suspects``."""
     register(
-        "suspects",
+        "datasets suspects",
         f"{__name__}.command:suspects",
         summary="List examples whose gold label is likely wrong.",
     )

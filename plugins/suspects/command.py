@@ -1,4 +1,4 @@
-"""The command ``sentikit suspects``."""
+"""The command ``sentikit datasets suspects``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXCERPT = 80
 _SHOWN = 20
 
 
-@click.command(epilog="Example: sentikit suspects runs/quickstart --output suspects.csv")
+@click.command(epilog="Example: sentikit datasets suspects runs/quickstart --output suspects.csv")
 @click.argument("run", metavar="RUN|FILE")
 @click.option(
     "--output",

@@ -186,7 +186,9 @@ def default_start(limit: float) -> float:
 def tested_thresholds(pile: Floats, start: float, step: float) -> tuple[Floats, Integers]:
     """Return thresholds, from the highest, and how many rows of the pile each accepts.
 
-    They are quantiles of the pile's confidences. Equal confidences are accepted together.
+    They are quantiles of the pile's confidences. Equal confidences are accepted together. Where the
+    first quantile lies within a block of them, as of an LLM's answers in a cascade, the rows above
+    the block come first, unless they are fewer than half of those asked for.
     """
     ordered = np.sort(pile)[::-1]
     ordered = ordered[np.isfinite(ordered)]
@@ -195,6 +197,10 @@ def tested_thresholds(pile: Floats, start: float, step: float) -> tuple[Floats, 
     shares = np.minimum(1.0, start + step * np.arange(math.ceil((1 - start) / step) + 1))
     places = np.ceil(shares * len(pile) - _ROUNDING).astype(np.int64)
     thresholds = np.unique(ordered[np.clip(places, 1, len(ordered)) - 1])[::-1]
+    above = int(np.searchsorted(-ordered, -thresholds[0], side="left"))
+    inside = np.searchsorted(-ordered, -thresholds[0], side="right") > places[0] + step * len(pile)
+    if inside and 2 * above >= places[0]:
+        thresholds = np.concatenate([ordered[above - 1 : above], thresholds])
     accepted = np.searchsorted(-ordered, -thresholds, side="right")
     return thresholds, accepted.astype(np.int64)
 

@@ -102,10 +102,7 @@ def _until_filled(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _csv_dialect(header: str) -> str:
-    """Tell by its header which CSV a file is: with semicolons or bars, where no comma is in it.
-
-    Spreadsheets write semicolons wherever the comma is the decimal sign, databases bars.
-    """
+    # Spreadsheets write semicolons wherever the comma is the decimal sign, databases bars.
     names = _QUOTED.sub("", header)
     if "," in names or "\t" in names:
         return "csv"

@@ -250,8 +250,13 @@ class Rows(ABC):
     def _no_text(
         self, where: int, columns: Sequence[str], values: Sequence[Any], kind: str
     ) -> InputError:
-        pairs = zip(columns, values, strict=True)
-        odd, value = next(((c, v) for c, v in pairs if not _is_plain(v)), (columns[0], None))
+        odd, value = columns[0], None
+        for column, cell in zip(columns, values, strict=True):
+            try:
+                cell_text(cell)
+            except TypeError:
+                odd, value = column, cell
+                break
         inner = [f"{odd}.{key}" for key in value] if isinstance(value, Mapping) else []
         advice = f" Name a field inside it: {', '.join(inner[:8])}." if inner else ""
         return InputError(
@@ -427,11 +432,3 @@ def _inside(value: Any, keys: Sequence[str]) -> Any:
             raise TypeError(_KINDS.get(type(value), f"a {type(value).__name__}"))
         value = value.get(key)
     return value
-
-
-def _is_plain(value: object) -> bool:
-    try:
-        cell_text(value)
-    except TypeError:
-        return False
-    return True

@@ -249,11 +249,7 @@ class InputFile:
         return self.file == "-" and self.query is None
 
     def open(self) -> Rows:
-        """Open the table.
-
-        Raises:
-            InputError: it cannot be read, or standard input is a terminal.
-        """
+        """Open the table; standard input must be no terminal."""
         if self.query is not None:
             return self._answered(self.query)
         if self.database is not None:
@@ -275,27 +271,15 @@ class InputFile:
         return rows
 
     def columns(self, rows: Rows) -> tuple[str, ...]:
-        """Return the columns of the texts.
-
-        Raises:
-            InputError: there is no such column, or none that is likely.
-        """
+        """Return the columns of the texts, as `Rows.find_text_columns` does."""
         return rows.find_text_columns(self.text_columns, _OPTION)
 
     def reader(self, rows: Rows) -> Callable[[int, Mapping[str, Any]], str]:
-        """Return what gives the text of a row, "" where it has none.
-
-        Raises:
-            InputError: as for `columns`; later, a value that is no text.
-        """
+        """Return what gives the text of a row, as `Rows.text_reader` does."""
         return rows.text_reader(self.text_columns, _OPTION, self.strip_markup)
 
     def count(self) -> int:
-        """Return how many rows there are, by reading them all.
-
-        Raises:
-            InputError: the file is malformed or has no rows.
-        """
+        """Return how many rows there are, by reading them all."""
         with self.open() as rows:
             return sum(1 for _ in rows)
 
