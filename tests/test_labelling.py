@@ -358,11 +358,14 @@ def test_a_prediction_that_is_given_up_ends_with_its_present_batch(model: Path) 
     stopped, batches = threading.Event(), 0
 
     def counted(given: Any) -> Any:
-        nonlocal batches
-        for logits in computed(given):
-            batches += 1
-            stopped.set()
-            yield logits
+        def taken() -> Any:
+            nonlocal batches
+            for batch in given:
+                batches += 1
+                yield batch
+                stopped.set()
+
+        return computed(taken())
 
     classifier.predictor.logits = counted  # type: ignore[method-assign]
     texts = [f"film {number} was great" for number in range(4000)]
