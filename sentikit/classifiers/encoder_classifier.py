@@ -202,7 +202,7 @@ class EncoderClassifier(Classifier):
         """
         plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
 
-        def batches() -> Iterator[tuple[NDArray[np.int64], ...]]:
+        def batches() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
             for rows in plan:
                 if stopped is not None and stopped.is_set():
                     raise CancelledError
