@@ -345,7 +345,7 @@ class TestCompletion:
             text=True,
             timeout=60,
         )
-        assert (done.stdout, done.stderr) == ("show\n", "")
+        assert (done.stdout, done.stderr) == ("show suspects\n", "")
 
 
 def test_the_version() -> None:

@@ -208,9 +208,9 @@ def test_the_encoder_of_a_cascade_computes_each_text_once_the_estimate_included(
     computed: list[str] = []
     original = EncoderClassifier.logits_of_texts
 
-    def counted(own: EncoderClassifier, window: Sequence[str]) -> Any:
+    def counted(own: EncoderClassifier, window: Sequence[str], *stopped: Any) -> Any:
         computed.extend(window)
-        return original(own, window)
+        return original(own, window, *stopped)
 
     monkeypatch.setattr(EncoderClassifier, "logits_of_texts", counted)
     with serving() as s:

@@ -12,8 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import sentikit as toolkit
+from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.cli import sentikit
 
 
@@ -144,6 +147,9 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     [
         (["--output", "."], "is a folder; a file is needed"),
         (["--output", "labelled.xlsx"], "Name it .csv, .tsv or .jsonl"),
+        (["--output", "labelled.csv.xz"], "the compressed form that can be written is .gz"),
+        (["--output", "l.csv.bz2", "--format", "csv"], "that can be written is .gz"),
+        (["--output", "labelled.tsv.ZST"], "the compressed form that can be written is .gz"),
         (["--device", "meta"], "Take cpu, cuda"),
     ],
 )
@@ -333,7 +339,7 @@ def test_what_is_no_text_is_named(model: Path, texts: list[str], fault: str) -> 
     assert fault in refused.value.message
 
 
-def test_classify_reads_no_further_than_it_must(model: Path) -> None:
+def test_classify_reads_three_windows_ahead_at_most(model: Path) -> None:
     read = 0
 
     def endless() -> Iterator[str]:
@@ -344,7 +350,31 @@ def test_classify_reads_no_further_than_it_must(model: Path) -> None:
 
     predictions = toolkit.load(model).classify(endless())
     next(predictions)
-    assert read <= 1000
+    # One window is computed, one tokenised and one read: 256, 512 and 1,024 texts at first.
+    assert read <= 256 + 512 + 1024
+
+
+def test_a_prediction_that_is_given_up_ends_with_its_present_batch(model: Path) -> None:
+    classifier = toolkit.load(model)
+    assert isinstance(classifier, EncoderClassifier)
+    computed = classifier.predictor.logits
+    stopped, batches = threading.Event(), 0
+
+    def counted(given: Any) -> Any:
+        def taken() -> Any:
+            nonlocal batches
+            for batch in given:
+                batches += 1
+                yield batch
+                stopped.set()
+
+        return computed(taken())
+
+    classifier.predictor.logits = counted  # type: ignore[method-assign]
+    texts = [f"film {number} was great" for number in range(4000)]
+    with pytest.raises(CancelledError):
+        classifier.logits_of_texts(texts, stopped)
+    assert batches == 1
 
 
 def test_order_and_company_do_not_change_a_label(model: Path) -> None:

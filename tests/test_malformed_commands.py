@@ -57,6 +57,7 @@ COMMANDS = (
     "train --recipe .", "train --recipe quickstart --nproc 0",
     "train --recipe quickstart --nproc x", "train --recipe quickstart --threads -1",
     "train --recipe quickstart --device tpu", "train --recipe quickstart --device cuda:99",
+    "train --recipe quickstart --device tpu --dry-run",
     "train --recipe quickstart extra", "train --recipe current-zero-shot",
     "train --recip quickstart", "prompt", "prompt --recipe nonsense", "prompt --recipe quickstart",
     "prompt --recipe current-zero-shot --show 0", "prompt --recipe current-zero-shot --limit 0",

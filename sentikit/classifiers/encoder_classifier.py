@@ -6,7 +6,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -153,14 +153,14 @@ class EncoderClassifier(Classifier):
         further one is read.
         """
         waiting: deque[tuple[_Distinct, NDArray[np.intp], Future[NDArray[np.float32]]]] = deque()
-        distinct = _Distinct()
+        distinct, stopped = _Distinct(), threading.Event()
         with ThreadPoolExecutor(2, "sentikit-encoder") as threads:
             try:
                 for window in windows(texts, ready=lambda: bool(waiting) and waiting[0][2].done()):
                     if window:
                         distinct = distinct.renewed()
                         new, places = distinct.met(window)
-                        future = threads.submit(self.logits_of_texts, new)
+                        future = threads.submit(self.logits_of_texts, new, stopped)
                         waiting.append((distinct, places, future))
                     while waiting and (len(waiting) > 2 or waiting[0][2].done()):
                         known, places, future = waiting.popleft()
@@ -169,26 +169,46 @@ class EncoderClassifier(Classifier):
                     known, places, future = waiting.popleft()
                     yield known.logits(places, future.result())
             finally:
+                stopped.set()  # After Ctrl-C a window ends with its present batch.
                 for _, _, future in waiting:
                     future.cancel()
 
-    def logits_of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits of up to some thousands of texts, (texts, classes)."""
+    def logits_of_texts(
+        self, texts: Sequence[str], stopped: threading.Event | None = None
+    ) -> NDArray[np.float32]:
+        """Return the logits of up to some thousands of texts, (texts, classes).
+
+        Args:
+            texts: what to label.
+            stopped: once it is set, nobody needs the logits any more.
+
+        Raises:
+            CancelledError: `stopped` was set before all were computed.
+        """
         if not texts:  # The last window of several processes may have fewer texts than processes.
             return np.empty((0, len(self.labels)), np.float32)
         tokenized = tokenize([texts], self.word_pieces, self.max_length, self.long_texts)
         with self._computing:
             self.cut, self.unknown = self.cut + tokenized.cut, self.unknown + tokenized.unknown
-            return tokenized.by_text(self.logits_of(tokenized))
+            return tokenized.by_text(self.logits_of(tokenized, stopped))
 
-    def logits_of(self, tokenized: TokenizedTexts) -> NDArray[np.float32]:
+    def logits_of(
+        self, tokenized: TokenizedTexts, stopped: threading.Event | None = None
+    ) -> NDArray[np.float32]:
         """Return the logits of tokenised texts or chunks, (rows, classes).
 
         Raises:
             SentikitError: the model gives another shape, or NaN.
         """
         plan = list(batches_by_length(tokenized.lengths, *self.predictor.batch_limits))
-        answers = self.predictor.logits(tokenized.arrays(rows) for rows in plan)
+
+        def batches() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+            for rows in plan:
+                if stopped is not None and stopped.is_set():
+                    raise CancelledError
+                yield tokenized.arrays(rows)
+
+        answers = self.predictor.logits(batches())
         results = np.empty((len(tokenized), len(self.labels)), np.float32)
         for rows, logits in zip(plan, answers, strict=True):
             if logits.shape != (len(rows), len(self.labels)) or not np.isfinite(logits).all():

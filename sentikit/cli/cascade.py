@@ -99,7 +99,7 @@ def cascade(
     resume: bool,
     output: Path | None,
 ) -> None:
-    """Combine classifiers: the encoder answers where it is confident, the LLM elsewhere.
+    """Combine classifiers: each answers where it is confident, the last one elsewhere.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
     recorded inside an augmented run or file. With neither --threshold nor --tune the threshold is

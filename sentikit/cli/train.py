@@ -64,6 +64,10 @@ def train(
             from sentikit.reports import report_format
 
             report_format().check_plotting()
+        if device != "auto":
+            from sentikit.devices import choose_device
+
+            choose_device(device)  # a device that is not here, before a folder is chosen
         if dry_run:
             if is_main_process():
                 _print_plan(parts, nproc or process_count(), as_json)

@@ -279,6 +279,7 @@ class DistributedEngine(ProcessGroup, Engine):
     """
 
     needs_group: ClassVar[bool] = False
+    device: torch.device
 
     def start(self, device: str) -> None:
         """Choose the device, join the group and meet the others.

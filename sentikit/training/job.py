@@ -107,6 +107,11 @@ class TrainedRun:
     best_epoch: int | None = None
 
     @property
+    def split(self) -> str:
+        """The split that the scores are of."""
+        return self.results.split
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """What ``metrics.json`` holds; scores are fractions."""
         return self.results.metrics()
