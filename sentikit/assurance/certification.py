@@ -87,8 +87,8 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
     rows = pile.rows_of(checks)
     if "drawn" in checked.draw and not np.isin(rows, checked.draw["drawn"]).all():
         raise InputError(
-            f"{name} holds texts of rows of {pile.source.file} that were not drawn, so it certifies "
-            "nothing. Draw again."
+            f"{name} holds texts of rows of {pile.source.file} that were not drawn, so it "
+            "certifies nothing. Draw again."
         )
     return Matched(checked, checks, rows)
 
