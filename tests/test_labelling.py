@@ -147,6 +147,9 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     [
         (["--output", "."], "is a folder; a file is needed"),
         (["--output", "labelled.xlsx"], "Name it .csv, .tsv or .jsonl"),
+        (["--output", "labelled.csv.xz"], "the compressed form that can be written is .gz"),
+        (["--output", "l.csv.bz2", "--format", "csv"], "that can be written is .gz"),
+        (["--output", "labelled.tsv.ZST"], "the compressed form that can be written is .gz"),
         (["--device", "meta"], "Take cpu, cuda"),
     ],
 )

@@ -197,6 +197,26 @@ class TestVote:
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(ROWS))
 
+    def test_resumed_when_finished_it_asks_again_about_the_failed_rows_alone(self) -> None:
+        run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
+        with serving(fault_words={"number 7 ": "400:No."}) as s:
+            self.write(s.url)
+            own = json.loads(Path("own.yaml").read_text())
+            write_recipe("other", own | {"strategy": {"name": "minimal"}})
+            members = ["own.yaml", "./other.yaml"]
+            write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
+            assert command(*run).exit_code == 0
+            before = asked_about(s)
+            assert (manifest("one")["status"], manifest("one")["failed"]) == ("finished", 1)
+            s.server.behaviour.fault_words.clear()
+            done = command(*run, "--resume")
+            assert done.exit_code == 0, done.output
+            assert asked_about(s) == sorted([*before, 7, 7])
+        assert manifest("one")["failed"] == 0
+        refused = command(*run, "--resume")
+        assert refused.exit_code == 2
+        assert "nothing to resume" in refused.stderr
+
     def test_an_output_that_is_taken_is_said_before_anything_is_asked(self) -> None:
         Path("taken").mkdir()
         Path("taken/notes.txt").write_text("mine")

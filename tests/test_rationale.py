@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,14 @@ from prompt_runs import make_parts, run_prompts
 import sentikit
 from sentikit import InputError
 from sentikit.cli import sentikit as command_line
-from sentikit.extension import ChatRequest, Message, Needs, PromptInput, PromptStrategy
+from sentikit.extension import (
+    ChatRequest,
+    Message,
+    Needs,
+    PromptInput,
+    PromptStrategy,
+    read_rows,
+)
 
 DATASET = {"name": "files", "test": "test.csv"}
 ROWS = [("I love it", "positive"), ("I hate it", "negative"), ("It is a film", "neutral")]
@@ -72,7 +78,8 @@ def test_without_a_guarantee_the_reason_stands_before_the_line_that_names_the_la
     assert first["rationale"] == "It is praise through and through."
 
 
-def test_a_table_labelled_by_predict_has_a_column_of_reasons() -> None:
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_table_labelled_by_predict_has_a_column_of_reasons(name: str) -> None:
     with serving() as s:
         recipe = {
             "kind": "prompt",
@@ -81,11 +88,11 @@ def test_a_table_labelled_by_predict_has_a_column_of_reasons() -> None:
             "strategy": {"name": "zero-shot", "rationale": True},
         }
         Path("own.yaml").write_text(json.dumps(recipe), encoding="utf-8")
-        command = ["predict", "own.yaml", "test.csv", "--output", "out.csv"]
+        command = ["predict", "own.yaml", "test.csv", "--output", name]
         result = CliRunner().invoke(command_line, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    with Path("out.csv").open(encoding="utf-8") as stream:
-        found = list(csv.DictReader(stream))
+    with read_rows(name) as table:
+        found = [dict(row) for _, row in table]
     assert [row["rationale"] for row in found] == [f"It sounds {label}." for _, label in ROWS]
 
 

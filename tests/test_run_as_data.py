@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,51 @@ def test_a_run_is_written_as_a_table_with_the_users_columns(kind: str, trained_r
     assert [row["gold"] for row in found] == ["positive", "negative", "neutral"]
     assert all(row["predicted_label"] in CLASSES for row in found)
     assert abs(sum(float(found[0][f"probability_{name}"]) for name in CLASSES) - 1) < 1e-3
+
+
+def judged_table(trained_run: Path, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Judge a model on a split, change the run's manifest, and return its table's first row."""
+    lines = ["user,text,label", *(f"u{n},the film was great {n},positive" for n in range(20))]
+    Path("mine.csv").write_text("\n".join(lines) + "\n")
+    settings = ["--set", "train=mine.csv", "--set", "validation_holdout=4"]
+    words = ["evaluate", str(trained_run), "--dataset", "files", "--split", "validation"]
+    judged = CliRunner().invoke(sentikit, [*words, *settings, "--output", "judged"])
+    assert judged.exit_code == 0, judged.stderr
+    manifest = json.loads(Path("judged/manifest.json").read_text())
+    change(manifest)
+    Path("judged/manifest.json").write_text(json.dumps(manifest))
+    written = CliRunner().invoke(sentikit, ["runs", "table", "judged", "--output", "table.csv"])
+    assert written.exit_code == 0, written.stderr
+    with read_rows("table.csv") as table:
+        rows = [dict(row) for _, row in table]
+    assert len(rows) == 4
+    return rows[0]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"name": "files", "train": "mine.csv", "validation_holdout": 4},
+        {"name": "of-a-plugin-that-is-gone"},
+        {"name": "files", "validation": "gone.csv"},
+    ],
+    ids=["held out", "no plugin", "no file"],
+)
+def test_a_table_whose_data_cannot_be_read_again_has_the_runs_own_columns(
+    section: dict[str, Any], trained_run: Path
+) -> None:
+    first = judged_table(trained_run, lambda m: m["recipe"].update(dataset=section))
+    assert first["text"].startswith("the film was great")
+    assert first["predicted_label"] in CLASSES
+    assert "user" not in first
+
+
+def test_the_users_columns_are_those_of_the_dataset_that_was_judged(trained_run: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        elsewhere = {"name": "files", "validation": "mine.csv"}
+        manifest["recipe"].update(dataset={"name": "demo"}, evaluation_dataset=elsewhere)
+
+    assert judged_table(trained_run, change)["user"].startswith("u")
 
 
 def test_a_table_of_an_unknown_kind_is_refused(labelled: str) -> None:

@@ -144,6 +144,12 @@ class TestCommand:
         assert found["overall"]["macro_f1"] == 1.0
         assert found["ties"] == "probability"
 
+    def test_ties_are_the_recipes_own(self) -> None:
+        message = refused("--recipe", "any", "--ties", "probability")
+        assert message == (
+            "--ties goes with runs; with a recipe, give --set vote.ties=probability instead."
+        )
+
     def test_ties_by_probabilities_that_nobody_records(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", LABELS[i % 3], LABELS[i % 3]) for i in range(30)]
         files = [write_results(tmp_path / f"{name}.jsonl", rows) for name in "abc"]

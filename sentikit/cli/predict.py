@@ -40,7 +40,8 @@ _KINDS = {
 }
 #: A user who names one of these would find text inside.
 _NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
-
+#: Compression that is read and not written.
+_NOT_COMPRESSED = {".xz", ".bz2", ".zst"}
 
 #: Shares of labels that the summary shows.
 _MOST_SHARES = 6
@@ -117,6 +118,11 @@ def predict(
         raise InputError(f"--output {output} is a folder; a file is needed.")
     if output is not None and output.is_file() and _is_same(output, source.file):
         raise InputError(f"--output {output} is the file to label. Choose another name.")
+    if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
+        raise InputError(
+            f"--output {output}: {output.suffix} is not written; the compressed form that can be "
+            "written is .gz, as in labelled.csv.gz."
+        )
     chosen = output_format or _format_like(output, source.file, source.kind)
     if chosen == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")

@@ -63,16 +63,22 @@ def vote(
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
     recorded inside an augmented run or file. An invalid answer is no vote.
     """
-    from sentikit.runs.folder import FINISHED, RunFolder, choose_run_folder
+    from click.core import ParameterSource
+
+    from sentikit.runs.folder import RunFolder, choose_run_folder
 
     if recipe is not None and runs:
         raise InputError("Give either runs or --recipe, not both.")
     if recipe is None and (settings or max_cost or resume):
         raise InputError("--set, --max-cost and --resume go with --recipe alone.")
+    if recipe is not None and context.get_parameter_source("ties") == ParameterSource.COMMANDLINE:
+        raise InputError(
+            f"--ties goes with runs; with a recipe, give --set vote.ties={ties} instead."
+        )
     run = None
     if output is not None:
-        half_written = RunFolder(output).status not in ("", FINISHED)
-        run = choose_run_folder(output, output.name, resume and half_written, RUNS)
+        taken = bool(RunFolder(output).status)
+        run = choose_run_folder(output, output.name, resume and taken, RUNS)
     if recipe is None:
         judged = _recorded(runs, ties, run)
     else:

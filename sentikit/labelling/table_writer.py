@@ -272,7 +272,8 @@ def _parquet_writer(
     writers: list[pq.ParquetWriter] = []
     known = frozenset(columns)
     types = dict.fromkeys(added.names(nested=False), pa.float64())
-    types |= dict.fromkeys([LABEL_COLUMN, ANSWERED_BY_COLUMN, ERROR_COLUMN], pa.string())
+    texts = [LABEL_COLUMN, ANSWERED_BY_COLUMN, RATIONALE_COLUMN, ERROR_COLUMN]
+    types |= dict.fromkeys(texts, pa.string())
 
     def flush() -> None:
         batch = pa.Table.from_pylist(rows)

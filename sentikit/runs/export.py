@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit.datasets.opening import open_dataset
+from sentikit.datasets.opening import OpenedDataset, open_dataset
 from sentikit.datasets.rows import cell_text
-from sentikit.errors import InputError
+from sentikit.errors import InputError, SentikitError
 from sentikit.files import atomic_writer
 from sentikit.runs.table import RunTable
 
@@ -49,15 +49,28 @@ def export_table(table: RunTable, output: Path) -> None:
 
 def _user_columns(table: RunTable) -> dict[str, list[Any]]:
     """Return the columns of the table that the run's split was read from, found by its texts."""
-    section = (table.manifest.get("recipe") or {}).get("dataset")
+    recipe = table.manifest.get("recipe") or {}
     split = (table.manifest.get("dataset") or {}).get("split")
+    section = (split != "train" and recipe.get("evaluation_dataset")) or recipe.get("dataset")
     if not section or not split:
         return {}
-    dataset = open_dataset(section)
     try:
-        rows = dataset.loader.rows(dataset.options.splits.get(split) or split)
-    except InputError:
+        return _columns_of(open_dataset(section), split, table.examples.texts)
+    except SentikitError:
+        # Without the data, a plugin or a network the run's own columns are still a table.
         return {}
+
+
+def _columns_of(dataset: OpenedDataset, split: str, texts: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the columns of a split's table, by texts; none of one that was held out.
+
+    Raises:
+        SentikitError: there is no table, or it cannot be read.
+    """
+    origin = dataset.options.splits.get(split, split)
+    if origin is None or origin not in dataset.loader.splits():
+        return {}
+    rows = dataset.loader.rows(origin)
     settings = dataset.loader.settings
     wanted = getattr(settings, "text", None) or ()
     named = (wanted,) if isinstance(wanted, str) else tuple(wanted)
@@ -66,7 +79,7 @@ def _user_columns(table: RunTable) -> dict[str, list[Any]]:
         text = rows.text_reader(named, strip_markup=getattr(settings, "markup", "") == "strip")
         for where, row in rows:
             found[text(where, row)].append(row)
-    matched = [_next(found, text) for text in table.examples.texts]
+    matched = [_next(found, text) for text in texts]
     return {name: [_plain(row.get(name)) for row in matched] for name in rows.columns}
 
 
