@@ -147,6 +147,9 @@ def predict(
         set_threads(threads)
         source.columns(rows)
         classifier = shared(load_classifier(model, loading, warn), group)
+        for encoder in _encoders(classifier):
+            # A program may wait for these answers before it sends further texts.
+            encoder.read_ahead = not source.piped
         if estimate:
             _estimate(classifier, source, batch)
             return
