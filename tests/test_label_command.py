@@ -261,6 +261,27 @@ class TestLooks:
         failure(self.look(pile, run, checked, "--looks", 3, "--accuracy", 0.7))
         assert [look["target"] for look in read_checked(checked).looks] == [0.9, 0.85, 0.8]
 
+    def test_a_look_that_is_broken_off_once_something_is_shown_counts(
+        self, pile: Pile, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        checked = pile.check()
+        with monkeypatch.context() as patched:
+            patched.setattr("sentikit.assurance.certification.describe_task", stop)
+            assert self.look(pile, run, checked).exit_code == 130
+        message = failure(self.look(pile, run, checked, "--accuracy", 0.85))
+        assert "has had its 1 declared look" in message
+        assert self.look(pile, run, checked).exit_code == 0
+        assert len(read_checked(checked).looks) == 1
+
+    def test_a_plan_looks_at_no_checks(self, pile: Pile, run: Callable[..., Result]) -> None:
+        checked = pile.check()
+        message = failure(self.look(pile, run, checked, "--plan"))
+        assert message == "--plan looks at no checks: leave --checked out."
+        assert not read_checked(checked).looks
+
     def test_looks_cannot_be_declared_afterwards(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
@@ -324,6 +345,16 @@ class TestBadInput:
             ]
         )
         assert found["low"] <= truth <= found["high"]
+
+    def test_answers_about_rows_that_were_not_drawn(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        checked = pile.check()
+        drawn = {c.row for c in read_checked(checked).answers}
+        row = next(n for n in range(ROWS) if n not in drawn)
+        append_answer(checked, Check(pile.texts[row], pile.gold[row], row=row))
+        message = self.label(pile, run, checked)
+        assert f"1 answers about rows that were not drawn, as row {row} (" in message
 
     def test_a_pile_changed_since(self, pile: Pile, run: Callable[..., Result]) -> None:
         checked = pile.check()
@@ -567,6 +598,14 @@ class TestEstimateAndMonitor:
         certificate = labelled.with_suffix(".certificate.json")
         result = run("monitor", certificate, "--checked", pile.folder / "checked.csv")
         assert "it cannot test it" in failure(result)
+
+    def test_a_draw_that_was_not_uniform_tests_no_certificate(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        certificate = labelled.with_suffix(".certificate.json")
+        new = pile.check("new.csv", 40, 7, file=labelled, labelled=labelled)
+        result = run("monitor", certificate, "--checked", new)
+        assert "was not drawn uniformly" in failure(result)
 
     def test_a_certificate_of_another_classifier_is_refused(
         self, pile: Pile, run: Callable[..., Result], labelled: Path

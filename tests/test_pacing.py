@@ -224,6 +224,38 @@ class TestPacer:
 
         run(test())
 
+    @pytest.mark.parametrize("allowed", [30, 60])
+    def test_fills_the_window_of_a_server_that_counts_by_the_minute(self, allowed: int) -> None:
+        async def test() -> None:
+            clock = Clock()
+            pacer = Pacer(20, 256, clock, random.Random(0))
+            began = clock.now
+            accepted, answered = [0] * 12, [0] * 12
+            running: list[tuple[float, int, float | None]] = []
+            again: list[float] = []
+            while (minute := int((clock.now - began) // 60)) < 12:
+                for _, episode, wait in [call for call in running if call[0] <= clock.now]:
+                    pacer.release()
+                    if wait is None:
+                        answered[minute] += 1
+                        pacer.answered()
+                    else:
+                        pacer.refused(episode, wait)
+                        again.append(clock.now + wait)
+                running = [call for call in running if call[0] > clock.now]
+                again = [moment for moment in again if moment > clock.now]
+                while pacer.idle and len(running) + len(again) < 64:
+                    episode = await pacer.acquire()
+                    full = accepted[minute] >= allowed
+                    accepted[minute] += not full
+                    wait = 60.0 - (clock.now - began) % 60 if full else None
+                    running.append((clock.now + 0.5, episode, wait))
+                clock.now += 0.02
+            # The first two minutes teach the rate.
+            assert min(answered[2:]) >= 0.8 * allowed, answered
+
+        run(test())
+
     def test_first_come_first_served(self) -> None:
         async def test() -> None:
             pacer = Pacer(1, 1)

@@ -211,11 +211,17 @@ def _export(path: Path, output: Path) -> None:
 
 
 def _import(path: Path, output: Path) -> None:
-    from sentikit.extension import read_json
+    from sentikit.extension import read_draw, read_json
 
     from .checked_files import append_answer, from_label_studio
 
-    checks = from_label_studio(read_json(path), str(path))
+    checks, drawn = from_label_studio(read_json(path), str(path)), read_draw(output).get("drawn")
+    other = [check for check in checks if drawn is not None and check.row not in drawn]
+    if other:
+        raise InputError(
+            f"{path} holds {len(other)} answers about rows that were not drawn for {output} and "
+            "would spoil it. Choose another --output."
+        )
     for check in checks:
         append_answer(output, check)
     click.echo(f"Added to {output}: {len(checks):,} answers.", err=True)

@@ -134,6 +134,8 @@ def label(context: click.Context, /, **given: Any) -> None:
 
 def _check_options(given: dict[str, Any]) -> None:
     output = given["output"]
+    if given["plan"] and given["checked"]:
+        raise InputError("--plan looks at no checks: leave --checked out.")
     if output is None and not given["plan"]:
         raise InputError("--output OUT is needed: the table that is written, as labelled.csv.")
     if given["file"] == "-":
@@ -167,11 +169,12 @@ def _run(
 
     from sentikit.assurance.certification import (
         Labelling,
+        certifying_look,
         describe_task,
         matched,
         refuse_spent_labels,
     )
-    from sentikit.assurance.checked import read_checked
+    from sentikit.assurance.checked import planned_looks, read_checked, record_look
     from sentikit.assurance.members import PileJob, combine, combined
     from sentikit.labelling.loading import load
 
@@ -182,16 +185,20 @@ def _run(
     fitted_on = read_checked(given["fit"], scheme) if given["fit"] else None
     if fitted_on is not None:
         refuse_spent_labels(fitted_on, found)
-    labelling = Labelling(members, fitted_on)
+    labelling, looks = Labelling(members, fitted_on), 1
     with PileJob(pile, members | llm, options) as job:
         rule: Combination = combine
         if fitted_on is not None:
             rule = job.fit(list(members), [c for c in fitted_on.checks() if c.label is not None])
         if found is not None:
             found = matched(found.file.in_classes(scheme), pile)
+            look = certifying_look(found, pile, labelling, given["accuracy"], given["level"])
+            looks = planned_looks(found.file, look, given["looks"])
             rows = np.unique(found.rows)
             said = combined([job.ask(name, rows).labels for name in members], rule)
             truth = found.truth(said.classes)
+            # Before anything is shown; an outage until here costs no look.
+            record_look(found.file, look, looks)
             click.echo(describe_task(said.labels[found.rows], truth, given["accuracy"]), err=True)
         labels = combined([job.ask(name).labels for name in members], rule)
         if given["plan"]:
@@ -199,7 +206,7 @@ def _run(
         elif named is not None:
             _agree(given, job, labels, llm[named])
         else:
-            _certify(given, job, labels, labelling, found)
+            _certify(given, job, labels, labelling, found, looks)
 
 
 def _plan(given: dict[str, Any], labels: Labels) -> None:
@@ -222,7 +229,12 @@ def _plan(given: dict[str, Any], labels: Labels) -> None:
 
 
 def _certify(
-    given: dict[str, Any], job: PileJob, labels: Labels, labelling: Labelling, found: Matched | None
+    given: dict[str, Any],
+    job: PileJob,
+    labels: Labels,
+    labelling: Labelling,
+    found: Matched | None,
+    looks: int,
 ) -> None:
     from sentikit.assurance.certification import certified, statuses
     from sentikit.assurance.pile import write_labelled, write_queue
@@ -231,7 +243,7 @@ def _certify(
     certificate, record = None, None
     if found is not None:
         certificate, record = certified(
-            job, labels, labelling, found, given["accuracy"], given["level"], given["looks"]
+            job, labels, labelling, found, given["accuracy"], given["level"], looks
         )
     status = statuses(labels, certificate)
     write_labelled(source, output, _format_like(output, given["file"], None), labels, status)

@@ -104,6 +104,7 @@ class Pacer:
         self._no_growth_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._learnt: Allowance | None = None
+        self._taught = 0.0
         self._held_back_at = self._episode_began = self._second_began = clock()
         self._answers_since = self._answers_before = 0
         self._growth, self._refused_lately, self._holds = _FASTER, False, True
@@ -192,7 +193,7 @@ class Pacer:
         if self.episodes and lasted >= 1 and self._answers_since >= _FEWEST_ANSWERS:
             # Calls in flight count in part: the server may have accepted them.
             rate = (self._answers_since + self.in_flight / 2) / lasted
-            self._learnt = Allowance(rate, self._clock, _BURST)
+            self._learnt, self._taught = Allowance(rate, self._clock, _BURST), rate
             self._growth, self._held_back_at = _FASTER, now
         self._episode_began, self._answers_since = now, 0
         self._second_began, self._answers_before = now, 0
@@ -204,9 +205,11 @@ class Pacer:
         if self._learnt is None or lasted < 1:
             return
         if self._refused_lately:
-            # What a server accepts while it refuses some is what it allows.
+            # What a server accepts while it refuses some is what it allows; a second in which it
+            # accepts none, as at the end of a fixed window, tells little.
             accepted = (self._answers_since - self._answers_before) / lasted
-            self._learnt.rate = min(self._learnt.rate, max(accepted, self._learnt.rate / 2))
+            lowest = max(accepted, self._learnt.rate / 2, self._taught / 2)
+            self._learnt.rate = min(self._learnt.rate, lowest)
             self._growth = _CAREFULLY
         else:
             self._learnt.rate *= self._growth
