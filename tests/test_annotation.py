@@ -401,6 +401,18 @@ class TestTerminal:
         found = read_checked(output)
         assert sorted(str(c.label) for c in found.answers) == ["None", "neutral", "positive"]
 
+    def test_control_characters_of_labels_and_predictions_are_not_obeyed(
+        self, tmp_path: Path
+    ) -> None:
+        pile, output = tmp_path / "p.csv", tmp_path / "c.csv"
+        pile.write_text("text,predicted_label\ngood,evil \x1b[2J\n")
+        arguments = ["annotate", str(pile), "--size", "1", "--terminal", "--output", str(output)]
+        arguments += ["--labels", "a\x1b[2J,b"]
+        result = CliRunner().invoke(sentikit, arguments, input="m1")
+        assert result.exit_code == 0, result.output
+        assert "The model says evil" in result.output
+        assert "\x1b" not in result.output
+
 
 @pytest.mark.slow
 def test_the_command_serves_the_page_and_ends_at_ctrl_c(tmp_path: Path) -> None:

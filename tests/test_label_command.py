@@ -519,6 +519,16 @@ class TestEstimateAndMonitor:
         assert "Did you mean 'date'?" in failure(run(*words, "dat:month"))
         assert run(*words, "date").exit_code == 0
 
+    def test_control_characters_of_groups_are_not_obeyed(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        labelled = self.with_column(pile, run, "shop", ["\x1b[2Jbig", "small\x9b2J"])
+        checked = pile.folder / "checked.csv"
+        result = run("estimate", labelled, "--checked", checked, "--by", "shop")
+        assert result.exit_code == 0, result.output
+        assert "[2Jbig: " in result.output
+        assert not {"\x1b", "\x9b"} & set(result.output)
+
     def with_column(
         self, pile: Pile, run: Callable[..., Result], name: str, values: list[str]
     ) -> Path:

@@ -157,7 +157,7 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
 
 def _ask_here(annotation: Annotation) -> None:
     """Ask in the terminal, one key a text."""
-    keys = " ".join(f"[{n}] {label}" for n, label in enumerate(annotation.labels, 1))
+    keys = " ".join(f"[{n}] {_printable(label)}" for n, label in enumerate(annotation.labels, 1))
     click.echo(f"{keys} [n] not sure [s] skip [u] undo [m] model [g] guidelines [q] quit", err=True)
     state, revealed = annotation.state(), False
     while item := state["item"]:
@@ -174,7 +174,7 @@ def _ask_here(annotation: Annotation) -> None:
             if key == "u":
                 state = annotation.undo()
             elif key == "m":
-                said = annotation.reveal(item["row"])["predicted"]
+                said = _printable(annotation.reveal(item["row"])["predicted"] or "")
                 click.echo(f"The model says {said}." if said else "No model has labelled it.")
                 revealed = True
             elif key == "g":

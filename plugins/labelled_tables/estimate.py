@@ -93,7 +93,7 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     table = read_labelled(labelled, by, given["text_columns"])
     found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
     for warning in found.warnings:
-        click.echo(f"Note: {warning}", err=True)
+        click.echo(f"Note: {_printable(warning)}", err=True)
     if given["as_json"]:
         click.echo(json.dumps(_record(found), ensure_ascii=False))
     else:
@@ -115,19 +115,22 @@ def _print(found: Estimates) -> None:
     for column, estimates in [("", found.shares), *found.by_group.items()]:
         for one in estimates:
             group = "" if one.group is None else f"{column} {one.group}: "
-            name = f"{group}{found.classes[int(one.name)]}"
+            name = _printable(f"{group}{found.classes[int(one.name)]}")
             click.echo(f"{name:<34} {_numbers(one)} {one.raw or 0:>10.1%}")
     for one in found.accuracy:
         click.echo(f"{str(one.name).replace('_', '-'):<34} {_numbers(one)}")
     clear = [d for d in found.differences if d["p_holm"] < 0.05]
     for entry in clear:
         one, other = entry["groups"]
-        click.echo(
-            f"{entry['class']}: {entry['column']} {other} {entry['difference']:+.1%} against {one} "
-            f"(p {entry['p_holm']:.3g}, Holm)"
-        )
+        said = f"{entry['class']}: {entry['column']} {other} {entry['difference']:+.1%} against "
+        click.echo(_printable(f"{said}{one} (p {entry['p_holm']:.3g}, Holm)"))
     if found.differences and not clear:
         click.echo("No difference between groups is significant on these checks (Holm, .05).")
+
+
+def _printable(text: str) -> str:
+    """Return a line without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _numbers(one: Estimate) -> str:
