@@ -371,6 +371,10 @@ class TestExchange:
         run = CliRunner().invoke
         arguments = ["annotate", "--output", str(output), "--export", str(exported)]
         assert run(sentikit, arguments).exit_code == 0
+        arguments = ["annotate", "--output", str(output), "--export", f"{output}.json"]
+        refused = run(sentikit, arguments)
+        assert refused.exit_code == 2
+        assert "is read or written here already" in refused.stderr
         other = tmp_path / "d.csv"
         arguments = ["annotate", "--output", str(other), "--import", str(exported)]
         assert run(sentikit, arguments).exit_code == 0
@@ -396,6 +400,18 @@ class TestTerminal:
         assert "\x1b" not in result.output
         found = read_checked(output)
         assert sorted(str(c.label) for c in found.answers) == ["None", "neutral", "positive"]
+
+    def test_control_characters_of_labels_and_predictions_are_not_obeyed(
+        self, tmp_path: Path
+    ) -> None:
+        pile, output = tmp_path / "p.csv", tmp_path / "c.csv"
+        pile.write_text("text,predicted_label\ngood,evil \x1b[2J\n")
+        arguments = ["annotate", str(pile), "--size", "1", "--terminal", "--output", str(output)]
+        arguments += ["--labels", "a\x1b[2J,b"]
+        result = CliRunner().invoke(sentikit, arguments, input="m1")
+        assert result.exit_code == 0, result.output
+        assert "The model says evil" in result.output
+        assert "\x1b" not in result.output
 
 
 @pytest.mark.slow
