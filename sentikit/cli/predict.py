@@ -147,9 +147,7 @@ def predict(
         set_threads(threads)
         source.columns(rows)
         classifier = shared(load_classifier(model, loading, warn), group)
-        for encoder in _encoders(classifier):
-            # A program may wait for these answers before it sends further texts.
-            encoder.read_ahead = not source.piped
+        _read_ahead(classifier, not source.piped)
         if estimate:
             _estimate(classifier, source, batch)
             return
@@ -218,6 +216,12 @@ def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
 
     own = [classifier] if isinstance(classifier, EncoderClassifier) else []
     return own + [one for member in classifier.members.values() for one in _encoders(member)]
+
+
+def _read_ahead(classifier: Classifier, wanted: bool) -> None:
+    """Let encoders read ahead, or not: who writes to a pipe may wait for answers in between."""
+    for encoder in _encoders(classifier):
+        encoder.read_ahead = wanted
 
 
 def _report(
