@@ -117,7 +117,9 @@ def set_threads(threads: int | None) -> None:
 
         torch.set_num_threads(threads)
     else:  # Read when torch is loaded, and by `cpu_threads`.
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+        # MKL must not choose fewer threads by itself: torch.set_num_threads tells it so, too.
+        given = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        os.environ.update(given, MKL_DYNAMIC="FALSE")
 
 
 def cpu_threads() -> int:

@@ -199,6 +199,24 @@ class TestDraws:
         answer_all(Annotation(found, output, LABELS, repeats=0))
         assert not read_checked(output).is_uniform
 
+    def test_rows_that_were_not_drawn_do_not_get_into_a_drawn_file(self, tmp_path: Path) -> None:
+        output, queue = tmp_path / "c.csv", tmp_path / "q.csv"
+        drawn = drawn_items(InputFile(str(write_pile(tmp_path / "p.csv"))), output, DrawOptions(30))
+        answer_all(Annotation(drawn, output, LABELS, repeats=0))
+        row = next(n for n in range(200) if n not in {item.row for item in drawn})
+        queue.write_text(f"text,row,confidence\nreview {row},{row},0.4\n")
+        with pytest.raises(InputError, match="were not drawn and would spoil it"):
+            drawn_items(InputFile(str(queue)), output, DrawOptions(30))
+        exported = tmp_path / "t.json"
+        exported.write_text(json.dumps(label_studio([Check(f"review {row}", "neutral", row=row)])))
+        arguments = ["annotate", "--output", str(output), "--import", str(exported)]
+        result = CliRunner().invoke(sentikit, arguments)
+        assert result.exit_code == 2
+        assert "1 answers about rows that were not drawn" in result.stderr
+        assert read_checked(output).is_uniform
+        append_answer(output, Check(f"review {row}", "neutral", row=row))
+        assert not read_checked(output).is_uniform
+
     def test_periods_of_dates_get_their_share(self, tmp_path: Path) -> None:
         path = tmp_path / "p.csv"
         days = [f"2026-{1 + n % 6:02d}-15" for n in range(120)]
@@ -353,6 +371,10 @@ class TestExchange:
         run = CliRunner().invoke
         arguments = ["annotate", "--output", str(output), "--export", str(exported)]
         assert run(sentikit, arguments).exit_code == 0
+        arguments = ["annotate", "--output", str(output), "--export", f"{output}.json"]
+        refused = run(sentikit, arguments)
+        assert refused.exit_code == 2
+        assert "is read or written here already" in refused.stderr
         other = tmp_path / "d.csv"
         arguments = ["annotate", "--output", str(other), "--import", str(exported)]
         assert run(sentikit, arguments).exit_code == 0
@@ -378,6 +400,18 @@ class TestTerminal:
         assert "\x1b" not in result.output
         found = read_checked(output)
         assert sorted(str(c.label) for c in found.answers) == ["None", "neutral", "positive"]
+
+    def test_control_characters_of_labels_and_predictions_are_not_obeyed(
+        self, tmp_path: Path
+    ) -> None:
+        pile, output = tmp_path / "p.csv", tmp_path / "c.csv"
+        pile.write_text("text,predicted_label\ngood,evil \x1b[2J\n")
+        arguments = ["annotate", str(pile), "--size", "1", "--terminal", "--output", str(output)]
+        arguments += ["--labels", "a\x1b[2J,b"]
+        result = CliRunner().invoke(sentikit, arguments, input="m1")
+        assert result.exit_code == 0, result.output
+        assert "The model says evil" in result.output
+        assert "\x1b" not in result.output
 
 
 @pytest.mark.slow

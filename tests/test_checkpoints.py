@@ -148,3 +148,30 @@ def test_an_error_while_writing_comes_out_at_the_next_call(
     folder.save(Checkpoint(TrainingState("this run", step=1), tensors(1), tensors(-1)))
     with pytest.raises(SentikitError, match="The disk is full"):
         folder.flush()
+
+
+def test_no_checkpoint_names_best_weights_that_could_not_be_written(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentikit.training import checkpoints
+
+    folder.save_best(tensors(1), 1)
+    save(folder, 1, best_epoch=1)
+    both_wait, plain = threading.Event(), checkpoints.write_weights
+
+    def full(path: Path, *arguments: Any) -> None:
+        assert both_wait.wait(30)
+        if "best-" in path.name:
+            raise SentikitError("The disk is full")
+        plain(path, *arguments)
+
+    monkeypatch.setattr(checkpoints, "write_weights", full)
+    folder.save_best(tensors(2), 2)
+    state = TrainingState("this run", step=2, best_epoch=2)
+    folder.save(Checkpoint(state, tensors(2), tensors(-2)))
+    both_wait.set()
+    for _ in range(2):
+        with pytest.raises(SentikitError, match="The disk is full"):
+            folder.flush()
+    assert latest_step(folder) == 1
+    assert folder.best(1)["weight"][0] == 1

@@ -14,6 +14,7 @@ from llm_fixtures import PRICES, RunningServer, serving
 from team_runs import LABELS, sure, write_results
 from test_prompt_command import texts, write_recipe
 
+import sentikit as toolkit
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.cli import sentikit
 
@@ -224,3 +225,26 @@ def test_the_encoder_of_a_cascade_computes_each_text_once_the_estimate_included(
     assert sorted(computed) == sorted(texts(30))
     with Path("out.csv").open(newline="") as stream:
         assert [row["text"] for row in csv.DictReader(stream)] == texts(30)
+
+
+def test_a_program_prompts_as_the_command_does() -> None:
+    with serving() as s:
+        recipe = write_recipe(s.url, texts(6))
+        done = toolkit.prompt(recipe, output="own", limit=4, split="test")
+        assert done.path == Path("own")
+        assert (done.totals.rows, done.totals.failed) == (4, 0)
+        assert done.scores is not None
+        typed = run("prompt", "--recipe", recipe, "--limit", "4", "--output", "typed")
+        assert typed.exit_code == 0, typed.output
+        assert rows("own") == rows("typed")
+        with pytest.raises(toolkit.InputError, match="already holds another run"):
+            toolkit.prompt(recipe, output="own")
+        with pytest.raises(toolkit.InputError, match="nothing to resume"):
+            toolkit.prompt(recipe, output="own", limit=4, resume=True)
+        calls = s.server.calls
+        with pytest.raises(toolkit.InputError, match="Did you mean 'llm'"):
+            toolkit.prompt(recipe, lm__model="other")
+        with pytest.raises(toolkit.SentikitError, match="max-cost"):
+            toolkit.prompt(recipe, output="dear", max_cost=1e-9, llm__prices=PRICES,
+                           strategy={"name": "minimal"})  # fmt: skip
+        assert s.server.calls - calls <= 2

@@ -142,6 +142,26 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     assert not Path("out.csv").exists()
 
 
+def test_a_program_evaluates_as_the_command_does(trained_run: Path, reviews: Path) -> None:
+    section = {"name": "files", "test": f"{reviews}/test.csv"}
+    done = toolkit.evaluate(trained_run, section, output="own", device="cpu")
+    words = ["evaluate", str(trained_run), "--dataset", "files", "--device", "cpu"]
+    words += ["--set", f"test={reviews}/test.csv", "--output", "typed"]
+    assert CliRunner().invoke(sentikit, words).exit_code == 0
+    for name in ("metrics.json", "predictions.jsonl"):
+        assert Path("own", name).read_bytes() == Path("typed", name).read_bytes()
+    assert done.path == Path("own")
+    without = toolkit.evaluate(trained_run, split="validation", device="cpu")
+    assert without.path is None
+    assert without.scores is not None
+    with pytest.raises(toolkit.InputError, match="already holds another run"):
+        toolkit.evaluate(trained_run, section, output="own")
+    with pytest.raises(toolkit.InputError, match="give output as well"):
+        toolkit.evaluate(trained_run, section, resume=True)
+    with pytest.raises(toolkit.InputError, match="has no name"):
+        toolkit.evaluate(trained_run, {"test": "x.csv"}, path="data")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -277,6 +277,11 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"finetune\.lora: .*no_such"):
             learn(fine_tuning(reviews, base, lora={"targets": ["no_such"]}))
 
+    def test_a_metric_that_is_not_there(self, reviews: Path, base: Path) -> None:
+        message = r"finetune\.early_stopping\.metric: .*Did you mean 'accuracy'"
+        with pytest.raises(InputError, match=message):
+            learn(fine_tuning(reviews, base, early_stopping={"metric": "acuracy"}))
+
     def test_an_example_over_the_models_context(self, reviews: Path, tmp_path: Path) -> None:
         short = make_language_model(tmp_path / "short", positions=64)
         with pytest.raises(InputError, match="over the 64 tokens"):

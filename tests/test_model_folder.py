@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -62,3 +63,18 @@ def test_other_weights_are_described_otherwise_and_a_copy_the_same(
         config["sha256"] = {name: now[name] for name in config["sha256"]}
         (copied / "config.json").write_text(json.dumps(config))
     assert sentikit.load(copied, device="cpu").describe() != first
+
+
+def test_a_model_that_is_loaded_does_not_change_with_its_file(model: Path) -> None:
+    classifier = sentikit.load(model, device="cpu")
+    before = classifier.predict_proba(["the film was good"])
+    path = model / "model.safetensors"
+    with path.open("r+b") as file:  # as rsync --inplace or cp do
+        file.write(bytes(path.stat().st_size))
+    assert (classifier.predict_proba(["the film was good"]) == before).all()
+
+
+def test_a_model_can_be_pickled(model: Path) -> None:
+    classifier = sentikit.load(model, device="cpu")
+    copy = pickle.loads(pickle.dumps(classifier))
+    assert (copy.predict_proba(["good"]) == classifier.predict_proba(["good"])).all()

@@ -126,6 +126,20 @@ def test_the_best_epoch_may_be_chosen_by_a_plugins_metric(tiny_recipe: Path) -> 
     assert own == pytest.approx(max(scores))
 
 
+def test_a_metric_of_an_order_may_be_watched_where_ones_own_classes_have_one(
+    tiny_recipe: Path,
+) -> None:
+    metric = "quadratic_weighted_kappa"
+    result = train(
+        tiny_recipe,
+        "training.epochs=1",
+        f"training.early_stopping.metric={metric}",
+        "dataset.labels={classes: [negative, positive, neutral], ordered: true}",
+    )
+    assert result.exit_code == 0, result.output
+    assert f"validation_{metric}" in log("epoch")[0]
+
+
 def test_a_metric_that_is_not_there_or_does_not_suit_the_classes_is_refused_before_training(
     tiny_recipe: Path,
 ) -> None:

@@ -169,6 +169,11 @@ def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> list[I
     queue = columns >= {"row", "confidence"} or columns >= {"suggested", "margin"}
     known = read_draw(output)
     if queue and options.labelled is None:
+        if known and known.get("design") != "queue":
+            raise InputError(
+                f"{output} holds texts drawn from {known.get('file')}; rows of the queue "
+                f"{source.file} were not drawn and would spoil it. Choose another --output."
+            )
         if not known:
             write_draw(output, {"design": "queue", "file": source.file})
         return _queued(source)

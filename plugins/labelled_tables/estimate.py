@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit import InputError
 from sentikit.extension import FiniteRange
 
 if TYPE_CHECKING:
@@ -79,15 +80,20 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     The classifier's own shares are corrected by the checked texts (prediction-powered inference);
     they never stand alone. Groups with fewer than 30 checks are estimated together.
     """
-    from sentikit.extension import read_checked
+    from sentikit.extension import read_checked, refuse_overlap
 
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
+    named, beside = given["certificate"], labelled.with_suffix(".certificate.json")
+    if named is not None and not named.exists():
+        raise InputError(f"--certificate {named} does not exist. Check the path.")
+    written = [("--report", given["report"]), *(("--chart", chart) for chart in given["charts"])]
+    refuse_overlap(written, [labelled, checked, f"{checked}.json", named, beside])
     table = read_labelled(labelled, by, given["text_columns"])
     found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
     for warning in found.warnings:
-        click.echo(f"Note: {warning}", err=True)
+        click.echo(f"Note: {_printable(warning)}", err=True)
     if given["as_json"]:
         click.echo(json.dumps(_record(found), ensure_ascii=False))
     else:
@@ -98,8 +104,8 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
         for chart in given["charts"]:
             click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
         if report := given["report"]:
-            beside = given["certificate"] or labelled.with_suffix(".certificate.json")
-            write_estimates_report(found, table, beside if beside.exists() else None, report)
+            shown = named or (beside if beside.exists() else None)
+            write_estimates_report(found, table, shown, report)
             click.echo(f"Report: {report}", err=True)
 
 
@@ -109,19 +115,22 @@ def _print(found: Estimates) -> None:
     for column, estimates in [("", found.shares), *found.by_group.items()]:
         for one in estimates:
             group = "" if one.group is None else f"{column} {one.group}: "
-            name = f"{group}{found.classes[int(one.name)]}"
+            name = _printable(f"{group}{found.classes[int(one.name)]}")
             click.echo(f"{name:<34} {_numbers(one)} {one.raw or 0:>10.1%}")
     for one in found.accuracy:
         click.echo(f"{str(one.name).replace('_', '-'):<34} {_numbers(one)}")
     clear = [d for d in found.differences if d["p_holm"] < 0.05]
     for entry in clear:
         one, other = entry["groups"]
-        click.echo(
-            f"{entry['class']}: {entry['column']} {other} {entry['difference']:+.1%} against {one} "
-            f"(p {entry['p_holm']:.3g}, Holm)"
-        )
+        said = f"{entry['class']}: {entry['column']} {other} {entry['difference']:+.1%} against "
+        click.echo(_printable(f"{said}{one} (p {entry['p_holm']:.3g}, Holm)"))
     if found.differences and not clear:
         click.echo("No difference between groups is significant on these checks (Holm, .05).")
+
+
+def _printable(text: str) -> str:
+    """Return a line without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _numbers(one: Estimate) -> str:

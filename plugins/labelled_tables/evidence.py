@@ -22,13 +22,18 @@ def watch(
     several files; "not sure" counts as wrong, as it does in the certificate.
 
     Raises:
-        InputError: the file names no predictions, was drawn by another classifier's confidences,
-            or is the one the certificate rests on.
+        InputError: the file names no predictions, was not drawn uniformly, was drawn by another
+            classifier's confidences, or is the one the certificate rests on.
     """
     if checked.fingerprint() == record["checked_file"]["fingerprint"]:
         raise InputError(
             f"{checked.path} is the file that the certificate rests on; it cannot test it. Check "
             "new texts."
+        )
+    if not checked.is_uniform:
+        raise InputError(
+            f"{checked.path} was not drawn uniformly, so it tests no certificate. Draw the texts "
+            "with: sentikit annotate LABELLED --output new-checks.csv"
         )
     other = checked.draw.get("classifier")
     if other is not None and other != record["classifier"]:

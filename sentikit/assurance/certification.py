@@ -20,16 +20,11 @@ from sentikit.assurance.certificates import (
     least_abstention,
     lower_bound,
 )
-from sentikit.assurance.checked import (
-    Check,
-    CheckedFile,
-    planned_looks,
-    record_look,
-)
+from sentikit.assurance.checked import Check, CheckedFile
 from sentikit.assurance.members import PileJob
 from sentikit.assurance.pile import CERTIFIED, REVIEW, Labels, Pile
 from sentikit.classifiers.classifier import Classifier
-from sentikit.errors import InputError
+from sentikit.errors import InputError, quoted
 
 #: Fewer checks certify nothing.
 LEAST_CHECKS = 30
@@ -69,6 +64,13 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
             f"{name} holds {len(checks)} checks; a certificate needs at least {LEAST_CHECKS}, and "
             "some hundred to certify much. See: sentikit label FILE --with X --plan"
         )
+    if undrawn := checked.undrawn():
+        row = "no row" if undrawn[0].row is None else f"row {undrawn[0].row}"
+        raise InputError(
+            f"{name} holds {len(undrawn)} answers about rows that were not drawn, as {row} "
+            f"({quoted(undrawn[0].text)}), so it certifies nothing. Take them out, or draw anew "
+            f"with: sentikit annotate {pile.source.file} --size N"
+        )
     if not checked.is_uniform:
         raise InputError(
             f"{name} was not drawn uniformly ({checked.draw.get('design', 'unequal inclusion')}), "
@@ -82,7 +84,13 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
             f"({checked.draw.get('rows', '?'):,} rows then, {pile.rows:,} now). Certify the file "
             "of then, or draw again."
         )
-    return Matched(checked, checks, pile.rows_of(checks))
+    rows = pile.rows_of(checks)
+    if "drawn" in checked.draw and not np.isin(rows, checked.draw["drawn"]).all():
+        raise InputError(
+            f"{name} holds texts of rows of {pile.source.file} that were not drawn, so it "
+            "certifies nothing. Draw again."
+        )
+    return Matched(checked, checks, rows)
 
 
 def describe_task(said: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:
@@ -151,6 +159,20 @@ def refuse_spent_labels(fitted_on: CheckedFile, found: Matched | None) -> None:
         )
 
 
+def certifying_look(
+    found: Matched, pile: Pile, labelling: Labelling, accuracy: float, level: float
+) -> dict[str, Any]:
+    """Return what the ledger of a checked file keeps of a look at it."""
+    return {
+        "pile": pile.fingerprint,
+        "classifier": labelling.identity,
+        "kind": "accuracy",
+        "target": accuracy,
+        "level": level,
+        "checked": found.file.fingerprint(),
+    }
+
+
 def certified(
     job: PileJob,
     labels: Labels,
@@ -158,40 +180,25 @@ def certified(
     found: Matched,
     accuracy: float,
     level: float,
-    looks: int | None,
+    looks: int,
 ) -> tuple[Certificate, dict[str, Any]]:
     """Certify labels, and return the certificate as JSON values too.
 
-    `looks` are those declared; None: as the ledger says, else 1. A checker who errs on e of the
-    texts hides at most that share of wrong labels, so certifying accuracy + e answers for it in the
-    worst case.
-
-    Raises:
-        InputError: the look was not declared.
+    `looks` are those that the ledger plans. A checker who errs on e of the texts
+    hides at most that share of wrong labels, so certifying accuracy + e answers for it in the worst
+    case.
     """
-    look = {
-        "pile": job.pile.fingerprint,
-        "classifier": labelling.identity,
-        "kind": "accuracy",
-        "target": accuracy,
-        "level": level,
-        "checked": found.file.fingerprint(),
-    }
-    declared = planned_looks(found.file, look, looks)
     correct = labels.labels[found.rows] == found.truth(labels.classes)
     drawn = labels.confidence[found.rows]
 
     def at(target: float) -> Certificate:
-        return certify(
-            labels.confidence, drawn, correct, accuracy=target, level=level, looks=declared
-        )
+        return certify(labels.confidence, drawn, correct, accuracy=target, level=level, looks=looks)
 
     certificate = at(accuracy)
     errs = {
         f"{rate:g}": at(accuracy + rate).share if accuracy + rate < 1 else 0.0
         for rate in CHECKER_ERRORS
     }
-    record_look(found.file, look, declared)
     unsure = sum(check.label is None for check in found.checks)
     return certificate, {
         "kind": "accuracy",
@@ -200,7 +207,7 @@ def certified(
         "paid_usd_by_classifier": job.costs,
         "checked_file": {
             "file": str(found.file.path),
-            "fingerprint": look["checked"],
+            "fingerprint": found.file.fingerprint(),
             "not_sure": unsure,
             "annotators": sorted({c.annotator for c in found.checks if c.annotator}),
         },

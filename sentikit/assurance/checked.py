@@ -123,8 +123,16 @@ class CheckedFile:
     def is_uniform(self) -> bool:
         """Whether the texts were drawn uniformly, or nothing else is known."""
         drawn = {c.inclusion for c in self.answers if c.inclusion is not None}
-        design = self.draw.get("design", "uniform")
-        return design == "uniform" and (not drawn or max(drawn) - min(drawn) <= 1e-9 * max(drawn))
+        if self.draw.get("design", "uniform") != "uniform" or self.undrawn():
+            return False
+        return not drawn or max(drawn) - min(drawn) <= 1e-9 * max(drawn)
+
+    def undrawn(self) -> list[Check]:
+        """Return the answers about rows that the record of the draw does not list."""
+        if "drawn" not in self.draw:
+            return []
+        listed = frozenset(self.draw["drawn"])
+        return [check for check in self.answers if check.row not in listed]
 
     def fingerprint(self) -> str:
         """Return a digest of the answers."""

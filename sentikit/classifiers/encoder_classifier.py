@@ -105,6 +105,13 @@ class EncoderClassifier(Classifier):
         self.label_map: dict[str, str] | None = None
         self.cut = self.unknown = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A lock cannot be pickled; the copy in another process gets one of its own.
+        return {name: value for name, value in vars(self).items() if name != "_computing"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _computing=threading.Lock())
+
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of transformers."""

@@ -286,5 +286,9 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> Non
     }
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     refuse_unfitting(path, missing, shapes, unknown, exact=True)
-    # A module on the meta device has no storage that values could be copied into.
-    model.load_state_dict(weights, assign=any(tensor.is_meta for tensor in own.values()))
+    # A module on the meta device has no storage that values could be copied into. It gets copies:
+    # what is read stays part of the file, and whoever writes over that would change the model.
+    assign = any(tensor.is_meta for tensor in own.values())
+    if assign:
+        weights = {name: tensor.clone() for name, tensor in weights.items()}
+    model.load_state_dict(weights, assign=assign)

@@ -93,6 +93,8 @@ def encode(encoder: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> Any:
 def takes_ready_mask(encoder: PreTrainedModel) -> bool:
     """Say whether `additive_mask` says all that is masked in an encoder's attention."""
     config = encoder.config
+    if getattr(config, "is_decoder", False):  # It also masks the tokens to come.
+        return False
     return config.model_type in _PADDING_ONLY and config._attn_implementation == "sdpa"
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.cli.options import DEVICE, FILE, MAX_COST, RATE, RESUME, TEXT_COLUMNS, resumable
-from sentikit.cli.predict import _format_like
+from sentikit.cli.predict import _certificate_of, _format_like
 from sentikit.errors import InputError
+from sentikit.files import refuse_overlap
 
 if TYPE_CHECKING:
     from sentikit.assurance.certification import Labelling, Matched
@@ -134,6 +135,8 @@ def label(context: click.Context, /, **given: Any) -> None:
 
 def _check_options(given: dict[str, Any]) -> None:
     output = given["output"]
+    if given["plan"] and given["checked"]:
+        raise InputError("--plan looks at no checks: leave --checked out.")
     if output is None and not given["plan"]:
         raise InputError("--output OUT is needed: the table that is written, as labelled.csv.")
     if given["file"] == "-":
@@ -144,6 +147,9 @@ def _check_options(given: dict[str, Any]) -> None:
         _format_like(output, given["file"], None)
         if output.exists() and output.samefile(given["file"]):
             raise InputError(f"--output {output} is the file to label. Choose another name.")
+        _refuse_overlap(given, output)
+    if queue := given["review_queue"]:
+        _format_like(queue, given["file"], None)
     if given["agree_with"] and given["checked"]:
         raise InputError(
             "--agree-with promises agreement with an LLM, --checked accuracy as people see it. "
@@ -159,6 +165,31 @@ def _check_options(given: dict[str, Any]) -> None:
         )
 
 
+def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
+    """Refuse to write over what is read, the record of the draw and runs as results included."""
+    written = [
+        ("--output", output),
+        ("--certificate", given["certificate"] or _certificate_of(output)),
+        ("--review-queue", given["review_queue"]),
+    ]
+    checked, models = given["checked"], [*given["members"], given["agree_with"]]
+    read = [given["file"], checked, checked and f"{checked}.json", given["fit"]]
+    refuse_overlap(written, [*read, *(name for name in models if name and Path(name).is_file())])
+
+
+def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str, ...]) -> None:
+    """Refuse, before anything is paid, a pile with a column of a name that is added."""
+    from sentikit.assurance.pile import CONFIDENCE, PILE_ROW, STATUS, refuse_taken
+    from sentikit.labelling.table_writer import AddedColumns
+
+    queue, added = given["review_queue"], {CONFIDENCE, STATUS}
+    for path in filter(None, (given["output"], queue)):
+        nested = _format_like(path, given["file"], None) == "jsonl"
+        added.update(AddedColumns(classes).names(nested))
+    with pile.source.open() as rows:
+        refuse_taken(rows, [*added, *([PILE_ROW] if queue else [])])
+
+
 def _run(
     given: dict[str, Any], pile: Pile, found: Matched | None, options: LabellingOptions
 ) -> None:
@@ -167,31 +198,39 @@ def _run(
 
     from sentikit.assurance.certification import (
         Labelling,
+        certifying_look,
         describe_task,
         matched,
         refuse_spent_labels,
     )
-    from sentikit.assurance.checked import read_checked
+    from sentikit.assurance.checked import planned_looks, read_checked, record_look
     from sentikit.assurance.members import PileJob, combine, combined
     from sentikit.labelling.loading import load
 
     members = {name: load(name, device=given["device"]) for name in given["members"]}
     named = given["agree_with"]
     llm = {} if named is None else {named: load(named, device=given["device"])}
-    scheme = next(iter(members.values())).scheme
+    first = next(iter(members.values()))
+    scheme = first.scheme
+    if not given["plan"]:
+        _refuse_taken_columns(given, pile, first.labels)
     fitted_on = read_checked(given["fit"], scheme) if given["fit"] else None
     if fitted_on is not None:
         refuse_spent_labels(fitted_on, found)
-    labelling = Labelling(members, fitted_on)
+    labelling, looks = Labelling(members, fitted_on), 1
     with PileJob(pile, members | llm, options) as job:
         rule: Combination = combine
         if fitted_on is not None:
             rule = job.fit(list(members), [c for c in fitted_on.checks() if c.label is not None])
         if found is not None:
             found = matched(found.file.in_classes(scheme), pile)
+            look = certifying_look(found, pile, labelling, given["accuracy"], given["level"])
+            looks = planned_looks(found.file, look, given["looks"])
             rows = np.unique(found.rows)
             said = combined([job.ask(name, rows).labels for name in members], rule)
             truth = found.truth(said.classes)
+            # Before anything is shown; an outage until here costs no look.
+            record_look(found.file, look, looks)
             click.echo(describe_task(said.labels[found.rows], truth, given["accuracy"]), err=True)
         labels = combined([job.ask(name).labels for name in members], rule)
         if given["plan"]:
@@ -199,7 +238,7 @@ def _run(
         elif named is not None:
             _agree(given, job, labels, llm[named])
         else:
-            _certify(given, job, labels, labelling, found)
+            _certify(given, job, labels, labelling, found, looks)
 
 
 def _plan(given: dict[str, Any], labels: Labels) -> None:
@@ -222,7 +261,12 @@ def _plan(given: dict[str, Any], labels: Labels) -> None:
 
 
 def _certify(
-    given: dict[str, Any], job: PileJob, labels: Labels, labelling: Labelling, found: Matched | None
+    given: dict[str, Any],
+    job: PileJob,
+    labels: Labels,
+    labelling: Labelling,
+    found: Matched | None,
+    looks: int,
 ) -> None:
     from sentikit.assurance.certification import certified, statuses
     from sentikit.assurance.pile import write_labelled, write_queue
@@ -231,9 +275,11 @@ def _certify(
     certificate, record = None, None
     if found is not None:
         certificate, record = certified(
-            job, labels, labelling, found, given["accuracy"], given["level"], given["looks"]
+            job, labels, labelling, found, given["accuracy"], given["level"], looks
         )
     status = statuses(labels, certificate)
+    if record is None or given["certificate"]:
+        _certificate_of(output).unlink(missing_ok=True)
     write_labelled(source, output, _format_like(output, given["file"], None), labels, status)
     if queue := given["review_queue"]:
         count = write_queue(source, queue, _format_like(queue, given["file"], None), labels, status)
@@ -261,6 +307,8 @@ def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier)
     numbers = (given["sample"], given["agreement"], given["level"], given["seed"])
     labels, status, record = agreed(job, labels, members, asked, *numbers)
     kind = _format_like(output, given["file"], None)
+    if given["certificate"]:
+        _certificate_of(output).unlink(missing_ok=True)
     write_labelled(job.pile.source, output, kind, labels, status)
     click.echo(f"Labelled: {output}", err=True)
     _show(given, record)
@@ -273,7 +321,7 @@ def _show(given: dict[str, Any], record: dict[str, Any]) -> None:
     """Write a certificate and print it."""
     from sentikit.files import write_json
 
-    path = given["certificate"] or given["output"].with_suffix(".certificate.json")
+    path = given["certificate"] or _certificate_of(given["output"])
     write_json(path, record | {"output": str(given["output"])})
     click.echo(f"Certificate: {path}", err=True)
     click.echo(json.dumps(record, ensure_ascii=False) if given["as_json"] else record["sentence"])

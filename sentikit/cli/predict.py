@@ -159,6 +159,7 @@ def predict(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
+        _forget_certificate(output, source.file)
     _report(context, done, classifier, output)
 
 
@@ -298,6 +299,17 @@ def _format_like(output: Path | None, file: str, input_format: str | None) -> st
             return _KINDS[ending]
     kind = _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
     return "jsonl" if kind == "parquet" and output is None else kind
+
+
+def _certificate_of(output: Path) -> Path:
+    """Return where a labelled table's certificate is unless it is named."""
+    return output.with_suffix(".certificate.json")
+
+
+def _forget_certificate(output: Path | None, file: str) -> None:
+    """Remove the certificate of the table that stood at `output` before."""
+    if output is not None and not _is_same(_certificate_of(output), file):
+        _certificate_of(output).unlink(missing_ok=True)
 
 
 def _is_same(output: Path, file: str) -> bool:

@@ -131,19 +131,25 @@ def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) ->
         if own is None:
             raise InputError(f"Which dataset? {name} has none of its own: give --dataset.")
         section = dict(own)
-    elif isinstance(choice.dataset, Mapping):
-        section = dict(choice.dataset)
-    elif classifier is None:
-        section = {"name": choice.dataset}
-    elif classifier.scheme.name == OWN:
-        listed = {"classes": list(classifier.labels), "ordered": True}
-        labels = listed if classifier.scheme.ordered else list(classifier.labels)
-        section = {"name": choice.dataset, "labels": labels}
-        if classifier.scheme.threshold is not None:
-            section["threshold"] = classifier.scheme.threshold
     else:
-        section = {"name": choice.dataset, "labels": classifier.scheme.name}
+        given = choice.dataset
+        section = dict(given) if isinstance(given, Mapping) else {"name": given}
+        if classifier is not None and "labels" not in section:
+            section |= _labels_of(classifier)
     return merge(with_path(section, choice.path), parse_dataset_overrides(choice.settings))
+
+
+def _labels_of(classifier: Classifier) -> dict[str, Any]:
+    """Return the keys of a dataset's section for the classifier's own classes."""
+    if classifier.scheme.name != OWN:
+        return {"labels": classifier.scheme.name}
+    listed = {"classes": list(classifier.labels), "ordered": True}
+    found: dict[str, Any] = {
+        "labels": listed if classifier.scheme.ordered else list(classifier.labels)
+    }
+    if classifier.scheme.threshold is not None:
+        found["threshold"] = classifier.scheme.threshold
+    return found
 
 
 def _open(section: Mapping[str, Any], classifier: Classifier) -> OpenedDataset:

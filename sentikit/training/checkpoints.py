@@ -130,7 +130,15 @@ class CheckpointFolder:
     def _begin(self, write: Callable[..., None], *what: Any) -> None:
         while len(self._writing) == _MOST_WRITING or (self._writing and self._writing[0].done()):
             self._writing.popleft().result()
-        self._writing.append(self._thread.submit(write, *what))
+        before = self._writing[-1] if self._writing else None
+
+        def in_turn() -> None:
+            # A checkpoint must not name best weights that could not be written.
+            if before is not None:
+                before.result()
+            write(*what)
+
+        self._writing.append(self._thread.submit(in_turn))
 
     def _save(self, checkpoint: Checkpoint) -> None:
         target = self.folder / f"{_PREFIX}{checkpoint.state.step:09d}"

@@ -24,7 +24,9 @@ from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import remove_leftovers
+from sentikit.metrics import metrics_for
 from sentikit.processes.launching import job_id, process_count
+from sentikit.registry import default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder, describe_split
 from sentikit.runs.writer import FinishedRun, RunPlan, RunWriter
@@ -308,6 +310,7 @@ class _Job:
             journal=Journal(),
             stop_requested=self.options.stop_requested,
             changed=self._write_recipe,
+            metrics=metrics_for(self.parts.dataset.scheme, default_registry()),
             dialogue=EpochDialogue(read_line, tell) if self.options.interactive else None,
         )
 

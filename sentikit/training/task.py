@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sentikit.devices import choose_precision, half_precision_pays
-from sentikit.errors import InputError
+from sentikit.errors import InputError, did_you_mean
 from sentikit.stopping import Interrupted
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.data import Labelled
 from sentikit.training.engine import step_plan
 from sentikit.training.parameters import ParameterGroup
 from sentikit.training.reporting import Journal
+from sentikit.training.settings import OWN_METRICS
 from sentikit.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -158,9 +159,15 @@ def remarks(trainer: Trainer) -> Iterator[str]:
     """Yield what is odd about a plan but no mistake for sure.
 
     Raises:
-        InputError: what cannot work: warm-up as long as training.
+        InputError: what cannot work: warm-up as long as training, a metric that is not scored.
     """
     total, settings = trainer.total_steps(), trainer.settings
+    watched, known = settings.early_stopping.metric, [metric.name for metric in trainer.scored()]
+    if watched not in (known := [*OWN_METRICS, *known]):
+        raise InputError(
+            f"{trainer.section}.early_stopping.metric: {watched!r} is none of these classes. "
+            f"{did_you_mean(watched, known)}"
+        )
     if trainer.warmup_steps() >= total:
         raise InputError(
             f"{trainer.section}.warmup: {trainer.warmup_steps()} steps of warm-up, training has "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from sentikit.classifiers.prediction import softmax
 from sentikit.errors import SentikitError
+from sentikit.metrics import NamedMetric, installed_metrics
 from sentikit.scoring import Scores, score
 from sentikit.stopping import Interrupted
 from sentikit.training.batches import (
@@ -66,6 +67,7 @@ class Trainer:
         dialogue: asked at the end of every epoch, where the user wants to steer.
         section: of the recipe, where the settings stand.
         changed: called on the main process when the user has changed settings.
+        metrics: those of plugins; None means all installed ones that suit the classes' names.
     """
 
     engine: Engine
@@ -82,11 +84,16 @@ class Trainer:
     dialogue: EpochDialogue | None = None
     section: str = "training"
     changed: Callable[[TrainingState], None] | None = None
+    metrics: Sequence[NamedMetric] | None = None
 
     def __post_init__(self) -> None:
         self._base = self.settings
         self._saved_at = time.monotonic()
         self._fetched: tuple[int, dict[str, Tensor]] = (-1, {})
+
+    def scored(self) -> Sequence[NamedMetric]:
+        """Return the metrics of plugins that an epoch is scored by."""
+        return installed_metrics(self.classes) if self.metrics is None else self.metrics
 
     def run(self, state: TrainingState) -> TrainingState:
         """Train from `state` to the end and leave the best weights in the engine.
@@ -313,7 +320,8 @@ class Trainer:
         if not np.isfinite(logits).all():
             return None
         probabilities = softmax(logits)
-        scores = score(split.gold, probabilities.argmax(1), self.classes, probabilities)
+        answers, metrics = probabilities.argmax(1), self.scored()
+        scores = score(split.gold, answers, self.classes, probabilities, metrics)
         assert scores.calibration is not None
         return scores.calibration.negative_log_likelihood, scores
 
