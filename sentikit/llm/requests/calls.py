@@ -209,9 +209,6 @@ class Caller:
         moment = time.monotonic()
         try:
             answer = await self._within_time(request)
-            if problem := answer_problem(answer, request.labels):
-                raise FatalError(f"The LLM backend {type(self.backend).__name__}: {problem}")
-            answer = self._without_keys(answer)
         except BaseException as error:
             self.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__
@@ -220,6 +217,13 @@ class Caller:
             raise
         finally:
             self.pacer.release()
+        if problem := answer_problem(answer, request.labels):
+            # The provider may have billed it: what was reserved counts as spent.
+            self.ledger.lose(reserved)
+            said = f"The LLM backend {type(self.backend).__name__}: {problem}"
+            self._tell(request, moment, attempt=tries.number, reason="fatal", error=said)
+            raise FatalError(said)
+        answer = self._without_keys(answer)
         cost = self._settle(request, reserved, answer)
         self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
         self._learn(answer)
