@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -111,6 +111,29 @@ def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 os.unlink(temporary)
             raise
     sync(path.parent)
+
+
+def refuse_overlap(
+    written: Iterable[tuple[str, Path | None]], read: Iterable[Path | str | None]
+) -> None:
+    """Refuse to write a file that is read, or that another option writes.
+
+    Args:
+        written: each option with its file, or None.
+        read: files that are read; None is none.
+
+    Raises:
+        InputError: a file is there twice; names the option.
+    """
+    taken = {os.path.realpath(path) for path in read if path is not None}
+    for option, path in written:
+        if path is None or _is_stream(path):
+            continue
+        if (place := os.path.realpath(path)) in taken:
+            raise InputError(
+                f"{option} {path} is read or written here already. Choose another name."
+            )
+        taken.add(place)
 
 
 def _is_stream(path: Path) -> bool:

@@ -371,6 +371,10 @@ class TestExchange:
         run = CliRunner().invoke
         arguments = ["annotate", "--output", str(output), "--export", str(exported)]
         assert run(sentikit, arguments).exit_code == 0
+        arguments = ["annotate", "--output", str(output), "--export", f"{output}.json"]
+        refused = run(sentikit, arguments)
+        assert refused.exit_code == 2
+        assert "is read or written here already" in refused.stderr
         other = tmp_path / "d.csv"
         arguments = ["annotate", "--output", str(other), "--import", str(exported)]
         assert run(sentikit, arguments).exit_code == 0

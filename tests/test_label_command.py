@@ -130,6 +130,18 @@ class TestLabel:
         assert {row["status"] for row in rows} == {"review"}
         assert not output.with_suffix(".certificate.json").exists()
 
+    @pytest.mark.parametrize("command", ["label", "predict"])
+    def test_a_table_written_anew_loses_the_certificate_of_the_old_one(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path, command: str
+    ) -> None:
+        output, certificate = tmp_path / "labelled.csv", tmp_path / "labelled.certificate.json"
+        words = ["label", pile.path, "--with", pile.encoder, "--output", output]
+        assert run(*words, "--checked", pile.check()).exit_code == 0
+        assert certificate.exists()
+        again = ["predict", pile.encoder, pile.path, "--output", output]
+        assert run(*(words if command == "label" else again)).exit_code == 0
+        assert not certificate.exists()
+
     def test_members_combine_and_certify_more(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
@@ -399,6 +411,40 @@ class TestBadInput:
         assert "for new ones give the model or the recipe behind them" in message
         assert not output.exists()
 
+    def test_nothing_that_is_read_is_written_over(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        checked, output = pile.check(), tmp_path / "o.csv"
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        words = ["label", pile.path, "--with", pile.encoder, "--checked", checked]
+        for more in (
+            ["--output", checked],
+            ["--output", pile.encoder],
+            ["--output", output, "--review-queue", pile.path],
+            ["--output", output, "--review-queue", tmp_path / "x/../o.csv"],
+            ["--output", output, "--certificate", checked],
+            ["--output", output, "--certificate", f"{checked}.json"],
+        ):
+            message = failure(run(*words, *more))
+            assert message.endswith("is read or written here already. Choose another name.")
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    @pytest.mark.parametrize("column", ["status", "confidence", "predicted_label", "row"])
+    def test_what_cannot_be_written_is_said_before_anything_is_labelled(
+        self, pile: Pile, run: Callable[..., Result], column: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sentikit.assurance.members.PileJob.ask", None)
+        rows = rows_of(pile.path)
+        with pile.path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, [*rows[0], column])
+            writer.writeheader()
+            writer.writerows(rows)
+        words = ["label", pile.path, "--with", pile.encoder, "--output", pile.folder / "o.csv"]
+        message = failure(run(*words, "--review-queue", pile.folder / "q.csv"))
+        assert f"already has a column {column!r}" in message
+        message = failure(run(*words, "--review-queue", pile.folder / "q.xlsx"))
+        assert ".xlsx is not written" in message
+
     def test_repeated_texts_in_the_pile_are_said(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
@@ -547,6 +593,32 @@ class TestEstimateAndMonitor:
         assert "<script" not in shown
         assert len(rows_of(table)) == 9
         assert chart.read_text().count("<rect") >= 9
+
+    def test_the_report_calls_agreement_agreement_and_misses_no_certificate(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        output, page = tmp_path / "agreed.csv", tmp_path / "r.html"
+        result = run(
+            "label", pile.path, "--with", pile.encoder, "--agree-with", pile.llm,
+            "--agreement", 0.85, "--output", output,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        words = ["estimate", output, "--checked", pile.check(), "--report", page]
+        assert run(*words).exit_code == 0
+        assert "Promised agreement with the LLM" in page.read_text()
+        assert "Promised accuracy" not in page.read_text()
+        typo = tmp_path / "typo.json"
+        assert f"{typo} does not exist" in failure(run(*words, "--certificate", typo))
+
+    def test_a_chart_or_report_takes_no_input_s_place(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        checked = pile.folder / "checked.csv"
+        for name in (labelled, checked):
+            before = name.read_bytes()
+            message = failure(run("estimate", labelled, "--checked", checked, "--chart", name))
+            assert "is read or written here already" in message
+            assert name.read_bytes() == before
 
     def test_a_broken_certificate_alarms_with_exit_code_3_and_evidence_is_kept(
         self, pile: Pile, run: Callable[..., Result], labelled: Path

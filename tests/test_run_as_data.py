@@ -222,6 +222,11 @@ def test_the_users_columns_are_those_of_the_dataset_that_was_judged(trained_run:
 
 
 def test_a_table_of_an_unknown_kind_is_refused(labelled: str) -> None:
+    before = Path(labelled).read_bytes()
+    refused = CliRunner().invoke(sentikit, ["runs", "table", labelled, "--output", labelled])
+    assert refused.exit_code == 2
+    assert "is read or written here already" in refused.stderr
+    assert Path(labelled).read_bytes() == before
     refused = CliRunner().invoke(sentikit, ["runs", "table", labelled, "--output", "a.xlsx"])
     assert refused.exit_code == 2
     assert "let the name end in .csv, .jsonl, .parquet" in refused.stderr

@@ -115,7 +115,7 @@ def _labels(spelled: str) -> list[str]:
 
 
 def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annotation:
-    from sentikit.extension import InputFile, disk_errors
+    from sentikit.extension import InputFile, disk_errors, refuse_overlap
 
     from .annotation import Annotation
     from .draws import DrawOptions, conflict_items, drawn_items
@@ -132,6 +132,8 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
         raise InputError("--for and --by are two ways to draw. Give one of them.")
     if Path(file).exists() and output.exists() and output.samefile(file):
         raise InputError(f"--output {output} is the file to check. Choose another name.")
+    written = [("--output", output), ("The record of --output,", Path(f"{output}.json"))]
+    refuse_overlap(written, [file, given["labelled"], given["guidelines"]])
     source = InputFile(file, None, given["text_columns"])
     options = DrawOptions(given["size"], given["seed"], given["labelled"], given["by"])
     items = drawn_items(source, output, options)
@@ -201,20 +203,22 @@ def _agreement(output: Path, labels: list[str]) -> None:
 
 
 def _export(path: Path, output: Path) -> None:
-    from sentikit.extension import read_checked, write_json
+    from sentikit.extension import read_checked, refuse_overlap, write_json
 
     from .checked_files import label_studio
 
+    refuse_overlap([("--export", path)], [output, f"{output}.json"])
     tasks = label_studio(read_checked(output).answers)
     write_json(path, tasks)
     click.echo(f"Written: {path} ({len(tasks):,} tasks)", err=True)
 
 
 def _import(path: Path, output: Path) -> None:
-    from sentikit.extension import read_draw, read_json
+    from sentikit.extension import read_draw, read_json, refuse_overlap
 
     from .checked_files import append_answer, from_label_studio
 
+    refuse_overlap([("--output", output)], [path])
     checks, drawn = from_label_studio(read_json(path), str(path)), read_draw(output).get("drawn")
     other = [check for check in checks if drawn is not None and check.row not in drawn]
     if other:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentikit import InputError
 from sentikit.extension import FiniteRange
 
 if TYPE_CHECKING:
@@ -79,11 +80,16 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     The classifier's own shares are corrected by the checked texts (prediction-powered inference);
     they never stand alone. Groups with fewer than 30 checks are estimated together.
     """
-    from sentikit.extension import read_checked
+    from sentikit.extension import read_checked, refuse_overlap
 
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
+    named, beside = given["certificate"], labelled.with_suffix(".certificate.json")
+    if named is not None and not named.exists():
+        raise InputError(f"--certificate {named} does not exist. Check the path.")
+    written = [("--report", given["report"]), *(("--chart", chart) for chart in given["charts"])]
+    refuse_overlap(written, [labelled, checked, f"{checked}.json", named, beside])
     table = read_labelled(labelled, by, given["text_columns"])
     found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
     for warning in found.warnings:
@@ -98,8 +104,8 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
         for chart in given["charts"]:
             click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
         if report := given["report"]:
-            beside = given["certificate"] or labelled.with_suffix(".certificate.json")
-            write_estimates_report(found, table, beside if beside.exists() else None, report)
+            shown = named or (beside if beside.exists() else None)
+            write_estimates_report(found, table, shown, report)
             click.echo(f"Report: {report}", err=True)
 
 

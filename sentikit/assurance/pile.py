@@ -230,7 +230,7 @@ def write_labelled(
         InputError: the pile has a column of a name that is added.
     """
     with source.open() as rows:
-        _refuse_taken(rows, [CONFIDENCE, STATUS])
+        refuse_taken(rows, [CONFIDENCE, STATUS])
         text_of = source.reader(rows)
         columns = [*rows.columns, CONFIDENCE, STATUS]
         with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
@@ -252,7 +252,7 @@ def write_queue(
     order = waiting[np.argsort(sure, kind="stable")][:MOST_QUEUED]
     wanted, kept = frozenset(order.tolist()), {}
     with source.open() as rows:
-        _refuse_taken(rows, [CONFIDENCE, PILE_ROW])
+        refuse_taken(rows, [CONFIDENCE, PILE_ROW])
         text_of = source.reader(rows)
         columns = [*rows.columns, PILE_ROW, CONFIDENCE]
         for number, (where, row) in enumerate(rows):
@@ -266,7 +266,12 @@ def write_queue(
     return len(order)
 
 
-def _refuse_taken(rows: Rows, added: Sequence[str]) -> None:
+def refuse_taken(rows: Rows, added: Sequence[str]) -> None:
+    """Refuse a pile with a column of a name that is added.
+
+    Raises:
+        InputError: it has one.
+    """
     taken = [column for column in rows.columns if column in added]
     if taken:
         raise InputError(f"The pile already has a column {taken[0]!r}. Rename it first.")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.cli.options import DEVICE, FILE, MAX_COST, RATE, RESUME, TEXT_COLUMNS, resumable
-from sentikit.cli.predict import _format_like
+from sentikit.cli.predict import _certificate_of, _format_like
 from sentikit.errors import InputError
+from sentikit.files import refuse_overlap
 
 if TYPE_CHECKING:
     from sentikit.assurance.certification import Labelling, Matched
@@ -146,6 +147,9 @@ def _check_options(given: dict[str, Any]) -> None:
         _format_like(output, given["file"], None)
         if output.exists() and output.samefile(given["file"]):
             raise InputError(f"--output {output} is the file to label. Choose another name.")
+        _refuse_overlap(given, output)
+    if queue := given["review_queue"]:
+        _format_like(queue, given["file"], None)
     if given["agree_with"] and given["checked"]:
         raise InputError(
             "--agree-with promises agreement with an LLM, --checked accuracy as people see it. "
@@ -159,6 +163,31 @@ def _check_options(given: dict[str, Any]) -> None:
         raise InputError(
             f"--agree-with {given['agree_with']} is a member too: it always agrees with itself."
         )
+
+
+def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
+    """Refuse to write over what is read, the record of the draw and runs as results included."""
+    written = [
+        ("--output", output),
+        ("--certificate", given["certificate"] or _certificate_of(output)),
+        ("--review-queue", given["review_queue"]),
+    ]
+    checked, models = given["checked"], [*given["members"], given["agree_with"]]
+    read = [given["file"], checked, checked and f"{checked}.json", given["fit"]]
+    refuse_overlap(written, [*read, *(name for name in models if name and Path(name).is_file())])
+
+
+def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str, ...]) -> None:
+    """Refuse, before anything is paid, a pile with a column of a name that is added."""
+    from sentikit.assurance.pile import CONFIDENCE, PILE_ROW, STATUS, refuse_taken
+    from sentikit.labelling.table_writer import AddedColumns
+
+    queue, added = given["review_queue"], {CONFIDENCE, STATUS}
+    for path in filter(None, (given["output"], queue)):
+        nested = _format_like(path, given["file"], None) == "jsonl"
+        added.update(AddedColumns(classes).names(nested))
+    with pile.source.open() as rows:
+        refuse_taken(rows, [*added, *([PILE_ROW] if queue else [])])
 
 
 def _run(
@@ -181,7 +210,10 @@ def _run(
     members = {name: load(name, device=given["device"]) for name in given["members"]}
     named = given["agree_with"]
     llm = {} if named is None else {named: load(named, device=given["device"])}
-    scheme = next(iter(members.values())).scheme
+    first = next(iter(members.values()))
+    scheme = first.scheme
+    if not given["plan"]:
+        _refuse_taken_columns(given, pile, first.labels)
     fitted_on = read_checked(given["fit"], scheme) if given["fit"] else None
     if fitted_on is not None:
         refuse_spent_labels(fitted_on, found)
@@ -246,6 +278,8 @@ def _certify(
             job, labels, labelling, found, given["accuracy"], given["level"], looks
         )
     status = statuses(labels, certificate)
+    if record is None or given["certificate"]:
+        _certificate_of(output).unlink(missing_ok=True)
     write_labelled(source, output, _format_like(output, given["file"], None), labels, status)
     if queue := given["review_queue"]:
         count = write_queue(source, queue, _format_like(queue, given["file"], None), labels, status)
@@ -273,6 +307,8 @@ def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier)
     numbers = (given["sample"], given["agreement"], given["level"], given["seed"])
     labels, status, record = agreed(job, labels, members, asked, *numbers)
     kind = _format_like(output, given["file"], None)
+    if given["certificate"]:
+        _certificate_of(output).unlink(missing_ok=True)
     write_labelled(job.pile.source, output, kind, labels, status)
     click.echo(f"Labelled: {output}", err=True)
     _show(given, record)
@@ -285,7 +321,7 @@ def _show(given: dict[str, Any], record: dict[str, Any]) -> None:
     """Write a certificate and print it."""
     from sentikit.files import write_json
 
-    path = given["certificate"] or given["output"].with_suffix(".certificate.json")
+    path = given["certificate"] or _certificate_of(given["output"])
     write_json(path, record | {"output": str(given["output"])})
     click.echo(f"Certificate: {path}", err=True)
     click.echo(json.dumps(record, ensure_ascii=False) if given["as_json"] else record["sentence"])

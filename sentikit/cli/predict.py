@@ -147,6 +147,7 @@ def predict(
         set_threads(threads)
         source.columns(rows)
         classifier = shared(load_classifier(model, loading, warn), group)
+        _read_ahead(classifier, not source.piped)
         if estimate:
             _estimate(classifier, source, batch)
             return
@@ -159,6 +160,7 @@ def predict(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
+        _forget_certificate(output, source.file)
     _report(context, done, classifier, output)
 
 
@@ -214,6 +216,12 @@ def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
 
     own = [classifier] if isinstance(classifier, EncoderClassifier) else []
     return own + [one for member in classifier.members.values() for one in _encoders(member)]
+
+
+def _read_ahead(classifier: Classifier, wanted: bool) -> None:
+    """Let encoders read ahead, or not: who writes to a pipe may wait for answers in between."""
+    for encoder in _encoders(classifier):
+        encoder.read_ahead = wanted
 
 
 def _report(
@@ -298,6 +306,17 @@ def _format_like(output: Path | None, file: str, input_format: str | None) -> st
             return _KINDS[ending]
     kind = _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
     return "jsonl" if kind == "parquet" and output is None else kind
+
+
+def _certificate_of(output: Path) -> Path:
+    """Return where a labelled table's certificate is unless it is named."""
+    return output.with_suffix(".certificate.json")
+
+
+def _forget_certificate(output: Path | None, file: str) -> None:
+    """Remove the certificate of the table that stood at `output` before."""
+    if output is not None and not _is_same(_certificate_of(output), file):
+        _certificate_of(output).unlink(missing_ok=True)
 
 
 def _is_same(output: Path, file: str) -> bool:

@@ -10,6 +10,7 @@ import click
 
 from sentikit.cli import CommandGroup
 from sentikit.cli.options import RUNS
+from sentikit.files import refuse_overlap
 
 
 @click.group(cls=CommandGroup)
@@ -96,8 +97,10 @@ def show(run: Path, as_json: bool) -> None:
 def table(run: str, output: Path) -> None:
     """Write a run's predictions as a table, beside the columns of the data they are about."""
     from sentikit.runs.export import export_table
-    from sentikit.runs.reading import read_run
+    from sentikit.runs.reading import read_run, split_suffix
 
+    folder = Path(split_suffix(run)[0])
+    refuse_overlap([("--output", output)], folder.iterdir() if folder.is_dir() else [folder])
     found = read_run(run)
     export_table(found, output)
     click.echo(f"Wrote {output}: {len(found):,} rows.", err=True)
