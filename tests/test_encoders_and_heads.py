@@ -194,6 +194,23 @@ def test_a_saved_model_whose_tensors_do_not_match_its_config_is_refused_by_name(
         assert f"shape (7, 5) where {tuple(tensor.shape)}" in caught.value.message
 
 
+def test_a_head_may_ask_for_what_only_a_whole_configuration_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_classifier(tmp_path / "model")
+    before = toolkit.load(folder, device="cpu").predict_proba(["a film"])
+    head_class, asked = default_registry().load("register_heads", "linear"), []
+
+    def build_on(self: Any, config: Any, classes: int) -> nn.Module:
+        asked.append(config.get_text_config().num_labels)
+        return self.build(config.hidden_size, classes)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(head_class, "build_on", build_on)
+    found = toolkit.load(folder, device="cpu").predict_proba(["a film"])
+    assert asked
+    assert found == pytest.approx(before, abs=2e-6)
+
+
 class OddHead(nn.Module):
     """Gives NaN, or logits of one class too many."""
 

@@ -82,6 +82,24 @@ class TestPreparing:
         spoken = json.loads(Path("run/train.jsonl").read_text().splitlines()[0])["messages"]
         assert [message["role"] for message in spoken] == ["user", "assistant"]
 
+    def test_an_advisers_results_file_may_hold_ids_alone(self) -> None:
+        Path("own.csv").write_text(
+            "id,text,label\n" + "".join(f"r{n},{t},{c}\n" for n, (t, c) in enumerate(rows(12)))
+        )
+        said = "".join(f"r{n},{'neutral' if n else 'positive'}\n" for n in range(12))
+        Path("said.csv").write_text(f"id,prediction\n{said}")
+        recipe = write_recipe(
+            NO_SERVER,
+            dataset={"name": "files", "train": "own.csv"},
+            strategy={"name": "label", "adviser": "said.csv"},
+            finetune={"validation": None},
+        )
+        done = sentikit("gpt-finetune", "--recipe", recipe, "--prepare-only", "--output", "run")
+        assert done.returncode == 0, done.stderr
+        lines = Path("run/train.jsonl").read_text().splitlines()
+        assert "Classifier Decision: positive" in lines[0]
+        assert all("Classifier Decision: neutral" in line for line in lines[1:])
+
     @pytest.mark.parametrize(
         ("recipe", "column", "size"),
         [

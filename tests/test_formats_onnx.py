@@ -89,6 +89,22 @@ def test_int8_is_smaller_and_used_when_asked_for(exported: Path) -> None:
     assert 0 < difference.mean() < 0.1
 
 
+def test_int8_needs_no_padding_token(tmp_path: Path) -> None:
+    native = make_classifier(tmp_path / "native")
+    path = native / "encoder" / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["pad_token"]
+    path.write_text(json.dumps(config))
+    for name in ("special_tokens_map.json",):
+        (path.parent / name).unlink(missing_ok=True)
+    whole = json.loads((native / "config.json").read_text())
+    del whole["sha256"]
+    (native / "config.json").write_text(json.dumps(whole))
+    assert sentikit.load(native, device="cpu").tokenizer.pad_token is None  # type: ignore[attr-defined]
+    sentikit.export_model(native, tmp_path / "out", "onnx", {"int8": True})
+    assert (tmp_path / "out" / "model.int8.onnx").is_file()
+
+
 def test_a_run_says_how_its_own_test_texts_fare(trained_run: Path, tmp_path: Path) -> None:
     same, changed = sentikit.export_model(trained_run, tmp_path / "out", "onnx", {"int8": True})
     assert "all 55 texts" in same  # 48 of the test split, and 7 odd ones

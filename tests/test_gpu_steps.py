@@ -13,10 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sentikit.classifiers.torch_model import _PADDING_ONLY, SentimentModel, additive_mask
+from sentikit.classifiers.torch_model import (
+    _PADDING_ONLY,
+    SentimentModel,
+    additive_mask,
+    takes_ready_mask,
+)
 from sentikit.extension import ParameterGroup, StepPlan
 from sentikit.registry import default_registry
 from sentikit.training.batches import MicroBatch, pinned
+from sentikit.training.engine import out_of_memory
 from sentikit.training.evaluation import CrossEntropy
 from sentikit.training.settings import AdamW
 from sentikit.training.trainer import dropout_seed, seed_dropout
@@ -71,6 +77,13 @@ def test_a_ready_mask_gives_the_same_states_and_asks_the_device_nothing(kind: st
     torch.testing.assert_close(found[words], expected[words], rtol=1e-5, atol=1e-6)
     assert asking.counts["_local_scalar_dense"] == 1
     assert silent.counts["_local_scalar_dense"] == 0
+
+
+def test_a_decoder_masks_more_than_padding() -> None:
+    encoder = backbone("bert")
+    assert takes_ready_mask(encoder)
+    encoder.config.is_decoder = True
+    assert not takes_ready_mask(encoder)
 
 
 def engine_of(
@@ -228,3 +241,35 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     unequal = [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)]
     assert unequal == []
+
+
+def test_a_larger_shape_is_recorded_only_where_its_memory_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from plugins.torch_engine.graphs import PassGraphs
+
+    free = [100, 30, 100]
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free.pop(0), 200))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 50)
+    graphs = object.__new__(PassGraphs)
+    vars(graphs).update(_possible=True, _graphs={}, _wholes=[], _device=torch.device("cpu"))
+    vars(graphs).update(_largest=0, _too_large=2**63)
+
+    def may_record(rows: int) -> bool:
+        return graphs._may_record([torch.zeros(rows, 4)])
+
+    assert may_record(10)
+    graphs._largest = 40
+    assert may_record(10)  # in the memory that is there
+    assert not may_record(20)
+    assert not may_record(20)
+    assert not may_record(30)
+    assert may_record(15)
+    assert free == []
+
+
+def test_full_memory_of_a_gpu_names_the_graphs() -> None:
+    said = out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert "engine.graphs=false" in str(said)
+    assert "engine.graphs" not in str(out_of_memory(MemoryError()))

@@ -42,6 +42,11 @@ def test_spellings_of_one_label_are_added() -> None:
     assert found(*tokens) == {"positive": 0.7, "negative": 0.3}
 
 
+def test_spellings_that_sum_to_more_than_certainty_are_certain() -> None:
+    top = [{"token": t, "logprob": math.log(p)} for t, p in (("positive", 0.9), ("Positive", 0.4))]
+    assert found({**top[0], "top_logprobs": top}) == {"positive": 1.0}
+
+
 def test_the_label_inside_json() -> None:
     """What leads to the label is certain, whatever its own probability was."""
     start = [token('{"'), token("label"), token('":"', other=0.1)]

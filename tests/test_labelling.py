@@ -25,7 +25,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import sentikit as toolkit
-from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.encoder_classifier import FIRST_WINDOW, EncoderClassifier
 from sentikit.cli import sentikit
 
 
@@ -567,6 +567,22 @@ def test_half_a_pipe_is_enough_for_its_reader(model: Path) -> None:
     )
     assert done.stdout.count("\n") == 3
     assert "Traceback" not in done.stderr
+
+
+def test_who_waits_for_the_answers_of_a_full_window_gets_them(model: Path) -> None:
+    words = [sys.executable, "-m", "sentikit", "predict", str(model), "--device", "cpu"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("".join(f"the film was great {n}\n" for n in range(FIRST_WINDOW)))
+    process.stdin.flush()
+    end = threading.Timer(90, process.kill)
+    end.start()
+    answers = [process.stdout.readline() for _ in range(FIRST_WINDOW)]
+    end.cancel()
+    assert all(answers)
+    assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == 0
 
 
 def test_stopped_by_the_system_it_leaves_nothing_half_written(model: Path) -> None:

@@ -101,6 +101,19 @@ def test_the_first_host_of_slurms_list(nodes: str, host: str) -> None:
     assert first_host(nodes) == host
 
 
+def test_threads_are_limited_for_a_torch_that_is_loaded_later() -> None:
+    program = (
+        "from sentikit.devices import set_threads; set_threads(3); import torch; "
+        "print(torch.get_num_threads()); print(torch.__config__.parallel_info())"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
+    words = [sys.executable, "-c", program]
+    said = subprocess.run(words, env=kept, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("3\n")
+    assert "MKL_NUM_THREADS : 3" in said
+    assert "mkl_get_max_threads() : 3" in said or "mkl_get_max_threads" not in said
+
+
 def test_processes_share_the_cores_unless_the_user_has_decided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

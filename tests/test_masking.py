@@ -29,6 +29,15 @@ CLASSES = ("negative", "neutral", "positive")
         ("IBAN DE89 3704 0044 0532 0130 00 ok", "IBAN <IBAN> ok"),
         ("IBAN DE88 3704 0044 0532 0130 00 is none", "IBAN DE88 3704 0044 0532 0130 00 is none"),
         ("card 4111 1111 1111 1111", "card <CARD>"),
+        ("card 4111 1111 1111 1111 12/26", "card <CARD> 12/26"),
+        ("card 4111 1111 1111 1111 123", "card <CARD> 123"),
+        ("2024 4111 1111 1111 1111", "2024 <CARD>"),
+        ("IBAN ES9121000418450200051332 EUR", "IBAN <IBAN> EUR"),
+        ("BE68 5390 0754 7034 OK", "<IBAN> OK"),
+        ("192.168.1.1:8080", "<IP>:8080"),
+        ("192.168.1.1: no route", "<IP>: no route"),
+        ("version 1.2.3.4.5", "version 1.2.3.4.5"),
+        ("joe@www.example.com/reset?token=abc123", "<EMAIL>"),
         ("order 4111 1111 1111 1112", "order 4111 1111 1111 1112"),
         ("ssn 219-09-9999", "ssn <SSN>"),
         ("from 192.168.1.1 and 2001:db8::1", "from <IP> and <IP>"),
@@ -65,6 +74,22 @@ def test_the_wrapped_strategy_sees_masked_text_examples_and_columns() -> None:
     assert "Mail me: <EMAIL>" in said
     assert "555" not in said
     assert strategy.needs().examples is not None
+
+
+def test_ids_sources_and_numbers_are_masked_too() -> None:
+    user = "{text} {id} {source} {row.phone} {row.stars}"
+    template = {"name": "template", "user": user}
+    section = {"name": "masked", "strategy": template}
+    strategy = open_component("register_prompt_strategies", section)
+    given = PromptInput(
+        "Good",
+        CLASSES,
+        id="jane@example.org",
+        source="https://x.example/jane",
+        columns={"phone": 2125550123, "stars": 4},
+    )
+    (message,) = strategy.messages(given)
+    assert message.content == "Good <EMAIL> <URL> <PHONE> 4"
 
 
 def test_a_prompt_run_sends_no_personal_data_says_so_and_keeps_the_users_text() -> None:

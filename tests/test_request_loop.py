@@ -26,6 +26,7 @@ from sentikit.llm.prices import Prices
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import Question, RequestsInterrupted
 from sentikit.llm.settings import FailureLimit, RequestOptions
+from sentikit.tracking import LLMCall
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
 EXPECTED = ["positive", "negative", "neutral"] * 20
@@ -378,7 +379,38 @@ def test_an_opening_that_settles_nothing_holds_nobody_up(
         assert journal.spent("this run") == spent * 10**6
 
 
+class OddAnswers(Opening):
+    """Answers with what is no log-probability."""
+
+    async def open(self, session: BackendSession) -> None:
+        """Make no call."""
+
+    async def ask(self, request: ChatRequest) -> Answer:
+        return Answer("positive", Usage(prompt=10), log_probabilities={"positive": 3.0})
+
+
 class TestMoney:
+    def test_an_answer_that_is_refused_as_malformed_counts_as_spent_once(
+        self, tmp_path: Path
+    ) -> None:
+        backend, options = OddAnswers(RuntimeError()), fast(prices=PRICES)
+        told: list[LLMCall] = []
+        with pytest.raises(FatalError, match="log-probability of 'positive' is 3"):
+            ask(
+                backend,
+                ask_about(TEXTS[:1]),
+                tmp_path,
+                options=options,
+                max_cost=1.0,
+                watch=told.append,
+            )
+        assert [call.reason for call in told] == ["fatal"]
+        with AnswerJournal(tmp_path / "answers.sqlite") as journal:
+            spent = journal.spent("this run")
+        request = ask_about(TEXTS[:1])[0].request
+        assert request is not None
+        assert 10 * 10**6 <= spent <= 10**6 * 2 * (len(TEXTS[0]) + request.max_tokens + 200)
+
     def spend(
         self, folder: Path, ceiling: float, **behaviour: object
     ) -> tuple[Asked, dict[str, int]]:

@@ -11,8 +11,10 @@ import pytest
 from click.testing import CliRunner
 from several_processes import complaints, end, run, run_ranks, start
 
+from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
 from sentikit.classifiers.loading import LoadingOptions, load_model
 from sentikit.cli import sentikit
+from sentikit.processes.group import ProcessGroup
 
 #: More than the first windows of two processes, and no multiple of anything.
 LINES = 1801
@@ -64,6 +66,24 @@ def test_processes_label_a_last_window_that_has_fewer_texts_than_processes(
     assert run(*words, "--output", "alone.jsonl").code == 0
     assert len(records(Path("shared.jsonl"))) == rows
     assert_same_labels(Path("alone.jsonl"), Path("shared.jsonl"))
+
+
+def test_texts_that_any_process_cut_are_counted(trained_run: Path) -> None:
+    class Two(ProcessGroup):
+        processes = 2
+
+        def gather(self, array: Any) -> list[Any]:
+            return [array, array]
+
+        def sum(self, values: Any) -> list[float]:
+            return [2 * float(value) for value in values]
+
+    own = load_model(trained_run, LoadingOptions("cpu"))
+    assert isinstance(own, EncoderClassifier)
+    shared = SharedClassifier(own, Two())
+    list(shared.logits(["good " * 999, "bad " * 999, "good", "zzz qqq xxx", "bad", "ok"]))
+    assert (shared.cut, own.cut) == (2, 1)
+    assert shared.unknown == 2 * own.unknown
 
 
 def test_no_texts_have_no_logits(trained_run: Path) -> None:

@@ -26,7 +26,28 @@ _HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z0-9_]{2,30}\b")
 
 
 def _matches(pattern: re.Pattern[str], valid: Callable[[str], bool]) -> Callable[[str], list[Span]]:
-    return lambda text: [found.span() for found in pattern.finditer(text) if valid(found[0])]
+    """Find what is valid, or begins with something valid: patterns take in what follows."""
+
+    def spans(text: str) -> Iterator[Span]:
+        at = 0
+        while found := pattern.search(text, at):
+            start, longest = found.span()
+            ends = range(longest, start, -1)
+            proved = (end for end in ends if end == longest or _may_end(pattern, text, start, end))
+            end = next((end for end in proved if valid(text[start:end])), None)
+            if end is not None:
+                yield start, end
+            # What is not valid from here on may be from a later beginning.
+            at = start + 1 if end is None else end
+
+    return lambda text: list(spans(text))
+
+
+def _may_end(pattern: re.Pattern[str], text: str, start: int, end: int) -> bool:
+    """Say whether a match may end here, where a word does, and before the longest end."""
+    before, after = text[end - 1], text[end : end + 2]
+    within = after[0].isalnum() or (after[0] == "." and after[1:].isdigit())
+    return before.isalnum() and not within and pattern.fullmatch(text, start, end) is not None
 
 
 def _is_address(found: str) -> bool:
@@ -37,6 +58,11 @@ def _is_address(found: str) -> bool:
     return True
 
 
+def _is_iban(found: str) -> bool:
+    # Without a country's own rules: its list of banks is never up to date.
+    return bool(iban.is_valid(found, check_country=False))
+
+
 def _is_card(found: str) -> bool:
     return bool(luhn.is_valid(re.sub(r"[ -]", "", found)))
 
@@ -45,7 +71,7 @@ def _is_card(found: str) -> bool:
 FINDERS: dict[str, Callable[[str], list[Span]]] = {
     "email": _matches(_EMAIL, lambda found: True),
     "url": _matches(_URL, lambda found: True),
-    "iban": _matches(_IBAN, iban.is_valid),
+    "iban": _matches(_IBAN, _is_iban),
     "card": _matches(_CARD, _is_card),
     "ssn": _matches(_SSN, lambda found: True),
     "ip": _matches(_ADDRESS, _is_address),
@@ -59,7 +85,8 @@ def mask(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ("US"
 
     Args:
         text: any.
-        kinds: some of `KINDS`; where two overlap, the one that begins first, or is longer, stays.
+        kinds: some of `KINDS`; where some overlap, all of it becomes the one that begins first, or
+            is the longest.
         regions: of telephone numbers without a country code, as ``US`` or ``DE``.
     """
     found = [(*span, kind) for kind in kinds if kind in FINDERS for span in FINDERS[kind](text)]
@@ -69,6 +96,8 @@ def mask(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ("US"
     for start, end, kind in sorted(found, key=lambda one: (one[0], -one[1], KINDS.index(one[2]))):
         if not kept or start >= kept[-1][1]:
             kept.append((start, end, kind))
+        elif end > kept[-1][1]:
+            kept[-1] = (kept[-1][0], end, kept[-1][2])
     edges = [0, *(edge for start, end, _ in kept for edge in (start, end)), len(text)]
     between = [text[start:end] for start, end in pairwise(edges)][::2]
     names = [f"<{kind.upper()}>" for _, _, kind in kept]

@@ -62,13 +62,15 @@ class Masked(PromptStrategy):
 
     def messages(self, given: PromptInput) -> list[Message]:
         """Return the wrapped strategy's messages about the masked text."""
-        columns = {
-            name: self._masked(value) if isinstance(value, str) else value
-            for name, value in given.columns.items()
-        }
-        examples = tuple(replace(one, text=self._masked(one.text)) for one in given.examples)
-        text = self._masked(given.text)
-        return self._wrapped.messages(replace(given, text=text, examples=examples, columns=columns))
+        masked = replace(
+            given,
+            text=self._masked(given.text),
+            examples=tuple(replace(one, text=self._masked(one.text)) for one in given.examples),
+            id=self._masked(given.id),
+            source=None if given.source is None else self._masked(given.source),
+            columns={name: self._masked_value(value) for name, value in given.columns.items()},
+        )
+        return self._wrapped.messages(masked)
 
     def parse(self, answer: str, classes: Sequence[str]) -> str | None:
         """Read the answer as the wrapped strategy does."""
@@ -80,3 +82,9 @@ class Masked(PromptStrategy):
 
     def _masked(self, text: str) -> str:
         return self._mask(text, self.settings.kinds, self.settings.regions)
+
+    def _masked_value(self, value: Any) -> Any:
+        """Mask a column's value as it would be written: a number may be a telephone's."""
+        written = str(value)
+        masked = self._masked(written)
+        return value if masked == written else masked

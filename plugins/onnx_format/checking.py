@@ -79,19 +79,10 @@ def batches_of(
     classifier: EncoderClassifier, texts: list[str]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return ids and mask of texts, some at a time."""
-    tokenizer, most = classifier.tokenizer, classifier.max_length
-    batches = []
-    for start in range(0, len(texts), _TOGETHER):
-        given = tokenizer(
-            texts[start : start + _TOGETHER],
-            truncation=True,
-            max_length=most,
-            padding=True,
-            return_tensors="np",
-        )
-        ids, mask = np.asarray(given["input_ids"]), np.asarray(given["attention_mask"])
-        batches.append((ids.astype(np.int64), mask.astype(np.int64)))
-    return batches
+    tokenized = classifier.tokenized(texts)
+    rows = np.arange(len(tokenized))
+    starts = range(0, len(rows), _TOGETHER)
+    return [tokenized.arrays(rows[start : start + _TOGETHER]) for start in starts]
 
 
 def _logits(classifier: EncoderClassifier, texts: list[str]) -> NDArray[np.float32]:

@@ -351,7 +351,8 @@ def label_log_probabilities(
         path += token.log
         if said.strip() and len(_fitting(said, labels)) < 2:
             break
-    return found or None
+    # Servers round, or list a spelling twice: the sum may come to more than certainty.
+    return {label: min(log, 0.0) for label, log in found.items()} or None
 
 
 def _label_start(text: str) -> int:

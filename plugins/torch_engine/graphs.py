@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,8 @@ class PassGraphs:
         torch.cuda.set_stream(self._stream)
         self._anchor = torch.zeros((), device=device, requires_grad=True)
         self._possible = True
+        # Inputs of more numbers than these need memory that is not there yet; or never will be.
+        self._largest, self._too_large = 0, sys.maxsize
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the logits of inputs on the CPU; a backward pass adds the gradients."""
@@ -64,21 +67,29 @@ class PassGraphs:
         graph = self._graphs.get(key)
         if graph is None:
             self._seen[key] += 1
-            if self._seen[key] <= _USUAL_PASSES or not self._may_record():
+            if self._seen[key] <= _USUAL_PASSES or not self._may_record(inputs):
                 return self._as_usual(inputs)
             graph = self._graphs[key] = self._record(inputs)
+            self._largest = max(self._largest, _size(inputs))
         logits: Tensor = _Replay.apply(  # type: ignore[no-untyped-call]
             self._anchor, graph, *inputs
         )
         return logits
 
-    def _may_record(self) -> bool:
+    def _may_record(self, inputs: Sequence[Tensor]) -> bool:
         if self._possible and not self._graphs:
+            self._possible = all(whole.grad is not None for whole in self._wholes)
+        size = _size(inputs)
+        if not self._possible or len(self._graphs) >= _MOST_GRAPHS or size >= self._too_large:
+            return False
+        if size > self._largest:
             # All graphs share the activations' memory, but not with passes that run as usual.
+            torch.cuda.empty_cache()
             free, _ = torch.cuda.mem_get_info(self._device)
-            used = [whole.grad is not None for whole in self._wholes]
-            self._possible = free > torch.cuda.max_memory_allocated(self._device) and all(used)
-        return self._possible and len(self._graphs) < _MOST_GRAPHS
+            if free <= torch.cuda.max_memory_allocated(self._device):
+                self._too_large = size
+                return False
+        return True
 
     def _as_usual(self, inputs: Sequence[Tensor]) -> Tensor:
         moved = [tensor.to(self._device, non_blocking=True) for tensor in inputs]
@@ -140,6 +151,10 @@ class PassGraphs:
         """Go back to the usual stream."""
         self._stream.synchronize()
         torch.cuda.set_stream(torch.cuda.default_stream(self._device))
+
+
+def _size(inputs: Sequence[Tensor]) -> int:
+    return max(tensor.numel() for tensor in inputs)
 
 
 class _PassGraph:

@@ -82,7 +82,11 @@ class EncoderClassifier(Classifier):
         label_map: the model's labels to classes, where it was loaded with one.
         cut: how many of the texts read so far were too long and were cut.
         unknown: how many of them hold mostly what the tokenizer does not know.
+        read_ahead: whether further texts are read while some are computed; False where whoever
+            gives them waits for the answers.
     """
+
+    read_ahead: bool = True
 
     def __init__(
         self,
@@ -157,8 +161,9 @@ class EncoderClassifier(Classifier):
         """Yield the logits of successive windows of texts, (texts, classes).
 
         Equal texts are computed once. While one window is computed, the next one is tokenised and a
-        further one is read.
+        further one is read, unless `read_ahead` is False.
         """
+        most = 2 if self.read_ahead else 0
         waiting: deque[tuple[_Distinct, NDArray[np.intp], Future[NDArray[np.float32]]]] = deque()
         distinct, stopped = _Distinct(), threading.Event()
         with ThreadPoolExecutor(2, "sentikit-encoder") as threads:
@@ -169,7 +174,7 @@ class EncoderClassifier(Classifier):
                         new, places = distinct.met(window)
                         future = threads.submit(self.logits_of_texts, new, stopped)
                         waiting.append((distinct, places, future))
-                    while waiting and (len(waiting) > 2 or waiting[0][2].done()):
+                    while waiting and (len(waiting) > most or waiting[0][2].done()):
                         known, places, future = waiting.popleft()
                         yield known.logits(places, future.result())
                 while waiting:
@@ -194,10 +199,14 @@ class EncoderClassifier(Classifier):
         """
         if not texts:  # The last window of several processes may have fewer texts than processes.
             return np.empty((0, len(self.labels)), np.float32)
-        tokenized = tokenize([texts], self.word_pieces, self.max_length, self.long_texts)
+        tokenized = self.tokenized(texts)
         with self._computing:
             self.cut, self.unknown = self.cut + tokenized.cut, self.unknown + tokenized.unknown
             return tokenized.by_text(self.logits_of(tokenized, stopped))
+
+    def tokenized(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Return the word pieces of texts as the model reads them."""
+        return tokenize([texts], self.word_pieces, self.max_length, self.long_texts)
 
     def logits_of(
         self, tokenized: TokenizedTexts, stopped: threading.Event | None = None
@@ -345,7 +354,11 @@ class SharedClassifier(EncoderClassifier):
         """Return the logits of texts, of which this process computes its part."""
         rank, processes = self._group.rank, self._group.processes
         found = np.empty((len(texts), len(self.labels)), np.float32)
-        pieces = self._group.gather(self._own.logits_of_texts(texts[rank::processes]))
+        own = self._own
+        before = own.cut, own.unknown
+        pieces = self._group.gather(own.logits_of_texts(texts[rank::processes]))
+        more = self._group.sum([own.cut - before[0], own.unknown - before[1]])
+        self.cut, self.unknown = self.cut + int(more[0]), self.unknown + int(more[1])
         for other, piece in enumerate(pieces):
             found[other::processes] = piece
         return found

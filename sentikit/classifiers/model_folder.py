@@ -178,7 +178,12 @@ def load_native(
     refuse_damaged(folder, "encoder/")
     tokenizer, backbone = _restored(folder, description, registry, whole)
     head = _head(folder, description, registry)
-    layers = head.build_on(backbone.config, len(description.classes))
+    try:
+        layers = head.build_on(backbone.config, len(description.classes))
+    except AttributeError:
+        # A plugin's head may ask for what a configuration of transformers has beyond its file.
+        tokenizer, backbone = _restored(folder, description, registry, whole=True)
+        layers = head.build_on(backbone.config, len(description.classes))
     model = SentimentModel(backbone, layers, description.pooling)
     set_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     refuse_damaged(folder, WEIGHTS)

@@ -217,7 +217,12 @@ class FinetuneParts(StrategyParts):
             except InputError as error:
                 raise InputError(f"{split.name}: {error.message}") from error
             source.advance = advance
-            for _, context in source.stream(split.examples.values("text"), Session()):
+            # With ids: answers recorded without texts are found by them.
+            given = (
+                Example(text, identifier, source_of, columns)
+                for identifier, text, _, source_of, columns in split.examples.rows()
+            )
+            for _, context in source.stream(given, Session()):
                 yield context
 
         return kept_contexts(kept, identity, compute)

@@ -81,9 +81,10 @@ def out_of_memory(error: BaseException) -> SentikitError | None:
     if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and full):
         return None
     reason = " ".join(str(error).split())[:200] or type(error).__name__
+    graphs = " With the engine torch, engine.graphs=false needs less." if "cuda" in said else ""
     return SentikitError(
         f"There is not enough memory ({reason}). Lower training.micro_batch_size or "
-        "training.micro_batch_tokens, and resume with --resume."
+        f"training.micro_batch_tokens, and resume with --resume.{graphs}"
     )
 
 

@@ -160,12 +160,12 @@ class Caller:
             self.ledger.lose(reserved)
 
     def _found(self, key: bytes, row: int) -> Answered | None:
-        """Return an answer that was there before; another row's is priced as of today."""
+        """Return an answer that was there before; another run's is priced as of today."""
         record = self.journal.find(key)
         if record is None:
             return None
         cost, own = record.cost, (record.run, record.row) == (self.run, row)
-        if not own:
+        if record.run != self.run:
             tier = record.answer.service_tier
             today = self.budget.cost(record.answer, tier, self.backend.service_tier)
             cost = cost if today is None else today
@@ -209,9 +209,6 @@ class Caller:
         moment = time.monotonic()
         try:
             answer = await self._within_time(request)
-            if problem := answer_problem(answer, request.labels):
-                raise FatalError(f"The LLM backend {type(self.backend).__name__}: {problem}")
-            answer = self._without_keys(answer)
         except BaseException as error:
             self.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__
@@ -220,6 +217,13 @@ class Caller:
             raise
         finally:
             self.pacer.release()
+        if problem := answer_problem(answer, request.labels):
+            # The provider may have billed it: what was reserved counts as spent.
+            self.ledger.lose(reserved)
+            said = f"The LLM backend {type(self.backend).__name__}: {problem}"
+            self._tell(request, moment, attempt=tries.number, reason="fatal", error=said)
+            raise FatalError(said)
+        answer = self.without_keys(answer)
         cost = self._settle(request, reserved, answer)
         self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
         self._learn(answer)
@@ -252,7 +256,7 @@ class Caller:
         finally:
             self.calling.discard(task)
 
-    def _without_keys(self, answer: Answer) -> Answer:
+    def without_keys(self, answer: Answer) -> Answer:
         """Return an answer without any key that the server, or a plugin, put into it."""
         if not any(key in answer.text or key in answer.raw for key in self._secrets):
             return answer
