@@ -73,6 +73,19 @@ class TestGuarantees:
 
 
 class TestParameters:
+    @pytest.mark.parametrize(
+        ("settings", "tokens"),
+        [
+            ({"model": "gpt-6-luna"}, 512),
+            ({"model": "gpt-6-luna", "reasoning_effort": "none"}, 0),
+            ({"model": "gpt-4.1-nano"}, 0),
+        ],
+    )
+    def test_a_model_known_to_think_is_given_room_before_the_server_is_asked(
+        self, settings: dict[str, Any], tokens: int
+    ) -> None:
+        assert openai_backend("http://127.0.0.1:9/v1", **settings).least_tokens == tokens
+
     def test_the_body_is_as_the_protocol_has_it_today(self, tmp_path: Path) -> None:
         with serving() as s:
             backend = openai_backend(s.url, reasoning_effort="low", service_tier="flex")

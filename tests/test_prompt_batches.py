@@ -65,6 +65,22 @@ def test_repeated_questions_are_sent_once(tmp_path: Path) -> None:
         assert len(s.server.batches.bodies) == 1
     assert asked.labels == ["positive"] * 4
     assert [row.saved for row in asked.rows] == [False, True, True, True]
+    # What a repetition saves is what the batch charged, not the live price.
+    assert len({row.cost for row in asked.rows}) == 1
+
+
+def test_a_key_in_a_batchs_answer_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "another-secret-0123456789"
+    monkeypatch.setenv("OTHER_SECRET", key)
+    with serving(enforces=(), text=f"positive {key}") as s:
+        asked = batch(s, tmp_path, TEXTS[:2])
+        assert len(s.server.batches.bodies) == 2
+    assert "[OTHER_SECRET]" in asked.rows[0].answers[0].text
+    assert not [
+        path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()
+    ]
 
 
 def test_what_is_in_the_cache_is_not_sent(tmp_path: Path) -> None:

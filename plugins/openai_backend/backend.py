@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,9 +16,10 @@ from sentikit.extension import (
     ChatRequest,
     PartSettings,
     RetryableError,
+    model_facts,
 )
 
-from .bodies import API, BY_NAME, Abilities, Api, Guarantee, Prompt
+from .bodies import API, BY_NAME, WITH_REASONING, Abilities, Api, Guarantee, Prompt
 from .responses import label_log_probabilities, rate_limit, read_completion
 from .settings import OpenAISettings
 
@@ -60,8 +62,16 @@ class OpenAIBackend(BatchBackend):
 
     @property
     def least_tokens(self) -> int:
-        """What the model's thinking took when the server was probed; 0 where it does not think."""
-        return self.abilities.limit
+        """What the model's thinking took when the server was probed; 0 where it does not think.
+
+        As long as the server has not been asked, what it most likely takes.
+        """
+        return self._expected_thinking if self._abilities is None else self._abilities.limit
+
+    @cached_property
+    def _expected_thinking(self) -> int:
+        thinks = model_facts(self.model, provider=self.provider).reasoning
+        return WITH_REASONING if thinks and self.settings.reasoning_effort != "none" else 0
 
     @property
     def connection(self) -> Connection[OpenAISettings]:

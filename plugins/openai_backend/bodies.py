@@ -14,6 +14,8 @@ from .responses import Completion
 from .settings import OpenAISettings
 
 _FIELD, _RATIONALE = "label", "rationale"
+#: Tokens of an answer by a model that thinks first, even about a greeting.
+WITH_REASONING = 512
 #: A string of JSON in GBNF.
 _GBNF_STRING = r'string ::= "\"" ([^"\\\x00-\x1F] | "\\" ["\\/bfnrt])* "\""'
 

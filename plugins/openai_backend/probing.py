@@ -23,7 +23,7 @@ from sentikit.extension import (
     RetryableError,
 )
 
-from .bodies import API, Abilities, Guarantee, Prompt
+from .bodies import API, WITH_REASONING, Abilities, Guarantee, Prompt
 from .connection import Connection
 from .responses import Completion, read_completion
 from .settings import OpenAISettings
@@ -33,8 +33,6 @@ _LABELS = ("amber", "cobalt", "sienna")
 _GREETING = "Greet me with one friendly word."
 _COUNTING = "Count from one to fifty in words."
 _SHORT, _LONG = 16, 64
-#: Reasoning models think before they answer, even a greeting.
-_WITH_REASONING = 512
 _MOST_PROMPT = 400
 #: What servers that list few alternatives agree on.
 _FEW_ALTERNATIVES = 5
@@ -159,9 +157,9 @@ class Probe:
                 return False
             if guarantee.read(answer) in _LABELS:
                 return True
-            if not answer.is_cut or self.limit >= _WITH_REASONING:
+            if not answer.is_cut or self.limit >= WITH_REASONING:
                 return False
-            self.limit = _WITH_REASONING
+            self.limit = WITH_REASONING
         return False
 
     async def _ask(
@@ -232,9 +230,9 @@ class Probe:
 
     def _too_short(self, error: RejectedError) -> bool:
         """Raise the limit where a reasoning model could not even finish thinking."""
-        if "limit was reached" not in error.message or self.limit >= _WITH_REASONING:
+        if "limit was reached" not in error.message or self.limit >= WITH_REASONING:
             return False
-        self.limit = _WITH_REASONING
+        self.limit = WITH_REASONING
         return True
 
     def _seen(self, abilities: Abilities, answer: Completion) -> Abilities:

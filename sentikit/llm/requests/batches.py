@@ -21,7 +21,9 @@ from sentikit.llm.backend import (
     BatchBackend,
     BatchStatus,
     ChatRequest,
+    FatalError,
     RetryableError,
+    answer_problem,
 )
 from sentikit.llm.prices import describe_cost
 from sentikit.llm.requests.calls import Caller
@@ -204,8 +206,11 @@ class BatchRound:
                 continue
             row, key = found
             if isinstance(answer, Answer):
+                if problem := answer_problem(answer, self._labels):
+                    raise FatalError(f"The LLM backend {type(self._backend).__name__}: {problem}")
                 cost = self._cost(answer, part)
-                self._journal.keep(key, Record(self._run, row, cost, answer))
+                kept = self._caller.without_keys(answer)
+                self._journal.keep(key, Record(self._run, row, cost, kept))
             else:
                 refused.append(name)
                 reasons.append(answer)

@@ -160,12 +160,12 @@ class Caller:
             self.ledger.lose(reserved)
 
     def _found(self, key: bytes, row: int) -> Answered | None:
-        """Return an answer that was there before; another row's is priced as of today."""
+        """Return an answer that was there before; another run's is priced as of today."""
         record = self.journal.find(key)
         if record is None:
             return None
         cost, own = record.cost, (record.run, record.row) == (self.run, row)
-        if not own:
+        if record.run != self.run:
             tier = record.answer.service_tier
             today = self.budget.cost(record.answer, tier, self.backend.service_tier)
             cost = cost if today is None else today
@@ -223,7 +223,7 @@ class Caller:
             said = f"The LLM backend {type(self.backend).__name__}: {problem}"
             self._tell(request, moment, attempt=tries.number, reason="fatal", error=said)
             raise FatalError(said)
-        answer = self._without_keys(answer)
+        answer = self.without_keys(answer)
         cost = self._settle(request, reserved, answer)
         self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
         self._learn(answer)
@@ -256,7 +256,7 @@ class Caller:
         finally:
             self.calling.discard(task)
 
-    def _without_keys(self, answer: Answer) -> Answer:
+    def without_keys(self, answer: Answer) -> Answer:
         """Return an answer without any key that the server, or a plugin, put into it."""
         if not any(key in answer.text or key in answer.raw for key in self._secrets):
             return answer
