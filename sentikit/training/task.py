@@ -165,7 +165,7 @@ def remarks(trainer: Trainer) -> Iterator[str]:
     watched, known = settings.early_stopping.metric, [metric.name for metric in trainer.scored()]
     if watched not in (known := [*OWN_METRICS, *known]):
         raise InputError(
-            f"{trainer.section}.early_stopping.metric: {watched!r} is none of these classes. "
+            f"{trainer.section}.early_stopping.metric: {watched!r} does not score these classes. "
             f"{did_you_mean(watched, known)}"
         )
     if trainer.warmup_steps() >= total:
