@@ -321,7 +321,7 @@ def _forget_certificate(output: Path | None, file: str) -> None:
 
 
 def _is_same(output: Path, file: str) -> bool:
-    return Path(file).is_file() and output.samefile(file)
+    return output.exists() and Path(file).is_file() and output.samefile(file)
 
 
 def _ending(name: str) -> str:
