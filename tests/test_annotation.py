@@ -345,6 +345,41 @@ class TestAgreement:
         assert result.exit_code == 0, result.output
         assert [c.label for c in read_checked(output).checks()] == ["neutral"]
 
+    def test_an_import_without_rows_is_decided_and_undone(self, tmp_path: Path) -> None:
+        output, exported = tmp_path / "c.csv", tmp_path / "t.json"
+        said = [Check("t", "positive", annotator="Ada"), Check("t", "negative", annotator="Bob")]
+        append_answer(output, Check("another text", "neutral", row=0, annotator="Ada"))
+        exported.write_text(json.dumps(label_studio(said)))
+        words = ["annotate", "--output", str(output)]
+        assert CliRunner().invoke(sentikit, [*words, "--import", str(exported)]).exit_code == 0
+        words += ["--decide", "--terminal"]
+        assert CliRunner().invoke(sentikit, words, input="2").exit_code == 0
+        assert [c.label for c in read_checked(output).checks()] == ["neutral", "neutral"]
+        deciding = Annotation([Item(-1, "t")], output, LABELS, deciding=True, repeats=0)
+        deciding.answer(-1, False, "positive", "checked", "", False)
+        assert [c.label for c in read_checked(output).checks()] == ["neutral", "positive"]
+        deciding.undo()
+        assert len(read_checked(output).conflicts()) == 1
+        assert len(read_checked(output).answers) == 3
+
+    def test_a_table_from_elsewhere_is_imported_before_it_is_decided(self, tmp_path: Path) -> None:
+        table, output = tmp_path / "own.csv", tmp_path / "c.csv"
+        table.write_text("text,label,annotator\nt,positive,Ada\nt,negative,Bob\n")
+        before = table.read_bytes()
+        decide = ["annotate", "--decide", "--terminal", "--output"]
+        refused = CliRunner().invoke(sentikit, [*decide, str(table)], input="2")
+        assert refused.exit_code == 2
+        assert "is a table from elsewhere" in refused.stderr
+        assert table.read_bytes() == before
+        words = ["annotate", "--import", str(table), "--output", str(output)]
+        assert CliRunner().invoke(sentikit, words).exit_code == 0
+        assert CliRunner().invoke(sentikit, [*decide, str(output)], input="2").exit_code == 0
+        assert [c.label for c in read_checked(output).checks()] == ["neutral"]
+
+    def test_nothing_is_needed_that_windows_lacks(self) -> None:
+        script = "import sys; sys.modules['fcntl'] = None; import sentikit.plugins.annotate."
+        subprocess.run([sys.executable, "-c", f"{script}checked_files as c; c.FIELDS"], check=True)
+
 
 class TestExchange:
     def test_label_studio_takes_and_gives_the_same_answers(self, tmp_path: Path) -> None:

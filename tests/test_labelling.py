@@ -230,6 +230,20 @@ def test_the_file_to_label_is_not_written_over(model: Path) -> None:
     assert Path("in.csv").read_text() == "text\nthe film was great\n"
 
 
+def test_answers_on_another_drive_are_named_by_their_whole_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sentikit.labelling.job import _path_from
+
+    assert _path_from(Path("runs/a"), Path("runs/answers.sqlite")) == "../answers.sqlite"
+
+    def refuse(*_: object) -> str:
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")  # as on Windows
+
+    monkeypatch.setattr("os.path.relpath", refuse)
+    assert _path_from(Path("runs/a"), Path("/cache/answers.sqlite")) == "/cache/answers.sqlite"
+
+
 def test_a_file_named_in_capitals_is_of_the_same_kind(model: Path) -> None:
     Path("in.csv").write_text("text\nthe film was great\n")
     assert predict(str(model), "in.csv", "--output", "OUT.CSV").exit_code == 0

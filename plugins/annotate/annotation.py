@@ -77,8 +77,9 @@ class Annotation:
                 raise InputError(f"Row {row} is none of the texts to check.")
             seconds = self._seconds(key)
             status = self._given if status == "checked" else status
+            known = row if row >= 0 else None
             check = Check(
-                item.text, label, status, row, item.id, self.annotator, item.inclusion, repeat,
+                item.text, label, status, known, item.id, self.annotator, item.inclusion, repeat,
                 note.strip(), item.predicted, item.confidence, item.group, seconds,
                 revealed=revealed,
             )  # fmt: skip
@@ -96,8 +97,9 @@ class Annotation:
                 key = self._history.pop()
                 check = self._answers.pop(key, None)
                 if check is not None:
+                    status = "undecided" if check.status == "decided" else "undone"
                     append_answer(
-                        self._output, replace(check, status="undone", label=None, note="", time="")
+                        self._output, replace(check, status=status, label=None, note="", time="")
                     )
             return self._state()
 
@@ -144,6 +146,8 @@ class Annotation:
 
     def _read(self) -> dict[tuple[int, bool], Check]:
         """Return this annotator's answers so far."""
+        if self._given == "decided":
+            return {}  # only open conflicts are shown
         if not self._output.exists() or not self._output.stat().st_size:
             return {}
         try:
@@ -152,8 +156,6 @@ class Annotation:
             if "nothing is checked" in str(error) or "no rows" in str(error):
                 return {}
             raise
-        if self._given == "decided":
-            return {(c.row, False): c for c in checked.answers if c.status == "decided" and c.row}
         own = [c for c in checked.answers if c.annotator == self.annotator]
         again = [second for _, second in checked.repeats if second.annotator == self.annotator]
         return {(c.row, c.repeat): c for c in [*own, *again] if c.row is not None}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import fcntl
 import io
 import os
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from sentikit import InputError
 from sentikit.extension import Check, disk_errors
@@ -26,6 +28,9 @@ def append_answer(path: Path, check: Check) -> None:
 
     Two people may write to one file: each line is appended at once, under a lock. A line that was
     cut short, as by a full disk, is no answer and is taken away.
+
+    Raises:
+        InputError: the file is a table from elsewhere.
     """
     cells = io.StringIO()
     writer = csv.DictWriter(cells, FIELDS, lineterminator="\n")
@@ -37,19 +42,41 @@ def append_answer(path: Path, check: Check) -> None:
     }
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            size = os.fstat(descriptor).st_size
-            if not size:
-                writer.writeheader()
-            elif os.pread(descriptor, 1, size - 1) != b"\n":
-                os.ftruncate(descriptor, _whole_lines(os.pread(descriptor, size, 0)))
-            writer.writerow({name: record[name] for name in FIELDS})
-            os.write(descriptor, cells.getvalue().encode("utf-8", errors="replace"))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            refuse_foreign(path)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            with os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                if not size:
+                    writer.writeheader()
+                elif _last_byte(stream) != b"\n":
+                    stream.seek(0)
+                    stream.truncate(_whole_lines(stream.readall()))
+                writer.writerow({name: record[name] for name in FIELDS})
+                stream.write(cells.getvalue().encode("utf-8", errors="replace"))
+                os.fsync(stream.fileno())
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse to add answers to a table of other columns, which would spoil it.
+
+    Raises:
+        InputError: it is one.
+    """
+    if not path.exists():
+        return
+    with disk_errors(path), path.open("rb") as stream:
+        first = stream.readline(10_000)
+    if first and first.removeprefix(codecs.BOM_UTF8).rstrip() != ",".join(FIELDS).encode():
+        raise InputError(
+            f"{path} is a table from elsewhere, to which no answer can be added; import it first "
+            f"with: sentikit annotate --import {path} --output CHECKED.csv"
+        )
+
+
+def _last_byte(stream: io.FileIO) -> bytes:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1)
 
 
 def _whole_lines(content: bytes) -> int:

@@ -11,6 +11,10 @@ import click
 from sentikit import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sentikit.extension import Check
+
     from .annotation import Annotation
 
 _LABELS = "negative,neutral,positive"
@@ -88,8 +92,8 @@ _LABELS = "negative,neutral,positive"
     "--import",
     "imported",
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.json",
-    help="Add the answers of a Label Studio export to CHECKED.csv.",
+    metavar="FILE",
+    help="Add the answers of a Label Studio export, or of another table, to CHECKED.csv.",
 )
 def annotate(file: str | None, output: Path, **given: Any) -> None:
     """Check texts by hand, at speed, on a local page or in the terminal.
@@ -118,8 +122,10 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
     from sentikit.extension import InputFile, disk_errors, refuse_overlap
 
     from .annotation import Annotation
+    from .checked_files import refuse_foreign
     from .draws import DrawOptions, conflict_items, drawn_items
 
+    refuse_foreign(output)
     labels, guidelines = _labels(given["labels"]), ""
     if given["guidelines"]:
         with disk_errors(given["guidelines"]):
@@ -214,12 +220,17 @@ def _export(path: Path, output: Path) -> None:
 
 
 def _import(path: Path, output: Path) -> None:
-    from sentikit.extension import read_draw, read_json, refuse_overlap
+    from sentikit.extension import read_checked, read_draw, read_json, refuse_overlap
 
     from .checked_files import append_answer, from_label_studio
 
     refuse_overlap([("--output", output)], [path])
-    checks, drawn = from_label_studio(read_json(path), str(path)), read_draw(output).get("drawn")
+    checks: Sequence[Check]
+    if path.suffix.lower() == ".json":
+        checks = from_label_studio(read_json(path), str(path))
+    else:
+        checks = read_checked(path).answers
+    drawn = read_draw(output).get("drawn")
     other = [check for check in checks if drawn is not None and check.row not in drawn]
     if other:
         raise InputError(

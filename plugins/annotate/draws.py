@@ -117,7 +117,7 @@ class Item:
     """A text to show to annotators.
 
     Attributes:
-        row: of the pile.
+        row: of the pile; below 0 where it is unknown, as in files from elsewhere.
         text: what is shown.
         id: of the row.
         inclusion: with which probability it was drawn; None in a queue.
@@ -204,7 +204,7 @@ def conflict_items(output: Path) -> list[Item]:
     if not groups:
         raise InputError(f"{output} has no open conflict: nothing is to be decided.")
     return [
-        Item(c.row if c.row is not None else number, c.text, c.id, c.inclusion, c.group)
+        Item(c.row if c.row is not None else -1 - number, c.text, c.id, c.inclusion, c.group)
         for number, (c, *_) in enumerate(groups)
     ]
 

@@ -20,8 +20,9 @@ from sentikit.datasets.tables import read_rows
 from sentikit.errors import InputError, did_you_mean, quoted
 from sentikit.files import read_json, write_json
 
-CHECKED, SKIPPED, UNDONE, DECIDED = "checked", "skipped", "undone", "decided"
-_STATUSES = (CHECKED, "not sure", SKIPPED, UNDONE, DECIDED)
+CHECKED, SKIPPED, UNDONE = "checked", "skipped", "undone"
+DECIDED, UNDECIDED = "decided", "undecided"
+_STATUSES = (CHECKED, "not sure", SKIPPED, UNDONE, DECIDED, UNDECIDED)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Check:
     Attributes:
         text: as in the pile.
         label: the class; None for "not sure" and skipped texts.
-        status: checked, not sure, skipped, undone or decided.
+        status: checked, not sure, skipped, undone, decided, or undecided where that is undone.
         row: of the pile, from 0; None in files from elsewhere.
         id: of the row; "" where there is none.
         annotator: who said it.
@@ -179,6 +180,8 @@ def read_checked(path: Path, scheme: LabelScheme | None = None) -> CheckedFile:
         into = again if check.repeat else first
         if check.status == DECIDED:
             first["\0decided", check.key] = check
+        elif check.status == UNDECIDED:
+            first.pop(("\0decided", check.key), None)
         elif check.status == UNDONE:
             into.pop(key, None)
         else:

@@ -71,6 +71,14 @@ class LabellingOptions:
 Take = Callable[[Example, str | None, Prediction], None]
 
 
+def _path_from(folder: Path, file: Path) -> str:
+    """Return a file's path as seen from a folder; the whole one where drives differ (Windows)."""
+    try:
+        return os.path.relpath(file, folder)
+    except ValueError:
+        return os.path.abspath(file)
+
+
 def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: RequestSession) -> None:
     """Put rows, which start over each time they are gone through, through a classifier.
 
@@ -261,7 +269,7 @@ def label_run(
             )
         if changed or not options.resume:
             say_estimate(classifier, rows, total, session, options.batch)
-        answers = {"answers": os.path.relpath(session.cache, run.path)} if run else {}
+        answers = {"answers": _path_from(run.path, session.cache)} if run else {}
         writer.begin(options.resume, run_id=identity, **answers)
         if run:
             # Whatever is refused before has left nothing behind.
