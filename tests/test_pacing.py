@@ -224,12 +224,15 @@ class TestPacer:
 
         run(test())
 
-    @pytest.mark.parametrize("allowed", [30, 60])
-    def test_fills_the_window_of_a_server_that_counts_by_the_minute(self, allowed: int) -> None:
+    @pytest.mark.parametrize(("allowed", "into", "seed"), [(30, 0, 0), (60, 0, 0), (30, 25, 3)])
+    def test_fills_the_window_of_a_server_that_counts_by_the_minute(
+        self, allowed: int, into: float, seed: int
+    ) -> None:
         async def test() -> None:
             clock = Clock()
-            pacer = Pacer(20, 256, clock, random.Random(0))
-            began = clock.now
+            pacer = Pacer(20, 256, clock, random.Random(seed))
+            # Seconds of the first minute have passed when the work begins.
+            began = clock.now - into
             accepted, answered = [0] * 12, [0] * 12
             running: list[tuple[float, int, float | None]] = []
             again: list[float] = []

@@ -315,8 +315,9 @@ def _certificate_of(output: Path) -> Path:
 
 def _forget_certificate(output: Path | None, file: str) -> None:
     """Remove the certificate of the table that stood at `output` before."""
-    if output is not None and not _is_same(_certificate_of(output), file):
-        _certificate_of(output).unlink(missing_ok=True)
+    stale = None if output is None else _certificate_of(output)
+    if stale is not None and stale.is_file() and not _is_same(stale, file):
+        stale.unlink()
 
 
 def _is_same(output: Path, file: str) -> bool:

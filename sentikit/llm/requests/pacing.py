@@ -193,7 +193,9 @@ class Pacer:
         if self.episodes and lasted >= 1 and self._answers_since >= _FEWEST_ANSWERS:
             # Calls in flight count in part: the server may have accepted them.
             rate = (self._answers_since + self.in_flight / 2) / lasted
-            self._learnt, self._taught = Allowance(rate, self._clock, _BURST), rate
+            self._learnt = Allowance(rate, self._clock, _BURST)
+            # An episode with more waits than answers in it teaches too little, but only for once.
+            self._taught = max(rate, self._taught / 2)
             self._growth, self._held_back_at = _FASTER, now
         self._episode_began, self._answers_since = now, 0
         self._second_began, self._answers_before = now, 0
