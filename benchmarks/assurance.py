@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import time
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from sentikit.assurance.estimates import estimate_accuracy, estimate_shares
 from sentikit.assurance.members import FittedCombination, combine
 from sentikit.assurance.monitor import Monitor
 
-RECORDED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "recorded"
+#: The study's files: a folder named by SENTIKIT_STUDY_DATA, or ./data.
+RECORDED = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data")) / "recorded"
 CLASSES = ("negative", "neutral", "positive")
 CHECKS = 300
 ALPHA = 0.1

@@ -1,6 +1,6 @@
 """Times the statistics of `sentikit compare`, and weighs its memory.
 
-    python benchmarks/comparing.py --data ../shared/data
+    python benchmarks/comparing.py --data DATA
 
 Prints seconds of wall clock and of CPU for 10,000 paired bootstraps of one pair on 6,530 rows
 (beside scipy.stats.bootstrap on the same rows in the same run), for the whole judgement of 24 runs

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -29,7 +30,8 @@ from sklearn.metrics import f1_score
 
 import sentikit
 
-RECORDED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "recorded"
+#: The study's files: a folder named by SENTIKIT_STUDY_DATA, or ./data.
+RECORDED = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data")) / "recorded"
 TEACHER = "B3-G4OM"
 FOLDS, BUDGET = 5, 600
 

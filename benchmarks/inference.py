@@ -1,6 +1,6 @@
 """Inference speed: sentikit against transformers' text-classification pipeline, in one run.
 
-    python benchmarks/inference.py --texts ../shared/data/merged/test.csv --run runs/minilm
+    python benchmarks/inference.py --texts DATA/merged/test.csv --run runs/minilm
 
 Every arm labels the same texts with the same weights on one CPU thread, from strings to labels. The
 arms take turns, so that a drifting machine hits all alike. Printed are texts per CPU-second (the
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import random
 import statistics
 import tempfile
@@ -31,7 +32,7 @@ from sentikit.classifiers.loading import LoadingOptions, load_encoder
 from sentikit.devices import half_precision_pays
 
 PIPELINE = "transformers pipeline, batch 32"
-TEST_TEXTS = Path("../shared/data/merged/test.csv")
+TEST_TEXTS = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data")) / "merged" / "test.csv"
 Labels = list[str]
 
 

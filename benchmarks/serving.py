@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import socket
@@ -41,7 +42,8 @@ def predict(body: Body):
 print("http://127.0.0.1:%s serves" % sys.argv[2], file=sys.stderr, flush=True)
 uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 """
-TEXTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "merged" / "test.csv"
+#: The study's files: a folder named by SENTIKIT_STUDY_DATA, or ./data.
+TEXTS = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data")) / "merged" / "test.csv"
 
 
 def texts_of(path: Path) -> list[str]:

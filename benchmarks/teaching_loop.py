@@ -19,7 +19,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-RECORDED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "recorded"
+#: The study's files: a folder named by SENTIKIT_STUDY_DATA, or ./data.
+RECORDED = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data")) / "recorded"
 RECIPE = """kind: prompt
 dataset: {{name: demo}}
 llm:

@@ -1,6 +1,6 @@
 """Training speed: sentikit against transformers' Trainer on the same real texts, in one run.
 
-    python benchmarks/training.py --data ../shared/data --texts 1280
+    python benchmarks/training.py --data DATA --texts 1280
 
 Every arm trains MiniLM-L6 with the same head on the same texts at batch 32 on one CPU thread, for
 one epoch; the arms take turns, so that a drifting machine hits all alike. Printed are texts per
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import statistics
 import tempfile
 import time
@@ -165,7 +166,9 @@ def padded_arm(texts: list[str], gold: np.ndarray) -> float:
 def main() -> None:
     """Time all arms in turn and print medians and ratios."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--data", type=Path, default=Path("../shared/data"))
+    options.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("SENTIKIT_STUDY_DATA", "data"))
+    )
     options.add_argument("--texts", type=int, default=1280)
     options.add_argument("--rounds", type=int, default=3)
     chosen = options.parse_args()
