@@ -212,21 +212,7 @@ def shown_threshold(value: float) -> str:
 def save_plots(
     comparison: Comparison, folder: str | Path, cascade: JudgedCascade | None = None
 ) -> list[Path]:
-    """Draw a comparison into a folder, each figure as PNG and as SVG; return the files.
-
-    Drawn is what is known: ``scores`` and ``confusion_matrices``, with several runs
-    ``differences``, and where there are costs, sources, probabilities or a cascade ``cost_front``,
-    ``sources``, ``reliability``, ``roc``, ``precision_recall`` and ``cascade_curve``.
-
-    Args:
-        comparison: what it shows.
-        folder: where the files go; those of the same names are replaced.
-        cascade: a cascade of two of the runs, to draw its curve.
-
-    Raises:
-        InputError: matplotlib is not installed, or the folder may not be written.
-        SentikitError: the disk is full or fails.
-    """
+    """Draw each figure of a comparison as PNG and as SVG; return the files."""
     check_plotting()
     return [
         save_drawing(sheet(figures), Path(folder) / f"{name}.{form}", _PAPER)

@@ -107,7 +107,7 @@ class Answers:
     Attributes:
         labels: of the rows; none where nothing was asked or answered.
         paid: USD that the answers were billed; None: unknown.
-        cost: USD that they cost whoever paid them; None: unknown.
+        cost: USD that they cost when they were first paid; None: unknown.
     """
 
     def __init__(self, rows: int, classes: tuple[str, ...], only: NDArray[np.int64] | None) -> None:

@@ -82,8 +82,8 @@ class EncoderClassifier(Classifier):
         label_map: the model's labels to classes, where it was loaded with one.
         cut: how many of the texts read so far were too long and were cut.
         unknown: how many of them hold mostly what the tokenizer does not know.
-        read_ahead: whether further texts are read while some are computed; False where whoever
-            gives them waits for the answers.
+        read_ahead: whether further texts are read while some are computed; False where the
+            sender waits for the answers.
     """
 
     read_ahead: bool = True

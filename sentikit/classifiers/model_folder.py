@@ -292,7 +292,7 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> Non
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     refuse_unfitting(path, missing, shapes, unknown, exact=True)
     # A module on the meta device has no storage that values could be copied into. It gets copies:
-    # what is read stays part of the file, and whoever writes over that would change the model.
+    # tensors that are read stay mapped to the file, and overwriting it would change the model.
     assign = any(tensor.is_meta for tensor in own.values())
     if assign:
         weights = {name: tensor.clone() for name, tensor in weights.items()}

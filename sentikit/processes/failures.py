@@ -116,7 +116,7 @@ class Together:
     """What a process knows of the others.
 
     Attributes:
-        failed: another process has failed, so whatever happens here is but a consequence.
+        failed: another process has failed, so an error here is only a consequence.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Together:
 def failing_together() -> Iterator[Together]:
     """Surround the work of a process that may be one of several.
 
-    Whoever fails first prints its error; the others end quietly with the same exit code.
+    The first process to fail prints its error; the others end silently with the same exit code.
 
     Raises:
         click.exceptions.Exit: another process has failed, or all agreed to stop.

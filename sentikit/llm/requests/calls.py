@@ -300,7 +300,7 @@ class Caller:
         self.pacer.answered(answer.rate_limit, used.prompt + used.completion)
 
     def _blame(self, error: BaseException, episode: int) -> None:
-        """Draw the lesson of a failed try; a rejection becomes the row's failure."""
+        """Update the pacing after a failed try; a rejection becomes the row's failure."""
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
             self.tally.limited += self.pacer.refused(episode, error.retry_after, error.exhausted)
         if not isinstance(error, RejectedError):
