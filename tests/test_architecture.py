@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import inspect
 import re
 import sys
 import tomllib
@@ -396,6 +397,14 @@ class TestShape:
             for name in face.__all__:
                 value = getattr(face, name)
                 assert name.startswith("__") or value.__doc__, f"{name} has no docstring"
+                if not inspect.isclass(value) or not value.__module__.startswith("sentikit"):
+                    continue
+                for member, attribute in vars(value).items():
+                    written = inspect.isfunction(attribute) or isinstance(attribute, property)
+                    if written and not member.startswith("_"):
+                        said = [getattr(base, member, None) for base in value.__mro__]
+                        documented = any(one.__doc__ for one in said if one is not None)
+                        assert documented, f"{name}.{member} has no docstring"
 
     def test_each_public_name_stands_in_one_list_and_there_once(self) -> None:
         assert len(set(extension.__all__)) == len(extension.__all__)
