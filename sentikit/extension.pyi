@@ -26,8 +26,11 @@ from sentikit.datasets.opening import DatasetLoader as DatasetLoader
 from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
 from sentikit.datasets.rows import RecordRows as RecordRows
 from sentikit.datasets.rows import Rows as Rows
+from sentikit.datasets.rows import find_column as find_column
 from sentikit.datasets.tables import read_rows as read_rows
 from sentikit.datasets.tables import known_table_format as known_table_format
+from sentikit.datasets.examples import text_hashes as text_hashes
+from sentikit.datasets.opening import with_path as with_path
 
 # register_table_formats
 from sentikit.datasets.rows import TableFormat as TableFormat
@@ -176,9 +179,10 @@ from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
 from sentikit.llm.session import Limits as Limits
 from sentikit.llm.session import spent_usd as spent_usd
-from sentikit.ray import Labeller as Labeller
+from sentikit.labelling.table_writer import AddedColumns as AddedColumns
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
+from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides
 from sentikit.recipe.resolving import resolve_recipe as resolve_recipe
 from sentikit.recipe_checks import recipe_problems as recipe_problems
 from sentikit.runs.folder import versions as versions
