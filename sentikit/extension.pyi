@@ -34,6 +34,7 @@ from sentikit.datasets.opening import with_path as with_path
 
 # register_table_formats
 from sentikit.datasets.rows import TableFormat as TableFormat
+from sentikit.datasets.rows import cell_text as cell_text
 from sentikit.datasets.json_lines import ObjectRows as ObjectRows
 from sentikit.datasets.text_files import open_binary as open_binary
 from sentikit.datasets.text_files import reading_errors as reading_errors
@@ -172,6 +173,7 @@ from sentikit.runs.writer import RunPlan as RunPlan
 from sentikit.runs.writer import RunWriter as RunWriter
 from sentikit.terminal import FiniteRange as FiniteRange
 from sentikit.terminal import LiveBar as LiveBar
+from sentikit.terminal import label_map_of as label_map_of
 from sentikit.terminal import print_table as print_table
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
@@ -181,8 +183,8 @@ from sentikit.llm.session import Limits as Limits
 from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.labelling.table_writer import AddedColumns as AddedColumns
 from sentikit.files import atomic_writer as atomic_writer
-from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
 from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides
+from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
 from sentikit.recipe.resolving import resolve_recipe as resolve_recipe
 from sentikit.recipe_checks import recipe_problems as recipe_problems
 from sentikit.runs.folder import versions as versions

@@ -21,14 +21,3 @@ def imported(module: str, name: str) -> Any:
     if module == "sentikit":
         return importlib.import_module(f"sentikit.{name}")
     return getattr(importlib.import_module(module), name)
-
-
-def of_plugin(plugin: str, module: str, name: str) -> Any:
-    """Import what a bundled plugin has in one of its modules."""
-    from sentikit.errors import InputError
-    from sentikit.registry import installed_plugins
-
-    place = next((source.location for source in installed_plugins() if source.name == plugin), None)
-    if place is None:
-        raise InputError(f"{name} is in the plugin {plugin!r}, which is not installed here.")
-    return getattr(importlib.import_module(f"{place}.{module}"), name)

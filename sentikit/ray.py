@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sentikit.public_names import of_plugin
+from sentikit.registry import of_plugin
 
 
 def __getattr__(name: str) -> Any:

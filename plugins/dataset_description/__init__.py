@@ -1,4 +1,4 @@
-"""Descriptions of datasets: ``sentikit datasets show``."""
+"""What a dataset holds and what looks wrong with it: ``sentikit datasets show``."""
 
 from typing import Any
 
@@ -11,5 +11,5 @@ def register_commands(register: Any) -> None:
     register(
         "datasets show",
         f"{__name__}.command:show",
-        summary="Describe a dataset: labels, sources, lengths, duplicates and leaks.",
+        summary="Describe a dataset: labels, sources, lengths, duplicates, leaks between splits.",
     )

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit import InputError, open_dataset
-from sentikit.extension import LiveBar, parse_dataset_overrides, print_table, with_path
+from sentikit import InputError
+from sentikit.extension import print_table
 
 if TYPE_CHECKING:
     from sentikit import Examples, OpenedDataset
 
     from .description import DatasetDescription, SourceDescription, SplitDescription
 
-# Of more sources the table says how many; --json has them all.
+#: Of more sources the table says how many; --json has them all.
 _SOURCES_SHOWN = 20
 _EXCERPT = 80
 
@@ -35,16 +35,21 @@ _EXCERPT = 80
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Describe a dataset: labels, sources, lengths, duplicates and leaks between splits."""
-    description = _describe(open_dataset(_section(name, path, settings)))
+    """Describe a dataset: labels, sources, lengths, duplicates, leaks between splits."""
+    from sentikit import open_dataset
+
+    dataset = open_dataset(_section(name, path, settings))
+    description = _describe(dataset)
     if as_json:
-        text = json.dumps(description.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-        click.echo(text)
+        found = description.to_json()
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         _show(description)
 
 
 def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    from sentikit.extension import parse_dataset_overrides, with_path
+
     section = parse_dataset_overrides(settings)
     if "name" in section:
         raise InputError(f"--set name=… would replace the dataset {name!r}. Leave it out.")
@@ -52,6 +57,8 @@ def _section(name: str, path: str | None, settings: Sequence[str]) -> dict[str, 
 
 
 def _describe(dataset: OpenedDataset) -> DatasetDescription:
+    from sentikit.extension import LiveBar
+
     from .description import describe_dataset
 
     with LiveBar("texts") as bar:

@@ -1,4 +1,4 @@
-"""``sentikit datasets``: which datasets there are; plugins add what else can be done with them."""
+"""``sentikit datasets``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import click
 
 from sentikit.cli import CommandGroup
-from sentikit.terminal import print_table
 
 
 @click.group(cls=CommandGroup, epilog="Example: sentikit datasets show demo")
@@ -20,14 +19,12 @@ def datasets() -> None:
 def list_datasets(as_json: bool) -> None:
     """List the datasets that plugins offer."""
     from sentikit.registry import default_registry
+    from sentikit.terminal import print_table
 
     registry = default_registry()
-    entries = []
-    for name in registry.names("register_datasets"):
-        found = registry.find("register_datasets", name)
-        entries.append({"name": name, "plugin": found.plugin, "summary": found.summary})
+    found = [registry.find("register_datasets", n) for n in registry.names("register_datasets")]
+    entries = [{"name": r.name, "plugin": r.plugin, "summary": r.summary} for r in found]
     if as_json:
         click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
     else:
-        columns = ("name", "plugin", "summary")
-        print_table("", columns, [[entry[column] for column in columns] for entry in entries])
+        print_table("", ("name", "plugin", "summary"), [list(entry.values()) for entry in entries])
