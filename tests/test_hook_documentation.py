@@ -133,7 +133,9 @@ class TestEachHook:
                 assert [str(problem) for problem in problems] == []
 
 
-def test_a_plugins_fine_tuned_model_is_prompted_with_the_messages_it_was_trained_on(site: SitePackages) -> None:
+def test_a_plugins_fine_tuned_model_is_prompted_with_the_messages_it_was_trained_on(
+    site: SitePackages,
+) -> None:
     install(site, files_in(page_of("register_llm_backends")))
 
     def run(command: str) -> int:
