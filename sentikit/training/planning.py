@@ -89,7 +89,7 @@ def plan_training(parts: TrainParts | ClassifierParts, processes: int = 1) -> Tr
         for group in parameter_groups(model, training)
     ]
     parameters = sum(p.numel() for p in model.parameters())
-    trained = sum(group["parameters"] for group in groups)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     epoch = None
     if isinstance(splits, Splits):
         rows = repeated_rows(splits.train, training.oversample)
