@@ -24,7 +24,6 @@ from sentikit.extension import (
 
 from .graphs import PassGraphs
 from .half_weights import HalfWeights
-from .quick_dropout import use_quick_dropout
 
 _SCALE, _GROWTH = "loss/scale", "loss/growth"
 
@@ -67,8 +66,6 @@ class TorchEngine(DistributedEngine):
         """Move the model to the device, wrap it for several processes, build the optimizer."""
         self._model = self._forward = model.to(self.device)
         self._groups, self._plan = groups, plan
-        if self.device.type == "cpu":
-            use_quick_dropout(model)
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
         # Several processes would exchange gradients in half precision.
         if plan.precision in kinds and self.processes == 1 and self.keeps_half_weights:
