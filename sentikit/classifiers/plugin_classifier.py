@@ -8,7 +8,6 @@ The model folder of one that was trained::
 
 from __future__ import annotations
 
-import math
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sentikit.classifiers.classifier import Classifier, Example, Session
-from sentikit.classifiers.prediction import Prediction
+from sentikit.classifiers.classifier import Classifier, Example, Session, checked
 from sentikit.components import Part, PartSettings, check_part, refuse, validate
 from sentikit.datasets.labels import (
     OWN,
@@ -27,19 +25,18 @@ from sentikit.datasets.labels import (
     label_scheme,
     scheme_for_classes,
 )
-from sentikit.errors import InputError, SentikitError, quoted
+from sentikit.errors import InputError
 from sentikit.files import folder_checksum, folder_writer, read_json, write_json
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.prediction import Prediction
     from sentikit.datasets.examples import Examples
 
 HOOK = "register_classifiers"
 FORMAT = "sentikit-classifier"
 VERSION = 1
 CONFIG, FILES = "config.json", "classifier"
-#: How far the sum of probabilities may be from 1: what float32 leaves over many classes.
-SUM_TOLERANCE = 1e-3
 
 
 class PluginClassifier(Part, Classifier, ABC):
@@ -133,73 +130,8 @@ class CheckedClassifier(Classifier):
         Raises:
             SentikitError: there are too few or too many, or one is malformed.
         """
-        given, answered = _Counted(examples), 0
-        classes = frozenset(self.labels)
-        for prediction in self.inner.classify(given, session):
-            if answered == given.count:
-                raise SentikitError(f"{self.title} gave more predictions than it was given texts.")
-            problem = prediction_problem(prediction, classes)
-            if problem:
-                raise SentikitError(f"{self.title}, text {answered} (from 0): {problem}")
-            answered += 1
-            yield prediction
-        if answered < given.count or not given.is_exhausted():
-            raise SentikitError(
-                f"{self.title} gave {answered:,} predictions and was given more texts. It must "
-                "give one for each text; Prediction(None, error=…) where it cannot."
-            )
-
-
-class _Counted:
-    """Examples that are counted as they are read."""
-
-    def __init__(self, examples: Iterable[str | Example]) -> None:
-        self._examples = iter(examples)
-        self.count = 0
-
-    def __iter__(self) -> Iterator[str | Example]:
-        for example in self._examples:
-            self.count += 1
-            yield example
-
-    def is_exhausted(self) -> bool:
-        return next(self._examples, None) is None
-
-
-def prediction_problem(prediction: object, classes: frozenset[str]) -> str:
-    """Return what is wrong with a prediction, as a sentence; "" where nothing is."""
-    if not isinstance(prediction, Prediction):
-        return f"it gave {quoted(prediction)}; it must give a sentikit.Prediction."
-    known = ", ".join(sorted(classes))
-    if prediction.label is not None and prediction.label not in classes:
-        return f"it gave the label {quoted(prediction.label)}; it must be one of {known}, or None."
-    if prediction.confidence is not None and not _is_share(prediction.confidence):
-        return f"its confidence is {quoted(prediction.confidence)}; it must be from 0 to 1."
-    for name, amount in (("cost", prediction.cost), ("paid", prediction.paid)):
-        if amount is not None and not (_is_number(amount) and 0 <= amount < math.inf):
-            return f"its {name} is {quoted(amount)}; it must be USD from 0 on, or None."
-    found = prediction.probabilities
-    return "" if found is None else _probability_problem(found, classes)
-
-
-def _probability_problem(found: object, classes: frozenset[str]) -> str:
-    if not isinstance(found, Mapping) or set(found) != classes:
-        wanted = ", ".join(sorted(classes))
-        return f"its probabilities are {quoted(found)}; they must have one for each of {wanted}."
-    if not all(_is_share(value) for value in found.values()):
-        return f"its probabilities are {quoted(found)}; each must be a float from 0 to 1."
-    total = sum(found.values())
-    if abs(total - 1) > SUM_TOLERANCE:
-        return f"its probabilities sum to {total:.4g}; they must sum to 1."
-    return ""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and -SUM_TOLERANCE <= value <= 1 + SUM_TOLERANCE
+        pairs = checked(self.title, self.inner, examples, session)
+        return (prediction for _, prediction in pairs)
 
 
 def untrained_classifier(registry: Registry, name: str) -> Classifier:
