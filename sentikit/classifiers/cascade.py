@@ -121,11 +121,7 @@ def _sure(pending: deque[Prediction | _Unsure], labels: tuple[str, ...]) -> Iter
 def member_predictions(
     name: str, member: Classifier, examples: Iterable[str | Example], session: Session | None
 ) -> Iterator[tuple[str | Example, Prediction]]:
-    """Yield each example with a member's prediction; those an estimate computed are taken from it.
-
-    Raises:
-        SentikitError: a prediction is missing or malformed, as with NaN; names the member.
-    """
+    """Yield each example with a member's prediction, taken from an estimate where it has it."""
     title = f"The member {name}" if name else "The rest of the cascade"
     if session is None or session.sampled is None or not isinstance(member, EncoderClassifier):
         yield from checked(title, member, examples, session)

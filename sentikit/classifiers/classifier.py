@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -131,7 +131,6 @@ class Classifier(ABC):
 
 
 def text_of(item: str | Example) -> str:
-    """Return the text of an item given to `Classifier.classify`."""
     return item.text if isinstance(item, Example) else item
 
 
@@ -140,7 +139,7 @@ def checked(
     classifier: Classifier,
     examples: Iterable[str | Example],
     session: Session | None = None,
-) -> Iterator[tuple[str | Example, Prediction]]:
+) -> Generator[tuple[str | Example, Prediction], None, None]:
     """Yield each example with its prediction; `name` is what messages call the classifier.
 
     Raises:

@@ -174,14 +174,10 @@ FEW_MISTAKES = 5
 
 
 def fit_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) -> float:
-    """Return the temperature that minimises the negative log-likelihood.
+    """Return the temperature that minimises the negative log-likelihood; gold -1 does not count.
 
     The likelihood is concave in 1 / temperature, so the one place where its slope changes sign is
     found by halving. The loss at the result is never above the loss at 1.
-
-    Args:
-        logits: (examples, classes), of texts that the model was not trained on.
-        gold: class numbers; examples with -1 (no gold label) do not count.
     """
     labelled = gold >= 0
     logits, gold = logits[labelled], gold[labelled]

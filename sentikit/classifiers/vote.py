@@ -71,13 +71,7 @@ class Vote(Classifier):
 
 
 class Winner(NamedTuple):
-    """The outcome of a vote on one example.
-
-    Attributes:
-        number: the class number; -1 where all members abstain.
-        votes: how many members gave it.
-        tied: whether another label has as many.
-    """
+    """The class that won, -1 where all abstain; its votes; whether another has as many."""
 
     number: int
     votes: int
