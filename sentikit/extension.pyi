@@ -8,6 +8,7 @@ from sentikit.components import validate as validate
 from sentikit.recipe_checks import core_keys as core_keys
 from sentikit.components import open_component as open_component
 from sentikit.errors import did_you_mean as did_you_mean
+from sentikit.errors import quoted as quoted
 from sentikit.errors import unknown_name as unknown_name
 from sentikit.files import disk_errors as disk_errors
 from sentikit.files import folder_writer as folder_writer
@@ -170,11 +171,16 @@ from sentikit.runs.writer import RunWriter as RunWriter
 from sentikit.terminal import FiniteRange as FiniteRange
 from sentikit.terminal import LiveBar as LiveBar
 from sentikit.terminal import print_table as print_table
+from sentikit.stopping import resumable as resumable
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
 from sentikit.llm.session import Limits as Limits
+from sentikit.labelling.job import LabellingOptions as LabellingOptions
+from sentikit.labelling.table_writer import AddedColumns as AddedColumns
+from sentikit.labelling.table_writer import open_table as open_table
+from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.ray import Labeller as Labeller
 from sentikit.files import atomic_writer as atomic_writer
@@ -203,6 +209,7 @@ from sentikit.assurance.estimates import confidence_strata as confidence_strata
 from sentikit.assurance.pile import group_reader as group_reader
 from sentikit.assurance.pile import Pile as Pile
 from sentikit.assurance.pile import scan_pile as scan_pile
+from sentikit.assurance.job import PileJob as PileJob
 from sentikit.assurance.pile import Labels as Labels
 from sentikit.assurance.pile import Language as Language
 from sentikit.comparison.significance import holm as holm
