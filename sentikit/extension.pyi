@@ -32,6 +32,7 @@ from sentikit.datasets.tables import known_table_format as known_table_format
 
 # register_table_formats
 from sentikit.datasets.rows import TableFormat as TableFormat
+from sentikit.datasets.rows import cell_text as cell_text
 from sentikit.datasets.json_lines import ObjectRows as ObjectRows
 from sentikit.datasets.text_files import open_binary as open_binary
 from sentikit.datasets.text_files import reading_errors as reading_errors
@@ -133,6 +134,7 @@ from sentikit.training.engine import replicated as replicated
 from sentikit.devices import autocast as autocast
 from sentikit.processes.failures import joined_processes as joined_processes
 from sentikit.processes.launching import launch_processes as launch_processes
+from sentikit.processes.launching import resumable as resumable
 from sentikit.processes.launching import typed_command as typed_command
 
 # register_trackers
@@ -170,8 +172,8 @@ from sentikit.runs.writer import RunPlan as RunPlan
 from sentikit.runs.writer import RunWriter as RunWriter
 from sentikit.terminal import FiniteRange as FiniteRange
 from sentikit.terminal import LiveBar as LiveBar
+from sentikit.terminal import label_map_of as label_map_of
 from sentikit.terminal import print_table as print_table
-from sentikit.stopping import resumable as resumable
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
@@ -184,6 +186,9 @@ from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.ray import Labeller as Labeller
 from sentikit.files import atomic_writer as atomic_writer
+from sentikit.datasets.examples import text_hashes as text_hashes
+from sentikit.datasets.opening import with_path as with_path
+from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
 from sentikit.recipe.resolving import resolve_recipe as resolve_recipe
 from sentikit.recipe_checks import recipe_problems as recipe_problems

@@ -6,11 +6,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import click
 
 
 class Interrupted(Exception):  # noqa: N818 - an event, no error
@@ -61,30 +56,6 @@ def stop_on_signal(tell: Callable[[int], None]) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def resumable(context: click.Context, path: Path | None) -> Iterator[Callable[[], bool]]:
-    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    import click
-
-    from sentikit.processes.launching import typed_command
-
-    signals = [signal.SIGINT]
-
-    def tell(number: int) -> None:
-        signals[:] = [signal.Signals(number)]
-        click.echo("Stopping; once more stops at once.", err=True)
-
-    try:
-        with stop_on_signal(tell) as stop_requested:
-            yield stop_requested
-    except (Interrupted, KeyboardInterrupt) as error:
-        add = ["--output", str(path)] if path is not None else []
-        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        advice = f" Resume with: {again}" if getattr(error, "resumable", True) else ""
-        click.echo(f"Stopped.{advice}", err=True)
-        raise click.exceptions.Exit(128 + signals[0]) from error
 
 
 def clean_up_at_sigterm() -> None:

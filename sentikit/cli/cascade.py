@@ -21,7 +21,7 @@ from sentikit.cli.options import (
     write_charts,
 )
 from sentikit.errors import InputError
-from sentikit.stopping import resumable
+from sentikit.processes.launching import resumable
 from sentikit.terminal import FiniteRange, usd_text
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.errors import InputError, quoted
-from sentikit.terminal import FiniteRange
+from sentikit.terminal import FiniteRange, label_map_of
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
@@ -244,33 +243,12 @@ def write_charts(
 
 
 CLASSIFIER = click.argument("model", metavar="X")
-MODEL = click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
 REVISION = click.option(
     "--revision", metavar="R", help="Branch, tag or commit of a model on the hub."
 )
-
-
-def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
-    """Return what the values of ``--label-map`` mean together, or None without any.
-
-    Raises:
-        InputError: one is not LABEL=CLASS, or a label comes twice.
-    """
-    found: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        label, equals, meant = (part.strip() for part in pair.rpartition("="))
-        if not label or not equals or not meant:
-            raise InputError(
-                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
-                "LABEL_0=negative,LABEL_1=positive."
-            )
-        if label in found:
-            raise InputError(f"--label-map names the label {quoted(label)} twice.")
-        found[label] = meant
-    return found or None
 
 
 def _checked_map(

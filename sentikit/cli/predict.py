@@ -20,7 +20,7 @@ from sentikit.cli.options import (
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
-from sentikit.stopping import resumable
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier

@@ -20,7 +20,7 @@ from sentikit.cli.options import (
     resolved_recipe,
 )
 from sentikit.errors import InputError
-from sentikit.stopping import resumable
+from sentikit.processes.launching import resumable
 from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from sentikit.cli.options import (
     resolved_recipe,
 )
 from sentikit.errors import InputError
-from sentikit.stopping import resumable
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
     from sentikit.ensembles.judgement import JudgedVote
