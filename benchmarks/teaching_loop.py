@@ -36,12 +36,12 @@ llm:
   prices: {{prompt: 0.15, completion: 0.6}}
 """
 CASCADE = """kind: cascade
-cascade: {members: [runs/taught, ./llm.yaml], thresholds: [0.8]}
+cascade: {members: [runs/student, ./llm.yaml], thresholds: [0.8]}
 """
 STEPS = (
     "sample reviews.csv --size 2000 --output sample.csv",
     "predict llm.yaml sample.csv --output llm.jsonl --max-cost 1",
-    "train --recipe minilm --output runs/taught --set training.epochs=2"
+    "train --recipe minilm --output runs/student --set training.epochs=2"
     " --set 'dataset={name: run, path: llm.jsonl, validation_holdout: 10%}'",
     f"label reviews.csv --with cascade.yaml --checked checked.csv --accuracy {ACCURACY}"
     " --output labelled.csv --review-queue queue.csv --max-cost 2",

@@ -27,8 +27,11 @@ from sentikit.datasets.opening import DatasetLoader as DatasetLoader
 from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
 from sentikit.datasets.rows import RecordRows as RecordRows
 from sentikit.datasets.rows import Rows as Rows
+from sentikit.datasets.rows import find_column as find_column
 from sentikit.datasets.tables import read_rows as read_rows
 from sentikit.datasets.tables import known_table_format as known_table_format
+from sentikit.datasets.examples import text_hashes as text_hashes
+from sentikit.datasets.opening import with_path as with_path
 
 # register_table_formats
 from sentikit.datasets.rows import TableFormat as TableFormat
@@ -184,10 +187,8 @@ from sentikit.labelling.table_writer import AddedColumns as AddedColumns
 from sentikit.labelling.table_writer import open_table as open_table
 from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
-from sentikit.ray import Labeller as Labeller
+from sentikit.labelling.table_writer import AddedColumns as AddedColumns
 from sentikit.files import atomic_writer as atomic_writer
-from sentikit.datasets.examples import text_hashes as text_hashes
-from sentikit.datasets.opening import with_path as with_path
 from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
 from sentikit.recipe.resolving import resolve_recipe as resolve_recipe

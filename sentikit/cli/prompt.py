@@ -68,7 +68,7 @@ def prompt(
     from sentikit.labelling.prompting import prompt as run_prompt
     from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit
-    from sentikit.recipe.catalogue import needed_recipe
+    from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 

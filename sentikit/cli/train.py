@@ -91,7 +91,7 @@ def train(
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts | ClassifierParts:
-    from sentikit.recipe.catalogue import needed_recipe
+    from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
     from sentikit.training.recipe import train_parts
 
