@@ -109,10 +109,10 @@ from sentikit.llm.requests.budget import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts
 from sentikit.llm.strategy import training_line as training_line
 from sentikit.datasets.examples import canonical_text as canonical_text
-from sentikit.training.task import TrainingPlace as TrainingPlace
-from sentikit.training.task import TrainingTask as TrainingTask
+from sentikit.training.trainer import TrainingPlace as TrainingPlace
+from sentikit.training.trainer import TrainingTask as TrainingTask
 from sentikit.training.data import Labelled as Labelled
-from sentikit.training.task import fit as fit
+from sentikit.training.trainer import fit as fit
 
 # register_prompt_strategies
 from sentikit.llm.strategy import PromptStrategy as PromptStrategy
@@ -126,7 +126,7 @@ from sentikit.training.engine import Engine as Engine
 from sentikit.training.engine import DistributedEngine as DistributedEngine
 from sentikit.training.engine import EngineWrapper as EngineWrapper
 from sentikit.training.engine import StepPlan as StepPlan
-from sentikit.training.batches import MicroBatch as MicroBatch
+from sentikit.training.data import MicroBatch as MicroBatch
 from sentikit.training.parameters import ParameterGroup as ParameterGroup
 from sentikit.training.settings import LoopSettings as LoopSettings
 from sentikit.devices import find_hardware as find_hardware
@@ -135,7 +135,7 @@ from sentikit.training.engine import MemoryNeed as MemoryNeed
 from sentikit.training.engine import ModelSize as ModelSize
 from sentikit.training.engine import replicated as replicated
 from sentikit.devices import autocast as autocast
-from sentikit.processes.failures import joined_processes as joined_processes
+from sentikit.processes.group import joined_processes as joined_processes
 from sentikit.processes.launching import launch_processes as launch_processes
 from sentikit.processes.launching import resumable as resumable
 from sentikit.processes.launching import typed_command as typed_command
