@@ -174,7 +174,7 @@ from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
-from sentikit.llm.session import Limits as Limits
+from sentikit.llm.settings import Limits as Limits
 from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.ray import Labeller as Labeller
 from sentikit.files import atomic_writer as atomic_writer
