@@ -115,6 +115,14 @@ def load_entry_point(location: str) -> object:
     return reduce(getattr, names, importlib.import_module(module_name.strip()))
 
 
+def of_plugin(plugin: str, module: str, name: str) -> Any:
+    """Import what an installed plugin has in one of its modules."""
+    place = next((source.location for source in installed_plugins() if source.name == plugin), None)
+    if place is None:
+        raise InputError(f"{name} is in the plugin {plugin!r}, which is not installed here.")
+    return getattr(importlib.import_module(f"{place}.{module}"), name)
+
+
 def plugin_files(environment: Mapping[str, str] = os.environ) -> list[PluginSource]:
     """Describe the plugins that are single files, named in ``SENTIKIT_PLUGINS``."""
     sources = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from sentikit.errors import printable
+from sentikit.errors import InputError, printable, quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +49,29 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
+
+
+def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
+    """Return what the values of an option ``--label-map`` mean together, or None without any.
+
+    Args:
+        given: each LABEL=CLASS, or several with commas between them.
+
+    Raises:
+        InputError: one is not LABEL=CLASS, or a label comes twice.
+    """
+    found: dict[str, str] = {}
+    for pair in ",".join(given).split(",") if given else ():
+        label, equals, meant = (part.strip() for part in pair.rpartition("="))
+        if not label or not equals or not meant:
+            raise InputError(
+                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
+                "LABEL_0=negative,LABEL_1=positive."
+            )
+        if label in found:
+            raise InputError(f"--label-map names the label {quoted(label)} twice.")
+        found[label] = meant
+    return found or None
 
 
 def print_table(

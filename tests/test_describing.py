@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from sentikit.datasets.description import (
+from sentikit.plugins.dataset_description.description import (
     DatasetDescription,
     TokenLengths,
     describe_dataset,
     estimate_tokens,
 )
+
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.tables import read_rows
 

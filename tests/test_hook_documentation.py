@@ -133,15 +133,17 @@ class TestEachHook:
                 assert [str(problem) for problem in problems] == []
 
 
-def test_what_a_fine_tuner_of_ones_own_has_taught_is_prompted(site: SitePackages) -> None:
+def test_a_plugins_fine_tuned_model_is_prompted_with_the_messages_it_was_trained_on(
+    site: SitePackages,
+) -> None:
     install(site, files_in(page_of("register_llm_backends")))
 
     def run(command: str) -> int:
         return CliRunner().invoke(sentikit, shlex.split(command)).exit_code
 
-    assert run(f"gpt-finetune --recipe {site.folder}/finetune.yaml --output runs/taught") == 0
-    prompt = f"prompt --recipe {site.folder}/recipe.yaml --set llm.model=runs/taught"
-    assert run(prompt) == 2, "it learnt other messages"
+    assert run(f"gpt-finetune --recipe {site.folder}/finetune.yaml --output runs/fine-tuned") == 0
+    prompt = f"prompt --recipe {site.folder}/recipe.yaml --set llm.model=runs/fine-tuned"
+    assert run(prompt) == 2, "the model was trained on other messages"
     assert run(f"{prompt} --set strategy.name=minimal --output runs/asked") == 0
 
 

@@ -32,12 +32,12 @@ def text(number: int) -> str:
 
 
 def write_team(url: str, rows: int = ROWS) -> None:
-    """Write an encoder's opinions and, for the server, recipes of an LLM and of the two teams."""
+    """Write an encoder's predictions and recipes of an LLM and of the two teams."""
     gold = [LABELS[number % 3] for number in range(rows)]
     said = [LABELS[(n + (n < UNSURE)) % 3] for n in range(rows)]
     answers = [(text(n), gold[n], said[n]) for n in range(rows)]
-    opinions = [sure(said[n], 0.5 if n < UNSURE else 0.9) for n in range(rows)]
-    write_results(Path("encoder.jsonl"), answers, opinions)
+    predicted = [sure(said[n], 0.5 if n < UNSURE else 0.9) for n in range(rows)]
+    write_results(Path("encoder.jsonl"), answers, predicted)
     lines = ["text,label", *(f"{said},{label}" for said, label, _ in answers)]
     Path("test.csv").write_text("\n".join(lines) + "\n")
     prompt: dict[str, Any] = {

@@ -34,10 +34,10 @@ def test_the_studys_encoder_layout() -> None:
     assert table.examples.texts == ["Good"]
     assert table.examples.labels == ["positive"]
     assert labels(table) == ["neutral"]
-    assert table.opinion is None
+    assert table.adviser is None
 
 
-def test_the_studys_llm_layout_keeps_the_encoders_opinion_apart() -> None:
+def test_the_studys_llm_layout_keeps_the_encoders_prediction_apart() -> None:
     file = write(
         "e3.csv",
         "review,classification,prediction,match,classifier_decision,probabilities,source\n"
@@ -46,11 +46,11 @@ def test_the_studys_llm_layout_keeps_the_encoders_opinion_apart() -> None:
     )
     table = read_run(file)
     assert table.answers.probabilities is None
-    assert table.opinion is not None
-    np.testing.assert_allclose(table.opinion.probabilities, [[0.1, 0.7, 0.2], [0.8, 0.1, 0.1]])
+    assert table.adviser is not None
+    np.testing.assert_allclose(table.adviser.probabilities, [[0.1, 0.7, 0.2], [0.8, 0.1, 0.1]])
     encoder = read_run(f"{file}#encoder")
     assert labels(encoder) == ["neutral", "negative"]
-    assert encoder.opinion is None
+    assert encoder.adviser is None
     assert encoder.examples.sources == ["yelp", "yelp"]
     assert encoder.name.endswith("#encoder")
 
@@ -61,7 +61,7 @@ def test_answers_are_read_as_live_ones_are() -> None:
     assert labels(table) == ["positive", "negative", "neutral"]
 
 
-def test_an_opinion_without_probabilities() -> None:
+def test_an_advisers_prediction_without_probabilities() -> None:
     file = write(
         "e8.csv",
         "review,classification,prediction,match,classifier_decision,source\n"
@@ -239,7 +239,7 @@ def test_what_is_wrong_is_said_with_its_place(content: str, message: str) -> Non
         read_run(write("bad.csv", content))
 
 
-def test_no_opinion_no_encoder() -> None:
+def test_no_advisers_prediction_no_encoder() -> None:
     file = write("plain.csv", "text,gold,prediction\na,positive,neutral\n")
     with pytest.raises(InputError, match="holds no encoder's prediction"):
         read_run(f"{file}#encoder")
@@ -257,9 +257,9 @@ def test_the_published_files_hold_what_was_published(shared_data: Path) -> None:
     recorded = shared_data / "recorded"
     table = read_run(recorded / "E3-G4OM-EBFT.csv")
     assert len(table) == 6530
-    assert table.opinion is not None
-    assert table.opinion.probabilities is not None
-    assert table.opinion.probabilities.shape == (6530, 3)
+    assert table.adviser is not None
+    assert table.adviser.probabilities is not None
+    assert table.adviser.probabilities.shape == (6530, 3)
     encoder = read_run(f"{recorded / 'E3-G4OM-EBFT.csv'}#encoder")
     electra = read_run(recorded / "E1-EBFT.csv")
     assert (encoder.answers.labels == electra.answers.labels).all()

@@ -54,10 +54,10 @@ def test_an_encoders_run() -> None:
     assert table.gold.tolist() == [2]
     assert table.answers.labels.tolist() == [1]
     np.testing.assert_array_equal(table.answers.probabilities, [[0.1, 0.6, 0.3]])
-    assert (table.opinion, table.raw, table.cost, table.tokens) == (None, None, None, None)
+    assert (table.adviser, table.raw, table.cost, table.tokens) == (None, None, None, None)
 
 
-def test_an_llms_run_holds_answers_costs_and_the_encoders_opinion() -> None:
+def test_an_llms_run_holds_answers_costs_and_the_encoders_prediction() -> None:
     table = read_run(make_run(ROW, LLM_ROW))
     assert table.invalid == 1
     assert table.answers.labels.tolist() == [1, -1]
@@ -87,8 +87,8 @@ def test_some_rows_in_another_order() -> None:
     assert chosen.answers.labels.tolist() == [-1, 1]
     assert chosen.raw is not None
     assert chosen.raw.to_pylist() == ["mixed", None]
-    assert chosen.opinion is not None
-    assert chosen.opinion.labels.tolist() == [2, -1]
+    assert chosen.adviser is not None
+    assert chosen.adviser.labels.tolist() == [2, -1]
 
 
 def test_classes_of_ones_own() -> None:

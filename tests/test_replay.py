@@ -87,7 +87,7 @@ def test_a_run_is_left_that_reads_back(tmp_path: Path) -> None:
     assert table.answers.probabilities is not None
     np.testing.assert_allclose(table.answers.probabilities[0], [0.1, 0.6, 0.3], atol=1e-6)
     assert np.isnan(table.answers.probabilities[2]).all()
-    assert table.opinion is None
+    assert table.adviser is None
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["answers"] == {
         "rows": 3,
@@ -130,18 +130,18 @@ def test_what_is_not_recorded_fails_by_itself(tmp_path: Path) -> None:
     assert "holds no answer to 'New'" in rows[1]["error"]
 
 
-def test_the_opinion_that_was_shown_is_part_of_the_run(tmp_path: Path) -> None:
+def test_the_prediction_that_was_shown_is_part_of_the_run(tmp_path: Path) -> None:
     texts = write("reviews.csv", "text,label\nGood,positive\nBad,negative\n")
     answers = write("answers.csv", "text,prediction\nGood,positive\nBad,neutral\n")
-    opinions = write(
-        "opinions.csv",
+    predicted = write(
+        "encoder.csv",
         'text,prediction,probabilities\nBad,neutral,"[0.3, 0.6, 0.1]"\n'
         'Good,positive,"[0.1, 0.1, 0.8]"\n',
     )
     parts = make_parts(
         dataset=dataset(texts),
         llm={"backend": "replay", "run": str(answers)},
-        strategy={"name": "label-probabilities", "encoder": str(opinions)},
+        strategy={"name": "label-probabilities", "encoder": str(predicted)},
     )
     run_prompts(parts, tmp_path / "run")
     encoder = read_run(f"{tmp_path / 'run'}#encoder")

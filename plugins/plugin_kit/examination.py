@@ -285,9 +285,9 @@ def _check(
     part_class = registration.load()
     check_settings_class(part_class)
     if registration.hook == "register_llm_backends":
-        teacher = fine_tuner_of(part_class)
-        if teacher is not None:
-            check_settings_class(teacher)
+        fine_tuner = fine_tuner_of(part_class)
+        if fine_tuner is not None:
+            check_settings_class(fine_tuner)
     careful = registration.hook in _CAREFUL or needs_settings(part_class)
     if settings is None and careful:
         return False

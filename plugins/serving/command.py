@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import FiniteRange, find_key
+from sentikit.extension import FiniteRange, find_key, label_map_of
 
 if TYPE_CHECKING:
     from sentikit import Classifier, Prediction
@@ -23,21 +23,6 @@ if TYPE_CHECKING:
 #: Environment variable (or line of ``.env``) with the key that clients must send.
 KEY = "SENTIKIT_SERVE_KEY"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-def _label_map(
-    context: click.Context, option: click.Parameter, given: tuple[str, ...]
-) -> dict[str, str] | None:
-    found: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        label, equals, meant = (part.strip() for part in pair.rpartition("="))
-        if not label or not equals or not meant or label in found:
-            raise InputError(
-                f"--label-map {pair!r} is not of the form LABEL=CLASS, as "
-                "LABEL_0=negative,LABEL_1=positive, or names its label twice."
-            )
-        found[label] = meant
-    return found or None
 
 
 @click.command(
@@ -86,7 +71,7 @@ def _label_map(
     "--label-map",
     metavar="LABEL=CLASS,…",
     multiple=True,
-    callback=_label_map,
+    callback=lambda context, option, given: label_map_of(given),
     help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
 )
 def serve(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.errors import InputError, quoted
-from sentikit.terminal import FiniteRange
+from sentikit.terminal import FiniteRange, label_map_of
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
@@ -245,33 +243,12 @@ def write_charts(
 
 
 CLASSIFIER = click.argument("model", metavar="X")
-MODEL = click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
 REVISION = click.option(
     "--revision", metavar="R", help="Branch, tag or commit of a model on the hub."
 )
-
-
-def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
-    """Return what the values of ``--label-map`` mean together, or None without any.
-
-    Raises:
-        InputError: one is not LABEL=CLASS, or a label comes twice.
-    """
-    found: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        label, equals, meant = (part.strip() for part in pair.rpartition("="))
-        if not label or not equals or not meant:
-            raise InputError(
-                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
-                "LABEL_0=negative,LABEL_1=positive."
-            )
-        if label in found:
-            raise InputError(f"--label-map names the label {quoted(label)} twice.")
-        found[label] = meant
-    return found or None
 
 
 def _checked_map(
@@ -342,28 +319,3 @@ RESUME = click.option(
 ENSEMBLE_OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )
-
-
-@contextmanager
-def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
-    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    import signal
-
-    from sentikit.processes.launching import typed_command
-    from sentikit.stopping import Interrupted, stop_on_signal
-
-    signals = [signal.SIGINT]
-
-    def tell(number: int) -> None:
-        signals[:] = [signal.Signals(number)]
-        click.echo("Stopping; once more stops at once.", err=True)
-
-    try:
-        with stop_on_signal(tell) as stop_requested:
-            yield stop_requested
-    except (Interrupted, KeyboardInterrupt) as error:
-        add = ["--output", str(path)] if path is not None else []
-        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        advice = f" Resume with: {again}" if getattr(error, "resumable", True) else ""
-        click.echo(f"Stopped.{advice}", err=True)
-        raise click.exceptions.Exit(128 + signals[0]) from error

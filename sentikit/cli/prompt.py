@@ -18,9 +18,9 @@ from sentikit.cli.options import (
     RUNS,
     SETTINGS,
     resolved_recipe,
-    resumable,
 )
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def prompt(
     from sentikit.labelling.prompting import prompt as run_prompt
     from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit
-    from sentikit.recipe.catalogue import needed_recipe
+    from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 

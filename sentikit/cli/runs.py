@@ -10,7 +10,6 @@ import click
 
 from sentikit.cli import CommandGroup
 from sentikit.cli.options import RUNS
-from sentikit.files import refuse_overlap
 
 
 @click.group(cls=CommandGroup)
@@ -83,27 +82,6 @@ def show(run: Path, as_json: bool) -> None:
         _print_metrics(metrics, summary.status)
     if summary.status != "finished" and (run / PARTIAL).is_file():
         click.echo(f"The rows labelled so far are in {run / PARTIAL}.", err=True)
-
-
-@runs.command(epilog="Example: sentikit runs table runs/quickstart --output labelled.csv")
-@click.argument("run", metavar="RUN|FILE")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    required=True,
-    help="What to write: FILE.csv, FILE.jsonl or FILE.parquet.",
-)
-def table(run: str, output: Path) -> None:
-    """Write a run's predictions as a table, beside the columns of the data they are about."""
-    from sentikit.runs.export import export_table
-    from sentikit.runs.reading import read_run, split_suffix
-
-    folder = Path(split_suffix(run)[0])
-    refuse_overlap([("--output", output)], folder.iterdir() if folder.is_dir() else [folder])
-    found = read_run(run)
-    export_table(found, output)
-    click.echo(f"Wrote {output}: {len(found):,} rows.", err=True)
 
 
 def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, float]:

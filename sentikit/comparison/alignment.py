@@ -236,7 +236,7 @@ def _rows_of(rows: Rows, kept: Rows, length: int) -> Rows | None:
 
 
 def _aligned_run(table: RunTable, name: str, rows: Rows | None) -> AlignedRun:
-    run = AlignedRun(name, table.name, table.answers, table.opinion, table.cost, table.manifest)
+    run = AlignedRun(name, table.name, table.answers, table.adviser, table.cost, table.manifest)
     return run if rows is None else run.select(rows)
 
 

@@ -313,15 +313,10 @@ class TableFormat(Part, ABC):
         Raises:
             sentikit.InputError: it cannot be read, or only files can, as here.
         """
-        raise no_pipe(type(self).__name__, name)
-
-
-def no_pipe(kind: str, name: str) -> InputError:
-    """Return the error for a format that is read from several places of a file."""
-    return InputError(
-        f"{name}: {kind.capitalize()} cannot be read from a pipe. Save it as a file and give its "
-        "path."
-    )
+        raise InputError(
+            f"{name}: {type(self).__name__} cannot be read from a pipe. Save it as a file and give "
+            "its path."
+        )
 
 
 def usual_column(columns: Sequence[str], what: str) -> str | None:

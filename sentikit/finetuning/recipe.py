@@ -21,8 +21,12 @@ from sentikit.llm.classifier import messages_for, prompt_input, split_context
 from sentikit.llm.recipe import StrategyParts, check_strategy_parts
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.strategy import Message
-from sentikit.recipe.catalogue import needed_recipe
-from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind, resolve_recipe
+from sentikit.recipe.resolving import (
+    ResolvedRecipe,
+    needed_recipe,
+    refuse_other_kind,
+    resolve_recipe,
+)
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import LabelledSplit
 from sentikit.runs.writer import split_rows

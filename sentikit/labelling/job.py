@@ -46,6 +46,11 @@ _SAMPLE = 300
 _SHOWN_EVERY = 0.2
 
 
+def _never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 @dataclass(frozen=True)
 class LabellingOptions:
     """What a user decides at the command line and not in the recipe.
@@ -63,7 +68,7 @@ class LabellingOptions:
     failure_limit: FailureLimit | None = None
     batch: bool = False
     resume: bool = False
-    stop_requested: Callable[[], bool] = lambda: False
+    stop_requested: Callable[[], bool] = _never
     limit: int | None = None
 
 

@@ -179,7 +179,7 @@ def recorded_adviser(
             raise
         return None
     # What the records cost was paid for another run.
-    table = replace(table.select(rows), raw=None, cost=None, tokens=None, opinion=None)
+    table = replace(table.select(rows), raw=None, cost=None, tokens=None, adviser=None)
     _refuse_gaps(table, split, needs)
     return RecordedClassifier(table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from sentikit.components import Problem, dotted, refuse
-from sentikit.errors import InputError, did_you_mean, quoted
+from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
 from sentikit.registry import Registry
 from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
 
@@ -365,3 +366,44 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{key}"
         flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
     return flat
+
+
+@dataclass(frozen=True)
+class ListedRecipe:
+    """A registered recipe; one that cannot be read has no kind, and says why as its description."""
+
+    name: str
+    kind: str
+    description: str
+    plugin: str
+
+
+def list_recipes(registry: Registry, kind: str | None = None) -> list[ListedRecipe]:
+    """Return the recipes that plugins offer, e2 before e10; of one kind where it is given."""
+    listed = []
+    for name in sorted(registry.names("register_recipes"), key=_natural_order):
+        plugin, found, said = registry.find("register_recipes", name).plugin, "", ""
+        try:
+            recipe = resolve_recipe(name, registry=registry)
+            found, said = kind_of(recipe), str(recipe.values.get("description", ""))
+        except SentikitError as error:
+            said = error.message
+        listed.append(ListedRecipe(name, found, said, plugin))
+    return [recipe for recipe in listed if kind in (None, recipe.kind)]
+
+
+def needed_recipe(recipe: str | None, kind: str, registry: Registry) -> str:
+    """Return the recipe; where none was given, refuse with a list of those of the kind."""
+    if recipe:
+        return recipe
+    choices = list_recipes(registry, kind)
+    width = max((len(choice.name) for choice in choices), default=0)
+    lines = [f"  {choice.name:<{width}}  {choice.description}".rstrip() for choice in choices]
+    raise InputError(
+        "\n".join(["Which recipe? Choose one with --recipe, or give a YAML file:", *lines])
+    )
+
+
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    parts = re.findall(r"\d+|\D+", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

@@ -48,8 +48,8 @@ class ResultColumns:
             format has it; or a column for each class.
         raw: the answer as it came.
         cost: USD.
-        opinion_label: the label of the encoder that the LLM was shown.
-        opinion_probabilities: that encoder's probabilities, like `probabilities`.
+        adviser_label: the label of the encoder that the LLM was shown.
+        adviser_probabilities: that encoder's probabilities, like `probabilities`.
     """
 
     label: str
@@ -60,8 +60,8 @@ class ResultColumns:
     probabilities: str | Mapping[str, str] | None = None
     raw: str | None = None
     cost: str | None = None
-    opinion_label: str | None = None
-    opinion_probabilities: str | Mapping[str, str] | None = None
+    adviser_label: str | None = None
+    adviser_probabilities: str | Mapping[str, str] | None = None
 
 
 class ResultFormat(Part, ABC):
@@ -457,7 +457,7 @@ class _Collected:
         self._builder = ExamplesBuilder()
         self._gold, self._labels, self._adviser = SpelledLabels(), SpelledLabels(), SpelledLabels()
         self._probabilities = SpelledProbabilities(columns.probabilities)
-        self._adviser_probabilities = SpelledProbabilities(columns.opinion_probabilities)
+        self._adviser_probabilities = SpelledProbabilities(columns.adviser_probabilities)
         self._cost = array("d")
         self._raw: list[pa.Array] = []
         self._raw_open: list[str | None] = []
@@ -481,7 +481,7 @@ class _Collected:
         self._builder.add(text, label=gold, source=source, id=cell(columns.id))
         self._gold.add(gold, where)
         self._labels.add(cell(columns.label), where)
-        self._adviser.add(cell(columns.opinion_label), where)
+        self._adviser.add(cell(columns.adviser_label), where)
         self._probabilities.add(row, where, place)
         self._adviser_probabilities.add(row, where, place)
         if columns.cost is not None:
@@ -508,7 +508,7 @@ class _Collected:
                 self._answered(self._labels, scheme, self._columns.label, name),
                 self._probabilities.array(scheme.classes, name),
             ),
-            opinion=self._of_adviser(scheme, name),
+            adviser=self._of_adviser(scheme, name),
             raw=None if self._columns.raw is None else raw,
             cost=np.frombuffer(self._cost, np.float64) if len(self._cost) else None,
             has_texts=self._columns.text is not None,
@@ -542,7 +542,7 @@ class _Collected:
 
     def _of_adviser(self, scheme: LabelScheme, name: str) -> Labelling | None:
         probabilities = self._adviser_probabilities.array(scheme.classes, name)
-        column = self._columns.opinion_label
+        column = self._columns.adviser_label
         if column is not None:
             return Labelling(self._answered(self._adviser, scheme, column, name), probabilities)
         if probabilities is None:

@@ -91,7 +91,7 @@ class RecordedClassifier(Classifier):
         table = self.table
         label, probabilities = self._said(table.answers, row)
         certain = table.answers.probabilities is None or probabilities is not None
-        adviser = None if table.opinion is None else Prediction(*self._said(table.opinion, row))
+        adviser = None if table.adviser is None else Prediction(*self._said(table.adviser, row))
         raw = None if table.raw is None else table.raw[row].as_py()
         return Prediction(
             label,

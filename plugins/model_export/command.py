@@ -1,4 +1,4 @@
-"""``sentikit export``."""
+"""The command ``sentikit export``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import LABEL_MAP, MODEL, REVISION, label_map_of
-from sentikit.errors import InputError, SentikitError
-from sentikit.registry import default_registry
+from sentikit import InputError, SentikitError
+from sentikit.extension import default_registry, label_map_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
-
 
 _HOOK = "register_formats"
 #: Keeps a format's settings apart from the command's own parameters.
@@ -36,21 +34,27 @@ class _ExportCommand(click.Command):
     "  sentikit export runs/quickstart exported --format onnx --int8\n"
     "  sentikit export runs/quickstart published --format hub --push jane/reviews",
 )
-@MODEL
+@click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", metavar="NAME", help="The format to write.")
-@REVISION
-@LABEL_MAP
+@click.option("--revision", metavar="R", help="Branch, tag or commit of a model on the hub.")
+@click.option(
+    "--label-map",
+    metavar="LABEL=CLASS,…",
+    multiple=True,
+    callback=lambda context, option, given: label_map_of(given),
+    help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
+)
 def export(
     model: Path,
     folder: Path,
     format_name: str | None,
     revision: str | None,
-    label_map: tuple[str, ...],
+    label_map: dict[str, str] | None,
     **options: Any,
 ) -> None:
     """Write a run's model in another format, into a new or empty folder DIR."""
-    from sentikit.classifiers.loading import export_model
+    from sentikit import export_model
 
     known = default_registry().names(_HOOK)
     if not format_name:
@@ -59,10 +63,10 @@ def export(
         name.removeprefix(_PREFIX): value for name, value in options.items() if value is not None
     }
     _refuse_others_options(format_name, given)
-    for remark in export_model(
-        model, folder, format_name, given, revision=revision, label_map=label_map_of(label_map)
+    for note in export_model(
+        model, folder, format_name, given, revision=revision, label_map=label_map
     ):
-        click.echo(remark, err=True)
+        click.echo(note, err=True)
     click.echo(folder)
 
 

@@ -1,4 +1,4 @@
-"""Export of a run: its predictions as a table, beside the columns of the data they are about."""
+"""``sentikit runs table``: a run's predictions beside the columns of the data they are about."""
 
 from __future__ import annotations
 
@@ -6,15 +6,38 @@ import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sentikit.datasets.opening import OpenedDataset, open_dataset
-from sentikit.datasets.rows import cell_text
-from sentikit.errors import InputError, SentikitError
-from sentikit.files import atomic_writer
-from sentikit.runs.table import RunTable
+import click
+
+from sentikit import InputError, SentikitError
+from sentikit.extension import atomic_writer, cell_text, refuse_overlap
+
+if TYPE_CHECKING:
+    from sentikit import OpenedDataset, RunTable
 
 KINDS = (".csv", ".jsonl", ".parquet")
+
+
+@click.command(epilog="Example: sentikit runs table runs/quickstart --output labelled.csv")
+@click.argument("run", metavar="RUN|FILE")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    required=True,
+    help="What to write: FILE.csv, FILE.jsonl or FILE.parquet.",
+)
+def table(run: str, output: Path) -> None:
+    """Write a run's predictions as a table, beside the columns of the data they are about."""
+    from sentikit import read_run
+
+    folder = Path(run.removesuffix("#encoder"))
+    read = list(folder.iterdir()) if folder.is_dir() else [folder, Path(run)]
+    refuse_overlap([("--output", output)], read)
+    found = read_run(run)
+    export_table(found, output)
+    click.echo(f"Wrote {output}: {len(found):,} rows.", err=True)
 
 
 def export_table(table: RunTable, output: Path) -> None:
@@ -49,6 +72,8 @@ def export_table(table: RunTable, output: Path) -> None:
 
 def _user_columns(table: RunTable) -> dict[str, list[Any]]:
     """Return the columns of the table that the run's split was read from, found by its texts."""
+    from sentikit import open_dataset
+
     recipe = table.manifest.get("recipe") or {}
     split = (table.manifest.get("dataset") or {}).get("split")
     section = (split != "train" and recipe.get("evaluation_dataset")) or recipe.get("dataset")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.datasets.examples import Examples, text_hashes
+from sentikit import Examples
+from sentikit.extension import text_hashes
 
 CountTokens = Callable[[list[str]], list[int]]
 Hashes = NDArray[np.uint64]
