@@ -139,7 +139,7 @@ def check_prompt(
         problems.append(Problem(("strategy", "rationale"), message))
     made["trackers"], more = check_trackers(registry, recipe.values.get("trackers", []))
     problems += more
-    if not problems and made["fine_tuned"]:
+    if not problems and options and made["fine_tuned"]:
         classes = made["dataset"].scheme.classes
         problems += check_taught(made["fine_tuned"], made["strategy"], options, classes, registry)
     if problems or settings is None:
