@@ -21,10 +21,10 @@ from sentikit.files import read_json
 from sentikit.keys import redacted
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import recorded_models_warnings, usd
-from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.requests.calls import LLMMember
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
-from sentikit.llm.settings import FailureLimit, RequestOptions
+from sentikit.llm.session import CACHE, RequestSession
+from sentikit.llm.settings import FailureLimit, Limits, RequestOptions
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
@@ -117,7 +117,7 @@ def predicted(
     with closing(checked("The classifier", classifier, examples(), session)) as answered:
         for _, prediction in answered:
             if not session.members and session.stop_requested():
-                raise RequestsInterrupted
+                raise Interrupted
             yield waiting.popleft(), prediction
 
 
@@ -142,7 +142,7 @@ def estimate(
     found: list[EstimateCollector] = []
 
     def collector(member: LLMMember) -> EstimateCollector:
-        found.append(EstimateCollector(member.backend, member.options, batch))
+        found.append(EstimateCollector(member, batch))
         return found[-1]
 
     with RequestSession("", cache) as session:
