@@ -19,7 +19,8 @@ from sentikit.labelling.job import LabellingOptions, label, say_estimate
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import Limits, RequestSession
+from sentikit.llm.session import RequestSession
+from sentikit.llm.settings import Limits
 from sentikit.runs.writer import Row
 
 

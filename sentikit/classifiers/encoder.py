@@ -31,17 +31,10 @@ Pooling = Literal["cls", "mean", "max", "last", "head"]
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Pool token states as the study does.
+    """Pool token states, (texts, tokens, hidden), as the study does.
 
-    Args:
-        states: (texts, tokens, hidden).
-        mask: (texts, tokens), 1 for a token and 0 for padding.
-        pooling: ``cls`` takes the first token, ``mean`` averages the tokens, ``max`` takes each
-            feature's maximum over the states multiplied by the mask, so padding contributes 0,
-            ``last`` takes the last token, which alone has seen the whole text in a decoder.
-
-    Returns:
-        (texts, hidden).
+    The mask is 1 for a token and 0 for padding. ``last`` takes the last token, which alone has seen
+    the whole text in a decoder.
     """
     if pooling == "cls":
         return states[:, 0]

@@ -19,7 +19,6 @@ _CLASSIFIER = "ForSequenceClassification"
 
 
 def is_hub_id(name: str) -> bool:
-    """Tell whether a name that is no path here may be a model on the hub, as ``owner/name``."""
     return re.fullmatch(r"(?!runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
 
 
@@ -37,7 +36,6 @@ def hub_answers(seconds: float = 10) -> bool:
 
 
 def endpoint() -> str:
-    """Return the hub's address."""
     from huggingface_hub import constants
 
     return constants.ENDPOINT
@@ -52,18 +50,7 @@ def architectures(folder: Path) -> list[str]:
 
 
 def fetch_model(name: str, revision: str | None = None) -> Path:
-    """Return the folder of a model in the hub's cache, downloaded where it is not there yet.
-
-    On a terminal the library shows a progress bar.
-
-    Args:
-        name: on the hub, as ``owner/name``.
-        revision: branch, tag or commit.
-
-    Raises:
-        InputError: there is no such model or revision, it is gated, or no text classifier.
-        SentikitError: the hub cannot be reached or fails, and the cache does not have the model.
-    """
+    """Return the folder of a model in the hub's cache, downloaded where it is not there yet."""
     from huggingface_hub import hf_hub_download, snapshot_download
 
     options: dict[str, Any] = {"revision": revision, "local_files_only": not hub_answers()}
