@@ -44,6 +44,7 @@ from sentikit.datasets.text_files import reading_errors as reading_errors
 from sentikit.classifiers.encoder import Encoder as Encoder
 from sentikit.classifiers.encoder import PretrainedSource as PretrainedSource
 from sentikit.classifiers.hub import hub_answers as hub_answers
+from sentikit.classifiers.hub import hub_refusal as hub_refusal
 
 # register_heads
 from sentikit.classifiers.encoder import Head as Head
