@@ -89,12 +89,14 @@ def align_runs(
     kept = np.flatnonzero(np.all([rows >= 0 for rows in placed], axis=0))
     if not len(kept):
         raise InputError("The runs have no text in common; there is nothing to compare.")
-    examples = base.examples.select(kept)
+    whole = len(kept) == len(base.examples)
+    examples = base.examples if whole else base.examples.select(kept)
     runs = [
         _taken(table.in_classes(classes, base.name), name, rows[kept])
         for table, name, rows in zip(tables, display_names(tables), placed, strict=True)
     ]
-    notes = _notes(max(map(len, [base.examples, *tables])), examples, by_id)
+    most = max(len(base.examples), *(len(table) for table in tables))
+    notes = _notes(most, examples, by_id)
     gold = gold_labels(examples, classes, truth, runs)
     known = np.flatnonzero(gold >= 0)
     if len(known) < len(gold):
