@@ -44,6 +44,7 @@ from sentikit.datasets.text_files import reading_errors as reading_errors
 from sentikit.classifiers.encoder import Encoder as Encoder
 from sentikit.classifiers.encoder import PretrainedSource as PretrainedSource
 from sentikit.classifiers.hub import hub_answers as hub_answers
+from sentikit.classifiers.hub import hub_refusal as hub_refusal
 
 # register_heads
 from sentikit.classifiers.encoder import Head as Head
@@ -181,7 +182,7 @@ from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
-from sentikit.llm.session import Limits as Limits
+from sentikit.llm.settings import Limits as Limits
 from sentikit.labelling.job import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
 from sentikit.labelling.table_writer import written_kind as written_kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,8 +18,8 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
-from sentikit.llm.context import PromptContext, kept_contexts
 from sentikit.llm.recipe import StrategyParts, check_strategy_parts
+from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import (
     ResolvedRecipe,
@@ -28,6 +29,7 @@ from sentikit.recipe.resolving import (
 )
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import LabelledSplit
+from sentikit.runs.writer import split_rows
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
 
@@ -189,47 +191,26 @@ class FinetuneParts(StrategyParts):
         Args:
             use: ``train`` or ``validation``.
             split: its examples.
-            kept: a file that keeps what an encoder says of them, written where it is missing.
+            kept: a file that keeps what an encoder says of them, made where it is missing.
             advance: told how many texts the encoder has read since the last call.
 
         Raises:
             InputError: the adviser cannot be loaded, or lacks what is shown.
             SentikitError: the strategy fails; names the row.
         """
-        row, contexts = 0, self._contexts(use, split, kept, advance)
-        for batch in split.examples.batches():
-            columns = (batch["id"], batch["text"], batch["label"])
-            for identifier, text, label in zip(*columns, strict=True):
-                example = Example(text, identifier)
-                given = prompt_input(example, split.classes, next(contexts))
-                yield example, label, messages_for(self, given, row)
-                row += 1
-
-    def _contexts(
-        self, use: str, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
-    ) -> Iterator[PromptContext]:
-        """Return what the prompts of a split show, computed once and kept."""
-        if not self.strategy.needs().encoder:
-            return itertools.repeat(PromptContext())
-        strategy = self.recipe.values.get("strategy")
-        identity = [split.examples.fingerprint(), split.classes, strategy]
-
-        def compute() -> Iterator[PromptContext]:
-            parts = replace(self, split=self.splits[use])
-            try:
-                source = split_context(parts, split, self.registry)
-            except InputError as error:
-                raise InputError(f"{split.name}: {error.message}") from error
-            source.advance = advance
-            # With ids: answers recorded without texts are found by them.
-            given = (
-                Example(text, identifier, source_of, columns)
-                for identifier, text, _, source_of, columns in split.examples.rows()
-            )
-            for _, context in source.stream(given, Session()):
-                yield context
-
-        return kept_contexts(kept, identity, compute)
+        parts = replace(self, split=self.splits[use])
+        try:
+            source = split_context(parts, split, self.registry)
+        except InputError as error:
+            raise InputError(f"{split.name}: {error.message}") from error
+        source.advance = advance
+        rows, shown = itertools.tee(split_rows(split))
+        with ExitStack() as stack:
+            memory = stack.enter_context(AnswerJournal(kept)) if source.computes else None
+            given = source.stream((row.example for row in rows), Session(), memory)
+            for number, (row, (example, context)) in enumerate(zip(shown, given, strict=True)):
+                asked = prompt_input(example, split.classes, context)
+                yield example, str(row.gold), messages_for(self, asked, number)
 
 
 def open_finetune_recipe(
