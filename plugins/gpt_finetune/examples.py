@@ -401,7 +401,7 @@ class Preparation:
 
 def _kept(use: str) -> str:
     """Return the name of the file that keeps what the prompts of a split show."""
-    return f"context-{use}.sqlite"
+    return f"context-{use}.jsonl"
 
 
 def _passing_folder(owner: object) -> Path:
