@@ -44,6 +44,7 @@ from sentikit.datasets.text_files import reading_errors as reading_errors
 from sentikit.classifiers.encoder import Encoder as Encoder
 from sentikit.classifiers.encoder import PretrainedSource as PretrainedSource
 from sentikit.classifiers.hub import hub_answers as hub_answers
+from sentikit.classifiers.hub import hub_refusal as hub_refusal
 
 # register_heads
 from sentikit.classifiers.encoder import Head as Head
@@ -163,8 +164,8 @@ from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
 from sentikit.comparison.results import BreakEven as BreakEven
 from sentikit.comparison.results import Difference as Difference
 from sentikit.comparison.results import RunFindings as RunFindings
-from sentikit.ensembles.judgement import CurvePoint as CurvePoint
-from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
+from sentikit.ensembles.cascade import CurvePoint as CurvePoint
+from sentikit.ensembles.cascade import JudgedCascade as JudgedCascade
 
 # register_commands
 from sentikit.runs.folder import LabelledSplit as LabelledSplit

@@ -109,18 +109,17 @@ def combined(members: Sequence[Labels], rule: Combination = combine) -> Labels:
     """
     if len(members) == 1:
         return members[0]
-    classes = members[0].classes
-    table = np.empty_like(members[0].probabilities)
+    classes, table = members[0].classes, members[0].probabilities
+    labels, confidence = np.empty(len(table), np.int16), np.empty(len(table))
     for start in range(0, len(table), _PIECE):
         piece = slice(start, start + _PIECE)
         said = _tables(members, piece)
         joined = rule(said)
-        joined[np.stack([np.isnan(one).any(axis=1) for one in said]).all(axis=0)] = np.nan
-        table[piece] = joined
-    silent: NDArray[np.bool_] = np.asarray(np.isnan(table).any(axis=1))
-    known = np.nan_to_num(table)
-    labels = np.where(silent, -1, known.argmax(axis=1)).astype(np.int16)
-    confidence = np.where(silent, np.nan, known.max(axis=1)).astype(np.float64)
+        silent = np.stack([np.isnan(one).any(axis=1) for one in said]).all(axis=0)
+        labels[piece] = np.where(silent, -1, joined.argmax(axis=1))
+        joined[silent] = np.nan
+        table[piece] = joined  # in the place of the first member's: memory for no more tables
+        confidence[piece] = table[piece].max(axis=1)
     return Labels(classes, labels, confidence, table)
 
 

@@ -25,13 +25,7 @@ from sentikit.runs.writer import Row
 
 
 class Answers:
-    """A member's answers about a pile, or about some of its rows: a sink of the labelling job.
-
-    Attributes:
-        labels: of the rows; none where nothing was asked or answered.
-        paid: USD that the answers were billed; None: unknown.
-        cost: USD that they cost when they were first paid; None: unknown.
-    """
+    """A member's answers about a pile, or about some of its rows: a sink of the labelling job."""
 
     def __init__(self, rows: int, classes: tuple[str, ...], only: NDArray[np.int64] | None) -> None:
         table = np.full((rows, len(classes)), np.nan, np.float32)

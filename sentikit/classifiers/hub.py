@@ -83,21 +83,42 @@ def _refuse_other_architecture(folder: Path, name: str) -> None:
         )
 
 
+def hub_refusal(
+    kind: str, name: str, revision: str | None, error: BaseException
+) -> InputError | None:
+    """Return what the hub's refusal of a model, encoder or dataset means; None for the rest."""
+    from huggingface_hub import errors
+
+    causes = (error, error.__cause__, error.__context__)
+
+    def is_any(refusal: type[Exception]) -> bool:
+        return any(isinstance(cause, refusal) for cause in causes)
+
+    if is_any(errors.GatedRepoError) or f"is a gated {kind}" in str(error):
+        path = f"datasets/{name}" if kind == "dataset" else name
+        return InputError(
+            f"The {kind} {name!r} is gated: ask for access at https://huggingface.co/{path}, and "
+            "set HF_TOKEN."
+        )
+    if is_any(errors.HFValidationError):
+        return InputError(f"{name!r} is not a repository id (owner/name) nor a folder.")
+    if is_any(errors.RepositoryNotFoundError):
+        return InputError(
+            f"There is no {kind} {name!r} on the hub, and no folder of that name. Check the "
+            "spelling (owner/name); a private one needs HF_TOKEN."
+        )
+    if is_any(errors.RevisionNotFoundError):
+        return InputError(f"The {kind} {name!r} has no revision {revision!r} on the hub.")
+    return None
+
+
 def _explained(name: str, revision: str | None, error: Exception) -> SentikitError:
     from huggingface_hub import errors
 
+    refusal = hub_refusal("model", name, revision, error)
+    if refusal:
+        return refusal
     at = f" at revision {revision!r}" if revision else ""
-    if isinstance(error, errors.GatedRepoError):
-        return InputError(
-            f"{name} is gated: accept its terms at https://huggingface.co/{name}, and set HF_TOKEN."
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return InputError(
-            f"There is no folder {name} here and no such model on the hub; a private one needs "
-            "HF_TOKEN. Check the spelling."
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return InputError(f"{name} has no revision {revision!r} on the hub.")
     if isinstance(error, errors.LocalEntryNotFoundError):
         return SentikitError(
             f"{name}{at} is neither a folder here nor in the hub's cache, and the hub cannot be "

@@ -140,8 +140,6 @@ def _restored(
     folder: Path, description: ModelDescription, registry: Registry, whole: bool
 ) -> tuple[Any, Any]:
     """Return the tokenizer and the backbone, its weights without values."""
-    from sentikit.classifiers.bert import light_backbone
-
     if description.encoder.get("trust_remote_code"):
         raise InputError(
             f"{folder} was trained with encoder.trust_remote_code: its encoder is Python code that "
@@ -154,7 +152,7 @@ def _restored(
     try:
         if common and not whole:
             refuse_impossible_sizes(inner, folder / WEIGHTS)
-            tokenizer, backbone = FastTokenizer(inner), light_backbone(inner)
+            tokenizer, backbone = FastTokenizer(inner), encoder_class.restore_light(inner)
             if backbone is not None:
                 return tokenizer, backbone
         return encoder_class.restore(inner)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sentikit.files import read_json
+from sentikit.extension import read_json
 
 #: Types whose positions begin behind the padding's.
 _ROBERTA = ("roberta", "xlm-roberta", "camembert")
