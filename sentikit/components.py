@@ -80,11 +80,7 @@ def dotted(path: Path) -> str:
 
 
 def refuse(problems: Iterable[Problem], describe: Callable[[Problem], str] = str) -> None:
-    """Raise one error that lists all problems, if there are any.
-
-    Raises:
-        InputError: there is at least one problem.
-    """
+    """Raise one error that lists all problems, if there are any."""
     lines = [describe(problem) for problem in problems]
     if len(lines) == 1:
         raise InputError(lines[0])
@@ -194,20 +190,7 @@ def check_section(
     interface: type[MadePart],
     name_key: str = "name",
 ) -> tuple[MadePart | None, Model | None, list[Problem]]:
-    """Check a section that holds keys of the core beside those of the part it names.
-
-    Args:
-        registry: where to look for parts.
-        hook: the part's hook.
-        options: schema of the core's keys.
-        raw: what the user wrote.
-        path: where `raw` stands in the recipe.
-        interface: the class that the part must derive from.
-        name_key: the key that names the part.
-
-    Returns:
-        The part and the core's settings, each None if it could not be made, and the problems.
-    """
+    """Check a section that holds keys of the core beside those of the part it names."""
     core, own = split_options(options, raw)
     settings, problems = validate(options, core, path)
     known = [*options.model_fields, *([] if name_key == "name" else [name_key])]

@@ -29,11 +29,7 @@ class HardExit(Exception):  # noqa: N818 - named after os._exit
 
 @contextlib.contextmanager
 def contained(note: Callable[[str], None] = lambda problem: None) -> Iterator[None]:
-    """Keep what code prints out of standard output, and undo what it does to the process.
-
-    Args:
-        note: told of everything that had to be undone.
-    """
+    """Keep what code prints out of standard output, and undo what it does to the process."""
     folder, handlers = _folder(), _handlers()
     try:
         with _output_to_stderr(), _no_hard_exit():
@@ -144,12 +140,7 @@ def _say_waiting(plugin: str) -> None:
 
 
 def describe_fault(error: BaseException, module: str = "") -> str:
-    """Return an exception's place, kind and message in one line.
-
-    Args:
-        error: what was raised.
-        module: of the plugin that was at work; its innermost frame is the place.
-    """
+    """Return an exception's place, kind and message in one line."""
     place = place_of(error, code_root(module)) if module else ""
     kind = f"{type(error).__name__}: {_message(error)}"
     return f"{place}: {kind}" if place else kind

@@ -56,9 +56,6 @@ def env_file_values(path: Path) -> dict[str, str | None]:
     """Return the variables that a ``.env`` sets; none where it is missing or unreadable.
 
     Lines that are no ``NAME=VALUE`` are passed over: the file may be another program's too.
-
-    Raises:
-        InputError: the file is no text in UTF-8. Its content is not repeated.
     """
     import io
 
@@ -111,11 +108,7 @@ def _from_file(variable: str, folder: Path) -> str | None:
 
 
 def _refuse_malformed(path: Path, variable: str) -> None:
-    """Refuse a file that sets the variable in a line that cannot be read.
-
-    Raises:
-        InputError: it does, as where a quote is not closed.
-    """
+    """Refuse a file that sets the variable in a line that cannot be read."""
     meant = re.compile(rf"\s*(export\s+)?{variable}\s*=")
     for number, line in enumerate(_env_text(path).splitlines(), 1):
         if meant.match(line):

@@ -102,11 +102,7 @@ def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
 
 
 def load_entry_point(location: str) -> object:
-    """Import what an entry point's value names: ``package.module`` or ``package.module:object``.
-
-    Raises:
-        InputError: the value is malformed.
-    """
+    """Import what an entry point's value names: ``package.module`` or ``package.module:object``."""
     # A value may end in extras, as in "film_club [audio]"; importers pay them no attention.
     module_name, _, attributes = location.partition("[")[0].strip().partition(":")
     if not module_name or module_name.startswith("."):
@@ -135,11 +131,7 @@ def plugin_files(environment: Mapping[str, str] = os.environ) -> list[PluginSour
 
 
 def load_file(path: str) -> object:
-    """Import a plugin that is one file.
-
-    Raises:
-        InputError: there is no such file, or it is no Python file.
-    """
+    """Import a plugin that is one file."""
     if not (path.endswith(".py") and os.path.isfile(path)):
         raise InputError(f"{FILES_VARIABLE} names {path}, which is no file that ends in .py")
     name = "sentikit_plugin_" + re.sub(r"\W", "_", os.path.basename(path)[:-3])
@@ -564,11 +556,7 @@ def _refuse_result(result: object) -> None:
 
 @contextlib.contextmanager
 def _blamed_on(plugin: _Plugin, hook: str = "") -> Iterator[None]:
-    """Note whatever a plugin's code raises, and undo what it does to the process.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C; names the plugin.
-    """
+    """Note whatever a plugin's code raises, and undo what it does to the process."""
     foreign = plugin.source.distribution != hookspecs.PROJECT
     guard = contained(plugin.warnings.append) if foreign else contextlib.nullcontext()
     watch = watched(plugin.name) if foreign else contextlib.nullcontext()
@@ -588,11 +576,7 @@ def _blamed_on(plugin: _Plugin, hook: str = "") -> Iterator[None]:
 
 
 def _check_version(source: PluginSource) -> None:
-    """Compare what a distribution requires of sentikit with this version, before its import.
-
-    Raises:
-        InputError: it needs another version.
-    """
+    """Compare what a distribution requires of sentikit with this version, before its import."""
     if not source.requires:
         return
     from packaging.specifiers import InvalidSpecifier, SpecifierSet

@@ -33,14 +33,7 @@ _SPACED_QUOTES = re.compile(r' +".*" *', re.DOTALL)
 
 
 class DelimitedRows(Rows):
-    """Rows of a CSV or TSV file whose first record names the columns.
-
-    Args:
-        lines: the file's lines, line ends included.
-        name: the file's name, for messages.
-        dialect: a key of `DIALECTS`; of ``csv``, semicolons or bars may take the commas' place.
-        close: closes the file.
-    """
+    """Rows of a CSV or TSV file whose first record names the columns."""
 
     unit = "line"
 

@@ -109,11 +109,7 @@ def _from_plugin(kind: str) -> TableFormat:
 
 
 def format_of(path: Path) -> str:
-    """Return the format that a path's suffix stands for.
-
-    Raises:
-        InputError: the suffix is unknown.
-    """
+    """Return the format that a path's suffix stands for."""
     suffix = path.suffix.lower()
     packed = suffix in COMPRESSED
     if packed:

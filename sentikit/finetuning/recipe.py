@@ -76,12 +76,7 @@ _HOOK = "register_llm_backends"
 
 
 def fine_tuner_class(provider: Any, registry: Registry) -> type[FineTuner]:
-    """Return the class that teaches models for the backend called `provider`.
-
-    Raises:
-        InputError: there is no such backend, or it cannot teach.
-        SentikitError: its plugin is broken.
-    """
+    """Return the class that teaches models for the backend called `provider`."""
     if not isinstance(provider, str):
         raise InputError(f"a name is needed. Known: {', '.join(providers(registry))}.")
     backend: type[LLMBackend] = registry.load(_HOOK, provider)
@@ -251,11 +246,7 @@ def open_finetune_recipe(
 
 
 def finetune_parts(recipe: ResolvedRecipe, registry: Registry) -> FinetuneParts:
-    """Make the parts of a fine-tuning recipe.
-
-    Raises:
-        InputError: anything wrong with the recipe; all problems at once, each with its place.
-    """
+    """Make the parts of a fine-tuning recipe."""
     refuse_other_kind(recipe, "finetune")
     parts, problems = check_finetune(recipe, registry)
     refuse(problems, recipe.describe)

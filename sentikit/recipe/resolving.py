@@ -57,11 +57,7 @@ class ResolvedRecipe:
 
 
 def recipe_path(name: str, registry: Registry) -> FilePath:
-    """Return the file of a recipe, by path or by registered name.
-
-    Raises:
-        InputError: no such file or no such recipe.
-    """
+    """Return the file of a recipe, by path or by registered name."""
     if name.endswith(_SUFFIXES) or "\\" in name:
         return FilePath(name)
     try:
@@ -144,17 +140,7 @@ _RENAMED = (
 def _with_new_names(
     own: dict[str, Any], origins: dict[Path, str], base: Mapping[str, Any], warnings: list[str]
 ) -> tuple[dict[str, Any], dict[Path, str]]:
-    """Rename old keys before they are laid over what they change, so that the later value wins.
-
-    Args:
-        own: a file's sections, or what ``--set`` gives.
-        origins: of its values.
-        base: what it is laid over.
-        warnings: gets a sentence for each old key.
-
-    Raises:
-        InputError: the old and the new name of one key.
-    """
+    """Rename old keys before they are laid over what they change, so that the later value wins."""
     made: dict[str, Any] = {}
     for section, old, new in _RENAMED:
         given, inherited = own.get(section), base.get(section)
@@ -212,10 +198,6 @@ def parse_overrides(
     A value is read as YAML and coerced by the recipe's schema afterwards. A component's name and
     its settings may come in any order: ``training.schedule=cosine``,
     ``training.schedule.eta_min=1e-7``.
-
-    Raises:
-        InputError: no ``=``, an empty key, a value that is not YAML or has a comment, or two that
-            exclude another.
     """
     result: dict[str, Any] = {}
     for assignment in assignments:
@@ -338,11 +320,7 @@ def unknown_kind(kind: str) -> Problem:
 
 
 def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
-    """Refuse a recipe of another kind than a command needs.
-
-    Raises:
-        InputError: it is of another kind; says which command runs it.
-    """
+    """Refuse a recipe of another kind than a command needs."""
     kind = kind_of(recipe)
     if kind == wanted:
         return
