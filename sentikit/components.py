@@ -250,7 +250,6 @@ def _holds(value: Any, key: str | int) -> bool:
 
 
 def _none_of_these(alternatives: Sequence[Any]) -> str:
-    """Say in one sentence what a value could be."""
     wanted = dict.fromkeys(
         "a section of 'key: value'"
         if details["type"] in _SECTION_TYPES

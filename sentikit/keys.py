@@ -108,7 +108,6 @@ def _from_file(variable: str, folder: Path) -> str | None:
 
 
 def _refuse_malformed(path: Path, variable: str) -> None:
-    """Refuse a file that sets the variable in a line that cannot be read."""
     meant = re.compile(rf"\s*(export\s+)?{variable}\s*=")
     for number, line in enumerate(_env_text(path).splitlines(), 1):
         if meant.match(line):

@@ -35,12 +35,10 @@ class LocatedYaml:
 
 
 def read_yaml_file(path: Path) -> LocatedYaml:
-    """Read a YAML file."""
     return parse_yaml(read_utf8(path), str(path))
 
 
 def read_utf8(path: Path) -> str:
-    """Read a text file."""
     with disk_errors(path):
         content = path.read_bytes()
     try:

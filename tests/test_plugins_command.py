@@ -14,7 +14,8 @@ from plugin_writing import PART_MODULE, SitePackages, site_packages
 from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit.cli import sentikit
-from sentikit.registry import default_registry, installed_plugins
+from sentikit.plugin_sources import installed_plugins
+from sentikit.registry import default_registry
 
 SOUND = """
 from sentikit import hookimpl

@@ -76,7 +76,6 @@ class ObjectRows(Rows):
 def json_lines(
     stream: BinaryIO, name: str, looked_at: int, close: Callable[[], None]
 ) -> ObjectRows:
-    """Open JSON Lines."""
     records = json_records(decoded_lines(stream, name), name)
     rows = ObjectRows(records, name, "line", looked_at, close)
     if looked_at > 1 and len(rows._first) == 1:

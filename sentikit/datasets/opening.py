@@ -87,7 +87,6 @@ class ListedLabels(PartSettings):
     ordered: bool = Field(False, description="whether the classes stand in an order")
 
     def scheme(self, threshold: float | None = None) -> LabelScheme:
-        """Return the classes as a scheme."""
         return label_scheme(self.classes, threshold, self.ordered)
 
 
@@ -157,7 +156,6 @@ class DatasetOptions(PartSettings):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes, and how gold labels fold into them."""
         if isinstance(self.labels, ListedLabels):
             return self.labels.scheme(self.threshold)
         return label_scheme(self.labels, self.threshold)

@@ -109,7 +109,6 @@ def _from_plugin(kind: str) -> TableFormat:
 
 
 def format_of(path: Path) -> str:
-    """Return the format that a path's suffix stands for."""
     suffix = path.suffix.lower()
     packed = suffix in COMPRESSED
     if packed:
@@ -186,8 +185,6 @@ class _TextRows(Rows):
 
 
 class _FolderRows(Rows):
-    """Files that hold a text each, by name."""
-
     unit = "file"
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:

@@ -76,7 +76,6 @@ _HOOK = "register_llm_backends"
 
 
 def fine_tuner_class(provider: Any, registry: Registry) -> type[FineTuner]:
-    """Return the class that teaches models for the backend called `provider`."""
     if not isinstance(provider, str):
         raise InputError(f"a name is needed. Known: {', '.join(providers(registry))}.")
     backend: type[LLMBackend] = registry.load(_HOOK, provider)
@@ -246,7 +245,6 @@ def open_finetune_recipe(
 
 
 def finetune_parts(recipe: ResolvedRecipe, registry: Registry) -> FinetuneParts:
-    """Make the parts of a fine-tuning recipe."""
     refuse_other_kind(recipe, "finetune")
     parts, problems = check_finetune(recipe, registry)
     refuse(problems, recipe.describe)

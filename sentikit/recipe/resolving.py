@@ -57,7 +57,6 @@ class ResolvedRecipe:
 
 
 def recipe_path(name: str, registry: Registry) -> FilePath:
-    """Return the file of a recipe, by path or by registered name."""
     if name.endswith(_SUFFIXES) or "\\" in name:
         return FilePath(name)
     try:
@@ -315,12 +314,10 @@ def kind_of(recipe: ResolvedRecipe) -> str:
 
 
 def unknown_kind(kind: str) -> Problem:
-    """Return the problem of a kind that there is not."""
     return Problem(("kind",), f"unknown kind {kind!r}. {did_you_mean(kind, COMMANDS)}")
 
 
 def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
-    """Refuse a recipe of another kind than a command needs."""
     kind = kind_of(recipe)
     if kind == wanted:
         return
