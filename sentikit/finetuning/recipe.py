@@ -27,11 +27,11 @@ from sentikit.recipe.resolving import (
     resolve_recipe,
 )
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import LabelledSplit
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
 
 if TYPE_CHECKING:
+    from sentikit.runs.folder import LabelledSplit
     from sentikit.tracking import Tracker
     from sentikit.training.engine import Engine
 
@@ -149,31 +149,8 @@ class FinetuneParts(StrategyParts):
     trackers: Mapping[str, Tracker]
     registry: Registry
 
-    @property
-    def splits(self) -> dict[str, str]:
-        """The splits to read, by use: ``train`` and, where there is one, ``validation``."""
-        uses = {"train": self.split, "validation": self.options.validation}
-        return {use: split for use, split in uses.items() if split}
-
-    def labelled_split(self, use: str) -> LabelledSplit:
-        """Return the examples of ``train`` or ``validation``.
-
-        Raises:
-            InputError: the dataset has no such split.
-        """
-        dataset, split = self.dataset, self.splits[use]
-        if split not in dataset.splits:
-            none = ", or none with --set finetune.validation=null" if use == "validation" else ""
-            raise InputError(
-                f"The dataset {dataset.name!r} has no split {split!r}; it has "
-                f"{', '.join(dataset.splits)}. Choose one with --set finetune.{use}=SPLIT{none}."
-            )
-        classes, ordered = dataset.scheme.classes, dataset.scheme.ordered
-        return LabelledSplit(dataset.split(split), classes, dataset.name, split, ordered)
-
     def conversations(
         self,
-        use: str,
         split: LabelledSplit,
         kept: Path,
         advance: Callable[[int], object] = lambda texts: None,
@@ -181,8 +158,7 @@ class FinetuneParts(StrategyParts):
         """Yield each example of a split with its label and the strategy's messages.
 
         Args:
-            use: ``train`` or ``validation``.
-            split: its examples.
+            split: the examples, all with a gold label.
             kept: a file that keeps what an encoder says of them, written where it is missing.
             advance: told how many texts the encoder has read since the last call.
 
@@ -190,17 +166,13 @@ class FinetuneParts(StrategyParts):
             InputError: the adviser cannot be loaded, or lacks what is shown.
             SentikitError: the strategy fails; names the row.
         """
-        row, contexts = 0, self._contexts(use, split, kept, advance)
-        for batch in split.examples.batches():
-            columns = (batch["id"], batch["text"], batch["label"])
-            for identifier, text, label in zip(*columns, strict=True):
-                example = Example(text, identifier)
-                given = prompt_input(example, split.classes, next(contexts))
-                yield example, label, messages_for(self, given, row)
-                row += 1
+        contexts = self._contexts(split, kept, advance)
+        for row, (example, label) in enumerate(_labelled(split)):
+            given = prompt_input(example, split.classes, next(contexts))
+            yield example, label, messages_for(self, given, row)
 
     def _contexts(
-        self, use: str, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
+        self, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
     ) -> Iterator[PromptContext]:
         """Return what the prompts of a split show, computed once and kept."""
         if not self.strategy.needs().encoder:
@@ -209,21 +181,20 @@ class FinetuneParts(StrategyParts):
         identity = [split.examples.fingerprint(), split.classes, strategy]
 
         def compute() -> Iterator[PromptContext]:
-            parts = replace(self, split=self.splits[use])
             try:
-                source = split_context(parts, split, self.registry)
+                source = split_context(replace(self, split=split.split), split, self.registry)
             except InputError as error:
                 raise InputError(f"{split.name}: {error.message}") from error
             source.advance = advance
-            # With ids: answers recorded without texts are found by them.
-            given = (
-                Example(text, identifier, source_of, columns)
-                for identifier, text, _, source_of, columns in split.examples.rows()
-            )
-            for _, context in source.stream(given, Session()):
+            for _, context in source.stream((e for e, _ in _labelled(split)), Session()):
                 yield context
 
         return kept_contexts(kept, identity, compute)
+
+
+def _labelled(split: LabelledSplit) -> Iterator[tuple[Example, str]]:
+    for identifier, text, label, source, columns in split.examples.rows():
+        yield Example(text, identifier, source, columns), str(label)
 
 
 def open_finetune_recipe(
