@@ -102,21 +102,17 @@ class _Uncloseable(io.TextIOBase):
 @contextlib.contextmanager
 def _output_to_stderr() -> Iterator[None]:
     """Lead standard output to standard error, the file descriptor included."""
-    streams = sys.stdout, sys.stderr
+    shown = _Uncloseable(sys.stderr)
     with contextlib.ExitStack() as undo:
-        undo.callback(_restore_streams, streams)
         with contextlib.suppress(OSError, ValueError):
-            streams[0].flush()
+            sys.stdout.flush()
             kept = os.dup(1)
             undo.callback(os.close, kept)
             os.dup2(2, 1)
             undo.callback(os.dup2, kept, 1)
-        sys.stdout = sys.stderr = _Uncloseable(streams[1])
+        undo.enter_context(contextlib.redirect_stdout(shown))
+        undo.enter_context(contextlib.redirect_stderr(shown))
         yield
-
-
-def _restore_streams(streams: tuple[TextIO, TextIO]) -> None:
-    sys.stdout, sys.stderr = streams
 
 
 @contextlib.contextmanager

@@ -347,13 +347,7 @@ def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
             raise InputError(f"register was called after {hook} had returned")
         line = _summary(summary) if isinstance(summary, str) else summary
         registration = Registration(
-            hook,
-            name,
-            target,
-            line,
-            plugin.name,
-            plugin.source.distribution,
-            plugin.source.version,
+            hook, name, target, line, plugin.name, plugin.source.distribution, plugin.source.version
         )
         registration.check()
         if any(earlier.name == name for earlier in gathered):

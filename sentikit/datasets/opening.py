@@ -14,14 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sentikit.components import (
-    Part,
-    PartSettings,
-    Path,
-    Problem,
-    check_section,
-    refuse,
-)
+from sentikit.components import Part, PartSettings, Path, Problem, check_section, refuse
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
 from sentikit.datasets.rows import Rows

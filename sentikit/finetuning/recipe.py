@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from sentikit.classifiers.classifier import Example, Session
-from sentikit.components import PartSettings, Problem, Section, refuse, split_options, validate
+from sentikit.components import (
+    PartSettings,
+    Problem,
+    Section,
+    make_part,
+    refuse,
+    split_options,
+    validate,
+)
 from sentikit.errors import InputError, SentikitError
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.llm.backend import LLMBackend
@@ -96,7 +104,14 @@ def fine_tuner_of(backend: type[LLMBackend]) -> type[FineTuner] | None:
     """
     named: Any = backend.fine_tuner
     if isinstance(named, str):
-        named = _imported(named, backend.__name__)
+        module, _, name = named.partition(":")
+        try:
+            named = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SentikitError(
+                f"The fine-tuner of {backend.__name__} cannot be loaded from {named!r}: {error}. "
+                "Repair its plugin."
+            ) from error
     if named is None or (isinstance(named, type) and issubclass(named, FineTuner)):
         return named
     raise SentikitError(
@@ -116,17 +131,6 @@ def providers(registry: Registry) -> list[str]:
         if backend.fine_tuner is not None:
             found.append(name)
     return found
-
-
-def _imported(place: str, owner: str) -> Any:
-    module, _, name = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SentikitError(
-            f"The fine-tuner of {owner} cannot be loaded from {place!r}: {error}. Repair its "
-            "plugin."
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -255,15 +259,8 @@ def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Prob
     except InputError as error:
         return made, [*problems, Problem(("finetune", "provider"), error.message)]
     known = ["provider", *FinetuneOptions.model_fields]
-    values, more = validate(chosen.Settings, own, ("finetune",), known)
-    problems += more
-    if values is None:
-        return made, problems
-    try:
-        made["fine_tuner"] = chosen(values)
-    except InputError as error:
-        problems.append(Problem(("finetune",), error.message))
-    return made, problems
+    made["fine_tuner"], more = make_part(chosen, own, ("finetune",), known)
+    return made, problems + more
 
 
 def _engine(

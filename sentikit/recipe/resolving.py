@@ -13,7 +13,7 @@ from typing import Any
 
 from sentikit.components import Problem, dotted, refuse
 from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
-from sentikit.registry import Registry
+from sentikit.registry import Registry, default_registry
 from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
 
 _SUFFIXES = (".yaml", ".yml")
@@ -23,12 +23,8 @@ _SUFFIXES = (".yaml", ".yml")
 class ResolvedRecipe:
     """A recipe with everything it extends and every override laid in.
 
-    Attributes:
-        name: what the user asked for, without folders and suffix.
-        values: the sections, as plain YAML values.
-        origins: for each path, ``file:line`` or ``--set``.
-        notes: what the user should know about it, a sentence each.
-        warnings: old names of keys that it uses, a sentence each.
+    `origins` holds ``file, line N`` or ``--set KEY`` of each path. `notes` and `warnings`, the
+    latter of old names, are sentences.
     """
 
     name: str
@@ -75,8 +71,6 @@ def resolve_recipe(
     Raises:
         InputError: unknown name, unreadable file, a circle of `extends`, a malformed override.
     """
-    from sentikit.registry import default_registry
-
     registry = registry or default_registry()
     warnings: list[str] = []
     values, origins = _read_chain(recipe_path(name, registry), registry, (), warnings)
