@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentikit.classifiers.batches import batches_by_length
-from sentikit.training.batches import plan_epoch, share, steps_per_epoch
+from sentikit.training.data import plan_epoch, share, steps_per_epoch
 
 lengths_of = st.lists(st.integers(2, 200), min_size=1, max_size=300).map(np.array)
 

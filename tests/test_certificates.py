@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from sentikit.plugins.labelled_tables.certification import least_abstention
 from statsmodels.stats.proportion import proportion_confint
 
 import sentikit
@@ -17,7 +18,6 @@ from sentikit.assurance import certificates
 from sentikit.assurance.certificates import (
     certify,
     certify_agreement,
-    least_abstention,
     lower_bound,
     upper_bound,
 )

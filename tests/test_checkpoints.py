@@ -26,7 +26,7 @@ def save(folder: CheckpointFolder, step: int, best_epoch: int = 0) -> None:
 
 
 def latest_step(folder: CheckpointFolder) -> int:
-    found = folder.latest("this run")
+    found = folder.latest("this run", print)
     assert found is not None
     assert found.weights["weight"][0] == found.state.step
     return found.state.step
@@ -38,7 +38,7 @@ def folder() -> CheckpointFolder:
 
 
 def test_the_newest_is_found_and_old_ones_are_removed(folder: CheckpointFolder) -> None:
-    assert folder.latest("this run") is None
+    assert folder.latest("this run", print) is None
     for step in (1, 2, 3):
         save(folder, step)
     assert latest_step(folder) == 3
@@ -95,19 +95,19 @@ def test_a_damaged_one_is_passed_over_and_said(folder: CheckpointFolder, file: s
     assert said[0].endswith("Resuming from the checkpoint before it.")
     os.truncate(Path("checkpoints/step-000000001", file), 20)
     with pytest.raises(InputError, match="Remove checkpoints to begin anew"):
-        folder.latest("this run")
+        folder.latest("this run", print)
 
 
 def test_one_without_its_best_weights_is_damaged(folder: CheckpointFolder) -> None:
     save(folder, 1, best_epoch=3)
     with pytest.raises(InputError, match=r"best-00003\.safetensors is missing"):
-        folder.latest("this run")
+        folder.latest("this run", print)
 
 
 def test_one_of_another_run_is_refused(folder: CheckpointFolder) -> None:
     save(folder, 1)
     with pytest.raises(InputError, match="another recipe"):
-        folder.latest("another run")
+        folder.latest("another run", print)
 
 
 def test_a_checkpoint_is_written_while_training_goes_on_and_at_most_one_is_behind(

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 from sentikit.plugins.annotate.draws import group_draw, stratified_draw, uniform_draw
+from sentikit.plugins.labelled_tables.combination import FittedCombination, combine
 from sklearn.metrics import f1_score
 
 import sentikit
 from sentikit.assurance.estimates import estimate_accuracy, estimate_shares
-from sentikit.assurance.members import FittedCombination, combine
 from sentikit.errors import InputError
 
 Floats = NDArray[np.float64]

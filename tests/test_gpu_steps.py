@@ -21,7 +21,7 @@ from sentikit.classifiers.torch_model import (
 )
 from sentikit.extension import ParameterGroup, StepPlan
 from sentikit.registry import default_registry
-from sentikit.training.batches import MicroBatch, pinned
+from sentikit.training.data import MicroBatch, pinned
 from sentikit.training.engine import out_of_memory
 from sentikit.training.evaluation import CrossEntropy
 from sentikit.training.settings import AdamW

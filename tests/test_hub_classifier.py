@@ -295,8 +295,8 @@ def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
     assert named == sentikit.load(first, device="cpu").predict([TEXT])
     assert second == sentikit.load(other, device="cpu").predict([TEXT])
     assert ours == sentikit.load(trained_run, device="cpu").predict([TEXT])
-    assert "jane/gated is gated" in gated["error"]
-    assert "no folder jane/mod here and no such model on the hub" in typo["error"]
+    assert "The model 'jane/gated' is gated: ask for access" in gated["error"]
+    assert "no model 'jane/mod' on the hub, and no folder of that name" in typo["error"]
     assert "no revision 'v3'" in wrong["error"]
     assert "no text classifier: its config.json is for BertForMaskedLM" in no_classifier["error"]
     refused = (gated, typo, wrong, no_classifier)

@@ -281,7 +281,7 @@ class TestLooks:
 
         checked = pile.check()
         with monkeypatch.context() as patched:
-            patched.setattr("sentikit.assurance.certification.describe_task", stop)
+            patched.setattr("sentikit.plugins.labelled_tables.certification.describe_task", stop)
             assert self.look(pile, run, checked).exit_code == 130
         message = failure(self.look(pile, run, checked, "--accuracy", 0.85))
         assert "has had its 1 declared look" in message
@@ -433,7 +433,7 @@ class TestBadInput:
     def test_what_cannot_be_written_is_said_before_anything_is_labelled(
         self, pile: Pile, run: Callable[..., Result], column: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sentikit.assurance.members.PileJob.ask", None)
+        monkeypatch.setattr("sentikit.assurance.job.PileJob.ask", None)
         rows = rows_of(pile.path)
         with pile.path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, [*rows[0], column])

@@ -32,7 +32,7 @@ from several_processes import (
 
 from sentikit.cli import sentikit
 from sentikit.errors import InputError
-from sentikit.processes.failures import agree
+from sentikit.processes.group import agree
 from sentikit.processes.launching import (
     command_arguments,
     first_host,
@@ -371,9 +371,9 @@ def test_only_a_jobs_own_unfinished_run_is_gone_on_with_unasked(tmp_path: Path) 
     ],
 )
 def test_only_what_is_said_of_a_lost_peer_is_taken_for_that(message: str, lost: bool) -> None:
-    from sentikit.processes.failures import _is_lost_contact
+    from sentikit.processes.group import is_lost_contact
 
-    assert _is_lost_contact(RuntimeError(message)) == lost
+    assert is_lost_contact(RuntimeError(message)) == lost
 
 
 def test_the_living_agree_on_a_word_though_the_dead_have_spoken() -> None:

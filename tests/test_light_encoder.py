@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sentikit.plugins.transformers_encoders.bert import Bert, light_backbone
 from tiny_classifiers import TEXTS, make_classifier
 from tiny_models import make_encoder, make_tokenizer
 
 from sentikit import InputError
 from sentikit.classifiers.batches import FastTokenizer, PretrainedTokenizer, tokenize
-from sentikit.classifiers.bert import Bert, light_backbone
 from sentikit.classifiers.loading import LoadingOptions, load_encoder
 
 #: Never imported to label texts with an ONNX folder.

@@ -17,8 +17,8 @@ from sentikit import InputError
 from sentikit.cli import sentikit
 from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import prompt
-from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.runs.writer import FinishedRun
+from sentikit.stopping import Interrupted
 
 KEY = "sk-proj-0123456789abcdef0123456789abcdef"
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5, "flex": 0.5}}
@@ -139,7 +139,7 @@ def test_a_cached_answer_is_not_billed_again() -> None:
 def test_a_resumed_run_tells_each_call_once() -> None:
     texts = [f"I love number {n}" for n in range(150)]
     with serving(seconds=0.2) as s, receiving() as received:
-        with pytest.raises(RequestsInterrupted):
+        with pytest.raises(Interrupted):
             run(s.url, otel(received), texts=texts, stop_requested=lambda: s.server.calls > 5)
         assert 0 < len(received.spans) < 150
         run(s.url, otel(received), texts=texts, resume=True)

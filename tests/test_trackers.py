@@ -144,6 +144,8 @@ def test_a_collapse_is_an_alert(
     settings = ("training.epochs=7", "training.lr=3e-3")
     run_diary(registry, tiny_recipe, *settings, interactive=True)
     assert set(alerts()) == {"Training collapsed", "Run finished"}
+    logged = [what[1] for what in Diary.told if what[0] == "log"]
+    assert [record["lr"] for record in logged if record["kind"] == "change"] == [1]
 
 
 def test_an_interrupted_run_ends_without_an_alert_and_goes_on(

@@ -61,11 +61,7 @@ def parse_label(answer: str, classes: Sequence[str]) -> str | None:
 
 
 def parse_rationale(answer: str) -> str | None:
-    """Return the reason that an answer gives beside or before its label, or None.
-
-    It is the field ``rationale`` of a JSON object, or whatever stands before the line that names
-    the label.
-    """
+    """Return the ``rationale`` of a JSON answer, or what stands before the label's line."""
     text = _unfenced(answer)
     try:
         value = json.loads(text)
@@ -99,7 +95,6 @@ def _exact(text: str, classes: Sequence[str]) -> str | None:
 
 
 def _unwrapped(answer: str) -> str:
-    """Return an answer without thinking before it, a code fence around it, JSON around that."""
     return _from_json(_unfenced(answer))
 
 

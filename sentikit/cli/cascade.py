@@ -18,10 +18,10 @@ from sentikit.cli.options import (
     SETTINGS,
     check_plots,
     resolved_recipe,
-    resumable,
     write_charts,
 )
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 from sentikit.terminal import FiniteRange, usd_text
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from sentikit.cli.options import (
     RUNS,
     SETTINGS,
     resolved_recipe,
-    resumable,
 )
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
     from sentikit.ensembles.judgement import JudgedVote

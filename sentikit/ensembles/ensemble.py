@@ -18,14 +18,7 @@ from sentikit.runs.table import Labelling, RunTable
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Runs over the same texts.
-
-    Attributes:
-        examples: the texts, with gold labels and sources from whichever run has them.
-        classes: what class numbers stand for.
-        gold: class numbers, (rows,); -1 where no run knows.
-        members: the runs, rows and classes in the order of `examples` and `classes`.
-    """
+    """Runs over the same texts, rows and classes in one order; gold is -1 where no run knows it."""
 
     examples: Examples
     classes: tuple[str, ...]
@@ -42,20 +35,14 @@ class Ensemble:
 
     @property
     def ordered(self) -> bool:
-        """Whether the classes stand in an order."""
         return any(member.ordered for member in self.members)
 
 
 def gather(tables: Sequence[RunTable]) -> Ensemble:
-    """Put runs side by side.
+    """Put runs side by side; refuse those over different texts, classes or gold labels.
 
-    Args:
-        tables: at least one; the first run that has texts decides the order of rows, the first
-            whose classes stand in an order that of classes.
-
-    Raises:
-        InputError: a run is given twice, or the runs are over different texts, classes or gold
-            labels; says how many differ, and shows the first.
+    The first run that has texts decides the order of rows, the first whose classes stand in an
+    order that of classes.
     """
     names = [table.name for table in tables]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -85,11 +72,6 @@ def gather(tables: Sequence[RunTable]) -> Ensemble:
 
 
 def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return the gold labels that any run knows.
-
-    Raises:
-        InputError: two runs know different ones.
-    """
     known_by, gold = members[0], members[0].gold
     for table in members[1:]:
         differing = np.flatnonzero((gold >= 0) & (table.gold >= 0) & (gold != table.gold))
@@ -108,13 +90,7 @@ def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArr
 
 @dataclass(frozen=True)
 class VoteCount:
-    """The outcome of a vote of recorded runs.
-
-    Attributes:
-        labels: class numbers, (rows,); -1 where no member gave a valid answer.
-        unanimous: whether all members gave the same valid label, (rows,).
-        tied: whether several labels had the most votes, (rows,).
-    """
+    """The outcome of a vote of recorded runs, row by row; label -1 where all members abstain."""
 
     labels: NDArray[np.int64]
     unanimous: NDArray[np.bool_]

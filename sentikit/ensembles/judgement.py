@@ -59,12 +59,7 @@ Recorded: TypeAlias = str | Path | RunTable
 class EnsembleScores:
     """Scores of an ensemble's answers and of its members; empty without gold labels.
 
-    Attributes:
-        scores: of the ensemble.
-        by_source: the same for each source.
-        macro_f1: of the ensemble, with its interval.
-        members: each member's macro-F1, by name.
-        gains: how much the ensemble is above each member, by name; on the same resamples.
+    Gains are how much its macro-F1 is above each member's, on the same resamples.
     """
 
     scores: Scores | None = None
@@ -74,7 +69,6 @@ class EnsembleScores:
     gains: Mapping[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
         found = dataclasses.asdict(self)
         return {"overall": found.pop("scores"), **found}
 
@@ -181,16 +175,7 @@ class JudgedCascade:
 class JudgedVote:
     """A vote of recorded runs.
 
-    Attributes:
-        members: the runs, most trusted first.
-        ties: how ties are broken.
-        rows: how many texts there are.
-        unanimous: texts on which all agree.
-        tied: texts on which several labels have the most votes.
-        cost: USD of all members for 1,000 texts, encoders free; None unless all are known.
-        scores: against the gold labels.
-        labels: class numbers answered, (rows,).
-        ensemble: the runs, side by side.
+    Costs are USD of all members for 1,000 texts, encoders free; None unless all are known.
     """
 
     members: tuple[str, ...]
@@ -204,11 +189,9 @@ class JudgedVote:
     ensemble: Ensemble = field(repr=False)
 
     def summary(self) -> dict[str, Any]:
-        """Return what ``metrics.json`` says of it."""
         return {"ties": self.ties, "unanimous": self.unanimous, "tied": self.tied}
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; scores are fractions, costs USD for 1,000 texts."""
         more = {"rows": self.rows, "cost_per_1000": self.cost, **self.scores.to_json()}
         return {"voters": list(self.members), **self.summary(), **more}
 
@@ -305,7 +288,7 @@ def judge_cascade(
     asked: NDArray[np.bool_] | None = None,
     explanation: str = "",
 ) -> JudgedCascade:
-    """Put the second run behind the first.
+    """Put the second run of an ensemble behind the first.
 
     Args:
         ensemble: the encoder's run and the LLM's.
@@ -313,10 +296,6 @@ def judge_cascade(
         asked: whether the LLM was, (rows,), where it answered nothing but the texts sent to it:
             there is no curve then, and nothing to say of the LLM alone.
         explanation: with `asked`, one sentence on a threshold that was chosen; "" if it was given.
-
-    Raises:
-        InputError: the encoder has no probabilities, there is nothing to choose a threshold on,
-            or none meets the aim.
     """
     encoder, llm = ensemble.members
     whole = asked is None
@@ -398,7 +377,6 @@ def _per_thousand(cost: NDArray[np.float64] | None, asked: NDArray[np.bool_]) ->
 def judge_vote(
     ensemble: Ensemble, counted: VoteCount, ties: Ties, cost: float | None
 ) -> JudgedVote:
-    """Judge a vote."""
     members = dict(zip(display_names(ensemble.members), ensemble.members, strict=True))
     return JudgedVote(
         members=tuple(member.name for member in ensemble.members),
@@ -459,10 +437,9 @@ def _scores(
 
 
 def curve(rows: Routed, resampling: Resampling, steps: int = STEPS) -> list[CurvePoint]:
-    """Return macro-F1 against share of calls and cost, in about `steps` even steps of calls.
+    """Return the cascade in about `steps` even steps of calls, drawn on the same resamples.
 
-    The first point is the encoder alone (as far as it answers), the last the LLM alone. All
-    points are drawn on the same resamples of the texts.
+    The first point is the encoder alone (as far as it answers), the last the LLM alone.
     """
     every = all_cuts(rows)
     shares = every.calls / every.rows

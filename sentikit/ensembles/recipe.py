@@ -40,7 +40,6 @@ class Tuning(PartSettings):
 
     @property
     def aim(self) -> Aim:
-        """What the threshold is chosen for."""
         return Aim(self.goal, self.target)
 
     @property
@@ -76,7 +75,6 @@ class CascadeSettings(PartSettings):
 
     @property
     def stages(self) -> dict[str, str]:
-        """The members, by the names that rows show."""
         return member_names(self.members)
 
 
@@ -146,18 +144,12 @@ def check_ensemble(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
 
 
 def cascade_settings(recipe: ResolvedRecipe, registry: Registry) -> CascadeRecipe:
-    """Return the settings of a cascade's recipe.
-
-    Raises:
-        InputError: anything wrong with it; all problems at once, each with its place.
-    """
     refuse_other_kind(recipe, "cascade")
     refuse(check_ensemble(recipe, registry), recipe.describe)
     return CascadeRecipe.model_validate(recipe.values)
 
 
 def vote_settings(recipe: ResolvedRecipe, registry: Registry) -> VoteRecipe:
-    """Return the settings of a vote's recipe; errors are those of `cascade_settings`."""
     refuse_other_kind(recipe, "vote")
     refuse(check_ensemble(recipe, registry), recipe.describe)
     return VoteRecipe.model_validate(recipe.values)
@@ -172,22 +164,14 @@ def is_recorded(member: str) -> bool:
 
 
 def member_recipe(member: str, registry: Registry) -> ResolvedRecipe | None:
-    """Return the recipe that a member names; None for a run, a file or a plugin's classifier.
-
-    Raises:
-        InputError: it names none of them, or the recipe cannot be read.
-    """
+    """Return the recipe that a member names; None for a run, a file or a plugin's classifier."""
     if is_recorded(member) or member in registry.names("register_classifiers"):
         return None
     return resolve_recipe(member, registry=registry)
 
 
 def member_path(member: str, runs: FilePath, registry: Registry) -> str:
-    """Return the run or file that a member means; a recipe means its run.
-
-    Raises:
-        InputError: the recipe has no finished run; says how to make one.
-    """
+    """Return the run or file that a member means; a recipe means its finished run."""
     recipe = member_recipe(member, registry)
     if recipe is None:
         return member

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,8 +26,8 @@ from sentikit.errors import InputError, SentikitError
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
-from sentikit.llm.context import PromptContext, kept_contexts
 from sentikit.llm.recipe import StrategyParts, check_strategy_parts
+from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import (
     ResolvedRecipe,
@@ -35,6 +36,7 @@ from sentikit.recipe.resolving import (
     resolve_recipe,
 )
 from sentikit.registry import Registry, default_registry
+from sentikit.runs.writer import split_rows
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
 
@@ -170,35 +172,19 @@ class FinetuneParts(StrategyParts):
             InputError: the adviser cannot be loaded, or lacks what is shown.
             SentikitError: the strategy fails; names the row.
         """
-        contexts = self._contexts(split, kept, advance)
-        for row, (example, label) in enumerate(_labelled(split)):
-            given = prompt_input(example, split.classes, next(contexts))
-            yield example, label, messages_for(self, given, row)
-
-    def _contexts(
-        self, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
-    ) -> Iterator[PromptContext]:
-        """Return what the prompts of a split show, computed once and kept."""
-        if not self.strategy.needs().encoder:
-            return itertools.repeat(PromptContext())
-        strategy = self.recipe.values.get("strategy")
-        identity = [split.examples.fingerprint(), split.classes, strategy]
-
-        def compute() -> Iterator[PromptContext]:
-            try:
-                source = split_context(replace(self, split=split.split), split, self.registry)
-            except InputError as error:
-                raise InputError(f"{split.name}: {error.message}") from error
-            source.advance = advance
-            for _, context in source.stream((e for e, _ in _labelled(split)), Session()):
-                yield context
-
-        return kept_contexts(kept, identity, compute)
-
-
-def _labelled(split: LabelledSplit) -> Iterator[tuple[Example, str]]:
-    for identifier, text, label, source, columns in split.examples.rows():
-        yield Example(text, identifier, source, columns), str(label)
+        parts = replace(self, split=split.split)
+        try:
+            source = split_context(parts, split, self.registry)
+        except InputError as error:
+            raise InputError(f"{split.name}: {error.message}") from error
+        source.advance = advance
+        rows, shown = itertools.tee(split_rows(split))
+        with ExitStack() as stack:
+            memory = stack.enter_context(AnswerJournal(kept)) if source.computes else None
+            given = source.stream((row.example for row in rows), Session(), memory)
+            for number, (row, (example, context)) in enumerate(zip(shown, given, strict=True)):
+                asked = prompt_input(example, split.classes, context)
+                yield example, str(row.gold), messages_for(self, asked, number)
 
 
 def open_finetune_recipe(

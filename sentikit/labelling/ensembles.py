@@ -74,11 +74,7 @@ class _Members:
     split: str = "test"
 
     def asked(self) -> dict[str, PromptParts]:
-        """Return the components of the members that are LLMs to ask, by name.
-
-        Raises:
-            InputError: a recipe is wrong, or one that trains has no run yet.
-        """
+        """Return the components of the members that are LLMs to ask, by name."""
         found: dict[str, PromptParts] = {}
         for name, member in self.stages.items():
             recipe = member_recipe(member, self.registry)
@@ -96,11 +92,7 @@ class _Members:
         return found
 
     def split_to_label(self, asked: Mapping[str, PromptParts], limit: int | None) -> LabelledSplit:
-        """Load the split that the first LLM to ask labels.
-
-        Raises:
-            InputError: there is none.
-        """
+        """Load the split that the first LLM to ask labels."""
         if not asked:
             raise InputError(
                 f"None of the members {', '.join(self.stages.values())} is a prompt recipe, whose "
@@ -111,11 +103,6 @@ class _Members:
     def loaded(
         self, asked: Mapping[str, PromptParts], split: LabelledSplit
     ) -> dict[str, Classifier]:
-        """Return the members that label a split, by name.
-
-        Raises:
-            InputError: one cannot be loaded; a file or PATH#encoder lacks examples of the split.
-        """
         return {
             name: split_classifier(asked[name], split, self.registry, self.load)
             if name in asked
@@ -172,11 +159,6 @@ def run_cascade(
 
     Two members that are runs or files are judged as recorded. Runs of recipes are looked for in
     `runs`; `load` loads members that label any text.
-
-    Raises:
-        Interrupted: the user asked to stop; the run can be resumed.
-        InputError: something the user gave cannot be used.
-        SentikitError: a member failed; the run can be resumed.
     """
     settings = cascade_settings(recipe, registry)
     stages = settings.cascade.stages
@@ -220,14 +202,7 @@ def run_vote(
     runs: Path,
     load: Load,
 ) -> tuple[JudgedVote, RunFolder | None]:
-    """Label a split with a vote and leave a run; recorded members are not asked again.
-
-    Arguments and errors are those of `run_cascade`; where all members are recorded, `run` may be
-    None, and none is left.
-
-    Returns:
-        The vote, and its run where it left one.
-    """
+    """Label a split with a vote; where all members are recorded and `run` is None, none is left."""
     settings = vote_settings(recipe, registry).vote
     members = _Members(member_names(settings.members), runs, registry, load)
     asked = members.asked()
@@ -288,7 +263,6 @@ class _Answers:
         self._costs.append(float("nan") if said.cost is None else said.cost)
 
     def table(self, split: LabelledSplit, name: str) -> RunTable:
-        """Return the rows as those of a run."""
         examples, unknown = split.examples, [float("nan")] * len(self._classes)
         gold = class_numbers(pa.array(examples.labels, pa.string()), split.classes)
         shares = None
@@ -308,11 +282,7 @@ class _Answers:
 
 
 class _CascadeSteps(RunSteps):
-    """What the run of a cascade has besides: a threshold chosen on validation, and the judgement.
-
-    Attributes:
-        judged: the cascade, once all rows are labelled.
-    """
+    """What a cascade's run has besides: a threshold chosen on validation, and the judgement."""
 
     judged: JudgedCascade
 
@@ -338,7 +308,6 @@ class _CascadeSteps(RunSteps):
         return Cascade(self._members, thresholds)
 
     def begin(self, session: RequestSession) -> Classifier | None:
-        """Choose the threshold where none is given."""
         tune = self._settings.tune
         if tune is None:
             return None
@@ -376,7 +345,6 @@ class _CascadeSteps(RunSteps):
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
     ) -> None:
-        """Count a row, and write it with what the first member predicts."""
         name = next(iter(self._members))
         sure = (prediction.answered_by or "").partition("/")[0] == name
         first = prediction if sure else (prediction.adviser or Prediction(None))
@@ -386,7 +354,6 @@ class _CascadeSteps(RunSteps):
         writer.add(example, gold, dataclasses.replace(prediction, adviser=first))
 
     def results(self) -> dict[str, Any]:
-        """Judge the cascade."""
         assert self._thresholds is not None
         first, *others = self._settings.stages.values()
         tables = [
@@ -407,11 +374,7 @@ class _CascadeSteps(RunSteps):
 
 
 class _VoteSteps(RunSteps):
-    """What the run of a vote has besides: every member's label, and the judgement.
-
-    Attributes:
-        judged: the vote, once all rows are labelled.
-    """
+    """What a vote's run has besides: every member's label, and the judgement."""
 
     judged: JudgedVote
 
@@ -424,7 +387,6 @@ class _VoteSteps(RunSteps):
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
     ) -> None:
-        """Count a row, and write it with the votes."""
         votes = prediction.votes or (None,) * len(self._members)
         for member, vote_of in zip(self._members, votes, strict=True):
             member.add(Prediction(vote_of))
@@ -434,7 +396,6 @@ class _VoteSteps(RunSteps):
         writer.add(example, gold, prediction, votes=list(votes))
 
     def results(self) -> dict[str, Any]:
-        """Judge the vote."""
         pairs = zip(self._members, self._paths, strict=True)
         ensemble = gather_runs([answers.table(self._split, path) for answers, path in pairs])
         counted = count_votes([member.answers for member in ensemble.members])
@@ -537,11 +498,7 @@ def _recorded_plan(
 def load_ensemble(
     recipe: ResolvedRecipe, registry: Registry, load: Load, threshold: float | None = None
 ) -> Cascade | Vote:
-    """Return the classifier of a recipe of kind cascade or vote, for any text.
-
-    Raises:
-        InputError: the recipe is wrong, a member is missing, or its threshold is not chosen yet.
-    """
+    """Return the classifier of a recipe of kind cascade or vote, for any text."""
     if kind_of(recipe) == "vote":
         settings = vote_settings(recipe, registry).vote
         members = {name: load(member) for name, member in member_names(settings.members).items()}
