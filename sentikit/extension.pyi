@@ -164,8 +164,8 @@ from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
 from sentikit.comparison.results import BreakEven as BreakEven
 from sentikit.comparison.results import Difference as Difference
 from sentikit.comparison.results import RunFindings as RunFindings
-from sentikit.ensembles.judgement import CurvePoint as CurvePoint
-from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
+from sentikit.ensembles.cascade import CurvePoint as CurvePoint
+from sentikit.ensembles.cascade import JudgedCascade as JudgedCascade
 
 # register_commands
 from sentikit.runs.folder import LabelledSplit as LabelledSplit
