@@ -122,6 +122,12 @@ class ServerSettings(PartSettings):
 
     def refuse_secrets(self) -> None:
         """Keep keys out of what a run writes down, and out of this message."""
+        for key, variables in (
+            ("key_variable", [self.key_variable]),
+            ("header_variables", self.header_variables.values()),
+        ):
+            for variable in variables:
+                _refuse_no_variable(variable, f"{self.section}.{key}")
         parts, section = parsed_address(self.address), self.section
         if parts is None or parts.username or parts.password or parts.query:
             raise InputError(
@@ -140,6 +146,13 @@ class ServerSettings(PartSettings):
                 f"{held} seems to hold a key, and recipes are written into the run. Give it by "
                 f"{self.section}.header_variables."
             )
+
+
+def _refuse_no_variable(name: str, setting: str) -> None:
+    try:
+        find_key(name)
+    except InputError as error:
+        raise InputError(f"{setting}: {error.message}") from error
 
 
 class OpenAISettings(ServerSettings):
