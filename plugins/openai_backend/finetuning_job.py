@@ -214,8 +214,9 @@ def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
     found = {}
     for name, theirs in _NUMBERS.items():
         value = data.get(theirs)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if 0 <= value < math.inf:
             found[name] = float(value)
     return found
 

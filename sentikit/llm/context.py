@@ -205,7 +205,8 @@ def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
             "probabilities. Name their column (strategy.probabilities_column), a model or "
             "another run."
         )
-    unknown = () if probabilities is None else np.flatnonzero(np.isnan(probabilities).any(1))
+    known = probabilities is None or np.isfinite(probabilities).all(1)
+    unknown = np.flatnonzero(~np.atleast_1d(known))
     if needs.probabilities and len(unknown):
         raise InputError(
             f"{table.name} has no probabilities for {len(unknown):,} of {total:,} examples, the "
