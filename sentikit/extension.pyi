@@ -198,11 +198,11 @@ from sentikit.runs.folder import versions as versions
 # What examines plugins
 from sentikit.registry import Registry as Registry
 from sentikit.registry import PluginReport as PluginReport
-from sentikit.registry import PluginSource as PluginSource
+from sentikit.plugin_sources import PluginSource as PluginSource
 from sentikit.registration import Registration as Registration
 from sentikit.registry import default_registry as default_registry
 from sentikit.registry import disabled_plugins as disabled_plugins
-from sentikit.registry import installed_plugins as installed_plugins
+from sentikit.plugin_sources import installed_plugins as installed_plugins
 from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
