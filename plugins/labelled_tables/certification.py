@@ -26,6 +26,8 @@ KEPT, ASKED = "kept", "asked"
 _REFERENCE = 2000
 #: What `plan` simulates: numbers of checks, and draws of each.
 _PLANNED, _DRAWS = (50, 100, 200, 300, 500, 1000), 60
+#: Rows it simulates at most, and numbers of checks that are worth naming once some are made.
+_MOST_PLANNED, _MORE = 20_000, (100, 200, 300, 500, 1000, 2000, 5000)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,25 @@ def least_abstention(base_error: float, limit: float) -> float:
     up (arXiv 2606.29054).
     """
     return max(0.0, (base_error - limit) / (1 - limit))
+
+
+def describe_need(
+    confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    rows: int,
+    target: float,
+    level: float,
+) -> str:
+    """Forecast what these and more checks certify of a pile of `rows`, by `plan` on the checks."""
+    checks = len(correct)
+    accuracy = (int(correct.sum()) + 0.5) / (checks + 1)
+    pile = np.resize(confidence, min(rows, _MOST_PLANNED))
+    numbers = [checks, *(more for more in _MORE if more > checks)][:3]
+    said = [
+        f"{row['checks']:,} checks {row[f'{target:g}']:.0%}"
+        for row in plan(pile, accuracy, [target], level, numbers)
+    ]
+    return f"Forecast of the share that is certified: {', '.join(said)}."
 
 
 def fingerprint(description: Any) -> str:
@@ -355,7 +376,11 @@ def agreed(
 
 
 def plan(
-    confidence: NDArray[np.float64], accuracy: float, targets: Sequence[float], level: float
+    confidence: NDArray[np.float64],
+    accuracy: float,
+    targets: Sequence[float],
+    level: float,
+    numbers: Sequence[int] = _PLANNED,
 ) -> list[dict[str, float]]:
     """Forecast which share how many checks certify, by simulation under a guessed accuracy A.
 
@@ -367,14 +392,14 @@ def plan(
     from scipy.stats import rankdata
 
     known = np.nan_to_num(confidence, nan=0.0)
-    if len(known) > 20_000:
-        known = np.random.default_rng(0).permutation(known)[:20_000]
+    if len(known) > _MOST_PLANNED:
+        known = np.random.default_rng(0).permutation(known)[:_MOST_PLANNED]
     ranks = rankdata(known) / len(known)
     chance = np.exp(-min(6.0, max(1.0, 3.7 + 17 * (accuracy - 0.83))) * ranks)
     for _ in range(20):  # clipping lowers the mean
         chance = np.minimum(0.95, chance * (1 - accuracy) / chance.mean())
     rows = []
-    for checks in (number for number in _PLANNED if number <= len(known)):
+    for checks in (number for number in numbers if number <= len(known)):
         shares = np.zeros(len(targets))
         for seed in range(_DRAWS):
             random = np.random.default_rng(seed)

@@ -214,6 +214,7 @@ def _run(
     from .certification import (
         Labelling,
         certifying_look,
+        describe_need,
         describe_task,
         matched,
         refuse_spent_labels,
@@ -244,7 +245,11 @@ def _run(
             truth = found.truth(said.classes)
             # Before anything is shown; an outage until here costs no look.
             found.file.record_look(look, looks)
-            click.echo(describe_task(said.labels[found.rows], truth, given["accuracy"]), err=True)
+            own, target = said.labels[found.rows], given["accuracy"]
+            click.echo(describe_task(own, truth, target), err=True)
+            level = 1 - (1 - given["level"]) / looks
+            sure, right = said.confidence[found.rows], own == truth
+            click.echo(describe_need(sure, right, pile.rows, target, level), err=True)
         labels = combined([job.ask(name).labels for name in members], rule)
         if given["plan"]:
             _plan(given, labels)
