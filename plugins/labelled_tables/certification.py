@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from sentikit import Certificate, Classifier, InputError, certify, certify_agreement
 from sentikit.extension import Check, CheckedFile, Labels, Pile, PileJob, quoted
 
-from .tables import CERTIFIED, REVIEW
-
 #: Fewer checks certify nothing.
 LEAST_CHECKS = 30
 #: Error rates of the checker that a certificate answers for.
 CHECKER_ERRORS = (0.01, 0.03, 0.05)
-KEPT, ASKED = "kept", "asked"
 #: Confidences that the reference for a label-free check keeps.
 _REFERENCE = 2000
 #: What `plan` simulates: numbers of checks, and draws of each.
@@ -249,14 +246,6 @@ def certified(
     }
 
 
-def statuses(labels: Labels, certificate: Certificate | None) -> list[str]:
-    """Return the status of each row; all are for review where nothing is certified."""
-    if certificate is None or not certificate.accepted:
-        return [REVIEW] * len(labels.labels)
-    accepted = np.nan_to_num(labels.confidence, nan=-np.inf) >= certificate.threshold
-    return [CERTIFIED if one else REVIEW for one in accepted.tolist()]
-
-
 def _sentence(certificate: Certificate, file: str) -> str:
     level, risk = f"{certificate.level:.0%}", f"{1 - certificate.target:.1%}"
     if not certificate.accepted:
@@ -309,11 +298,11 @@ def agreed(
     agreement: float,
     level: float,
     seed: int,
-) -> tuple[Labels, list[str], dict[str, Any]]:
+) -> tuple[Labels, NDArray[np.bool_], dict[str, Any]]:
     """Ask an LLM about a sample, certify the agreement, and ask about the rest only.
 
     Returns:
-        The labels: the cheap ones where they stand, else the LLM's; kept or asked, of each row;
+        The labels: the cheap ones where they stand, else the LLM's; which rows keep them;
         and the certificate as JSON values, with what was saved.
 
     Raises:
@@ -336,7 +325,7 @@ def agreed(
         agreement=agreement,
         level=level,
     )
-    kept = np.nan_to_num(cheap.confidence, nan=-np.inf) >= certificate.threshold
+    kept = cheap.confidence >= certificate.threshold
     kept[drawn] = False
     rest = np.flatnonzero(~kept)
     # The sample's answers are in the journal: no row is paid twice.
@@ -347,7 +336,6 @@ def agreed(
     confidence[rest] = np.where(labels[rest] < 0, np.nan, answers.labels.confidence[rest])
     columns = [classifier.labels.index(label) for label in cheap.classes]
     table[rest] = answers.labels.probabilities[rest][:, columns]
-    status = np.where(kept, KEPT, ASKED).tolist()
     alone = None if answers.cost is None or not len(rest) else answers.cost / len(rest) * rows
     record = {
         "kind": "agreement",
@@ -372,7 +360,7 @@ def agreed(
             "A row without an answer of the LLM counts as not agreed.",
         ],
     }
-    return Labels(cheap.classes, labels, confidence, table), status, record
+    return Labels(cheap.classes, labels, confidence, table), kept, record
 
 
 def plan(
