@@ -120,8 +120,8 @@ def certify(
     Raises:
         InputError: the numbers are no probabilities, or of different lengths.
     """
-    _check_rate("accuracy", accuracy)
-    _check_rate("level", level)
+    check_rate("accuracy", accuracy)
+    check_rate("level", level)
     if looks < 1:
         raise InputError(f"looks is {looks}; it counts this look too, so it is at least 1.")
     pile, drawn, correct = _aligned(pile_confidence, checked_confidence, checked_correct)
@@ -168,8 +168,8 @@ def certify_agreement(
     Raises:
         InputError: the numbers are no probabilities, or of different lengths.
     """
-    _check_rate("agreement", agreement)
-    _check_rate("level", level)
+    check_rate("agreement", agreement)
+    check_rate("level", level)
     pile, drawn, agrees = _aligned(pile_confidence, sample_confidence, sample_agrees)
     rows, n, risk = len(pile), len(drawn), 1 - level
     allowed = math.floor((1 - agreement) * rows + _ROUNDING)
@@ -371,6 +371,6 @@ def _confidences(name: str, values: ArrayLike) -> Floats:
     return np.where(np.isnan(array), -np.inf, array)
 
 
-def _check_rate(name: str, value: float) -> None:
+def check_rate(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise InputError(f"{name} is {value:g}; it lies between 0 and 1, as 0.9.")
