@@ -164,8 +164,8 @@ from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
 from sentikit.comparison.results import BreakEven as BreakEven
 from sentikit.comparison.results import Difference as Difference
 from sentikit.comparison.results import RunFindings as RunFindings
-from sentikit.ensembles.judgement import CurvePoint as CurvePoint
-from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
+from sentikit.ensembles.cascade import CurvePoint as CurvePoint
+from sentikit.ensembles.cascade import JudgedCascade as JudgedCascade
 
 # register_commands
 from sentikit.runs.folder import LabelledSplit as LabelledSplit
@@ -198,11 +198,11 @@ from sentikit.runs.folder import versions as versions
 # What examines plugins
 from sentikit.registry import Registry as Registry
 from sentikit.registry import PluginReport as PluginReport
-from sentikit.registry import PluginSource as PluginSource
+from sentikit.plugin_sources import PluginSource as PluginSource
 from sentikit.registration import Registration as Registration
 from sentikit.registry import default_registry as default_registry
 from sentikit.registry import disabled_plugins as disabled_plugins
-from sentikit.registry import installed_plugins as installed_plugins
+from sentikit.plugin_sources import installed_plugins as installed_plugins
 from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check

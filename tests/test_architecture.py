@@ -41,7 +41,7 @@ HEAVY = {
 }
 #: Modules of the core that every command loads.
 LIGHT = ("errors", "extension", "hookspecs", "isolation", "keys", "public_names", "registration")
-LIGHT += ("registry", "stopping")
+LIGHT += ("plugin_sources", "registry", "stopping")
 #: Distributions whose modules bear another name.
 DISTRIBUTIONS = {
     "pydantic_core": "pydantic-core",

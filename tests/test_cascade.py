@@ -19,7 +19,7 @@ import sentikit
 from sentikit import read_run
 from sentikit.cli.cascade import cascade
 from sentikit.comparison.bootstrap import Resampling
-from sentikit.ensembles.judgement import curve
+from sentikit.ensembles.cascade import curve
 from sentikit.ensembles.thresholds import (
     EVERYTHING,
     UNSURE,

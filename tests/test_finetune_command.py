@@ -82,6 +82,20 @@ class TestPreparing:
         spoken = json.loads(Path("run/train.jsonl").read_text().splitlines()[0])["messages"]
         assert [message["role"] for message in spoken] == ["user", "assistant"]
 
+    def test_a_strategy_sees_the_id_the_source_and_the_other_columns(self) -> None:
+        lines = [f"r{n},{t},{c},shop,Title {n}" for n, (t, c) in enumerate(rows(12))]
+        Path("own.csv").write_text("\n".join(["id,text,label,source,title", *lines]) + "\n")
+        recipe = write_recipe(
+            NO_SERVER,
+            dataset={"name": "files", "train": "own.csv", "columns": ["title"]},
+            strategy={"name": "template", "user": "{id} {source} {row.title}: {text}"},
+            finetune={"validation": None},
+        )
+        done = sentikit("gpt-finetune", "--recipe", recipe, "--prepare-only", "--output", "run")
+        assert done.returncode == 0, done.stderr
+        first = json.loads(Path("run/train.jsonl").read_text().splitlines()[0])["messages"]
+        assert first[-2]["content"] == "r0 shop Title 0: I hate review number 0"
+
     def test_an_advisers_results_file_may_have_ids_without_texts(self) -> None:
         Path("own.csv").write_text(
             "id,text,label\n" + "".join(f"r{n},{t},{c}\n" for n, (t, c) in enumerate(rows(12)))

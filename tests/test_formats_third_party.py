@@ -10,7 +10,8 @@ from plugin_writing import SitePackages, site_packages
 from tiny_classifiers import TEXTS, make_classifier
 
 import sentikit
-from sentikit.registry import Registry, installed_plugins
+from sentikit.plugin_sources import installed_plugins
+from sentikit.registry import Registry
 
 PLUGIN = """
 from sentikit import hookimpl

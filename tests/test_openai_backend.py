@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 from llm_fixtures import LABELS, ask, ask_about, in_thread, openai_backend, serving
 
 from sentikit import InputError, SentikitError
+from sentikit.cli import sentikit
 from sentikit.llm.settings import RequestOptions
 
 KEY = "sk-proj-" + "k3y" * 12
@@ -198,12 +200,23 @@ class TestKeys:
         assert KEY[:20] not in str(caught.value)
         assert not s.server.calls
 
-    def test_a_key_in_place_of_a_variable_name_is_refused_without_printing_it(
-        self, tmp_path: Path
+    @pytest.mark.parametrize("name", [KEY, "", "MY KEY"])
+    def test_what_is_no_variable_name_is_refused_at_once_without_printing_it(
+        self, name: str
     ) -> None:
-        with serving() as s, pytest.raises(InputError, match="never by its value") as caught:
-            ask(openai_backend(s.url, key_variable=KEY), ask_about(["text"]), tmp_path)
-        assert KEY not in caught.value.message
+        with pytest.raises(InputError, match=r"^llm\.key_variable: .*never by its value") as caught:
+            openai_backend("http://localhost:1/v1", key_variable=name)
+        assert not name or name not in caught.value.message
+        with pytest.raises(InputError, match=r"^llm\.header_variables: .*never by its value"):
+            openai_backend("http://localhost:1/v1", header_variables={"X-Key": name})
+
+    def test_a_recipe_with_such_a_name_fails_its_check(self) -> None:
+        settings = ["--set", "llm.key_variable=''"]
+        result = CliRunner().invoke(
+            sentikit, ["recipes", "check", "b3-gpt-4o-mini-zero-shot", *settings]
+        )
+        assert result.exit_code == 2
+        assert "llm.key_variable: A key is given by the name of an environment" in result.output
 
     @pytest.mark.parametrize(
         "settings",

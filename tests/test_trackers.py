@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 import sentikit.extension as toolkit
 from sentikit import SentikitError, hookimpl
 from sentikit.cli import sentikit
+from sentikit.plugin_sources import PluginSource, installed_plugins
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.registry import PluginSource, Registry, default_registry, installed_plugins
+from sentikit.registry import Registry, default_registry
 from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun
 from sentikit.training.job import JobOptions, train

@@ -192,7 +192,12 @@ class TokenizedTexts:
 
     def by_text(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return one row a text: the mean over its chunks, (rows, …), weighted by their length."""
-        return rows if self.owners is None else mean_of_chunks(rows, self.owners, self.lengths)
+        if self.owners is None:
+            return rows
+        first = np.flatnonzero(np.diff(self.owners, prepend=-1))
+        weights = np.maximum(self.lengths, 1).astype(np.float64)
+        totals = np.add.reduceat(rows * weights[:, None], first)
+        return (totals / np.add.reduceat(weights, first)[:, None]).astype(np.float32)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         import torch
@@ -217,16 +222,6 @@ class TokenizedTexts:
 _CHARACTERS = 32
 _MARGIN = 16
 _SPACE = re.compile(r"[ \n]")
-
-
-def mean_of_chunks(
-    rows: NDArray[np.float32], owners: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Average rows, (chunks, …), that belong to one text, weighted by the chunks' lengths."""
-    first = np.flatnonzero(np.diff(owners, prepend=-1))
-    weights = np.maximum(lengths, 1).astype(np.float64)
-    totals = np.add.reduceat(rows * weights[:, None], first)
-    return (totals / np.add.reduceat(weights, first)[:, None]).astype(np.float32)
 
 
 def tokenize(

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from sentikit.classifiers.classifier import Classifier, Example, Session, checked, text_of
-from sentikit.classifiers.encoder_classifier import EncoderClassifier
+from sentikit.classifiers.classifier import Classifier, Example, Session, checked
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import InputError
@@ -87,7 +86,8 @@ class Cascade(Classifier):
         assert isinstance(unsure, _Unsure)
         merged = answer.with_costs_of([unsure.prediction]).in_order_of(self.labels)
         name = named(self._last_name, answer)
-        return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction)
+        error = failure(self._last_name, answer) or failure(self._name, unsure.prediction)
+        return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction, error=error)
 
     def _is_sure(self, prediction: Prediction) -> bool:
         threshold = self.thresholds[0]
@@ -121,32 +121,16 @@ def _sure(pending: deque[Prediction | _Unsure], labels: tuple[str, ...]) -> Iter
 def member_predictions(
     name: str, member: Classifier, examples: Iterable[str | Example], session: Session | None
 ) -> Iterator[tuple[str | Example, Prediction]]:
-    """Yield each example with a member's prediction, taken from an estimate where it has it."""
+    """Yield each example with a member's checked prediction."""
     title = f"The member {name}" if name else "The rest of the cascade"
-    if session is None or session.sampled is None or not isinstance(member, EncoderClassifier):
-        yield from checked(title, member, examples, session)
-        return
-    sampled = session.sampled
-    waiting: deque[tuple[str | Example, Prediction | None]] = deque()
+    return checked(title, member, examples, session)
 
-    def unknown() -> Iterator[str | Example]:
-        for example in examples:
-            known = sampled.get((id(member), text_of(example)))
-            waiting.append((example, known))
-            if known is None:
-                yield example
 
-    def known() -> Iterator[tuple[str | Example, Prediction]]:
-        while waiting and (computed := waiting[0][1]) is not None:
-            yield waiting.popleft()[0], computed
-
-    for example, prediction in checked(title, member, unknown(), session):
-        yield from known()
-        waiting.popleft()
-        if session.sampling:
-            sampled[id(member), text_of(example)] = prediction
-        yield example, prediction
-    yield from known()
+def failure(member: str, prediction: Prediction) -> str | None:
+    """Return why a member could not answer; None where it could."""
+    if prediction.error is None:
+        return None
+    return f"{member}: {prediction.error}" if member else prediction.error
 
 
 def named(member: str, prediction: Prediction) -> str:

@@ -44,14 +44,12 @@ class Session:
 
     Attributes:
         stop_requested: whether the user asked to stop; checked several times a second.
-        sampled: what encoders predict of the rows that a job's cost is estimated from, by encoder
-            and text, so that the job does not compute it again; None where nothing is estimated.
-        sampling: whether these are being computed.
+        known: what encoders have computed, by their ids: a job does not compute again what its
+            cost was estimated from. None where nothing is estimated.
     """
 
     stop_requested: Callable[[], bool] = staticmethod(lambda: False)
-    sampled: dict[tuple[int, str], Prediction] | None = None
-    sampling = False
+    known: dict[int, Any] | None = None
 
 
 class Classifier(ABC):

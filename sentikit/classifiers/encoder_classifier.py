@@ -151,18 +151,23 @@ class EncoderClassifier(Classifier):
 
         A text without words gets whatever label the model gives an empty input.
         """
-        for logits in self.logits(examples):
+        known = None if session is None else session.known
+        for logits in self.logits(examples, known):
             yield from predictions(self.probabilities(logits), self.scheme)
 
-    def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
+    def logits(
+        self, texts: Iterable[str | Example], known: dict[int, Any] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes).
 
-        Equal texts are computed once. While one window is computed, the next one is tokenised and a
-        further one is read, unless `read_ahead` is False.
+        Equal texts are computed once, those of an earlier call with the same `known` too. While one
+        window is computed, the next one is tokenised and a further one is read, unless
+        `read_ahead` is False.
         """
         most = 2 if self.read_ahead else 0
         waiting: deque[tuple[_Distinct, NDArray[np.intp], Future[NDArray[np.float32]]]] = deque()
-        distinct, stopped = _Distinct(), threading.Event()
+        kept = {} if known is None else known
+        distinct, stopped = kept.pop(id(self), None) or _Distinct(), threading.Event()
         with ThreadPoolExecutor(2, "sentikit-encoder") as threads:
             try:
                 for window in windows(texts, ready=lambda: bool(waiting) and waiting[0][2].done()):
@@ -172,11 +177,12 @@ class EncoderClassifier(Classifier):
                         future = threads.submit(self.logits_of_texts, new, stopped)
                         waiting.append((distinct, places, future))
                     while waiting and (len(waiting) > most or waiting[0][2].done()):
-                        known, places, future = waiting.popleft()
-                        yield known.logits(places, future.result())
+                        met, places, future = waiting.popleft()
+                        yield met.logits(places, future.result())
                 while waiting:
-                    known, places, future = waiting.popleft()
-                    yield known.logits(places, future.result())
+                    met, places, future = waiting.popleft()
+                    yield met.logits(places, future.result())
+                kept[id(self)] = distinct
             finally:
                 stopped.set()  # After Ctrl-C a window ends with its present batch.
                 for _, _, future in waiting:
@@ -324,7 +330,9 @@ class SharedClassifier(EncoderClassifier):
         self.calibrated, self.folder, self.label_map = own.calibrated, own.folder, own.label_map
         self._own, self._group = own, group
 
-    def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
+    def logits(
+        self, texts: Iterable[str | Example], known: dict[int, Any] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         distinct = _Distinct()
         for window in windows(texts, self._group.processes):
             distinct = distinct.renewed()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
     from sentikit.comparison.judgement import Comparison
     from sentikit.datasets.tables import InputFile
-    from sentikit.ensembles.judgement import JudgedCascade
+    from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
 

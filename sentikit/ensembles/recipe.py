@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path as FilePath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
+from sentikit.classifiers.vote import Ties
 from sentikit.components import PartSettings, Problem, Section, refuse, validate
 from sentikit.datasets.opening import check_dataset
 from sentikit.ensembles.thresholds import Aim, Goal
@@ -94,7 +95,7 @@ class VoteSettings(PartSettings):
     members: list[str] = Field(
         min_length=2, description="runs, results files or names of recipes, most trusted first"
     )
-    ties: Literal["first", "probability"] = Field(
+    ties: Ties = Field(
         "first",
         description="among tied labels: the first member's, or the one with the highest mean "
         "probability",
@@ -143,16 +144,13 @@ def check_ensemble(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
     return problems
 
 
-def cascade_settings(recipe: ResolvedRecipe, registry: Registry) -> CascadeRecipe:
-    refuse_other_kind(recipe, "cascade")
-    refuse(check_ensemble(recipe, registry), recipe.describe)
-    return CascadeRecipe.model_validate(recipe.values)
+T = TypeVar("T", CascadeRecipe, VoteRecipe)
 
 
-def vote_settings(recipe: ResolvedRecipe, registry: Registry) -> VoteRecipe:
-    refuse_other_kind(recipe, "vote")
+def ensemble_settings(recipe: ResolvedRecipe, registry: Registry, schema: type[T]) -> T:
+    refuse_other_kind(recipe, schema.model_fields["kind"].default)
     refuse(check_ensemble(recipe, registry), recipe.describe)
-    return VoteRecipe.model_validate(recipe.values)
+    return schema.model_validate(recipe.values)
 
 
 def is_recorded(member: str) -> bool:

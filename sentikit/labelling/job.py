@@ -131,11 +131,11 @@ def estimate(
     rows: Iterable[Row],
     cache: Path,
     batch: bool = False,
-    sampled: dict[tuple[int, str], Prediction] | None = None,
+    known: dict[int, Any] | None = None,
 ) -> list[Estimate]:
     """Count what each LLM of a classifier would cost; nothing is asked and nothing written.
 
-    `sampled` gets what encoders predict of the rows.
+    `known` gets what encoders compute of the rows.
     """
     from sentikit.llm.estimate import EstimateCollector
 
@@ -146,7 +146,7 @@ def estimate(
         return found[-1]
 
     with RequestSession("", cache) as session:
-        session.sampled, session.sampling = sampled, sampled is not None
+        session.known = known
         session.collect(collector)
         _drain(classifier, rows, session)
     return [counted.estimate() for counted in found]
@@ -168,8 +168,8 @@ def say_estimate(
     step = max(1, total // _SAMPLE)
     sample = list(islice(islice(rows, 0, None, step), _SAMPLE))
     share = total / max(1, len(sample))
-    session.sampled = {}
-    for found in estimate(classifier, sample, session.cache, batch, session.sampled):
+    session.known = {}
+    for found in estimate(classifier, sample, session.cache, batch, session.known):
         if not found.most_usd or found.expected_usd is None:
             continue
         calls = found.requests * share
