@@ -8,6 +8,7 @@ from sentikit.components import validate as validate
 from sentikit.recipe_checks import core_keys as core_keys
 from sentikit.components import open_component as open_component
 from sentikit.errors import did_you_mean as did_you_mean
+from sentikit.errors import quoted as quoted
 from sentikit.errors import unknown_name as unknown_name
 from sentikit.files import disk_errors as disk_errors
 from sentikit.files import folder_writer as folder_writer
@@ -43,6 +44,7 @@ from sentikit.datasets.text_files import reading_errors as reading_errors
 from sentikit.classifiers.encoder import Encoder as Encoder
 from sentikit.classifiers.encoder import PretrainedSource as PretrainedSource
 from sentikit.classifiers.hub import hub_answers as hub_answers
+from sentikit.classifiers.hub import hub_refusal as hub_refusal
 
 # register_heads
 from sentikit.classifiers.encoder import Head as Head
@@ -136,6 +138,7 @@ from sentikit.training.engine import replicated as replicated
 from sentikit.devices import autocast as autocast
 from sentikit.processes.group import joined_processes as joined_processes
 from sentikit.processes.launching import launch_processes as launch_processes
+from sentikit.processes.launching import resumable as resumable
 from sentikit.processes.launching import typed_command as typed_command
 
 # register_trackers
@@ -161,8 +164,8 @@ from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
 from sentikit.comparison.results import BreakEven as BreakEven
 from sentikit.comparison.results import Difference as Difference
 from sentikit.comparison.results import RunFindings as RunFindings
-from sentikit.ensembles.judgement import CurvePoint as CurvePoint
-from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
+from sentikit.ensembles.cascade import CurvePoint as CurvePoint
+from sentikit.ensembles.cascade import JudgedCascade as JudgedCascade
 
 # register_commands
 from sentikit.runs.folder import LabelledSplit as LabelledSplit
@@ -179,7 +182,10 @@ from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
-from sentikit.llm.session import Limits as Limits
+from sentikit.llm.settings import Limits as Limits
+from sentikit.labelling.job import LabellingOptions as LabellingOptions
+from sentikit.labelling.table_writer import open_table as open_table
+from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.labelling.table_writer import AddedColumns as AddedColumns
 from sentikit.files import atomic_writer as atomic_writer
@@ -192,11 +198,11 @@ from sentikit.runs.folder import versions as versions
 # What examines plugins
 from sentikit.registry import Registry as Registry
 from sentikit.registry import PluginReport as PluginReport
-from sentikit.registry import PluginSource as PluginSource
+from sentikit.plugin_sources import PluginSource as PluginSource
 from sentikit.registration import Registration as Registration
 from sentikit.registry import default_registry as default_registry
 from sentikit.registry import disabled_plugins as disabled_plugins
-from sentikit.registry import installed_plugins as installed_plugins
+from sentikit.plugin_sources import installed_plugins as installed_plugins
 from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
@@ -209,6 +215,7 @@ from sentikit.assurance.estimates import confidence_strata as confidence_strata
 from sentikit.assurance.pile import group_reader as group_reader
 from sentikit.assurance.pile import Pile as Pile
 from sentikit.assurance.pile import scan_pile as scan_pile
+from sentikit.assurance.job import PileJob as PileJob
 from sentikit.assurance.pile import Labels as Labels
 from sentikit.assurance.pile import Language as Language
 from sentikit.comparison.significance import holm as holm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sentikit.registry import of_plugin
+from sentikit.plugin_sources import of_plugin
 
 
 def __getattr__(name: str) -> Any:

@@ -51,13 +51,17 @@ def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
 
     Args:
         folder: with a transformers ``config.json``.
-        weights: the safetensors file of the model; only its header is read.
+        weights: the safetensors file of the model, or where it stood were it not in several; only
+            headers are read.
 
     Raises:
         InputError: a size is no count, or larger than what the file holds.
     """
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    shapes = _header_shapes(weights) if weights.is_file() else []
+    shards = sorted(weights.parent.glob("model-*-of-*.safetensors"))
+    shapes = [
+        shape for file in [weights, *shards] if file.is_file() for shape in _header_shapes(file)
+    ]
     if not isinstance(config, dict):
         raise InputError(f"{folder / 'config.json'} is no configuration of a model.")
     longest = max((size for shape in shapes for size in shape), default=None)
@@ -74,7 +78,6 @@ def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
 
 
 def _header_shapes(path: Path) -> list[tuple[int, ...]]:
-    """Return the shapes of the tensors in a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -181,15 +184,8 @@ def refuse_unfitting(
 ) -> None:
     """Refuse weights that would leave a part of a model at random values.
 
-    Args:
-        source: the model or file they come from.
-        missing: names that the model has and the weights have not.
-        shapes: of tensors whose shapes differ: found, and wanted.
-        unknown: names that only the weights have, which may be the missing ones misspelt.
-        exact: refuse unknown names on their own; pretrained models often hold further heads.
-
-    Raises:
-        InputError: a tensor is missing, unknown where that counts, or of another shape.
+    `shapes` are of tensors that differ: found, and wanted. Pretrained models often hold further
+    heads, so that names which only the weights have are refused on their own only if `exact`.
     """
     faults = []
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -75,8 +76,17 @@ def manifest(path: str) -> dict[str, Any]:
     return found
 
 
+def predictions(run: str) -> list[dict[str, Any]]:
+    lines = Path(run, "predictions.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def table(path: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(path).read_text().splitlines()))
+
+
 class TestCascade:
-    def test_sends_the_unsure_texts_alone_and_counts_their_cost(self) -> None:
+    def test_a_live_cascade_sends_only_unsure_texts_and_counts_their_cost(self) -> None:
         with serving() as s:
             write_team(s.url)
             done = command("cascade", "--recipe", "cascade.yaml", "--output", "run", "--json")
@@ -95,7 +105,7 @@ class TestCascade:
         assert spent_usd(RunFolder(Path("run"))) == pytest.approx(billed)
         assert manifest("run")["usage"]["prompt"] > 0
 
-    def test_a_failing_row_is_a_row(self) -> None:
+    def test_a_failed_row_of_a_live_cascade_keeps_its_place(self) -> None:
         faults = {"number 7 ": "400:No.", "number 8 ": "say:Hm.", "exactly one word": "say:Hm."}
         with serving(fault_words=faults) as s:
             write_team(s.url)
@@ -104,7 +114,32 @@ class TestCascade:
         rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
         assert [n for n, row in enumerate(rows) if row["label"] is None] == [7, 8]
 
-    def test_a_ceiling_stops_it_and_a_higher_one_lets_it_go_on(self) -> None:
+    def test_a_first_member_that_failed_is_asked_again_alone(self) -> None:
+        run = ["predict", "cascade.yaml", "test.csv", "--output", "out.csv"]
+        with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
+            write_team(s.url)
+            last = json.loads(Path("asked.yaml").read_text())
+            llm = last["llm"] | {"base_url": failing.url, "model": "first", "temperature": 1}
+            write_recipe("first", last | {"llm": llm | {"samples": 2}})
+            members = {"members": ["./first.yaml", "./asked.yaml"], "thresholds": [0.9]}
+            write_recipe("cascade", {"kind": "cascade", "cascade": members})
+            first = command(*run)
+            assert first.exit_code == 1
+            row = table("out.csv")[7]
+            assert (row["predicted_label"], row["answered_by"]) == (LABELS[7 % 3], "asked")
+            assert row["error"].startswith("first: ")
+            assert asked_about(s) == [7]
+            others = asked_about(failing)
+            failing.server.behaviour.fault_words.clear()
+            done = command(*run, "--resume")
+            assert done.exit_code == 0, done.output
+            assert asked_about(s) == [7]
+            assert asked_about(failing) == sorted([*others, 7, 7])
+        row = table("out.csv")[7]
+        assert (row["predicted_label"], row["error"]) == (LABELS[7 % 3], "")
+        assert row["answered_by"] == "first"
+
+    def test_a_live_cascade_stopped_by_its_ceiling_resumes_with_a_higher_one(self) -> None:
         with serving() as s:
             write_team(s.url)
             run = ["cascade", "--recipe", "cascade.yaml", "--output", "run"]
@@ -117,7 +152,7 @@ class TestCascade:
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(UNSURE))
 
-    def test_without_a_server_nothing_is_lost(self) -> None:
+    def test_a_live_cascade_without_a_server_loses_nothing(self) -> None:
         write_team("http://127.0.0.1:9/v1")
         done = command("cascade", "--recipe", "cascade.yaml", "--output", "run")
         assert done.exit_code == 1
@@ -128,7 +163,7 @@ class TestCascade:
         assert again.exit_code == 0, again.output
 
     @pytest.mark.slow
-    def test_a_killed_one_goes_on_and_pays_for_nothing_twice(self) -> None:
+    def test_a_killed_live_cascade_resumes_without_paying_twice(self) -> None:
         arguments = ["cascade", "--recipe", "cascade.yaml", "--output", "run"]
         with serving(seconds=0.2) as s:
             write_team(s.url)
@@ -164,7 +199,7 @@ class TestVote:
         members = ["./encoder.jsonl", "own.yaml", "./neutral.jsonl"]
         write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
 
-    def test_asks_an_llm_that_has_no_run_yet_and_only_once(self) -> None:
+    def test_a_live_vote_queries_a_member_without_a_run_once(self) -> None:
         with serving() as s:
             self.write(s.url)
             run = ["vote", "--recipe", "vote.yaml", "--json", "--output"]
@@ -183,7 +218,7 @@ class TestVote:
         )
         assert [manifest(name)["status"] for name in ("one", "two")] == ["finished"] * 2
 
-    def test_a_ceiling_stops_it_and_a_higher_one_lets_it_go_on(self) -> None:
+    def test_a_live_vote_stopped_by_its_ceiling_resumes_with_a_higher_one(self) -> None:
         with serving() as s:
             self.write(s.url)
             run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
@@ -197,7 +232,7 @@ class TestVote:
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(ROWS))
 
-    def test_resumed_when_finished_it_asks_again_about_the_failed_rows_alone(self) -> None:
+    def test_resuming_a_finished_live_vote_queries_only_failed_rows(self) -> None:
         run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
         with serving(fault_words={"number 7 ": "400:No."}) as s:
             self.write(s.url)
@@ -217,7 +252,60 @@ class TestVote:
         assert refused.exit_code == 2
         assert "nothing to resume" in refused.stderr
 
-    def test_an_output_that_is_taken_is_said_before_anything_is_asked(self) -> None:
+    def test_resuming_asks_only_the_member_that_failed_and_pays_nothing_twice(self) -> None:
+        run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
+        with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
+            self.write(s.url)
+            own = json.loads(Path("own.yaml").read_text())
+            llm = own["llm"] | {"base_url": failing.url, "model": "other"}
+            write_recipe("other", own | {"llm": llm})
+            members = ["own.yaml", "./other.yaml", "./encoder.jsonl"]
+            write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
+            first = command(*run)
+            assert first.exit_code == 0, first.output
+            row = predictions("one")[7]
+            # The others' label stands, and what they cost is counted.
+            assert row["label"] is not None
+            assert row["votes"][1] is None
+            assert row["error"].startswith("other: ")
+            assert row["cost"] > 0
+            before = manifest("one")
+            assert (before["status"], before["failed"], before["invalid"]) == ("finished", 1, 0)
+            calls, others = s.server.calls, asked_about(failing)
+            billed = sum(s.server.billed.values())
+            failing.server.behaviour.fault_words.clear()
+            done = command(*run, "--resume")
+            assert done.exit_code == 0, done.output
+            assert (s.server.calls, sum(s.server.billed.values())) == (calls, billed)
+            assert asked_about(failing) == sorted([*others, 7])
+        row = predictions("one")[7]
+        assert "error" not in row
+        assert None not in row["votes"]
+        assert manifest("one")["failed"] == 0
+
+    def test_predict_keeps_the_label_of_the_others_and_resumes_likewise(self) -> None:
+        run = ["predict", "vote.yaml", "test.csv", "--output", "out.csv"]
+        with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
+            self.write(s.url)
+            own = json.loads(Path("own.yaml").read_text())
+            llm = own["llm"] | {"base_url": failing.url, "model": "other"}
+            write_recipe("other", own | {"llm": llm})
+            write_recipe("vote", {"kind": "vote", "vote": {"members": ["own.yaml", "other.yaml"]}})
+            first = command(*run)
+            assert first.exit_code == 1
+            assert "1 row has failed, 0 without a label (see error)." in first.stderr
+            row = table("out.csv")[7]
+            assert row["predicted_label"]
+            assert row["error"].startswith("other: ")
+            calls, others = s.server.calls, asked_about(failing)
+            failing.server.behaviour.fault_words.clear()
+            done = command(*run, "--resume")
+            assert done.exit_code == 0, done.output
+            assert s.server.calls == calls
+            assert asked_about(failing) == sorted([*others, 7])
+        assert not any(row["error"] for row in table("out.csv"))
+
+    def test_an_existing_output_is_reported_before_any_query(self) -> None:
         Path("taken").mkdir()
         Path("taken/notes.txt").write_text("mine")
         with serving() as s:
@@ -227,7 +315,7 @@ class TestVote:
         assert "already holds other files" in refused.stderr
         assert not s.server.calls
 
-    def test_what_cannot_be_asked_is_said_before_anything_is(self) -> None:
+    def test_an_unusable_member_is_reported_before_any_query(self) -> None:
         with serving() as s:
             self.write(s.url)
             members = ["own.yaml", "electra-large", "./neutral.jsonl"]
@@ -238,7 +326,7 @@ class TestVote:
         assert s.server.calls == 0
 
 
-def test_the_end_of_a_recorded_members_model_is_told_in_votes_and_cascades(
+def test_votes_and_cascades_report_when_a_recorded_members_model_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("models.yaml").write_text(

@@ -250,10 +250,11 @@ def _measured(locations: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _sources(plugin: str | ModuleType) -> list[PluginSource]:
-    installed = installed_plugins()
-    if isinstance(plugin, str):
-        return installed
-    return [*installed, PluginSource.at(plugin.__name__, plugin.__name__, "", plugin.__name__)]
+    sources = installed_plugins()
+    if not isinstance(plugin, str):
+        name = plugin.__name__
+        sources.append(PluginSource.at(name, name, "", name))
+    return sources
 
 
 def _examined(

@@ -18,9 +18,9 @@ from sentikit.cli.options import (
     RUNS,
     SETTINGS,
     resolved_recipe,
-    resumable,
 )
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:

@@ -16,33 +16,15 @@ from typing import Any, BinaryIO, ClassVar, Self
 from sentikit.components import Part
 from sentikit.errors import InputError, did_you_mean
 
+_TEXT_NAMES = (
+    "text sentence review content comment body tweet message review_text review_body full_text "
+    "X_test_sent"
+)
+_LABEL_NAMES = "label gold gold_label sentiment classification class label_text target y_test"
 #: Names these columns usually have, likeliest first; case and blanks do not count.
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
-    "text": (
-        "text",
-        "sentence",
-        "review",
-        "content",
-        "comment",
-        "body",
-        "tweet",
-        "message",
-        "review_text",
-        "review_body",
-        "full_text",
-        "X_test_sent",
-    ),
-    "label": (
-        "label",
-        "gold",
-        "gold_label",
-        "sentiment",
-        "classification",
-        "class",
-        "label_text",
-        "target",
-        "y_test",
-    ),
+    "text": tuple(_TEXT_NAMES.split()),
+    "label": tuple(_LABEL_NAMES.split()),
     "id": ("id", "text_id", "example_id"),
     "source": ("source", "domain", "dataset"),
 }

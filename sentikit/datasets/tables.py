@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from sentikit.components import open_component
 from sentikit.datasets.delimited import DelimitedRows
 from sentikit.datasets.json_lines import OBJECTS_LOOKED_AT, json_lines
-from sentikit.datasets.rows import Rows, TableFormat
+from sentikit.datasets.rows import RecordRows, Rows, TableFormat
 from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.registry import default_registry
@@ -109,11 +109,6 @@ def _from_plugin(kind: str) -> TableFormat:
 
 
 def format_of(path: Path) -> str:
-    """Return the format that a path's suffix stands for.
-
-    Raises:
-        InputError: the suffix is unknown.
-    """
     suffix = path.suffix.lower()
     packed = suffix in COMPRESSED
     if packed:
@@ -189,24 +184,20 @@ class _TextRows(Rows):
                 yield number, (text,) * len(columns)
 
 
-class _FolderRows(Rows):
-    """Files that hold a text each, by name."""
-
+class _FolderRows(RecordRows):
     unit = "file"
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         self._files = files
-        super().__init__(name, ("file", "text"))
+        super().__init__(name, ("file", "text"), map(_name_and_text, files))
 
     def at(self, where: int) -> str:
         return str(self._files[where - 1])
 
-    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        for number, path in enumerate(self._files, 1):
-            with open_binary(path) as stream:
-                text = "".join(decoded_lines(stream, str(path))).rstrip("\r\n")
-            known = {"file": path.name, "text": text}
-            yield number, tuple([known[column] for column in columns])
+
+def _name_and_text(path: Path) -> tuple[str, str]:
+    with open_binary(path) as stream:
+        return path.name, "".join(decoded_lines(stream, str(path))).rstrip("\r\n")
 
 
 @dataclass(frozen=True)

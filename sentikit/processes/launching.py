@@ -14,13 +14,16 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from sentikit.devices import check_gpus, choose_device
 from sentikit.errors import InputError, SentikitError
+from sentikit.stopping import Interrupted, stop_on_signal
 
 #: Seconds a stopped process has for its last step and its checkpoint, before it is killed.
 SHUTDOWN_SECONDS = 600
@@ -242,3 +245,23 @@ def typed_command(
     processes = ["--nproc", str(launched)] if launched else []
     words = command_arguments(context, leave_out, [*add, *processes])
     return shlex.join(["sentikit", *words])
+
+
+@contextmanager
+def resumable(context: click.Context, path: Path | None) -> Iterator[Callable[[], bool]]:
+    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
+    signals = [signal.SIGINT]
+
+    def tell(number: int) -> None:
+        signals[:] = [signal.Signals(number)]
+        click.echo("Stopping; once more stops at once.", err=True)
+
+    try:
+        with stop_on_signal(tell) as stop_requested:
+            yield stop_requested
+    except (Interrupted, KeyboardInterrupt) as error:
+        add = ["--output", str(path)] if path is not None else []
+        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
+        advice = f" Resume with: {again}" if getattr(error, "resumable", True) else ""
+        click.echo(f"Stopped.{advice}", err=True)
+        raise click.exceptions.Exit(128 + signals[0]) from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from sentikit.components import Problem, dotted, refuse
 from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
-from sentikit.registry import Registry
+from sentikit.registry import Registry, default_registry
 from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
 
 _SUFFIXES = (".yaml", ".yml")
@@ -23,12 +23,8 @@ _SUFFIXES = (".yaml", ".yml")
 class ResolvedRecipe:
     """A recipe with everything it extends and every override laid in.
 
-    Attributes:
-        name: what the user asked for, without folders and suffix.
-        values: the sections, as plain YAML values.
-        origins: for each path, ``file:line`` or ``--set``.
-        notes: what the user should know about it, a sentence each.
-        warnings: old names of keys that it uses, a sentence each.
+    `origins` holds ``file, line N`` or ``--set KEY`` of each path. `notes` and `warnings`, the
+    latter of old names, are sentences.
     """
 
     name: str
@@ -57,11 +53,6 @@ class ResolvedRecipe:
 
 
 def recipe_path(name: str, registry: Registry) -> FilePath:
-    """Return the file of a recipe, by path or by registered name.
-
-    Raises:
-        InputError: no such file or no such recipe.
-    """
     if name.endswith(_SUFFIXES) or "\\" in name:
         return FilePath(name)
     try:
@@ -80,8 +71,6 @@ def resolve_recipe(
     Raises:
         InputError: unknown name, unreadable file, a circle of `extends`, a malformed override.
     """
-    from sentikit.registry import default_registry
-
     registry = registry or default_registry()
     warnings: list[str] = []
     values, origins = _read_chain(recipe_path(name, registry), registry, (), warnings)
@@ -144,17 +133,7 @@ _RENAMED = (
 def _with_new_names(
     own: dict[str, Any], origins: dict[Path, str], base: Mapping[str, Any], warnings: list[str]
 ) -> tuple[dict[str, Any], dict[Path, str]]:
-    """Rename old keys before they are laid over what they change, so that the later value wins.
-
-    Args:
-        own: a file's sections, or what ``--set`` gives.
-        origins: of its values.
-        base: what it is laid over.
-        warnings: gets a sentence for each old key.
-
-    Raises:
-        InputError: the old and the new name of one key.
-    """
+    """Rename old keys before they are laid over what they change, so that the later value wins."""
     made: dict[str, Any] = {}
     for section, old, new in _RENAMED:
         given, inherited = own.get(section), base.get(section)
@@ -212,10 +191,6 @@ def parse_overrides(
     A value is read as YAML and coerced by the recipe's schema afterwards. A component's name and
     its settings may come in any order: ``training.schedule=cosine``,
     ``training.schedule.eta_min=1e-7``.
-
-    Raises:
-        InputError: no ``=``, an empty key, a value that is not YAML or has a comment, or two that
-            exclude another.
     """
     result: dict[str, Any] = {}
     for assignment in assignments:
@@ -333,16 +308,10 @@ def kind_of(recipe: ResolvedRecipe) -> str:
 
 
 def unknown_kind(kind: str) -> Problem:
-    """Return the problem of a kind that there is not."""
     return Problem(("kind",), f"unknown kind {kind!r}. {did_you_mean(kind, COMMANDS)}")
 
 
 def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
-    """Refuse a recipe of another kind than a command needs.
-
-    Raises:
-        InputError: it is of another kind; says which command runs it.
-    """
     kind = kind_of(recipe)
     if kind == wanted:
         return

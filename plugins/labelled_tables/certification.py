@@ -12,29 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.assurance.certificates import (
-    STEP,
-    Certificate,
-    certify,
-    certify_agreement,
-    least_abstention,
-    lower_bound,
-)
-from sentikit.assurance.checked import Check, CheckedFile
-from sentikit.assurance.members import PileJob
-from sentikit.assurance.pile import CERTIFIED, REVIEW, Labels, Pile
-from sentikit.classifiers.classifier import Classifier
-from sentikit.errors import InputError, quoted
+from sentikit import Certificate, Classifier, InputError, certify, certify_agreement
+from sentikit.extension import Check, CheckedFile, Labels, Pile, PileJob, quoted
 
 #: Fewer checks certify nothing.
 LEAST_CHECKS = 30
 #: Error rates of the checker that a certificate answers for.
 CHECKER_ERRORS = (0.01, 0.03, 0.05)
-KEPT, ASKED = "kept", "asked"
 #: Confidences that the reference for a label-free check keeps.
 _REFERENCE = 2000
 #: What `plan` simulates: numbers of checks, and draws of each.
 _PLANNED, _DRAWS = (50, 100, 200, 300, 500, 1000), 60
+#: Rows it simulates at most, and numbers of checks that are worth naming once some are made.
+_MOST_PLANNED, _MORE = 20_000, (100, 200, 300, 500, 1000, 2000, 5000)
 
 
 @dataclass(frozen=True)
@@ -95,18 +85,48 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
 
 def describe_task(said: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:
     """Describe what the checked texts alone tell of a target, before the pile is labelled."""
+    from scipy.stats import beta
+
     n, wrong = len(truth), int((said != truth).sum())
     error, limit = wrong / n, 1 - target
     line = f"On {n} checked texts {wrong} labels are wrong ({error:.1%})."
     if error <= limit:
         return line + f" That meets accuracy {target:g} before any row is left out."
     needed = least_abstention(error, limit)
-    surely = least_abstention(lower_bound(wrong, n, max(n, 10**6), 0.05), limit)
+    surely = least_abstention(float(beta.ppf(0.05, wrong, n - wrong + 1)), limit)
     line += (
         f" For accuracy {target:g} at least {needed:.0%} of the rows must be left out, however "
         "good the confidence is"
     )
     return line + (f" (at least {surely:.0%}, at level 0.95)." if surely > 0 else ".")
+
+
+def least_abstention(base_error: float, limit: float) -> float:
+    """Return the share one must abstain on to reach an error limit: (μ − α)/(1 − α), at least 0.
+
+    However good the confidence is: abstaining removes at best one wrong label for each row given
+    up (arXiv 2606.29054).
+    """
+    return max(0.0, (base_error - limit) / (1 - limit))
+
+
+def describe_need(
+    confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    rows: int,
+    target: float,
+    level: float,
+) -> str:
+    """Forecast what these and more checks certify of a pile of `rows`, by `plan` on the checks."""
+    checks = len(correct)
+    accuracy = (int(correct.sum()) + 0.5) / (checks + 1)
+    pile = np.resize(confidence, min(rows, _MOST_PLANNED))
+    numbers = [checks, *(more for more in _MORE if more > checks)][:3]
+    said = [
+        f"{row['checks']:,} checks {row[f'{target:g}']:.0%}"
+        for row in plan(pile, accuracy, [target], level, numbers)
+    ]
+    return f"Forecast of the share that is certified: {', '.join(said)}."
 
 
 def fingerprint(description: Any) -> str:
@@ -215,10 +235,7 @@ def certified(
         "classifier": labelling.identity,
         "combination": labelling.combination,
         "share_if_the_checker_errs": errs,
-        "method": (
-            f"fixed-sequence testing from share {certificate.start:.3f} in steps of {STEP:g}; "
-            "exact unconditional hypergeometric test"
-        ),
+        "method": certificate.method,
         "assumes": [
             "The checked texts were drawn uniformly from the pile, before anybody saw its labels.",
             "The people who checked them are right; see share_if_the_checker_errs.",
@@ -227,14 +244,6 @@ def certified(
         ],
         "reference": _reference(labels) | job.pile.language.reference(),
     }
-
-
-def statuses(labels: Labels, certificate: Certificate | None) -> list[str]:
-    """Return the status of each row; all are for review where nothing is certified."""
-    if certificate is None or not certificate.accepted:
-        return [REVIEW] * len(labels.labels)
-    accepted = np.nan_to_num(labels.confidence, nan=-np.inf) >= certificate.threshold
-    return [CERTIFIED if one else REVIEW for one in accepted.tolist()]
 
 
 def _sentence(certificate: Certificate, file: str) -> str:
@@ -289,11 +298,11 @@ def agreed(
     agreement: float,
     level: float,
     seed: int,
-) -> tuple[Labels, list[str], dict[str, Any]]:
+) -> tuple[Labels, NDArray[np.bool_], dict[str, Any]]:
     """Ask an LLM about a sample, certify the agreement, and ask about the rest only.
 
     Returns:
-        The labels: the cheap ones where they stand, else the LLM's; kept or asked, of each row;
+        The labels: the cheap ones where they stand, else the LLM's; which rows keep them;
         and the certificate as JSON values, with what was saved.
 
     Raises:
@@ -316,7 +325,7 @@ def agreed(
         agreement=agreement,
         level=level,
     )
-    kept = np.nan_to_num(cheap.confidence, nan=-np.inf) >= certificate.threshold
+    kept = cheap.confidence >= certificate.threshold
     kept[drawn] = False
     rest = np.flatnonzero(~kept)
     # The sample's answers are in the journal: no row is paid twice.
@@ -327,7 +336,6 @@ def agreed(
     confidence[rest] = np.where(labels[rest] < 0, np.nan, answers.labels.confidence[rest])
     columns = [classifier.labels.index(label) for label in cheap.classes]
     table[rest] = answers.labels.probabilities[rest][:, columns]
-    status = np.where(kept, KEPT, ASKED).tolist()
     alone = None if answers.cost is None or not len(rest) else answers.cost / len(rest) * rows
     record = {
         "kind": "agreement",
@@ -352,11 +360,15 @@ def agreed(
             "A row without an answer of the LLM counts as not agreed.",
         ],
     }
-    return Labels(cheap.classes, labels, confidence, table), status, record
+    return Labels(cheap.classes, labels, confidence, table), kept, record
 
 
 def plan(
-    confidence: NDArray[np.float64], accuracy: float, targets: Sequence[float], level: float
+    confidence: NDArray[np.float64],
+    accuracy: float,
+    targets: Sequence[float],
+    level: float,
+    numbers: Sequence[int] = _PLANNED,
 ) -> list[dict[str, float]]:
     """Forecast which share how many checks certify, by simulation under a guessed accuracy A.
 
@@ -368,14 +380,14 @@ def plan(
     from scipy.stats import rankdata
 
     known = np.nan_to_num(confidence, nan=0.0)
-    if len(known) > 20_000:
-        known = np.random.default_rng(0).permutation(known)[:20_000]
+    if len(known) > _MOST_PLANNED:
+        known = np.random.default_rng(0).permutation(known)[:_MOST_PLANNED]
     ranks = rankdata(known) / len(known)
     chance = np.exp(-min(6.0, max(1.0, 3.7 + 17 * (accuracy - 0.83))) * ranks)
     for _ in range(20):  # clipping lowers the mean
         chance = np.minimum(0.95, chance * (1 - accuracy) / chance.mean())
     rows = []
-    for checks in (number for number in _PLANNED if number <= len(known)):
+    for checks in (number for number in numbers if number <= len(known)):
         shares = np.zeros(len(targets))
         for seed in range(_DRAWS):
             random = np.random.default_rng(seed)
