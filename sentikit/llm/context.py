@@ -203,7 +203,9 @@ def _has_model(path: Path, registry: Registry) -> bool:
 def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
     """Refuse records that lack what a strategy shows."""
     total = len(split.examples)
-    lacking = np.flatnonzero(table.answers.labels < 0)
+    # Nobody is asked about an example without text.
+    asked = np.fromiter((bool(text.strip()) for text in split.examples.values("text")), np.bool_)
+    lacking = np.flatnonzero(asked & (table.answers.labels < 0))
     if needs.label and len(lacking):
         raise InputError(
             f"{table.name} has no valid label for {len(lacking):,} of {total:,} examples of "
@@ -217,7 +219,7 @@ def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
             "probabilities. Name their column (strategy.probabilities_column), a model or "
             "another run."
         )
-    unknown = np.flatnonzero(np.isnan(table.answers.probabilities).any(1))
+    unknown = np.flatnonzero(asked & np.isnan(table.answers.probabilities).any(1))
     if len(unknown):
         raise InputError(
             f"{table.name} has no probabilities for {len(unknown):,} of {total:,} examples, the "
