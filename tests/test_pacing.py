@@ -15,9 +15,8 @@ from sentikit import SentikitError
 from sentikit.extension import RateLimit
 from sentikit.llm.backend import RetryableError
 from sentikit.llm.requests.budget import BudgetSpentError, Ledger
-from sentikit.llm.requests.delivery import OrderedDelivery
-from sentikit.llm.requests.pacing import Pacer
-from sentikit.llm.requests.patience import Patience, Tries, backoff
+from sentikit.llm.requests.loop import OrderedDelivery
+from sentikit.llm.requests.pacing import Pacer, Patience, Tries, backoff
 
 
 class Clock:

@@ -12,9 +12,8 @@ from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, label_run
 from sentikit.llm.classifier import LLMClassifier, context_source, split_context
 from sentikit.llm.context import encoder_cost
-from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.prices import model_facts, price_record
-from sentikit.llm.recipe import PromptParts, prompt_parts
+from sentikit.llm.recipe import PromptParts, missing_run, prompt_parts
 from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import ResolvedRecipe
 from sentikit.registry import Registry, default_registry
