@@ -145,7 +145,7 @@ def predict(
         if not group.is_main_process:
             read = source.reader(rows)
             texts = (Example(read(where, row)) for where, row in rows)
-            for _ in classifier.classify(filter(has_text, texts)):
+            for _ in classifier.classify(text for text in texts if has_text(text)):
                 pass
             return
         options = LabellingOptions(

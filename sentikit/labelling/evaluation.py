@@ -78,8 +78,8 @@ def refuse_missing(name: str, choice: DatasetChoice) -> None:
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
     """Take part in an evaluation that another process writes down."""
     plan, _ = _plan(name, classifier, choice)
-    examples = (row.example for row in split_rows(plan.split))
-    for _prediction in classifier.classify(filter(has_text, examples)):
+    examples = (row.example for row in split_rows(plan.split) if has_text(row.example))
+    for _prediction in classifier.classify(examples):
         pass
 
 
