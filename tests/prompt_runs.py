@@ -7,7 +7,7 @@ from typing import Any
 
 from sentikit.classifiers.classifier import Session
 from sentikit.labelling.job import LabellingOptions
-from sentikit.labelling.prompting import prompt, split_to_label
+from sentikit.labelling.prompting import run_prompt, split_to_label
 from sentikit.llm.classifier import prompt_input, split_context
 from sentikit.llm.context import Memory
 from sentikit.llm.recipe import PromptParts, prompt_parts
@@ -25,7 +25,7 @@ def make_parts(**sections: Any) -> PromptParts:
 
 def run_prompts(parts: PromptParts, folder: Path, limit: int | None = None) -> FinishedRun:
     """Label a recipe's split and leave a run."""
-    return prompt(parts, folder, LabellingOptions(limit=limit))
+    return run_prompt(parts, folder, LabellingOptions(limit=limit))
 
 
 def prompt_inputs(parts: PromptParts, memory: Memory | None = None) -> list[PromptInput]:

@@ -14,7 +14,6 @@ from sentikit.cli.options import (
     PLOTS_FOLDER,
     REPORT,
     RESUME,
-    RUNS,
     SETTINGS,
     check_plots,
     resolved_recipe,
@@ -158,7 +157,7 @@ def _recorded(
             "LLM_RUN; or a recipe: sentikit cascade --recipe NAME."
         )
     check_plots(plots)
-    run = choose_run_folder(output, output.name, False, RUNS) if output else None
+    run = choose_run_folder(output, output.name, False) if output else None
     threshold, aim, llm_cost = chosen
     ensemble = gather_runs(runs)
     choice = CascadeChoice(threshold, gather_runs(tune) if tune else None, aim, llm_cost)
@@ -181,19 +180,18 @@ def _live(
     """Run a recipe; return the cascade and the run it left."""
     from sentikit.labelling.ensembles import run_cascade
     from sentikit.labelling.job import LabellingOptions
-    from sentikit.labelling.loading import load
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 
     registry = default_registry()
     resolved = resolved_recipe(recipe, settings, registry)
     max_cost, limit, resume = limits
-    run = choose_run_folder(output, resolved.name, resume, RUNS)
+    run = choose_run_folder(output, resolved.name, resume)
     with resumable(context, run.path) as stop_requested:
         options = LabellingOptions(
             max_cost, resume=resume, stop_requested=stop_requested, limit=limit
         )
-        return run_cascade(resolved, run, options, registry, RUNS, load), run.path
+        return run_cascade(resolved, run, options, registry), run.path
 
 
 def _print(judged: JudgedCascade) -> None:

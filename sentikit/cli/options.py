@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
 
-#: Where runs go unless --output says otherwise.
-RUNS = Path("runs")
-
 RECIPE = click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
 SETTINGS = click.option(
     "--set",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sentikit.cli import CommandGroup
-from sentikit.cli.options import RUNS
+from sentikit.runs.folder import RUNS
 
 
 @click.group(cls=CommandGroup)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, resolved_recipe
+from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, SETTINGS, draw, resolved_recipe
 from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
@@ -103,11 +103,11 @@ def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts | Classi
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     """Choose the run's folder; only the process that writes has it before its eyes."""
     from sentikit.processes.launching import is_main_process, job_id
-    from sentikit.runs.folder import RunFolder, choose_run_folder
+    from sentikit.runs.folder import RUNS, RunFolder, choose_run_folder
 
     if not is_main_process():
         return RunFolder(output or RUNS / name)
-    return choose_run_folder(output, name, resume, RUNS, job_id())
+    return choose_run_folder(output, name, resume, job=job_id())
 
 
 def _print_plan(parts: TrainParts | ClassifierParts, processes: int, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,15 @@ from sentikit.ensembles.recipe import (
 from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, RunSteps, label_run, predicted
-from sentikit.labelling.prompting import (
-    earlier_costs,
-    refuse_missing,
-    split_classifier,
-    split_to_label,
-)
+from sentikit.labelling.loading import load, refuse_missing_model
+from sentikit.labelling.prompting import earlier_costs, split_classifier, split_to_label
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.folder import FINISHED, LabelledSplit, RunFolder, choose_run_folder
+from sentikit.runs.folder import FINISHED, RUNS, LabelledSplit, RunFolder, choose_run_folder
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import Labelling, RunTable, class_numbers
@@ -59,7 +55,6 @@ from sentikit.yaml_files import dump_yaml
 
 #: The whole judgement, curve included, beside the run's metrics.
 CASCADE, VOTE = "cascade.json", "vote.json"
-Load = Callable[[str], Classifier]
 
 
 @dataclass(frozen=True)
@@ -67,9 +62,7 @@ class _Members:
     """The members of an ensemble, to be found and loaded for a split."""
 
     stages: Mapping[str, str]
-    runs: Path
     registry: Registry
-    load: Load
     dataset: Mapping[str, Any] | None = None
     split: str = "test"
 
@@ -85,14 +78,14 @@ class _Members:
             if recipe is None or kind_of(recipe) in ("cascade", "vote"):
                 continue
             # A recipe with a finished run is taken as recorded.
-            finished = RunFolder(self.runs / recipe.name).status == FINISHED
+            finished = RunFolder(RUNS / recipe.name).status == FINISHED
             if kind_of(recipe) != "prompt" or finished:
-                member_path(member, self.runs, self.registry)
+                member_path(member, RUNS, self.registry)
                 continue
             values = recipe.values | {"split": self.split}
             values |= {} if self.dataset is None else {"dataset": self.dataset}
             found[name] = prompt_parts(resolve_values(values, recipe.name, member), self.registry)
-            refuse_missing(found[name])
+            refuse_missing_model(found[name])
         return found
 
     def split_to_label(self, asked: Mapping[str, PromptParts], limit: int | None) -> LabelledSplit:
@@ -117,7 +110,7 @@ class _Members:
             InputError: one cannot be loaded; a file or PATH#encoder lacks examples of the split.
         """
         return {
-            name: split_classifier(asked[name], split, self.registry, self.load)
+            name: split_classifier(asked[name], split, self.registry)
             if name in asked
             else self._member(member, split)
             for name, member in self.stages.items()
@@ -127,13 +120,13 @@ class _Members:
         """Return a member as recorded where the whole split is, else loaded."""
         recipe = member_recipe(member, self.registry)
         if recipe is not None and kind_of(recipe) in ("cascade", "vote"):
-            return self.load(member)
-        path = member_path(member, self.runs, self.registry)
+            return load(member)
+        path = member_path(member, RUNS, self.registry)
         plain, of_encoder = split_suffix(path)
         folder = Path(plain).expanduser()
         of_file = of_encoder or folder.is_file()
         if not of_file and not (folder / "predictions.jsonl").is_file():
-            return self.load(path)
+            return load(path)
         table = read_run(path, registry=self.registry)
         try:
             names = (split.name, table.name)
@@ -142,7 +135,7 @@ class _Members:
             if of_file:
                 raise
             try:
-                return self.load(path)
+                return load(path)
             except InputError:
                 raise error from None
         return RecordedClassifier(table)
@@ -154,7 +147,7 @@ class _Members:
             costs |= earlier_costs(parts)
         for member in self.stages.values():
             recipe = member_recipe(member, self.registry)
-            path = member if recipe is None else str(self.runs / recipe.name)
+            path = member if recipe is None else str(RUNS / recipe.name)
             trained = encoder_cost(path) if Path(path).is_dir() else 0.0
             costs |= {"encoder": trained} if trained else {}
         return costs
@@ -165,13 +158,11 @@ def run_cascade(
     run: RunFolder,
     options: LabellingOptions,
     registry: Registry,
-    runs: Path,
-    load: Load,
 ) -> JudgedCascade:
     """Label a split with a cascade and leave a run; each member is asked what is left to it.
 
     Two members that are runs or files are judged as recorded. Runs of recipes are looked for in
-    `runs`; `load` loads members that label any text.
+    ``runs``.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
@@ -180,7 +171,7 @@ def run_cascade(
     """
     settings = cascade_settings(recipe, registry)
     stages = settings.cascade.stages
-    members = _Members(stages, runs, registry, load, settings.dataset, settings.split)
+    members = _Members(stages, registry, settings.dataset, settings.split)
     first, *others = stages.values()
     if len(stages) == 2 and is_recorded(others[0]):
         if options.limit is not None:
@@ -189,7 +180,7 @@ def run_cascade(
             raise InputError(
                 "A recorded LLM has answered about its own dataset: leave dataset out."
             )
-        judged = _judge_recorded(settings, member_path(first, runs, registry), others[0])
+        judged = _judge_recorded(settings, member_path(first, RUNS, registry), others[0])
         with run.locked(new=run.status == ""):
             write_cascade(run, judged, recipe.values)
         return judged
@@ -217,8 +208,6 @@ def run_vote(
     run: RunFolder | None,
     options: LabellingOptions,
     registry: Registry,
-    runs: Path,
-    load: Load,
 ) -> tuple[JudgedVote, RunFolder | None]:
     """Label a split with a vote and leave a run; recorded members are not asked again.
 
@@ -229,10 +218,10 @@ def run_vote(
         The vote, and its run where it left one.
     """
     settings = vote_settings(recipe, registry).vote
-    members = _Members(member_names(settings.members), runs, registry, load)
+    members = _Members(member_names(settings.members), registry)
     asked = members.asked()
     paths = [
-        member if name in asked else member_path(member, runs, registry)
+        member if name in asked else member_path(member, RUNS, registry)
         for name, member in members.stages.items()
     ]
     if not asked:
@@ -245,7 +234,7 @@ def run_vote(
     loaded = members.loaded(asked, split)
     steps = _VoteSteps(paths, split, settings.ties)
     plan = _plan(recipe, split, options, loaded, members.paid_before(asked))
-    run = run or choose_run_folder(None, recipe.name, options.resume, runs)
+    run = run or choose_run_folder(None, recipe.name, options.resume)
     with run.locked(new=not options.resume):
         label_run(
             Vote(loaded, settings.ties), run, plan, options, _cache(asked.values()), steps=steps
@@ -532,25 +521,3 @@ def _recorded_plan(
     name, split = known.get("dataset", "recorded"), known.get("split", "test")
     labelled = LabelledSplit(ensemble.examples, ensemble.classes, name, split, ensemble.ordered)
     return RunPlan(kind, recipe, dump_yaml(dict(recipe)), labelled, costs=costs)
-
-
-def load_ensemble(
-    recipe: ResolvedRecipe, registry: Registry, load: Load, threshold: float | None = None
-) -> Cascade | Vote:
-    """Return the classifier of a recipe of kind cascade or vote, for any text.
-
-    Raises:
-        InputError: the recipe is wrong, a member is missing, or its threshold is not chosen yet.
-    """
-    if kind_of(recipe) == "vote":
-        settings = vote_settings(recipe, registry).vote
-        members = {name: load(member) for name, member in member_names(settings.members).items()}
-        return Vote(members, settings.ties)
-    cascade = cascade_settings(recipe, registry).cascade
-    cuts = cascade.thresholds or (None if threshold is None else [threshold])
-    if cuts is None:
-        raise InputError(
-            f"The threshold of {recipe.name} is chosen when it is run: sentikit cascade --recipe "
-            f"{recipe.name}; then give that run."
-        )
-    return Cascade({name: load(member) for name, member in cascade.stages.items()}, cuts)

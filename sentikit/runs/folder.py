@@ -85,6 +85,8 @@ def describe_split(
     return said if label_origin is None else {**said, "label_origin": label_origin}
 
 
+#: Where runs go unless a user names another folder.
+RUNS = Path("runs")
 MANIFEST = "manifest.json"
 PREDICTIONS = "predictions.jsonl"
 #: The rows of a run that has not finished.
@@ -188,7 +190,7 @@ class RunFolder:
 
 
 def choose_run_folder(
-    output: Path | None, name: str, resume: bool, root: Path, job: str | None = None
+    output: Path | None, name: str, resume: bool, root: Path = RUNS, job: str | None = None
 ) -> RunFolder:
     """Return the folder a command should work in; it holds a run only where one is resumed.
 
@@ -198,7 +200,7 @@ def choose_run_folder(
         output: what the user asked for.
         name: the recipe's name.
         resume: resume an unfinished run.
-        root: where runs live, usually ``runs``.
+        root: where runs live.
         job: of the launcher; its own unfinished run is resumed automatically.
 
     Raises:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sentikit.components import refuse, validate
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
-from sentikit.runs.folder import LOG, MANIFEST, METRICS, PREDICTIONS, RECIPE, RunFolder
+from sentikit.runs.folder import LOG, MANIFEST, METRICS, PREDICTIONS, RECIPE, RUNS, RunFolder
 
 DAMAGED = "damaged"
 
@@ -87,7 +87,7 @@ def find_runs(folder: Path) -> list[RunSummary]:
         InputError: `folder` is not there.
     """
     if not folder.is_dir():
-        if folder == Path("runs"):
+        if folder == RUNS:
             return []
         raise InputError(f"{folder} is not a folder. Give the folder that holds your runs.")
     # Other programs have files of that name; none of them may hide a run.
@@ -128,7 +128,7 @@ def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any]
         InputError: there is no run, its manifest is another program's, or a file is damaged.
     """
     if not path.exists():
-        beside = [*path.parent.glob(f"*/{MANIFEST}"), *Path("runs").glob(f"*/{MANIFEST}")]
+        beside = [*path.parent.glob(f"*/{MANIFEST}"), *RUNS.glob(f"*/{MANIFEST}")]
         runs = {entry.parent.name: str(entry.parent) for entry in beside}
         meant = " or ".join(runs[name] for name in nearest(path.name, runs))
         advice = f"Did you mean {meant}? " if meant else ""
