@@ -14,7 +14,7 @@ from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.strategy import PromptInput
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
-from sentikit.runs.writer import FinishedRun, split_rows
+from sentikit.runs.writer import FinishedRun, SplitRows
 
 
 def make_parts(**sections: Any) -> PromptParts:
@@ -32,7 +32,7 @@ def prompt_inputs(parts: PromptParts, memory: Memory | None = None) -> list[Prom
     """Return what a strategy is given for each example of the split to label."""
     split = split_to_label(parts)
     source = split_context(parts, split, default_registry())
-    examples = (row.example for row in split_rows(split))
+    examples = (row.example for row in SplitRows(split))
     return [
         prompt_input(example, split.classes, context)
         for example, context in source.stream(examples, Session(), memory)

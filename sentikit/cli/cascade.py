@@ -24,6 +24,7 @@ from sentikit.errors import InputError
 from sentikit.terminal import FiniteRange, usd_text
 
 if TYPE_CHECKING:
+    from sentikit.cli.options import Report
     from sentikit.ensembles.judgement import JudgedCascade
     from sentikit.ensembles.thresholds import Aim
 
@@ -91,7 +92,7 @@ def cascade(
     target: float | None,
     llm_cost: float | None,
     as_json: bool,
-    report: Path | None,
+    report: Report | None,
     plots: Path | None,
     max_cost: float | None,
     limit: int | None,
@@ -144,7 +145,6 @@ def _recorded(
     output: Path | None,
     plots: Path | None,
 ) -> JudgedCascade:
-    """Judge a cascade of two recorded runs, and write its run."""
     from sentikit.ensembles.judgement import gather_runs, judge_cascade
     from sentikit.ensembles.thresholds import CascadeChoice
     from sentikit.labelling.ensembles import recorded_recipe, write_cascade
@@ -177,7 +177,6 @@ def _live(
     limits: tuple[float | None, int | None, bool],
     output: Path | None,
 ) -> tuple[JudgedCascade, Path]:
-    """Run a recipe; return the cascade and the run it left."""
     from sentikit.labelling.ensembles import run_cascade
     from sentikit.labelling.job import LabellingOptions
     from sentikit.registry import default_registry

@@ -100,8 +100,7 @@ def evaluate(
         done = evaluation.score_split(model, own, choice, run, options, warn, loading)
     if output and plots:
         draw(output)
-    assert done.scores is not None
     if as_json:
         click.echo(json.dumps(done.metrics(), indent=2))
     else:
-        print_scores(f"{model} on {done.dataset}, {split}", done.scores, done.by_source)
+        print_scores(f"{model} on {done.dataset}, {split}", done.metrics())

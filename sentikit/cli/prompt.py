@@ -112,13 +112,13 @@ def _estimate(
     from sentikit.labelling.prompting import split_classifier, split_to_label
     from sentikit.llm.session import CACHE
     from sentikit.runs.folder import RUNS
-    from sentikit.runs.writer import split_rows
+    from sentikit.runs.writer import SplitRows
 
     refuse_missing_model(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
     split = split_to_label(parts, limit)
     classifier = split_classifier(parts, split)
-    found = estimate(classifier, split_rows(split), cache, batch)
+    found = estimate(classifier, SplitRows(split), cache, batch)
     # An adviser that is an LLM is counted apart.
     counted = [one.to_json() for one in found]
     if as_json:
@@ -147,8 +147,7 @@ def _print(finished: FinishedRun, as_json: bool) -> None:
         click.echo(json.dumps(result, indent=2))
         return
     if scores is not None:
-        title = f"{finished.path}: scores on {finished.split}"
-        print_scores(title, scores, finished.by_source)
+        print_scores(f"{finished.path}: scores on {finished.split}", finished.metrics())
     else:
         click.echo(f"{finished.path}: {totals.rows:,} rows labelled, none has a gold label")
     rate = totals.invalid / max(1, totals.rows)

@@ -161,10 +161,5 @@ def _print_result(finished: TrainedRun, as_json: bool) -> None:
         head = {"run": str(finished.path), "best_epoch": finished.best_epoch}
         click.echo(json.dumps(head | results.metrics(), indent=2))
         return
-    assert results.scores is not None
     best = f"best epoch {finished.best_epoch}, " if finished.best_epoch else ""
-    print_scores(
-        f"{finished.path}: {best}scores on {results.split}",
-        results.scores,
-        results.by_source,
-    )
+    print_scores(f"{finished.path}: {best}scores on {results.split}", results.metrics())

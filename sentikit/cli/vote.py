@@ -91,7 +91,6 @@ def vote(
 
 
 def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> JudgedVote:
-    """Judge a vote of recorded runs, and write its run."""
     from sentikit.ensembles.judgement import vote as vote_of
     from sentikit.labelling.ensembles import write_vote
     from sentikit.llm.prices import recorded_models_warnings
@@ -113,7 +112,6 @@ def _live(
     resume: bool,
     run: RunFolder | None,
 ) -> tuple[JudgedVote, RunFolder | None]:
-    """Run a recipe; return the vote and the run it left."""
     from sentikit.labelling.ensembles import run_vote
     from sentikit.labelling.job import LabellingOptions
     from sentikit.registry import default_registry

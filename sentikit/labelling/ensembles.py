@@ -50,7 +50,7 @@ from sentikit.runs.folder import FINISHED, RUNS, LabelledSplit, RunFolder, choos
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import Labelling, RunTable, class_numbers
-from sentikit.runs.writer import RunPlan, RunWriter, split_rows
+from sentikit.runs.writer import RunPlan, RunWriter, SplitRows
 from sentikit.yaml_files import dump_yaml
 
 #: The whole judgement, curve included, beside the run's metrics.
@@ -355,7 +355,7 @@ class _CascadeSteps(RunSteps):
         for name, classifier in members.loaded(asked, split).items():
             answers = _Answers(split.classes)
             classifier.prepare(session)
-            for _, prediction in predicted(classifier, split_rows(split), session):
+            for _, prediction in predicted(classifier, SplitRows(split), session):
                 answers.add(prediction)
                 cost, spent = prediction.cost, self._tuning_cost
                 self._tuning_cost = None if cost is None or spent is None else spent + cost
@@ -503,7 +503,7 @@ def _write(
 ) -> None:
     with RunWriter(run, plan) as writer:
         writer.begin(resume=bool(run.status))
-        for row, prediction in zip(split_rows(plan.split), predictions, strict=True):
+        for row, prediction in zip(SplitRows(plan.split), predictions, strict=True):
             more = {} if prediction.votes is None else {"votes": list(prediction.votes)}
             writer.add(row.example, row.gold, prediction, **more)
         writer.finish(metrics=metrics, files=files)

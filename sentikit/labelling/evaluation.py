@@ -20,7 +20,7 @@ from sentikit.labelling.loading import load_classifier
 from sentikit.labelling.loading import refuse_missing as refuse_missing_classifier
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
-from sentikit.runs.writer import FinishedRun, RunPlan, split_rows
+from sentikit.runs.writer import FinishedRun, RunPlan, SplitRows
 
 #: What a run keeps of how its classifier was loaded.
 _KEPT = ("revision", "label_map")
@@ -147,7 +147,7 @@ def refuse_missing(name: str | Path, choice: DatasetChoice, revision: str | None
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
     """Take part in an evaluation that another process writes down."""
     plan, _ = _plan(name, classifier, choice)
-    for _prediction in classifier.classify(row.example for row in split_rows(plan.split)):
+    for _prediction in classifier.classify(row.example for row in SplitRows(plan.split)):
         pass
 
 
@@ -157,7 +157,6 @@ def _plan(
     choice: DatasetChoice,
     options: LoadingOptions | None = None,
 ) -> tuple[RunPlan, Sequence[str]]:
-    """Return what the run is, and the dataset's warnings."""
     section = _section(name, choice, classifier)
     opened = _open(section, classifier)
     _refuse_unknown_split(opened, choice.split)

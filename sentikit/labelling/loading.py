@@ -17,7 +17,7 @@ from sentikit.classifiers.loading import (
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import MANIFEST, RUNS
+from sentikit.runs.folder import MANIFEST, RUNS, near_runs
 
 if TYPE_CHECKING:
     from sentikit.classifiers.cascade import Cascade
@@ -88,6 +88,9 @@ def refuse_missing(
     if "/" not in name:
         raise _Loader(registry, LoadingOptions()).unknown(name)
     if path.parent.is_dir():
+        meant = near_runs(path)
+        if any(path.parent.glob(f"*/{MANIFEST}")) and meant:
+            raise InputError(f"{name} does not exist. {meant}")
         find_model_folder(name, registry, revision)
 
 
@@ -128,7 +131,12 @@ class _Loader:
             return untrained_classifier(self._registry, name)
         if "/" not in name and not path.exists():
             raise self.unknown(name)
-        return self._model(name)
+        try:
+            return self._model(name)
+        except InputError as error:
+            if path.exists() or not (meant := near_runs(path)):
+                raise
+            raise InputError(f"{error.message} {meant}") from error
 
     def _model(self, name: str) -> Classifier:
         return load_model(name, self._options, self._registry)

@@ -23,7 +23,7 @@ from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import merge, resolve_recipe, resolve_values
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
-from sentikit.runs.writer import FinishedRun, RunPlan, split_rows
+from sentikit.runs.writer import FinishedRun, RunPlan, SplitRows
 
 
 def prompt(
@@ -75,7 +75,6 @@ def prompt(
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
-    """Return the sections that a keyword argument changes."""
     first, *inner = key.split("__")
     if first not in PromptRecipe.model_fields:
         known = list(PromptRecipe.model_fields)
@@ -121,7 +120,6 @@ def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSpli
 def split_classifier(
     parts: PromptParts, split: LabelledSplit, registry: Registry | None = None
 ) -> LLMClassifier:
-    """Return the classifier of a prompt recipe for its own split."""
     registry = registry or default_registry()
     context = split_context(parts, split, registry, partial(load, registry=registry))
     return LLMClassifier(parts, context)
@@ -130,7 +128,7 @@ def split_classifier(
 def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
     """Return the ids and messages of the first examples; nothing is asked."""
     split = split_to_label(parts, number)
-    examples = (row.example for row in split_rows(split))
+    examples = (row.example for row in SplitRows(split))
     asked = split_classifier(parts, split).messages(examples, Session())
     return [(example.id, messages) for example, messages in asked]
 
