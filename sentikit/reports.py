@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sentikit.assurance.estimates import Estimates
     from sentikit.assurance.pile import LabelledTable
     from sentikit.comparison.judgement import Comparison
-    from sentikit.ensembles.judgement import JudgedCascade
+    from sentikit.ensembles.cascade import JudgedCascade
 
 HOOK = "register_reports"
 

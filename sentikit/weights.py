@@ -74,7 +74,6 @@ def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
 
 
 def _header_shapes(path: Path) -> list[tuple[int, ...]]:
-    """Return the shapes of the tensors in a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -181,15 +180,8 @@ def refuse_unfitting(
 ) -> None:
     """Refuse weights that would leave a part of a model at random values.
 
-    Args:
-        source: the model or file they come from.
-        missing: names that the model has and the weights have not.
-        shapes: of tensors whose shapes differ: found, and wanted.
-        unknown: names that only the weights have, which may be the missing ones misspelt.
-        exact: refuse unknown names on their own; pretrained models often hold further heads.
-
-    Raises:
-        InputError: a tensor is missing, unknown where that counts, or of another shape.
+    `shapes` are of tensors that differ: found, and wanted. Pretrained models often hold further
+    heads, so that names which only the weights have are refused on their own only if `exact`.
     """
     faults = []
     if missing:

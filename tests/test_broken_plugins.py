@@ -26,7 +26,7 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_there_are_fifty_cases() -> None:
+def test_at_least_fifty_broken_plugins_are_tested() -> None:
     assert len({case.name for case in CASES}) == 50
 
 
@@ -99,7 +99,7 @@ class Odd(DatasetLoader):
         ("raise KeyError('sk-secret-secret')", "line 5: KeyError: '[ACME_API_KEY]'."),
     ],
 )
-def test_a_component_that_fails_at_work_is_named_with_its_line(
+def test_a_component_that_fails_at_run_time_is_named_with_its_line(
     fault: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACME_API_KEY", "sk-secret-secret")
@@ -114,14 +114,14 @@ def test_a_component_that_fails_at_work_is_named_with_its_line(
     )
 
 
-def test_a_failed_plugin_is_mentioned_where_a_command_is_unknown(tmp_path: Path) -> None:
+def test_an_unknown_command_mentions_failed_plugins(tmp_path: Path) -> None:
     Broken("raises", "raise RuntimeError('boom')\n").write(tmp_path / "site")
     done = run(tmp_path / "site", "rate")
     assert done.returncode == 2
     assert "Plugins that failed: odd-raises (sentikit plugins list)." in done.stderr
 
 
-def test_one_file_is_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_file_can_be_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "my_reviews.py"
     path.write_text(
         "from sentikit import Examples, hookimpl\n"

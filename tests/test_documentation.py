@@ -20,7 +20,7 @@ COMMANDS = [command for page in PAGES for command in commands_of(page, ROOT)]
 @pytest.mark.parametrize(
     "what", ["cli_reference", "architecture", "python_reference", "settings", "study_table"]
 )
-def test_what_is_made_from_the_code_is_up_to_date(what: str) -> None:
+def test_generated_pages_are_up_to_date(what: str) -> None:
     words = [sys.executable, str(ROOT / "docs" / f"generate_{what}.py"), "--check"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -51,11 +51,11 @@ def test_every_command_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
-def test_every_command_that_is_shown_is_one(command: DocumentedCommand) -> None:
+def test_every_command_in_the_documentation_is_valid(command: DocumentedCommand) -> None:
     assert problems_of(command, ROOT, own=("film-club",)) == []
 
 
-def test_commands_are_found_and_mistakes_in_them_noticed(tmp_path: Path) -> None:
+def test_documented_commands_are_found_and_their_mistakes_noticed(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(
         """```sh
 echo 'good' | sentikit predict runs/a --fromat csv   # a wrong option
@@ -84,7 +84,7 @@ Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` sa
         assert expected in "".join(said)
 
 
-def test_links_in_the_documentation_lead_somewhere() -> None:
+def test_relative_links_in_the_documentation_resolve() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith(("http://", "https://", "mailto:")):
@@ -98,7 +98,7 @@ def test_every_page_is_linked_from_the_index() -> None:
     assert linked == pages
 
 
-def test_the_site_builds_without_network_and_every_link_and_anchor_in_it_leads_somewhere(
+def test_the_site_builds_offline_with_every_link_and_anchor_resolved(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("material")
@@ -115,7 +115,7 @@ def test_the_site_builds_without_network_and_every_link_and_anchor_in_it_leads_s
 
 
 @pytest.mark.slow
-def test_the_replayed_study_prints_what_its_page_says(shared_data: Path, tmp_path: Path) -> None:
+def test_the_replayed_study_prints_what_its_page_shows(shared_data: Path, tmp_path: Path) -> None:
     tools = runpy.run_path(str(ROOT / "docs" / "run_tutorial.py"))
     page = (ROOT / "docs" / "reproducing-the-study.md").read_text(encoding="utf-8")
     (tmp_path / "data").symlink_to(shared_data, target_is_directory=True)

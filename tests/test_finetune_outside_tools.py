@@ -25,7 +25,7 @@ SPLITS = {"train": rows(12), "validation": rows(6, "other")}
     ],
     ids=["defaults", "hyperparameters", "in parts", "wandb"],
 )
-def test_requests_keep_openais_contract(
+def test_fine_tuning_requests_follow_openais_contract(
     settings: dict[str, object], tmp_path: Path, shared_data: Path
 ) -> None:
     contract = shared_data / "openai-openapi-slice.json"

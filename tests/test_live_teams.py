@@ -74,7 +74,7 @@ def manifest(path: str) -> dict[str, Any]:
 
 
 class TestCascade:
-    def test_sends_the_unsure_texts_alone_and_counts_their_cost(self) -> None:
+    def test_a_live_cascade_sends_only_unsure_texts_and_counts_their_cost(self) -> None:
         with serving() as s:
             write_team(s.url)
             done = command("cascade", "--recipe", "cascade.yaml", "--output", "run", "--json")
@@ -94,7 +94,7 @@ class TestCascade:
         assert told["paid_usd"] + costs.get("probing", 0.0) == pytest.approx(billed)
         assert told["usage"]["prompt"] > 0
 
-    def test_a_failing_row_is_a_row(self) -> None:
+    def test_a_failed_row_of_a_live_cascade_keeps_its_place(self) -> None:
         faults = {"number 7 ": "400:No.", "number 8 ": "say:Hm.", "exactly one word": "say:Hm."}
         with serving(fault_words=faults) as s:
             write_team(s.url)
@@ -103,7 +103,7 @@ class TestCascade:
         rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
         assert [n for n, row in enumerate(rows) if row["label"] is None] == [7, 8]
 
-    def test_a_ceiling_stops_it_and_a_higher_one_lets_it_go_on(self) -> None:
+    def test_a_live_cascade_stopped_by_its_ceiling_resumes_with_a_higher_one(self) -> None:
         with serving() as s:
             write_team(s.url)
             run = ["cascade", "--recipe", "cascade.yaml", "--output", "run"]
@@ -116,7 +116,7 @@ class TestCascade:
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(UNSURE))
 
-    def test_without_a_server_nothing_is_lost(self) -> None:
+    def test_a_live_cascade_without_a_server_loses_nothing(self) -> None:
         write_team("http://127.0.0.1:9/v1")
         done = command("cascade", "--recipe", "cascade.yaml", "--output", "run")
         assert done.exit_code == 1
@@ -127,7 +127,7 @@ class TestCascade:
         assert again.exit_code == 0, again.output
 
     @pytest.mark.slow
-    def test_a_killed_one_goes_on_and_pays_for_nothing_twice(self) -> None:
+    def test_a_killed_live_cascade_resumes_without_paying_twice(self) -> None:
         arguments = ["cascade", "--recipe", "cascade.yaml", "--output", "run"]
         with serving(seconds=0.2) as s:
             write_team(s.url)
@@ -163,7 +163,7 @@ class TestVote:
         members = ["./encoder.jsonl", "own.yaml", "./neutral.jsonl"]
         write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
 
-    def test_asks_an_llm_that_has_no_run_yet_and_only_once(self) -> None:
+    def test_a_live_vote_queries_a_member_without_a_run_once(self) -> None:
         with serving() as s:
             self.write(s.url)
             run = ["vote", "--recipe", "vote.yaml", "--json", "--output"]
@@ -182,7 +182,7 @@ class TestVote:
         )
         assert [manifest(name)["status"] for name in ("one", "two")] == ["finished"] * 2
 
-    def test_a_ceiling_stops_it_and_a_higher_one_lets_it_go_on(self) -> None:
+    def test_a_live_vote_stopped_by_its_ceiling_resumes_with_a_higher_one(self) -> None:
         with serving() as s:
             self.write(s.url)
             run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
@@ -196,7 +196,7 @@ class TestVote:
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(ROWS))
 
-    def test_resumed_when_finished_it_asks_again_about_the_failed_rows_alone(self) -> None:
+    def test_resuming_a_finished_live_vote_queries_only_failed_rows(self) -> None:
         run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
         with serving(fault_words={"number 7 ": "400:No."}) as s:
             self.write(s.url)
@@ -216,7 +216,7 @@ class TestVote:
         assert refused.exit_code == 2
         assert "nothing to resume" in refused.stderr
 
-    def test_an_output_that_is_taken_is_said_before_anything_is_asked(self) -> None:
+    def test_an_existing_output_is_reported_before_any_query(self) -> None:
         Path("taken").mkdir()
         Path("taken/notes.txt").write_text("mine")
         with serving() as s:
@@ -226,7 +226,7 @@ class TestVote:
         assert "already holds other files" in refused.stderr
         assert not s.server.calls
 
-    def test_what_cannot_be_asked_is_said_before_anything_is(self) -> None:
+    def test_an_unusable_member_is_reported_before_any_query(self) -> None:
         with serving() as s:
             self.write(s.url)
             members = ["own.yaml", "electra-large", "./neutral.jsonl"]
@@ -237,7 +237,7 @@ class TestVote:
         assert s.server.calls == 0
 
 
-def test_the_end_of_a_recorded_members_model_is_told_in_votes_and_cascades(
+def test_votes_and_cascades_report_when_a_recorded_members_model_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("models.yaml").write_text(

@@ -68,7 +68,7 @@ def test_a_vote_a_results_file_and_an_adviser_are_loaded() -> None:
         assert sentikit.load(name).predict(texts()) == wrong_where_unsure
 
 
-def test_what_is_missing_is_said_in_one_sentence() -> None:
+def test_missing_inputs_of_load_are_named_in_one_sentence() -> None:
     write_team("http://127.0.0.1:9/v1")
     members = ["./nowhere.jsonl", "./asked.yaml"]
     write_recipe("new", {"kind": "cascade", "cascade": {"members": members, "thresholds": [0.7]}})
@@ -92,9 +92,7 @@ def test_what_is_missing_is_said_in_one_sentence() -> None:
         ({"llm": "a.csv", "threshold": 0.5}, "needs 2 values at least, and has 1"),
     ],
 )
-def test_a_cascade_section_that_does_not_add_up_is_refused(
-    cascade: dict[str, object], said: str
-) -> None:
+def test_an_inconsistent_cascade_section_is_refused(cascade: dict[str, object], said: str) -> None:
     write_recipe("new", {"kind": "cascade", "cascade": cascade})
     with contextlib.ExitStack() as stack:
         stack.enter_context(pytest.raises(InputError, match=said))
@@ -104,7 +102,7 @@ def test_a_cascade_section_that_does_not_add_up_is_refused(
         sentikit.load("new.yaml")
 
 
-def test_predict_and_python_warn_of_old_keys_of_a_recipe_and_follow_them() -> None:
+def test_deprecated_recipe_keys_work_in_predict_and_python_with_a_warning() -> None:
     write_team("http://127.0.0.1:9/v1")
     section = {"encoder": "./encoder.jsonl", "llm": "./encoder.jsonl", "threshold": 0.7}
     write_recipe("old", {"kind": "cascade", "cascade": section})

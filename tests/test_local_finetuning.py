@@ -83,14 +83,16 @@ def rows(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path, "predictions.jsonl").read_text().splitlines()]
 
 
-def test_a_model_learns_and_is_asked_as_it_learnt(taught: Path, base: Path, reviews: Path) -> None:
+def test_a_locally_fine_tuned_model_is_prompted_as_it_was_trained(
+    taught: Path, base: Path, reviews: Path
+) -> None:
     untaught = ask(base, reviews, "untaught")["overall"]["macro_f1"]
     learnt = ask(taught, reviews, "asked")["overall"]["macro_f1"]
     assert learnt > 0.8 > untaught + 0.3
     assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-5 for row in rows("asked"))
 
 
-def test_the_run_says_how_it_went(taught: Path, base: Path) -> None:
+def test_a_local_fine_tuning_run_records_losses_and_scores(taught: Path, base: Path) -> None:
     manifest = json.loads((taught / "manifest.json").read_text())
     assert (manifest["status"], manifest["kind"]) == ("finished", "finetune")
     assert manifest["base_model"] == str(base)
@@ -105,7 +107,7 @@ def test_the_run_says_how_it_went(taught: Path, base: Path) -> None:
     assert not (taught / "checkpoints").exists()
 
 
-def test_the_adapter_is_one_that_peft_reads(taught: Path, base: Path, reviews: Path) -> None:
+def test_peft_loads_the_trained_adapter(taught: Path, base: Path, reviews: Path) -> None:
     """And gives, read so, the very log-probabilities that the backend finds."""
     import torch
     from peft import PeftModel
@@ -135,7 +137,7 @@ def test_the_adapter_is_one_that_peft_reads(taught: Path, base: Path, reviews: P
     )
 
 
-def test_only_the_adapter_is_kept(taught: Path) -> None:
+def test_a_local_fine_tuning_run_stores_only_the_adapter(taught: Path) -> None:
     files = {path.name for path in (taught / "model").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= files
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
@@ -144,7 +146,7 @@ def test_only_the_adapter_is_kept(taught: Path) -> None:
     assert all("lora_" in name for name in weights)
 
 
-def test_a_server_without_adapters_gets_the_whole_model(taught: Path, reviews: Path) -> None:
+def test_export_merges_the_adapter_into_a_whole_model(taught: Path, reviews: Path) -> None:
     assert export_model(taught, "whole", "causal-lm") == []
     ask(taught, reviews, "adapter")
     ask("./whole", reviews, "merged")
@@ -152,7 +154,7 @@ def test_a_server_without_adapters_gets_the_whole_model(taught: Path, reviews: P
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
 
 
-def test_it_says_that_it_is_no_classifier(taught: Path) -> None:
+def test_loading_a_fine_tuning_run_as_a_classifier_is_refused(taught: Path) -> None:
     with pytest.raises(InputError, match="asked by a prompt recipe: sentikit prompt"):
         load(taught)
 
@@ -163,7 +165,7 @@ def stop_after(calls: int) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("calls", [1, 40])
-def test_stopped_and_resumed_it_comes_to_the_same_end(
+def test_local_fine_tuning_stopped_and_resumed_ends_the_same(
     calls: int, taught: Path, base: Path, reviews: Path
 ) -> None:
     with pytest.raises(Interrupted):
@@ -180,7 +182,7 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
-def test_what_ended_between_the_model_and_the_manifest_is_not_taught_again(
+def test_a_run_killed_before_its_manifest_is_not_trained_again(
     taught: Path, base: Path, reviews: Path
 ) -> None:
     shutil.copytree(taught, "copy")
@@ -192,7 +194,9 @@ def test_what_ended_between_the_model_and_the_manifest_is_not_taught_again(
     assert json.loads(Path("copy/manifest.json").read_text())["status"] == "finished"
 
 
-def test_a_model_without_a_chat_template_learns_to_end(tmp_path: Path, reviews: Path) -> None:
+def test_a_model_without_a_chat_template_learns_to_end_its_answer(
+    tmp_path: Path, reviews: Path
+) -> None:
     plain = make_language_model(tmp_path / "plain", template=None, spread=0.2)
     learn(fine_tuning(reviews, plain))
     assert Path("taught/model/chat_template.jinja").is_file()
@@ -210,7 +214,7 @@ class TestProcesses:
         command = ["gpt-finetune", "--recipe", "teach.yaml", "--output", "run", "--device", "cpu"]
         return [*command, "--threads", "1"]
 
-    def test_killed_again_and_again_it_comes_to_the_same_end(
+    def test_local_fine_tuning_killed_repeatedly_ends_the_same(
         self, words: list[str], taught: Path
     ) -> None:
         for lines in (2, 9, 20):
@@ -226,7 +230,7 @@ class TestProcesses:
         assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
         assert untimed(taught) == untimed(Path("run"))
 
-    def test_two_processes_teach_as_one_does(self, words: list[str], taught: Path) -> None:
+    def test_two_processes_fine_tune_like_one(self, words: list[str], taught: Path) -> None:
         outcome = run(*words, "--nproc", "2")
         assert outcome.code == 0, outcome.error
         assert json.loads(Path("run/manifest.json").read_text())["processes"] == 2
@@ -249,7 +253,7 @@ class TestBadInput:
             ("PICKLED", "holds only pickled weights"),
         ],
     )
-    def test_what_is_no_model(
+    def test_a_base_model_that_is_none_is_refused(
         self, model: str, message: str, reviews: Path, base: Path, tmp_path: Path
     ) -> None:
         folder = tmp_path / "model"
@@ -262,38 +266,48 @@ class TestBadInput:
             learn(fine_tuning(reviews, model if model.startswith(".") else folder))
         assert not Path("taught").exists()
 
-    def test_no_peft(self, reviews: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_peft_is_reported(
+        self, reviews: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         job = fine_tuning(reviews, base)
         monkeypatch.setitem(sys.modules, "peft", None)
         with pytest.raises(InputError, match=r"pip install 'sentikit\[local\]'"):
             learn(job)
         assert not Path("taught").exists()
 
-    def test_no_validation_split(self, reviews: Path, base: Path) -> None:
+    def test_local_fine_tuning_works_without_a_validation_split(
+        self, reviews: Path, base: Path
+    ) -> None:
         with pytest.raises(InputError, match=r"finetune\.validation"):
             learn(fine_tuning(reviews, base, validation=None))
 
-    def test_layers_that_the_model_does_not_have(self, reviews: Path, base: Path) -> None:
+    def test_lora_targets_the_model_lacks_are_refused(self, reviews: Path, base: Path) -> None:
         with pytest.raises(InputError, match=r"finetune\.lora: .*no_such"):
             learn(fine_tuning(reviews, base, lora={"targets": ["no_such"]}))
 
-    def test_a_metric_that_is_not_there(self, reviews: Path, base: Path) -> None:
+    def test_an_unknown_metric_of_local_fine_tuning_is_refused(
+        self, reviews: Path, base: Path
+    ) -> None:
         message = r"finetune\.early_stopping\.metric: .*Did you mean 'accuracy'"
         with pytest.raises(InputError, match=message):
             learn(fine_tuning(reviews, base, early_stopping={"metric": "acuracy"}))
 
-    def test_an_example_over_the_models_context(self, reviews: Path, tmp_path: Path) -> None:
+    def test_an_example_longer_than_the_models_context_is_refused(
+        self, reviews: Path, tmp_path: Path
+    ) -> None:
         short = make_language_model(tmp_path / "short", positions=64)
         with pytest.raises(InputError, match="over the 64 tokens"):
             learn(fine_tuning(reviews, short))
         assert not Path("taught").exists()
 
-    def test_an_adapter_of_another_model(self, spoilt: Path, reviews: Path, tmp_path: Path) -> None:
+    def test_an_adapter_of_another_base_model_is_refused(
+        self, spoilt: Path, reviews: Path, tmp_path: Path
+    ) -> None:
         other = make_language_model(tmp_path / "other", spread=0.2, seed=1)
         with pytest.raises(InputError, match="learnt on another model"):
             ask(spoilt, reviews, "asked", base=str(other))
 
-    def test_a_base_model_that_has_moved(self, spoilt: Path, reviews: Path, base: Path) -> None:
+    def test_a_moved_base_model_can_be_named(self, spoilt: Path, reviews: Path, base: Path) -> None:
         config = spoilt / "model" / "adapter_config.json"
         gone = json.loads(config.read_text()) | {"base_model_name_or_path": "/gone/llama"}
         config.write_text(json.dumps(gone))
@@ -323,7 +337,7 @@ class TestBadInput:
         ],
         ids=["missing", "pickled", "truncated", "another kind"],
     )
-    def test_a_damaged_adapter(
+    def test_a_damaged_adapter_is_refused(
         self, spoil: Callable[[Path], Any], message: str, spoilt: Path, reviews: Path
     ) -> None:
         spoil(spoilt / "model")

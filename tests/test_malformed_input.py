@@ -108,7 +108,7 @@ def test_an_unclosed_quote_in_the_env_file_is_named_without_the_key(
         ("two\nlines\tand é 😀", "two\nlines\tand é 😀"),
     ],
 )
-def test_what_a_terminal_would_obey_is_not_shown(text: str, shown: str) -> None:
+def test_control_sequences_are_not_printed(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -123,7 +123,7 @@ def test_what_a_terminal_would_obey_is_not_shown(text: str, shown: str) -> None:
         ("intermediate_size", True),
     ],
 )
-def test_sizes_that_the_weights_cannot_have_are_refused_before_anything_is_built(
+def test_impossible_model_sizes_are_refused_before_anything_is_built(
     key: str, value: object, tmp_path: Path
 ) -> None:
     folder = make_encoder(tmp_path / "model" / "encoder")
@@ -135,7 +135,7 @@ def test_sizes_that_the_weights_cannot_have_are_refused_before_anything_is_built
         Encoder.restore(folder)
 
 
-def test_secrets_of_the_env_file_are_redacted_as_those_of_the_environment(
+def test_secrets_of_the_env_file_are_redacted_like_environment_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ACME_API_KEY", "sk-in-the-environment")

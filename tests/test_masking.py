@@ -46,7 +46,7 @@ CLASSES = ("negative", "neutral", "positive")
         ("", ""),
     ],
 )
-def test_what_patterns_and_check_digits_prove_is_masked_and_nothing_else(
+def test_only_personal_data_proven_by_patterns_and_check_digits_is_masked(
     text: str, masked: str
 ) -> None:
     assert mask(text) == masked
@@ -92,7 +92,7 @@ def test_ids_sources_and_numbers_are_masked_too() -> None:
     assert message.content == "Good <EMAIL> <URL> <PHONE> 4"
 
 
-def test_a_prompt_run_sends_no_personal_data_says_so_and_keeps_the_users_text() -> None:
+def test_a_masked_prompt_run_sends_no_personal_data_and_keeps_the_original_text() -> None:
     Path("test.csv").write_text('text,label\n"I love it, ask jane@example.org",positive\n')
     strategy = {"name": "masked", "strategy": {"name": "zero-shot"}, "kinds": ["email"]}
     with serving() as server:
@@ -121,5 +121,5 @@ def test_a_misspelt_strategy_or_kind_is_named() -> None:
     assert "kinds" in str(problems[0])
 
 
-def test_the_plugin_keeps_the_contract() -> None:
+def test_the_masking_plugin_passes_the_conformance_kit() -> None:
     check_plugin("masking")

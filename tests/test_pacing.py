@@ -15,8 +15,9 @@ from sentikit import SentikitError
 from sentikit.extension import RateLimit
 from sentikit.llm.backend import RetryableError
 from sentikit.llm.requests.budget import BudgetSpentError, Ledger
-from sentikit.llm.requests.loop import OrderedDelivery
-from sentikit.llm.requests.pacing import Pacer, Patience, Tries, backoff
+from sentikit.llm.requests.delivery import OrderedDelivery
+from sentikit.llm.requests.pacing import Pacer
+from sentikit.llm.requests.patience import Patience, Tries, backoff
 
 
 class Clock:
@@ -393,19 +394,17 @@ class TestTries:
 class TestOrder:
     def test_is_that_of_the_questions_within_a_window(self) -> None:
         async def test() -> None:
-            delivered: list[str] = []
-            delivery = OrderedDelivery(delivered.append, window=3)
+            delivery: OrderedDelivery[str] = OrderedDelivery(window=3)
             delivery.put(2, "c")
             delivery.put(1, "b")
-            assert delivered == []
             room = asyncio.create_task(delivery.room(3))
             await asyncio.sleep(0)
             assert not room.done()
             delivery.put(0, "a")
+            assert next(iter(delivery)) == ["a", "b", "c"]
             await asyncio.sleep(0)
             assert not room.done()
             delivery.take(1)
             await room
-            assert delivered == ["a", "b", "c"]
 
         run(test())

@@ -14,7 +14,8 @@ from plugin_writing import PART_MODULE, SitePackages, site_packages
 from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit.cli import sentikit
-from sentikit.registry import default_registry, installed_plugins
+from sentikit.plugin_sources import installed_plugins
+from sentikit.registry import default_registry
 
 SOUND = """
 from sentikit import hookimpl
@@ -269,5 +270,5 @@ class TestNew:
 def test_the_list_of_plugins_shows_recipes_as_a_count() -> None:
     result = CliRunner().invoke(sentikit, ["plugins", "list"])
     (line,) = (line for line in result.stdout.splitlines() if "recipe_collection" in line)
-    assert re.search(r"\b\d+ recipes$", line)
+    assert re.search(r"\b\d+ recipes; command recipes study$", line)
     assert "b1-electra-base-head" not in result.stdout

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sentikit.training.batches import prefetched
+from sentikit.training.data import prefetched
 
 
 @pytest.mark.parametrize(("workers", "ahead"), [(1, 0), (1, 1), (1, 3), (4, 8)])

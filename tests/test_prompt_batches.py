@@ -10,8 +10,8 @@ import pytest
 from llm_fixtures import Asked, RunningServer, ask, ask_about, openai_backend, serving
 
 from sentikit import InputError, SentikitError
-from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.settings import RequestOptions
+from sentikit.stopping import Interrupted
 
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5}}
 TEXTS = [f"I {verb} text number {n}" for n in range(10) for verb in ("love", "hate", "read")]
@@ -116,7 +116,7 @@ def test_an_invalid_answer_is_repaired_live(tmp_path: Path) -> None:
 
 def test_stopping_and_going_on_submits_nothing_twice(tmp_path: Path) -> None:
     with serving(batch="never") as s:
-        with pytest.raises(RequestsInterrupted):
+        with pytest.raises(Interrupted):
             batch(s, tmp_path, stop_requested=lambda: bool(s.server.batches.batches))
         assert len(s.server.batches.batches) == 1
         s.server.behaviour = type(s.server.behaviour)()

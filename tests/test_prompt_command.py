@@ -202,6 +202,20 @@ class TestRuns:
         assert json.loads(Path("runs/a/manifest.json").read_text())["answers_without_usage"] == 3
         assert json.loads(bounded.stdout)["answers_without_usage"] == 3
 
+    def test_cached_answers_are_priced_by_their_usage_at_todays_prices(self) -> None:
+        with serving() as s:
+            found = []
+            for price in (1, 10):
+                prices = {"prompt": price, "completion": price}
+                recipe = write_recipe(s.url, texts(3), prices=prices)
+                done = sentikit("prompt", "--recipe", recipe, "--output", f"runs/{price}")
+                assert done.returncode == 0, done.stderr
+                found.append(json.loads(Path(f"runs/{price}/manifest.json").read_text()))
+        before, today = found
+        assert today["cost_usd"]["llm"] == pytest.approx(10 * before["cost_usd"]["llm"])
+        assert (today["paid_usd"], before["saved_usd"]) == (0, 0)
+        assert today["saved_usd"] == today["cost_usd"]["llm"] > 0
+
     def test_stops_at_the_ceiling_and_goes_on_above_it(self) -> None:
         with serving() as s:
             recipe = write_recipe(

@@ -12,7 +12,8 @@ import pytest
 
 from sentikit import InputError, RunTable, hookimpl, read_run
 from sentikit.extension import ResultColumns, ResultFormat
-from sentikit.registry import PluginSource, Registry, installed_plugins
+from sentikit.plugin_sources import PluginSource, installed_plugins
+from sentikit.registry import Registry
 
 TEXTS = ("Lovely.", "It exists.", "Awful, just awful.")
 

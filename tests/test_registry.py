@@ -12,7 +12,8 @@ from plugin_writing import PART_MODULE, SitePackages, site_packages
 import sentikit
 from sentikit.errors import InputError, SentikitError
 from sentikit.hookspecs import KINDS
-from sentikit.registry import Registry, build_registry, installed_plugins
+from sentikit.plugin_sources import installed_plugins
+from sentikit.registry import Registry, build_registry
 
 SOUND = """
 from sentikit import hookimpl

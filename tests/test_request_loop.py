@@ -24,8 +24,9 @@ from sentikit.extension import (
 )
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.journal import AnswerJournal
-from sentikit.llm.requests.loop import Question, RequestsInterrupted
+from sentikit.llm.requests.loop import Question
 from sentikit.llm.settings import FailureLimit, RequestOptions
+from sentikit.stopping import Interrupted
 from sentikit.tracking import LLMCall
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
@@ -313,7 +314,7 @@ class TestFaults:
     def test_stopping_keeps_what_was_answered(self, tmp_path: Path) -> None:
         kept = Asked()
         with serving(seconds=0.05) as s:
-            with pytest.raises(RequestsInterrupted):
+            with pytest.raises(Interrupted):
                 ask(
                     openai_backend(s.url),
                     ask_about(TEXTS),

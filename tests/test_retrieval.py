@@ -14,7 +14,7 @@ import sentikit
 from sentikit import Examples, InputError
 from sentikit.extension import ExamplesNeeded
 from sentikit.llm.context import load_encoder
-from sentikit.llm.retrieval import Pool, choose_examples, read_texts, retriever
+from sentikit.llm.retrieval import Pool, Retriever, choose_examples, read_texts
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
 
@@ -28,28 +28,28 @@ def unit(rows: Any) -> Any:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def random_pool(size: int, seed: int = 0) -> Pool:
-    generator = np.random.default_rng(seed)
+def random_pool(size: int, needed: ExamplesNeeded) -> tuple[Pool, Any]:
+    generator = np.random.default_rng(0)
     labels = [CLASSES[number] for number in generator.integers(0, 3, size)]
     texts = [f"text {number}" for number in range(size)]
-    return Pool(texts, labels, unit(generator.normal(size=(size, 8))))
+    return Pool(texts, labels, needed, CLASSES), unit(generator.normal(size=(size, 8)))
 
 
 def test_the_most_alike_come_first() -> None:
-    pool = random_pool(200)
+    pool, embeddings = random_pool(200, ExamplesNeeded(5))
     queries = unit(np.random.default_rng(1).normal(size=(50, 8)))
     asked = [f"query {number}" for number in range(50)]
-    found = pool.nearest(queries, asked, ExamplesNeeded(5), CLASSES)
-    expected = np.argsort(-(queries @ pool.embeddings.T), axis=1)[:, :5]
+    found = pool.nearest(embeddings, queries, asked)
+    expected = np.argsort(-(queries @ embeddings.T), axis=1)[:, :5]
     np.testing.assert_array_equal(found, expected)
 
 
 def test_balanced_examples_come_class_by_class() -> None:
-    pool = random_pool(200)
+    pool, embeddings = random_pool(200, ExamplesNeeded(2, balanced=True))
     queries = unit(np.random.default_rng(1).normal(size=(20, 8)))
-    found = pool.nearest(queries, ["?"] * 20, ExamplesNeeded(2, balanced=True), CLASSES)
+    found = pool.nearest(embeddings, queries, ["?"] * 20)
     assert found.shape == (20, 6)
-    similarities = queries @ pool.embeddings.T
+    similarities = queries @ embeddings.T
     for row, shown in enumerate(found):
         labels = [pool.labels[number] for number in shown]
         assert labels == ["negative"] * 2 + ["neutral"] * 2 + ["positive"] * 2
@@ -60,42 +60,41 @@ def test_balanced_examples_come_class_by_class() -> None:
 
 
 def test_a_text_never_finds_itself() -> None:
-    pool = random_pool(30)
-    asked = [" Text  0", "text 1"]
-    found = pool.nearest(pool.embeddings[:2], asked, ExamplesNeeded(3), CLASSES)
+    pool, embeddings = random_pool(30, ExamplesNeeded(3))
+    found = pool.nearest(embeddings, embeddings[:2], [" Text  0", "text 1"])
     assert 0 not in found[0]
     assert 1 not in found[1]
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = random_pool(100)
-    queries, asked = pool.embeddings[::-1].copy(), pool.texts[::-1]
-    whole = pool.nearest(queries, asked, ExamplesNeeded(4), CLASSES)
+    pool, embeddings = random_pool(100, ExamplesNeeded(4))
+    queries, asked = embeddings[::-1].copy(), pool.texts[::-1]
+    whole = pool.nearest(embeddings, queries, asked)
     monkeypatch.setattr("sentikit.llm.retrieval._BLOCK", 700)
-    np.testing.assert_array_equal(pool.nearest(queries, asked, ExamplesNeeded(4), CLASSES), whole)
+    np.testing.assert_array_equal(pool.nearest(embeddings, queries, asked), whole)
 
 
 def test_equally_alike_texts_keep_their_order() -> None:
-    pool = Pool(["a", "b", "c"], ["neutral"] * 3, unit([[1, 0], [1, 0], [1, 0]]))
-    found = pool.nearest(unit([[1, 0]]), ["?"], ExamplesNeeded(2), CLASSES)
+    pool = Pool(["a", "b", "c"], ["neutral"] * 3, ExamplesNeeded(2), CLASSES)
+    found = pool.nearest(unit([[1, 0], [1, 0], [1, 0]]), unit([[1, 0]]), ["?"])
     assert found.tolist() == [[0, 1]]
 
 
 def test_the_last_place_goes_to_the_first_of_those_equally_alike() -> None:
     texts = [f"text {number}" for number in range(500)]
-    vectors = unit([[1, 2]] * 499 + [[1, 1]])
-    pool = Pool(texts, ["neutral"] * 500, vectors[np.random.default_rng(0).permutation(500)])
-    found = pool.nearest(unit([[1, 1]]), ["?"], ExamplesNeeded(4), CLASSES)
-    best = np.argsort(-(unit([[1, 1]]) @ pool.embeddings.T), axis=1, kind="stable")[:, :4]
+    vectors = unit([[1, 2]] * 499 + [[1, 1]])[np.random.default_rng(0).permutation(500)]
+    pool = Pool(texts, ["neutral"] * 500, ExamplesNeeded(4), CLASSES)
+    found = pool.nearest(vectors, unit([[1, 1]]), ["?"])
+    best = np.argsort(-(unit([[1, 1]]) @ vectors.T), axis=1, kind="stable")[:, :4]
     assert found.tolist() == best.tolist()
 
 
 def test_a_pool_too_small_is_refused() -> None:
-    pool = Pool(["a", "b"], ["neutral", "positive"], unit([[1, 0], [0, 1]]))
+    labels = ["neutral", "positive"]
     with pytest.raises(InputError, match="shows 2 examples, and there are 2 to choose from"):
-        pool.check(ExamplesNeeded(2), CLASSES)
+        Pool(["a", "b"], labels, ExamplesNeeded(2), CLASSES)
     with pytest.raises(InputError, match="1 examples of negative, and there are 0"):
-        pool.check(ExamplesNeeded(1, balanced=True), CLASSES)
+        Pool(["a", "b"], labels, ExamplesNeeded(1, balanced=True), CLASSES)
 
 
 def test_nothing_of_the_evaluated_split_and_nothing_twice() -> None:
@@ -131,7 +130,7 @@ def given_to(reviews: Path, **strategy: Any) -> list[PromptInput]:
 def examples_of(reviews: Path, **strategy: Any) -> set[str]:
     parts = make_parts(dataset=dataset(reviews), llm=LLM, strategy=strategy)
     encoder = load_encoder(strategy["encoder"], default_registry())
-    return {example.text for example in retriever(parts, encoder, "own").shown}
+    return set(Retriever(encoder, "own", parts).pool.texts)
 
 
 def test_a_model_finds_examples_and_predicts_in_one_go(trained_run: Path, reviews: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from sentikit.training.schedules import (
+from sentikit.training.settings import (
     Constant,
     Cosine,
     CosineWarmRestarts,

@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 import sentikit.extension as toolkit
 from sentikit import SentikitError, hookimpl
 from sentikit.cli import sentikit
+from sentikit.plugin_sources import PluginSource, installed_plugins
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.registry import PluginSource, Registry, default_registry, installed_plugins
+from sentikit.registry import Registry, default_registry
 from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun
 from sentikit.training.job import JobOptions, train
@@ -143,6 +144,8 @@ def test_a_collapse_is_an_alert(
     settings = ("training.epochs=7", "training.lr=3e-3")
     run_diary(registry, tiny_recipe, *settings, interactive=True)
     assert set(alerts()) == {"Training collapsed", "Run finished"}
+    logged = [what[1] for what in Diary.told if what[0] == "log"]
+    assert [record["lr"] for record in logged if record["kind"] == "change"] == [1]
 
 
 def test_an_interrupted_run_ends_without_an_alert_and_goes_on(

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 import sentikit as toolkit
 from sentikit.cli import sentikit
 from sentikit.extension import EngineWrapper, Head
+from sentikit.plugin_sources import PluginSource, installed_plugins
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.registry import PluginSource, Registry, installed_plugins
+from sentikit.registry import Registry
 from sentikit.training.job import JobOptions, TrainedRun, train
 from sentikit.training.recipe import train_parts
 

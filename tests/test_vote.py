@@ -16,7 +16,7 @@ from team_runs import LABELS, sure, write_results
 
 from sentikit import Labelling, read_run
 from sentikit.cli.vote import vote as vote_command
-from sentikit.ensembles.ensemble import vote
+from sentikit.ensembles.vote import count_votes
 from sentikit.errors import InputError
 
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
@@ -35,8 +35,8 @@ def refused(*arguments: str) -> str:
 
 
 def voted(*ballots: list[int], **options: Any) -> list[int]:
-    held = vote([Labelling(np.array(ballot)) for ballot in ballots], **options)
-    return held.labels.tolist()
+    winners = count_votes([Labelling(np.array(ballot)) for ballot in ballots], **options)
+    return [winner.number for winner in winners]
 
 
 def test_the_recorded_study(shared_data: Path) -> None:
@@ -73,8 +73,8 @@ class TestRule:
             Labelling(np.array([NEUTRAL]), np.array([[0.1, 0.9, 0.0]])),
             Labelling(np.array([POSITIVE])),
         ]
-        assert vote(members, "probability").labels.tolist() == [NEUTRAL]
-        assert vote(members, "first").labels.tolist() == [NEGATIVE]
+        assert [w.number for w in count_votes(members, "probability")] == [NEUTRAL]
+        assert [w.number for w in count_votes(members, "first")] == [NEGATIVE]
 
     @settings(max_examples=100, deadline=None)
     @given(st.lists(st.lists(st.integers(-1, 2), min_size=4, max_size=4), min_size=2, max_size=6))

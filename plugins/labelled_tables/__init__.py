@@ -1,4 +1,4 @@
-"""The commands ``estimate`` and ``monitor``: what checked texts say of a labelled table."""
+"""Labels one can defend: the commands ``label``, ``estimate`` and ``monitor``."""
 
 from typing import Any
 
@@ -7,7 +7,12 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``estimate`` and ``monitor``."""
+    """Offer ``label``, ``estimate`` and ``monitor``."""
+    register(
+        "label",
+        f"{__name__}.label:label",
+        summary="Label a whole pile and certify as much of it as the checked texts allow.",
+    )
     register(
         "estimate",
         f"{__name__}.estimate:estimate",

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FiniteRange
+
+from .options import FILE, RATE, TEXT_COLUMNS
 
 if TYPE_CHECKING:
     from sentikit import Estimate
     from sentikit.extension import Estimates
-
-FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(
@@ -40,19 +39,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option(
     "--level",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=RATE,
     default=0.95,
     show_default=True,
     metavar="L",
     help="How often an interval holds the true value.",
 )
-@click.option(
-    "--text-column",
-    "text_columns",
-    metavar="C",
-    multiple=True,
-    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
-)
+@TEXT_COLUMNS
 @click.option(
     "--report",
     type=FILE,

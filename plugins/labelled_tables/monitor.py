@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FiniteRange
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+from .options import FILE, RATE
+
 #: Exit code of an alarm.
 ALARM = 3
 
@@ -37,7 +37,7 @@ ALARM = 3
 )
 @click.option(
     "--level",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=RATE,
     default=0.95,
     show_default=True,
     metavar="L",

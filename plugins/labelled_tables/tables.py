@@ -1,4 +1,4 @@
-"""Tables that ``label`` or ``predict`` wrote, as they are read back."""
+"""Labelled tables: as ``label`` writes them, and as they are read back."""
 
 from __future__ import annotations
 
@@ -10,10 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit import InputError
-from sentikit.extension import InputFile, LabelledTable, Labels, Language, group_reader
+from sentikit import Example, InputError
+from sentikit.extension import (
+    AddedColumns,
+    InputFile,
+    LabelledTable,
+    Labels,
+    Language,
+    Rows,
+    group_reader,
+    open_table,
+)
 
 LABEL, _PREFIX = "predicted_label", "probability_"
+CONFIDENCE, STATUS = "confidence", "status"
+CERTIFIED, REVIEW = "certified", "review"
+#: In a review queue, the row of the pile, from 0.
+PILE_ROW = "row"
+#: Rows of a review queue: more than anybody reads.
+MOST_QUEUED = 10_000
 
 
 def read_labelled(
@@ -88,3 +103,59 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return float("nan")
+
+
+def write_labelled(
+    source: InputFile, output: Path, kind: str, labels: Labels, status: Sequence[str]
+) -> None:
+    """Write the pile's table with label, probabilities, confidence and status.
+
+    Raises:
+        InputError: the pile has a column of a name that is added.
+    """
+    with source.open() as rows:
+        refuse_taken(rows, [CONFIDENCE, STATUS])
+        text_of = source.reader(rows)
+        columns = [*rows.columns, CONFIDENCE, STATUS]
+        with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
+            for number, (where, row) in enumerate(rows):
+                more = {CONFIDENCE: labels.sure(number), STATUS: status[number]}
+                example = Example(text_of(where, row), columns={**row, **more})
+                out.add(example, None, labels.prediction(number))
+
+
+def write_queue(
+    source: InputFile, output: Path, kind: str, labels: Labels, status: Sequence[str]
+) -> int:
+    """Write the rows that are for review, least sure first, and return how many.
+
+    The least sure are those whose labels a person most probably corrects.
+    """
+    waiting = np.flatnonzero(np.array(status) == REVIEW)
+    sure = np.nan_to_num(labels.confidence[waiting], nan=-1.0)
+    order = waiting[np.argsort(sure, kind="stable")][:MOST_QUEUED]
+    wanted, kept = frozenset(order.tolist()), {}
+    with source.open() as rows:
+        refuse_taken(rows, [CONFIDENCE, PILE_ROW])
+        text_of = source.reader(rows)
+        columns = [*rows.columns, PILE_ROW, CONFIDENCE]
+        for number, (where, row) in enumerate(rows):
+            if number in wanted:
+                kept[number] = text_of(where, row), dict(row)
+    with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
+        for number in order.tolist():
+            text, row = kept[number]
+            more = {PILE_ROW: number, CONFIDENCE: labels.sure(number)}
+            out.add(Example(text, columns=row | more), None, labels.prediction(number))
+    return len(order)
+
+
+def refuse_taken(rows: Rows, added: Sequence[str]) -> None:
+    """Refuse a pile with a column of a name that is added.
+
+    Raises:
+        InputError: it has one.
+    """
+    taken = [column for column in rows.columns if column in added]
+    if taken:
+        raise InputError(f"The pile already has a column {taken[0]!r}. Rename it first.")

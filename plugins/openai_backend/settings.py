@@ -10,7 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from sentikit import InputError
-from sentikit.extension import PartSettings, may_hold_a_key, parsed_address, without_secrets
+from sentikit.extension import (
+    PartSettings,
+    find_key,
+    may_hold_a_key,
+    parsed_address,
+    without_secrets,
+)
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization", "cookie")
 #: The shapes of usual keys: a scheme before them, a provider's prefix, a JSON web token.
@@ -115,8 +121,15 @@ class ServerSettings(PartSettings):
         """Keep keys out of what a run writes down, and out of this message.
 
         Raises:
-            InputError: the address or a query parameter seems to hold one.
+            InputError: the address or a query parameter seems to hold one, or what should be a
+                variable's name is none.
         """
+        for key, variables in (
+            ("key_variable", [self.key_variable]),
+            ("header_variables", self.header_variables.values()),
+        ):
+            for variable in variables:
+                _refuse_no_variable(variable, f"{self.section}.{key}")
         parts, section = parsed_address(self.address), self.section
         if parts is None or parts.username or parts.password or parts.query:
             raise InputError(
@@ -135,6 +148,13 @@ class ServerSettings(PartSettings):
                 f"{held} seems to hold a key, and recipes are written into the run. Give it by "
                 f"{self.section}.header_variables."
             )
+
+
+def _refuse_no_variable(name: str, setting: str) -> None:
+    try:
+        find_key(name)
+    except InputError as error:
+        raise InputError(f"{setting}: {error.message}") from error
 
 
 class OpenAISettings(ServerSettings):

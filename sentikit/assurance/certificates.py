@@ -82,6 +82,14 @@ class Certificate:
     looks: int = 1
     start: float = 0.0
 
+    @property
+    def method(self) -> str:
+        """How it was tested, in words."""
+        return (
+            f"fixed-sequence testing from share {self.start:.3f} in steps of {STEP:g}; "
+            "exact unconditional hypergeometric test"
+        )
+
 
 def certify(
     pile_confidence: ArrayLike,
@@ -203,15 +211,6 @@ def tested_thresholds(pile: Floats, start: float, step: float) -> tuple[Floats, 
         thresholds = np.concatenate([ordered[above - 1 : above], thresholds])
     accepted = np.searchsorted(-ordered, -thresholds, side="right")
     return thresholds, accepted.astype(np.int64)
-
-
-def least_abstention(base_error: float, limit: float) -> float:
-    """Return the share one must abstain on to reach an error limit: (μ − α)/(1 − α), at least 0.
-
-    However good the confidence is: abstaining removes at best one wrong label for each row given
-    up (arXiv 2606.29054).
-    """
-    return max(0.0, (base_error - limit) / (1 - limit))
 
 
 def upper_bound(wrong: int, checked: int, rows: int, risk: float) -> float:

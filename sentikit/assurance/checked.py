@@ -151,6 +151,43 @@ class CheckedFile:
         answers = tuple(_fold(check, scheme, str(self.path)) for check in self.answers)
         return replace(self, answers=answers)
 
+    def planned_looks(self, look: Mapping[str, Any], looks: int | None) -> int:
+        """Return among how many looks δ is divided for a look at this file.
+
+        A certificate holds for looks that were declared before the first. The same look again, with
+        the same classifier, pile, target, level and answers, shows nothing new and counts once.
+
+        Raises:
+            InputError: the look was not declared.
+        """
+        if not self.looks:
+            return looks or 1
+        declared = int(self.looks[0]["declared"])
+        if looks is not None and looks != declared:
+            raise InputError(
+                f"{self.path} was first looked at with --looks {declared}; the number cannot "
+                "change afterwards, since each look got its part of the risk. Check new texts."
+            )
+        if len(self.looks) >= declared and not self._has_had(look):
+            last = self.looks[-1]
+            raise InputError(
+                f"{self.path} has had its {declared} declared look{'s' if declared > 1 else ''} "
+                f"(last on {str(last['time'])[:10]}, accuracy {last['target']:g}): looking again, "
+                "with other answers, another target or classifier, breaks the promise more often "
+                "than the level says. Check new texts, or declare --looks K before the first look."
+            )
+        return declared
+
+    def record_look(self, look: Mapping[str, Any], declared: int) -> None:
+        """Add a look to the ledger, unless it is there."""
+        if not self._has_had(look):
+            time = datetime.now(UTC).isoformat(timespec="seconds")
+            looks = [*self.looks, dict(look) | {"declared": declared, "time": time}]
+            write_json(_beside(self.path), _kept(self.path) | {"looks": looks})
+
+    def _has_had(self, look: Mapping[str, Any]) -> bool:
+        return any(all(one.get(n) == value for n, value in look.items()) for one in self.looks)
+
     def _by_text(self) -> list[tuple[Check, ...]]:
         groups: dict[tuple[str, str], list[Check]] = {}
         for check in self.answers:
@@ -204,47 +241,6 @@ def write_draw(path: Path, draw: Mapping[str, Any]) -> None:
     """Keep beside a checked file how its texts were drawn, readable by its owner alone."""
     write_json(_beside(path), _kept(path) | {"draw": dict(draw)})
     os.chmod(_beside(path), 0o600)
-
-
-def planned_looks(checked: CheckedFile, look: Mapping[str, Any], looks: int | None) -> int:
-    """Return among how many looks δ is divided for a look at a checked file.
-
-    A certificate holds for looks that were declared before the first. The same look again, with the
-    same classifier, pile, target, level and answers, shows nothing new and counts once.
-
-    Raises:
-        InputError: the look was not declared.
-    """
-    if not checked.looks:
-        return looks or 1
-    declared = int(checked.looks[0]["declared"])
-    if looks is not None and looks != declared:
-        raise InputError(
-            f"{checked.path} was first looked at with --looks {declared}; the number cannot change "
-            "afterwards, since each look got its part of the risk. Check new texts instead."
-        )
-    if len(checked.looks) >= declared and not _is_known(checked, look):
-        last = checked.looks[-1]
-        raise InputError(
-            f"{checked.path} has had its {declared} declared look{'s' if declared > 1 else ''} "
-            f"(last on {str(last['time'])[:10]}, accuracy {last['target']:g}): looking again, with "
-            "other answers, another target or classifier, breaks the promise more often than the "
-            "level says. Check new texts, or declare --looks K before the first look."
-        )
-    return declared
-
-
-def record_look(checked: CheckedFile, look: Mapping[str, Any], declared: int) -> None:
-    """Add a look to the ledger, unless it is there."""
-    if not _is_known(checked, look):
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = dict(look) | {"declared": declared, "time": time}
-        looks = [*checked.looks, entry]
-        write_json(_beside(checked.path), _kept(checked.path) | {"looks": looks})
-
-
-def _is_known(checked: CheckedFile, look: Mapping[str, Any]) -> bool:
-    return any(all(one.get(n) == value for n, value in look.items()) for one in checked.looks)
 
 
 def _beside(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Piles: tables of texts, what a classifier says of each row, and the labelled table."""
+"""Piles: tables of texts, and what a classifier says of each row."""
 
 from __future__ import annotations
 
@@ -9,27 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.assurance.checked import Check
-from sentikit.classifiers.classifier import Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme, scheme_for_classes
 from sentikit.datasets.rows import Rows
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError, did_you_mean, quoted
-from sentikit.labelling.table_writer import AddedColumns, open_table
 
-CONFIDENCE, STATUS = "confidence", "status"
-CERTIFIED, REVIEW = "certified", "review"
-#: In a review queue, the row of the pile, from 0.
-PILE_ROW = "row"
-#: Rows of a review queue: more than anybody reads.
-MOST_QUEUED = 10_000
 #: Rows whose words are counted, and the common words that are kept.
 _ALL_ROWS, _EVERY, _COMMON = 20_000, 50, 2000
 _WORD = re.compile(r"\w+")
@@ -201,6 +192,10 @@ class Labels:
         probabilities: (rows, classes); one-hot where a classifier gives none.
     """
 
+    #: How often a label without probabilities is assumed to be right. Chosen, with the weight 1 of
+    #: log-probabilities, on validation predictions: ELECTRA Large's probabilities, Base's labels.
+    ASSUMED_ACCURACY: ClassVar[float] = 0.8
+
     classes: tuple[str, ...]
     labels: NDArray[np.int16]
     confidence: Floats
@@ -219,62 +214,6 @@ class Labels:
         """Return the confidence of a row as it is written, None where there is no label."""
         sure = float(self.confidence[number])
         return None if np.isnan(sure) else round(sure, 6)
-
-
-def write_labelled(
-    source: InputFile, output: Path, kind: str, labels: Labels, status: Sequence[str]
-) -> None:
-    """Write the pile's table with label, probabilities, confidence and status.
-
-    Raises:
-        InputError: the pile has a column of a name that is added.
-    """
-    with source.open() as rows:
-        refuse_taken(rows, [CONFIDENCE, STATUS])
-        text_of = source.reader(rows)
-        columns = [*rows.columns, CONFIDENCE, STATUS]
-        with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
-            for number, (where, row) in enumerate(rows):
-                more = {CONFIDENCE: labels.sure(number), STATUS: status[number]}
-                example = Example(text_of(where, row), columns={**row, **more})
-                out.add(example, None, labels.prediction(number))
-
-
-def write_queue(
-    source: InputFile, output: Path, kind: str, labels: Labels, status: Sequence[str]
-) -> int:
-    """Write the rows that are for review, least sure first, and return how many.
-
-    The least sure are those whose labels a person most probably corrects.
-    """
-    waiting = np.flatnonzero(np.array(status) == REVIEW)
-    sure = np.nan_to_num(labels.confidence[waiting], nan=-1.0)
-    order = waiting[np.argsort(sure, kind="stable")][:MOST_QUEUED]
-    wanted, kept = frozenset(order.tolist()), {}
-    with source.open() as rows:
-        refuse_taken(rows, [CONFIDENCE, PILE_ROW])
-        text_of = source.reader(rows)
-        columns = [*rows.columns, PILE_ROW, CONFIDENCE]
-        for number, (where, row) in enumerate(rows):
-            if number in wanted:
-                kept[number] = text_of(where, row), dict(row)
-    with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
-        for number in order.tolist():
-            text, row = kept[number]
-            more = {PILE_ROW: number, CONFIDENCE: labels.sure(number)}
-            out.add(Example(text, columns=row | more), None, labels.prediction(number))
-    return len(order)
-
-
-def refuse_taken(rows: Rows, added: Sequence[str]) -> None:
-    """Refuse a pile with a column of a name that is added.
-
-    Raises:
-        InputError: it has one.
-    """
-    taken = [column for column in rows.columns if column in added]
-    if taken:
-        raise InputError(f"The pile already has a column {taken[0]!r}. Rename it first.")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ CORE_COMMANDS: dict[str, str] = {
     "cascade": "Combine classifiers: each answers where it is confident.",
     "vote": "Take the majority label of several runs.",
     "compare": "Judge runs: scores, significance, cost, and which one to use.",
-    "label": "Label a whole pile and certify as much of it as the checked texts allow.",
     "recipes": "List, show, copy and check recipes.",
     "datasets": "List and describe datasets.",
     "runs": "List and show runs.",

@@ -17,15 +17,15 @@ from sentikit.cli.options import (
     SETTINGS,
     check_plots,
     resolved_recipe,
-    resumable,
     write_charts,
 )
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 from sentikit.terminal import FiniteRange, usd_text
 
 if TYPE_CHECKING:
     from sentikit.cli.options import Report
-    from sentikit.ensembles.judgement import JudgedCascade
+    from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.ensembles.thresholds import Aim
 
 
@@ -133,7 +133,7 @@ def cascade(
     if output is not None:
         click.echo(f"Run: {output}", err=True)
     if report or plots:
-        from sentikit.ensembles.judgement import compare_cascade
+        from sentikit.ensembles.cascade import compare_cascade
 
         write_charts(compare_cascade(judged, llm_cost), report, plots, judged)
 
@@ -145,7 +145,9 @@ def _recorded(
     output: Path | None,
     plots: Path | None,
 ) -> JudgedCascade:
-    from sentikit.ensembles.judgement import gather_runs, judge_cascade
+    """Judge a cascade of two recorded runs, and write its run."""
+    from sentikit.ensembles.cascade import judge_cascade
+    from sentikit.ensembles.ensemble import gather_runs
     from sentikit.ensembles.thresholds import CascadeChoice
     from sentikit.labelling.ensembles import recorded_recipe, write_cascade
     from sentikit.llm.prices import recorded_models_warnings

@@ -20,11 +20,11 @@ from sentikit.cli.options import (
     THREADS,
     check_plots,
     draw,
-    resumable,
     warn,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
     from sentikit.comparison.judgement import Comparison
     from sentikit.datasets.tables import InputFile
-    from sentikit.ensembles.judgement import JudgedCascade
+    from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
 
@@ -289,28 +288,3 @@ RESUME = click.option(
 ENSEMBLE_OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )
-
-
-@contextmanager
-def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
-    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    import signal
-
-    from sentikit.processes.launching import typed_command
-    from sentikit.stopping import Interrupted, stop_on_signal
-
-    signals = [signal.SIGINT]
-
-    def tell(number: int) -> None:
-        signals[:] = [signal.Signals(number)]
-        click.echo("Stopping; once more stops at once.", err=True)
-
-    try:
-        with stop_on_signal(tell) as stop_requested:
-            yield stop_requested
-    except (Interrupted, KeyboardInterrupt) as error:
-        add = ["--output", str(path)] if path is not None else []
-        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        advice = f" Resume with: {again}" if getattr(error, "resumable", True) else ""
-        click.echo(f"Stopped.{advice}", err=True)
-        raise click.exceptions.Exit(128 + signals[0]) from error

@@ -16,11 +16,11 @@ from sentikit.cli.options import (
     RESUME,
     THREADS,
     input_file,
-    resumable,
     warn,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
     from sentikit.datasets.tables import InputFile
     from sentikit.labelling.table_writer import TableWriter
 
-#: Endings of files, of what is read and of what is written, and the kind that is written.
-_KINDS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tsv-unquoted": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
-#: A user who names one of these would find text inside.
-_NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 #: Compression that is read and not written.
 _NOT_COMPRESSED = {".xz", ".bz2", ".zst"}
 
@@ -105,6 +94,7 @@ def predict(
     torchrun or by --nproc, share the texts of a file.
     """
     from sentikit.labelling.loading import load_classifier, refuse_missing
+    from sentikit.labelling.table_writer import written_kind
 
     if on is not None:
         _predict_on(context, on)
@@ -123,7 +113,7 @@ def predict(
             f"--output {output}: {output.suffix} is not written; the compressed form that can be "
             "written is .gz, as in labelled.csv.gz."
         )
-    chosen = output_format or _format_like(output, source.file, source.kind)
+    chosen = output_format or written_kind(output, source.file, source.kind)
     if chosen == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
     if spreadsheet_safe and chosen not in ("csv", "tsv"):
@@ -288,21 +278,6 @@ def _summary(done: TableWriter, output: Path | None) -> str:
     )
 
 
-def _format_like(output: Path | None, file: str, input_format: str | None) -> str:
-    """Return what to write: as the output is named, else as the input is."""
-    if output is not None:
-        ending = _ending(output.name)
-        if ending in _NOT_WRITTEN:
-            raise InputError(
-                f"--output {output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
-                "also with .gz, or .parquet."
-            )
-        if ending in _KINDS:
-            return _KINDS[ending]
-    kind = _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
-    return "jsonl" if kind == "parquet" and output is None else kind
-
-
 def _certificate_of(output: Path) -> Path:
     """Return where a labelled table's certificate is unless it is named."""
     return output.with_suffix(".certificate.json")
@@ -317,7 +292,3 @@ def _forget_certificate(output: Path | None, file: str) -> None:
 
 def _is_same(output: Path, file: str) -> bool:
     return output.exists() and Path(file).is_file() and output.samefile(file)
-
-
-def _ending(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz")).suffix

@@ -31,7 +31,7 @@ def start_processes(context: click.Context, processes: int | None, device: str) 
 @contextmanager
 def joined_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that a launcher has started, if any, and fail as one with them."""
-    from sentikit.processes.failures import joined_processes
+    from sentikit.processes.group import joined_processes
 
     with joined_processes():
         from sentikit.processes.group import ProcessGroup

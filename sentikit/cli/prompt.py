@@ -17,9 +17,9 @@ from sentikit.cli.options import (
     RESUME,
     SETTINGS,
     resolved_recipe,
-    resumable,
 )
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def prompt(
     from sentikit.labelling.prompting import run_prompt
     from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit
-    from sentikit.recipe.catalogue import needed_recipe
+    from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, SETTINGS, draw, resolved
 from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
-    from sentikit.processes.failures import Together
     from sentikit.runs.folder import RunFolder
     from sentikit.training.job import TrainedRun
     from sentikit.training.recipe import ClassifierParts, TrainParts
@@ -54,11 +52,10 @@ def train(
 
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
-    from sentikit.processes.failures import failing_together
-    from sentikit.processes.launching import is_main_process, join_slurm, process_count
+    from sentikit.processes.group import joined_processes
+    from sentikit.processes.launching import process_count
 
-    os.environ.update(join_slurm())
-    with failing_together() as together:
+    with joined_processes() as is_main_process:
         parts = _parts(recipe, settings)
         if plots:
             from sentikit.reports import report_format
@@ -69,7 +66,7 @@ def train(
 
             choose_device(device)  # a device that is not here, before a folder is chosen
         if dry_run:
-            if is_main_process():
+            if is_main_process:
                 _print_plan(parts, nproc or process_count(), as_json)
             return
         run = _run_folder(output, parts.recipe.name, resume)
@@ -78,20 +75,20 @@ def train(
 
             check_processes(parts.training, nproc)
             start_processes(context, nproc, device)
-        with _resumable(context, run.path, together) as stop_requested:
+        with _resumable(context, run.path) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
 
             options = JobOptions(device, threads, bool(run.status), stop_requested, interactive)
             finished = run_training(parts, run.path, options)
-        if is_main_process():
+        if is_main_process:
             _print_result(finished, as_json)
             if plots:
                 draw(finished.path)
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts | ClassifierParts:
-    from sentikit.recipe.catalogue import needed_recipe
+    from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
     from sentikit.training.recipe import train_parts
 
@@ -120,18 +117,14 @@ def _print_plan(parts: TrainParts | ClassifierParts, processes: int, as_json: bo
 
 
 @contextmanager
-def _resumable(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
+def _resumable(context: click.Context, path: Path) -> Iterator[Any]:
     """Save at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
     from sentikit.processes.launching import is_main_process, process_count
     from sentikit.stopping import Interrupted, stop_on_signal
 
     def tell(number: int) -> None:
         # By SIGTERM a launcher also stops what a failed process has left behind.
-        if (
-            is_main_process()
-            and not together.failed
-            and (number == signal.SIGINT or process_count() == 1)
-        ):
+        if is_main_process() and (number == signal.SIGINT or process_count() == 1):
             click.echo("Finishing the step and saving; once more stops at once.", err=True)
 
     try:

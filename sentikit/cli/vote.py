@@ -14,12 +14,12 @@ from sentikit.cli.options import (
     RESUME,
     SETTINGS,
     resolved_recipe,
-    resumable,
 )
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
-    from sentikit.ensembles.judgement import JudgedVote
+    from sentikit.ensembles.vote import JudgedVote
     from sentikit.runs.folder import RunFolder
 
 
@@ -91,7 +91,8 @@ def vote(
 
 
 def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> JudgedVote:
-    from sentikit.ensembles.judgement import vote as vote_of
+    """Judge a vote of recorded runs, and write its run."""
+    from sentikit.ensembles.vote import vote as vote_of
     from sentikit.labelling.ensembles import write_vote
     from sentikit.llm.prices import recorded_models_warnings
 

@@ -14,14 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sentikit.components import (
-    Part,
-    PartSettings,
-    Path,
-    Problem,
-    check_section,
-    refuse,
-)
+from sentikit.components import Part, PartSettings, Path, Problem, check_section, refuse
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
 from sentikit.datasets.rows import Rows
@@ -87,7 +80,6 @@ class ListedLabels(PartSettings):
     ordered: bool = Field(False, description="whether the classes stand in an order")
 
     def scheme(self, threshold: float | None = None) -> LabelScheme:
-        """Return the classes as a scheme."""
         return label_scheme(self.classes, threshold, self.ordered)
 
 
@@ -157,7 +149,6 @@ class DatasetOptions(PartSettings):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes, and how gold labels fold into them."""
         if isinstance(self.labels, ListedLabels):
             return self.labels.scheme(self.threshold)
         return label_scheme(self.labels, self.threshold)

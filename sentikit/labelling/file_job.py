@@ -18,7 +18,8 @@ from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_tabl
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import Limits, RequestSession
+from sentikit.llm.session import RequestSession
+from sentikit.llm.settings import Limits
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs.writer import Row
 from sentikit.stopping import Interrupted

@@ -7,25 +7,24 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Classifier, Example
-from sentikit.classifiers.plugin_classifier import prediction_problem
+from sentikit.classifiers.classifier import Classifier, Example, checked
 from sentikit.classifiers.prediction import Prediction
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.keys import redacted
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import recorded_models_warnings, usd
-from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.requests.calls import LLMMember
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
-from sentikit.llm.settings import FailureLimit, RequestOptions
+from sentikit.llm.session import CACHE, RequestSession
+from sentikit.llm.settings import FailureLimit, Limits, RequestOptions
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
@@ -46,6 +45,11 @@ _SAMPLE = 300
 _SHOWN_EVERY = 0.2
 
 
+def _never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 @dataclass(frozen=True)
 class LabellingOptions:
     """What a user decides at the command line and not in the recipe.
@@ -63,7 +67,7 @@ class LabellingOptions:
     failure_limit: FailureLimit | None = None
     batch: bool = False
     resume: bool = False
-    stop_requested: Callable[[], bool] = lambda: False
+    stop_requested: Callable[[], bool] = _never
     limit: int | None = None
 
 
@@ -105,28 +109,11 @@ def predicted(
             waiting.append(row)
             yield row.example
 
-    labels, number = frozenset(classifier.labels), 0
-    answers = classifier.classify(examples(), session)
-    try:
-        for prediction in answers:
+    with closing(checked("The classifier", classifier, examples(), session)) as answered:
+        for _, prediction in answered:
             if not session.members and session.stop_requested():
-                raise RequestsInterrupted
-            if not waiting:
-                raise SentikitError("The classifier gives more predictions than it is given texts.")
-            problem = prediction_problem(prediction, labels)
-            if problem:
-                raise SentikitError(f"The classifier, row {number + 1}: {problem}")
-            number += 1
+                raise Interrupted
             yield waiting.popleft(), prediction
-    finally:
-        # Calls under way are paid: a generator of an LLM waits for them as it closes.
-        close: Callable[[], Any] = getattr(answers, "close", lambda: None)
-        close()
-    if waiting:
-        raise SentikitError(
-            f"The classifier gives {number:,} predictions for {number + len(waiting):,} texts. One "
-            "for each is needed: repair its plugin."
-        )
 
 
 def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession) -> None:
@@ -139,22 +126,22 @@ def estimate(
     rows: Iterable[Row],
     cache: Path,
     batch: bool = False,
-    sampled: dict[tuple[int, str], Prediction] | None = None,
+    known: dict[int, Any] | None = None,
 ) -> list[Estimate]:
     """Count what each LLM of a classifier would cost; nothing is asked and nothing written.
 
-    `sampled` gets what encoders predict of the rows.
+    `known` gets what encoders compute of the rows.
     """
     from sentikit.llm.estimate import EstimateCollector
 
     found: list[EstimateCollector] = []
 
     def collector(member: LLMMember) -> EstimateCollector:
-        found.append(EstimateCollector(member.backend, member.options, batch))
+        found.append(EstimateCollector(member, batch))
         return found[-1]
 
     with RequestSession("", cache) as session:
-        session.sampled, session.sampling = sampled, sampled is not None
+        session.known = known
         session.collect(collector)
         _drain(classifier, rows, session)
     return [counted.estimate() for counted in found]
@@ -176,8 +163,8 @@ def say_estimate(
     step = max(1, total // _SAMPLE)
     sample = list(islice(islice(rows, 0, None, step), _SAMPLE))
     share = total / max(1, len(sample))
-    session.sampled = {}
-    for found in estimate(classifier, sample, session.cache, batch, session.sampled):
+    session.known = {}
+    for found in estimate(classifier, sample, session.cache, batch, session.known):
         if not found.most_usd or found.expected_usd is None:
             continue
         calls = found.requests * share

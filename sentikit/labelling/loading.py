@@ -213,14 +213,14 @@ class _Loader:
     ) -> Cascade | Vote:
         from sentikit.classifiers.cascade import Cascade
         from sentikit.classifiers.vote import Vote
-        from sentikit.ensembles.recipe import cascade_settings, member_names, vote_settings
+        from sentikit.ensembles import recipe as schemas
 
         load = _Loader(self._registry, replace(self._options, revision=None), self._say).load
         if kind == "vote":
-            vote = vote_settings(recipe, self._registry).vote
-            named = member_names(vote.members).items()
+            vote = schemas.ensemble_settings(recipe, self._registry, schemas.VoteRecipe).vote
+            named = schemas.member_names(vote.members).items()
             return Vote({name: load(member) for name, member in named}, vote.ties)
-        cascade = cascade_settings(recipe, self._registry).cascade
+        cascade = schemas.ensemble_settings(recipe, self._registry, schemas.CascadeRecipe).cascade
         cuts = cascade.thresholds or (None if threshold is None else [threshold])
         if cuts is None:
             raise InputError(

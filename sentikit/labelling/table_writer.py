@@ -31,6 +31,17 @@ RATIONALE_COLUMN = "rationale"
 #: Tables of text that can be written, by kind.
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _ROWS_PER_GROUP = 10_000
+#: Endings of files, of what is read and of what is written, and the kind that is written.
+_KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tsv-unquoted": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+#: A user who names one of these would find text inside.
+_NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 #: What a cell begins with that a spreadsheet runs, unless it is a number.
 _FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 _SIGNED_NUMBER = re.compile(r"[+-]\d+([.,]\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -125,6 +136,29 @@ class TableWriter:
                 self.without_words += not any(map(str.isalnum, example.text))
         said = None if empty else prediction
         self._write(example.columns, self._added.values(said, self._nested))
+
+
+def written_kind(output: Path | None, file: str, input_format: str | None = None) -> str:
+    """Return the kind of table to write: as the output is named, else as the input is.
+
+    Raises:
+        InputError: the output has the name of a kind that is not written.
+    """
+    if output is not None:
+        ending = _ending(output.name)
+        if ending in _NOT_WRITTEN:
+            raise InputError(
+                f"--output {output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
+                "also with .gz, or .parquet."
+            )
+        if ending in _KINDS:
+            return _KINDS[ending]
+    kind = _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
+    return "jsonl" if kind == "parquet" and output is None else kind
+
+
+def _ending(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz")).suffix
 
 
 @contextlib.contextmanager

@@ -25,9 +25,10 @@ from sentikit.llm.context import (
     no_embeddings,
     recorded_adviser,
 )
-from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question
-from sentikit.llm.retrieval import drawn_examples, retriever
-from sentikit.llm.session import CACHE, LLMMember, RequestSession
+from sentikit.llm.requests.calls import LabelReader, LLMMember
+from sentikit.llm.requests.loop import AnsweredQuestion, Question
+from sentikit.llm.retrieval import Retriever, drawn_examples
+from sentikit.llm.session import CACHE, RequestSession
 from sentikit.llm.settings import RequestOptions
 from sentikit.llm.strategy import Message, PromptInput
 
@@ -67,7 +68,6 @@ class LLMClassifier(Classifier):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes."""
         return self.parts.dataset.scheme
 
     @property
@@ -76,12 +76,7 @@ class LLMClassifier(Classifier):
         return self.parts.llm_options.cache or DEFAULT_CACHE
 
     def prepare(self, session: Session) -> None:
-        """Refuse what cannot work before anything is asked: no key, no such server or model.
-
-        Raises:
-            InputError: something is missing on this side.
-            SentikitError: the server fails.
-        """
+        """Refuse what cannot work before anything is asked: no key, no such server or model."""
         super().prepare(session)
         if isinstance(session, RequestSession):
             session.check(self.parts.llm, self.parts.llm_options)
@@ -93,10 +88,6 @@ class LLMClassifier(Classifier):
 
         Outside of a job, answers are kept in the recipe's ``llm.cache``, else in
         ``runs/answers.sqlite``.
-
-        Raises:
-            RequestsInterrupted: the user asked to stop.
-            SentikitError: no call can succeed, an outage, no money left, a failing strategy.
         """
         with ExitStack() as stack:
             if not isinstance(session, RequestSession):
@@ -115,11 +106,7 @@ class LLMClassifier(Classifier):
     def messages(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, tuple[Message, ...]]]:
-        """Yield each example with the messages that would be sent.
-
-        Raises:
-            SentikitError: the strategy fails; names the row.
-        """
+        """Yield each example with the messages that would be sent."""
         for row, (example, shown) in enumerate(self.context.stream(examples, session, memory)):
             yield example, messages_for(self.parts, prompt_input(example, self.labels, shown), row)
 
@@ -183,10 +170,10 @@ class LLMClassifier(Classifier):
 
 def language_models(classifier: Classifier) -> list[LLMClassifier]:
     """Return the LLMs that a classifier may ask, its members' included."""
-    own = [classifier] if isinstance(classifier, LLMClassifier) else []
-    return own + [
-        found for member in classifier.members.values() for found in language_models(member)
-    ]
+    found = [classifier] if isinstance(classifier, LLMClassifier) else []
+    for member in classifier.members.values():
+        found += language_models(member)
+    return found
 
 
 def split_context(
@@ -198,10 +185,6 @@ def split_context(
     """Return what gives prompts about a split their context.
 
     An adviser that is recorded answers must hold every example of the split.
-
-    Raises:
-        InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
-            examples to show.
     """
     needs, adviser = parts.strategy.needs(), None
     if needs.prediction:
@@ -212,30 +195,22 @@ def split_context(
 def context_source(
     parts: StrategyParts, load: Callable[[str], Classifier], adviser: Classifier | None = None
 ) -> ContextSource:
-    """Return what gives prompts the context that a recipe's strategy shows.
-
-    Raises:
-        InputError: the adviser cannot be loaded or has other classes; too few examples to show.
-    """
+    """Return what gives prompts the context that a recipe's strategy shows."""
     needs, options = parts.strategy.needs(), parts.strategy_options
+    classes, name = parts.dataset.scheme.classes, options.adviser or ""
     if needs.prediction and adviser is None:
-        assert options.adviser is not None
-        adviser = load(options.adviser)
-    found = None
-    if needs.examples is not None and not needs.examples.nearest:
-        drawn = drawn_examples(parts)
-        classes = parts.dataset.scheme.classes
-        return ContextSource(classes, adviser, options.adviser or "", drawn=drawn)
-    if needs.examples is not None:
-        name = options.examples.encoder or options.adviser
-        assert name is not None
-        encoder = adviser if name == options.adviser and adviser is not None else load(name)
-        if not isinstance(encoder, EncoderClassifier):
-            encoder = load(name)
-        if not isinstance(encoder, EncoderClassifier):
-            raise no_embeddings(name)
-        found = retriever(parts, encoder, name)
-    return ContextSource(parts.dataset.scheme.classes, adviser, options.adviser or "", found)
+        adviser = load(name)
+    if needs.examples is None:
+        return ContextSource(classes, adviser, name)
+    if not needs.examples.nearest:
+        return ContextSource(classes, adviser, name, drawn=drawn_examples(parts))
+    finder = options.examples.encoder or name
+    encoder = adviser if finder == name and adviser is not None else load(finder)
+    if not isinstance(encoder, EncoderClassifier):
+        encoder = load(finder)
+    if not isinstance(encoder, EncoderClassifier):
+        raise no_embeddings(finder)
+    return ContextSource(classes, adviser, name, Retriever(encoder, finder, parts))
 
 
 def prompt_input(example: Example, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
@@ -253,11 +228,7 @@ def prompt_input(example: Example, classes: tuple[str, ...], context: PromptCont
 
 
 def label_reader(parts: StrategyParts) -> LabelReader:
-    """Return what reads labels out of answers: the strategy's parser, trusted with labels alone.
-
-    Raises:
-        SentikitError: when it is called, and the strategy fails.
-    """
+    """Return what reads labels out of answers: the strategy's parser, trusted with labels alone."""
 
     def read(answer: str, labels: Sequence[str]) -> str | None:
         try:
@@ -273,11 +244,7 @@ def label_reader(parts: StrategyParts) -> LabelReader:
 
 
 def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Message, ...]:
-    """Return the strategy's messages for one row, numbered from 0.
-
-    Raises:
-        SentikitError: the strategy fails, or returns no messages; names the row.
-    """
+    """Return the strategy's messages for one row, numbered from 0."""
     name = parts.strategy_name
     try:
         messages: Any = parts.strategy.messages(given)
@@ -305,9 +272,9 @@ def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Predictio
     said = answered.question.row.context.adviser
     if answered.pending or (collecting and answered.label is None):
         return Prediction(None, confidence=1.0, adviser=said, error=PENDING)
-    cost, paid, usage = answered.cost, answered.paid, answered.usage
-    if answered.error is not None:
-        cost = paid = 0.0
+    failed = answered.error is not None
+    cost, paid = (0.0, 0.0) if failed else (answered.cost, answered.paid)
+    usage = answered.usage
     if said is not None and said.usage is not None:
         cost, paid = _sum(cost, said.cost), _sum(paid, said.paid)
         usage = said.usage if usage is None else usage + said.usage

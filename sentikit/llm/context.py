@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from sentikit.classifiers.classifier import Classifier, Example, Session, text_o
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
-from sentikit.files import atomic_writer, read_json
+from sentikit.files import read_json
 from sentikit.llm.retrieval import Retriever
 from sentikit.llm.settings import StrategyOptions
 from sentikit.llm.strategy import Needs, RetrievedExample
@@ -32,38 +32,19 @@ from sentikit.runs.table import RunTable
 _FIRST_WINDOW, _LARGEST_WINDOW = 256, 4096
 
 
-@dataclass(frozen=True)
-class PromptContext:
-    """What a prompt may show beside the text.
-
-    Attributes:
-        adviser: what the adviser predicts, or None.
-        examples: labelled texts like this one, the most alike first (or class by class).
-    """
+class PromptContext(NamedTuple):
+    """What a prompt may show beside the text: the adviser's prediction, and labelled texts."""
 
     adviser: Prediction | None = None
     examples: tuple[RetrievedExample, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        known = self.adviser and [self.adviser.label, self.adviser.probabilities]
-        return {"adviser": known, "examples": [[own.text, own.label] for own in self.examples]}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> PromptContext:
-        """Return the context of plain values."""
-        known = values["adviser"] and Prediction(*values["adviser"])
-        return cls(known, tuple(RetrievedExample(*own) for own in values["examples"]))
 
 
 class Memory(Protocol):
     """Keeps JSON values, so that a resumed job shows the very same context."""
 
-    def recall(self, key: str) -> Any:
-        """Return the value of a key, or None."""
+    def recall(self, key: str) -> Any: ...
 
-    def remember(self, key: str, value: Any) -> None:
-        """Keep a value."""
+    def remember(self, key: str, value: Any) -> None: ...
 
 
 class ContextSource:
@@ -71,9 +52,6 @@ class ContextSource:
 
     Attributes:
         advance: told how many texts a model read since the last call.
-
-    Raises:
-        InputError: the adviser has other classes.
     """
 
     def __init__(
@@ -96,14 +74,20 @@ class ContextSource:
         self._drawn = drawn
         self._together = retriever is not None and retriever.encoder is adviser
 
+    @property
+    def computes(self) -> bool:
+        """Whether a model of our own reads the texts, so that its results are worth keeping."""
+        return isinstance(self.adviser, EncoderClassifier) or self._retriever is not None
+
     def stream(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, PromptContext]]:
         """Yield each example with its context, in order, some thousands read ahead."""
         whole = (item if isinstance(item, Example) else Example(item) for item in examples)
-        computed = isinstance(self.adviser, EncoderClassifier)
-        advised = self._advised(whole, session) if not computed else ((e, None) for e in whole)
-        if not computed and self._retriever is None:
+        # An encoder reads whole windows of texts, below.
+        apart = not isinstance(self.adviser, EncoderClassifier)
+        advised = self._advised(whole, session) if apart else ((e, None) for e in whole)
+        if not self.computes:
             for example, prediction in advised:
                 yield example, PromptContext(prediction, self._drawn)
             return
@@ -141,55 +125,31 @@ class ContextSource:
         kept = None if memory is None else memory.recall(key)
         if kept is None:
             kept = self._compute(texts)
+            self.advance(len(texts))
             if memory is not None:
                 memory.remember(key, kept)
-        self.advance(len(texts))
         shown = kept["shown"] or [()] * len(texts)
         said = kept["said"] or [None] * len(texts)
-        pool = retriever.shown if retriever else ()
         for row, numbers in zip(said, shown, strict=True):
             prediction = None
             if row is not None:
                 label, values = row
                 probabilities = dict(zip(self._classes, values, strict=True))
                 prediction = Prediction(self._classes[label], probabilities)
-            yield prediction, tuple(pool[number] for number in numbers)
+            yield prediction, retriever.pool.shown(numbers) if retriever else ()
 
     def _compute(self, texts: list[str]) -> dict[str, Any]:
-        shown: list[list[int]] | None = None
-        made: list[Prediction] = []
-        if self._retriever is not None:
-            shown, made = self._retriever.find(texts)
+        shown, made = (None, None) if self._retriever is None else self._retriever.find(texts)
         if not self._together:
             own = isinstance(self.adviser, EncoderClassifier)
             made = list(self.adviser.classify(texts)) if own and self.adviser else []
         said = []
-        for prediction in made:
+        for prediction in made or ():
             known = prediction.in_order_of(self._classes)
             assert known.label is not None
             assert known.probabilities is not None
             said.append([self._classes.index(known.label), list(known.probabilities.values())])
         return {"shown": shown, "said": said or None}
-
-
-def kept_contexts(
-    path: Path, identity: Any, compute: Callable[[], Iterable[PromptContext]]
-) -> Iterator[PromptContext]:
-    """Yield contexts out of a file, which is written first where it is not there or another's."""
-    first = json.dumps(identity) + "\n"
-    known = False
-    if path.is_file():
-        with path.open(encoding="utf-8") as stream:
-            known = stream.readline() == first
-    if not known:
-        with atomic_writer(path) as stream:
-            stream.write(first)
-            for context in compute():
-                stream.write(json.dumps(context.to_json()) + "\n")
-    with path.open(encoding="utf-8") as stream:
-        stream.readline()
-        for line in stream:
-            yield PromptContext.from_json(json.loads(line))
 
 
 def recorded_adviser(
@@ -199,9 +159,6 @@ def recorded_adviser(
 
     A file and ``PATH#encoder`` must hold every example. A run that labelled other texts is asked
     through its model, if it has one.
-
-    Raises:
-        InputError: the records do not belong to the split, or lack what is needed.
     """
     assert options.adviser is not None
     path = Path(options.adviser).expanduser()
@@ -269,11 +226,7 @@ def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
 
 
 def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
-    """Load the model of an encoder that a strategy names.
-
-    Raises:
-        InputError: there is no model.
-    """
+    """Load the model of an encoder that a strategy names."""
     from sentikit.classifiers.loading import load_encoder
 
     if _must_be_recorded(name):

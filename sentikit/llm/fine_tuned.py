@@ -29,7 +29,6 @@ class FineTunedRun:
 
     @property
     def provider(self) -> str:
-        """The backend that taught the model, and that can be asked."""
         return str(self.manifest.get("provider"))
 
     @property
@@ -40,7 +39,6 @@ class FineTunedRun:
 
     @property
     def strategy(self) -> dict[str, Any]:
-        """The section of the strategy whose messages were learnt."""
         recipe = self.manifest.get("recipe") or {}
         return dict(recipe.get("strategy") or {"name": "zero-shot"})
 
@@ -57,18 +55,13 @@ class FineTunedRun:
 
 
 def find_fine_tuned(raw: Mapping[str, Any]) -> FineTunedRun | None:
-    """Return the run whose model an ``llm`` section asks for: by its folder, or by its name.
-
-    Raises:
-        InputError: its run has no model yet, or another backend than the section's taught it.
-    """
+    """Return the run whose model an ``llm`` section asks for: by its folder, or by its name."""
     model = raw.get("model")
     if not isinstance(model, str) or not model:
         return None
     folder = Path(model).expanduser()
     # The name of a model that is no folder here has no parent either, but for this very folder.
-    folders = (folder, folder.parent) if folder.exists() else (folder,)
-    run = next((found for found in map(_run, folders) if found), None)
+    run = _run(folder) or (_run(folder.parent) if folder.exists() else None)
     if run is None:
         return _by_name(model, raw.get("backend"))
     if run.manifest.get("status") != FINISHED:

@@ -39,12 +39,10 @@ _DATED = re.compile(r"(?P<name>.+?)-\d{4}-\d{2}-\d{2}")
 
 
 def usd(picodollars: int) -> float:
-    """Return picodollars as dollars."""
     return picodollars / PICODOLLARS
 
 
 def picodollars(dollars: float) -> int:
-    """Return dollars as picodollars."""
     return int(Decimal(str(dollars)) * PICODOLLARS)
 
 
@@ -90,7 +88,6 @@ class Prices(TierPrices):
 
     @property
     def free(self) -> bool:
-        """Whether nothing costs anything."""
         return not (self.prompt or self.completion or self.cached or self.cache_writes)
 
     def worst(self, prompt: int, completion: int, tier: str | None = None) -> int | None:
@@ -125,15 +122,15 @@ def _or(price: float | None, other: float) -> float:
     return other if price is None else price
 
 
-class _Lifecycle(PartSettings):
-    """What another provider of a model says of its end."""
+class Lifecycle(PartSettings):
+    """What a provider of a model says of its end."""
 
     ends: date | None = None
     successor: str = ""
     fine_tuning_ends: date | None = None
 
 
-class ModelFacts(PartSettings):
+class ModelFacts(Lifecycle):
     """What is known of a model, as `models.yaml` writes it; all unknown for one that it lacks.
 
     Attributes:
@@ -163,14 +160,11 @@ class ModelFacts(PartSettings):
     training: float | None = Field(None, ge=0)
     context: int | None = Field(None, gt=0)
     most_completion: int | None = Field(None, gt=0)
-    ends: date | None = None
-    successor: str = ""
     training_context: int | None = Field(None, gt=0)
     fine_tunable: bool = True
-    fine_tuning_ends: date | None = None
     reasoning: bool = False
     tokenizer: str = ""
-    providers: dict[str, _Lifecycle] = Field(default_factory=dict)
+    providers: dict[str, Lifecycle] = Field(default_factory=dict)
     name: str = ""
     as_of: date | None = None
     source: str = ""
@@ -205,11 +199,7 @@ class _File(PartSettings):
 def model_facts(
     name: str, environment: Mapping[str, str] = os.environ, provider: str = ""
 ) -> ModelFacts:
-    """Return what is known of a model: by the user's file, our table, else by genai-prices.
-
-    Raises:
-        InputError: the user's own file cannot be read or is malformed.
-    """
+    """Return what is known of a model: by the user's file, our table, else by genai-prices."""
     for source, table in _tables(environment):
         spelling = next((known for known in _spellings(name) if known in table.models), None)
         if spelling is not None:
@@ -236,11 +226,7 @@ def recorded_models_warnings(manifests: Iterable[Mapping[str, Any]]) -> list[str
 def listed_models(
     environment: Mapping[str, str] = os.environ, provider: str = ""
 ) -> list[ModelFacts]:
-    """Return what is known of every model in the tables, and of a provider's models besides.
-
-    Raises:
-        InputError: the user's own file cannot be read or is malformed.
-    """
+    """Return what is known of every model in the tables, and of a provider's models besides."""
     names = [name for _, table in _tables(environment) for name in table.models]
     names += [model.id for model in _package_models(provider)]
     return [model_facts(name, environment, provider) for name in dict.fromkeys(names)]
@@ -278,10 +264,11 @@ def _from_package(name: str, address: str) -> ModelFacts | None:
     from genai_prices import data_snapshot
 
     try:
-        found = data_snapshot.get_snapshot().find_provider_model(name, None, None, address)
+        provider, model = data_snapshot.get_snapshot().find_provider_model(
+            name, None, None, address
+        )
     except LookupError:
         return None
-    provider, model = found
     now = datetime.now(UTC)
     prices = _package_prices(model.get_prices(now))
     batch = _package_prices(model.get_prices(now, {"processing": "batch"}))
@@ -340,7 +327,7 @@ def _read(path: Path) -> _File:
 
 
 def prices_for(facts: ModelFacts, own: Prices | None, billed: bool) -> Prices | None:
-    """Return the prices a run counts with: the recipe's own, the file's, or none."""
+    """Return the prices a run counts with: the recipe's own, the table's, or none."""
     if own is not None:
         return own
     if not billed:
@@ -369,19 +356,15 @@ def unknown_price(model: str) -> InputError:
     """Build the refusal of a ceiling for a model whose price nobody gave."""
     return InputError(
         f"--max-cost needs prices, and those of {model!r} are not known.{model_hint(model)} Give "
-        "them, in USD per "
-        "million tokens: --set llm.prices.prompt=0.10 --set llm.prices.completion=0.40, or in a "
-        f"file named by {MODELS_VARIABLE}."
+        "them, in USD per million tokens: --set llm.prices.prompt=0.10 --set "
+        f"llm.prices.completion=0.40, or in a file named by {MODELS_VARIABLE}."
     )
 
 
 def describe_cost(cost: int | None) -> str:
     """Write picodollars for people."""
-    if cost is None:
-        return "unknown cost"
-    return f"${usd_text(usd(cost))}"
+    return "unknown cost" if cost is None else f"${usd_text(usd(cost))}"
 
 
-def plain_usd(cost: int | None) -> Any:
-    """Return dollars for JSON, or None."""
+def plain_usd(cost: int | None) -> float | None:
     return None if cost is None else usd(cost)

@@ -37,26 +37,21 @@ class StrategyParts:
 
     @property
     def strategy_name(self) -> str:
-        """The strategy's name in the recipe."""
         return str(self.recipe.values.get("strategy", {}).get("name", DEFAULT_STRATEGY))
 
 
 def check_strategy_parts(
     recipe: ResolvedRecipe, registry: Registry, splits: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Make the components of `StrategyParts`, or say all that is wrong; no data is touched.
-
-    Returns:
-        Keywords of `StrategyParts`, those that could be made, and the problems.
-    """
+    """Return the keywords of `StrategyParts` that can be made, and all that is wrong."""
     made: dict[str, Any] = {}
     problems: list[Problem] = []
-    raw = recipe.values.get("dataset")
+    raw, section = recipe.values.get("dataset"), recipe.values.get("strategy")
     # The schema says that a section must be one.
     if isinstance(raw, Mapping):
         made["dataset"], problems = check_dataset(registry, raw, ("dataset",))
-    raw = recipe.values.get("strategy")
-    section = {"name": DEFAULT_STRATEGY} if raw is None else raw
+    if section is None:
+        section = {"name": DEFAULT_STRATEGY}
     if not isinstance(section, Mapping):
         return made, problems
     strategy, options, more = check_section(
@@ -90,24 +85,23 @@ def _check_needs(
     """Compare what a strategy needs with what the recipe gives it."""
     section = values.get("strategy") or {}
     name, needs, examples = section.get("name"), strategy.needs(), options.examples
-    problems = []
+    found = {}
     if needs.prediction and options.adviser is None:
-        message = (
+        found["adviser"] = (
             f"the strategy {name!r} shows a prediction. Name the classifier that "
             "makes it: a model, a run, a results file or PATH#encoder."
         )
-        problems.append(Problem(("strategy", "adviser"), message))
     elif needs.encoder and (examples.encoder or options.adviser) is None:
-        message = f"the strategy {name!r} needs an encoder to find examples. Name a model or a run."
-        problems.append(Problem(("strategy", "adviser"), message))
+        found["adviser"] = (
+            f"the strategy {name!r} needs an encoder to find examples. Name a model or a run."
+        )
     own_dataset = examples.dataset is None or examples.dataset == values.get("dataset")
     if needs.examples and own_dataset and examples.split in splits:
-        message = (
+        found["examples.split"] = (
             f"the split {examples.split!r} is the one to label: an example from it would give its "
             "label away. Choose another split."
         )
-        problems.append(Problem(("strategy", "examples", "split"), message))
-    return problems
+    return [Problem(("strategy", *key.split(".")), message) for key, message in found.items()]
 
 
 @dataclass(frozen=True)
@@ -121,11 +115,7 @@ class PromptParts(StrategyParts):
 
 
 def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
-    """Make the components of a prompt recipe.
-
-    Raises:
-        InputError: anything wrong with the recipe; all problems at once, each with its place.
-    """
+    """Make the components of a prompt recipe, or refuse it with all that is wrong."""
     refuse_other_kind(recipe, "prompt")
     parts, problems = check_prompt(recipe, registry)
     refuse(problems, recipe.describe)
@@ -136,29 +126,25 @@ def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
 def check_prompt(
     recipe: ResolvedRecipe, registry: Registry
 ) -> tuple[PromptParts | None, list[Problem]]:
-    """Make the components, or say all that is wrong; no data, no model and no server is touched."""
+    """Make the components, or say all that is wrong; neither data nor server is touched."""
     settings, problems = validate(PromptRecipe, recipe.values)
     splits = [settings.split] if settings else []
     made, more = check_strategy_parts(recipe, registry, splits)
     problems += more
     found, more = _llm(registry, recipe.values.get("llm"))
     made, problems = made | found, problems + more
-    problems += _check_rationale(made.get("llm"), made.get("strategy_options"))
+    llm, options = made.get("llm"), made.get("strategy_options")
+    if llm and options and options.rationale and not llm.writes_text:
+        message = "this LLM backend only chooses among the labels. Leave the rationale out."
+        problems.append(Problem(("strategy", "rationale"), message))
     made["trackers"], more = check_trackers(registry, recipe.values.get("trackers", []))
     problems += more
-    if not problems and made["fine_tuned"]:
-        options, classes = made["strategy_options"], made["dataset"].scheme.classes
+    if not problems and options and made["fine_tuned"]:
+        classes = made["dataset"].scheme.classes
         problems += check_taught(made["fine_tuned"], made["strategy"], options, classes, registry)
     if problems or settings is None:
         return None, problems
     return PromptParts(recipe=recipe, split=settings.split, **made), []
-
-
-def _check_rationale(llm: LLMBackend | None, options: StrategyOptions | None) -> list[Problem]:
-    if llm is None or options is None or not options.rationale or llm.writes_text:
-        return []
-    message = "this LLM backend only chooses among the labels. Leave the rationale out."
-    return [Problem(("strategy", "rationale"), message)]
 
 
 def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:

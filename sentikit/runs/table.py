@@ -72,6 +72,7 @@ class RunTable:
         has_texts: False for a results file with ids alone; its texts are empty.
         manifest: of a run; empty for a file.
         ordered: whether the classes stand in an order, as stars do.
+        path: as the user gave it, where a comparison gave the run a short name.
     """
 
     name: str
@@ -86,6 +87,7 @@ class RunTable:
     has_texts: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
     ordered: bool = False
+    path: str = ""
 
     def __len__(self) -> int:
         return len(self.examples)

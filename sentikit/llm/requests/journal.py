@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from sentikit.classifiers.prediction import Usage
@@ -90,9 +89,6 @@ class AnswerJournal:
     Every answer is committed before the row it belongs to is reported, in WAL mode
     (https://sqlite.org/wal.html): a killed process loses only calls in flight. Several runs may
     share the file at a time.
-
-    Raises:
-        InputError: the file is no journal, or may not be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,20 +110,12 @@ class AnswerJournal:
                 on_failure.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._connection.close()
 
     def find(self, key: bytes) -> Record | None:
         """Return what was answered before, or None."""
-        with self._errors():
-            found = self._connection.execute(
-                "SELECT run, row, cost, answer FROM answers WHERE key = ?", (key,)
-            ).fetchone()
+        found = self._one("SELECT run, row, cost, answer FROM answers WHERE key = ?", key)
         if found is None:
             return None
         run, row, cost, answer = found
@@ -138,9 +126,7 @@ class AnswerJournal:
         values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
         insert = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)"
         if not reserved:
-            # One statement is a transaction of its own, and the cheapest.
-            with self._errors():
-                self._connection.execute(insert, values)
+            self._one(insert, *values)
             return
         with self._transaction():
             kept = self._connection.execute(insert, values).rowcount
@@ -150,13 +136,12 @@ class AnswerJournal:
 
     def spent(self, run: str) -> int:
         """Return the picodollars a run has paid; calls and batches in flight at their worst."""
-        query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = :run)
-                        + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = :run)
+        query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = ?1)
+                        + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = ?1)
                         + (SELECT COALESCE(SUM(cost), 0) FROM batches
-                           WHERE (run = :run OR substr(run, 1, length(:run) + 1) = :run || '.')
+                           WHERE (run = ?1 OR substr(run, 1, length(?1) + 1) = ?1 || '.')
                            AND state != 'fetched')"""
-        with self._errors():
-            return int(self._connection.execute(query, {"run": run}).fetchone()[0])
+        return int(self._one(query, run)[0])
 
     def add_opening(self, run: str, cost: int | None, reserved: int = 0) -> None:
         """Book a call a run made before its first row, in place of what was reserved for it."""
@@ -171,19 +156,18 @@ class AnswerJournal:
 
     def opening_cost(self, run: str) -> int | None:
         """Return what a run paid before its first row."""
-        query = "SELECT cost FROM answers WHERE run = ? AND row = ?"
-        with self._errors():
-            found = self._connection.execute(query, (run, _OPENING_ROW)).fetchone()
+        found = self._one("SELECT cost FROM answers WHERE run = ? AND row = ?", run, _OPENING_ROW)
         return 0 if found is None else found[0]
 
     def reserve(self, key: bytes, run: str, cost: int) -> None:
         """Note a call that is about to be made and what it may cost at worst."""
-        with self._errors():
-            self._connection.execute(
-                "INSERT INTO reservations VALUES (?, ?, ?) "
-                "ON CONFLICT (key, run) DO UPDATE SET cost = cost + excluded.cost",
-                (key, run, cost),
-            )
+        self._one(
+            "INSERT INTO reservations VALUES (?, ?, ?) "
+            "ON CONFLICT (key, run) DO UPDATE SET cost = cost + excluded.cost",
+            key,
+            run,
+            cost,
+        )
 
     def release(self, key: bytes, run: str, cost: int) -> None:
         """Forget a reservation: the call was never billed."""
@@ -192,25 +176,16 @@ class AnswerJournal:
 
     def recall(self, key: str) -> Any:
         """Return what was remembered under `key`, or None."""
-        with self._errors():
-            found = self._connection.execute(
-                "SELECT value FROM memory WHERE key = ?", (key,)
-            ).fetchone()
+        found = self._one("SELECT value FROM memory WHERE key = ?", key)
         return None if found is None else json.loads(found[0])
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON value."""
-        with self._errors():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, json.dumps(value))
-            )
+        self._one("INSERT OR REPLACE INTO memory VALUES (?, ?)", key, json.dumps(value))
 
     def forget(self, prefix: str) -> None:
         """Drop what was remembered under keys that begin with `prefix`."""
-        with self._errors():
-            self._connection.execute(
-                "DELETE FROM memory WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
-            )
+        self._one("DELETE FROM memory WHERE substr(key, 1, ?) = ?", len(prefix), prefix)
 
     def batches(self, run: str) -> list[BatchPart]:
         """Return the parts of a run's batches, in order."""
@@ -226,6 +201,11 @@ class AnswerJournal:
             self._connection.executemany(
                 "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", rows
             )
+
+    def _one(self, statement: str, *values: Any) -> Any:
+        """Execute a statement, in a transaction of its own, and return its first row, or None."""
+        with self._errors():
+            return self._connection.execute(statement, values).fetchone()
 
     def _let_go(self, key: bytes, run: str, cost: int) -> None:
         """Take `cost` off a reservation; what lost tries of the same call left there stays."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any, Self
 
 from sentikit.llm.prices import describe_cost, plain_usd
@@ -29,12 +28,7 @@ class RequestReporter:
         self._bar.start(self._total)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._bar.stop()
         self.write_summary()
         if self.log is not None:
@@ -69,14 +63,12 @@ class RequestReporter:
         }
 
     def update(self, tally: Tally, in_flight: int) -> None:
-        """Renew the live line."""
         self._tally = tally
         seconds = max(1e-9, time.monotonic() - self._began)
         rows = tally.rows if self.rows is None else self.rows
         self._bar.update(rows, line=live_line(tally, in_flight, rows / seconds))
 
     def waiting(self, what: str, answered: int, total: int) -> None:
-        """Show how far something at the provider is."""
         line = f"{what}: {answered:,} of {total:,} answered, waiting for the provider"
         self._bar.update(line=line)
 
@@ -91,7 +83,6 @@ class RequestReporter:
 
 
 def live_line(tally: Tally, in_flight: int, rate: float) -> str:
-    """Return what the live line says beside the bar."""
     parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"]
     if not tally.rows:
         return parts[0]

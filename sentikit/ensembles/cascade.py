@@ -1,32 +1,27 @@
-"""Judgement of cascades and votes: scores with intervals, gains and a cascade's curve."""
+"""Cascades of recorded runs: judged, and drawn at other thresholds."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.vote import Ties
 from sentikit.comparison.alignment import display_names
-from sentikit.comparison.bootstrap import (
-    Purpose,
-    Resampling,
-    estimate_pair,
-    estimate_run,
-    percentile_intervals,
-)
+from sentikit.comparison.bootstrap import Purpose, Resampling, percentile_intervals
 from sentikit.comparison.comparison import compare
-from sentikit.comparison.counts import count_cells, macro_f1, tallies
+from sentikit.comparison.counts import macro_f1, tallies
 from sentikit.comparison.judgement import Comparison
-from sentikit.comparison.results import Estimate
-from sentikit.datasets.labels import scheme_for_classes
-from sentikit.ensembles import ensemble as recorded
-from sentikit.ensembles.ensemble import Ensemble, VoteCount, gather
+from sentikit.ensembles.ensemble import (
+    Ensemble,
+    EnsembleScores,
+    Recorded,
+    gather_runs,
+    score_ensemble,
+)
 from sentikit.ensembles.thresholds import (
     Aim,
     CascadeChoice,
@@ -39,44 +34,12 @@ from sentikit.ensembles.thresholds import (
     thresholds,
 )
 from sentikit.errors import InputError, did_you_mean
-from sentikit.metrics import metrics_for
-from sentikit.registry import default_registry
-from sentikit.runs.reading import ENCODER_SUFFIX, read_run
 from sentikit.runs.table import Labelling, RunTable
-from sentikit.scoring import Scores, score, score_by_source
 
 STEPS = 100
 # A piece of resamples holds at most so many counts.
 _COUNTS_AT_A_TIME = 4_000_000
-#: Kinds of runs that answer on own hardware, and that ask LLMs about some texts alone.
-_ENCODERS, _ENSEMBLES = ("train", "evaluate"), ("cascade", "vote")
 How = Literal["given", "tuned", "cross-fitted"]
-#: A run's folder, a results file, PATH#encoder, or rows read already.
-Recorded: TypeAlias = str | Path | RunTable
-
-
-@dataclass(frozen=True)
-class EnsembleScores:
-    """Scores of an ensemble's answers and of its members; empty without gold labels.
-
-    Attributes:
-        scores: of the ensemble.
-        by_source: the same for each source.
-        macro_f1: of the ensemble, with its interval.
-        members: each member's macro-F1, by name.
-        gains: how much the ensemble is above each member, by name; on the same resamples.
-    """
-
-    scores: Scores | None = None
-    by_source: Mapping[str, Scores] = field(default_factory=dict)
-    macro_f1: Estimate | None = None
-    members: Mapping[str, Estimate] = field(default_factory=dict)
-    gains: Mapping[str, Estimate] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        found = dataclasses.asdict(self)
-        return {"overall": found.pop("scores"), **found}
 
 
 @dataclass(frozen=True)
@@ -177,42 +140,6 @@ class JudgedCascade:
         )
 
 
-@dataclass(frozen=True)
-class JudgedVote:
-    """A vote of recorded runs.
-
-    Attributes:
-        members: the runs, most trusted first.
-        ties: how ties are broken.
-        rows: how many texts there are.
-        unanimous: texts on which all agree.
-        tied: texts on which several labels have the most votes.
-        cost: USD of all members for 1,000 texts, encoders free; None unless all are known.
-        scores: against the gold labels.
-        labels: class numbers answered, (rows,).
-        ensemble: the runs, side by side.
-    """
-
-    members: tuple[str, ...]
-    ties: Ties
-    rows: int
-    unanimous: int
-    tied: int
-    cost: float | None
-    scores: EnsembleScores
-    labels: NDArray[np.int64]
-    ensemble: Ensemble = field(repr=False)
-
-    def summary(self) -> dict[str, Any]:
-        """Return what ``metrics.json`` says of it."""
-        return {"ties": self.ties, "unanimous": self.unanimous, "tied": self.tied}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values; scores are fractions, costs USD for 1,000 texts."""
-        more = {"rows": self.rows, "cost_per_1000": self.cost, **self.scores.to_json()}
-        return {"voters": list(self.members), **self.summary(), **more}
-
-
 def cascade(
     encoder: Recorded,
     llm: Recorded,
@@ -251,37 +178,6 @@ def cascade(
     )
 
 
-def vote(runs: Sequence[Recorded], ties: Ties = "first") -> JudgedVote:
-    """Let recorded runs vote on every text.
-
-    Args:
-        runs: most trusted first.
-        ties: among labels with equally many votes: the one of the first named run that gave one
-            of them, or the one with the highest mean probability.
-
-    Raises:
-        InputError: fewer than two runs, one cannot be read, they are over different texts, or
-            ties to break by probabilities that none records.
-    """
-    if len(runs) < 2:
-        raise InputError("A vote needs two runs at least, and three to be of use.")
-    ensemble = gather_runs(runs)
-    answers = [member.answers for member in ensemble.members]
-    if ties == "probability" and all(own.probabilities is None for own in answers):
-        raise InputError(
-            "None of the runs records probabilities, so they cannot break ties. Let the first "
-            "named break them: --ties first."
-        )
-    costs = [_cost_of(member) for member in ensemble.members]
-    cost = None if None in costs else sum(known or 0.0 for known in costs)
-    return judge_vote(ensemble, recorded.vote(answers, ties), ties, cost)
-
-
-def gather_runs(runs: Sequence[Recorded]) -> Ensemble:
-    """Read runs and put them side by side; errors are those of `read_run` and `gather`."""
-    return gather([run if isinstance(run, RunTable) else read_run(run) for run in runs])
-
-
 def compare_cascade(judged: JudgedCascade, llm_cost: float | None = None) -> Comparison:
     """Compare a cascade to its two members, as for a report.
 
@@ -305,7 +201,7 @@ def judge_cascade(
     asked: NDArray[np.bool_] | None = None,
     explanation: str = "",
 ) -> JudgedCascade:
-    """Put the second run behind the first.
+    """Put the second run of an ensemble behind the first.
 
     Args:
         ensemble: the encoder's run and the LLM's.
@@ -313,10 +209,6 @@ def judge_cascade(
         asked: whether the LLM was, (rows,), where it answered nothing but the texts sent to it:
             there is no curve then, and nothing to say of the LLM alone.
         explanation: with `asked`, one sentence on a threshold that was chosen; "" if it was given.
-
-    Raises:
-        InputError: the encoder has no probabilities, there is nothing to choose a threshold on,
-            or none meets the aim.
     """
     encoder, llm = ensemble.members
     whole = asked is None
@@ -354,7 +246,9 @@ def judge_cascade(
         calls=int(asked.sum()),
         cost=_per_thousand(cost, asked),
         llm_cost=_per_thousand(cost, np.ones(len(ensemble), bool)) if whole else None,
-        scores=_scores(ensemble, labels, dict(zip(names, members, strict=True)), choice.resampling),
+        scores=score_ensemble(
+            ensemble, labels, dict(zip(names, members, strict=True)), choice.resampling
+        ),
         curve=points,
         best=best,
         notes=tuple(notes),
@@ -395,74 +289,10 @@ def _per_thousand(cost: NDArray[np.float64] | None, asked: NDArray[np.bool_]) ->
     return None if cost is None else float(cost[asked].sum() / len(asked) * 1000)
 
 
-def judge_vote(
-    ensemble: Ensemble, counted: VoteCount, ties: Ties, cost: float | None
-) -> JudgedVote:
-    """Judge a vote."""
-    members = dict(zip(display_names(ensemble.members), ensemble.members, strict=True))
-    return JudgedVote(
-        members=tuple(member.name for member in ensemble.members),
-        ties=ties,
-        rows=len(ensemble),
-        unanimous=int(counted.unanimous.sum()),
-        tied=int(counted.tied.sum()),
-        cost=cost,
-        scores=_scores(ensemble, counted.labels, members, Resampling()),
-        labels=counted.labels,
-        ensemble=ensemble,
-    )
-
-
-def _cost_of(member: RunTable) -> float | None:
-    """Return USD for 1,000 texts, or None."""
-    kind = member.manifest.get("kind")
-    if kind in _ENCODERS or member.name.endswith(ENCODER_SUFFIX):
-        return 0.0
-    if member.cost is None or np.isnan(member.cost).all():
-        return None
-    # An ensemble's row without a cost is one that no LLM was asked about.
-    spent = np.nanmean(member.cost) if kind not in _ENSEMBLES else np.nan_to_num(member.cost).mean()
-    return float(spent) * 1000
-
-
-def _scores(
-    ensemble: Ensemble,
-    labels: NDArray[np.int64],
-    members: Mapping[str, RunTable],
-    resampling: Resampling,
-) -> EnsembleScores:
-    """Score an ensemble's answers, (rows,), beside those of members that answered all rows."""
-    rows, classes = ensemble.scored, ensemble.classes
-    if not len(rows):
-        return EnsembleScores()
-    gold, own = ensemble.gold[rows], labels[rows]
-    singles, gains = {}, {}
-    for name, member in members.items():
-        found = member.answers.labels[rows]
-        cells = count_cells(gold, [found], len(classes))
-        singles[name] = estimate_run(cells, resampling).macro_f1
-        gains[name] = estimate_pair(
-            count_cells(gold, [found, own], len(classes)), resampling
-        ).macro_f1
-    scheme = scheme_for_classes(classes, ordered=ensemble.ordered)
-    metrics, sources = (
-        metrics_for(scheme, default_registry()),
-        ensemble.examples.select(rows).sources,
-    )
-    return EnsembleScores(
-        score(gold, own, classes, metrics=metrics),
-        score_by_source(gold, own, sources, classes, metrics=metrics),
-        estimate_run(count_cells(gold, [own], len(classes)), resampling).macro_f1,
-        singles,
-        gains,
-    )
-
-
 def curve(rows: Routed, resampling: Resampling, steps: int = STEPS) -> list[CurvePoint]:
-    """Return macro-F1 against share of calls and cost, in about `steps` even steps of calls.
+    """Return the cascade in about `steps` even steps of calls, drawn on the same resamples.
 
-    The first point is the encoder alone (as far as it answers), the last the LLM alone. All
-    points are drawn on the same resamples of the texts.
+    The first point is the encoder alone (as far as it answers), the last the LLM alone.
     """
     every = all_cuts(rows)
     shares = every.calls / every.rows

@@ -1,71 +1,17 @@
-"""Catalogue of recipes: those that plugins offer, and those of the published study."""
+"""The published study's configurations, and the command ``sentikit recipes study``."""
 
 from __future__ import annotations
 
 import csv
-import re
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
 
-from sentikit.errors import InputError, SentikitError
-from sentikit.recipe.resolving import kind_of, resolve_recipe
-from sentikit.registry import Registry
+import click
 
-
-@dataclass(frozen=True)
-class ListedRecipe:
-    """One line of a list.
-
-    Attributes:
-        name: as `--recipe` takes it.
-        kind: which command runs it; "" where the recipe cannot be read.
-        description: what it is for, or why it cannot be read.
-        plugin: who offers it.
-    """
-
-    name: str
-    kind: str
-    description: str
-    plugin: str
-
-
-def list_recipes(registry: Registry, kind: str | None = None) -> list[ListedRecipe]:
-    """Return the recipes that plugins offer, e2 before e10; of one kind where it is given."""
-    listed = []
-    for name in sorted(registry.names("register_recipes"), key=_natural_order):
-        plugin, found, said = registry.find("register_recipes", name).plugin, "", ""
-        try:
-            recipe = resolve_recipe(name, registry=registry)
-            found, said = kind_of(recipe), str(recipe.values.get("description", ""))
-        except SentikitError as error:
-            said = error.message
-        listed.append(ListedRecipe(name, found, said, plugin))
-    return [recipe for recipe in listed if kind in (None, recipe.kind)]
-
-
-def needed_recipe(recipe: str | None, kind: str, registry: Registry) -> str:
-    """Return the recipe, or list those of a kind where none was given.
-
-    Raises:
-        InputError: no recipe was given.
-    """
-    if recipe:
-        return recipe
-    choices = list_recipes(registry, kind)
-    width = max((len(choice.name) for choice in choices), default=0)
-    lines = [f"  {choice.name:<{width}}  {choice.description}".rstrip() for choice in choices]
-    raise InputError(
-        "\n".join(["Which recipe? Choose one with --recipe, or give a YAML file:", *lines])
-    )
-
-
-def _natural_order(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts numbers in a name by their size."""
-    parts = re.findall(r"\d+|\D+", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
+from sentikit.extension import default_registry, print_table, resolve_recipe
 
 CITATION = 'Beno, "ELECTRA and GPT-4o: Cost-Effective Partners for Sentiment Analysis" (2025)'
 #: The merged test split's sources, as its data spell them.
@@ -141,3 +87,36 @@ def recipes_before(values: Mapping[str, Any], names: Iterable[str]) -> list[str]
     sections = (("strategy", "adviser"), ("strategy", "encoder"), ("llm", "model"))
     places = {(values.get(section) or {}).get(key) for section, key in sections}
     return [name for name in names if f"runs/{name}" in places]
+
+
+@click.command(epilog="Example: sentikit recipes study --json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def study(as_json: bool) -> None:
+    """List the study's 32 rows, with the figures it published and the recipes that repeat them."""
+    registry = default_registry()
+    names = registry.names("register_recipes")
+
+    def described(name: str) -> dict[str, Any]:
+        values = resolve_recipe(name, registry=registry).values
+        return {"name": name, "after": recipes_before(values, names)}
+
+    rows = [
+        {**asdict(row), "recipes": [described(name) for name in recipes_of(row, names)]}
+        for row in study_rows()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        _print_rows(rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    numbers = ["macro-F1", "DynaSent R1", "DynaSent R2", "SST-3", "accuracy", "training"]
+    table = []
+    for row in rows:
+        scores = [row["overall"], *row["by_source"].values()]
+        shown = [f"{score['macro_f1']:.4f}" for score in scores]
+        shown += [f"{row['overall']['accuracy']:.4f}", f"${row['training_usd']:.2f}"]
+        names = "\n".join(recipe["name"] for recipe in row["recipes"])
+        table.append([row["id"], names, *shown])
+    print_table(f"Published, first round: {CITATION}", ["", "recipe", *numbers], table, numbers)

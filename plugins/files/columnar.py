@@ -10,12 +10,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentikit.datasets.rows import Rows
-from sentikit.errors import InputError
-from sentikit.files import disk_errors
+from sentikit import InputError
+from sentikit.extension import Rows, TableFormat, disk_errors
 
 ROWS_PER_BATCH = 1_000
 BUFFER_BYTES = 2**20
+
+
+class Parquet(TableFormat):
+    """Reads Parquet."""
+
+    def open(self, path: Path, sheet: str | None = None) -> Rows:
+        """Open a file."""
+        return ColumnarRows(path, "parquet")
+
+
+class Arrow(TableFormat):
+    """Reads Arrow files, or the same as a stream of batches."""
+
+    def open(self, path: Path, sheet: str | None = None) -> Rows:
+        """Open a file."""
+        return ColumnarRows(path, "arrow")
 
 
 class ColumnarRows(Rows):

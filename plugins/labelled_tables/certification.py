@@ -12,19 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.assurance.certificates import (
-    STEP,
-    Certificate,
-    certify,
-    certify_agreement,
-    least_abstention,
-    lower_bound,
-)
-from sentikit.assurance.checked import Check, CheckedFile
-from sentikit.assurance.members import PileJob
-from sentikit.assurance.pile import CERTIFIED, REVIEW, Labels, Pile
-from sentikit.classifiers.classifier import Classifier
-from sentikit.errors import InputError, quoted
+from sentikit import Certificate, Classifier, InputError, certify, certify_agreement
+from sentikit.extension import Check, CheckedFile, Labels, Pile, PileJob, quoted
+
+from .tables import CERTIFIED, REVIEW
 
 #: Fewer checks certify nothing.
 LEAST_CHECKS = 30
@@ -95,18 +86,29 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
 
 def describe_task(said: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:
     """Describe what the checked texts alone tell of a target, before the pile is labelled."""
+    from scipy.stats import beta
+
     n, wrong = len(truth), int((said != truth).sum())
     error, limit = wrong / n, 1 - target
     line = f"On {n} checked texts {wrong} labels are wrong ({error:.1%})."
     if error <= limit:
         return line + f" That meets accuracy {target:g} before any row is left out."
     needed = least_abstention(error, limit)
-    surely = least_abstention(lower_bound(wrong, n, max(n, 10**6), 0.05), limit)
+    surely = least_abstention(float(beta.ppf(0.05, wrong, n - wrong + 1)), limit)
     line += (
         f" For accuracy {target:g} at least {needed:.0%} of the rows must be left out, however "
         "good the confidence is"
     )
     return line + (f" (at least {surely:.0%}, at level 0.95)." if surely > 0 else ".")
+
+
+def least_abstention(base_error: float, limit: float) -> float:
+    """Return the share one must abstain on to reach an error limit: (μ − α)/(1 − α), at least 0.
+
+    However good the confidence is: abstaining removes at best one wrong label for each row given
+    up (arXiv 2606.29054).
+    """
+    return max(0.0, (base_error - limit) / (1 - limit))
 
 
 def fingerprint(description: Any) -> str:
@@ -215,10 +217,7 @@ def certified(
         "classifier": labelling.identity,
         "combination": labelling.combination,
         "share_if_the_checker_errs": errs,
-        "method": (
-            f"fixed-sequence testing from share {certificate.start:.3f} in steps of {STEP:g}; "
-            "exact unconditional hypergeometric test"
-        ),
+        "method": certificate.method,
         "assumes": [
             "The checked texts were drawn uniformly from the pile, before anybody saw its labels.",
             "The people who checked them are right; see share_if_the_checker_errs.",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sentikit.files import read_json
+from sentikit.extension import read_json
 
 #: Types whose positions begin behind the padding's.
 _ROBERTA = ("roberta", "xlm-roberta", "camembert")
@@ -27,11 +27,7 @@ _COUNTS = (
 
 
 class Bert(nn.Module):
-    """A backbone of transformers' `BertModel`, `ElectraModel` or `RobertaModel`, without pooler.
-
-    Attributes:
-        config: what the folder's ``config.json`` says.
-    """
+    """A backbone of transformers' `BertModel`, `ElectraModel` or `RobertaModel`, without pooler."""
 
     def __init__(self, config: SimpleNamespace) -> None:
         super().__init__()
@@ -54,16 +50,12 @@ class Bert(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
         return next(self.parameters()).dtype
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
         """Return ``last_hidden_state``, (texts, tokens, hidden).
 
-        Args:
-            input_ids: (texts, tokens).
-            attention_mask: (texts, tokens), 1 for a token; or what attention adds to its scores,
-                (texts, 1, 1, tokens).
+        The mask is 1 for a token, (texts, tokens), or what attention adds to its scores.
         """
         mask = attention_mask if attention_mask.ndim == 4 else attention_mask[:, None, None].bool()
         states = self._embedded(input_ids)
@@ -124,14 +116,7 @@ def _layer(config: SimpleNamespace) -> nn.ModuleDict:
 
 
 def light_backbone(folder: Path) -> Bert | None:
-    """Build the backbone of a folder of transformers, its weights without values.
-
-    Args:
-        folder: with a ``config.json`` whose sizes have been checked.
-
-    Returns:
-        None where the architecture or a setting is none of those known here.
-    """
+    """Build a folder's backbone without values; None where a setting is not known here."""
     values = read_json(folder / "config.json")
     values.setdefault("pad_token_id", None)
     kind = values.get("model_type")

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import DEVICE, FILE, MAX_COST, RATE, RESUME, TEXT_COLUMNS, resumable
-from sentikit.cli.predict import _certificate_of, _format_like
-from sentikit.errors import InputError
-from sentikit.files import refuse_overlap
+from sentikit import InputError
+from sentikit.extension import FiniteRange, refuse_overlap, resumable, written_kind
+
+from .options import FILE, RATE, TEXT_COLUMNS
 
 if TYPE_CHECKING:
-    from sentikit.assurance.certification import Labelling, Matched
-    from sentikit.assurance.members import Combination, PileJob
-    from sentikit.assurance.pile import Labels, Pile
-    from sentikit.classifiers.classifier import Classifier
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit import Classifier
+    from sentikit.extension import LabellingOptions, Labels, Pile, PileJob
+
+    from .certification import Labelling, Matched
+    from .combination import Combination
 
 
 @click.command(
@@ -102,9 +102,18 @@ if TYPE_CHECKING:
     help="Rows that are not certified, least sure first, 10,000 at most.",
 )
 @TEXT_COLUMNS
-@MAX_COST
-@RESUME
-@DEVICE
+@click.option(
+    "--max-cost",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="USD",
+    help="Spend no more: a call is made only if its worst-case cost still fits the budget.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume what was stopped or killed, or ask again about the rows that failed.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as JSON.")
 @click.pass_context
 def label(context: click.Context, /, **given: Any) -> None:
@@ -113,11 +122,9 @@ def label(context: click.Context, /, **given: Any) -> None:
     With probability L, at most 1 - A of the rows with status "certified" are labelled wrong. Draw
     and check texts with: sentikit annotate FILE --size 300 --output checked.csv
     """
-    from sentikit.assurance.certification import matched
-    from sentikit.assurance.checked import read_checked
-    from sentikit.assurance.pile import scan_pile
-    from sentikit.datasets.tables import InputFile
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit.extension import InputFile, LabellingOptions, read_checked, scan_pile
+
+    from .certification import matched
 
     _check_options(given)
     source = InputFile(given["file"], None, given["text_columns"])
@@ -144,12 +151,12 @@ def _check_options(given: dict[str, Any]) -> None:
     if not Path(given["file"]).is_file():
         raise InputError(f"{given['file']} does not exist. Check the path.")
     if output is not None:
-        _format_like(output, given["file"], None)
+        written_kind(output, given["file"])
         if output.exists() and output.samefile(given["file"]):
             raise InputError(f"--output {output} is the file to label. Choose another name.")
         _refuse_overlap(given, output)
     if queue := given["review_queue"]:
-        _format_like(queue, given["file"], None)
+        written_kind(queue, given["file"])
     if given["agree_with"] and given["checked"]:
         raise InputError(
             "--agree-with promises agreement with an LLM, --checked accuracy as people see it. "
@@ -163,6 +170,10 @@ def _check_options(given: dict[str, Any]) -> None:
         raise InputError(
             f"--agree-with {given['agree_with']} is a member too: it always agrees with itself."
         )
+
+
+def _certificate_of(output: Path) -> Path:
+    return output.with_suffix(".certificate.json")
 
 
 def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
@@ -179,12 +190,13 @@ def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
 
 def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str, ...]) -> None:
     """Refuse, before anything is paid, a pile with a column of a name that is added."""
-    from sentikit.assurance.pile import CONFIDENCE, PILE_ROW, STATUS, refuse_taken
-    from sentikit.labelling.table_writer import AddedColumns
+    from sentikit.extension import AddedColumns
+
+    from .tables import CONFIDENCE, PILE_ROW, STATUS, refuse_taken
 
     queue, added = given["review_queue"], {CONFIDENCE, STATUS}
     for path in filter(None, (given["output"], queue)):
-        nested = _format_like(path, given["file"], None) == "jsonl"
+        nested = written_kind(path, given["file"]) == "jsonl"
         added.update(AddedColumns(classes).names(nested))
     with pile.source.open() as rows:
         refuse_taken(rows, [*added, *([PILE_ROW] if queue else [])])
@@ -196,16 +208,17 @@ def _run(
     """Load the members, label the pile and certify what can be."""
     import numpy as np
 
-    from sentikit.assurance.certification import (
+    from sentikit import load
+    from sentikit.extension import PileJob, read_checked
+
+    from .certification import (
         Labelling,
         certifying_look,
         describe_task,
         matched,
         refuse_spent_labels,
     )
-    from sentikit.assurance.checked import planned_looks, read_checked, record_look
-    from sentikit.assurance.members import PileJob, combine, combined
-    from sentikit.labelling.loading import load
+    from .combination import combine, combined, fitted
 
     members = {name: load(name, device=given["device"]) for name in given["members"]}
     named = given["agree_with"]
@@ -221,16 +234,16 @@ def _run(
     with PileJob(pile, members | llm, options) as job:
         rule: Combination = combine
         if fitted_on is not None:
-            rule = job.fit(list(members), [c for c in fitted_on.checks() if c.label is not None])
+            rule = fitted(job, list(members), [c for c in fitted_on.checks() if c.label])
         if found is not None:
             found = matched(found.file.in_classes(scheme), pile)
             look = certifying_look(found, pile, labelling, given["accuracy"], given["level"])
-            looks = planned_looks(found.file, look, given["looks"])
+            looks = found.file.planned_looks(look, given["looks"])
             rows = np.unique(found.rows)
             said = combined([job.ask(name, rows).labels for name in members], rule)
             truth = found.truth(said.classes)
             # Before anything is shown; an outage until here costs no look.
-            record_look(found.file, look, looks)
+            found.file.record_look(look, looks)
             click.echo(describe_task(said.labels[found.rows], truth, given["accuracy"]), err=True)
         labels = combined([job.ask(name).labels for name in members], rule)
         if given["plan"]:
@@ -242,7 +255,7 @@ def _run(
 
 
 def _plan(given: dict[str, Any], labels: Labels) -> None:
-    from sentikit.assurance.certification import plan
+    from .certification import plan
 
     guess, targets = given["guessed_accuracy"], sorted({0.85, 0.9, 0.95, given["accuracy"]})
     rows = plan(labels.confidence, guess, targets, given["level"])
@@ -268,8 +281,8 @@ def _certify(
     found: Matched | None,
     looks: int,
 ) -> None:
-    from sentikit.assurance.certification import certified, statuses
-    from sentikit.assurance.pile import write_labelled, write_queue
+    from .certification import certified, statuses
+    from .tables import write_labelled, write_queue
 
     output, source = given["output"], job.pile.source
     certificate, record = None, None
@@ -280,9 +293,9 @@ def _certify(
     status = statuses(labels, certificate)
     if record is None or given["certificate"]:
         _certificate_of(output).unlink(missing_ok=True)
-    write_labelled(source, output, _format_like(output, given["file"], None), labels, status)
+    write_labelled(source, output, written_kind(output, given["file"]), labels, status)
     if queue := given["review_queue"]:
-        count = write_queue(source, queue, _format_like(queue, given["file"], None), labels, status)
+        count = write_queue(source, queue, written_kind(queue, given["file"]), labels, status)
         click.echo(f"Review queue: {queue} ({count:,} rows)", err=True)
     click.echo(f"Labelled: {output}{_paid(job.paid)}", err=True)
     if record is None:
@@ -299,14 +312,15 @@ def _certify(
 
 
 def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier) -> None:
-    from sentikit.assurance.certification import agreed
-    from sentikit.assurance.pile import write_labelled
-    from sentikit.terminal import usd_text
+    from sentikit.extension import usd_text
+
+    from .certification import agreed
+    from .tables import write_labelled
 
     output, members, asked = given["output"], given["members"], (given["agree_with"], llm)
     numbers = (given["sample"], given["agreement"], given["level"], given["seed"])
     labels, status, record = agreed(job, labels, members, asked, *numbers)
-    kind = _format_like(output, given["file"], None)
+    kind = written_kind(output, given["file"])
     if given["certificate"]:
         _certificate_of(output).unlink(missing_ok=True)
     write_labelled(job.pile.source, output, kind, labels, status)
@@ -319,7 +333,7 @@ def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier)
 
 def _show(given: dict[str, Any], record: dict[str, Any]) -> None:
     """Write a certificate and print it."""
-    from sentikit.files import write_json
+    from sentikit.extension import write_json
 
     path = given["certificate"] or _certificate_of(given["output"])
     write_json(path, record | {"output": str(given["output"])})
@@ -328,7 +342,7 @@ def _show(given: dict[str, Any], record: dict[str, Any]) -> None:
 
 
 def _paid(paid: float | None) -> str:
-    from sentikit.terminal import usd_text
+    from sentikit.extension import usd_text
 
     if not paid:
         return "" if paid is not None else " (paid an unknown amount)"
