@@ -412,7 +412,7 @@ def _split(parts: FinetuneParts, use: str, split: str) -> LabelledSplit:
 
 def _kept(use: str) -> str:
     """Return the name of the file that keeps what the prompts of a split show."""
-    return f"context-{use}.sqlite"
+    return f"context-{use}.jsonl"
 
 
 def _passing_folder(owner: object) -> Path:

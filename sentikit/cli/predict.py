@@ -125,9 +125,10 @@ def predict(
             source.columns(rows)
     start_processes(context, nproc, loading.device)
 
+    from sentikit.classifiers.classifier import Example
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.job import LabellingOptions, has_text
 
     with (
         resumable(context, output) as stop_requested,
@@ -142,8 +143,9 @@ def predict(
             _estimate(classifier, source, batch)
             return
         if not group.is_main_process:
-            text = source.reader(rows)
-            for _ in classifier.classify(text(where, row) for where, row in rows):
+            read = source.reader(rows)
+            texts = (Example(read(where, row)) for where, row in rows)
+            for _ in classifier.classify(text for text in texts if has_text(text)):
                 pass
             return
         options = LabellingOptions(
@@ -238,9 +240,9 @@ def _report(
     if totals.answers:
         cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
         click.echo(f"{totals.answers:,} of {totals.rows:,} rows asked, {cost} paid.", err=True)
-    invalid = totals.invalid - totals.failed
-    if invalid:
-        click.echo(f"{invalid:,} rows have no label: the answer is none (see error).", err=True)
+    if totals.misread:
+        said = f"{totals.misread:,} rows have no label: the answer is none (see error)."
+        click.echo(said, err=True)
     if totals.failed:
         again = ""
         if output is not None:
@@ -249,7 +251,9 @@ def _report(
             )
             again = f" Ask about these again: {typed}"
         rows_have = "1 row has" if totals.failed == 1 else f"{totals.failed:,} rows have"
-        click.echo(f"{rows_have} failed and no label (see error).{again}", err=True)
+        without = totals.invalid - totals.misread
+        label = " and no label" if without == totals.failed else f", {without:,} without a label"
+        click.echo(f"{rows_have} failed{label} (see error).{again}", err=True)
         raise click.exceptions.Exit(1)
 
 

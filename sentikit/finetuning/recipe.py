@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from sentikit.classifiers.classifier import Example, Session
+from sentikit.classifiers.prediction import Prediction
 from sentikit.components import (
     PartSettings,
     Problem,
@@ -23,12 +24,13 @@ from sentikit.components import (
     validate,
 )
 from sentikit.errors import InputError, SentikitError
+from sentikit.files import atomic_writer
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
+from sentikit.llm.context import PromptContext
 from sentikit.llm.recipe import StrategyParts, check_strategy_parts
-from sentikit.llm.requests.journal import AnswerJournal
-from sentikit.llm.strategy import Message
+from sentikit.llm.strategy import Message, RetrievedExample
 from sentikit.recipe.resolving import (
     ResolvedRecipe,
     needed_recipe,
@@ -172,19 +174,53 @@ class FinetuneParts(StrategyParts):
             InputError: the adviser cannot be loaded, or lacks what is shown.
             SentikitError: the strategy fails; names the row.
         """
-        parts = replace(self, split=split.split)
-        try:
-            source = split_context(parts, split, self.registry)
-        except InputError as error:
-            raise InputError(f"{split.name}: {error.message}") from error
-        source.advance = advance
-        rows, shown = itertools.tee(SplitRows(split))
-        with ExitStack() as stack:
-            memory = stack.enter_context(AnswerJournal(kept)) if source.computes else None
-            given = source.stream((row.example for row in rows), Session(), memory)
-            for number, (row, (example, context)) in enumerate(zip(shown, given, strict=True)):
-                asked = prompt_input(example, split.classes, context)
-                yield example, str(row.gold), messages_for(self, asked, number)
+        contexts = self._contexts(split, kept, advance)
+        for number, row in enumerate(SplitRows(split)):
+            given = prompt_input(row.example, split.classes, next(contexts))
+            yield row.example, str(row.gold), messages_for(self, given, number)
+
+    def _contexts(
+        self, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
+    ) -> Iterator[PromptContext]:
+        """Yield what the prompts of a split show, computed once and kept."""
+        needs = self.strategy.needs()
+        if not needs.prediction and needs.examples is None:
+            return itertools.repeat(PromptContext())
+        strategy = self.recipe.values.get("strategy")
+        identity = [split.examples.fingerprint(), split.classes, strategy]
+
+        def compute() -> Iterator[PromptContext]:
+            parts = replace(self, split=split.split)
+            try:
+                source = split_context(parts, split, self.registry)
+            except InputError as error:
+                raise InputError(f"{split.name}: {error.message}") from error
+            source.advance = advance
+            for _, context in source.stream((row.example for row in SplitRows(split)), Session()):
+                yield context
+
+        return _kept_contexts(kept, json.dumps(identity) + "\n", compute)
+
+
+def _kept_contexts(
+    path: Path, identity: str, compute: Callable[[], Iterator[PromptContext]]
+) -> Iterator[PromptContext]:
+    """Yield contexts out of a file, which is written first where it is not there or another's."""
+    known = False
+    if path.is_file():
+        with path.open(encoding="utf-8") as stream:
+            known = stream.readline() == identity
+    if not known:
+        with atomic_writer(path) as stream:
+            stream.write(identity)
+            for said, examples in compute():
+                values = [said and [said.label, said.probabilities], examples]
+                stream.write(json.dumps(values, default=asdict) + "\n")
+    with path.open(encoding="utf-8") as stream:
+        stream.readline()
+        for said, examples in map(json.loads, stream):
+            shown = tuple(RetrievedExample(**example) for example in examples)
+            yield PromptContext(said and Prediction(*said), shown)
 
 
 def open_finetune_recipe(

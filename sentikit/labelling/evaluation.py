@@ -15,7 +15,7 @@ from sentikit.classifiers.loading import LoadingOptions
 from sentikit.datasets.labels import OWN
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
-from sentikit.labelling.job import LabellingOptions, label_run
+from sentikit.labelling.job import LabellingOptions, has_text, label_run
 from sentikit.labelling.loading import load_classifier
 from sentikit.labelling.loading import refuse_missing as refuse_missing_classifier
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
@@ -147,7 +147,8 @@ def refuse_missing(name: str | Path, choice: DatasetChoice, revision: str | None
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
     """Take part in an evaluation that another process writes down."""
     plan, _ = _plan(name, classifier, choice)
-    for _prediction in classifier.classify(row.example for row in SplitRows(plan.split)):
+    examples = (row.example for row in SplitRows(plan.split) if has_text(row.example))
+    for _prediction in classifier.classify(examples):
         pass
 
 
@@ -160,7 +161,7 @@ def _plan(
     section = _section(name, choice, classifier)
     opened = _open(section, classifier)
     _refuse_unknown_split(opened, choice.split)
-    examples = opened.split(choice.split)
+    examples = opened.split(choice.split, empty_texts=True)
     # A model made elsewhere may have the same classes in another order, or not know of any.
     scheme = opened.scheme if opened.scheme.ordered else classifier.scheme
     plan = RunPlan(

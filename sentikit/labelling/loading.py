@@ -96,7 +96,7 @@ def refuse_missing(
 
 def refuse_missing_model(parts: PromptParts) -> None:
     """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet."""
-    from sentikit.llm.fine_tuned import missing_run
+    from sentikit.llm.recipe import missing_run
 
     if missing := missing_run(parts.llm.model):
         raise InputError(missing)

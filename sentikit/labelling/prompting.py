@@ -110,7 +110,7 @@ def run_prompt(parts: PromptParts, path: Path, options: LabellingOptions) -> Fin
 
 def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSplit:
     """Load the split that a recipe asks to label; gold labels may be missing."""
-    examples = parts.dataset.split(parts.split, labelled=False)
+    examples = parts.dataset.split(parts.split, labelled=False, empty_texts=True)
     if limit is not None:
         examples = examples.select(np.arange(min(limit, len(examples))))
     scheme, name = parts.dataset.scheme, parts.dataset.name

@@ -33,8 +33,6 @@ _FIRST_WINDOW, _LARGEST_WINDOW = 256, 4096
 
 
 class PromptContext(NamedTuple):
-    """What a prompt may show beside the text: the adviser's prediction, and labelled texts."""
-
     adviser: Prediction | None = None
     examples: tuple[RetrievedExample, ...] = ()
 
@@ -48,11 +46,7 @@ class Memory(Protocol):
 
 
 class ContextSource:
-    """Gives each text of a stream its prompt context.
-
-    Attributes:
-        advance: told how many texts a model read since the last call.
-    """
+    """Gives each text of a stream its prompt context."""
 
     def __init__(
         self,
@@ -69,15 +63,11 @@ class ContextSource:
                 "scheme (dataset.labels)."
             )
         self.adviser = adviser
+        #: Told how many texts a model has read since the last call.
         self.advance: Callable[[int], object] = lambda texts: None
         self._classes, self._name, self._retriever = classes, adviser_name, retriever
         self._drawn = drawn
         self._together = retriever is not None and retriever.encoder is adviser
-
-    @property
-    def computes(self) -> bool:
-        """Whether a model of our own reads the texts, so that its results are worth keeping."""
-        return isinstance(self.adviser, EncoderClassifier) or self._retriever is not None
 
     def stream(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
@@ -87,7 +77,7 @@ class ContextSource:
         # An encoder reads whole windows of texts, below.
         apart = not isinstance(self.adviser, EncoderClassifier)
         advised = self._advised(whole, session) if apart else ((e, None) for e in whole)
-        if not self.computes:
+        if apart and self._retriever is None:
             for example, prediction in advised:
                 yield example, PromptContext(prediction, self._drawn)
             return
@@ -201,24 +191,25 @@ def _has_model(path: Path, registry: Registry) -> bool:
 
 
 def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
-    """Refuse records that lack what a strategy shows."""
     total = len(split.examples)
-    lacking = np.flatnonzero(table.answers.labels < 0)
+    # Nobody is asked about an example without text.
+    asked = np.fromiter((bool(text.strip()) for text in split.examples.values("text")), np.bool_)
+    lacking = np.flatnonzero(asked & (table.answers.labels < 0))
     if needs.label and len(lacking):
         raise InputError(
             f"{table.name} has no valid label for {len(lacking):,} of {total:,} examples of "
             f"{split.name}, the first in row {int(lacking[0]) + 1}. Take records without gaps."
         )
-    if not needs.probabilities:
-        return
-    if table.answers.probabilities is None:
+    probabilities = table.answers.probabilities
+    if needs.probabilities and probabilities is None:
         raise InputError(
             f"{table.name} records labels without probabilities, and the strategy shows "
             "probabilities. Name their column (strategy.probabilities_column), a model or "
             "another run."
         )
-    unknown = np.flatnonzero(np.isnan(table.answers.probabilities).any(1))
-    if len(unknown):
+    known = probabilities is None or np.isfinite(probabilities).all(1)
+    unknown = np.flatnonzero(asked & ~np.atleast_1d(known))
+    if needs.probabilities and len(unknown):
         raise InputError(
             f"{table.name} has no probabilities for {len(unknown):,} of {total:,} examples, the "
             f"first in row {int(unknown[0]) + 1}."
@@ -226,7 +217,6 @@ def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
 
 
 def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
-    """Load the model of an encoder that a strategy names."""
     from sentikit.classifiers.loading import load_encoder
 
     if _must_be_recorded(name):

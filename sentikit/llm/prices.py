@@ -73,18 +73,26 @@ class Prices(TierPrices):
         """Return the cost of `usage` in picodollars; None where it or the price is unknown."""
         if usage is None:
             return 0 if self.free else None
-        found = self._of_tier(tier)
-        if found is None:
+        prices: TierPrices | float | None = self
+        if tier not in STANDARD_TIERS:
+            prices = self.tiers.get(str(tier))
+        if prices is None:
             return None
-        prices, factor = found
-        prompt, completion = self._factors(usage.prompt, factor)
+        factor = Decimal(1)
+        if not isinstance(prices, TierPrices):
+            prices, factor = self, Decimal(str(prices))
+        long = self.long_prompt
+        if long is None or usage.prompt <= long.over:
+            long = LongPrompt(over=0)
         plain = usage.prompt - usage.cached - usage.cache_writes
         tokens_in = (
             _of(prices.prompt, plain)
             + _of(_or(prices.cached, prices.prompt), usage.cached)
             + _of(_or(prices.cache_writes, prices.prompt), usage.cache_writes)
         )
-        return round(tokens_in * prompt + _of(prices.completion, usage.completion) * completion)
+        tokens_out = _of(prices.completion, usage.completion)
+        whole = tokens_in * Decimal(str(long.prompt)) + tokens_out * Decimal(str(long.completion))
+        return round(whole * factor)
 
     @property
     def free(self) -> bool:
@@ -95,22 +103,6 @@ class Prices(TierPrices):
         written = self.cost(Usage(prompt, 0, completion, prompt), tier)
         plain = self.cost(Usage(prompt, 0, completion), tier)
         return None if written is None or plain is None else max(written, plain)
-
-    def _of_tier(self, tier: str | None) -> tuple[TierPrices, Decimal] | None:
-        if tier in STANDARD_TIERS:
-            return self, Decimal(1)
-        found = self.tiers.get(str(tier))
-        if found is None:
-            return None
-        if isinstance(found, TierPrices):
-            return found, Decimal(1)
-        return self, Decimal(str(found))
-
-    def _factors(self, prompt: int, factor: Decimal) -> tuple[Decimal, Decimal]:
-        long = self.long_prompt
-        if long is None or prompt <= long.over:
-            return factor, factor
-        return factor * Decimal(str(long.prompt)), factor * Decimal(str(long.completion))
 
 
 def _of(price: float, tokens: int) -> Decimal:
@@ -244,7 +236,6 @@ def _provider(address: str) -> str:
 
 
 def _package_models(address: str) -> list[Any]:
-    """Return the models that genai-prices knows of the provider at an address."""
     if not address:
         return []
     from genai_prices import data_snapshot
@@ -353,7 +344,6 @@ def model_hint(name: str) -> str:
 
 
 def unknown_price(model: str) -> InputError:
-    """Build the refusal of a ceiling for a model whose price nobody gave."""
     return InputError(
         f"--max-cost needs prices, and those of {model!r} are not known.{model_hint(model)} Give "
         "them, in USD per million tokens: --set llm.prices.prompt=0.10 --set "
@@ -362,7 +352,6 @@ def unknown_price(model: str) -> InputError:
 
 
 def describe_cost(cost: int | None) -> str:
-    """Write picodollars for people."""
     return "unknown cost" if cost is None else f"${usd_text(usd(cost))}"
 
 

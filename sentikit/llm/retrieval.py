@@ -27,8 +27,6 @@ _BLOCK = 4 * 2**20
 
 
 class Reading(NamedTuple):
-    """What an encoder made of some texts."""
-
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float32]
 
@@ -141,7 +139,6 @@ class Pool:
         return np.concatenate(blocks).astype(np.int32)
 
     def drawn(self, seed: int) -> tuple[RetrievedExample, ...]:
-        """Draw examples, the same for every prompt."""
         source = np.random.default_rng(seed)
         draws = [source.choice(group, self.needed.k, replace=False) for group in self.groups]
         rows = np.concatenate(draws).tolist()
@@ -216,7 +213,7 @@ def _chosen_examples(parts: StrategyParts) -> Examples:
         )
     return choose_examples(
         dataset.split(options.split, labelled=False),
-        parts.dataset.split(parts.split, labelled=False),
+        parts.dataset.split(parts.split, labelled=False, empty_texts=True),
         options.pool,
         options.seed,
         f"{dataset.name}/{options.split}",

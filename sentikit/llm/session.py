@@ -34,7 +34,7 @@ from sentikit.llm.requests.loop import (
     Row,
     cut_answers,
 )
-from sentikit.llm.requests.patience import Patience, patiently
+from sentikit.llm.requests.pacing import Patience, patiently
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import Limits, RequestOptions
 from sentikit.tracking import LLMCall

@@ -28,7 +28,7 @@ from sentikit.llm.backend import (
 from sentikit.llm.prices import describe_cost
 from sentikit.llm.requests.calls import LLMMember
 from sentikit.llm.requests.journal import BatchPart, Record
-from sentikit.llm.requests.patience import patiently, unless_stopped
+from sentikit.llm.requests.pacing import patiently, unless_stopped
 from sentikit.llm.requests.progress import RequestReporter
 
 Result = TypeVar("Result")
@@ -77,8 +77,8 @@ class BatchRound:
     def add(self, row: int, key: bytes, request: ChatRequest) -> None:
         """Write a request into the file of the next batch, unless it is there or was refused."""
         if self._writer is None:
-            first = len(self._journal.batches(self._batches))
-            self._writer = _PartWriter(self._backend, self._folder, first)
+            self._writer = _PartWriter(self._backend, self._folder, self._batches)
+            self._writer.number = len(self._journal.batches(self._batches))
             self._refused = set(self._journal.recall(self._refusals) or ())
         if key in self._seen or _name(row, key) in self._refused:
             return
@@ -89,12 +89,11 @@ class BatchRound:
         """Note all requests that were added, all or none, before they are submitted."""
         if self._writer is None:
             return
-        written = self._writer.finish()
-        self._refuse_over_ceiling(sum(part.cost or 0 for part in written))
+        self._writer.close()
+        self._refuse_over_ceiling(sum(part.cost or 0 for part in self._writer.written))
         known = self._budget.prices is not None
         self._prepared = [
-            replace(part, tag=f"{self._batches}-{part.part}", cost=part.cost if known else None)
-            for part in written
+            part if known else replace(part, cost=None) for part in self._writer.written
         ]
         self._journal.keep_batches(self._batches, self._prepared)
 
@@ -105,7 +104,7 @@ class BatchRound:
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.finish()
+            self._writer.close()
 
     async def _finish(self, parts: list[BatchPart], maybe_submitted: bool) -> None:
         submitted = [await self._submit(part, maybe_submitted) for part in parts]
@@ -228,18 +227,15 @@ class BatchRound:
 
 
 def needed_batches(backend: LLMBackend) -> BatchBackend:
-    """Return the backend as one with a batch service, or refuse it."""
     if not isinstance(backend, BatchBackend):
         raise InputError("This LLM backend has no batch service. Leave --batch out.")
     return backend
 
 
 class _PartWriter:
-    """Writes requests into files that a batch service takes."""
-
-    def __init__(self, backend: BatchBackend, folder: Path, first: int) -> None:
-        self._backend, self._folder = backend, folder
-        self._next = first
+    def __init__(self, backend: BatchBackend, folder: Path, batches: str) -> None:
+        self._backend, self._folder, self._batches = backend, folder, batches
+        self.number = 0
         self._stream: IO[bytes] | None = None
         self._bytes = self._requests = self._cost = 0
         self.written: list[BatchPart] = []
@@ -249,29 +245,27 @@ class _PartWriter:
         line = self._backend.batch_line(name, request) + b"\n"
         full = self._requests >= self._backend.batch_requests
         if full or self._bytes + len(line) > self._backend.batch_bytes:
-            self._close()
+            self.close()
         with disk_errors(self._folder):
             if self._stream is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._stream = _path(self._folder, self._next).open("wb")
+                self._stream = _path(self._folder, self.number).open("wb")
             self._stream.write(line)
         self._bytes += len(line)
         self._requests += 1
         self._cost += cost
 
-    def finish(self) -> list[BatchPart]:
-        self._close()
-        return self.written
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file that is being written; it is a whole part."""
         if self._stream is None:
             return
         with disk_errors(self._folder):
             self._stream.close()
-        part = BatchPart(self._next, "", None, _PREPARED, self._requests, self._cost)
+        tag = f"{self._batches}-{self.number}"
+        part = BatchPart(self.number, tag, None, _PREPARED, self._requests, self._cost)
         self.written.append(part)
         self._stream = None
-        self._next += 1
+        self.number += 1
         self._bytes = self._requests = self._cost = 0
 
 

@@ -243,7 +243,6 @@ class Budget:
     def worst(
         self, request: ChatRequest, tier: str | None = None, unmetered: bool = False
     ) -> int | None:
-        """Return the most a request can cost."""
         if self.prices is None:
             return None
         sent = self.backend.canonical(request)
@@ -271,7 +270,6 @@ class Budget:
         return reserved
 
     def settle(self, request: ChatRequest, reserved: Reservation, answer: Answer) -> int | None:
-        """Book an answer, and return what it cost."""
         cost = self.cost(answer)
         if cost is None and self.ledger.ceiling is not None:
             # Where usage, or the price of the tier that served, is unknown, the worst case stands.

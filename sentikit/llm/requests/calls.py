@@ -26,8 +26,7 @@ from sentikit.llm.backend import (
 from sentikit.llm.prices import plain_usd
 from sentikit.llm.requests.budget import Budget, Reservation
 from sentikit.llm.requests.journal import Record, opening_key, request_key
-from sentikit.llm.requests.pacing import MOST, START, Pacer
-from sentikit.llm.requests.patience import Patience, Tries
+from sentikit.llm.requests.pacing import MOST, START, Pacer, Patience, Tries
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import RequestOptions
 from sentikit.tracking import LLMCall
@@ -193,7 +192,6 @@ class LLMMember:
             raise StoppedError
 
     async def _try(self, key: bytes, request: ChatRequest, row: int, tries: Tries) -> Answered:
-        """Make one try, with a slot and a reservation held."""
         budget = self.budget
         worst = None if self.ledger.ceiling is None else budget.worst(request)
         reserved = await budget.reserve(key, worst)

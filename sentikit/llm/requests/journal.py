@@ -51,8 +51,6 @@ _OPENING_ROW = -1
 
 @dataclass(frozen=True)
 class Record:
-    """An answer as it was kept."""
-
     run: str
     row: int
     #: Picodollars, or None where the price was unknown.
@@ -62,8 +60,6 @@ class Record:
 
 @dataclass(frozen=True)
 class BatchPart:
-    """One file handed to a batch service."""
-
     part: int
     tag: str
     batch: str | None
@@ -114,7 +110,6 @@ class AnswerJournal:
         self._connection.close()
 
     def find(self, key: bytes) -> Record | None:
-        """Return what was answered before, or None."""
         found = self._one("SELECT run, row, cost, answer FROM answers WHERE key = ?", key)
         if found is None:
             return None
@@ -175,12 +170,10 @@ class AnswerJournal:
             self._let_go(key, run, cost)
 
     def recall(self, key: str) -> Any:
-        """Return what was remembered under `key`, or None."""
         found = self._one("SELECT value FROM memory WHERE key = ?", key)
         return None if found is None else json.loads(found[0])
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value."""
         self._one("INSERT OR REPLACE INTO memory VALUES (?, ?)", key, json.dumps(value))
 
     def forget(self, prefix: str) -> None:
@@ -188,7 +181,6 @@ class AnswerJournal:
         self._one("DELETE FROM memory WHERE substr(key, 1, ?) = ?", len(prefix), prefix)
 
     def batches(self, run: str) -> list[BatchPart]:
-        """Return the parts of a run's batches, in order."""
         query = "SELECT part, tag, batch, state, requests, cost FROM batches WHERE run = ?"
         with self._errors():
             found = self._connection.execute(f"{query} ORDER BY part", (run,)).fetchall()
@@ -218,30 +210,26 @@ class AnswerJournal:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Commit all of a block or none of it."""
         with self._errors(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
 
     def _make_tables(self) -> None:
-        """Check the version, make a new file's tables and bring an older one's up to date."""
         with self._transaction():
-            for step in self._steps():
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            steps: tuple[str, ...] = ()
+            if version in (0, 1) and not tables:
+                steps = _SCHEMA
+            elif version == 1:
+                steps = _FROM_VERSION_1
+            elif version != _VERSION:
+                raise InputError(
+                    f"{self.path} is not a file of answers this version of sentikit can read. Name "
+                    "another with --set llm.cache=FILE."
+                )
+            for step in steps:
                 self._connection.execute(step)
-
-    def _steps(self) -> tuple[str, ...]:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if version == _VERSION:
-            return ()
-        if version in (0, 1) and not tables:
-            return _SCHEMA
-        if version == 1:
-            return _FROM_VERSION_1
-        raise InputError(
-            f"{self.path} is not a file of answers this version of sentikit can read. Name "
-            "another with --set llm.cache=FILE."
-        )
 
     def _log_ahead(self) -> None:
         """Switch to WAL; SQLite itself waits for nobody here."""

@@ -35,7 +35,6 @@ class RequestReporter:
             self.log.close()
 
     def write_summary(self) -> None:
-        """Write the summary into the log, once."""
         if self.log is not None and not self._summed_up:
             self._summed_up = True
             self.log.write(self.summary())
@@ -73,7 +72,6 @@ class RequestReporter:
         self._bar.update(line=line)
 
     def say(self, message: str) -> None:
-        """Tell the user something, the same thing once."""
         if message in self._said:
             return
         self._said.add(message)
