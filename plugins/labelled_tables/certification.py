@@ -238,7 +238,7 @@ def certified(
         "method": certificate.method,
         "assumes": [
             "The checked texts were drawn uniformly from the pile, before anybody saw its labels.",
-            "The people who checked them are right; see share_if_the_checker_errs.",
+            "The people who checked them are right; what is certified if they err stands beside.",
             "The promise is about this pile as a whole, not about groups of it or later texts.",
             f'"Not sure" counts as wrong ({unsure} such).',
         ],
