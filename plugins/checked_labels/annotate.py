@@ -13,9 +13,8 @@ from sentikit import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sentikit.extension import Check
-
     from .annotation import Annotation
+    from .checked import Check
 
 _LABELS = "negative,neutral,positive"
 
@@ -197,9 +196,8 @@ def _printable(text: str) -> str:
 
 
 def _agreement(output: Path, labels: list[str]) -> None:
-    from sentikit.extension import read_checked
-
     from .agreement import annotator_agreement, self_agreement
+    from .checked import read_checked
 
     checked = read_checked(output)
     found = annotator_agreement(checked.answers, labels)
@@ -209,8 +207,9 @@ def _agreement(output: Path, labels: list[str]) -> None:
 
 
 def _export(path: Path, output: Path) -> None:
-    from sentikit.extension import read_checked, refuse_overlap, write_json
+    from sentikit.extension import refuse_overlap, write_json
 
+    from .checked import read_checked
     from .checked_files import label_studio
 
     refuse_overlap([("--export", path)], [output, f"{output}.json"])
@@ -220,8 +219,9 @@ def _export(path: Path, output: Path) -> None:
 
 
 def _import(path: Path, output: Path) -> None:
-    from sentikit.extension import read_checked, read_draw, read_json, refuse_overlap
+    from sentikit.extension import read_json, refuse_overlap
 
+    from .checked import read_checked, read_draw
     from .checked_files import append_answer, from_label_studio
 
     refuse_overlap([("--output", output)], [path])
@@ -274,10 +274,11 @@ def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> N
 
     import numpy as np
 
-    from sentikit.extension import InputFile, atomic_writer, scan_pile
+    from sentikit.extension import InputFile, atomic_writer
 
     from .draws import least_sure as least_sure_rows
     from .draws import uniform_draw
+    from .pile import scan_pile
 
     source = InputFile(file)
     if output.suffix.lower() not in (".csv", ".jsonl"):
