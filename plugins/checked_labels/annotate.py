@@ -10,6 +10,8 @@ import click
 
 from sentikit import InputError
 
+from .options import FILE, TEXT_COLUMNS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +30,7 @@ _LABELS = "negative,neutral,positive"
 @click.argument("file", metavar="[FILE]", required=False)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     required=True,
     metavar="CHECKED.csv",
     help="Where answers go, each at once; an unfinished file is resumed.",
@@ -45,7 +47,7 @@ _LABELS = "negative,neutral,positive"
 @click.option(
     "--for",
     "labelled",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="LABELLED",
     help="Draw by strata of this table's confidence: for accuracy, not for a certificate.",
 )
@@ -64,17 +66,11 @@ _LABELS = "negative,neutral,positive"
 )
 @click.option(
     "--guidelines",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="A text that can be unfolded under each text to check.",
 )
-@click.option(
-    "--text-column",
-    "text_columns",
-    metavar="C",
-    multiple=True,
-    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
-)
+@TEXT_COLUMNS
 @click.option("--terminal", is_flag=True, help="Ask here, not on a page.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), metavar="P", help="Of the page; default: a free one."
@@ -90,7 +86,7 @@ _LABELS = "negative,neutral,positive"
 @click.option(
     "--import",
     "imported",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="Add the answers of a Label Studio export, or of another table, to CHECKED.csv.",
 )
@@ -253,7 +249,7 @@ def _import(path: Path, output: Path) -> None:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     required=True,
     metavar="SAMPLE.csv",
     help="The rows, with all their columns, as CSV or JSON Lines.",
