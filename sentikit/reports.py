@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentikit.assurance.estimates import Estimates
-    from sentikit.assurance.pile import LabelledTable
+    from sentikit.assurance.labels import LabelledTable
     from sentikit.comparison.judgement import Comparison
     from sentikit.ensembles.cascade import JudgedCascade
 
