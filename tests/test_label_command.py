@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from ensemble_runs import sure, write_results
 from sentikit.plugins.annotate.annotation import Annotation
 from sentikit.plugins.annotate.checked_files import append_answer
 from sentikit.plugins.annotate.draws import DrawOptions, drawn_items
-from team_runs import sure, write_results
 
 from sentikit import read_run
 from sentikit.assurance.checked import Check, read_checked, write_draw
