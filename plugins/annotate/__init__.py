@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``annotate`` and ``sample``."""
+    """Register ``annotate`` and ``sample``."""
     register(
         "annotate",
         f"{__name__}.command:annotate",

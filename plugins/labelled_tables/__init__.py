@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``label``, ``estimate`` and ``monitor``."""
+    """Register ``label``, ``estimate`` and ``monitor``."""
     register(
         "label",
         f"{__name__}.label:label",
