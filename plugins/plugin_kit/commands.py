@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def check(name: str | None, as_json: bool) -> None:
     """Run sentikit's conformance kit on one plugin, or on all; exit 1 if one fails.
 
-    Of components that may load large files or use the network, only import and settings are checked;
-    a plugin's own tests run them, with sentikit.plugins.plugin_kit.checks.
+    Components that may load large files or use the network are not run; a plugin's own tests run
+    them, with sentikit.plugins.plugin_kit.checks.
     """
     _command_names()  # has plugins reported whose commands cannot be called
     registry = default_registry()
