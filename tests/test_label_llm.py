@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from llm_fixtures import PRICES, RunningServer, serving
 from prompt_commands import texts, write_recipe
-from sentikit.plugins.annotate.checked_files import append_answer
+from sentikit.plugins.checked_labels.checked import Check, write_draw
+from sentikit.plugins.checked_labels.checked_files import append_answer
 
-from sentikit.assurance.checked import Check, write_draw
 from sentikit.cli import sentikit
 
 ROWS = 60
