@@ -179,15 +179,14 @@ def _print_tables(sections: list[Section], sentences: list[str]) -> None:
 
 def _print_csv(records: list[dict[str, Any]]) -> None:
     """Print records under all their columns; no name acts as a formula in a spreadsheet."""
+    from sentikit.labelling.table_writer import without_formula
+
     columns = list(dict.fromkeys(column for record in records for column in record))
     writer = csv.writer(data_output(), lineterminator="\n")
-    writer.writerow(map(_safe, columns))
-    writer.writerows([_safe(record.get(column)) for column in columns] for record in records)
-
-
-def _safe(value: Any) -> Any:
-    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if formula else value
+    writer.writerow(map(without_formula, columns))
+    writer.writerows(
+        [without_formula(record.get(column)) for column in columns] for record in records
+    )
 
 
 def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:

@@ -235,7 +235,7 @@ def _delimited_writer(
     spreadsheet_safe: bool,
 ) -> Write:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    made: Callable[[Any], Any] = _without_formula if spreadsheet_safe else lambda cell: cell
+    made: Callable[[Any], Any] = without_formula if spreadsheet_safe else lambda cell: cell
     writer.writerow(map(made, [*columns, *added]))
     known = frozenset(columns)
 
@@ -263,7 +263,7 @@ def _number(value: Any, column: str) -> Any:
     return f"{value:.9f}" if column == COST_COLUMN else f"{value:.6f}"
 
 
-def _without_formula(cell: Any) -> Any:
+def without_formula(cell: Any) -> Any:
     """Return a cell that a spreadsheet shows as it is and never runs (OWASP, CSV injection)."""
     if not isinstance(cell, str) or not cell.lstrip().startswith(_FORMULA_STARTS):
         return cell
