@@ -14,6 +14,7 @@ from sentikit.errors import InputError
 from sentikit.terminal import FiniteRange, data_output
 
 if TYPE_CHECKING:
+    from sentikit.cli.options import Report
     from sentikit.comparison.judgement import Comparison
     from sentikit.reports import Section
 
@@ -105,7 +106,7 @@ def compare(
     form: str | None,
     rows: str,
     as_json: bool,
-    report: Path | None,
+    report: Report | None,
     plots: Path | None,
 ) -> None:
     """Judge runs: scores, significance, cost, and which one to use.
@@ -139,11 +140,6 @@ def compare(
 
 
 def _form(form: str | None, as_json: bool, rows: str) -> str:
-    """Return how to print.
-
-    Raises:
-        InputError: the options contradict one another.
-    """
     if as_json and form not in (None, "json"):
         raise InputError(f"--json and --format {form} contradict each other: give one.")
     chosen = "json" if as_json else form or "table"
@@ -184,17 +180,12 @@ def _print_csv(records: list[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(column for record in records for column in record))
     writer = csv.writer(data_output(), lineterminator="\n")
     writer.writerow(map(without_formula, columns))
-    writer.writerows(
-        [without_formula(record.get(column)) for column in columns] for record in records
-    )
+    for record in records:
+        writer.writerow([without_formula(record.get(column)) for column in columns])
 
 
 def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
-    """Read RUN=USD; the last = parts them, since paths may hold others.
-
-    Raises:
-        click.BadParameter: one is no run and amount.
-    """
+    """Read RUN=USD; the last = parts them, since paths may hold others."""
     amounts = {}
     for item in given:
         name, _, amount = item.rpartition("=")

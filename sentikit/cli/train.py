@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, resolved_recipe
+from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, SETTINGS, draw, resolved_recipe
 from sentikit.cli.processes import NPROC, start_processes
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts | Classi
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     """Choose the run's folder; only the process that writes has it before its eyes."""
     from sentikit.processes.launching import is_main_process, job_id
-    from sentikit.runs.folder import RunFolder, choose_run_folder
+    from sentikit.runs.folder import RUNS, RunFolder, choose_run_folder
 
     if not is_main_process():
         return RunFolder(output or RUNS / name)
-    return choose_run_folder(output, name, resume, RUNS, job_id())
+    return choose_run_folder(output, name, resume, job=job_id())
 
 
 def _print_plan(parts: TrainParts | ClassifierParts, processes: int, as_json: bool) -> None:
@@ -155,10 +155,5 @@ def _print_result(finished: TrainedRun, as_json: bool) -> None:
         head = {"run": str(finished.path), "best_epoch": finished.best_epoch}
         click.echo(json.dumps(head | results.metrics(), indent=2))
         return
-    assert results.scores is not None
     best = f"best epoch {finished.best_epoch}, " if finished.best_epoch else ""
-    print_scores(
-        f"{finished.path}: {best}scores on {results.split}",
-        results.scores,
-        results.by_source,
-    )
+    print_scores(f"{finished.path}: {best}scores on {results.split}", results.metrics())
