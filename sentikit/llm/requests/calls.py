@@ -193,8 +193,7 @@ class LLMMember:
 
     async def _try(self, key: bytes, request: ChatRequest, row: int, tries: Tries) -> Answered:
         budget = self.budget
-        worst = None if self.ledger.ceiling is None else budget.worst(request)
-        reserved = await budget.reserve(key, worst)
+        reserved = await budget.reserve(key, budget.worst(request))
         episode = await self._slot(key, reserved)
         tries.begin()
         moment = time.monotonic()
@@ -314,11 +313,13 @@ class Opening:
         """Call `check` or `open`, and let go of what it set aside and did not settle."""
         try:
             await get_ready(self)
+            self._lose()
         except BaseException as error:
             self._budget.unsettle(self._key, self._reserved, error)
-            self._reserved = Reservation()
             raise
-        self._lose()
+        finally:
+            self._reserved = Reservation()
+            self._budget.in_flight.note()
 
     async def reserve(self, most: Usage) -> None:
         self._lose()
@@ -332,6 +333,8 @@ class Opening:
         cost = None if prices is None else prices.cost(used, tier)
         if cost is None and ledger.ceiling is not None:
             cost = self._reserved.amount
+        if ledger.ceiling is None:
+            self._budget.in_flight.remove(self._reserved.worst)
         ledger.release(self._reserved)
         ledger.spent += cost or 0
         self._budget.journal.add_opening(self._budget.run, cost, self._reserved.amount)
