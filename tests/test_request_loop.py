@@ -451,6 +451,21 @@ class TestMoney:
         assert 0 < len(asked.rows) < 60
         assert sum(billed.values()) / 1e6 <= ceiling
 
+    def test_thinking_that_a_silent_server_shows_counts_beyond_the_limit(
+        self, tmp_path: Path
+    ) -> None:
+        thought = f"<think>{'so ' * 400}</think>positive"
+        with serving(usage="none", enforces=(), text=thought) as s:
+            asked = ask(
+                openai_backend(s.url),
+                ask_about(["one"], max_tokens=20),
+                tmp_path,
+                options=fast(prices=PRICES),
+                max_cost=1,
+            )
+        assert asked.labels == ["positive"]
+        assert (asked.rows[0].paid or 0) >= 400e-6
+
     @pytest.mark.parametrize("usage", ["none", "null"])
     def test_an_answer_without_usage_counts_at_its_worst_case_under_a_ceiling(
         self, usage: str, tmp_path: Path

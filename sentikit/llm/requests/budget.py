@@ -8,7 +8,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sentikit.classifiers.prediction import Usage
@@ -308,8 +308,11 @@ class Budget:
     def settle(self, request: ChatRequest, reserved: Reservation, answer: Answer) -> int | None:
         cost = self.cost(answer)
         if cost is None and self.ledger.ceiling is not None:
-            # Where usage, or the price of the tier that served, is unknown, the worst case stands.
-            cost = max(reserved.amount, self.worst(request, unmetered=True) or 0)
+            # Where usage, or the price of the tier that served, is unknown, the worst case stands,
+            # and thinking that the answer shows may go beyond the limit.
+            most = max(request.max_tokens, self.counter.count(answer.raw))
+            worst = self.worst(replace(request, max_tokens=most), unmetered=True)
+            cost = max(reserved.amount, worst or 0)
         self.ledger.settle(reserved, cost or 0)
         if self.ledger.ceiling is None:
             self.in_flight.remove(reserved.worst)
