@@ -119,7 +119,7 @@ def confusion_counts(
     return cells.reshape(classes, classes + 1)
 
 
-def class_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def class_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Return F1 by class from (…, classes, classes + 1) confusion counts; 0 where undefined."""
     square = counts[..., :-1]
     right = np.diagonal(square, axis1=-2, axis2=-1)
@@ -129,7 +129,7 @@ def class_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return scores
 
 
-def macro_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def macro_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Return macro-F1 from (…, classes, classes + 1) confusion counts."""
     return np.asarray(class_f1(counts).mean(-1))
 

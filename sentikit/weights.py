@@ -51,13 +51,17 @@ def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
 
     Args:
         folder: with a transformers ``config.json``.
-        weights: the safetensors file of the model; only its header is read.
+        weights: the safetensors file of the model, or where it stood were it not in several; only
+            headers are read.
 
     Raises:
         InputError: a size is no count, or larger than what the file holds.
     """
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    shapes = _header_shapes(weights) if weights.is_file() else []
+    shards = sorted(weights.parent.glob("model-*-of-*.safetensors"))
+    shapes = [
+        shape for file in [weights, *shards] if file.is_file() for shape in _header_shapes(file)
+    ]
     if not isinstance(config, dict):
         raise InputError(f"{folder / 'config.json'} is no configuration of a model.")
     longest = max((size for shape in shapes for size in shape), default=None)

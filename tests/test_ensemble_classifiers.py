@@ -119,7 +119,7 @@ class TestCascade:
         cascade = Cascade({"a": RuleClassifier(sure_of_even), "b": RuleClassifier(fails)}, [0.8])
         found = list(cascade.classify(texts(6)))
         assert [p.label for p in found[2:5]] == ["negative", None, "negative"]
-        assert found[3].error == "no answer"
+        assert found[3].error == "b: no answer"
 
     def test_a_first_member_without_confidences_is_refused(self) -> None:
         members = {"mine": RuleClassifier(always("neutral")), "b": RuleClassifier(echo)}
@@ -230,7 +230,7 @@ class TestVote:
         failing = RuleClassifier(lambda text: Prediction(None, error="overloaded"))
         silent = RuleClassifier(always(None))
         (found,) = Vote({"a": silent, "b": failing}).classify(["x"])
-        assert (found.label, found.error) == (None, "overloaded")
+        assert (found.label, found.error) == (None, "b: overloaded")
 
     def test_members_that_give_different_numbers_of_predictions_are_refused(self) -> None:
         class Short(RuleClassifier):

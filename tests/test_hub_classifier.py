@@ -267,6 +267,35 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("hidden_size", 10**9, r"hidden_size is 1000000000, and must be from 1 to "),
+        ("num_hidden_layers", 10**6, r"num_hidden_layers is 1000000, and must be from 1 to "),
+        ("vocab_size", "x", r"vocab_size is 'x', and must be from 1 to "),
+        ("hidden_size", 16, r"has shape \(.*\) where \(.*\) is needed"),
+        ("num_hidden_layers", 3, r"tensors \(.*layer\.2\..*\) missing"),
+    ],
+)
+def test_a_config_that_does_not_fit_the_weights_is_refused_naming_size_or_tensor(
+    tmp_path: Path, key: str, value: object, said: str, shards: bool
+) -> None:
+    folder = make_text_classifier(tmp_path / "model", POLARITY)
+    if shards:
+        from transformers import AutoModelForSequenceClassification
+
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size="20KB")
+        assert len(list(folder.glob("model-*.safetensors"))) > 1
+        assert sentikit.load(folder, device="cpu").predict([TEXT])
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=said):
+        sentikit.load(folder, device="cpu")
+
+
 def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
     tmp_path: Path, trained_run: Path
 ) -> None:

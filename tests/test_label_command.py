@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from team_runs import sure, write_results
 
 from sentikit import read_run
 from sentikit.assurance.checked import Check, read_checked, write_draw
+from sentikit.assurance.job import PileJob
 from sentikit.cli import sentikit
 from sentikit.datasets.tables import InputFile
 from sentikit.runs.recorded import RecordedClassifier
@@ -205,6 +207,36 @@ class TestLabel:
             done = run(*words, "--checked", checked, "--output", tmp_path / "o.csv", "--json")
             reached.append(json.loads(done.stdout)["share"])
         assert forecast["0.9"] == pytest.approx(np.mean(reached), abs=0.12)
+
+    def test_it_says_how_many_checks_would_do_before_the_pile_is_labelled(
+        self,
+        pile: Pile,
+        run: Callable[..., Result],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        asked: list[int] = []
+        ask = PileJob.ask
+
+        def counted(job: PileJob, name: str, only: Any = None) -> Any:
+            asked.append(ROWS if only is None else len(only))
+            return ask(job, name, only)
+
+        def stop(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        words = ["label", pile.path, "--with", pile.encoder, "--accuracy", 0.95]
+        words += ["--checked", pile.check(), "--output", tmp_path / "o.csv"]
+        with monkeypatch.context() as patched:
+            patched.setattr(PileJob, "ask", counted)
+            patched.setattr("sentikit.plugins.labelled_tables.certification.plan", stop)
+            assert run(*words).exit_code == 130
+        assert asked == [300]
+        (line,) = (one for one in run(*words).stderr.splitlines() if "Forecast" in one)
+        shares = [int(share) for share in re.findall(r"checks (\d+)%", line)]
+        assert re.findall(r"([\d,]+) checks", line) == ["300", "500", "1,000"]
+        assert shares == sorted(shares)
+        assert shares[0] < shares[2]
 
     def test_a_plan_needs_no_checks_and_grows_with_them(
         self, pile: Pile, run: Callable[..., Result]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -75,6 +76,15 @@ def manifest(path: str) -> dict[str, Any]:
     return found
 
 
+def predictions(run: str) -> list[dict[str, Any]]:
+    lines = Path(run, "predictions.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def table(path: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(path).read_text().splitlines()))
+
+
 class TestCascade:
     def test_a_live_cascade_sends_only_unsure_texts_and_counts_their_cost(self) -> None:
         with serving() as s:
@@ -103,6 +113,31 @@ class TestCascade:
         assert done.exit_code == 0, done.output
         rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
         assert [n for n, row in enumerate(rows) if row["label"] is None] == [7, 8]
+
+    def test_a_first_member_that_failed_is_asked_again_alone(self) -> None:
+        run = ["predict", "cascade.yaml", "test.csv", "--output", "out.csv"]
+        with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
+            write_team(s.url)
+            last = json.loads(Path("asked.yaml").read_text())
+            llm = last["llm"] | {"base_url": failing.url, "model": "first", "temperature": 1}
+            write_recipe("first", last | {"llm": llm | {"samples": 2}})
+            members = {"members": ["./first.yaml", "./asked.yaml"], "thresholds": [0.9]}
+            write_recipe("cascade", {"kind": "cascade", "cascade": members})
+            first = command(*run)
+            assert first.exit_code == 1
+            row = table("out.csv")[7]
+            assert (row["predicted_label"], row["answered_by"]) == (LABELS[7 % 3], "asked")
+            assert row["error"].startswith("first: ")
+            assert asked_about(s) == [7]
+            others = asked_about(failing)
+            failing.server.behaviour.fault_words.clear()
+            done = command(*run, "--resume")
+            assert done.exit_code == 0, done.output
+            assert asked_about(s) == [7]
+            assert asked_about(failing) == sorted([*others, 7, 7])
+        row = table("out.csv")[7]
+        assert (row["predicted_label"], row["error"]) == (LABELS[7 % 3], "")
+        assert row["answered_by"] == "first"
 
     def test_a_live_cascade_stopped_by_its_ceiling_resumes_with_a_higher_one(self) -> None:
         with serving() as s:
@@ -216,6 +251,59 @@ class TestVote:
         refused = command(*run, "--resume")
         assert refused.exit_code == 2
         assert "nothing to resume" in refused.stderr
+
+    def test_resuming_asks_only_the_member_that_failed_and_pays_nothing_twice(self) -> None:
+        run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
+        with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
+            self.write(s.url)
+            own = json.loads(Path("own.yaml").read_text())
+            llm = own["llm"] | {"base_url": failing.url, "model": "other"}
+            write_recipe("other", own | {"llm": llm})
+            members = ["own.yaml", "./other.yaml", "./encoder.jsonl"]
+            write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
+            first = command(*run)
+            assert first.exit_code == 0, first.output
+            row = predictions("one")[7]
+            # The others' label stands, and what they cost is counted.
+            assert row["label"] is not None
+            assert row["votes"][1] is None
+            assert row["error"].startswith("other: ")
+            assert row["cost"] > 0
+            before = manifest("one")
+            assert (before["status"], before["failed"], before["invalid"]) == ("finished", 1, 0)
+            calls, others = s.server.calls, asked_about(failing)
+            billed = sum(s.server.billed.values())
+            failing.server.behaviour.fault_words.clear()
+            done = command(*run, "--resume")
+            assert done.exit_code == 0, done.output
+            assert (s.server.calls, sum(s.server.billed.values())) == (calls, billed)
+            assert asked_about(failing) == sorted([*others, 7])
+        row = predictions("one")[7]
+        assert "error" not in row
+        assert None not in row["votes"]
+        assert manifest("one")["failed"] == 0
+
+    def test_predict_keeps_the_label_of_the_others_and_resumes_likewise(self) -> None:
+        run = ["predict", "vote.yaml", "test.csv", "--output", "out.csv"]
+        with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
+            self.write(s.url)
+            own = json.loads(Path("own.yaml").read_text())
+            llm = own["llm"] | {"base_url": failing.url, "model": "other"}
+            write_recipe("other", own | {"llm": llm})
+            write_recipe("vote", {"kind": "vote", "vote": {"members": ["own.yaml", "other.yaml"]}})
+            first = command(*run)
+            assert first.exit_code == 1
+            assert "1 row has failed, 0 without a label (see error)." in first.stderr
+            row = table("out.csv")[7]
+            assert row["predicted_label"]
+            assert row["error"].startswith("other: ")
+            calls, others = s.server.calls, asked_about(failing)
+            failing.server.behaviour.fault_words.clear()
+            done = command(*run, "--resume")
+            assert done.exit_code == 0, done.output
+            assert s.server.calls == calls
+            assert asked_about(failing) == sorted([*others, 7])
+        assert not any(row["error"] for row in table("out.csv"))
 
     def test_an_existing_output_is_reported_before_any_query(self) -> None:
         Path("taken").mkdir()

@@ -48,7 +48,7 @@ async def work(pacer: Pacer, clock: Clock, seconds: float, rate: float | None = 
 
 
 class TestPacer:
-    def test_grows_while_that_raises_the_rate(self) -> None:
+    def test_the_pacer_grows_while_the_rate_rises(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(20, 256, clock)
@@ -57,7 +57,7 @@ class TestPacer:
 
         run(test())
 
-    def test_does_not_crowd_a_server_that_gets_no_faster(self) -> None:
+    def test_the_pacer_stops_growing_when_the_server_gets_no_faster(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(20, 256, clock)
@@ -66,7 +66,7 @@ class TestPacer:
 
         run(test())
 
-    def test_a_fixed_number_stays(self) -> None:
+    def test_a_fixed_number_of_calls_in_flight_is_kept(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(8, 8, clock)
@@ -75,7 +75,7 @@ class TestPacer:
 
         run(test())
 
-    def test_shrinks_once_an_episode_and_grows_after_a_cool_down(self) -> None:
+    def test_the_pacer_shrinks_once_per_episode_and_grows_after_a_cool_down(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(100, 200, clock)
@@ -93,7 +93,7 @@ class TestPacer:
 
         run(test())
 
-    def test_starts_nothing_while_the_server_asks_to_wait_then_one_two_four(self) -> None:
+    def test_after_a_requested_wait_the_pacer_starts_one_two_then_four_calls(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(16, 16, clock)
@@ -114,7 +114,7 @@ class TestPacer:
 
         run(test())
 
-    def test_isolated_refusals_hold_nothing_back(self) -> None:
+    def test_isolated_refusals_do_not_hold_other_calls_back(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(64, 64, clock)
@@ -129,7 +129,7 @@ class TestPacer:
 
         run(test())
 
-    def test_a_share_of_refusals_holds_all_back(self) -> None:
+    def test_a_quarter_of_refusals_holds_all_calls_back(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(64, 64, clock)
@@ -141,7 +141,7 @@ class TestPacer:
 
         run(test())
 
-    def test_starts_no_more_calls_a_minute_than_allowed(self) -> None:
+    def test_the_pacer_respects_requests_per_minute(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(64, 64, clock, requests_per_minute=600)
@@ -158,7 +158,7 @@ class TestPacer:
 
         run(test())
 
-    def test_uses_no_more_tokens_a_minute_than_allowed(self) -> None:
+    def test_the_pacer_respects_tokens_per_minute(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(4, 4, clock, tokens_per_minute=60_000)
@@ -174,7 +174,7 @@ class TestPacer:
 
         run(test())
 
-    def test_heeds_what_the_server_says_is_left(self) -> None:
+    def test_the_pacer_respects_the_servers_remaining_quota(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(16, 16, clock)
@@ -189,7 +189,7 @@ class TestPacer:
 
         run(test())
 
-    def test_learns_the_rate_of_a_token_bucket_so_that_few_calls_are_refused(self) -> None:
+    def test_the_pacer_learns_the_rate_of_a_token_bucket(self) -> None:
         async def test() -> None:
             clock, source = Clock(), random.Random(0)
             pacer = Pacer(64, 64, clock, source)
@@ -225,7 +225,7 @@ class TestPacer:
         run(test())
 
     @pytest.mark.parametrize(("allowed", "into", "seed"), [(30, 0, 0), (60, 0, 0), (30, 25, 3)])
-    def test_fills_the_window_of_a_server_that_counts_by_the_minute(
+    def test_the_pacer_fills_the_window_of_a_per_minute_limit(
         self, allowed: int, into: float, seed: int
     ) -> None:
         async def test() -> None:
@@ -259,7 +259,7 @@ class TestPacer:
 
         run(test())
 
-    def test_first_come_first_served(self) -> None:
+    def test_waiting_calls_are_served_in_order(self) -> None:
         async def test() -> None:
             pacer = Pacer(1, 1)
             order: list[int] = []
@@ -291,7 +291,7 @@ class TestPacer:
 
 
 class TestLedger:
-    def test_waits_for_others_to_settle_before_it_refuses(self) -> None:
+    def test_the_ledger_waits_for_open_calls_before_it_refuses(self) -> None:
         async def test() -> None:
             ledger = Ledger(100)
             ledger.settle(await ledger.reserve(10), 5)
@@ -305,7 +305,7 @@ class TestLedger:
 
         run(test())
 
-    def test_refuses_what_can_never_fit(self) -> None:
+    def test_the_ledger_refuses_a_call_that_can_never_fit(self) -> None:
         async def test() -> None:
             ledger = Ledger(100, spent=50)
             with pytest.raises(BudgetSpentError):
@@ -315,7 +315,7 @@ class TestLedger:
 
         run(test())
 
-    def test_learns_from_the_first_call_what_the_server_bills(self) -> None:
+    def test_the_ledger_learns_from_the_first_bill(self) -> None:
         async def test() -> None:
             ledger = Ledger(1000)
             first = await ledger.reserve(10)
@@ -327,7 +327,7 @@ class TestLedger:
 
         run(test())
 
-    def test_goes_on_learning(self) -> None:
+    def test_the_ledger_keeps_learning_from_bills(self) -> None:
         async def test() -> None:
             ledger = Ledger(1000)
             for billed in (150, 180):
@@ -336,7 +336,7 @@ class TestLedger:
 
         run(test())
 
-    def test_a_lost_answer_is_spent(self) -> None:
+    def test_a_lost_answer_counts_as_spent(self) -> None:
         async def test() -> None:
             ledger = Ledger(100)
             ledger.lose(await ledger.reserve(40))
@@ -346,7 +346,7 @@ class TestLedger:
 
 
 class TestPatience:
-    def test_back_off_doubles_with_jitter(self) -> None:
+    def test_the_back_off_doubles_with_jitter(self) -> None:
         source = random.Random(0)
         waits = [backoff(failures, source) for failures in range(1, 8)]
         assert all(b > a for a, b in pairwise(waits))
@@ -354,7 +354,7 @@ class TestPatience:
         assert max(backoff(99, source) for _ in range(99)) <= 37.5
         assert len({backoff(1, source) for _ in range(9)}) == 9
 
-    def test_ends_an_outage_but_not_a_wait_the_server_asked_for(self) -> None:
+    def test_patience_ends_outages_but_not_requested_waits(self) -> None:
         clock = Clock()
         patience = Patience(60, 600, clock)
         patience.heed(RetryableError("busy.", "rate_limit", 300))
@@ -368,7 +368,7 @@ class TestPatience:
         with pytest.raises(SentikitError, match="asks to wait 601 s"):
             patience.heed(RetryableError("busy.", "rate_limit", 601))
 
-    def test_ends_an_outage_in_which_every_row_is_asked_to_wait(self) -> None:
+    def test_patience_ends_an_outage_in_which_every_row_is_asked_to_wait(self) -> None:
         clock = Clock()
         patience, began = Patience(60, 600, clock), clock.now
         for _ in range(100):
@@ -381,7 +381,7 @@ class TestPatience:
 
 class TestTries:
     @pytest.mark.parametrize("reason", ["server", "rate_limit"])
-    def test_give_a_call_up_only_where_others_succeed(self, reason: str) -> None:
+    def test_a_call_is_given_up_only_if_others_succeed(self, reason: str) -> None:
         tries = Tries(random.Random(0))
         before = time.monotonic()
         for _ in range(50):
@@ -391,7 +391,7 @@ class TestTries:
 
 
 class TestOrder:
-    def test_is_that_of_the_questions_within_a_window(self) -> None:
+    def test_answers_keep_the_order_of_the_requests_within_a_window(self) -> None:
         async def test() -> None:
             delivery: OrderedDelivery[str] = OrderedDelivery(window=3)
             delivery.put(2, "c")

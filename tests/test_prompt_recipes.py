@@ -29,11 +29,11 @@ def prompt_problems(**sections: Any) -> list[str]:
     return problems(**{"kind": "prompt", "dataset": {"name": "demo"}, "llm": OPENAI, **sections})
 
 
-def test_the_shortest_prompt_recipe() -> None:
+def test_the_shortest_prompt_recipe_is_valid() -> None:
     assert prompt_problems() == []
 
 
-def test_everything_wrong_is_said_at_once() -> None:
+def test_all_errors_of_a_prompt_recipe_are_reported_at_once() -> None:
     found = prompt_problems(
         llm={"backend": "opnai", "model": "m", "temprature": 1, "max_tokens": 0},
         strategy={"name": "labels", "encoder": "runs/e1"},
@@ -47,7 +47,7 @@ def test_everything_wrong_is_said_at_once() -> None:
     assert any("splitt: unknown key. Did you mean 'split'?" in line for line in found)
 
 
-def test_unknown_keys_are_met_with_the_nearest_of_both_schemas() -> None:
+def test_unknown_keys_get_suggestions_from_core_and_component() -> None:
     (line,) = prompt_problems(llm={**OPENAI, "temprature": 0.1})
     assert line == "llm.temprature: unknown key. Did you mean 'temperature'?"
     (line,) = prompt_problems(strategy={"name": "zero-shot", "finetuned": True})
@@ -71,7 +71,7 @@ def test_another_backend_drops_the_settings_of_the_first() -> None:
     assert recipe_problems(recipe, REGISTRY) == []
 
 
-def test_model_and_address_are_set_from_outside() -> None:
+def test_model_and_address_can_be_overridden() -> None:
     settings = ["llm.model=qwen", "llm.base_url=http://localhost:8000/v1", "llm.temperature=1e-1"]
     recipe = resolve_recipe("current-zero-shot", settings, REGISTRY)
     parts = prompt_parts(recipe, REGISTRY)
@@ -79,7 +79,7 @@ def test_model_and_address_are_set_from_outside() -> None:
     assert parts.llm_options.temperature == 0.1
 
 
-def test_every_bundled_recipe_is_right() -> None:
+def test_every_bundled_prompt_recipe_is_valid() -> None:
     for name in REGISTRY.names("register_recipes"):
         assert recipe_problems(resolve_recipe(name, registry=REGISTRY), REGISTRY) == [], name
 
@@ -134,7 +134,7 @@ def fine_tuned_rows(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(stream) if " FT" in row["gpt"]]
 
 
-def test_the_studys_fine_tuned_rows_have_theirs_and_those_that_teach(shared_data: Path) -> None:
+def test_the_studys_fine_tuned_rows_have_prompt_and_finetune_recipes(shared_data: Path) -> None:
     rows = fine_tuned_rows(shared_data / "recorded" / "published-round1.csv")
     assert len(rows) == 13
     names = REGISTRY.names("register_recipes")
@@ -170,7 +170,7 @@ def test_every_fine_tuned_row_has_a_local_twin(shared_data: Path) -> None:
         assert taught["finetune"]["provider"] == "local"
 
 
-def test_the_current_models_name_stands_in_one_place() -> None:
+def test_the_current_models_name_is_set_in_one_recipe() -> None:
     recipes = Path(REGISTRY.find("register_recipes", "current-zero-shot").target).parent
     model = resolve_recipe("current-zero-shot").values["llm"]["model"]
     holders = [path.name for path in recipes.glob("*.yaml") if model in path.read_text()]
@@ -183,7 +183,7 @@ def cascade(**settings: Any) -> list[str]:
     return problems(kind="cascade", cascade=chosen)
 
 
-def test_cascades() -> None:
+def test_bundled_cascade_recipes_are_valid() -> None:
     assert cascade() == []
     assert cascade(thresholds=None, tune={"goal": "calls", "target": 0.2}) == []
     assert cascade(members=["runs/anything", "results.csv#encoder"]) == []
@@ -206,7 +206,7 @@ def test_cascades() -> None:
         cascade(encoder="minilm")
 
 
-def test_votes() -> None:
+def test_bundled_vote_recipes_are_valid() -> None:
     members = ["minilm", "b3-gpt-4o-mini-zero-shot", "runs/x"]
     assert problems(kind="vote", vote={"members": members, "ties": "probability"}) == []
     (line,) = problems(kind="vote", vote={"members": ["minilm"]})

@@ -65,7 +65,7 @@ def test_an_arrow_table_gets_the_columns_that_predict_writes(trained_run: Path) 
 
 
 @pytest.mark.slow
-def test_two_workers_one_of_them_killed_write_the_bytes_of_one(
+def test_two_ray_workers_one_of_them_killed_write_the_bytes_of_one(
     trained_run: Path, tmp_path: Path
 ) -> None:
     path = reviews(tmp_path / "reviews", 30_000)
@@ -97,7 +97,7 @@ def test_two_workers_one_of_them_killed_write_the_bytes_of_one(
 
 
 @pytest.mark.slow
-def test_a_killed_job_is_resumed_to_the_same_bytes(trained_run: Path, tmp_path: Path) -> None:
+def test_a_killed_ray_job_resumes_to_the_same_bytes(trained_run: Path, tmp_path: Path) -> None:
     path = reviews(tmp_path / "reviews", 12_000)
     command = [str(trained_run), str(path), "--rows-per-part", "2000", "--output", "labelled"]
     begun = subprocess.Popen(
@@ -125,7 +125,7 @@ def test_a_killed_job_is_resumed_to_the_same_bytes(trained_run: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("command", [["predict-on-ray"], ["predict", "--on", "ray"]])
-def test_what_is_not_parquet_is_refused(tmp_path: Path, command: list[str]) -> None:
+def test_input_other_than_parquet_is_refused_on_ray(tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "reviews.csv").write_text("text\nI love it\n")
     done = subprocess.run(
         [
@@ -157,7 +157,7 @@ def test_predict_on_an_unknown_engine_names_the_known_one() -> None:
 
 
 @pytest.mark.parametrize("more", [["--nproc", "2"], ["--batch"], ["--estimate"]])
-def test_predict_on_ray_refuses_what_it_does_not_do(more: list[str]) -> None:
+def test_predict_on_ray_refuses_unsupported_options(more: list[str]) -> None:
     done = subprocess.run(
         [
             sys.executable,

@@ -168,7 +168,7 @@ class TestContract:
             "positive": 2,
         }
 
-    def test_health_is_empty_and_fine(self, server: Client) -> None:
+    def test_health_answers_200_with_an_empty_body(self, server: Client) -> None:
         assert server.send("GET", "/health")[::2] == (200, b"")
 
     def test_metrics_count_requests_and_never_hold_texts(self, server: Client) -> None:
@@ -178,14 +178,14 @@ class TestContract:
         assert "sentikit_batch_texts_bucket" in content
         assert "secret" not in content
 
-    def test_the_page_loads_nothing_from_elsewhere(self, server: Client) -> None:
+    def test_the_docs_page_loads_nothing_from_other_origins(self, server: Client) -> None:
         status, headers, content = server.send("GET", "/docs")
         assert status == 200
         assert "default-src 'none'" in headers["content-security-policy"]
         assert b"src=" not in content
         assert b"/predict" in content
 
-    def test_no_other_origin_is_allowed(self, server: Client) -> None:
+    def test_no_cors_header_allows_another_origin(self, server: Client) -> None:
         _, headers, _ = server.send("GET", "/info", origin="http://example.com")
         assert not [name for name in headers if name.startswith("access-control")]
 
@@ -224,7 +224,7 @@ def test_a_form_from_another_site_is_refused(server: Client) -> None:
     assert server.send("POST", "/predict", b"{}", content_type="text/plain")[0] == 415
 
 
-def test_another_name_for_this_machine_is_refused(server: Client) -> None:
+def test_a_foreign_host_name_is_refused_by_the_server(server: Client) -> None:
     assert server.send("GET", "/info", host="rebound.example:80")[0] == 421
 
 
@@ -247,7 +247,7 @@ def test_many_clients_at_once_get_their_own_answers(server: Client) -> None:
         assert found == pytest.approx(wanted, abs=1e-5)
 
 
-def test_a_client_that_hangs_up_does_no_harm(server: Client) -> None:
+def test_a_client_that_disconnects_does_no_harm(server: Client) -> None:
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(
@@ -274,10 +274,10 @@ class TestKey:
         assert wrong[0] == 401
         assert locked.send("GET", "/health")[0] == 200
 
-    def test_the_key_opens(self, locked: Client) -> None:
+    def test_requests_with_the_key_are_answered(self, locked: Client) -> None:
         assert locked.send("GET", "/info", authorization="Bearer open-sesame")[0] == 200
 
-    def test_another_address_is_refused_without_a_key(self, trained_run: Path) -> None:
+    def test_listening_on_another_address_needs_a_key(self, trained_run: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "sentikit", "serve", str(trained_run), "--host", "0.0.0.0"],
             capture_output=True,
@@ -287,7 +287,7 @@ class TestKey:
         assert "Set SENTIKIT_SERVE_KEY" in done.stderr
 
 
-def test_a_port_that_is_taken_is_said_before_anything_is_loaded(server: Client) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_loaded(server: Client) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sentikit", "serve", "runs/none", "--port", str(server.port)],
         capture_output=True,
@@ -298,7 +298,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded(server: Client) 
 
 
 @pytest.mark.slow
-def test_requests_under_way_are_answered_when_the_server_stops(trained_run: Path) -> None:
+def test_requests_in_progress_are_answered_when_the_server_stops(trained_run: Path) -> None:
     with served(str(trained_run)) as (port, process), ThreadPoolExecutor(1) as pool:
         client = Client(port)
         client.predict("warm up")

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 from sentikit import Certificate, Classifier, InputError, certify, certify_agreement
 from sentikit.extension import Check, CheckedFile, Labels, Pile, PileJob, quoted
 
-from .tables import CERTIFIED, REVIEW
-
 #: Fewer checks certify nothing.
 LEAST_CHECKS = 30
 #: Error rates of the checker that a certificate answers for.
 CHECKER_ERRORS = (0.01, 0.03, 0.05)
-KEPT, ASKED = "kept", "asked"
 #: Confidences that the reference for a label-free check keeps.
 _REFERENCE = 2000
 #: What `plan` simulates: numbers of checks, and draws of each.
 _PLANNED, _DRAWS = (50, 100, 200, 300, 500, 1000), 60
+#: Rows it simulates at most, and numbers of checks that are worth naming once some are made.
+_MOST_PLANNED, _MORE = 20_000, (100, 200, 300, 500, 1000, 2000, 5000)
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,25 @@ def least_abstention(base_error: float, limit: float) -> float:
     up (arXiv 2606.29054).
     """
     return max(0.0, (base_error - limit) / (1 - limit))
+
+
+def describe_need(
+    confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    rows: int,
+    target: float,
+    level: float,
+) -> str:
+    """Forecast what these and more checks certify of a pile of `rows`, by `plan` on the checks."""
+    checks = len(correct)
+    accuracy = (int(correct.sum()) + 0.5) / (checks + 1)
+    pile = np.resize(confidence, min(rows, _MOST_PLANNED))
+    numbers = [checks, *(more for more in _MORE if more > checks)][:3]
+    said = [
+        f"{row['checks']:,} checks {row[f'{target:g}']:.0%}"
+        for row in plan(pile, accuracy, [target], level, numbers)
+    ]
+    return f"Forecast of the share that is certified: {', '.join(said)}."
 
 
 def fingerprint(description: Any) -> str:
@@ -228,14 +246,6 @@ def certified(
     }
 
 
-def statuses(labels: Labels, certificate: Certificate | None) -> list[str]:
-    """Return the status of each row; all are for review where nothing is certified."""
-    if certificate is None or not certificate.accepted:
-        return [REVIEW] * len(labels.labels)
-    accepted = np.nan_to_num(labels.confidence, nan=-np.inf) >= certificate.threshold
-    return [CERTIFIED if one else REVIEW for one in accepted.tolist()]
-
-
 def _sentence(certificate: Certificate, file: str) -> str:
     level, risk = f"{certificate.level:.0%}", f"{1 - certificate.target:.1%}"
     if not certificate.accepted:
@@ -288,11 +298,11 @@ def agreed(
     agreement: float,
     level: float,
     seed: int,
-) -> tuple[Labels, list[str], dict[str, Any]]:
+) -> tuple[Labels, NDArray[np.bool_], dict[str, Any]]:
     """Ask an LLM about a sample, certify the agreement, and ask about the rest only.
 
     Returns:
-        The labels: the cheap ones where they stand, else the LLM's; kept or asked, of each row;
+        The labels: the cheap ones where they stand, else the LLM's; which rows keep them;
         and the certificate as JSON values, with what was saved.
 
     Raises:
@@ -315,7 +325,7 @@ def agreed(
         agreement=agreement,
         level=level,
     )
-    kept = np.nan_to_num(cheap.confidence, nan=-np.inf) >= certificate.threshold
+    kept = cheap.confidence >= certificate.threshold
     kept[drawn] = False
     rest = np.flatnonzero(~kept)
     # The sample's answers are in the journal: no row is paid twice.
@@ -326,7 +336,6 @@ def agreed(
     confidence[rest] = np.where(labels[rest] < 0, np.nan, answers.labels.confidence[rest])
     columns = [classifier.labels.index(label) for label in cheap.classes]
     table[rest] = answers.labels.probabilities[rest][:, columns]
-    status = np.where(kept, KEPT, ASKED).tolist()
     alone = None if answers.cost is None or not len(rest) else answers.cost / len(rest) * rows
     record = {
         "kind": "agreement",
@@ -351,11 +360,15 @@ def agreed(
             "A row without an answer of the LLM counts as not agreed.",
         ],
     }
-    return Labels(cheap.classes, labels, confidence, table), status, record
+    return Labels(cheap.classes, labels, confidence, table), kept, record
 
 
 def plan(
-    confidence: NDArray[np.float64], accuracy: float, targets: Sequence[float], level: float
+    confidence: NDArray[np.float64],
+    accuracy: float,
+    targets: Sequence[float],
+    level: float,
+    numbers: Sequence[int] = _PLANNED,
 ) -> list[dict[str, float]]:
     """Forecast which share how many checks certify, by simulation under a guessed accuracy A.
 
@@ -367,14 +380,14 @@ def plan(
     from scipy.stats import rankdata
 
     known = np.nan_to_num(confidence, nan=0.0)
-    if len(known) > 20_000:
-        known = np.random.default_rng(0).permutation(known)[:20_000]
+    if len(known) > _MOST_PLANNED:
+        known = np.random.default_rng(0).permutation(known)[:_MOST_PLANNED]
     ranks = rankdata(known) / len(known)
     chance = np.exp(-min(6.0, max(1.0, 3.7 + 17 * (accuracy - 0.83))) * ranks)
     for _ in range(20):  # clipping lowers the mean
         chance = np.minimum(0.95, chance * (1 - accuracy) / chance.mean())
     rows = []
-    for checks in (number for number in _PLANNED if number <= len(known)):
+    for checks in (number for number in numbers if number <= len(known)):
         shares = np.zeros(len(targets))
         for seed in range(_DRAWS):
             random = np.random.default_rng(seed)

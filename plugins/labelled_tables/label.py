@@ -214,6 +214,7 @@ def _run(
     from .certification import (
         Labelling,
         certifying_look,
+        describe_need,
         describe_task,
         matched,
         refuse_spent_labels,
@@ -244,7 +245,11 @@ def _run(
             truth = found.truth(said.classes)
             # Before anything is shown; an outage until here costs no look.
             found.file.record_look(look, looks)
-            click.echo(describe_task(said.labels[found.rows], truth, given["accuracy"]), err=True)
+            own, target = said.labels[found.rows], given["accuracy"]
+            click.echo(describe_task(own, truth, target), err=True)
+            level = 1 - (1 - given["level"]) / looks
+            sure, right = said.confidence[found.rows], own == truth
+            click.echo(describe_need(sure, right, pile.rows, target, level), err=True)
         labels = combined([job.ask(name).labels for name in members], rule)
         if given["plan"]:
             _plan(given, labels)
@@ -281,7 +286,9 @@ def _certify(
     found: Matched | None,
     looks: int,
 ) -> None:
-    from .certification import certified, statuses
+    import numpy as np
+
+    from .certification import certified
     from .tables import write_labelled, write_queue
 
     output, source = given["output"], job.pile.source
@@ -290,12 +297,13 @@ def _certify(
         certificate, record = certified(
             job, labels, labelling, found, given["accuracy"], given["level"], looks
         )
-    status = statuses(labels, certificate)
+    threshold = np.inf if certificate is None else certificate.threshold
+    accepted = labels.confidence >= threshold
     if record is None or given["certificate"]:
         _certificate_of(output).unlink(missing_ok=True)
-    write_labelled(source, output, written_kind(output, given["file"]), labels, status)
+    write_labelled(source, output, labels, accepted)
     if queue := given["review_queue"]:
-        count = write_queue(source, queue, written_kind(queue, given["file"]), labels, status)
+        count = write_queue(source, queue, labels, accepted)
         click.echo(f"Review queue: {queue} ({count:,} rows)", err=True)
     click.echo(f"Labelled: {output}{_paid(job.paid)}", err=True)
     if record is None:
@@ -319,11 +327,10 @@ def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier)
 
     output, members, asked = given["output"], given["members"], (given["agree_with"], llm)
     numbers = (given["sample"], given["agreement"], given["level"], given["seed"])
-    labels, status, record = agreed(job, labels, members, asked, *numbers)
-    kind = written_kind(output, given["file"])
+    labels, kept, record = agreed(job, labels, members, asked, *numbers)
     if given["certificate"]:
         _certificate_of(output).unlink(missing_ok=True)
-    write_labelled(job.pile.source, output, kind, labels, status)
+    write_labelled(job.pile.source, output, labels, kept, ("asked", "kept"))
     click.echo(f"Labelled: {output}", err=True)
     _show(given, record)
     paid, alone = record["savings"]["paid_usd"], record["savings"]["llm_alone_usd"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit import Example, InputError
+from sentikit import Example, InputError, Prediction
 from sentikit.extension import (
     AddedColumns,
     InputFile,
@@ -20,6 +20,7 @@ from sentikit.extension import (
     Rows,
     group_reader,
     open_table,
+    written_kind,
 )
 
 LABEL, _PREFIX = "predicted_label", "probability_"
@@ -106,9 +107,15 @@ def _number(value: Any) -> float:
 
 
 def write_labelled(
-    source: InputFile, output: Path, kind: str, labels: Labels, status: Sequence[str]
+    source: InputFile,
+    output: Path,
+    labels: Labels,
+    marked: NDArray[np.bool_],
+    statuses: tuple[str, str] = (REVIEW, CERTIFIED),
 ) -> None:
     """Write the pile's table with label, probabilities, confidence and status.
+
+    A row has the second status where it is marked, else the first.
 
     Raises:
         InputError: the pile has a column of a name that is added.
@@ -117,21 +124,22 @@ def write_labelled(
         refuse_taken(rows, [CONFIDENCE, STATUS])
         text_of = source.reader(rows)
         columns = [*rows.columns, CONFIDENCE, STATUS]
+        kind = written_kind(output, source.file)
         with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
             for number, (where, row) in enumerate(rows):
-                more = {CONFIDENCE: labels.sure(number), STATUS: status[number]}
+                more = {CONFIDENCE: _sure(labels, number), STATUS: statuses[int(marked[number])]}
                 example = Example(text_of(where, row), columns={**row, **more})
-                out.add(example, None, labels.prediction(number))
+                out.add(example, None, _prediction(labels, number))
 
 
 def write_queue(
-    source: InputFile, output: Path, kind: str, labels: Labels, status: Sequence[str]
+    source: InputFile, output: Path, labels: Labels, certified: NDArray[np.bool_]
 ) -> int:
     """Write the rows that are for review, least sure first, and return how many.
 
     The least sure are those whose labels a person most probably corrects.
     """
-    waiting = np.flatnonzero(np.array(status) == REVIEW)
+    waiting = np.flatnonzero(~certified)
     sure = np.nan_to_num(labels.confidence[waiting], nan=-1.0)
     order = waiting[np.argsort(sure, kind="stable")][:MOST_QUEUED]
     wanted, kept = frozenset(order.tolist()), {}
@@ -142,12 +150,28 @@ def write_queue(
         for number, (where, row) in enumerate(rows):
             if number in wanted:
                 kept[number] = text_of(where, row), dict(row)
+    kind = written_kind(output, source.file)
     with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
         for number in order.tolist():
             text, row = kept[number]
-            more = {PILE_ROW: number, CONFIDENCE: labels.sure(number)}
-            out.add(Example(text, columns=row | more), None, labels.prediction(number))
+            more = {PILE_ROW: number, CONFIDENCE: _sure(labels, number)}
+            out.add(Example(text, columns=row | more), None, _prediction(labels, number))
     return len(order)
+
+
+def _prediction(labels: Labels, number: int) -> Prediction:
+    said = int(labels.labels[number])
+    if said < 0:
+        return Prediction(None)
+    shares = labels.probabilities[number].astype(float)
+    known = None if np.isnan(shares).any() else dict(zip(labels.classes, shares, strict=True))
+    return Prediction(labels.classes[said], known, float(labels.confidence[number]))
+
+
+def _sure(labels: Labels, number: int) -> float | None:
+    """Return the confidence of a row as it is written, None where there is no label."""
+    sure = float(labels.confidence[number])
+    return None if np.isnan(sure) else round(sure, 6)
 
 
 def refuse_taken(rows: Rows, added: Sequence[str]) -> None:

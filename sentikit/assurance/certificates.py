@@ -120,8 +120,8 @@ def certify(
     Raises:
         InputError: the numbers are no probabilities, or of different lengths.
     """
-    _check_rate("accuracy", accuracy)
-    _check_rate("level", level)
+    check_rate("accuracy", accuracy)
+    check_rate("level", level)
     if looks < 1:
         raise InputError(f"looks is {looks}; it counts this look too, so it is at least 1.")
     pile, drawn, correct = _aligned(pile_confidence, checked_confidence, checked_correct)
@@ -168,8 +168,8 @@ def certify_agreement(
     Raises:
         InputError: the numbers are no probabilities, or of different lengths.
     """
-    _check_rate("agreement", agreement)
-    _check_rate("level", level)
+    check_rate("agreement", agreement)
+    check_rate("level", level)
     pile, drawn, agrees = _aligned(pile_confidence, sample_confidence, sample_agrees)
     rows, n, risk = len(pile), len(drawn), 1 - level
     allowed = math.floor((1 - agreement) * rows + _ROUNDING)
@@ -198,19 +198,20 @@ def tested_thresholds(pile: Floats, start: float, step: float) -> tuple[Floats, 
     first quantile lies within a block of them, as of an LLM's answers in a cascade, the rows above
     the block come first, unless they are fewer than half of those asked for.
     """
-    ordered = np.sort(pile)[::-1]
-    ordered = ordered[np.isfinite(ordered)]
+    ordered = -pile  # the most confident come first
+    ordered.sort()
+    ordered = ordered[: np.searchsorted(ordered, np.inf)]
     if not len(ordered):
         return np.empty(0), np.empty(0, np.int64)
     shares = np.minimum(1.0, start + step * np.arange(math.ceil((1 - start) / step) + 1))
     places = np.ceil(shares * len(pile) - _ROUNDING).astype(np.int64)
-    thresholds = np.unique(ordered[np.clip(places, 1, len(ordered)) - 1])[::-1]
-    above = int(np.searchsorted(-ordered, -thresholds[0], side="left"))
-    inside = np.searchsorted(-ordered, -thresholds[0], side="right") > places[0] + step * len(pile)
+    tested = np.unique(ordered[np.clip(places, 1, len(ordered)) - 1])
+    above = int(np.searchsorted(ordered, tested[0], side="left"))
+    inside = np.searchsorted(ordered, tested[0], side="right") > places[0] + step * len(pile)
     if inside and 2 * above >= places[0]:
-        thresholds = np.concatenate([ordered[above - 1 : above], thresholds])
-    accepted = np.searchsorted(-ordered, -thresholds, side="right")
-    return thresholds, accepted.astype(np.int64)
+        tested = np.concatenate([ordered[above - 1 : above], tested])
+    accepted = np.searchsorted(ordered, tested, side="right")
+    return -tested, accepted.astype(np.int64)
 
 
 def upper_bound(wrong: int, checked: int, rows: int, risk: float) -> float:
@@ -370,6 +371,6 @@ def _confidences(name: str, values: ArrayLike) -> Floats:
     return np.where(np.isnan(array), -np.inf, array)
 
 
-def _check_rate(name: str, value: float) -> None:
+def check_rate(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise InputError(f"{name} is {value:g}; it lies between 0 and 1, as 0.9.")

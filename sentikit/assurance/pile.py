@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.assurance.checked import Check
-from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme, scheme_for_classes
 from sentikit.datasets.rows import Rows
 from sentikit.datasets.tables import InputFile
@@ -200,20 +199,6 @@ class Labels:
     labels: NDArray[np.int16]
     confidence: Floats
     probabilities: NDArray[np.float32]
-
-    def prediction(self, number: int) -> Prediction:
-        """Return what is said of a row."""
-        said = int(self.labels[number])
-        if said < 0:
-            return Prediction(None)
-        shares = self.probabilities[number].astype(float)
-        known = None if np.isnan(shares).any() else dict(zip(self.classes, shares, strict=True))
-        return Prediction(self.classes[said], known, float(self.confidence[number]))
-
-    def sure(self, number: int) -> float | None:
-        """Return the confidence of a row as it is written, None where there is no label."""
-        sure = float(self.confidence[number])
-        return None if np.isnan(sure) else round(sure, 6)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ class Cascade(Classifier):
         assert isinstance(unsure, _Unsure)
         merged = answer.with_costs_of([unsure.prediction]).in_order_of(self.labels)
         name = named(self._last_name, answer)
-        return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction)
+        error = failure(self._last_name, answer) or failure(self._name, unsure.prediction)
+        return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction, error=error)
 
     def _is_sure(self, prediction: Prediction) -> bool:
         threshold = self.thresholds[0]
@@ -123,6 +124,13 @@ def member_predictions(
     """Yield each example with a member's checked prediction."""
     title = f"The member {name}" if name else "The rest of the cascade"
     return checked(title, member, examples, session)
+
+
+def failure(member: str, prediction: Prediction) -> str | None:
+    """Return why a member could not answer; None where it could."""
+    if prediction.error is None:
+        return None
+    return f"{member}: {prediction.error}" if member else prediction.error
 
 
 def named(member: str, prediction: Prediction) -> str:

@@ -59,7 +59,8 @@ class Prediction:
         rationale: the reason that an LLM gave before its label, where it was asked for one.
         votes: of a vote, each member's label, in the order of the members.
         adviser: what the adviser shown in the prompt, or the first member of a cascade, said.
-        error: why the text could not be labelled; asking again may help.
+        error: why the text, or a member of an ensemble asked about it, could not be answered;
+            asking again may help.
     """
 
     label: str | None

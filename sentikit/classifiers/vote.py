@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
 from typing import Literal, NamedTuple
 
-from sentikit.classifiers.cascade import member_predictions, named, refuse_unfit
+from sentikit.classifiers.cascade import failure, member_predictions, named, refuse_unfit
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
@@ -21,6 +21,7 @@ class Vote(Classifier):
 
     `Prediction.confidence` is the winner's share of the members, so that a vote can be the first
     stage of a cascade; `Prediction.answered_by` is the first member that gave the winning label.
+    Where a member failed, `Prediction.error` says so beside the others' label.
     """
 
     def __init__(self, members: Mapping[str, Classifier], ties: Ties = "first") -> None:
@@ -56,16 +57,17 @@ class Vote(Classifier):
         ]
         winner = elect(labels, known, self.ties)
         votes = tuple(vote.label for vote in row)
+        errors = (failure(name, vote) for name, vote in zip(self.members, row, strict=True))
+        error = next((said for said in errors if said), None)
         if winner.number < 0:
-            errors = [vote.error for vote in row if vote.error]
-            nobody = Prediction(None, votes=votes, error=errors[0] if errors else None)
-            return nobody.with_costs_of(row)
+            return Prediction(None, votes=votes, error=error).with_costs_of(row)
         place = labels.index(winner.number)
         prediction = Prediction(
             self.labels[winner.number],
             confidence=winner.votes / len(row),
             answered_by=named(list(self.members)[place], row[place]),
             votes=votes,
+            error=error,
         )
         return prediction.with_costs_of(row)
 

@@ -243,9 +243,9 @@ def _report(
     if totals.answers:
         cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
         click.echo(f"{totals.answers:,} of {totals.rows:,} rows asked, {cost} paid.", err=True)
-    invalid = totals.invalid - totals.failed
-    if invalid:
-        click.echo(f"{invalid:,} rows have no label: the answer is none (see error).", err=True)
+    if totals.misread:
+        said = f"{totals.misread:,} rows have no label: the answer is none (see error)."
+        click.echo(said, err=True)
     if totals.failed:
         again = ""
         if output is not None:
@@ -254,7 +254,9 @@ def _report(
             )
             again = f" Ask about these again: {typed}"
         rows_have = "1 row has" if totals.failed == 1 else f"{totals.failed:,} rows have"
-        click.echo(f"{rows_have} failed and no label (see error).{again}", err=True)
+        without = totals.invalid - totals.misread
+        label = " and no label" if without == totals.failed else f", {without:,} without a label"
+        click.echo(f"{rows_have} failed{label} (see error).{again}", err=True)
         raise click.exceptions.Exit(1)
 
 

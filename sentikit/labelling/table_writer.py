@@ -96,7 +96,8 @@ class AddedColumns:
         if self.rationale:
             row[RATIONALE_COLUMN] = None if said.rationale is None else redacted(said.rationale)
         if self.paid:
-            cost = None if said.cost is None or said.error is not None else round(said.cost, 9)
+            unpaid = said.cost is None or (said.error is not None and not said.cost)
+            cost = None if unpaid else round(said.cost or 0.0, 9)
             row[COST_COLUMN] = None if prediction is None else cost
             row[ERROR_COLUMN] = redacted(said.error or invalid_answer(said) or "") or None
         return row

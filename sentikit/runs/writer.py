@@ -87,7 +87,8 @@ class RowTotals:
         rows: counted so far.
         answers: rows that an LLM answered.
         invalid: rows without a valid label, failed ones among them.
-        failed: rows that could not be labelled; asking again may help.
+        misread: those of them that an LLM answered, but with no label.
+        failed: rows about which the classifier or a member of it failed; asking again may help.
         repaired: rows whose second answer was valid.
         unmetered: rows with an answer whose usage the server does not say.
         usage: tokens of all answers, as far as the server says.
@@ -97,7 +98,7 @@ class RowTotals:
 
     def __init__(self) -> None:
         self.rows = self.answers = self.invalid = self.failed = self.repaired = 0
-        self.unmetered = 0
+        self.unmetered = self.misread = 0
         self.usage = Usage()
         self.cost: float | None = 0.0
         self.paid: float | None = 0.0
@@ -107,11 +108,12 @@ class RowTotals:
         self.rows += 1
         self.answers += prediction.answer is not None
         self.invalid += prediction.label is None
+        self.misread += prediction.label is None and prediction.error is None
         self.failed += prediction.error is not None
         self.repaired += prediction.first_answer is not None and prediction.label is not None
         self.unmetered += prediction.answer is not None and prediction.usage is None
         self.usage += prediction.usage or Usage()
-        if prediction.error is None:
+        if prediction.error is None or prediction.cost:
             self.cost = _sum(self.cost, prediction.cost)
             self.paid = _sum(self.paid, prediction.paid)
 
@@ -380,7 +382,7 @@ def row_json(
     if asked or adviser is not None or prediction.error is not None:
         record["answer"] = redacted(prediction.answer) if prediction.answer else prediction.answer
         record["usage"] = None if prediction.usage is None else asdict(prediction.usage)
-        record["cost"] = prediction.cost if asked and prediction.error is None else None
+        record["cost"] = prediction.cost if asked else None
         record["finish_reason"] = prediction.finish_reason
         record["encoder"] = None
     if adviser is not None and adviser.label is not None:
