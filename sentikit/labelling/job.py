@@ -106,19 +106,30 @@ def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: Requ
 def predicted(
     classifier: Classifier, rows: Iterable[Row], session: RequestSession
 ) -> Iterator[tuple[Row, Prediction]]:
-    """Yield each row with its checked prediction."""
+    """Yield each row with its checked prediction; one without text is not asked about."""
     waiting: deque[Row] = deque()
 
     def examples() -> Iterator[Example]:
         for row in rows:
             waiting.append(row)
-            yield row.example
+            if has_text(row.example):
+                yield row.example
+
+    def without_text() -> Iterator[tuple[Row, Prediction]]:
+        while waiting and not has_text(waiting[0].example):
+            yield waiting.popleft(), Prediction(None)
 
     with closing(checked("The classifier", classifier, examples(), session)) as answered:
         for _, prediction in answered:
             if not session.members and session.stop_requested():
                 raise Interrupted
+            yield from without_text()
             yield waiting.popleft(), prediction
+    yield from without_text()
+
+
+def has_text(example: Example) -> bool:
+    return bool(example.text) and not example.text.isspace()
 
 
 def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession) -> None:

@@ -68,7 +68,7 @@ def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSpli
     Raises:
         InputError: there is no such split, or it cannot be read.
     """
-    examples = parts.dataset.split(parts.split, labelled=False)
+    examples = parts.dataset.split(parts.split, labelled=False, empty_texts=True)
     if limit is not None:
         examples = examples.select(np.arange(min(limit, len(examples))))
     scheme, name = parts.dataset.scheme, parts.dataset.name
