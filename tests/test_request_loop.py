@@ -23,6 +23,7 @@ from sentikit.extension import (
     RetryableError,
 )
 from sentikit.llm.prices import Prices
+from sentikit.llm.requests.calls import title_of
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import Question
 from sentikit.llm.settings import FailureLimit, RequestOptions
@@ -390,6 +391,12 @@ class OddAnswers(Opening):
 
     async def ask(self, request: ChatRequest) -> Answer:
         return Answer("positive", Usage(prompt=10), log_probabilities={"positive": 3.0})
+
+
+def test_a_malformed_answer_is_blamed_on_the_backend_by_name_and_plugin() -> None:
+    own = openai_backend("http://127.0.0.1:9/v1")
+    assert title_of(own) == "The LLM backend 'openai' of plugin 'openai_backend'"
+    assert title_of(OddAnswers(RuntimeError())) == "The LLM backend OddAnswers"
 
 
 class TestMoney:

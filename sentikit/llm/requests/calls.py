@@ -19,6 +19,7 @@ from sentikit.llm.backend import (
     BackendSession,
     ChatRequest,
     FatalError,
+    LLMBackend,
     RejectedError,
     RetryableError,
     answer_problem,
@@ -29,6 +30,7 @@ from sentikit.llm.requests.journal import Record, opening_key, request_key
 from sentikit.llm.requests.pacing import MOST, START, Pacer, Patience, Tries
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import RequestOptions
+from sentikit.registry import default_registry
 from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
@@ -210,7 +212,7 @@ class LLMMember:
         if problem := answer_problem(answer, request.labels):
             # The provider may have billed it: what was reserved counts as spent.
             self.ledger.lose(reserved)
-            said = f"The LLM backend {type(self.backend).__name__}: {problem}"
+            said = f"{title_of(self.backend)}: {problem}"
             self._tell(request, moment, attempt=tries.number, reason="fatal", error=said)
             raise FatalError(said)
         answer = self.without_keys(answer)
@@ -344,6 +346,15 @@ class Opening:
         """Count a call that was never settled at its worst: it may have been billed."""
         self._budget.ledger.lose(self._reserved)
         self._reserved = Reservation()
+
+
+def title_of(backend: LLMBackend) -> str:
+    """Return what messages call a backend, its plugin included."""
+    kind = type(backend)
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    registered = default_registry().registrations("register_llm_backends")
+    found = (one.title for one in registered if one.target in (kind, place))
+    return next(found, f"The LLM backend {kind.__name__}")
 
 
 def _reason(error: BaseException) -> str:
