@@ -358,7 +358,7 @@ class Tries:
     def wait(self, error: RetryableError) -> float:
         """Return the seconds until the next try: what the server asks for, or a back-off."""
         if error.retry_after is not None:
-            return error.retry_after + self._source.uniform(0.01, 0.25)
+            return error.retry_after + self._source.uniform(0.005, 0.05)
         longer = self._last_wait * self._source.uniform(1.25, 1.5)
         return min(_LONGEST_WAIT, max(longer, backoff(self.number - 1, self._source)))
 
