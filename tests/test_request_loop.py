@@ -142,7 +142,7 @@ class TestFaults:
         # All but the refused call have come before it comes again.
         assert arrivals[-1] - arrivals[-2] >= 1.0
         assert asked.outcome is not None
-        assert asked.outcome.tally.limited == 0
+        assert asked.outcome.tally.rate_limit_episodes == 0
 
     def test_a_share_of_429_delays_all_calls_as_long_as_requested(self, tmp_path: Path) -> None:
         faults = {str(FIRST + number): "429:1" for number in range(4, 12)}
@@ -153,7 +153,7 @@ class TestFaults:
         gaps = [b - a for a, b in pairwise(arrivals)]
         assert max(gaps) >= 0.9
         assert asked.outcome is not None
-        assert asked.outcome.tally.limited == 1
+        assert asked.outcome.tally.rate_limit_episodes == 1
 
     def test_calls_settle_at_the_servers_rate_limit(self, tmp_path: Path) -> None:
         with serving(requests_a_second=30, rate_headers=True) as s:
@@ -505,7 +505,7 @@ class TestMoney:
                 options=fast(prices=PRICES),
             )
         assert asked.outcome is not None
-        assert asked.outcome.tally.unmetered == 3
+        assert asked.outcome.tally.calls_without_usage == 3
         assert asked.outcome.tally.paid.known is None
         assert [row.cost for row in asked.rows] == [None] * 3
 

@@ -218,7 +218,7 @@ class Money:
 
 @dataclass
 class Tally:
-    """Counts of rows and calls, in the order they are reported."""
+    """Counts of rows and calls, by the names that the log gives them."""
 
     rows: int = 0
     #: Rows without a valid answer, and those of them that the limit on tokens cut.
@@ -230,16 +230,15 @@ class Tally:
     #: Answers this run paid for, their tokens and cost, and those without a word on usage.
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
-    unmetered: int = 0
+    calls_without_usage: int = 0
     paid: Money = field(default_factory=Money)
     #: Answers that were there before, and their cost at today's prices.
     saved_calls: int = 0
     saved: Money = field(default_factory=Money)
     retries: int = 0
-    #: Rate-limit episodes.
-    limited: int = 0
+    rate_limit_episodes: int = 0
     #: Service tier to answers, where the server says.
-    tiers: dict[str, int] = field(default_factory=dict)
+    service_tiers: dict[str, int] = field(default_factory=dict)
 
     def add(self, answer: Answer, cost: int | None, own: bool) -> None:
         """Count an answer: this run's own, or one that was there before."""
@@ -249,12 +248,13 @@ class Tally:
             return
         self.calls += 1
         if answer.usage is None:
-            self.unmetered += 1
+            self.calls_without_usage += 1
         else:
             self.usage += answer.usage
         self.paid.add(cost)
         if answer.service_tier:
-            self.tiers[answer.service_tier] = self.tiers.get(answer.service_tier, 0) + 1
+            tiers = self.service_tiers
+            tiers[answer.service_tier] = tiers.get(answer.service_tier, 0) + 1
 
 
 @dataclass(frozen=True)

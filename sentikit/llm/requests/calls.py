@@ -264,7 +264,9 @@ class LLMMember:
     def _blame(self, error: BaseException, episode: int) -> None:
         """Update the pacing after a failed try; a rejection becomes the row's failure."""
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
-            self.tally.limited += self.pacer.refused(episode, error.retry_after, error.exhausted)
+            self.tally.rate_limit_episodes += self.pacer.refused(
+                episode, error.retry_after, error.exhausted
+            )
         if not isinstance(error, RejectedError):
             return
         self.patience.answered()
