@@ -299,8 +299,8 @@ def _requests(session: RequestSession) -> dict[str, Any]:
     return {
         "requests": {
             "retries": tally.retries,
-            "rate_limit_episodes": tally.limited,
-            "service_tiers": tally.tiers,
+            "rate_limit_episodes": tally.rate_limit_episodes,
+            "service_tiers": tally.service_tiers,
         }
     }
 
