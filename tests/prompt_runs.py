@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Session
-from sentikit.labelling.job import LabellingOptions
+from sentikit.labelling.options import LabellingOptions
 from sentikit.labelling.prompting import prompt, split_to_label
 from sentikit.llm.classifier import prompt_input, split_context
 from sentikit.llm.context import Memory

@@ -15,7 +15,7 @@ from sentikit.plugins.plugin_kit.checks import check_tracker
 
 from sentikit import InputError
 from sentikit.cli import sentikit
-from sentikit.labelling.job import LabellingOptions
+from sentikit.labelling.options import LabellingOptions
 from sentikit.labelling.prompting import prompt
 from sentikit.runs.writer import FinishedRun
 from sentikit.stopping import Interrupted

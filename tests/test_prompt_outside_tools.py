@@ -15,7 +15,7 @@ from openai_contract import Recorder, judged_by
 from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
-from sentikit.labelling.job import LabellingOptions
+from sentikit.labelling.options import LabellingOptions
 from sentikit.labelling.prompting import prompt
 from sentikit.llm.settings import RequestOptions
 from sentikit.registry import default_registry

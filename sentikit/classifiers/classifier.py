@@ -59,9 +59,11 @@ class Classifier(ABC):
 
     Attributes:
         members: the classifiers it asks, by name.
+        asks_llm: whether it asks an LLM itself.
     """
 
     members: Mapping[str, Classifier] = MappingProxyType({})
+    asks_llm = False
 
     @property
     @abstractmethod
@@ -126,6 +128,11 @@ class Classifier(ABC):
                 )
             rows.append([prediction.probabilities[label] for label in self.labels])
         return np.array(rows, np.float64).reshape(-1, len(self.labels))
+
+
+def asks_llms(classifier: Classifier) -> bool:
+    """Return whether a classifier or a member of it asks an LLM."""
+    return classifier.asks_llm or any(map(asks_llms, classifier.members.values()))
 
 
 def text_of(item: str | Example) -> str:

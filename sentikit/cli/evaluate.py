@@ -77,8 +77,8 @@ def evaluate(
     from sentikit.cli.tables import print_scores
     from sentikit.devices import set_threads
     from sentikit.labelling import evaluation
-    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.loading import load_classifier, refuse_missing
+    from sentikit.labelling.options import LabellingOptions
 
     if output is None and (plots or batch or resume):
         raise InputError("--plots, --batch and --resume work on a run: give --output DIR as well.")

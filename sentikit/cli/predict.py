@@ -127,7 +127,7 @@ def predict(
 
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.options import LabellingOptions
 
     with (
         resumable(context, output) as stop_requested,

@@ -63,8 +63,8 @@ def prompt(
     as_json: bool,
 ) -> None:
     """Label a dataset with an LLM and save a run: predictions, scores, costs."""
-    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.loading import load
+    from sentikit.labelling.options import LabellingOptions
     from sentikit.labelling.prompting import prompt as run_prompt
     from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit

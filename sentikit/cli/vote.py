@@ -116,8 +116,8 @@ def _live(
 ) -> tuple[JudgedVote, RunFolder | None]:
     """Run a recipe; return the vote and the run it left."""
     from sentikit.labelling.ensembles import run_vote
-    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.loading import load
+    from sentikit.labelling.options import LabellingOptions
     from sentikit.registry import default_registry
 
     registry = default_registry()

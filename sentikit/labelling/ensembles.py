@@ -31,7 +31,8 @@ from sentikit.ensembles.recipe import (
 from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
 from sentikit.ensembles.vote import JudgedVote, count_votes, judge_vote, vote
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions, RunSteps, label_run, predicted
+from sentikit.labelling.job import RunSteps, label_run, predicted
+from sentikit.labelling.options import LabellingOptions
 from sentikit.labelling.prompting import (
     earlier_costs,
     refuse_missing,

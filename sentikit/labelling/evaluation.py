@@ -13,7 +13,8 @@ from sentikit.classifiers.loading import LoadingOptions
 from sentikit.datasets.labels import OWN
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
-from sentikit.labelling.job import LabellingOptions, label_run
+from sentikit.labelling.job import label_run
+from sentikit.labelling.options import LabellingOptions
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder
 from sentikit.runs.writer import FinishedRun, RunPlan, split_rows

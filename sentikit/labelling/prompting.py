@@ -9,7 +9,8 @@ import numpy as np
 
 from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions, label_run
+from sentikit.labelling.job import label_run
+from sentikit.labelling.options import LabellingOptions
 from sentikit.llm.classifier import LLMClassifier, context_source, split_context
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.prices import model_facts, price_record
