@@ -174,23 +174,23 @@ class TestLabels:
 
 
 class TestRefusals:
-    def test_an_empty_text_is_refused_with_its_line(self) -> None:
+    def test_an_empty_text_is_refused_with_its_line_unless_it_may_stay(self) -> None:
         content = "text,label\nfine,positive\n  ,negative\n"
         assert refusal(section(train=write("train.csv", content))).startswith(
             "train.csv, line 3: the text is empty (1 such in split 'train')"
         )
+        dataset = sentikit.open_dataset(section(train="train.csv"))
+        assert len(dataset.split("train", empty_texts=True)) == 2
 
     def test_a_null_text_is_refused_with_its_row(self) -> None:
         content = '{"text": "a", "label": "neg"}\n{"text": null, "label": "neg"}\n'
         message = refusal(section(train=write("a.jsonl", content)))
         assert message.startswith("a.jsonl, line 2: the text is empty")
 
-    def test_a_repeated_id_is_refused(self) -> None:
-        content = 'id,text,label\n7,"a\nb",neg\n8,c,neg\n7,d,pos\n'
-        assert refusal(section(train=write("train.csv", content))) == (
-            "train.csv, line 5: the id '7' was given before, at train.csv, line 2. "
-            "Give every example an id of its own."
-        )
+    def test_a_repeated_id_keeps_its_rows(self) -> None:
+        content = "id,text,label\n7,a,neg\n8,c,neg\n7,d,pos\n"
+        examples = sentikit.open_dataset(section(train=write("train.csv", content))).split("train")
+        assert (examples.ids, examples.texts) == (["7", "8", "7"], ["a", "c", "d"])
 
     def test_the_same_text_twice_gets_two_ids(self) -> None:
         content = "text,label\nfine,positive\nfine,positive\n"

@@ -24,7 +24,7 @@ from sentikit.registry import default_registry
 from sentikit.training.data import MicroBatch, pinned
 from sentikit.training.engine import out_of_memory
 from sentikit.training.evaluation import CrossEntropy
-from sentikit.training.settings import AdamW
+from sentikit.training.settings import SGD, Adagrad, AdamW, Optimizer
 from sentikit.training.trainer import dropout_seed, seed_dropout
 
 SIZES: dict[str, Any] = {
@@ -273,3 +273,34 @@ def test_an_out_of_memory_error_names_the_recorded_graphs() -> None:
     said = out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert "engine.graphs=false" in str(said)
     assert "engine.graphs" not in str(out_of_memory(MemoryError()))
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(), SGD(), SGD(momentum=0.9), Adagrad()], ids=repr)
+@pytest.mark.parametrize("clip", [0.01, 1000.0])
+def test_gradients_clipped_within_the_optimizer_are_those_clipped_before(
+    optimizer: Optimizer, clip: float
+) -> None:
+    torch.manual_seed(0)
+    start = nn.Linear(6, 3)
+    fused, plain = nn.Linear(6, 3), nn.Linear(6, 3)
+    for model in (fused, plain):
+        model.load_state_dict(start.state_dict())
+    engine_class = default_registry().load("register_engines", "torch")
+    engine = engine_class(engine_class.Settings())
+    engine.start("cpu")
+    groups = [ParameterGroup("all", dict(fused.named_parameters()), 0.1, 0.0)]
+    engine.prepare(fused, groups, StepPlan(optimizer, clip, "fp32", 4, 4))
+    arguments = optimizer.model_dump(exclude={"name"})
+    group = {"params": list(plain.parameters()), "lr": 0.1, "weight_decay": 0.0}
+    reference = getattr(torch.optim, type(optimizer).__name__)([group], **arguments)
+    for seed in range(3):
+        inputs = torch.randn(4, 6, generator=torch.Generator().manual_seed(seed))
+        engine.backward(engine.forward(inputs).square().sum())
+        norm = engine.step([0.1])
+        plain(inputs).square().sum().backward()
+        wanted = torch.nn.utils.clip_grad_norm_(plain.parameters(), clip)
+        reference.step()
+        reference.zero_grad()
+        assert float(norm) == pytest.approx(float(wanted), rel=1e-4)
+        for own, other in zip(fused.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)

@@ -66,7 +66,7 @@ def _describe(dataset: OpenedDataset) -> DatasetDescription:
         def load() -> Iterator[tuple[str, Examples]]:
             for split in dataset.splits:
                 bar.update(line=f"Reading {split}")
-                examples = dataset.split(split, labelled=False)
+                examples = dataset.split(split, labelled=False, empty_texts=True)
                 bar.update(0, len(examples), f"Describing {split}")
                 yield split, examples
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from sentikit import Examples, InputError
+from sentikit import Examples
 from sentikit.extension import (
     DatasetLoader,
     ExamplesBuilder,
@@ -91,8 +90,7 @@ class Files(DatasetLoader):
         """Read a split's file.
 
         Raises:
-            InputError: the file is malformed (says where), a column is not found, or an id occurs
-                twice.
+            InputError: the file is malformed (says where), or a column is not found.
         """
         kept = self.settings.columns
         builder = ExamplesBuilder(columns=bool(kept))
@@ -104,10 +102,7 @@ class Files(DatasetLoader):
                 starts.append(where)
                 columns = dict(zip(kept, more, strict=True)) if kept else None
                 builder.add(text, label=label, source=source, id=id_, columns=columns)
-        examples = builder.finish()
-        if others["id"] is not None:
-            self._refuse_repeated_ids(split, examples)
-        return examples
+        return builder.finish()
 
     def rows(self, split: str) -> Rows:
         """Open the table of a split."""
@@ -148,18 +143,6 @@ class Files(DatasetLoader):
         for where, text, cells in rows.texts(texts, present, strip):
             padded = (*cells, None)
             yield where, text, [_none_if_blank(padded[position]) for position in positions]
-
-    def _refuse_repeated_ids(self, split: str, examples: Examples) -> None:
-        if pc.count_distinct(examples.table.column("id")).as_py() == len(examples):
-            return
-        rows: dict[str, int] = {}
-        for row, id_ in enumerate(examples.ids):
-            first = rows.setdefault(id_, row)
-            if first != row:
-                raise InputError(
-                    f"{self.locate(split, row)}: the id {id_!r} was given before, at "
-                    f"{self.locate(split, first)}. Give every example an id of its own."
-                )
 
 
 def _check(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,11 @@ class Session:
 
     stop_requested: Callable[[], bool] = staticmethod(lambda: False)
     known: dict[int, Any] | None = None
+
+    @property
+    def members(self) -> Sequence[object]:
+        """The LLMs asked so far."""
+        return ()
 
 
 class Classifier(ABC):

@@ -182,7 +182,7 @@ def _live(
     """Run a recipe; return the cascade and the run it left."""
     from sentikit.labelling.ensembles import run_cascade
     from sentikit.labelling.loading import load
-    from sentikit.labelling.options import LabellingOptions
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 

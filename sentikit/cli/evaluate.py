@@ -78,7 +78,7 @@ def evaluate(
     from sentikit.devices import set_threads
     from sentikit.labelling import evaluation
     from sentikit.labelling.loading import load_classifier, refuse_missing
-    from sentikit.labelling.options import LabellingOptions
+    from sentikit.labelling.rows import LabellingOptions
 
     if output is None and (plots or batch or resume):
         raise InputError("--plots, --batch and --resume work on a run: give --output DIR as well.")

@@ -125,9 +125,10 @@ def predict(
             source.columns(rows)
     start_processes(context, nproc, loading.device)
 
+    from sentikit.classifiers.classifier import Example
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.options import LabellingOptions
+    from sentikit.labelling.rows import LabellingOptions, has_text
 
     with (
         resumable(context, output) as stop_requested,
@@ -142,8 +143,9 @@ def predict(
             _estimate(classifier, source, batch)
             return
         if not group.is_main_process:
-            text = source.reader(rows)
-            for _ in classifier.classify(text(where, row) for where, row in rows):
+            read = source.reader(rows)
+            texts = (Example(read(where, row)) for where, row in rows)
+            for _ in classifier.classify(text for text in texts if has_text(text)):
                 pass
             return
         options = LabellingOptions(

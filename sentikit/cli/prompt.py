@@ -64,8 +64,8 @@ def prompt(
 ) -> None:
     """Label a dataset with an LLM and save a run: predictions, scores, costs."""
     from sentikit.labelling.loading import load
-    from sentikit.labelling.options import LabellingOptions
     from sentikit.labelling.prompting import prompt as run_prompt
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit
     from sentikit.recipe.resolving import needed_recipe

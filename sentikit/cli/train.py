@@ -109,11 +109,12 @@ def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
 
 def _print_plan(parts: TrainParts | ClassifierParts, processes: int, as_json: bool) -> None:
     import json
+    from dataclasses import asdict
 
     from sentikit.training.planning import plan_training
 
     plan = plan_training(parts, processes)
-    click.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.to_text())
+    click.echo(json.dumps(asdict(plan), indent=2) if as_json else plan.to_text())
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def _live(
     """Run a recipe; return the vote and the run it left."""
     from sentikit.labelling.ensembles import run_vote
     from sentikit.labelling.loading import load
-    from sentikit.labelling.options import LabellingOptions
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.registry import default_registry
 
     registry = default_registry()

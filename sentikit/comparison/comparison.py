@@ -209,7 +209,7 @@ def load_truth(
     labels = list(classes) if scheme.name == OWN else scheme.name
     section = with_path({"name": dataset, "labels": labels}, path, registry)
     opened = open_dataset(section, registry=registry or default_registry())
-    return Truth(f"{dataset} {split}", opened.split(split), opened.scheme.classes)
+    return Truth(f"{dataset} {split}", opened.split(split, empty_texts=True), opened.scheme.classes)
 
 
 def _manifest_beside(name: str) -> dict[str, object]:

@@ -14,7 +14,7 @@ from sentikit.datasets.labels import OWN
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
 from sentikit.labelling.job import label_run
-from sentikit.labelling.options import LabellingOptions
+from sentikit.labelling.rows import LabellingOptions, has_text
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder
 from sentikit.runs.writer import FinishedRun, RunPlan, split_rows
@@ -79,7 +79,8 @@ def refuse_missing(name: str, choice: DatasetChoice) -> None:
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
     """Take part in an evaluation that another process writes down."""
     plan, _ = _plan(name, classifier, choice)
-    for _prediction in classifier.classify(row.example for row in split_rows(plan.split)):
+    examples = (row.example for row in split_rows(plan.split) if has_text(row.example))
+    for _prediction in classifier.classify(examples):
         pass
 
 
@@ -93,7 +94,7 @@ def _plan(
     section = _section(name, choice, classifier)
     opened = _open(section, classifier)
     _refuse_unknown_split(opened, choice.split)
-    examples = opened.split(choice.split)
+    examples = opened.split(choice.split, empty_texts=True)
     # A model made elsewhere may have the same classes in another order, or not know of any.
     scheme = opened.scheme if opened.scheme.ordered else classifier.scheme
     plan = RunPlan(

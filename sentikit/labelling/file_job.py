@@ -5,22 +5,21 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Classifier, Example, Session, asks_llms, checked
+from sentikit.classifiers.classifier import Classifier, Example, Session, asks_llms
 from sentikit.datasets.rows import Rows
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
+from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_table
 from sentikit.runs.writer import Row
 from sentikit.stopping import Interrupted
 from sentikit.terminal import LiveBar
 
 if TYPE_CHECKING:
-    from sentikit.labelling.options import LabellingOptions
     from sentikit.llm.requests.journal import AnswerJournal
 
 #: Seconds between two looks of the live line.
@@ -81,7 +80,11 @@ def label_file(
         if asks:
             state = _label_by_llms(classifier, given, total, output, options, writer)
         else:
-            _label_free(classifier, given, total, options, writer)
+            try:
+                _label_free(classifier, given, total, options, writer)
+            except Interrupted as stopped:
+                stopped.resumable = False
+                raise
     # Only now the file is there.
     if state and not writer.totals.failed:
         state.end()
@@ -99,18 +102,11 @@ def _label_free(
     session, began = Session(), time.monotonic()
     session.stop_requested = options.stop_requested
     classifier.prepare(session)
-    examples = (row.example for row in given)
-    answered = checked("The classifier", classifier, examples, session)
-    with LiveBar() as bar, closing(answered):
+    with LiveBar() as bar:
         bar.update(0, total)
         shown = began
-        for number, (example, prediction) in enumerate(answered, 1):
-            if options.stop_requested():
-                stopped = Interrupted()
-                stopped.resumable = False
-                raise stopped
-            assert isinstance(example, Example)
-            writer.add(example, None, prediction)
+        for number, (row, prediction) in enumerate(predicted(classifier, given, session), 1):
+            writer.add(row.example, row.gold, prediction)
             if (now := time.monotonic()) - shown > _SHOWN_EVERY:
                 bar.update(number, line=f"{number / (now - began):,.0f}/s")
                 shown = now

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Classifier, Example, checked
+from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.keys import redacted
-from sentikit.labelling.options import LabellingOptions
+from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import recorded_models_warnings, usd
 from sentikit.llm.requests.calls import LLMMember
@@ -75,24 +74,6 @@ def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: Requ
         if not session.members and time.monotonic() - shown > _SHOWN_EVERY:
             session.reporter.update(session.tally, 0)
             shown = time.monotonic()
-
-
-def predicted(
-    classifier: Classifier, rows: Iterable[Row], session: RequestSession
-) -> Iterator[tuple[Row, Prediction]]:
-    """Yield each row with its checked prediction."""
-    waiting: deque[Row] = deque()
-
-    def examples() -> Iterator[Example]:
-        for row in rows:
-            waiting.append(row)
-            yield row.example
-
-    with closing(checked("The classifier", classifier, examples(), session)) as answered:
-        for _, prediction in answered:
-            if not session.members and session.stop_requested():
-                raise Interrupted
-            yield waiting.popleft(), prediction
 
 
 def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession) -> None:

@@ -12,7 +12,7 @@ from sentikit.classifiers.loading import LoadingOptions
 from sentikit.errors import InputError, did_you_mean
 from sentikit.labelling import evaluation, prompting
 from sentikit.labelling.loading import load, load_classifier, refuse_missing
-from sentikit.labelling.options import LabellingOptions
+from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.recipe import prompt_parts
 from sentikit.llm.settings import PromptRecipe
 from sentikit.recipe.resolving import merge, resolve_recipe, resolve_values

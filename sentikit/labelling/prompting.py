@@ -10,7 +10,7 @@ import numpy as np
 from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.errors import InputError
 from sentikit.labelling.job import label_run
-from sentikit.labelling.options import LabellingOptions
+from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.classifier import LLMClassifier, context_source, split_context
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.prices import model_facts, price_record
@@ -69,7 +69,7 @@ def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSpli
     Raises:
         InputError: there is no such split, or it cannot be read.
     """
-    examples = parts.dataset.split(parts.split, labelled=False)
+    examples = parts.dataset.split(parts.split, labelled=False, empty_texts=True)
     if limit is not None:
         examples = examples.select(np.arange(min(limit, len(examples))))
     scheme, name = parts.dataset.scheme, parts.dataset.name

@@ -192,7 +192,9 @@ def _has_model(path: Path, registry: Registry) -> bool:
 
 def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
     total = len(split.examples)
-    lacking = np.flatnonzero(table.answers.labels < 0)
+    # Nobody is asked about an example without text.
+    asked = np.fromiter((bool(text.strip()) for text in split.examples.values("text")), np.bool_)
+    lacking = np.flatnonzero(asked & (table.answers.labels < 0))
     if needs.label and len(lacking):
         raise InputError(
             f"{table.name} has no valid label for {len(lacking):,} of {total:,} examples of "
@@ -206,7 +208,7 @@ def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
             "another run."
         )
     known = probabilities is None or np.isfinite(probabilities).all(1)
-    unknown = np.flatnonzero(~np.atleast_1d(known))
+    unknown = np.flatnonzero(asked & ~np.atleast_1d(known))
     if needs.probabilities and len(unknown):
         raise InputError(
             f"{table.name} has no probabilities for {len(unknown):,} of {total:,} examples, the "

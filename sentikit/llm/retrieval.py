@@ -213,7 +213,7 @@ def _chosen_examples(parts: StrategyParts) -> Examples:
         )
     return choose_examples(
         dataset.split(options.split, labelled=False),
-        parts.dataset.split(parts.split, labelled=False),
+        parts.dataset.split(parts.split, labelled=False, empty_texts=True),
         options.pool,
         options.seed,
         f"{dataset.name}/{options.split}",

@@ -40,9 +40,6 @@ class TrainingPlan:
     groups: list[dict[str, Any]] = field(default_factory=list)
     memory: Mapping[str, MemoryNeed] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     def to_text(self) -> str:
         lines = [self.recipe.rstrip(), ""]
         if self.engine:

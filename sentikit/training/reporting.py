@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 import click
 
+from sentikit.components import refuse, validate
 from sentikit.errors import InputError, did_you_mean
 from sentikit.runs.reporter import RunReporter
 from sentikit.terminal import LiveBar
 from sentikit.tracking import TrackedRun, Tracker
+from sentikit.training.settings import Change
 
 
 class Journal(Protocol):
@@ -84,20 +86,16 @@ def read_line() -> str:
     return line
 
 
-#: Command, what it takes, and what it does; the settings it changes come back in `Decision`.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "continue": ("[N]", "go on, and ask again after N epochs (1)"),
-    "lr": ("X", "learning rate of the top layer; the other layers and the head in proportion"),
-    "epochs": ("N", "epochs in all"),
-    "patience": ("N", "epochs without improvement before stopping; 0: never stop"),
-    "tolerance": ("X", "an improvement must be more than this"),
-    "target": ("X", "stop once the watched metric is this good"),
-    "checkpoint": ("N", "epochs between checkpoints"),
-    "save": ("", "write a checkpoint now"),
-    "memory": ("", "show memory in use"),
-    "help": ("", "show this list"),
-    "quit": ("", "save and stop; --resume goes on"),
+#: What may be typed: the settings of a `Change`, and these.
+COMMANDS = {
+    "continue": "go on; with a number: ask again after so many epochs",
+    **{name: field.description or "" for name, field in Change.model_fields.items()},
+    "save": "write a checkpoint now",
+    "memory": "show memory in use",
+    "help": "show this list",
+    "quit": "save and stop; --resume goes on",
 }
+del COMMANDS["after_epoch"]
 
 
 @dataclass
@@ -139,9 +137,9 @@ class EpochDialogue:
 
     def _carry_out(self, words: list[str], decision: Decision, memory: Callable[[], str]) -> bool:
         """Carry out a command; return whether the dialogue is over."""
-        command = words[0]
+        command, *values = words
         if command == "continue":
-            decision.silent_epochs = int(_number(words, whole=True)) if words[1:] else 1
+            decision.silent_epochs = int(_change("epochs", values)) if values else 1
         elif command == "quit":
             decision.quit = True
         elif command == "save":
@@ -150,16 +148,23 @@ class EpochDialogue:
         elif command == "memory":
             self._say(memory())
         elif command == "help":
-            lines = [f"  {f'{name} {t}':<14} {does}" for name, (t, does) in COMMANDS.items()]
-            self._say("\n".join(lines))
+            self._say("\n".join(f"  {name:<11} {does}" for name, does in COMMANDS.items()))
         elif command in COMMANDS:
-            whole = COMMANDS[command][0] == "N"
-            value = _number(words, whole)
-            decision.changes[command] = int(value) if whole else value
+            decision.changes[command] = _change(command, values)
             self._say(f"{command} will be {decision.changes[command]:g}.")
         else:
             raise InputError(f"Unknown command {command!r}. {did_you_mean(command, COMMANDS)}")
         return command in ("continue", "quit")
+
+
+def _change(name: str, values: list[str]) -> float:
+    """Return the new value of a setting, as typed."""
+    if len(values) != 1:
+        raise InputError(f"{name} takes a number, as: {name} 3")
+    change, problems = validate(Change, {"after_epoch": 1, name: values[0]})
+    refuse(problems)
+    number: float = getattr(change, name)
+    return number
 
 
 def memory_in_use() -> str:
@@ -175,16 +180,3 @@ def memory_in_use() -> str:
         used, most = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
         text += f"; GPU: {used / 2**20:,.0f} MiB, at its highest {most / 2**20:,.0f} MiB"
     return text
-
-
-def _number(words: list[str], whole: bool) -> float:
-    command = words[0]
-    kind = "a whole number" if whole else "a number"
-    lowest = 0 if command in ("patience", "tolerance", "target") else 1 if whole else 1e-30
-    try:
-        value: float = int(words[1]) if whole else float(words[1])
-    except (IndexError, ValueError) as error:
-        raise InputError(f"{command} takes {kind}, as: {command} 3") from error
-    if len(words) > 2 or not lowest <= value < float("inf"):
-        raise InputError(f"{command} takes {kind} of at least {lowest:g}.")
-    return value

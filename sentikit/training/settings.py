@@ -54,24 +54,23 @@ class _OptimizerSettings(PartSettings):
         return built
 
 
-class AdamW(_OptimizerSettings):
+class _AdamSettings(_OptimizerSettings):
+    _always: ClassVar[int] = 2
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    amsgrad: bool = False
+
+
+class AdamW(_AdamSettings):
     """https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html."""
 
-    _always: ClassVar[int] = 2
     name: Literal["adamw"] = "adamw"
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    amsgrad: bool = False
 
 
-class Adam(_OptimizerSettings):
+class Adam(_AdamSettings):
     """https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html."""
 
-    _always: ClassVar[int] = 2
     name: Literal["adam"] = "adam"
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    amsgrad: bool = False
 
 
 class SGD(_OptimizerSettings):
@@ -366,11 +365,15 @@ class Change(PartSettings):
     """Settings that change between two epochs, as ``--interactive`` records them."""
 
     after_epoch: int = Field(ge=1, description="epochs done when the change takes effect")
-    lr: float | None = Field(None, gt=0, description="learning rate of the top layer")
+    lr: float | None = Field(
+        None, gt=0, description="learning rate of the top layer; the others in proportion"
+    )
     epochs: int | None = Field(None, ge=1, description="epochs in all")
-    patience: int | None = Field(None, ge=0, description="of early stopping; 0: never stop")
-    tolerance: float | None = Field(None, ge=0, description="of early stopping")
-    target: float | None = Field(None, description="of early stopping")
+    patience: int | None = Field(
+        None, ge=0, description="epochs without improvement before stopping; 0: never stop"
+    )
+    tolerance: float | None = Field(None, ge=0, description="an improvement must be more than this")
+    target: float | None = Field(None, description="stop once the watched metric is this good")
     checkpoint: int | None = Field(None, ge=1, description="epochs between checkpoints")
 
 
