@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sentikit.plugins.annotate.draws import stratified_draw
-from sentikit.plugins.labelled_tables.certification import plan
-from sentikit.plugins.labelled_tables.combination import FittedCombination, combine
+from sentikit.plugins.checked_labels.certification import plan
+from sentikit.plugins.checked_labels.combination import FittedCombination, combine
+from sentikit.plugins.checked_labels.draws import stratified_draw
 from sklearn.metrics import f1_score
 
 from sentikit.assurance.certificates import certify, certify_agreement

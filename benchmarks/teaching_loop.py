@@ -138,8 +138,8 @@ def main() -> None:
 
 def check(folder: Path, gold: list[str]) -> None:
     """Draw 300 texts as `annotate` does, and give each its gold label."""
-    from sentikit.plugins.annotate.annotation import Annotation
-    from sentikit.plugins.annotate.draws import DrawOptions, drawn_items
+    from sentikit.plugins.checked_labels.annotation import Annotation
+    from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
 
     from sentikit.extension import InputFile
 

@@ -20,8 +20,8 @@ from sentikit.datasets.examples import Examples as Examples
 from sentikit.datasets.labels import LabelScheme as LabelScheme
 
 # Runs, comparison and reports
-from sentikit.labelling.programs import evaluate as evaluate
-from sentikit.labelling.programs import prompt as prompt
+from sentikit.labelling.evaluation import evaluate as evaluate
+from sentikit.labelling.prompting import prompt as prompt
 from sentikit.runs.writer import FinishedRun as FinishedRun
 from sentikit.runs.reading import read_run as read_run
 from sentikit.runs.table import RunTable as RunTable

@@ -159,7 +159,7 @@ from sentikit.metrics import NamedMetric as NamedMetric
 from sentikit.reports import ReportFormat as ReportFormat
 from sentikit.reports import Section as Section
 from sentikit.assurance.estimates import Estimates as Estimates
-from sentikit.assurance.pile import LabelledTable as LabelledTable
+from sentikit.assurance.labels import LabelledTable as LabelledTable
 from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
 from sentikit.comparison.results import BreakEven as BreakEven
 from sentikit.comparison.results import Difference as Difference
@@ -206,18 +206,9 @@ from sentikit.plugin_sources import installed_plugins as installed_plugins
 from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
-from sentikit.assurance.checked import Check as Check
-from sentikit.assurance.checked import CheckedFile as CheckedFile
-from sentikit.assurance.checked import read_checked as read_checked
-from sentikit.assurance.checked import read_draw as read_draw
-from sentikit.assurance.checked import write_draw as write_draw
 from sentikit.assurance.estimates import confidence_strata as confidence_strata
-from sentikit.assurance.pile import group_reader as group_reader
-from sentikit.assurance.pile import Pile as Pile
-from sentikit.assurance.pile import scan_pile as scan_pile
 from sentikit.assurance.job import PileJob as PileJob
-from sentikit.assurance.pile import Labels as Labels
-from sentikit.assurance.pile import Language as Language
+from sentikit.assurance.labels import Labels as Labels
 from sentikit.comparison.significance import holm as holm
 from sentikit.reports import report_format as report_format
 from sentikit.reports import write_estimates_report as write_estimates_report

@@ -18,7 +18,7 @@ from sentikit.llm.context import ContextSource, Memory
 from sentikit.llm.session import RequestSession
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
-from sentikit.runs.writer import split_rows
+from sentikit.runs.writer import SplitRows
 
 LLM = {"backend": "replay", "run": "unused.csv"}
 ROWS = ["text,label", "Good,positive", "Bad,negative", "Good,positive"]
@@ -214,7 +214,7 @@ def test_the_requests_of_a_split_hold_text_labels_prediction_and_occurrence(
         strategy={"name": "label", "adviser": str(trained_run / "model")},
     )
     split = split_to_label(parts)
-    examples = [row.example for row in split_rows(split)]
+    examples = [row.example for row in SplitRows(split)]
     classifier = LLMClassifier(parts, split_context(parts, split, default_registry()))
     collected = Collected()
     with RequestSession("", tmp_path / "answers.sqlite") as session:

@@ -14,23 +14,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sentikit.plugins.annotate.agreement import (
+from sentikit.plugins.checked_labels.agreement import (
     annotator_agreement,
     cohens_kappa,
     fleiss_kappa,
     self_agreement,
 )
-from sentikit.plugins.annotate.annotation import Annotation
-from sentikit.plugins.annotate.checked_files import (
+from sentikit.plugins.checked_labels.annotation import Annotation
+from sentikit.plugins.checked_labels.checked import Check, read_checked, read_draw
+from sentikit.plugins.checked_labels.checked_files import (
     append_answer,
     from_label_studio,
     label_studio,
 )
-from sentikit.plugins.annotate.draws import DrawOptions, Item, drawn_items
+from sentikit.plugins.checked_labels.draws import DrawOptions, Item, drawn_items
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
-from sentikit.assurance.checked import Check, read_checked, read_draw
 from sentikit.cli import sentikit
 from sentikit.datasets.labels import scheme_for_classes
 from sentikit.datasets.tables import InputFile
@@ -74,8 +74,8 @@ class TestAnswers:
         output = tmp_path / "c.csv"
         script = (
             "import sys; from pathlib import Path\n"
-            "from sentikit.plugins.annotate.annotation import Annotation\n"
-            "from sentikit.plugins.annotate.draws import Item\n"
+            "from sentikit.plugins.checked_labels.annotation import Annotation\n"
+            "from sentikit.plugins.checked_labels.draws import Item\n"
             "a = Annotation([Item(n, f'text {n}') for n in range(10**6)], Path(sys.argv[1]),"
             " ['no', 'yes'], repeats=0)\n"
             "n = 0\n"
@@ -101,8 +101,8 @@ class TestAnswers:
         output = tmp_path / "c.csv"
         script = (
             "import sys; from pathlib import Path\n"
-            "from sentikit.assurance.checked import Check\n"
-            "from sentikit.plugins.annotate.checked_files import append_answer\n"
+            "from sentikit.plugins.checked_labels.checked import Check\n"
+            "from sentikit.plugins.checked_labels.checked_files import append_answer\n"
             "for row in range(80):\n"
             "    text = f'text {row} ' * 50\n"
             "    append_answer(Path(sys.argv[1]), Check(text, 'positive', row=row,"
@@ -381,7 +381,7 @@ class TestAgreement:
         assert [c.label for c in read_checked(output).checks()] == ["neutral"]
 
     def test_annotating_works_without_unix_only_modules(self) -> None:
-        script = "import sys; sys.modules['fcntl'] = None; import sentikit.plugins.annotate."
+        script = "import sys; sys.modules['fcntl'] = None; import sentikit.plugins.checked_labels."
         subprocess.run([sys.executable, "-c", f"{script}checked_files as c; c.FIELDS"], check=True)
 
 

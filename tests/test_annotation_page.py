@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from browsing import browser, save_screenshot
-from sentikit.plugins.annotate.annotation import Annotation
-from sentikit.plugins.annotate.draws import Item
-from sentikit.plugins.annotate.server import AnnotationServer
+from sentikit.plugins.checked_labels.annotation import Annotation
+from sentikit.plugins.checked_labels.draws import Item
+from sentikit.plugins.checked_labels.server import AnnotationServer
 
 from sentikit.errors import InputError
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
-from sentikit.plugins.labelled_tables.certification import least_abstention
+from sentikit.plugins.checked_labels.certification import least_abstention
 from statsmodels.stats.proportion import proportion_confint
 
 import sentikit

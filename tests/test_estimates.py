@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from sentikit.plugins.annotate.draws import group_draw, stratified_draw, uniform_draw
-from sentikit.plugins.labelled_tables.combination import FittedCombination, combine
+from sentikit.plugins.checked_labels.combination import FittedCombination, combine
+from sentikit.plugins.checked_labels.draws import group_draw, stratified_draw, uniform_draw
 from sklearn.metrics import f1_score
 
 import sentikit
@@ -186,7 +186,7 @@ class TestAccuracy:
 
     def test_accuracy_agrees_with_glide_py(self) -> None:
         estimators = pytest.importorskip("glide.estimators", reason="glide-py needs Python 3.12")
-        from sentikit.plugins.annotate.draws import confidence_strata
+        from sentikit.plugins.checked_labels.draws import confidence_strata
 
         table, gold = pile(4000)
         said, confidence = table.argmax(axis=1), table.max(axis=1)

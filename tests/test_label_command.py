@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from sentikit.plugins.annotate.annotation import Annotation
-from sentikit.plugins.annotate.checked_files import append_answer
-from sentikit.plugins.annotate.draws import DrawOptions, drawn_items
+from sentikit.plugins.checked_labels.annotation import Annotation
+from sentikit.plugins.checked_labels.checked import Check, read_checked, write_draw
+from sentikit.plugins.checked_labels.checked_files import append_answer
+from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
 from team_runs import sure, write_results
 
 from sentikit import read_run
-from sentikit.assurance.checked import Check, read_checked, write_draw
 from sentikit.assurance.job import PileJob
 from sentikit.cli import sentikit
 from sentikit.datasets.tables import InputFile
@@ -229,7 +229,7 @@ class TestLabel:
         words += ["--checked", pile.check(), "--output", tmp_path / "o.csv"]
         with monkeypatch.context() as patched:
             patched.setattr(PileJob, "ask", counted)
-            patched.setattr("sentikit.plugins.labelled_tables.certification.plan", stop)
+            patched.setattr("sentikit.plugins.checked_labels.certification.plan", stop)
             assert run(*words).exit_code == 130
         assert asked == [300]
         (line,) = (one for one in run(*words).stderr.splitlines() if "Forecast" in one)
@@ -313,7 +313,7 @@ class TestLooks:
 
         checked = pile.check()
         with monkeypatch.context() as patched:
-            patched.setattr("sentikit.plugins.labelled_tables.certification.describe_task", stop)
+            patched.setattr("sentikit.plugins.checked_labels.certification.describe_task", stop)
             assert self.look(pile, run, checked).exit_code == 130
         message = failure(self.look(pile, run, checked, "--accuracy", 0.85))
         assert "has had its 1 declared look" in message

@@ -19,8 +19,6 @@ from team_runs import LABELS, sure, write_results
 
 from sentikit import read_run
 from sentikit.cli import sentikit
-from sentikit.runs.folder import RunFolder
-from sentikit.runs.writer import spent_usd
 
 WORDS = {"negative": "hate", "neutral": "read", "positive": "love"}
 ROWS = 60
@@ -98,12 +96,13 @@ class TestCascade:
         assert len(table) == ROWS
         assert (table.answers.labels == table.gold).all()
         billed = sum(s.server.billed.values()) / 1e6
-        costs = manifest("run")["cost_usd"]
+        told = manifest("run")
+        costs = told["cost_usd"]
         assert sum(costs.values()) == pytest.approx(billed)
         assert 0 < costs["llm"] < billed
         # What was paid, the probing of the server included.
-        assert spent_usd(RunFolder(Path("run"))) == pytest.approx(billed)
-        assert manifest("run")["usage"]["prompt"] > 0
+        assert told["paid_usd"] + costs.get("probing", 0.0) == pytest.approx(billed)
+        assert told["usage"]["prompt"] > 0
 
     def test_a_failed_row_of_a_live_cascade_keeps_its_place(self) -> None:
         faults = {"number 7 ": "400:No.", "number 8 ": "say:Hm.", "exactly one word": "say:Hm."}

@@ -17,7 +17,7 @@ from tiny_language_models import make_language_model
 from sentikit import InputError, Interrupted, export_model, load
 from sentikit.extension import read_weights
 from sentikit.finetuning.recipe import finetune_parts
-from sentikit.labelling.prompting import prompt
+from sentikit.labelling.prompting import run_prompt
 from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.recipe import prompt_parts
 from sentikit.recipe.resolving import resolve_values
@@ -75,7 +75,7 @@ def ask(model: Path | str, reviews: Path, path: str, **llm: Any) -> dict[str, An
         },
     }
     parts = prompt_parts(resolve_values(recipe, "asked", "the test"), default_registry())
-    prompt(parts, Path(path), LabellingOptions())
+    run_prompt(parts, Path(path), LabellingOptions())
     return json.loads(Path(path, "metrics.json").read_text())  # type: ignore[no-any-return]
 
 

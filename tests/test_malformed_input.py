@@ -40,7 +40,8 @@ def test_a_malformed_setting_is_one_sentence(command: str, sentence: str) -> Non
     assert list(Path.cwd().iterdir()) == []
 
 
-SCORES = {"examples": 1, "macro_f1": 0.5, "accuracy": 0.5, "per_class": {"a": {"f1": 0.5}}}
+OF_A = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 1}
+SCORES = {"examples": 1, "macro_f1": 0.5, "accuracy": 0.5, "per_class": {"a": OF_A}}
 
 
 def write_run(name: str, manifest: str, metrics: object = None) -> None:

@@ -15,7 +15,7 @@ from sentikit.plugins.plugin_kit.checks import check_tracker
 
 from sentikit import InputError
 from sentikit.cli import sentikit
-from sentikit.labelling.prompting import prompt
+from sentikit.labelling.prompting import run_prompt
 from sentikit.labelling.rows import LabellingOptions
 from sentikit.runs.writer import FinishedRun
 from sentikit.stopping import Interrupted
@@ -44,7 +44,7 @@ def run(
 ) -> FinishedRun:
     llm = {"backend": "openai", "model": "any", "base_url": url, "prices": PRICES}
     parts = make_parts(dataset=write_reviews(texts), llm=llm, trackers=[tracker])
-    return prompt(parts, Path(output), LabellingOptions(**options))
+    return run_prompt(parts, Path(output), LabellingOptions(**options))
 
 
 def otel(received: Received, **settings: Any) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def test_nothing_is_sent_unless_a_collector_is_named(monkeypatch: pytest.MonkeyP
     with serving() as s, receiving() as received:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
         llm = {"backend": "openai", "model": "any", "base_url": s.url, "prices": PRICES}
-        prompt(make_parts(dataset=write_reviews(), llm=llm), Path("runs/a"), LabellingOptions())
+        run_prompt(make_parts(dataset=write_reviews(), llm=llm), Path("runs/a"), LabellingOptions())
     assert received.bodies == []
 
 

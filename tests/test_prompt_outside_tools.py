@@ -15,7 +15,7 @@ from openai_contract import Recorder, judged_by
 from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
-from sentikit.labelling.prompting import prompt
+from sentikit.labelling.prompting import run_prompt
 from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.settings import RequestOptions
 from sentikit.registry import default_registry
@@ -110,7 +110,7 @@ def test_every_strategy_writes_a_run_with_a_real_server(
         },
         strategy={"name": strategy, "encoder": str(trained_run)},
     )
-    finished = prompt(parts, tmp_path / "run", LabellingOptions(limit=3, max_cost=0.01))
+    finished = run_prompt(parts, tmp_path / "run", LabellingOptions(limit=3, max_cost=0.01))
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert (finished.totals.rows, finished.totals.invalid, finished.totals.failed) == (3, 0, 0)
@@ -148,7 +148,7 @@ def test_a_real_server_writes_a_reason_before_the_restricted_label(
         },
         strategy={"name": "zero-shot", "rationale": True},
     )
-    prompt(parts, tmp_path / "run", LabellingOptions(limit=4))
+    run_prompt(parts, tmp_path / "run", LabellingOptions(limit=4))
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     # A model this small may not come to an end; whatever does, holds both.

@@ -167,14 +167,14 @@ def test_a_free_text_strategy_is_not_restricted_and_its_tokens_are_estimated() -
     from sentikit.labelling.job import estimate
     from sentikit.labelling.prompting import split_classifier, split_to_label
     from sentikit.registry import default_registry
-    from sentikit.runs.writer import split_rows
+    from sentikit.runs.writer import SplitRows
 
     with serving(text="First this, then that, so all in all it is positive.") as s:
         parts = make_parts(dataset=DATASET, llm=llm(s.url, prices={"prompt": 1, "completion": 1}))
         parts = type(parts)(**{**parts.__dict__, "strategy": Thinker(Thinker.Settings())})
         split = split_to_label(parts)
         classifier = split_classifier(parts, split, default_registry())
-        (counted,) = estimate(classifier, split_rows(split), Path("none.sqlite"))
+        (counted,) = estimate(classifier, SplitRows(split), Path("none.sqlite"))
         assert counted.completion_tokens >= 3 * 150
         run_prompts(parts, Path("runs/a"))
         sent = [body for body in s.server.bodies if "Think aloud" in str(body["messages"])]

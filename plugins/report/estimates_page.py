@@ -39,7 +39,7 @@ _SHADES = ("second", "plain", "accent", "third")
 def estimates_page(
     found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None
 ) -> str:
-    """Return the page: what was done, how sure it is, shares with charts, examples, assumptions."""
+    """Return one page: what was done, how sure it is, shares with charts, examples, assumptions."""
     pages = environment()
     style = pages.get_template("report.css").render(
         light=palette_variables(LIGHT), dark=palette_variables(DARK), charts=style_sheet()

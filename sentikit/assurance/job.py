@@ -11,9 +11,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.assurance.pile import Labels, Pile
+from sentikit.assurance.labels import Labels
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
+from sentikit.datasets.tables import InputFile
 from sentikit.labelling.file_job import FileRows
 from sentikit.labelling.job import label, say_estimate
 from sentikit.labelling.rows import LabellingOptions
@@ -61,24 +62,31 @@ class PileJob:
     All are made ready, and what their LLMs cost is estimated, before any is asked. Paid answers are
     kept in the journal of the working folder: labelling again after a kill pays for none twice.
 
+    The answers belong to what the classifiers say of themselves and to the pile's fingerprint.
+
     Attributes:
         costs: USD that each classifier's answers were billed by this job, by name; None: unknown.
     """
 
     def __init__(
-        self, pile: Pile, classifiers: Mapping[str, Classifier], options: LabellingOptions
+        self,
+        source: InputFile,
+        rows: int,
+        fingerprint: str,
+        classifiers: Mapping[str, Classifier],
+        options: LabellingOptions,
     ) -> None:
-        self.pile, self._classifiers = pile, classifiers
+        self._source, self._rows, self._classifiers = source, rows, classifiers
         self.costs: dict[str, float | None] = {}
         self._earlier: dict[str, float | None] = {}
         described = {name: one.describe() for name, one in classifiers.items()}
-        text = json.dumps([described, pile.fingerprint], sort_keys=True, default=str)
+        text = json.dumps([described, fingerprint], sort_keys=True, default=str)
         models = [m for one in classifiers.values() for m in language_models(one)]
         named = (model.parts.llm_options.cache for model in models)
         self._session = RequestSession(
             hashlib.sha256(text.encode()).hexdigest()[:32],
             next((path for path in named if path is not None), DEFAULT_CACHE),
-            Limits(options.max_cost, options.failure_limit, pile.rows),
+            Limits(options.max_cost, options.failure_limit, rows),
             stop_requested=options.stop_requested,
         )
 
@@ -89,9 +97,9 @@ class PileJob:
                 classifier.prepare(self._session)
             for classifier in filter(language_models, self._classifiers.values()):
                 # Before the first question: an estimate opens and closes backends itself.
-                with self.pile.source.open() as opened:
-                    rows = FileRows(self.pile.source, opened)
-                    say_estimate(classifier, rows, self.pile.rows, self._session)
+                with self._source.open() as opened:
+                    given = FileRows(self._source, opened)
+                    say_estimate(classifier, given, self._rows, self._session)
         except BaseException:
             self._session.close()
             raise
@@ -107,13 +115,13 @@ class PileJob:
             Interrupted: the user asked to stop.
             SentikitError: an outage, no money left; paid answers are kept.
         """
-        with self.pile.source.open() as opened:
-            wanted = np.ones(self.pile.rows, np.bool_)
+        with self._source.open() as opened:
+            wanted = np.ones(self._rows, np.bool_)
             if only is not None:
                 wanted[:] = False
                 wanted[only] = True
-            rows = compress(FileRows(self.pile.source, opened), wanted)
-            answers = self._ask(name, rows, self.pile.rows, only)
+            rows = compress(FileRows(self._source, opened), wanted)
+            answers = self._ask(name, rows, self._rows, only)
         # Earlier answers about these rows are in the journal, and counted once more here.
         self.costs[name] = _sum(self._earlier.get(name, 0.0), answers.paid)
         return answers

@@ -51,7 +51,6 @@ class CommandGroup(click.Group):
         return f"{self.name} "
 
     def own(self) -> dict[str, str]:
-        """Return the core's commands and their summaries."""
         return {name: command.get_short_help_str(100) for name, command in self.commands.items()}
 
     def added(self, registry: Registry) -> dict[str, Registration]:
@@ -75,16 +74,9 @@ class CommandGroup(click.Group):
         return commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return core commands, then plugins' commands."""
         return [*self.own(), *self.added(default_registry())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command.
-
-        Raises:
-            InputError: several plugins claim the name.
-            SentikitError: the command's plugin is broken.
-        """
         if cmd_name in self.own():
             return super().get_command(ctx, cmd_name)
         registry = default_registry()
@@ -230,7 +222,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _unexpected(error: BaseException) -> str:
-    """Say whose fault an unexpected exception is."""
     from sentikit.errors import one_line
     from sentikit.keys import redacted
 

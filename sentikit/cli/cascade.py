@@ -14,7 +14,6 @@ from sentikit.cli.options import (
     PLOTS_FOLDER,
     REPORT,
     RESUME,
-    RUNS,
     SETTINGS,
     check_plots,
     resolved_recipe,
@@ -25,6 +24,7 @@ from sentikit.processes.launching import resumable
 from sentikit.terminal import FiniteRange, usd_text
 
 if TYPE_CHECKING:
+    from sentikit.cli.options import Report
     from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.ensembles.thresholds import Aim
 
@@ -92,7 +92,7 @@ def cascade(
     target: float | None,
     llm_cost: float | None,
     as_json: bool,
-    report: Path | None,
+    report: Report | None,
     plots: Path | None,
     max_cost: float | None,
     limit: int | None,
@@ -159,7 +159,7 @@ def _recorded(
             "LLM_RUN; or a recipe: sentikit cascade --recipe NAME."
         )
     check_plots(plots)
-    run = choose_run_folder(output, output.name, False, RUNS) if output else None
+    run = choose_run_folder(output, output.name, False) if output else None
     threshold, aim, llm_cost = chosen
     ensemble = gather_runs(runs)
     choice = CascadeChoice(threshold, gather_runs(tune) if tune else None, aim, llm_cost)
@@ -179,9 +179,7 @@ def _live(
     limits: tuple[float | None, int | None, bool],
     output: Path | None,
 ) -> tuple[JudgedCascade, Path]:
-    """Run a recipe; return the cascade and the run it left."""
     from sentikit.labelling.ensembles import run_cascade
-    from sentikit.labelling.loading import load
     from sentikit.labelling.rows import LabellingOptions
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
@@ -189,12 +187,12 @@ def _live(
     registry = default_registry()
     resolved = resolved_recipe(recipe, settings, registry)
     max_cost, limit, resume = limits
-    run = choose_run_folder(output, resolved.name, resume, RUNS)
+    run = choose_run_folder(output, resolved.name, resume)
     with resumable(context, run.path) as stop_requested:
         options = LabellingOptions(
             max_cost, resume=resume, stop_requested=stop_requested, limit=limit
         )
-        return run_cascade(resolved, run, options, registry, RUNS, load), run.path
+        return run_cascade(resolved, run, options, registry), run.path
 
 
 def _print(judged: JudgedCascade) -> None:

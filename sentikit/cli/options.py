@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
-
-#: Where runs go unless --output says otherwise.
-RUNS = Path("runs")
 
 RECIPE = click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
 SETTINGS = click.option(
@@ -130,77 +127,49 @@ def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> R
 
 
 def warn(said: str) -> None:
-    """Say what may be wrong."""
     click.echo(f"Warning: {said}", err=True)
 
 
 def draw(run: Path) -> None:
-    """Draw a run's plots and say where they are."""
     from sentikit.reports import report_format
 
     for path in report_format().run_plots(run):
         click.echo(f"Drawn: {path}", err=True)
 
 
-def _page(context: click.Context, option: click.Parameter, report: Path | None) -> Path | None:
+def _report(given: dict[str, Any]) -> Report | None:
     """Refuse a name that another kind of file has: a report replaces what is there."""
-    if report is not None:
-        from sentikit.reports import format_for
+    if given["report"] is None:
+        if given["opened"]:
+            raise click.UsageError("--open opens the report: add --report FILE.html.")
+        return None
+    from sentikit.reports import format_for
 
-        format_for(report)
-    context.meta[_REPORTED] = report
-    _refuse_open_alone(context)
-    return report
+    format_for(given["report"])
+    return Report(given["report"], given["opened"])
 
 
-_REPORT = click.option(
-    "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=_page,
-    metavar="FILE.html",
-    help="Write a report in one page that opens in any browser.",
+class Report(NamedTuple):
+    """Where a report goes, and whether it is opened in the browser then."""
+
+    path: Path
+    opened: bool
+
+
+REPORT = _packed(
+    (
+        click.option(
+            "--report",
+            type=FILE,
+            metavar="FILE.html",
+            help="Write a report in one page that opens in any browser.",
+        ),
+        click.option("--open", "opened", is_flag=True, help="Open the report in the browser."),
+    ),
+    "report",
+    ("report", "opened"),
+    _report,
 )
-
-
-def _open(context: click.Context, option: click.Parameter, wanted: bool) -> None:
-    """Remember whether the report is to be opened, for `say_report`."""
-    context.meta[_OPEN] = wanted
-    _refuse_open_alone(context)
-
-
-def _refuse_open_alone(context: click.Context) -> None:
-    # Options are read in the order they are typed: whichever comes second finds the other.
-    if context.meta.get(_OPEN) and context.meta.get(_REPORTED, True) is None:
-        raise click.UsageError("--open opens the report: add --report FILE.html.", context)
-
-
-_OPEN, _REPORTED = "sentikit.open", "sentikit.report"
-_OPENED = click.option(
-    "--open",
-    is_flag=True,
-    expose_value=False,
-    callback=_open,
-    help="Open the report in the browser.",
-)
-
-
-def REPORT(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - used as the others
-    """Add ``--report`` and ``--open``."""
-    return _REPORT(_OPENED(command))
-
-
-def say_report(report: Path) -> None:
-    """Say where a report is, and open it where ``--open`` was given."""
-    import webbrowser
-
-    click.echo(f"Report: {report}", err=True)
-    context = click.get_current_context(silent=True)
-    if (
-        context is not None
-        and context.meta.get(_OPEN)
-        and not webbrowser.open(report.resolve().as_uri())
-    ):
-        click.echo("No browser could be opened here; open the file in one.", err=True)
 
 
 PLOTS_FOLDER = click.option(
@@ -212,11 +181,7 @@ PLOTS_FOLDER = click.option(
 
 
 def check_plots(plots: Path | bool | None) -> None:
-    """Make sure, before there is any work, that plots can be drawn where they are asked for.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """Make sure, before there is any work, that plots can be drawn where they are asked for."""
     if plots:
         from sentikit.reports import report_format
 
@@ -225,16 +190,20 @@ def check_plots(plots: Path | bool | None) -> None:
 
 def write_charts(
     comparison: Comparison,
-    report: Path | None,
+    report: Report | None,
     plots: Path | None,
     cascade: JudgedCascade | None = None,
 ) -> None:
     """Write a report and plots where they are asked for, and say where they are."""
     if report:
+        import webbrowser
+
         from sentikit.reports import write_report
 
-        write_report(comparison, report, cascade)
-        say_report(report)
+        write_report(comparison, report.path, cascade)
+        click.echo(f"Report: {report.path}", err=True)
+        if report.opened and not webbrowser.open(report.path.resolve().as_uri()):
+            click.echo("No browser could be opened here; open the file in one.", err=True)
     if plots:
         from sentikit.reports import save_plots
 

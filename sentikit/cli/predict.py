@@ -157,11 +157,7 @@ def predict(
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
-    """Hand over to the command that a plugin brings for an engine: ``predict-on-ENGINE``.
-
-    Raises:
-        InputError: no such engine, or an option that it does not have.
-    """
+    """Hand over to the command that a plugin brings for an engine: ``predict-on-ENGINE``."""
     from click.core import ParameterSource
 
     from sentikit.errors import unknown_name
@@ -174,20 +170,20 @@ def _predict_on(context: click.Context, engine: str) -> None:
         raise unknown_name("engine", engine, engines)
     command = registry.load("register_commands", before + engine)
     assert isinstance(command, click.Command)
-    typed: list[str] = []
     own = {parameter.name: parameter for parameter in command.params}
+    typed = ["--", context.params["model"], context.params["file"]]
     for parameter in context.command.params:
         name, value = str(parameter.name), context.params.get(str(parameter.name))
         given = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if not given or name == "on" or isinstance(parameter, click.Argument):
             continue
-        if isinstance(value, tuple) and len(value) == 1:
-            (value,) = value
-        if name not in own or isinstance(value, tuple):
+        several = isinstance(value, tuple) and len(value) > 1
+        if name not in own or several:
             raise InputError(f"{parameter.opts[-1]} does not go together with --on {engine}.")
-        typed += [own[name].opts[-1]] if value is True else [own[name].opts[-1], str(value)]
-    arguments = [context.params["model"], context.params["file"]]
-    command.main([*typed, "--", *arguments], f"sentikit {command.name}", standalone_mode=False)
+        if value is not True:
+            typed.insert(0, str(value[0] if isinstance(value, tuple) else value))
+        typed.insert(0, own[name].opts[-1])
+    command.main(typed, f"sentikit {command.name}", standalone_mode=False)
 
 
 def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
@@ -203,7 +199,6 @@ def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
 
 
 def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
-    """Return the encoders among a classifier and its members."""
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
 
     own = [classifier] if isinstance(classifier, EncoderClassifier) else []

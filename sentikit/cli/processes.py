@@ -20,12 +20,7 @@ NPROC = click.option(
 
 
 def start_processes(context: click.Context, processes: int | None, device: str) -> None:
-    """Do the command in several processes, where asked to, and end with their exit code.
-
-    Raises:
-        InputError: there are fewer GPUs, or a launcher has started processes already.
-        click.exceptions.Exit: they have done it.
-    """
+    """Do the command in several processes, where asked to, and end with their exit code."""
     if processes is None or processes == 1:
         return
     from sentikit.processes.launching import launch_processes
@@ -47,11 +42,7 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
 
 
 def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
-    """Return a classifier whose texts the group shares.
-
-    Raises:
-        InputError: there are several processes, and the classifier is no encoder.
-    """
+    """Return a classifier whose texts the group shares."""
     from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
 
     if group.processes == 1:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sentikit.cli import CommandGroup
-from sentikit.cli.options import RUNS
+from sentikit.runs.folder import RUNS
 
 
 @click.group(cls=CommandGroup)
@@ -98,26 +98,13 @@ def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, flo
 
 
 def _print_metrics(metrics: dict[str, Any] | None, status: str) -> None:
-    from sentikit.terminal import print_table
+    from sentikit.cli.tables import print_scores
 
-    if not metrics or "overall" not in metrics:
-        finished = "No scores: there is no metrics.json, as where no text has a gold label."
-        click.echo(finished if status == "finished" else "No scores yet.", err=True)
+    if metrics and "overall" in metrics:
+        print_scores(f"scores on {metrics.get('split', '')}", metrics)
         return
-    overall = metrics["overall"]
-    columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {c}" for c in overall["per_class"])]
-    by_source = metrics["by_source"] if len(metrics["by_source"]) > 1 else {}
-    rows = [
-        [
-            name,
-            f"{scores['examples']:,}",
-            _score(scores["macro_f1"]),
-            _score(scores["accuracy"]),
-            *(_score(c["f1"]) for c in scores["per_class"].values()),
-        ]
-        for name, scores in {"all": overall, **by_source}.items()
-    ]
-    print_table(f"scores on {metrics['split']}", columns, rows, columns[1:])
+    finished = "No scores: there is no metrics.json, as where no text has a gold label."
+    click.echo(finished if status == "finished" else "No scores yet.", err=True)
 
 
 def _score(value: float | None) -> str:

@@ -12,7 +12,6 @@ from sentikit.cli.options import (
     ENSEMBLE_OUTPUT,
     MAX_COST,
     RESUME,
-    RUNS,
     SETTINGS,
     resolved_recipe,
 )
@@ -78,7 +77,7 @@ def vote(
     run = None
     if output is not None:
         taken = bool(RunFolder(output).status)
-        run = choose_run_folder(output, output.name, resume and taken, RUNS)
+        run = choose_run_folder(output, output.name, resume and taken)
     if recipe is None:
         judged = _recorded(runs, ties, run)
     else:
@@ -114,9 +113,7 @@ def _live(
     resume: bool,
     run: RunFolder | None,
 ) -> tuple[JudgedVote, RunFolder | None]:
-    """Run a recipe; return the vote and the run it left."""
     from sentikit.labelling.ensembles import run_vote
-    from sentikit.labelling.loading import load
     from sentikit.labelling.rows import LabellingOptions
     from sentikit.registry import default_registry
 
@@ -125,7 +122,7 @@ def _live(
     resumed = resume and (run is None or bool(run.status))
     with resumable(context, run.path if run else None) as stop_requested:
         options = LabellingOptions(max_cost, resume=resumed, stop_requested=stop_requested)
-        return run_vote(resolved, run, options, registry, RUNS, load)
+        return run_vote(resolved, run, options, registry)
 
 
 def _print(judged: JudgedVote) -> None:

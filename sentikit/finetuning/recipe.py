@@ -38,7 +38,7 @@ from sentikit.recipe.resolving import (
     resolve_recipe,
 )
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.writer import split_rows
+from sentikit.runs.writer import SplitRows
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
 
@@ -175,7 +175,7 @@ class FinetuneParts(StrategyParts):
             SentikitError: the strategy fails; names the row.
         """
         contexts = self._contexts(split, kept, advance)
-        for number, row in enumerate(split_rows(split)):
+        for number, row in enumerate(SplitRows(split)):
             given = prompt_input(row.example, split.classes, next(contexts))
             yield row.example, str(row.gold), messages_for(self, given, number)
 
@@ -196,7 +196,7 @@ class FinetuneParts(StrategyParts):
             except InputError as error:
                 raise InputError(f"{split.name}: {error.message}") from error
             source.advance = advance
-            for _, context in source.stream((row.example for row in split_rows(split)), Session()):
+            for _, context in source.stream((row.example for row in SplitRows(split)), Session()):
                 yield context
 
         return _kept_contexts(kept, json.dumps(identity) + "\n", compute)

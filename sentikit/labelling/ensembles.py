@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,8 @@ from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
 from sentikit.ensembles.vote import JudgedVote, count_votes, judge_vote, vote
 from sentikit.errors import InputError
 from sentikit.labelling.job import RunSteps, label_run
-from sentikit.labelling.prompting import (
-    earlier_costs,
-    refuse_missing,
-    split_classifier,
-    split_to_label,
-)
+from sentikit.labelling.loading import load, refuse_missing_model
+from sentikit.labelling.prompting import earlier_costs, split_classifier, split_to_label
 from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.recipe import PromptParts, prompt_parts
@@ -45,14 +41,12 @@ from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.folder import FINISHED, LabelledSplit, RunFolder, choose_run_folder
+from sentikit.runs.folder import FINISHED, RUNS, LabelledSplit, RunFolder, choose_run_folder
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import Labelling, RunTable, class_numbers
-from sentikit.runs.writer import RunPlan, RunWriter, split_rows
+from sentikit.runs.writer import RunPlan, RunWriter, SplitRows
 from sentikit.yaml_files import dump_yaml
-
-Load = Callable[[str], Classifier]
 
 
 @dataclass(frozen=True)
@@ -60,9 +54,7 @@ class _Members:
     """The members of an ensemble, to be found and loaded for a split."""
 
     stages: Mapping[str, str]
-    runs: Path
     registry: Registry
-    load: Load
     dataset: Mapping[str, Any] | None = None
     split: str = "test"
 
@@ -74,14 +66,14 @@ class _Members:
             if recipe is None or kind_of(recipe) in ("cascade", "vote"):
                 continue
             # A recipe with a finished run is taken as recorded.
-            finished = RunFolder(self.runs / recipe.name).status == FINISHED
+            finished = RunFolder(RUNS / recipe.name).status == FINISHED
             if kind_of(recipe) != "prompt" or finished:
-                member_path(member, self.runs, self.registry)
+                member_path(member, RUNS, self.registry)
                 continue
             values = recipe.values | {"split": self.split}
             values |= {} if self.dataset is None else {"dataset": self.dataset}
             found[name] = prompt_parts(resolve_values(values, recipe.name, member), self.registry)
-            refuse_missing(found[name])
+            refuse_missing_model(found[name])
         return found
 
     def split_to_label(self, asked: Mapping[str, PromptParts], limit: int | None) -> LabelledSplit:
@@ -97,7 +89,7 @@ class _Members:
         self, asked: Mapping[str, PromptParts], split: LabelledSplit
     ) -> dict[str, Classifier]:
         return {
-            name: split_classifier(asked[name], split, self.registry, self.load)
+            name: split_classifier(asked[name], split, self.registry)
             if name in asked
             else self._member(member, split)
             for name, member in self.stages.items()
@@ -107,13 +99,13 @@ class _Members:
         """Return a member as recorded where the whole split is, else loaded."""
         recipe = member_recipe(member, self.registry)
         if recipe is not None and kind_of(recipe) in ("cascade", "vote"):
-            return self.load(member)
-        path = member_path(member, self.runs, self.registry)
+            return load(member)
+        path = member_path(member, RUNS, self.registry)
         plain, of_encoder = split_suffix(path)
         folder = Path(plain).expanduser()
         of_file = of_encoder or folder.is_file()
         if not of_file and not (folder / "predictions.jsonl").is_file():
-            return self.load(path)
+            return load(path)
         table = read_run(path, registry=self.registry)
         try:
             names = (split.name, table.name)
@@ -122,7 +114,7 @@ class _Members:
             if of_file:
                 raise
             try:
-                return self.load(path)
+                return load(path)
             except InputError:
                 raise error from None
         return RecordedClassifier(table)
@@ -134,7 +126,7 @@ class _Members:
             costs |= earlier_costs(parts)
         for member in self.stages.values():
             recipe = member_recipe(member, self.registry)
-            path = member if recipe is None else str(self.runs / recipe.name)
+            path = member if recipe is None else str(RUNS / recipe.name)
             trained = encoder_cost(path) if Path(path).is_dir() else 0.0
             costs |= {"encoder": trained} if trained else {}
         return costs
@@ -145,17 +137,15 @@ def run_cascade(
     run: RunFolder,
     options: LabellingOptions,
     registry: Registry,
-    runs: Path,
-    load: Load,
 ) -> JudgedCascade:
     """Label a split with a cascade and leave a run; each member is asked what is left to it.
 
     Two members that are runs or files are judged as recorded. Runs of recipes are looked for in
-    `runs`; `load` loads members that label any text.
+    ``runs``.
     """
     settings = ensemble_settings(recipe, registry, CascadeRecipe)
     stages = settings.cascade.stages
-    members = _Members(stages, runs, registry, load, settings.dataset, settings.split)
+    members = _Members(stages, registry, settings.dataset, settings.split)
     first, *others = stages.values()
     if len(stages) == 2 and is_recorded(others[0]):
         if options.limit is not None:
@@ -164,7 +154,7 @@ def run_cascade(
             raise InputError(
                 "A recorded LLM has answered about its own dataset: leave dataset out."
             )
-        judged = _judge_recorded(settings.cascade, member_path(first, runs, registry), others[0])
+        judged = _judge_recorded(settings.cascade, member_path(first, RUNS, registry), others[0])
         with run.locked(new=run.status == ""):
             write_cascade(run, judged, recipe.values)
         return judged
@@ -189,15 +179,13 @@ def run_vote(
     run: RunFolder | None,
     options: LabellingOptions,
     registry: Registry,
-    runs: Path,
-    load: Load,
 ) -> tuple[JudgedVote, RunFolder | None]:
     """Label a split with a vote; where all members are recorded and `run` is None, none is left."""
     settings = ensemble_settings(recipe, registry, VoteRecipe).vote
-    members = _Members(member_names(settings.members), runs, registry, load)
+    members = _Members(member_names(settings.members), registry)
     asked = members.asked()
     paths = [
-        member if name in asked else member_path(member, runs, registry)
+        member if name in asked else member_path(member, RUNS, registry)
         for name, member in members.stages.items()
     ]
     if not asked:
@@ -208,7 +196,7 @@ def run_vote(
         return judged, run
     split = members.split_to_label(asked, options.limit)
     steps = _VoteSteps(settings.ties, members.loaded(asked, split), split, paths)
-    run = run or choose_run_folder(None, recipe.name, options.resume, runs)
+    run = run or choose_run_folder(None, recipe.name, options.resume)
     _label(recipe, run, options, members.paid_before(asked), steps, asked)
     return steps.judged, run
 
@@ -322,7 +310,7 @@ class _CascadeSteps(RunSteps):
         answers = {name: _Answers(split.classes) for name in members.stages}
         for name, classifier in members.loaded(asked, split).items():
             classifier.prepare(session)
-            for _, prediction in predicted(classifier, split_rows(split), session):
+            for _, prediction in predicted(classifier, SplitRows(split), session):
                 answers[name].add(prediction)
         costs = [own.cost for own in answers.values()]
         self._tuning_cost = None if None in costs else sum(cost or 0.0 for cost in costs)
@@ -472,25 +460,7 @@ def _write(
     plan = RunPlan(kind, recipe, dump_yaml(dict(recipe)), labelled, costs=costs)
     with RunWriter(run, plan) as writer:
         writer.begin(resume=bool(run.status))
-        for row, prediction in zip(split_rows(labelled), predictions, strict=True):
+        for row, prediction in zip(SplitRows(labelled), predictions, strict=True):
             more = {} if prediction.votes is None else {"votes": list(prediction.votes)}
             writer.add(row.example, row.gold, prediction, **more)
         writer.finish(metrics={kind: judged.summary()}, files={f"{kind}.json": judged.to_json()})
-
-
-def load_ensemble(
-    recipe: ResolvedRecipe, registry: Registry, load: Load, threshold: float | None = None
-) -> Cascade | Vote:
-    """Return the classifier of a recipe of kind cascade or vote, for any text."""
-    if kind_of(recipe) == "vote":
-        settings = ensemble_settings(recipe, registry, VoteRecipe).vote
-        members = {name: load(member) for name, member in member_names(settings.members).items()}
-        return Vote(members, settings.ties)
-    cascade = ensemble_settings(recipe, registry, CascadeRecipe).cascade
-    cuts = cascade.thresholds or (None if threshold is None else [threshold])
-    if cuts is None:
-        raise InputError(
-            f"The threshold of {recipe.name} is chosen when it is run: sentikit cascade --recipe "
-            f"{recipe.name}; then give that run."
-        )
-    return Cascade({name: load(member) for name, member in cascade.stages.items()}, cuts)

@@ -50,24 +50,9 @@ def label_file(
     options: LabellingOptions,
     spreadsheet_safe: bool = False,
 ) -> TableWriter:
-    """Label a table into a file, or to standard output.
+    """Label a table, open as `rows`, into a file or, where `output` is None, standard output.
 
-    Args:
-        classifier: labels the texts.
-        source: what is labelled.
-        rows: the same, open.
-        output: the file; None: standard output.
-        kind: csv, tsv, jsonl or parquet.
-        options: what the user decides.
-        spreadsheet_safe: whether cells that a spreadsheet would run are written as texts.
-
-    Returns:
-        What the rows came to.
-
-    Raises:
-        Interrupted: the user asked to stop.
-        InputError: something the user gave cannot be used; nothing is written.
-        SentikitError: an outage, no money left; where answers were paid, they are kept.
+    `kind` is csv, tsv, jsonl or parquet; `spreadsheet_safe` as for `open_table`.
     """
     asks = asks_llms(classifier)
     _check_options(source, output, asks, options)
@@ -150,7 +135,6 @@ def _label_by_llms(
 
 
 def cache_of(classifier: Classifier) -> Path:
-    """Return the file that keeps the answers of a classifier's LLMs."""
     from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 
     named = (model.parts.llm_options.cache for model in language_models(classifier))
@@ -175,31 +159,16 @@ def _check_options(
 
 
 class _State:
-    """What the journal keeps of a job, so that it can be resumed.
-
-    Args:
-        cache: the journal.
-        output: the file that is written.
-        source: the texts.
-        classifier: labels them.
-    """
+    """What the journal keeps of a job, so that it can be resumed."""
 
     def __init__(
         self, cache: Path, output: Path, source: InputFile, classifier: Classifier
     ) -> None:
         self._cache, self._output = cache, output
         self._key = f"predict {output.resolve()}"
-        self._settings = {
-            "classifier": classifier.describe(),
-            **source.describe(),
-        }
+        self._settings = {"classifier": classifier.describe(), **source.describe()}
 
     def resumed(self) -> str:
-        """Return the id of the job to resume.
-
-        Raises:
-            InputError: there is none, or it was begun with other settings.
-        """
         kept = self._with_journal(lambda j: j.recall(self._key)) if self._cache.exists() else None
         if kept is None:
             raise InputError(
@@ -215,12 +184,10 @@ class _State:
         return str(kept["run"])
 
     def begin(self, identity: str) -> None:
-        """Keep the job's id."""
         value = {"run": identity, "settings": self._settings}
         self._with_journal(lambda j: j.remember(self._key, value))
 
     def end(self) -> None:
-        """Forget the job: every row is labelled."""
         self._with_journal(lambda j: j.forget(self._key))
 
     def _with_journal(self, use: Callable[[AnswerJournal], Any]) -> Any:

@@ -28,7 +28,7 @@ from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
 from sentikit.runs.recorded import RecordedClassifier
-from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, split_rows
+from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, SplitRows
 from sentikit.stopping import Interrupted
 from sentikit.terminal import usd_text
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
@@ -57,12 +57,7 @@ def _path_from(folder: Path, file: Path) -> str:
 
 
 def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: RequestSession) -> None:
-    """Put rows, which start over each time they are gone through, through a classifier.
-
-    Raises:
-        Interrupted: the user asked to stop.
-        SentikitError: the classifier fails, or breaks its contract.
-    """
+    """Put rows, which start over each time they are gone through, through a classifier."""
     if session.batch_folder is not None:
         models = len(language_models(classifier))
         session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
@@ -145,7 +140,6 @@ class RunSteps:
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
     ) -> None:
-        """Write a row."""
         writer.add(example, gold, prediction)
 
     def results(self) -> dict[str, Any]:
@@ -162,21 +156,10 @@ def label_run(
     trackers: Mapping[str, Tracker] | None = None,
     steps: RunSteps | None = None,
 ) -> FinishedRun:
-    """Label a split and leave a run.
+    """Label a split and leave a run in `run`, which the caller has locked.
 
-    Args:
-        classifier: labels it.
-        run: the folder, locked by the caller; None: nothing is written but the answers' file.
-        plan: what the run is.
-        options: what the user decides beside the recipe.
-        cache: the file that keeps answers; default: ``answers.sqlite`` beside the run.
-        trackers: where the run is shown besides, by name.
-        steps: what this kind of run does besides.
-
-    Raises:
-        Interrupted: the user asked to stop; the run can be resumed.
-        InputError: something the user gave cannot be used; nothing is written.
-        SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
+    Without `run` nothing is written but `cache`, the file that keeps answers; by default it is
+    ``answers.sqlite`` beside the run. `steps` is what this kind of run does besides.
     """
     steps = steps or RunSteps()
     identity, changed = uuid.uuid4().hex, list[str]()
@@ -184,7 +167,7 @@ def label_run(
         members = plan.manifest.get("members")
         changed = refuse_changed(run, plan.recipe, plan.split, members, plan.kind == "prompt")
         identity = str(run.manifest.get("run_id", ""))
-    total, rows = len(plan.split.examples), split_rows(plan.split)
+    total, rows = len(plan.split.examples), SplitRows(plan.split)
     reporter = RequestReporter(total)
     beside = run.path.resolve().parent / CACHE if run else DEFAULT_CACHE
     session = RequestSession(
@@ -260,8 +243,8 @@ def _requests(session: RequestSession) -> dict[str, Any]:
     return {
         "requests": {
             "retries": tally.retries,
-            "rate_limit_episodes": tally.limited,
-            "service_tiers": tally.tiers,
+            "rate_limit_episodes": tally.rate_limit_episodes,
+            "service_tiers": tally.service_tiers,
         }
     }
 
@@ -277,9 +260,6 @@ def refuse_changed(
 
     Members of an ensemble are compared by what decides their labels. Where `prompts` may change,
     answers are found by what was asked.
-
-    Raises:
-        InputError: they differ; says which.
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), recipe)
@@ -302,7 +282,6 @@ def refuse_changed(
 
 
 def other_settings(path: Path, changed: Sequence[str]) -> InputError:
-    """Return the error for resuming a run with different settings."""
     return InputError(
         f"{path} was begun with other settings: {', '.join(changed)}. Resume it with the same "
         "ones, or start anew with another --output: answers that still fit are found in the cache."
@@ -321,8 +300,6 @@ def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 class _Tracking:
-    """A run as its trackers see it, from start to end; a context manager."""
-
     def __init__(
         self, trackers: Mapping[str, Tracker], run: TrackedRun, session: RequestSession
     ) -> None:

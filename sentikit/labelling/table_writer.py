@@ -66,7 +66,6 @@ class AddedColumns:
 
     @classmethod
     def of(cls, classifier: Classifier) -> AddedColumns:
-        """Return what a classifier adds."""
         composed = bool(classifier.members) and not classifier.asks_llm
         if not asks_llms(classifier):
             return cls(classifier.labels, composed)
@@ -110,7 +109,6 @@ class AddedColumns:
 
 
 def invalid_answer(said: Prediction) -> str | None:
-    """Say that an LLM's answer is no label, where that is so."""
     if said.label is not None or said.answer is None:
         return None
     return f"The answer is no label: {said.answer[:60]!r}"
@@ -132,7 +130,6 @@ class TableWriter:
         self.labelled = dict.fromkeys(added.labels, 0)
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
-        """Write a row."""
         empty = not example.text.strip()
         self.without_text += empty
         if not empty:
@@ -178,18 +175,9 @@ def open_table(
     """Open the place labelled rows go to and yield what takes them.
 
     A file appears only when it is complete, compressed if its name ends in ``.gz``; standard
-    output is written as rows are labelled.
-
-    Args:
-        output: the file; None: standard output.
-        kind: csv, tsv, jsonl or parquet.
-        columns: of the input.
-        added: what the classifier adds.
-        spreadsheet_safe: whether ``'`` is written before cells of CSV and TSV that a spreadsheet
-            would run as formulas.
-
-    Raises:
-        InputError: the input has a column of a name that is added here.
+    output, where `output` is None, is written as rows are labelled. `columns` are the input's.
+    With `spreadsheet_safe`, ``'`` is written before cells of CSV and TSV that a spreadsheet would
+    run as formulas.
     """
     nested = kind == "jsonl"
     names = added.names(nested)
@@ -237,7 +225,7 @@ def _delimited_writer(
     spreadsheet_safe: bool,
 ) -> Write:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    made: Callable[[Any], Any] = _without_formula if spreadsheet_safe else lambda cell: cell
+    made: Callable[[Any], Any] = without_formula if spreadsheet_safe else lambda cell: cell
     writer.writerow(map(made, [*columns, *added]))
     known = frozenset(columns)
 
@@ -265,7 +253,7 @@ def _number(value: Any, column: str) -> Any:
     return f"{value:.9f}" if column == COST_COLUMN else f"{value:.6f}"
 
 
-def _without_formula(cell: Any) -> Any:
+def without_formula(cell: Any) -> Any:
     """Return a cell that a spreadsheet shows as it is and never runs (OWASP, CSV injection)."""
     if not isinstance(cell, str) or not cell.lstrip().startswith(_FORMULA_STARTS):
         return cell

@@ -25,7 +25,7 @@ from sentikit.datasets.rows import Rows, cell_text, usual_column
 from sentikit.datasets.tables import read_rows
 from sentikit.errors import InputError, did_you_mean, quoted
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS, RunFolder
+from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS, RunFolder, near_runs
 from sentikit.runs.table import Labelling, RunTable, are_distributions, read_run_rows
 
 #: Behind a path: the prediction of the encoder recorded inside, as a run of its own.
@@ -84,14 +84,6 @@ class ResultFormat(Part, ABC):
         """Say which column holds what, or None if the file is not of this format."""
 
 
-@dataclass(frozen=True)
-class ColumnChoice:
-    """The columns of labels and probabilities that a user names; None leaves them to a format."""
-
-    label: str | None = None
-    probabilities: str | None = None
-
-
 def read_run(
     path: str | Path,
     *,
@@ -114,8 +106,8 @@ def read_run(
     """
     name = str(path)
     plain, of_encoder = split_suffix(name)
-    columns = (label_column, probabilities_column)
-    table = _read(Path(plain).expanduser(), plain, columns, registry or default_registry())
+    chosen = (label_column, probabilities_column)
+    table = _read(Path(plain).expanduser(), plain, chosen, registry or default_registry())
     return table.of_encoder(name) if of_encoder else table
 
 
@@ -126,16 +118,23 @@ def split_suffix(name: str) -> tuple[str, bool]:
     return (plain, True) if meant else (name, False)
 
 
-def _read(
-    path: Path, name: str, columns: tuple[str | None, str | None], registry: Registry
-) -> RunTable:
+#: The columns of labels and of probabilities that a user names; None leaves one to a format.
+_Chosen = tuple[str | None, str | None]
+
+
+def _read(path: Path, name: str, chosen: _Chosen, registry: Registry) -> RunTable:
     if path.name == PREDICTIONS and (path.parent / MANIFEST).is_file():
         path = path.parent
     if path.is_file():
-        return read_results(path, name, ColumnChoice(*columns), registry)
+        with read_rows(path) as rows:
+            collected = _Collected(rows, _choose_columns(rows, chosen, registry))
+            for where, row in rows:
+                collected.add(where, row)
+        return collected.table(name)
     if not path.exists():
-        raise InputError(f"{name} does not exist. Give a run's folder or a results file.")
-    if columns != (None, None):
+        advice = near_runs(path) or "Give a run's folder or a results file."
+        raise InputError(f"{name} does not exist. {advice}")
+    if chosen != (None, None):
         raise InputError(f"{name} is a run; columns are named for results files alone.")
     if not (path / MANIFEST).is_file():
         raise InputError(f"{name} is not a run: it has no {MANIFEST}. See: sentikit runs list")
@@ -155,41 +154,17 @@ def _read(
             f"{name} has no predictions yet: it is {status or 'not finished'}. Finish it with "
             "--resume, or choose another run."
         )
-    return read_run_rows(path / PREDICTIONS, name, run_classes(manifest), manifest)
+    # In the order of its probabilities; the manifests of old runs name no classes.
+    classes = tuple(manifest.get("classes") or label_scheme("neg_neu_pos").classes)
+    return read_run_rows(path / PREDICTIONS, name, classes, manifest)
 
 
-def run_classes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a run's classes, in the order of its probabilities."""
-    return tuple(manifest.get("classes") or label_scheme("neg_neu_pos").classes)
-
-
-def read_results(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> RunTable:
-    """Read a results file; `name` is what the user calls it.
-
-    Raises:
-        InputError: no format knows the file, or it is malformed; says where.
-    """
-    with read_rows(path) as rows:
-        collected = _Collected(rows, choose_columns(rows, choice, registry))
-        for where, row in rows:
-            collected.add(where, row)
-    return collected.table(name)
-
-
-def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> ResultColumns:
-    """Find out what each column of a file holds.
-
-    Raises:
-        InputError: no format knows the file, two claim it, or a named column is not there.
-    """
-    for column, key in (
-        (choice.label, "label_column"),
-        (choice.probabilities, "probabilities_column"),
-    ):
+def _choose_columns(rows: Rows, chosen: _Chosen, registry: Registry) -> ResultColumns:
+    for column, key in zip(chosen, ("label_column", "probabilities_column"), strict=True):
         if column is not None and column not in rows.columns:
             meant = did_you_mean(column, rows.columns)
             raise InputError(f"{rows.name} has no column {column!r} ({key}). {meant}")
-    found, label = _recognised(rows, registry), choice.label
+    found, (label, probabilities) = _recognised(rows, registry), chosen
     if label is not None:
         # What the format made of the other columns belongs to the label it found.
         gold = found.gold if found and found.gold != label else None
@@ -201,8 +176,8 @@ def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> Resu
             f"{rows.name}: which column holds the predicted labels? It has {listed}. Rename "
             "it to 'prediction'; a recipe that names the file can set label_column instead."
         )
-    if choice.probabilities is not None:
-        found = dataclasses.replace(found, probabilities=choice.probabilities)
+    if probabilities is not None:
+        found = dataclasses.replace(found, probabilities=probabilities)
     return _with_usual(found, rows)
 
 
@@ -262,7 +237,6 @@ class SpelledLabels:
         self._first: list[int] = []
 
     def add(self, label: str | None, where: int) -> None:
-        """Add the label of the next row, which stands at `where`."""
         spelled = label.strip() if label else None
         code = self._known.setdefault(spelled or None, len(self._known))
         if code == len(self._first):
@@ -275,7 +249,6 @@ class SpelledLabels:
         return [label for label in self._known if label is not None]
 
     def first(self, label: str) -> int:
-        """Return where a label stood first."""
         return self._first[self._known[label]]
 
     def numbers(self, scheme: LabelScheme) -> NDArray[np.int64]:
@@ -305,11 +278,6 @@ class SpelledProbabilities:
         self._width = 0
 
     def add(self, row: Mapping[str, Any], where: int, place: str) -> None:
-        """Add the value of the next row, which stands at `where`.
-
-        Raises:
-            InputError: it is no distribution over classes, or unlike the rows before.
-        """
         if self._columns is None:
             return
         numbers = self._numbers(row, place)
@@ -326,11 +294,7 @@ class SpelledProbabilities:
         self._where.append(where)
 
     def array(self, classes: Sequence[str], name: str) -> NDArray[np.float64] | None:
-        """Return (rows, classes), NaN where a row has none; None where no row has any.
-
-        Raises:
-            InputError: not one probability a class, or not probabilities; `name` is the file.
-        """
+        """Return (rows, classes), NaN where a row has none; None where no row has any."""
         if not self._width:
             return None
         where = np.frombuffer(self._where, np.int64)
@@ -412,9 +376,6 @@ def scheme_of(
     """Return the scheme of the gold labels, or, where there are none, of the answers.
 
     Gold labels of no scheme are classes themselves.
-
-    Raises:
-        InputError: the labels are of no scheme, or of several.
     """
     if not gold.spellings:
         spelled = {plain_label(label).casefold() for label in answered.spellings} & _KNOWN
@@ -449,8 +410,6 @@ def scheme_of(
 
 
 class _Collected:
-    """The columns of a results file as they are read."""
-
     def __init__(self, rows: Rows, columns: ResultColumns) -> None:
         self._rows, self._columns = rows, columns
         self._builder = ExamplesBuilder()
@@ -462,7 +421,6 @@ class _Collected:
         self._raw_open: list[str | None] = []
 
     def add(self, where: int, row: Mapping[str, Any]) -> None:
-        """Add the row that stands at `where`."""
         columns, place = self._columns, self._rows.at(where)
 
         def cell(column: str | None) -> str | None:

@@ -215,11 +215,7 @@ def are_distributions(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
 def read_run_rows(
     path: Path, name: str, classes: tuple[str, ...], manifest: Mapping[str, Any]
 ) -> RunTable:
-    """Read the predictions of a run, given its classes in the order of its probabilities.
-
-    Raises:
-        InputError: the file is missing or damaged; says which line.
-    """
+    """Read the predictions of a run, given its classes in the order of its probabilities."""
     table = _read_rows(path, classes)
     columns = [table.column(name) for name in ("id", "text", "gold", "source")]
     answer, cost, usage = (table.column(name) for name in ("answer", "cost", "usage"))

@@ -45,17 +45,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _SplitRows:
+class SplitRows:
+    """The rows of a split, read piece by piece each time they are gone through."""
+
     split: LabelledSplit
 
     def __iter__(self) -> Iterator[Row]:
         for identifier, text, gold, source, columns in self.split.examples.rows():
             yield Row(Example(text, identifier, source, columns), gold)
-
-
-def split_rows(split: LabelledSplit) -> Iterable[Row]:
-    """Return the rows of a split, read piece by piece each time they are gone through."""
-    return _SplitRows(split)
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,6 @@ class RowTotals:
         self.paid: float | None = 0.0
 
     def add(self, prediction: Prediction) -> None:
-        """Count a row."""
         self.rows += 1
         self.answers += prediction.answer is not None
         self.invalid += prediction.label is None
@@ -118,11 +114,9 @@ class RowTotals:
 
     @property
     def asked(self) -> bool:
-        """Whether an LLM was asked about a row."""
         return bool(self.answers or self.failed or self.cost != 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys of the manifest."""
         saved = None if self.cost is None or self.paid is None else self.cost - self.paid
         return {
             "rows": self.rows,
@@ -147,7 +141,6 @@ class ScoredRows:
         self._probabilities = array("d")
 
     def add(self, gold: str | None, source: str | None, prediction: Prediction) -> None:
-        """Take a row; without a gold label it is not scored."""
         if gold is None:
             return
         self._gold.append(self._numbers[gold])
@@ -299,7 +292,7 @@ class RunWriter:
 
     def add_split(self, predictions: Iterable[Prediction]) -> None:
         """Write all rows of the split, given one prediction for each in order."""
-        for row, prediction in zip(split_rows(self.plan.split), predictions, strict=True):
+        for row, prediction in zip(SplitRows(self.plan.split), predictions, strict=True):
             self.add(row.example, row.gold, prediction)
 
     def finish(
@@ -325,17 +318,9 @@ class RunWriter:
         paid = {"llm": _rounded(self.totals.cost)} if self._asks else {}
         items = {name: _rounded(cost) for name, cost in (costs or {}).items() if cost != 0}
         cost_usd = {**paid, **items, **self.plan.costs}
-        path = self.run.path if self.run else None
-        found = FinishedRun(
-            path=path,
-            dataset=self.plan.split.dataset,
-            split=self.plan.split.split,
-            totals=self.totals,
-            scores=scores,
-            by_source=by_source,
-            cost_usd=cost_usd,
-            more=metrics or {},
-        )
+        path, split = self.run.path if self.run else None, self.plan.split
+        labelled = (split.dataset, split.split, self.totals)
+        found = FinishedRun(path, *labelled, scores, by_source, cost_usd, metrics or {})
         if self.run:
             if scores is not None:
                 write_json(self.run.path / run_folder.METRICS, found.metrics())
@@ -395,16 +380,6 @@ def row_json(
     if prediction.error is not None:
         record["error"] = redacted(prediction.error)
     return record
-
-
-def spent_usd(run: RunFolder) -> float:
-    """Return the USD that a finished run's calls were billed, probing the server included.
-
-    Answers found in the cache cost nothing; neither does, here, a call whose price is unknown.
-    """
-    manifest = run.manifest
-    probing = manifest.get("cost_usd", {}).get("probing")
-    return float((manifest.get("paid_usd") or 0.0) + (probing or 0.0))
 
 
 def rounded(

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from sentikit import InputError, Monitor
-from sentikit.extension import CheckedFile, LabelledTable, read_json, write_json
+from sentikit.extension import read_json, write_json
+
+from .checked import CheckedFile
+from .tables import ReadTable
 
 
 def watch(
@@ -72,7 +75,7 @@ def watch(
     }
 
 
-def drift(reference: Mapping[str, Any], table: LabelledTable) -> list[dict[str, Any]]:
+def drift(reference: Mapping[str, Any], table: ReadTable) -> list[dict[str, Any]]:
     """Compare a later pile with the certified one; no labels are needed.
 
     Effect sizes come first: the Kolmogorov-Smirnov distance of confidences and lengths, Cohen's w
@@ -110,7 +113,7 @@ def drift(reference: Mapping[str, Any], table: LabelledTable) -> list[dict[str, 
     return [*found, _unknown_words(reference, table)]
 
 
-def _unknown_words(reference: Mapping[str, Any], table: LabelledTable) -> dict[str, Any]:
+def _unknown_words(reference: Mapping[str, Any], table: ReadTable) -> dict[str, Any]:
     """Compare the share of words that are not among the certified pile's common ones.
 
     The effect is Cohen's h. Words of one text go together, so the p-value is too small.

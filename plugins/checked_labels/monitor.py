@@ -88,8 +88,9 @@ def _drift(record: dict[str, Any], pile: Path, quiet: bool) -> list[dict[str, An
 def _evidence(
     certificate: Path, record: dict[str, Any], checked: Path, level: float, quiet: bool
 ) -> dict[str, Any]:
-    from sentikit.extension import read_checked, scheme_for_classes
+    from sentikit.extension import scheme_for_classes
 
+    from .checked import read_checked
     from .evidence import watch
 
     scheme = scheme_for_classes(record["reference"]["classes"])

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import Estimate, InputError, estimate_accuracy, estimate_shares
-from sentikit.extension import CheckedFile, Estimates, LabelledTable, holm, scan_pile
+from sentikit.extension import Estimates, LabelledTable, holm
+
+from .checked import CheckedFile
+from .pile import scan_pile
 
 #: Groups with fewer checks are pooled.
 LEAST_IN_GROUP = 30

@@ -11,17 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentikit import InputError
-from sentikit.extension import (
-    InputFile,
-    Pile,
-    confidence_strata,
-    group_reader,
-    read_checked,
-    read_draw,
-    read_json,
-    scan_pile,
-    write_draw,
-)
+from sentikit.extension import InputFile, confidence_strata, read_json
+
+from .checked import read_checked, read_draw, write_draw
+from .pile import Pile, group_reader, scan_pile
 
 #: Guessed error rates of the least and the most sure stratum. Chosen on the study's validation
 #: predictions, as the number of strata: mean width of accuracy's interval over three labellings.

@@ -10,12 +10,13 @@ import click
 
 from sentikit import InputError
 
+from .options import FILE, TEXT_COLUMNS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sentikit.extension import Check
-
     from .annotation import Annotation
+    from .checked import Check
 
 _LABELS = "negative,neutral,positive"
 
@@ -29,7 +30,7 @@ _LABELS = "negative,neutral,positive"
 @click.argument("file", metavar="[FILE]", required=False)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     required=True,
     metavar="CHECKED.csv",
     help="Where answers go, each at once; an unfinished file is resumed.",
@@ -46,7 +47,7 @@ _LABELS = "negative,neutral,positive"
 @click.option(
     "--for",
     "labelled",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="LABELLED",
     help="Draw by strata of this table's confidence: for accuracy, not for a certificate.",
 )
@@ -65,17 +66,11 @@ _LABELS = "negative,neutral,positive"
 )
 @click.option(
     "--guidelines",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="A text that can be unfolded under each text to check.",
 )
-@click.option(
-    "--text-column",
-    "text_columns",
-    metavar="C",
-    multiple=True,
-    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
-)
+@TEXT_COLUMNS
 @click.option("--terminal", is_flag=True, help="Ask here, not on a page.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), metavar="P", help="Of the page; default: a free one."
@@ -91,7 +86,7 @@ _LABELS = "negative,neutral,positive"
 @click.option(
     "--import",
     "imported",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="Add the answers of a Label Studio export, or of another table, to CHECKED.csv.",
 )
@@ -197,9 +192,8 @@ def _printable(text: str) -> str:
 
 
 def _agreement(output: Path, labels: list[str]) -> None:
-    from sentikit.extension import read_checked
-
     from .agreement import annotator_agreement, self_agreement
+    from .checked import read_checked
 
     checked = read_checked(output)
     found = annotator_agreement(checked.answers, labels)
@@ -209,8 +203,9 @@ def _agreement(output: Path, labels: list[str]) -> None:
 
 
 def _export(path: Path, output: Path) -> None:
-    from sentikit.extension import read_checked, refuse_overlap, write_json
+    from sentikit.extension import refuse_overlap, write_json
 
+    from .checked import read_checked
     from .checked_files import label_studio
 
     refuse_overlap([("--export", path)], [output, f"{output}.json"])
@@ -220,8 +215,9 @@ def _export(path: Path, output: Path) -> None:
 
 
 def _import(path: Path, output: Path) -> None:
-    from sentikit.extension import read_checked, read_draw, read_json, refuse_overlap
+    from sentikit.extension import read_json, refuse_overlap
 
+    from .checked import read_checked, read_draw
     from .checked_files import append_answer, from_label_studio
 
     refuse_overlap([("--output", output)], [path])
@@ -253,7 +249,7 @@ def _import(path: Path, output: Path) -> None:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     required=True,
     metavar="SAMPLE.csv",
     help="The rows, with all their columns, as CSV or JSON Lines.",
@@ -274,10 +270,11 @@ def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> N
 
     import numpy as np
 
-    from sentikit.extension import InputFile, atomic_writer, scan_pile
+    from sentikit.extension import InputFile, atomic_writer
 
     from .draws import least_sure as least_sure_rows
     from .draws import uniform_draw
+    from .pile import scan_pile
 
     source = InputFile(file)
     if output.suffix.lower() not in (".csv", ".jsonl"):

@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import Certificate, Classifier, InputError, certify, certify_agreement
-from sentikit.extension import Check, CheckedFile, Labels, Pile, PileJob, quoted
+from sentikit.extension import Labels, PileJob, quoted
+
+from .checked import Check, CheckedFile
+from .pile import Pile
 
 #: Fewer checks certify nothing.
 LEAST_CHECKS = 30
@@ -194,6 +197,7 @@ def certifying_look(
 
 
 def certified(
+    pile: Pile,
     job: PileJob,
     labels: Labels,
     labelling: Labelling,
@@ -222,8 +226,8 @@ def certified(
     unsure = sum(check.label is None for check in found.checks)
     return certificate, {
         "kind": "accuracy",
-        "sentence": _sentence(certificate, job.pile.source.file),
-        **_record(certificate, job),
+        "sentence": _sentence(certificate, pile.source.file),
+        **_record(certificate, pile, job),
         "paid_usd_by_classifier": job.costs,
         "checked_file": {
             "file": str(found.file.path),
@@ -238,11 +242,11 @@ def certified(
         "method": certificate.method,
         "assumes": [
             "The checked texts were drawn uniformly from the pile, before anybody saw its labels.",
-            "The people who checked them are right; see share_if_the_checker_errs.",
+            "The people who checked them are right; what is certified if they err stands beside.",
             "The promise is about this pile as a whole, not about groups of it or later texts.",
             f'"Not sure" counts as wrong ({unsure} such).',
         ],
-        "reference": _reference(labels) | job.pile.language.reference(),
+        "reference": _reference(labels) | pile.language.reference(),
     }
 
 
@@ -261,9 +265,8 @@ def _sentence(certificate: Certificate, file: str) -> str:
     )
 
 
-def _record(certificate: Certificate, job: PileJob) -> dict[str, Any]:
+def _record(certificate: Certificate, pile: Pile, job: PileJob) -> dict[str, Any]:
     """Return what every certificate states: its numbers, its pile, its date and cost."""
-    pile = job.pile
     return asdict(certificate) | {
         "threshold": certificate.threshold if certificate.accepted else None,
         "paid_usd": job.paid,
@@ -290,6 +293,7 @@ def _reference(labels: Labels) -> dict[str, Any]:
 
 
 def agreed(
+    pile: Pile,
     job: PileJob,
     cheap: Labels,
     members: Sequence[str],
@@ -314,7 +318,7 @@ def agreed(
             f"--agree-with labels with {', '.join(classifier.labels)}, --with with "
             f"{', '.join(cheap.classes)}: they cannot agree."
         )
-    rows = job.pile.rows
+    rows = pile.rows
     drawn = np.sort(np.random.default_rng(seed).permutation(rows)[:sample])
     order = np.array([cheap.classes.index(label) for label in classifier.labels] + [-1])
     said = order[job.ask(name, drawn).labels.labels.astype(np.int64)]
@@ -340,12 +344,12 @@ def agreed(
     record = {
         "kind": "agreement",
         "sentence": (
-            f"{certificate.share:.1%} of {rows:,} rows of {job.pile.source.file} keep the label "
+            f"{certificate.share:.1%} of {rows:,} rows of {pile.source.file} keep the label "
             f"of {', '.join(members)}; all labels agree with those of {name} alone on at least "
             f"{agreement:.1%} of the rows, guaranteed at {level:.0%} "
             f"({certificate.checked} sampled texts). {name} was asked about {len(rest):,} rows."
         ),
-        **_record(certificate, job),
+        **_record(certificate, pile, job),
         "classifiers": list(members),
         "agrees_with": name,
         "savings": {

@@ -1,4 +1,4 @@
-"""Options that ``label``, ``estimate`` and ``monitor`` share."""
+"""Options that several of the commands share."""
 
 from __future__ import annotations
 

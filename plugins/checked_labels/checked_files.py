@@ -15,7 +15,9 @@ from typing import Any
 from filelock import FileLock
 
 from sentikit import InputError
-from sentikit.extension import Check, disk_errors
+from sentikit.extension import disk_errors
+
+from .checked import Check
 
 FIELDS = (
     "row", "id", "text", "label", "status", "note", "annotator", "inclusion", "repeat", "group",

@@ -1,4 +1,4 @@
-"""Piles: tables of texts, and what a classifier says of each row."""
+"""Piles: tables of texts, and where the checked texts are in them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.assurance.checked import Check
-from sentikit.datasets.labels import LabelScheme, scheme_for_classes
-from sentikit.datasets.rows import Rows
-from sentikit.datasets.tables import InputFile
-from sentikit.errors import InputError, did_you_mean, quoted
+from sentikit import InputError
+from sentikit.extension import InputFile, Rows, did_you_mean, quoted
+
+from .checked import Check
 
 #: Rows whose words are counted, and the common words that are kept.
 _ALL_ROWS, _EVERY, _COMMON = 20_000, 50, 2000
 _WORD = re.compile(r"\w+")
 _PERIODS = ("week", "month", "quarter", "year")
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -178,51 +175,6 @@ def _date(text: str) -> date | None:
         return datetime.fromisoformat(spelled)
     except ValueError:
         return None
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels of a pile.
-
-    Attributes:
-        classes: their names.
-        labels: class numbers; -1 where there is none.
-        confidence: of the label; NaN where there is none.
-        probabilities: (rows, classes); one-hot where a classifier gives none.
-    """
-
-    #: How often a label without probabilities is assumed to be right. Chosen, with the weight 1 of
-    #: log-probabilities, on validation predictions: ELECTRA Large's probabilities, Base's labels.
-    ASSUMED_ACCURACY: ClassVar[float] = 0.8
-
-    classes: tuple[str, ...]
-    labels: NDArray[np.int16]
-    confidence: Floats
-    probabilities: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class LabelledTable:
-    """A table that `label` or `predict` wrote.
-
-    Attributes:
-        source: the file.
-        labels: of its rows.
-        groups: the groups of each row, by the names asked for.
-        rows: how many there are.
-        language: lengths and words of its texts.
-    """
-
-    source: InputFile
-    labels: Labels
-    groups: Mapping[str, list[str]]
-    rows: int
-    language: Language
-
-    @property
-    def scheme(self) -> LabelScheme:
-        """The classes, and what is read as each."""
-        return scheme_for_classes(self.labels.classes)
 
 
 def _text(value: Any) -> str:

@@ -73,8 +73,9 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     The classifier's own shares are corrected by the checked texts (prediction-powered inference);
     they never stand alone. Groups with fewer than 30 checks are estimated together.
     """
-    from sentikit.extension import read_checked, refuse_overlap
+    from sentikit.extension import refuse_overlap
 
+    from .checked import read_checked
     from .table_estimates import estimate_table
     from .tables import read_labelled
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from sentikit import InputError
-from sentikit.extension import Check, read_checked
 
+from .checked import Check, read_checked
 from .checked_files import append_answer
 from .draws import Item
 

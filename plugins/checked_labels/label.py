@@ -15,10 +15,11 @@ from .options import FILE, RATE, TEXT_COLUMNS
 
 if TYPE_CHECKING:
     from sentikit import Classifier
-    from sentikit.extension import LabellingOptions, Labels, Pile, PileJob
+    from sentikit.extension import LabellingOptions, Labels, PileJob
 
     from .certification import Labelling, Matched
     from .combination import Combination
+    from .pile import Pile
 
 
 @click.command(
@@ -122,9 +123,11 @@ def label(context: click.Context, /, **given: Any) -> None:
     With probability L, at most 1 - A of the rows with status "certified" are labelled wrong. Draw
     and check texts with: sentikit annotate FILE --size 300 --output checked.csv
     """
-    from sentikit.extension import InputFile, LabellingOptions, read_checked, scan_pile
+    from sentikit.extension import InputFile, LabellingOptions
 
     from .certification import matched
+    from .checked import read_checked
+    from .pile import scan_pile
 
     _check_options(given)
     source = InputFile(given["file"], None, given["text_columns"])
@@ -209,7 +212,7 @@ def _run(
     import numpy as np
 
     from sentikit import load
-    from sentikit.extension import PileJob, read_checked
+    from sentikit.extension import PileJob
 
     from .certification import (
         Labelling,
@@ -219,6 +222,7 @@ def _run(
         matched,
         refuse_spent_labels,
     )
+    from .checked import read_checked
     from .combination import combine, combined, fitted
 
     members = {name: load(name, device=given["device"]) for name in given["members"]}
@@ -232,7 +236,7 @@ def _run(
     if fitted_on is not None:
         refuse_spent_labels(fitted_on, found)
     labelling, looks = Labelling(members, fitted_on), 1
-    with PileJob(pile, members | llm, options) as job:
+    with PileJob(pile.source, pile.rows, pile.fingerprint, members | llm, options) as job:
         rule: Combination = combine
         if fitted_on is not None:
             rule = fitted(job, list(members), [c for c in fitted_on.checks() if c.label])
@@ -254,9 +258,9 @@ def _run(
         if given["plan"]:
             _plan(given, labels)
         elif named is not None:
-            _agree(given, job, labels, llm[named])
+            _agree(given, pile, job, labels, llm[named])
         else:
-            _certify(given, job, labels, labelling, found, looks)
+            _certify(given, pile, job, labels, labelling, found, looks)
 
 
 def _plan(given: dict[str, Any], labels: Labels) -> None:
@@ -280,6 +284,7 @@ def _plan(given: dict[str, Any], labels: Labels) -> None:
 
 def _certify(
     given: dict[str, Any],
+    pile: Pile,
     job: PileJob,
     labels: Labels,
     labelling: Labelling,
@@ -291,11 +296,11 @@ def _certify(
     from .certification import certified
     from .tables import write_labelled, write_queue
 
-    output, source = given["output"], job.pile.source
+    output, source = given["output"], pile.source
     certificate, record = None, None
     if found is not None:
         certificate, record = certified(
-            job, labels, labelling, found, given["accuracy"], given["level"], looks
+            pile, job, labels, labelling, found, given["accuracy"], given["level"], looks
         )
     threshold = np.inf if certificate is None else certificate.threshold
     accepted = labels.confidence >= threshold
@@ -319,7 +324,9 @@ def _certify(
             click.echo(f"If the checker errs on {float(rate):.0%} of the texts: {share:.1%}.")
 
 
-def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier) -> None:
+def _agree(
+    given: dict[str, Any], pile: Pile, job: PileJob, labels: Labels, llm: Classifier
+) -> None:
     from sentikit.extension import usd_text
 
     from .certification import agreed
@@ -327,10 +334,10 @@ def _agree(given: dict[str, Any], job: PileJob, labels: Labels, llm: Classifier)
 
     output, members, asked = given["output"], given["members"], (given["agree_with"], llm)
     numbers = (given["sample"], given["agreement"], given["level"], given["seed"])
-    labels, kept, record = agreed(job, labels, members, asked, *numbers)
+    labels, kept, record = agreed(pile, job, labels, members, asked, *numbers)
     if given["certificate"]:
         _certificate_of(output).unlink(missing_ok=True)
-    write_labelled(job.pile.source, output, labels, kept, ("asked", "kept"))
+    write_labelled(pile.source, output, labels, kept, ("asked", "kept"))
     click.echo(f"Labelled: {output}", err=True)
     _show(given, record)
     paid, alone = record["savings"]["paid_usd"], record["savings"]["llm_alone_usd"]

@@ -1,4 +1,4 @@
-"""Labels one can defend: the commands ``label``, ``estimate`` and ``monitor``."""
+"""Labels that people check: ``annotate``, ``sample``, ``label``, ``estimate`` and ``monitor``."""
 
 from typing import Any
 
@@ -7,7 +7,17 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``label``, ``estimate`` and ``monitor``."""
+    """Offer the commands."""
+    register(
+        "annotate",
+        f"{__name__}.annotate:annotate",
+        summary="Check texts by hand, on a local page or in the terminal.",
+    )
+    register(
+        "sample",
+        f"{__name__}.annotate:sample",
+        summary="Draw rows of a table, for an LLM or for people to label.",
+    )
     register(
         "label",
         f"{__name__}.label:label",

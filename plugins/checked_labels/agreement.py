@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sentikit.extension import Check
+from .checked import Check
 
 
 def annotator_agreement(checks: Sequence[Check], labels: Sequence[str]) -> dict[str, Any]:

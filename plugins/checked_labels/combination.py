@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentikit import InputError
-from sentikit.extension import Check, Labels, PileJob
+from sentikit.extension import Labels, PileJob
+
+from .checked import Check
 
 _LEAST_PROBABILITY = 1e-12
 #: Rows combined at a time, so that memory stays flat.

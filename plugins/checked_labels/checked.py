@@ -15,10 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sentikit.datasets.labels import LabelScheme
-from sentikit.datasets.tables import read_rows
-from sentikit.errors import InputError, did_you_mean, quoted
-from sentikit.files import read_json, write_json
+from sentikit import InputError, LabelScheme
+from sentikit.extension import did_you_mean, quoted, read_json, read_rows, write_json
 
 CHECKED, SKIPPED, UNDONE = "checked", "skipped", "undone"
 DECIDED, UNDECIDED = "decided", "undecided"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from sentikit.extension import (
     InputFile,
     LabelledTable,
     Labels,
-    Language,
     Rows,
-    group_reader,
     open_table,
     written_kind,
 )
+
+from .pile import Language, group_reader
 
 LABEL, _PREFIX = "predicted_label", "probability_"
 CONFIDENCE, STATUS = "confidence", "status"
@@ -32,9 +33,16 @@ PILE_ROW = "row"
 MOST_QUEUED = 10_000
 
 
+@dataclass(frozen=True)
+class ReadTable(LabelledTable):
+    """A labelled table with the lengths and words of its texts."""
+
+    language: Language
+
+
 def read_labelled(
     path: Path, by: Sequence[str] = (), text_columns: tuple[str, ...] = ()
-) -> LabelledTable:
+) -> ReadTable:
     """Read the labels of a table; texts are not kept.
 
     Args:
@@ -80,7 +88,7 @@ def read_labelled(
         raise InputError(f"{path} names fewer than two classes; estimates need at least two.")
     table = np.array(shares, np.float32) if named else np.full(number * len(classes), np.nan)
     labels = _labels(classes, said, table.reshape(number, len(classes)), np.array(sure))
-    return LabelledTable(source, labels, groups, number, language)
+    return ReadTable(source, labels, groups, number, language)
 
 
 def _labels(
