@@ -21,6 +21,7 @@ from sentikit.cli.options import (
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
+from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
@@ -219,7 +220,7 @@ def _report(
     from sentikit.terminal import usd_text
 
     totals = done.totals
-    click.echo(_summary(done, output), err=True)
+    print_text(_summary(done, output), err=True)
     if done.without_text:
         rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)

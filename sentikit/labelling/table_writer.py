@@ -9,7 +9,6 @@ import io
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.keys import redacted
 from sentikit.runs.writer import RowTotals, rounded
+from sentikit.terminal import data_output
 
 #: In tables one column a class, ``probability_negative``; in JSON Lines one object.
 PROBABILITIES_COLUMN = "probabilities"
@@ -203,7 +203,7 @@ def open_table(
 @contextlib.contextmanager
 def _stream(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
-        yield sys.stdout
+        yield data_output()
     elif output.suffix.lower() != ".gz":
         with atomic_writer(output) as stream:
             yield stream
