@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from ensemble_runs import sure, write_results
 from sentikit.plugins.checked_labels.annotation import Annotation
 from sentikit.plugins.checked_labels.checked import Check, read_checked, write_draw
 from sentikit.plugins.checked_labels.checked_files import append_answer
 from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
-from team_runs import sure, write_results
 
 from sentikit import read_run
 from sentikit.assurance.job import PileJob

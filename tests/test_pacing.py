@@ -310,7 +310,7 @@ class TestPacer:
                     wait = 60.0 - (clock.now - began) % 60 if full else None
                     running.append((clock.now + 0.5, episode, wait))
                 clock.now += 0.02
-            # The first two minutes teach the rate.
+            # The rate is learned in the first two minutes.
             assert min(answered[2:]) >= 0.8 * allowed, answered
 
         run(test())

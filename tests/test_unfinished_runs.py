@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from llm_fixtures import serving
-from test_prompt_command import sentikit, texts, write_recipe
+from prompt_commands import sentikit, texts, write_recipe
 
 PRICES = ("--set", "llm.prices.prompt=1", "--set", "llm.prices.completion=1")
 #: Modules of POSIX that Windows lacks.

@@ -46,7 +46,7 @@ def _matches(pattern: re.Pattern[str], valid: Callable[[str], bool]) -> Callable
 
 
 def _may_end(pattern: re.Pattern[str], text: str, start: int, end: int) -> bool:
-    """Say whether a match may end here, where a word does, and before the longest end."""
+    """Return whether a match may end here, where a word does, and before the longest end."""
     before, after = text[end - 1], text[end : end + 2]
     within = after[0].isalnum() or (after[0] == "." and after[1:].isdigit())
     return before.isalnum() and not within and pattern.fullmatch(text, start, end) is not None
