@@ -234,7 +234,7 @@ class TestRuns:
             said = fine_tune(service, finetune={"epochs": 2}).stderr
         cost = f"costs about ${manifest()['estimate']['usd']:.4f} ($3 per million"
         assert said.index(cost) < said.index("Uploading")
-        assert "12 examples in 2 epochs, " in said
+        assert " on 12 examples in 2 epochs, " in said
 
     def test_the_uploaded_files_equal_the_prepared_files(self) -> None:
         with fine_tuning_service() as service:

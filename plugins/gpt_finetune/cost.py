@@ -71,7 +71,7 @@ class FineTuningEstimate:
         if self.usd is None:
             cost = "at a price that is not known"
         return (
-            f"Teaching {self.model} {self.examples:,} examples in {self.epochs} "
+            f"Fine-tuning {self.model} on {self.examples:,} examples in {self.epochs} "
             f"epoch{'s' * (self.epochs != 1)}, {self.tokens:,} tokens, {cost}."
         )
 
