@@ -129,7 +129,7 @@ def predict(
     from sentikit.classifiers.classifier import Example
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.job import LabellingOptions, has_text
+    from sentikit.labelling.rows import LabellingOptions, has_text
 
     with (
         resumable(context, output) as stop_requested,
