@@ -16,6 +16,9 @@ from sentikit.stopping import Interrupted
 if TYPE_CHECKING:
     from sentikit.llm.settings import FailureLimit
 
+#: Rows without text, one after the other, that are held back at most.
+_MOST_EMPTY = 8192
+
 
 def _never() -> bool:
     """Nobody asks to stop."""
@@ -48,24 +51,33 @@ def predicted(
 ) -> Iterator[tuple[Row, Prediction]]:
     """Yield each row with its checked prediction; one without text is not asked about."""
     waiting: deque[Row] = deque()
+    left, exhausted = iter(rows), False
 
     def examples() -> Iterator[Example]:
-        for row in rows:
+        """Yield texts until many rows in a row have none: then those need wait no longer."""
+        nonlocal exhausted
+        empty = 0
+        for row in left:
             waiting.append(row)
             if has_text(row.example):
+                empty = 0
                 yield row.example
+            elif (empty := empty + 1) >= _MOST_EMPTY:
+                return
+        exhausted = True
 
     def without_text() -> Iterator[tuple[Row, Prediction]]:
         while waiting and not has_text(waiting[0].example):
             yield waiting.popleft(), Prediction(None)
 
-    with closing(checked("The classifier", classifier, examples(), session)) as answered:
-        for _, prediction in answered:
-            if not session.members and session.stop_requested():
-                raise Interrupted
-            yield from without_text()
-            yield waiting.popleft(), prediction
-    yield from without_text()
+    while not exhausted:
+        with closing(checked("The classifier", classifier, examples(), session)) as answered:
+            for _, prediction in answered:
+                if not session.members and session.stop_requested():
+                    raise Interrupted
+                yield from without_text()
+                yield waiting.popleft(), prediction
+        yield from without_text()
 
 
 def has_text(example: Example) -> bool:
