@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import select
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,6 +28,9 @@ from sentikit.recipe.resolving import differing_keys
 from sentikit.runs.writer import Row
 from sentikit.stopping import Interrupted
 
+#: Seconds without input after which rows that came before are answered.
+_PAUSE = 0.05
+
 
 @dataclass(frozen=True)
 class FileRows:
@@ -38,6 +45,24 @@ class FileRows:
         with rows:
             for where, row in rows:
                 yield Row(Example(text(where, row), columns=row))
+
+    def pauses(self) -> bool:
+        """Whether the next row of a pipe has not come, and does not for a moment."""
+        stream: object = sys.stdin.buffer if self.source.piped else None
+        # Windows cannot tell.
+        if not isinstance(stream, io.BufferedReader) or sys.platform == "win32":
+            return False
+        descriptor = stream.fileno()
+        if select.select([descriptor], [], [], 0)[0]:
+            return False
+        # Nothing is on its way; whole lines may have been read ahead.
+        os.set_blocking(descriptor, False)
+        try:
+            if b"\n" in stream.peek():
+                return False
+        finally:
+            os.set_blocking(descriptor, True)
+        return not select.select([descriptor], [], [], _PAUSE)[0]
 
 
 def label_file(
@@ -63,6 +88,8 @@ def label_file(
     limits = Limits(options.max_cost, options.failure_limit, total)
     session = RequestSession(identity, cache, limits, reporter, options.stop_requested, batches)
     given = FileRows(source, rows)
+    if source.piped and output is None and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     with ExitStack() as stack:
         added = AddedColumns.of(classifier)
         table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
@@ -75,7 +102,7 @@ def label_file(
             state.begin(identity)
         with reporter:
             try:
-                label(classifier, given, writer.add, session)
+                label(classifier, given, writer.add, session, given.pauses)
             except Interrupted as stopped:
                 stopped.resumable = state is not None
                 raise

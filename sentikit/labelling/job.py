@@ -46,7 +46,6 @@ _SHOWN_EVERY = 0.2
 
 
 def _never() -> bool:
-    """Nobody asks to stop."""
     return False
 
 
@@ -83,13 +82,19 @@ def _path_from(folder: Path, file: Path) -> str:
         return os.path.abspath(file)
 
 
-def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: RequestSession) -> None:
+def label(
+    classifier: Classifier,
+    rows: Iterable[Row],
+    take: Take,
+    session: RequestSession,
+    pauses: Callable[[], bool] = _never,
+) -> None:
     """Put rows, which start over each time they are gone through, through a classifier."""
     if session.batch_folder is not None:
         models = len(language_models(classifier))
         session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
     session.reporter.rows, shown = 0, time.monotonic()
-    for row, prediction in predicted(classifier, rows, session):
+    for row, prediction in predicted(classifier, rows, session, pauses):
         take(row.example, row.gold, prediction)
         session.reporter.rows += 1
         # The request loops renew the live line themselves.
@@ -99,28 +104,41 @@ def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: Requ
 
 
 def predicted(
-    classifier: Classifier, rows: Iterable[Row], session: RequestSession
+    classifier: Classifier,
+    rows: Iterable[Row],
+    session: RequestSession,
+    pauses: Callable[[], bool] = _never,
 ) -> Iterator[tuple[Row, Prediction]]:
-    """Yield each row with its checked prediction; one without text is not asked about."""
+    """Yield each row with its checked prediction; one without text is not asked about.
+
+    Where the source `pauses`, the classifier is given what came so far as if it were all: whoever
+    writes to a pipe may wait for answers before sending more.
+    """
     waiting: deque[Row] = deque()
+    source, ended = iter(rows), False
 
     def examples() -> Iterator[Example]:
-        for row in rows:
+        nonlocal ended
+        for row in source:
             waiting.append(row)
             if has_text(row.example):
                 yield row.example
+            if pauses():
+                return
+        ended = True
 
     def without_text() -> Iterator[tuple[Row, Prediction]]:
         while waiting and not has_text(waiting[0].example):
             yield waiting.popleft(), Prediction(None)
 
-    with closing(checked("The classifier", classifier, examples(), session)) as answered:
-        for _, prediction in answered:
-            if not session.members and session.stop_requested():
-                raise Interrupted
-            yield from without_text()
-            yield waiting.popleft(), prediction
-    yield from without_text()
+    while not ended:
+        with closing(checked("The classifier", classifier, examples(), session)) as answered:
+            for _, prediction in answered:
+                if not session.members and session.stop_requested():
+                    raise Interrupted
+                yield from without_text()
+                yield waiting.popleft(), prediction
+        yield from without_text()
 
 
 def has_text(example: Example) -> bool:
