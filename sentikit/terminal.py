@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import click
 
@@ -74,6 +75,29 @@ def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
     return found or None
 
 
+def print_text(text: str, err: bool = False) -> None:
+    """Print text that may come from a file or a server, without what a terminal would obey."""
+    click.echo(printable(text), err=err)
+
+
+class PrintableStream:
+    """Standard output that is a terminal, for data: what a terminal would obey is left out."""
+
+    def __init__(self, terminal: IO[str]) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        return self._terminal.write(printable(text))
+
+    def flush(self) -> None:
+        self._terminal.flush()
+
+
+def data_output() -> Any:
+    """Return standard output for data, which are changed on a terminal alone."""
+    return PrintableStream(sys.stdout) if sys.stdout.isatty() else sys.stdout
+
+
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
 ) -> None:
@@ -85,7 +109,8 @@ def print_table(
     """
     from rich.console import Console
 
-    held = [[printable(cell) for cell in row] for row in rows]
+    title, columns, numbers = printable(title), _printable(columns), _printable(numbers)
+    held = [_printable(row) for row in rows]
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
     widths = [_widest(column, [row[i] for row in held]) for i, column in enumerate(columns)]
     parts = _parts(widths, [column in numbers for column in columns], console.width)
@@ -96,6 +121,10 @@ def print_table(
             console.print(_table(shown, columns, held, part, numbers, most))
     lines = captured.get().strip("\n").splitlines()
     sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n")
+
+
+def _printable(texts: Sequence[str]) -> list[str]:
+    return [printable(text) for text in texts]
 
 
 def _widest(column: str, cells: Sequence[str]) -> int:
@@ -162,6 +191,7 @@ def print_sentence(sentence: str) -> None:
     import shutil
     import textwrap
 
+    sentence = printable(sentence)
     if sys.stdout.isatty():
         sentence = textwrap.fill(
             sentence, shutil.get_terminal_size().columns, break_on_hyphens=False
@@ -198,6 +228,9 @@ class LiveBar:
             total: what it counts up to; None: not known yet.
             line: what stands beside it.
         """
+        forced = any(name in os.environ for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
+        if not (sys.stderr.isatty() or forced or "IPython" in sys.modules):
+            return  # Importing rich takes as long as labelling some lines.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -229,7 +262,7 @@ class LiveBar:
     ) -> None:
         """Move the bar; what is None stays as it is."""
         if self._progress is not None:
-            beside = {} if line is None else {"line": line}
+            beside = {} if line is None else {"line": printable(line)}
             self._progress.update(self._task, completed=completed, total=total, **beside)
 
     def advance(self, number: int) -> None:
@@ -239,6 +272,7 @@ class LiveBar:
 
     def say(self, message: str) -> None:
         """Print a message; the bar stays below it."""
+        message = printable(message)
         if self._progress is not None:
             self._progress.console.print(message, highlight=False, markup=False)
         else:

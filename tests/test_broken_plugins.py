@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from broken_plugins import CASES, OFFER, Broken
+from broken_plugins import CASES, DATASET, OFFER, Broken
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +53,41 @@ def test_a_broken_plugin_is_named_and_the_command_line_stays_up(
         assert "\x1b" not in said
         assert "Traceback" not in said
         assert "please report it" not in said
+
+
+def test_plugins_check_prints_json_alone_whatever_a_plugin_prints(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    (case,) = [case for case in CASES if case.name == "prints-fd"]
+    case.write(folder)
+    (folder / "odd_prints_fd" / "data.py").write_text(
+        "import os\nos.write(1, b'HELLO')\nprint('HELLO')\n" + DATASET.replace("SETTINGS", "pass")
+    )
+    checked = run(folder, "plugins check odd-prints-fd --json")
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)
+    assert "HELLO" not in checked.stdout
+
+
+def test_sigterm_ends_the_command_while_a_component_is_imported(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    Broken("hangs", OFFER).write(folder)
+    (folder / "odd_hangs" / "data.py").write_text(
+        "import sys, time\nprint('loading', file=sys.stderr, flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept Exception:\n    pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sentikit", "datasets", "show", "odd"],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    assert process.stderr.readline() == "loading\n"
+    process.terminate()
+    out, said = process.communicate(timeout=20)
+    assert (process.returncode, out) == (143, "")
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM])

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ensemble_runs import LABELS, encoder_and_llm, sure, write_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
-from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 import sentikit
 from sentikit import read_run
@@ -471,7 +471,7 @@ class TestRecipe:
             f"validation: {tmp_path}/validation.csv}}\n"
             f"llm: {{backend: replay, run: {tmp_path}/answers.jsonl}}\n"
         )
-        path = tmp_path / "team.yaml"
+        path = tmp_path / "cascade.yaml"
         path.write_text(
             f"kind: cascade\ncascade:\n  encoder: {tmp_path}/both.jsonl\n"
             "  llm: replayed.yaml\n  threshold: 0.55\n"
@@ -505,7 +505,7 @@ class TestRecipe:
     ) -> None:
         from sentikit.runs.listing import find_runs
 
-        run("--recipe", str(recipe), "--output", str(tmp_path / "runs" / "team"))
+        run("--recipe", str(recipe), "--output", str(tmp_path / "runs" / "cascade"))
         (only,) = find_runs(tmp_path / "runs")
         assert (only.kind, only.status) == ("cascade", "finished")
 

@@ -506,8 +506,8 @@ def test_costs_of_fine_tuned_llms_include_local_and_billed_training() -> None:
     gold = gold_labels()
     write_run("runs/encoder", gold, gold, training_seconds=3600.0)
     own = {"kind": "finetune", "status": "finished", "training_seconds": 1800.0, "cost_usd": {}}
-    Path("runs/taught").mkdir()
-    Path("runs/taught/manifest.json").write_text(json.dumps(own))
+    Path("runs/tuned").mkdir()
+    Path("runs/tuned/manifest.json").write_text(json.dumps(own))
     shown = {"strategy": {"encoder": "runs/encoder"}}
     here = write_run(
         "runs/here",
@@ -516,7 +516,7 @@ def test_costs_of_fine_tuned_llms_include_local_and_billed_training() -> None:
         gold,
         kind="prompt",
         cost_usd={"llm": 0.0},
-        recipe={"llm": {"model": "runs/taught"}, **shown},
+        recipe={"llm": {"model": "runs/tuned"}, **shown},
     )
     there = write_run(
         "runs/there",
@@ -538,10 +538,10 @@ def test_costs_for_runs_that_are_not_compared_are_refused(files: list[str]) -> N
         assert "Did you mean 'good'" in refused(*files, option, "god=5")
     found = judged(*files, "--training-cost", "./good.csv=5")
     assert found["runs"][0]["cost"]["training"] == 5
-    vote = {"vote": {"members": ["runs/teacher"]}}
-    write_run("runs/teacher", gold_labels(), gold_labels())
+    vote = {"vote": {"members": ["runs/member"]}}
+    write_run("runs/member", gold_labels(), gold_labels())
     write_run("runs/both", gold_labels(), gold_labels(), kind="vote", recipe=vote)
-    for name in ("teacher", "runs/teacher/"):
+    for name in ("member", "runs/member/"):
         cost = judged("runs/both", "--training-cost", f"{name}=7")["runs"][0]["cost"]
         assert cost["training"] == 7
 

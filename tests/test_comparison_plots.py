@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from team_runs import LABELS, encoder_and_llm, sure, write_results
+from ensemble_runs import LABELS, encoder_and_llm, sure, write_results
 
 import sentikit
 from sentikit.cli import sentikit as command

@@ -1,4 +1,4 @@
-"""``sentikit.plugins.plugin_kit.checks``: sound parts pass, and each rule broken is named."""
+"""``sentikit.plugins.plugin_kit.checks``: sound components pass, and each broken rule is named."""
 
 from __future__ import annotations
 
@@ -427,7 +427,7 @@ class Echo(LLMBackend):
         return Answer(request.labels[0])
 
 
-class Teacher(FineTuner):
+class Tuner(FineTuner):
     """Sound: it learns nothing and says so."""
 
     trains_here = True
@@ -448,10 +448,10 @@ class Teacher(FineTuner):
 
 class TestFineTuners:
     def test_a_fine_tuner_that_learns_nothing_passes(self) -> None:
-        check_fine_tuner(Teacher, {})
+        check_fine_tuner(Tuner, {})
 
     def test_a_fine_tuner_without_a_model_is_refused(self) -> None:
-        class Boasting(Teacher):
+        class Boasting(Tuner):
             def run(self, job: FineTuningJob, session: Any) -> FineTunedModel:
                 return FineTunedModel(Path("model"))
 
@@ -459,7 +459,7 @@ class TestFineTuners:
             check_fine_tuner(Boasting, {})
 
     def test_a_fine_tuner_that_stops_unasked_is_refused(self) -> None:
-        class Lazy(Teacher):
+        class Lazy(Tuner):
             def run(self, job: FineTuningJob, session: Any) -> None:
                 return None
 
@@ -467,7 +467,7 @@ class TestFineTuners:
             check_fine_tuner(Lazy, {})
 
     def test_a_fine_tuner_with_a_random_identity_is_refused(self) -> None:
-        class Restless(Teacher):
+        class Restless(Tuner):
             def identity(self) -> Mapping[str, Any]:
                 return {"at": time.monotonic_ns()}
 
@@ -475,7 +475,7 @@ class TestFineTuners:
             check_fine_tuner(Restless, {})
 
     def test_a_fine_tuner_with_keys_of_the_core_is_refused(self) -> None:
-        class Greedy(Teacher):
+        class Greedy(Tuner):
             class Settings(PartSettings):
                 validation: str = "test"
 
@@ -484,7 +484,7 @@ class TestFineTuners:
 
     def test_a_backend_with_an_invalid_fine_tuner_is_refused(self) -> None:
         class Confused(Echo):
-            fine_tuner = "no.such.module:Teacher"
+            fine_tuner = "no.such.module:Tuner"
 
         with pytest.raises(SentikitError, match="fine-tuner of Confused cannot be loaded"):
             fine_tuner_of(Confused)

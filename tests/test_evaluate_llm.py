@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from ensemble_runs import LABELS, sure, write_results
 from llm_fixtures import PRICES, RunningServer, serving
-from team_runs import LABELS, sure, write_results
-from test_prompt_command import texts, write_recipe
+from prompt_commands import texts, write_recipe
 
 import sentikit as toolkit
 from sentikit.classifiers.encoder_classifier import EncoderClassifier

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from finetune_recipes import rows, write_recipe
-from finetuning_server import STEPS, RunningTeacher, teaching
+from finetuning_server import STEPS, RunningService, fine_tuning_service
+from prompt_commands import Done, all_files, sentikit
 from sentikit.plugins.openai_backend.finetuning_job import pause_after
 from sentikit.plugins.plugin_kit.checks import check_fine_tuner
-from test_prompt_command import Done, all_files, sentikit
 
 from sentikit.finetuning.recipe import fine_tuner_class
 from sentikit.registry import default_registry
@@ -27,9 +27,9 @@ KEY = "sk-proj-" + "t34ch3r" * 6
 NO_SERVER = "http://127.0.0.1:9/v1"
 
 
-def teach(teacher: RunningTeacher, *arguments: str, **sections: Any) -> Done:
+def fine_tune(service: RunningService, *arguments: str, **sections: Any) -> Done:
     """Write a recipe and run the command with it into ``runs/own``."""
-    recipe = write_recipe(teacher.url, **sections)
+    recipe = write_recipe(service.url, **sections)
     output = () if "--output" in arguments else ("--output", "runs/own")
     return sentikit("gpt-finetune", "--recipe", recipe, *output, *arguments, OPENAI_API_KEY=KEY)
 
@@ -184,15 +184,15 @@ class TestEstimating:
         assert prompt - minimal == pytest.approx(108.23 - 54.21, abs=0.02)
 
     def test_a_job_above_max_cost_is_refused(self) -> None:
-        with teaching() as teacher:
-            done = teach(teacher, "--max-cost", "0.0001")
+        with fine_tuning_service() as service:
+            done = fine_tune(service, "--max-cost", "0.0001")
             assert done.returncode == 2
             assert "would cost about $0.01" in done.stderr
             assert "Nothing was started" in done.stderr
-            assert teacher.server.requests == []
+            assert service.server.requests == []
             assert not Path("runs/own").exists()
             unpriced = {"model": "someone/else"}
-            done = teach(teacher, "--max-cost", "5", finetune=unpriced)
+            done = fine_tune(service, "--max-cost", "5", finetune=unpriced)
             assert done.returncode == 2
             assert "finetune.training_price" in done.stderr
 
@@ -200,10 +200,10 @@ class TestEstimating:
 class TestRuns:
     def test_a_job_ends_with_a_model_its_cost_and_its_losses(self) -> None:
         settings = {"epochs": 2, "suffix": "mine", "batch_size": 4}
-        with teaching() as teacher:
-            done = teach(teacher, "--json", finetune=settings)
+        with fine_tuning_service() as service:
+            done = fine_tune(service, "--json", finetune=settings)
             assert done.returncode == 0, done.stderr
-            (job,) = teacher.server.jobs.values()
+            (job,) = service.server.jobs.values()
         result = json.loads(done.stdout)
         assert result["model"] == "ft:gpt-4o-mini:us:mine:0"
         assert job["method"] == {
@@ -230,105 +230,107 @@ class TestRuns:
         assert table.read_text().startswith("step,train_loss")
 
     def test_the_cost_is_shown_before_anything_is_spent(self) -> None:
-        with teaching() as teacher:
-            said = teach(teacher, finetune={"epochs": 2}).stderr
+        with fine_tuning_service() as service:
+            said = fine_tune(service, finetune={"epochs": 2}).stderr
         cost = f"costs about ${manifest()['estimate']['usd']:.4f} ($3 per million"
         assert said.index(cost) < said.index("Uploading")
-        assert "12 examples in 2 epochs, " in said
+        assert "12 examples for 2 epochs, " in said
 
     def test_the_uploaded_files_equal_the_prepared_files(self) -> None:
-        with teaching() as teacher:
-            teach(teacher)
-            uploaded = [content for _, purpose, content in teacher.server.files.values()][:2]
+        with fine_tuning_service() as service:
+            fine_tune(service)
+            uploaded = [content for _, purpose, content in service.server.files.values()][:2]
         assert uploaded == [
             Path("runs/own", name).read_bytes() for name in ("train.jsonl", "validation.jsonl")
         ]
 
     def test_no_file_of_a_fine_tuning_run_contains_a_key(self) -> None:
-        with teaching() as teacher:
-            done = teach(teacher)
+        with fine_tuning_service() as service:
+            done = fine_tune(service)
         assert KEY not in done.stdout + done.stderr
         assert all(KEY.encode() not in path.read_bytes() for path in all_files(Path("runs")))
 
     def test_fine_tuning_works_without_validation(self) -> None:
-        with teaching() as teacher:
-            done = teach(teacher, finetune={"validation": None})
+        with fine_tuning_service() as service:
+            done = fine_tune(service, finetune={"validation": None})
             assert done.returncode == 0, done.stderr
-            (job,) = teacher.server.jobs.values()
+            (job,) = service.server.jobs.values()
         assert job["validation_file"] is None
 
     def test_a_large_file_is_uploaded_in_parts(self) -> None:
-        with teaching(faults={"part_500": 2}) as teacher:
-            done = teach(teacher, finetune={"file_bytes": 2000, "part_bytes": 1000})
+        with fine_tuning_service(faults={"part_500": 2}) as service:
+            done = fine_tune(service, finetune={"file_bytes": 2000, "part_bytes": 1000})
             assert done.returncode == 0, done.stderr
-            assert any("/parts" in request for request in teacher.server.requests)
-            (uploaded, *_) = [content for _, _, content in teacher.server.files.values()]
+            assert any("/parts" in request for request in service.server.requests)
+            (uploaded, *_) = [content for _, _, content in service.server.files.values()]
         assert uploaded == Path("runs/own/train.jsonl").read_bytes()
 
     def test_the_job_reports_to_wandb_on_request(self) -> None:
-        with teaching() as teacher:
-            teach(teacher, finetune={"wandb": {"project": "reviews", "tags": ["sst"]}})
-            (job,) = teacher.server.jobs.values()
+        with fine_tuning_service() as service:
+            fine_tune(service, finetune={"wandb": {"project": "reviews", "tags": ["sst"]}})
+            (job,) = service.server.jobs.values()
         assert job["integrations"] == [
             {"type": "wandb", "wandb": {"project": "reviews", "tags": ["sst"]}}
         ]
 
     def test_a_base_model_near_its_shutdown_is_warned_about(self) -> None:
-        with teaching() as teacher:
-            done = teach(teacher)
+        with fine_tuning_service() as service:
+            done = fine_tune(service)
         assert "gpt-4o-mini and every fine-tune of it end on 2027-01-14" in done.stderr
         assert "New jobs end on 2027-01-06" in done.stderr
 
 
 def test_the_openai_fine_tuner_passes_the_conformance_kit() -> None:
-    with teaching() as teacher:
-        settings = {"model": "any", "base_url": teacher.url, "poll_seconds": 0.01}
+    with fine_tuning_service() as service:
+        settings = {"model": "any", "base_url": service.url, "poll_seconds": 0.01}
         check_fine_tuner(fine_tuner_class("openai", default_registry()), settings)
 
 
 class TestFaults:
-    def finished(self, done: Done, teacher: RunningTeacher) -> None:
+    def finished(self, done: Done, service: RunningService) -> None:
         """Check that all went well in the end, with one job."""
         assert done.returncode == 0, done.stderr
-        assert len(teacher.server.jobs) == 1
+        assert len(service.server.jobs) == 1
         steps = [record["step"] for record in log("step")]
         assert sorted(set(steps)) == sorted(steps) == list(range(1, STEPS + 1))
 
     @pytest.mark.parametrize("fault", ["upload_cut", "create_500", "create_lost", "look_500"])
     def test_a_failing_server_never_causes_a_second_job(self, fault: str) -> None:
-        with teaching(faults={fault: 1}) as teacher:
-            self.finished(teach(teacher), teacher)
+        with fine_tuning_service(faults={fault: 1}) as service:
+            self.finished(fine_tune(service), service)
 
     @pytest.mark.parametrize("events", ["repeated", "shuffled"])
     def test_every_event_is_logged_once(self, events: str) -> None:
-        with teaching(events=events) as teacher:
-            self.finished(teach(teacher), teacher)
+        with fine_tuning_service(events=events) as service:
+            self.finished(fine_tune(service), service)
         curve = json.loads(Path("runs/own/metrics.json").read_text())["curve"]
         assert [point["step"] for point in curve] == list(range(1, STEPS + 1))
 
     def test_an_unknown_status_is_waited_out(self) -> None:
         life = ("validating_files", "paused", "queued", "running", "running", "succeeded")
-        with teaching(life=life) as teacher:
-            done = teach(teacher)
-            self.finished(done, teacher)
+        with fine_tuning_service(life=life) as service:
+            done = fine_tune(service)
+            self.finished(done, service)
         assert "'paused'; waiting" in done.stderr
 
     def test_a_failed_job_shows_the_services_reason(self) -> None:
-        with teaching(life=("running", "failed"), reason="The file holds bad words.") as teacher:
-            done = teach(teacher)
+        with fine_tuning_service(
+            life=("running", "failed"), reason="The file holds bad words."
+        ) as service:
+            done = fine_tune(service)
             assert (done.returncode, manifest()["status"]) == (1, "failed")
             assert "failed: The file holds bad words." in done.stderr
-            teacher.server.teach(life=("running", "succeeded"))
-            done = teach(teacher, "--resume")
+            service.server.behave(life=("running", "succeeded"))
+            done = fine_tune(service, "--resume")
             assert done.returncode == 0, done.stderr
-            assert [job["status"] for job in teacher.server.jobs.values()] == [
+            assert [job["status"] for job in service.server.jobs.values()] == [
                 "failed",
                 "succeeded",
             ]
 
     def test_a_job_cancelled_elsewhere_is_reported(self) -> None:
-        with teaching(life=("running", "cancelled")) as teacher:
-            done = teach(teacher)
+        with fine_tuning_service(life=("running", "cancelled")) as service:
+            done = fine_tune(service)
         assert done.returncode == 1
         assert "was cancelled. Start another one with --resume" in done.stderr
 
@@ -339,37 +341,37 @@ def test_polling_an_unreachable_server_backs_off_to_a_minute() -> None:
 
 class TestComingBack:
     def test_a_job_started_with_no_wait_can_be_resumed(self) -> None:
-        with teaching() as teacher:
-            done = teach(teacher, "--no-wait")
+        with fine_tuning_service() as service:
+            done = fine_tune(service, "--no-wait")
             assert done.returncode == 0, done.stderr
             assert "Come back: sentikit gpt-finetune" in done.stderr
             assert manifest()["status"] == "running"
-            done = teach(teacher, "--resume")
+            done = fine_tune(service, "--resume")
             assert done.returncode == 0, done.stderr
-            assert len(teacher.server.jobs) == 1
+            assert len(service.server.jobs) == 1
 
     def test_repeating_the_command_finds_its_own_job(self) -> None:
-        with teaching() as teacher:
-            teach(teacher)
-            done = teach(teacher, "--output", "runs/again")
+        with fine_tuning_service() as service:
+            fine_tune(service)
+            done = fine_tune(service, "--output", "runs/again")
             assert "nothing is paid twice" in done.stderr
             assert manifest("runs/again")["fine_tuned"] == manifest()["fine_tuned"]
-            teach(teacher, "--output", "runs/other", finetune={"seed": 7})
-            assert len(teacher.server.jobs) == 2
+            fine_tune(service, "--output", "runs/other", finetune={"seed": 7})
+            assert len(service.server.jobs) == 2
 
     def test_cancel_cancels_the_job(self) -> None:
-        with teaching(life=("running",)) as teacher:
-            teach(teacher, "--no-wait")
-            done = teach(teacher, "--cancel")
+        with fine_tuning_service(life=("running",)) as service:
+            fine_tune(service, "--no-wait")
+            done = fine_tune(service, "--cancel")
             assert done.returncode == 0, done.stderr
-            assert [job["status"] for job in teacher.server.jobs.values()] == ["cancelled"]
+            assert [job["status"] for job in service.server.jobs.values()] == ["cancelled"]
         assert manifest()["status"] == "cancelled"
 
     def test_a_prepared_run_can_be_resumed(self) -> None:
-        with teaching() as teacher:
-            teach(teacher, "--prepare-only")
-            assert teacher.server.requests == []
-            assert teach(teacher, "--resume").returncode == 0
+        with fine_tuning_service() as service:
+            fine_tune(service, "--prepare-only")
+            assert service.server.requests == []
+            assert fine_tune(service, "--resume").returncode == 0
             assert manifest()["status"] == "finished"
 
     def test_predictions_of_the_adviser_are_kept_for_the_resumed_run(
@@ -377,42 +379,42 @@ class TestComingBack:
     ) -> None:
         encoder = shutil.copytree(trained_run, "encoder", ignore=lambda *_: ["predictions.jsonl"])
         strategy = {"name": "label", "encoder": "encoder", "fine_tuned": True}
-        with teaching() as teacher:
-            done = teach(teacher, "--no-wait", strategy=strategy)
+        with fine_tuning_service() as service:
+            done = fine_tune(service, "--no-wait", strategy=strategy)
             assert done.returncode == 0, done.stderr
             before = Path("runs/own/train.jsonl").read_bytes()
             assert b"Classifier Decision: " in before
             shutil.rmtree(encoder)
-            done = teach(teacher, "--resume", strategy=strategy)
+            done = fine_tune(service, "--resume", strategy=strategy)
             assert done.returncode == 0, done.stderr
-            assert len(teacher.server.jobs) == 1
+            assert len(service.server.jobs) == 1
         assert Path("runs/own/train.jsonl").read_bytes() == before
 
     def test_resuming_with_other_settings_is_refused(self) -> None:
-        with teaching() as teacher:
-            teach(teacher, "--no-wait")
-            done = teach(teacher, "--resume", finetune={"epochs": 3})
+        with fine_tuning_service() as service:
+            fine_tune(service, "--no-wait")
+            done = fine_tune(service, "--resume", finetune={"epochs": 3})
         assert done.returncode == 2
         assert "was begun with other examples, another model or other settings" in done.stderr
 
     @pytest.mark.slow
     def test_ctrl_c_detaches_and_says_how_to_reattach(self) -> None:
-        with teaching(life=("running",)) as teacher:
-            process = start(teacher)
-            wait_for(lambda: len(teacher.server.requests) > 10)
+        with fine_tuning_service(life=("running",)) as service:
+            process = start(service)
+            wait_for(lambda: len(service.server.requests) > 10)
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=60)
             assert process.returncode == 130, said
             assert "Detached; a job that was started goes on." in said
             assert "Cancel:    sentikit gpt-finetune" in said
-            teacher.server.teach(life=("succeeded",))
-            assert teach(teacher, "--resume").returncode == 0
-            assert len(teacher.server.jobs) == 1
+            service.server.behave(life=("succeeded",))
+            assert fine_tune(service, "--resume").returncode == 0
+            assert len(service.server.jobs) == 1
 
 
-def start(teacher: RunningTeacher) -> subprocess.Popen[str]:
+def start(service: RunningService) -> subprocess.Popen[str]:
     """Start the command in a process of its own."""
-    recipe = write_recipe(teacher.url)
+    recipe = write_recipe(service.url)
     command = [sys.executable, "-m", "sentikit", "gpt-finetune", "--recipe", recipe]
     return subprocess.Popen(
         [*command, "--output", "runs/own"],
@@ -442,23 +444,23 @@ KILLS += [(number, True) for number in (4, 5, 6)]
 def test_a_kill_at_any_request_results_in_a_single_job(
     request_number: int, done_before: bool
 ) -> None:
-    with teaching(hold=request_number, hold_after=done_before) as teacher:
-        process = start(teacher)
-        assert teacher.server.held.wait(60)
+    with fine_tuning_service(hold=request_number, hold_after=done_before) as service:
+        process = start(service)
+        assert service.server.held.wait(60)
         process.kill()
         process.communicate()
-        teacher.server.teach(hold=0)
+        service.server.behave(hold=0)
         resume = ["--resume"] if Path("runs/own/manifest.json").exists() else []
-        done = teach(teacher, *resume)
+        done = fine_tune(service, *resume)
         assert done.returncode == 0, done.stderr
-        assert len(teacher.server.jobs) == 1
+        assert len(service.server.jobs) == 1
     assert [record["step"] for record in log("step")] == list(range(1, STEPS + 1))
 
 
 class TestRunAmongOthers:
     def test_a_fine_tuning_run_is_listed_and_shown_but_not_compared(self) -> None:
-        with teaching() as teacher:
-            teach(teacher)
+        with fine_tuning_service() as service:
+            fine_tune(service)
         assert "finetune" in sentikit("runs", "list").stdout
         shown = sentikit("runs", "show", "runs/own")
         assert shown.returncode == 0, shown.stderr
@@ -470,29 +472,29 @@ class TestRunAmongOthers:
 
 
 class TestUsing:
-    def prompt_recipe(self, teacher: RunningTeacher, model: str, **strategy: Any) -> str:
+    def prompt_recipe(self, service: RunningService, model: str, **strategy: Any) -> str:
         with Path("asked.csv").open("w", newline="") as stream:
             csv.writer(stream).writerows([["text", "label"], *rows(6, "asked")])
         recipe = {
             "kind": "prompt",
             "dataset": {"name": "files", "test": "asked.csv"},
-            "llm": {"backend": "openai", "model": model, "base_url": teacher.url},
+            "llm": {"backend": "openai", "model": model, "base_url": service.url},
             "strategy": {"name": "minimal", **strategy},
         }
         Path("ask.yaml").write_text(json.dumps(recipe))
         return "ask.yaml"
 
-    def ask(self, teacher: RunningTeacher, model: str = "runs/own", **strategy: Any) -> Done:
-        recipe = self.prompt_recipe(teacher, model, **strategy)
+    def ask(self, service: RunningService, model: str = "runs/own", **strategy: Any) -> Done:
+        recipe = self.prompt_recipe(service, model, **strategy)
         output = ["--output", "runs/answers"]
         return sentikit("prompt", "--recipe", recipe, *output, OPENAI_API_KEY=KEY)
 
     def test_a_fine_tuning_run_is_prompted_with_the_messages_it_was_trained_on(self) -> None:
-        with teaching() as teacher:
-            teach(teacher)
-            done = self.ask(teacher)
+        with fine_tuning_service() as service:
+            fine_tune(service)
+            done = self.ask(service)
             assert done.returncode == 0, done.stderr
-            asked = teacher.server.bodies[-1]
+            asked = service.server.bodies[-1]
         assert asked["model"] == manifest()["fine_tuned"]["model"]
         learnt = json.loads(Path("runs/own/train.jsonl").read_text().splitlines()[0])["messages"]
         assert asked["messages"][0] == learnt[0]
@@ -503,9 +505,9 @@ class TestUsing:
     def test_a_fine_tuning_runs_folder_does_not_capture_other_model_names(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with teaching() as teacher:
-            teach(teacher)
-            recipe = Path(self.prompt_recipe(teacher, "gpt-4o-mini")).resolve()
+        with fine_tuning_service() as service:
+            fine_tune(service)
+            recipe = Path(self.prompt_recipe(service, "gpt-4o-mini")).resolve()
             monkeypatch.chdir("runs/own")
             arguments = ["--set", f"dataset.test={recipe.parent}/asked.csv", "--estimate", "--json"]
             done = sentikit("prompt", "--recipe", str(recipe), *arguments)
@@ -515,69 +517,69 @@ class TestUsing:
     def test_a_strategy_the_model_was_not_trained_on_is_refused_unless_intended(
         self, by_name: bool
     ) -> None:
-        with teaching() as teacher:
-            teach(teacher, strategy={"name": "zero-shot", "fine_tuned": True})
+        with fine_tuning_service() as service:
+            fine_tune(service, strategy={"name": "zero-shot", "fine_tuned": True})
             model = manifest()["fine_tuned"]["model"] if by_name else "runs/own"
-            done = self.ask(teacher, model, name="minimal")
+            done = self.ask(service, model, name="minimal")
             assert done.returncode == 2
-            assert "learnt the messages of 'zero-shot' (fine_tuned: true)" in done.stderr
+            assert "was fine-tuned on the messages of 'zero-shot' (fine_tuned: true)" in done.stderr
             assert "strategy.not_as_trained: true" in done.stderr
-            done = self.ask(teacher, model, name="zero-shot")
+            done = self.ask(service, model, name="zero-shot")
             assert done.returncode == 2
             assert not Path("runs/answers").exists()
-            done = self.ask(teacher, model, name="minimal", not_as_trained=True)
+            done = self.ask(service, model, name="minimal", not_as_trained=True)
             assert done.returncode == 0, done.stderr
 
     def test_a_fine_tuning_run_without_a_model_is_refused_as_llm_model(self) -> None:
-        with teaching() as teacher:
-            teach(teacher, "--no-wait")
-            done = self.ask(teacher)
+        with fine_tuning_service() as service:
+            fine_tune(service, "--no-wait")
+            done = self.ask(service)
         assert done.returncode == 2
         assert "has no model yet: it is running" in done.stderr
 
     def test_a_missing_fine_tuning_run_is_refused_as_llm_model(self) -> None:
-        with teaching() as teacher:
-            done = self.ask(teacher, "runs/nobody")
+        with fine_tuning_service() as service:
+            done = self.ask(service, "runs/nobody")
         assert done.returncode == 2
         assert "There is no run runs/nobody. Make it first" in done.stderr
-        assert teacher.server.bodies == []
+        assert service.server.bodies == []
 
     def test_a_fine_tuned_model_is_refused_by_another_backend(self) -> None:
-        with teaching() as teacher:
-            teach(teacher)
-            recipe = self.prompt_recipe(teacher, "runs/own")
+        with fine_tuning_service() as service:
+            fine_tune(service)
+            recipe = self.prompt_recipe(service, "runs/own")
             done = sentikit("prompt", "--recipe", recipe, "--set", "llm.backend=local")
         assert done.returncode == 2
 
 
 class TestBadInput:
-    def refused(self, teacher: RunningTeacher, **sections: Any) -> str:
+    def refused(self, service: RunningService, **sections: Any) -> str:
         """Return the one message of a command that uploads nothing and leaves nothing."""
-        done = teach(teacher, **sections)
+        done = fine_tune(service, **sections)
         assert done.returncode == 2, done.stderr
-        assert not any("POST" in request for request in teacher.server.requests)
+        assert not any("POST" in request for request in service.server.requests)
         assert not Path("runs/own").exists()
         return done.stderr
 
     def test_bad_examples_are_refused_before_anything_is_uploaded(self) -> None:
-        with teaching() as teacher:
-            few = self.refused(teacher, splits={"train": rows(9), "validation": rows(3)})
+        with fine_tuning_service() as service:
+            few = self.refused(service, splits={"train": rows(9), "validation": rows(3)})
             assert "has 9 examples and at least 10 are needed" in few
             stranger = [*rows(12), ("Fine", "lovely")]
-            labels = self.refused(teacher, splits={"train": stranger, "validation": rows(3)})
+            labels = self.refused(service, splits={"train": stranger, "validation": rows(3)})
             assert "train.csv, line 14: the label 'lovely' is not one of negative" in labels
             blank = [*rows(12), ("Fine", "")]
-            empty = self.refused(teacher, splits={"train": blank, "validation": rows(3)})
+            empty = self.refused(service, splits={"train": blank, "validation": rows(3)})
             assert "train.csv, line 14: the label is missing" in empty
-            long = self.refused(teacher, finetune={"context": 40})
+            long = self.refused(service, finetune={"context": 40})
             assert "12 of 12 examples of split 'train' are over the 40 tokens" in long
-            suffix = self.refused(teacher, finetune={"suffix": "s" * 65})
+            suffix = self.refused(service, finetune={"suffix": "s" * 65})
             assert "finetune.suffix" in suffix
-            never = self.refused(teacher, finetune={"model": "gpt-6-luna"})
+            never = self.refused(service, finetune={"model": "gpt-6-luna"})
             assert "gpt-6-luna cannot be fine-tuned" in never
-            provider = self.refused(teacher, finetune={"provider": "replay"})
+            provider = self.refused(service, finetune={"provider": "replay"})
             assert "'replay' fine-tunes nothing. Those that do: " in provider
-            assert teacher.server.requests == []
+            assert service.server.requests == []
 
     def test_a_base_model_past_its_shutdown_is_refused(
         self, monkeypatch: pytest.MonkeyPatch
@@ -587,28 +589,30 @@ class TestBadInput:
             "closed: {fine_tuning_ends: 2026-02-01}}"
         )
         monkeypatch.setenv("SENTIKIT_MODELS", "models.yaml")
-        with teaching() as teacher:
-            ended = self.refused(teacher, finetune={"model": "old"})
+        with fine_tuning_service() as service:
+            ended = self.refused(service, finetune={"model": "old"})
             assert "old was switched off on 2026-02-01. Its provider names newer" in ended
-            closed = self.refused(teacher, finetune={"model": "closed"})
+            closed = self.refused(service, finetune={"model": "closed"})
             assert "closed takes no new fine-tuning jobs since 2026-02-01" in closed
-        with teaching(shutdown_date="2026-03-01") as teacher:
-            said = self.refused(teacher, finetune={"model": "anything"})
+        with fine_tuning_service(shutdown_date="2026-03-01") as service:
+            said = self.refused(service, finetune={"model": "anything"})
             assert "anything was switched off on 2026-03-01" in said
 
     def test_an_organisation_without_permission_gets_the_services_reason(self) -> None:
-        with teaching(forbidden=True) as teacher:
-            said = self.refused(teacher)
+        with fine_tuning_service(forbidden=True) as service:
+            said = self.refused(service)
         assert "does not let this key's organisation fine-tune gpt-4o-mini" in said
         assert "Your organization is not allowed to fine-tune" in said
 
     def test_an_unknown_base_model_is_refused(self) -> None:
-        with teaching(models=("other",)) as teacher:
-            assert "has no model 'gpt-4o-mini'" in self.refused(teacher)
+        with fine_tuning_service(models=("other",)) as service:
+            assert "has no model 'gpt-4o-mini'" in self.refused(service)
 
     def test_a_base_model_the_service_refuses_is_reported(self) -> None:
-        with teaching(refusal="Model gpt-4o-mini is not available for fine-tuning.") as teacher:
-            done = teach(teacher)
+        with fine_tuning_service(
+            refusal="Model gpt-4o-mini is not available for fine-tuning."
+        ) as service:
+            done = fine_tune(service)
         assert done.returncode == 2
         assert "is not available for fine-tuning. No job was started" in done.stderr
 
@@ -626,14 +630,14 @@ class TestBadInput:
         assert "electra-base," not in done.stderr
 
     def test_contradictory_options_of_fine_tuning_are_refused(self) -> None:
-        with teaching() as teacher:
-            assert teach(teacher, "--estimate", "--prepare-only").returncode == 2
-            assert "leave --nproc out" in teach(teacher, "--nproc", "2").stderr
-            done = teach(teacher, "--cancel")
+        with fine_tuning_service() as service:
+            assert fine_tune(service, "--estimate", "--prepare-only").returncode == 2
+            assert "leave --nproc out" in fine_tune(service, "--nproc", "2").stderr
+            done = fine_tune(service, "--cancel")
             assert "nothing to cancel: runs/own holds no run under way" in done.stderr
-            done = teach(teacher, finetune={"train": "trian"})
+            done = fine_tune(service, finetune={"train": "trian"})
             assert "with --set finetune.train=SPLIT" in done.stderr
-            done = teach(teacher, finetune={"validation": "dev"})
+            done = fine_tune(service, finetune={"validation": "dev"})
             assert "or none with --set finetune.validation=null" in done.stderr
-            done = teach(teacher, engine={"name": "torch"})
+            done = fine_tune(service, engine={"name": "torch"})
             assert "this provider trains elsewhere" in done.stderr

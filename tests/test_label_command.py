@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from ensemble_runs import sure, write_results
 from sentikit.plugins.checked_labels.annotation import Annotation
 from sentikit.plugins.checked_labels.checked import Check, read_checked, write_draw
 from sentikit.plugins.checked_labels.checked_files import append_answer
 from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
-from team_runs import sure, write_results
 
 from sentikit import InputError, read_run
 from sentikit.assurance.job import PileJob
@@ -569,6 +569,15 @@ class TestEstimateAndMonitor:
         assert "Did you mean 'month'?" in failure(run(*words, "date:mnoth"))
         assert "Did you mean 'date'?" in failure(run(*words, "dat:month"))
         assert run(*words, "date").exit_code == 0
+
+    def test_no_group_in_the_table_of_shares_is_a_formula_in_a_spreadsheet(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        labelled = self.with_column(pile, run, "shop", ["=HYPERLINK(1)", "@small"])
+        checked, table = pile.folder / "checked.csv", pile.folder / "shares.csv"
+        result = run("estimate", labelled, "--checked", checked, "--by", "shop", "--chart", table)
+        assert result.exit_code == 0, result.output
+        assert {row["shop"] for row in rows_of(table)} == {"'=HYPERLINK(1)", "'@small"}
 
     def test_control_characters_in_group_names_are_not_executed(
         self, pile: Pile, run: Callable[..., Result]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from llm_fixtures import PRICES, RunningServer, serving
+from prompt_commands import texts, write_recipe
 from sentikit.plugins.checked_labels.checked import Check, write_draw
 from sentikit.plugins.checked_labels.checked_files import append_answer
-from test_prompt_command import texts, write_recipe
 
 from sentikit.cli import sentikit
 

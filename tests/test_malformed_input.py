@@ -121,6 +121,10 @@ def test_control_sequences_are_not_printed(text: str, shown: str) -> None:
         ("num_hidden_layers", 10**6),
         ("vocab_size", -1),
         ("intermediate_size", True),
+        ("max_position_embeddings", 10**9),
+        ("type_vocab_size", 10**9),
+        ("pad_token_id", 10**9),
+        ("pad_token_id", "x"),
     ],
 )
 def test_impossible_model_sizes_are_refused_before_anything_is_built(

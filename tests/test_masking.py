@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ CLASSES = ("negative", "neutral", "positive")
         ("ssn 219-09-9999", "ssn <SSN>"),
         ("from 192.168.1.1 and 2001:db8::1", "from <IP> and <IP>"),
         ("thanks @some_user", "thanks <HANDLE>"),
+        ("a@b.de, c@d.fr;e@f.it", "<EMAIL>, <EMAIL>;<EMAIL>"),
+        ("x@y.com.z@w.org", "<EMAIL><EMAIL>"),
         ("rated 5 of 10 on 2024-05-03 for $1,299.99", "rated 5 of 10 on 2024-05-03 for $1,299.99"),
         ("", ""),
     ],
@@ -50,6 +53,23 @@ def test_only_personal_data_proven_by_patterns_and_check_digits_is_masked(
     text: str, masked: str
 ) -> None:
     assert mask(text) == masked
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a.", "a@", "@a.", "1", "1 ", "www.)", "A1 ", ":", "-", "+"]
+)
+def test_the_time_grows_with_the_length_of_a_text_and_not_faster(piece: str) -> None:
+    def seconds(letters: int) -> float:
+        text = piece * (letters // len(piece))
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            mask(text)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    # Four times the letters; sixteen times the time would be quadratic.
+    assert seconds(40_000) <= 8 * seconds(10_000) + 0.05
 
 
 def test_only_the_chosen_kinds_and_regions_are_masked() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from team_runs import LABELS, sure, write_results
+from ensemble_runs import LABELS, sure, write_results
 
 import sentikit
 

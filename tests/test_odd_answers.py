@@ -276,6 +276,7 @@ def test_a_run_whose_first_twenty_answers_are_truncated_stops(tmp_path: Path) ->
         assert server.calls <= before + 2
 
 
+JSON_TYPE = "application/json"
 #: An error that goes away: from the number of the call on its text to the response.
 PASSING: dict[str, Behaviour] = {
     "an error inside a 200": lambda c: {
@@ -294,6 +295,7 @@ PASSING: dict[str, Behaviour] = {
     },
     "a named error without a number": lambda c: {"error": {"type": "overloaded_error"}},
     "no choices": lambda c: {"id": "x", "choices": [], "usage": None},
+    "a number of 20,000 digits": lambda c: raw(f'{{"id": {"9" * 20_000}}}', JSON_TYPE),
     "choices that are text": lambda c: {"choices": "none"},
     "a server error": lambda c: failure(500, "oops"),
     "a wait as a date": lambda c: failure(
@@ -354,6 +356,10 @@ FINAL: dict[str, tuple[Behaviour, str]] = {
     ),
     "no model": (lambda c: failure(404, "The model `m` does not exist."), "has no model"),
     "a page": (lambda c: raw("<html>Welcome</html>", "text/html"), "answers with text/html"),
+    "JSON nested too deeply": (
+        lambda c: raw("[" * 200_000, JSON_TYPE),
+        "not as an OpenAI-compatible server does",
+    ),
     "another API": (
         lambda c: failure(404, "This model is only supported in v1/responses."),
         "llm.api=responses",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from finetuning_server import STEPS, RunningTeacher, teaching
+from finetuning_server import STEPS, RunningService, fine_tuning_service
 
 from sentikit import InputError, SentikitError
 from sentikit.extension import FineTunedModel, FineTuningJob
@@ -52,13 +52,13 @@ class Session:
 
 
 def learn(
-    teacher: RunningTeacher, folder: Path, session: Session | None = None, **settings: Any
+    service: RunningService, folder: Path, session: Session | None = None, **settings: Any
 ) -> FineTunedModel:
     """Teach ten examples and return the model."""
     train = folder / "train.jsonl"
     train.write_text('{"messages": []}\n' * 10)
     tuner_class = fine_tuner_class("openai", default_registry())
-    asked = {"model": "m", "base_url": teacher.url, "poll_seconds": 0.01, "patience": 0.5}
+    asked = {"model": "m", "base_url": service.url, "poll_seconds": 0.01, "patience": 0.5}
     tuner = tuner_class(tuner_class.Settings(**(asked | settings)))
     job = FineTuningJob(folder, train, None, ("negative", "positive"), "abc123")
     found = tuner.run(job, session or Session())
@@ -119,9 +119,9 @@ def at_first(change: Change, times: int = 1) -> Change:
 def test_what_cannot_be_read_costs_no_run_and_no_second_job(
     where: str, change: Change, tmp_path: Path
 ) -> None:
-    with teaching(changes={where: change}) as teacher:
-        found = learn(teacher, tmp_path)
-        assert len(teacher.server.jobs) == 1
+    with fine_tuning_service(changes={where: change}) as service:
+        found = learn(service, tmp_path)
+        assert len(service.server.jobs) == 1
     assert str(found.model).startswith("ft:m:us::")
     json.dumps(found.metrics, allow_nan=False)
     assert {path.name for path in tmp_path.iterdir()} <= {"train.jsonl", "results"}
@@ -157,20 +157,20 @@ def test_what_cannot_be_read_costs_no_run_and_no_second_job(
 def test_what_ends_a_job_is_said_in_words(
     where: str, change: Change, message: str, tmp_path: Path
 ) -> None:
-    with teaching(changes={where: change}) as teacher:
+    with fine_tuning_service(changes={where: change}) as service:
         with pytest.raises((SentikitError, InputError), match=message):
-            learn(teacher, tmp_path)
-        assert len(teacher.server.jobs) <= 1
+            learn(service, tmp_path)
+        assert len(service.server.jobs) <= 1
 
 
 def test_a_job_whose_model_is_named_late_is_found_when_resumed(tmp_path: Path) -> None:
     session, unnamed = Session(), with_keys(fine_tuned_model="")
-    with teaching(changes={"look": unnamed}) as teacher:
+    with fine_tuning_service(changes={"look": unnamed}) as service:
         with pytest.raises(SentikitError, match="Look again with --resume"):
-            learn(teacher, tmp_path, session)
-        teacher.server.teach(changes={})
-        assert str(learn(teacher, tmp_path, session).model).startswith("ft:m:")
-        assert len(teacher.server.jobs) == 1
+            learn(service, tmp_path, session)
+        service.server.behave(changes={})
+        assert str(learn(service, tmp_path, session).model).startswith("ft:m:")
+        assert len(service.server.jobs) == 1
 
 
 def test_odd_numbers_are_left_out_of_the_curve(tmp_path: Path) -> None:
@@ -181,8 +181,8 @@ def test_odd_numbers_are_left_out_of_the_curve(tmp_path: Path) -> None:
         return page
 
     session = Session()
-    with teaching(changes={"events": odd}) as teacher:
-        found = learn(teacher, tmp_path, session)
+    with fine_tuning_service(changes={"events": odd}) as service:
+        found = learn(service, tmp_path, session)
     curve = found.metrics["curve"]
     assert [point["step"] for point in curve] == list(range(1, STEPS + 1))
     assert {key for point in curve for key in point} == {"step", "accuracy", "full_validation_loss"}

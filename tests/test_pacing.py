@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +27,62 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer: minutes of pacing in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        timers = self._scheduled  # type: ignore[attr-defined]
+        if timers and not self._ready:  # type: ignore[attr-defined]
+            self.now = max(self.now, timers[0].when()) + 1e-6
+        super()._run_once()  # type: ignore[misc]
+
+
+class LimitedServer:
+    """Answers after 50 ms; refuses some calls by chance, or those beyond so many a second."""
+
+    def __init__(self, share: float, per_second: float, seed: int) -> None:
+        self.loop = VirtualLoop()
+        self._share, self._rate, self._level, self._at = share, per_second, per_second, 0.0
+        self._chance = random.Random(seed)
+        self.refused = 0
+
+    async def call(self) -> bool:
+        await asyncio.sleep(0.002)
+        now = self.loop.time()
+        self._level = min(self._rate, self._level + (now - self._at) * self._rate)
+        self._at = now
+        if self._chance.random() < self._share or (self._rate and self._level < 1):
+            self.refused += 1
+            return False
+        self._level -= 1
+        await asyncio.sleep(0.05 * self._chance.uniform(0.95, 1.1))
+        return True
+
+    def seconds(self, row: Callable[[], Awaitable[None]], workers: int) -> float:
+        """Put a thousand rows through, and return how long that takes."""
+        numbers = iter(range(1000))
+
+        async def work() -> None:
+            for _ in numbers:
+                await row()
+
+        async def everybody() -> None:
+            await asyncio.gather(*(work() for _ in range(workers)))
+
+        try:
+            self.loop.run_until_complete(everybody())
+            return self.loop.time()
+        finally:
+            self.loop.close()
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -254,10 +310,50 @@ class TestPacer:
                     wait = 60.0 - (clock.now - began) % 60 if full else None
                     running.append((clock.now + 0.5, episode, wait))
                 clock.now += 0.02
-            # The first two minutes teach the rate.
+            # The rate is learned in the first two minutes.
             assert min(answered[2:]) >= 0.8 * allowed, answered
 
         run(test())
+
+    @pytest.mark.parametrize(
+        ("share", "per_second", "slower"),
+        [(0, 0, 1.02), (0.01, 0, 1.02), (0.03, 0, 1.02), (0, 80, 1.05)],
+    )
+    def test_refusals_cost_no_more_time_than_a_client_that_only_waits_and_tries_again(
+        self, share: float, per_second: float, slower: float
+    ) -> None:
+        """A client such as AsyncOpenAI: 64 calls at a time, each again after Retry-After: 1."""
+        refusal = RetryableError("429", "rate_limit", 1.0)
+        ours = theirs = refused = 0.0
+        for seed in range(3):
+            server = LimitedServer(share, per_second, seed)
+
+            async def plain(server: LimitedServer = server) -> None:
+                while not await server.call():
+                    await asyncio.sleep(1)
+
+            theirs += server.seconds(plain, 64)
+            refused += server.refused
+            server = LimitedServer(share, per_second, seed)
+            pacer = Pacer(64, 64, server.loop.time, random.Random(seed))
+            tries = Tries(random.Random(seed))
+
+            async def paced(
+                server: LimitedServer = server, pacer: Pacer = pacer, tries: Tries = tries
+            ) -> None:
+                while True:
+                    episode = await pacer.acquire()
+                    accepted = await server.call()
+                    pacer.release()
+                    if accepted:
+                        return pacer.answered()
+                    pacer.refused(episode, 1.0)
+                    await asyncio.sleep(tries.wait(refusal))
+
+            ours += server.seconds(paced, 128)
+            refused -= server.refused
+        assert ours <= slower * theirs
+        assert refused >= 0
 
     def test_waiting_calls_are_served_in_order(self) -> None:
         async def test() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from team_runs import encoder_and_llm
+from ensemble_runs import encoder_and_llm
 from tiny_classifiers import make_classifier
 
 ROOT = Path(__file__).resolve().parents[1]

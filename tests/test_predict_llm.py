@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from llm_fixtures import PRICES, serving
-from test_prompt_command import texts, write_recipe
+from prompt_commands import texts, write_recipe
 
 from sentikit.cli import sentikit
 from sentikit.labelling.loading import load

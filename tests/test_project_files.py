@@ -66,3 +66,9 @@ def test_no_page_points_at_a_folder_outside_the_checkout() -> None:
     assert pages
     for page in pages:
         assert "../shared" not in page.read_text(encoding="utf-8"), page
+
+
+def test_no_test_module_imports_another() -> None:
+    for module in (ROOT / "tests").glob("*.py"):
+        imported = re.findall(r"^(?:from|import) test_\w+", module.read_text("utf-8"), re.MULTILINE)
+        assert imported == [], module.name

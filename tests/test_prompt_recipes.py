@@ -116,8 +116,8 @@ def test_the_studys_rows_have_their_recipes(shared_data: Path) -> None:
             assert values["strategy"]["adviser"] == f"runs/electra-{size}"
 
 
-#: What the fine-tuned rows were taught, by the study's name for their model.
-TAUGHT = {
+#: The strategy and epochs of each fine-tuned row, by the study's name for their model.
+FINE_TUNED = {
     "gpt-4o-mini FT": ("zero-shot", "auto"),
     "gpt-4o-mini FT 5": ("zero-shot", 5),
     "gpt-4o-mini FT-M": ("minimal", "auto"),
@@ -144,17 +144,17 @@ def test_the_studys_fine_tuned_rows_have_prompt_and_finetune_recipes(shared_data
         size = row["electra"].removeprefix("ELECTRA ").removesuffix(" FT").lower()
         assert asked["strategy"].get("adviser") == (f"runs/electra-{size}" if size else None)
         assert asked["llm"]["temperature"] == 0.0
-        taught = resolve_recipe(asked["llm"]["model"].removeprefix("runs/")).values
-        strategy, epochs = TAUGHT[row["gpt"]]
-        assert taught["strategy"]["name"] == strategy
-        assert taught["finetune"].get("epochs", "auto") == epochs
-        assert taught["finetune"]["model"] == FAMILIES[row["gpt"].split(" ")[0]]
-        # The study put the label to models that were taught without it, and meant it.
+        tuned = resolve_recipe(asked["llm"]["model"].removeprefix("runs/")).values
+        strategy, epochs = FINE_TUNED[row["gpt"]]
+        assert tuned["strategy"]["name"] == strategy
+        assert tuned["finetune"].get("epochs", "auto") == epochs
+        assert tuned["finetune"]["model"] == FAMILIES[row["gpt"].split(" ")[0]]
+        # The study deliberately sent the label prompt to models that were trained without it.
         meant = size != "" and strategy == "zero-shot"
         assert asked["strategy"].get("not_as_trained", False) is meant
         if not meant:
             learnt = {k: v for k, v in asked["strategy"].items() if k != "not_as_trained"}
-            assert learnt == taught["strategy"]
+            assert learnt == tuned["strategy"]
 
 
 def test_every_fine_tuned_row_has_a_local_twin(shared_data: Path) -> None:
@@ -166,8 +166,8 @@ def test_every_fine_tuned_row_has_a_local_twin(shared_data: Path) -> None:
         values = resolve_recipe(twin, registry=REGISTRY).values
         assert values["llm"]["backend"] == "local"
         assert values["strategy"] == asked["strategy"]
-        taught = resolve_recipe(values["llm"]["model"].removeprefix("runs/")).values
-        assert taught["finetune"]["provider"] == "local"
+        tuned = resolve_recipe(values["llm"]["model"].removeprefix("runs/")).values
+        assert tuned["finetune"]["provider"] == "local"
 
 
 def test_the_current_models_name_is_set_in_one_recipe() -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from team_runs import sure, write_results
+from ensemble_runs import sure, write_results
 
 from sentikit import InputError, read_run
 from sentikit.classifiers.cascade import Cascade

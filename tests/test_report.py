@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from browsing import browser, needed_browser
 from click.testing import CliRunner
+from ensemble_runs import LABELS, encoder_and_llm, sure, write_results
 from sentikit.plugins.report import charts
 from sentikit.plugins.report.drawing import STYLES, element, style_of, style_sheet, to_svg
 from sentikit.plugins.report.figures import comparison_figures
 from sentikit.plugins.report.geometry import Scale, around, decimals
 from sentikit.plugins.report.page import find_disagreements, to_script
-from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 from sentikit.cli.cascade import cascade
 from sentikit.cli.compare import compare as compare_command

@@ -23,6 +23,7 @@ from sentikit.extension import (
     RetryableError,
 )
 from sentikit.llm.prices import Prices
+from sentikit.llm.requests.calls import title_of
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import Question
 from sentikit.llm.settings import FailureLimit, RequestOptions
@@ -141,7 +142,7 @@ class TestFaults:
         # All but the refused call have come before it comes again.
         assert arrivals[-1] - arrivals[-2] >= 1.0
         assert asked.outcome is not None
-        assert asked.outcome.tally.limited == 0
+        assert asked.outcome.tally.rate_limit_episodes == 0
 
     def test_a_share_of_429_delays_all_calls_as_long_as_requested(self, tmp_path: Path) -> None:
         faults = {str(FIRST + number): "429:1" for number in range(4, 12)}
@@ -152,7 +153,7 @@ class TestFaults:
         gaps = [b - a for a, b in pairwise(arrivals)]
         assert max(gaps) >= 0.9
         assert asked.outcome is not None
-        assert asked.outcome.tally.limited == 1
+        assert asked.outcome.tally.rate_limit_episodes == 1
 
     def test_calls_settle_at_the_servers_rate_limit(self, tmp_path: Path) -> None:
         with serving(requests_a_second=30, rate_headers=True) as s:
@@ -392,6 +393,12 @@ class OddAnswers(Opening):
         return Answer("positive", Usage(prompt=10), log_probabilities={"positive": 3.0})
 
 
+def test_a_malformed_answer_is_blamed_on_the_backend_by_name_and_plugin() -> None:
+    own = openai_backend("http://127.0.0.1:9/v1")
+    assert title_of(own) == "The LLM backend 'openai' of plugin 'openai_backend'"
+    assert title_of(OddAnswers(RuntimeError())) == "The LLM backend OddAnswers"
+
+
 class TestMoney:
     def test_a_malformed_answer_counts_as_spent_once(self, tmp_path: Path) -> None:
         backend, options = OddAnswers(RuntimeError()), fast(prices=PRICES)
@@ -451,6 +458,21 @@ class TestMoney:
         assert 0 < len(asked.rows) < 60
         assert sum(billed.values()) / 1e6 <= ceiling
 
+    def test_thinking_that_a_silent_server_shows_counts_beyond_the_limit(
+        self, tmp_path: Path
+    ) -> None:
+        thought = f"<think>{'so ' * 400}</think>positive"
+        with serving(usage="none", enforces=(), text=thought) as s:
+            asked = ask(
+                openai_backend(s.url),
+                ask_about(["one"], max_tokens=20),
+                tmp_path,
+                options=fast(prices=PRICES),
+                max_cost=1,
+            )
+        assert asked.labels == ["positive"]
+        assert (asked.rows[0].paid or 0) >= 400e-6
+
     @pytest.mark.parametrize("usage", ["none", "null"])
     def test_an_answer_without_usage_counts_at_its_worst_case_under_a_ceiling(
         self, usage: str, tmp_path: Path
@@ -483,7 +505,7 @@ class TestMoney:
                 options=fast(prices=PRICES),
             )
         assert asked.outcome is not None
-        assert asked.outcome.tally.unmetered == 3
+        assert asked.outcome.tally.calls_without_usage == 3
         assert asked.outcome.tally.paid.known is None
         assert [row.cost for row in asked.rows] == [None] * 3
 

@@ -98,7 +98,7 @@ def test_training_stopped_on_request_saves_and_resumes_as_it_says(
     _wait_for_lines(process, Path("stopped/log.jsonl"), 12)
     process.send_signal(number)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert json.loads(Path("stopped/manifest.json").read_text())["status"] == "interrupted"
     resume = next(line for line in error.splitlines() if "--resume" in line)
     words = resume.partition("Resume with: ")[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -11,13 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from served_classifiers import served
 
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
@@ -70,31 +69,6 @@ ERROR = {
         "error_type": {"enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer"]},
     },
 }
-
-
-@contextmanager
-def served(*arguments: str, **environment: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """Run `sentikit serve` and yield its port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sentikit", "serve", *arguments, "--port", "0", "--threads", "1"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-    assert process.stderr is not None
-    try:
-        said = ""
-        for line in process.stderr:
-            said += line
-            if found := re.search(r"http://127\.0\.0\.1:(\d+) serves", line):
-                yield int(found[1]), process
-                break
-        else:
-            raise AssertionError(said)
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 class Client:

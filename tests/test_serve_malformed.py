@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_serve import served
+from served_classifiers import served
 
 pytest.importorskip("fastapi")
 

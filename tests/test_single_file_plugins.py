@@ -50,6 +50,27 @@ def always(label):
 def register_commands(register):
     register("always", always, summary="Give every text one label.")
 """
+QUOTING = """
+from sentikit import hookimpl
+from sentikit.extension import LLMBackend, PartSettings, RejectedError, find_key
+
+class Quoting(LLMBackend):
+    class Settings(PartSettings):
+        cache_prompts: bool = False
+
+    model = "quoting"
+    billed = False
+
+    def canonical(self, request):
+        return {"text": request.text}
+
+    async def ask(self, request):
+        raise RejectedError(f"the key {find_key('ACME_API_KEY')} may not do this")
+
+@hookimpl
+def register_llm_backends(register):
+    register("quoting", Quoting)
+"""
 REVIEWS = """id,text,label,source,shop
 a1,I love it,positive,web,Odense
 a2,I hate it,negative,web,Aarhus
@@ -107,6 +128,27 @@ class TestStrategies:
             "negative",
         ]
         assert any("'shop': 'Odense'" in text and "I love it" in text for text in asked)
+
+
+def test_a_key_in_a_backends_error_reaches_no_file_and_no_message(
+    plug_in: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "acme-" + "s3cr3t" * 5
+    monkeypatch.setenv("ACME_API_KEY", key)
+    plug_in(QUOTING)
+    Path("reviews.csv").write_text(REVIEWS)
+    recipe = {
+        "kind": "prompt",
+        "dataset": {"name": "files", "test": "reviews.csv"},
+        "llm": {"backend": "quoting"},
+    }
+    Path("mine.yaml").write_text(json.dumps(recipe))
+    done = run("prompt", "--recipe", "mine.yaml", "--output", "runs/mine")
+    written = [path for path in Path().rglob("*") if path.is_file()]
+    assert Path("runs/mine/predictions.jsonl") in written, done.output
+    assert "[ACME_API_KEY] may not do this" in Path("runs/mine/predictions.jsonl").read_text()
+    assert key not in done.output
+    assert [path for path in written if key.encode() in path.read_bytes()] == []
 
 
 def test_a_command_that_writes_a_run_leaves_one_like_every_other(

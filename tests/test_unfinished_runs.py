@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from llm_fixtures import serving
-from test_prompt_command import sentikit, texts, write_recipe
+from prompt_commands import sentikit, texts, write_recipe
 
 PRICES = ("--set", "llm.prices.prompt=1", "--set", "llm.prices.completion=1")
 #: Modules of POSIX that Windows lacks.
@@ -51,11 +51,14 @@ def test_a_run_at_its_ceiling_shows_its_cost_and_keeps_paid_rows() -> None:
         assert not Path("runs/a/predictions.partial.jsonl").exists()
 
 
-def test_a_killed_run_shows_its_cost_with_open_calls_at_their_worst_case() -> None:
+@pytest.mark.parametrize("ceiling", [("--max-cost", "1"), ()], ids=["ceiling", "no-ceiling"])
+def test_a_killed_run_shows_its_cost_with_open_calls_at_their_worst_case(
+    ceiling: tuple[str, ...],
+) -> None:
     with serving(seconds=0.05) as s:
         recipe = write_recipe(s.url, texts(400), in_flight=4, max_tokens=8)
         command = ["prompt", "--recipe", recipe, "--output", "runs/a", *PRICES]
-        command += ["--max-cost", "1"]
+        command += ceiling
         process = subprocess.Popen([sys.executable, "-m", "sentikit", *command], stderr=-3)
         deadline = time.monotonic() + 60
         while s.server.calls < 40 and time.monotonic() < deadline:
@@ -71,6 +74,12 @@ def test_a_killed_run_shows_its_cost_with_open_calls_at_their_worst_case() -> No
         assert billed <= manifest["spent_usd"] + 1e-12
         assert manifest["spent_usd"] <= billed + most_in_flight
         assert "spent usd" in sentikit("runs", "show", "runs/a").stdout
+        resumed = sentikit(*command, "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        billed = sum(s.server.billed.values()) / 1e6
+        spent = json.loads(Path("runs/a/manifest.json").read_text())["spent_usd"]
+        assert billed <= spent + 1e-12
+        assert spent <= billed + most_in_flight
 
 
 @pytest.mark.parametrize("missing", [(), POSIX_ONLY], ids=["posix", "without-posix-modules"])

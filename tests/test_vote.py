@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ensemble_runs import LABELS, sure, write_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from team_runs import LABELS, sure, write_results
 
 from sentikit import Labelling, read_run
 from sentikit.cli.vote import vote as vote_command

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer the commands."""
+    """Register the commands."""
     register(
         "annotate",
         f"{__name__}.annotate:annotate",

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     default=0.9,
     show_default=True,
     metavar="L",
-    help="How sure the promise is.",
+    help="Confidence level of the guarantee.",
 )
 @click.option(
     "--looks",
@@ -74,10 +74,12 @@ if TYPE_CHECKING:
     default=0.82,
     show_default=True,
     metavar="A",
-    help="What --plan assumes of all labels.",
+    help="Share of right labels that --plan assumes.",
 )
 @click.option(
-    "--agree-with", metavar="X", help="Keep the labels that agree with this LLM's; ask it the rest."
+    "--agree-with",
+    metavar="X",
+    help="Certify agreement with this LLM, which is asked only about the rest.",
 )
 @click.option("--agreement", type=RATE, default=0.95, show_default=True, metavar="A")
 @click.option(

@@ -33,7 +33,7 @@ ALARM = 3
     "--pile",
     type=FILE,
     metavar="LABELLED",
-    help="A new labelled table: compared with the certified one, without any check.",
+    help="A new labelled table to compare with the certified one; needs no checks.",
 )
 @click.option(
     "--level",
@@ -41,7 +41,7 @@ ALARM = 3
     default=0.95,
     show_default=True,
     metavar="L",
-    help="A false alarm, ever, is rarer than 1 - L.",
+    help="The probability of ever raising a false alarm is below 1 - L.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def monitor(

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``datasets show``."""
+    """Register ``datasets show``."""
     register(
         "datasets show",
         f"{__name__}.command:show",

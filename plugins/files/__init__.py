@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``files``."""
+    """Register ``files``."""
     register(
         "files",
         f"{__name__}.dataset:Files",
@@ -17,7 +17,7 @@ def register_datasets(register: Any) -> None:
 
 @hookimpl
 def register_table_formats(register: Any) -> None:
-    """Offer ``.parquet`` and, for Arrow, ``.arrow``, ``.feather`` and ``.ipc``."""
+    """Register ``.parquet`` and, for Arrow, ``.arrow``, ``.feather`` and ``.ipc``."""
     register("parquet", f"{__name__}.columnar:Parquet", summary="Parquet, read in batches of rows")
     for ending in ("arrow", "feather", "ipc"):
         register(ending, f"{__name__}.columnar:Arrow", summary="Arrow, read in batches of rows")

@@ -41,18 +41,20 @@ class Files(DatasetLoader):
         text: str | tuple[str, ...] | None = Field(
             None,
             description="column of the texts, a path such as review.text, or a list of these to "
-            "join; usual names are found",
+            "join; default: found by name",
         )
         markup: Literal["keep", "strip"] = Field(
-            "keep", description="strip: take HTML off the texts"
+            "keep", description="strip: remove HTML from the texts"
         )
-        label: str | None = Field(None, description="column of the labels; usual names are found")
-        source: str | None = Field(None, description="column of the sources; usual names are found")
-        id: str | None = Field(None, description="column of the ids; usual names are found")
+        label: str | None = Field(None, description="column of the labels; default: found by name")
+        source: str | None = Field(
+            None, description="column of the sources; default: found by name"
+        )
+        id: str | None = Field(None, description="column of the ids; default: found by name")
         format: str | None = Field(
             None,
-            description="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text, where "
-            "the files' endings do not tell",
+            description="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text, if "
+            "the file suffix does not tell",
         )
         columns: list[str] = Field(
             default_factory=list, description="further columns, for prompts that show {row.COLUMN}"

@@ -1,4 +1,4 @@
-"""The command ``gpt-finetune``: teach an LLM, at a provider or in this process."""
+"""The command ``gpt-finetune``: fine-tunes an LLM, at a provider or in this process."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``gpt-finetune``."""
+    """Register ``gpt-finetune``."""
     register(
         "gpt-finetune",
         f"{__name__}.command:gpt_finetune",

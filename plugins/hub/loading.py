@@ -117,7 +117,7 @@ def _address(
 
 
 def _is_folder(repository: str) -> bool:
-    """Say whether `repository` is a local folder, not a repository id.
+    """Return whether `repository` is a local folder, not a repository id.
 
     Raises:
         InputError: it is written as a path and there is no such folder.

@@ -1,4 +1,4 @@
-"""The LLM backend ``local``: an open causal language model, asked and taught in this process."""
+"""The LLM backend ``local``: an open language model, queried and fine-tuned in this process."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_llm_backends(register: Any) -> None:
-    """Offer ``local``."""
+    """Register ``local``."""
     register(
         "local",
         f"{__name__}.backend:LocalBackend",
@@ -17,9 +17,9 @@ def register_llm_backends(register: Any) -> None:
 
 @hookimpl
 def register_formats(register: Any) -> None:
-    """Offer ``causal-lm``."""
+    """Register ``causal-lm``."""
     register(
         "causal-lm",
         f"{__name__}.format:CausalLMFormat",
-        summary="a language model taught here, whole: its adapter added to its weights",
+        summary="a language model fine-tuned here, with its adapter merged into the weights",
     )

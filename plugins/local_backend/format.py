@@ -33,7 +33,7 @@ class CausalLMFormat(ModelFormat):
     settings: Settings
 
     def recognises(self, folder: Path) -> bool:
-        """Say whether `folder` holds an adapter of a language model."""
+        """Return whether `folder` holds an adapter of a language model."""
         return (folder / _CONFIG).is_file()
 
     def load(self, folder: Path, device: str, precision: str) -> Any:
@@ -61,7 +61,7 @@ class CausalLMFormat(ModelFormat):
         if not self.recognises(source.folder):
             raise InputError(
                 f"{source.path} holds no fine-tuned language model. The format 'causal-lm' writes "
-                "what sentikit gpt-finetune has taught here."
+                "models that sentikit gpt-finetune trained on this machine."
             )
         settings = LocalSettings(model=str(source.folder), base=self.settings.base)
         model, tokenizer = load_answering_model(settings, torch.float32)

@@ -7,5 +7,5 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``export``."""
+    """Register ``export``."""
     register("export", f"{__name__}.command:export", summary="Write a model in another format.")

@@ -58,6 +58,8 @@ class OpenAIBackend(BatchBackend):
         self._address, self._is_openai = self.settings.address, self.settings.is_openai
         self._connection: Connection[OpenAISettings] | None = None
         self._abilities: Abilities | None = None
+        #: Bodies without messages, by what else they depend on.
+        self._shapes: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     @property
     def model(self) -> str:
@@ -109,6 +111,7 @@ class OpenAIBackend(BatchBackend):
         from .probing import find_abilities
 
         self._abilities = await find_abilities(self.connection, session)
+        self._shapes.clear()
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -121,10 +124,13 @@ class OpenAIBackend(BatchBackend):
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
         if settings.cache_name is not None:
             return {"name": settings.cache_name, "body": body}
+        return {**self._where, "body": body}
+
+    @cached_property
+    def _where(self) -> dict[str, Any]:
+        settings = self.settings
         where: dict[str, Any] = {"url": self._address, "query": dict(settings.query)}
-        if settings.headers:
-            where["headers"] = dict(settings.headers)
-        return where | {"body": body}
+        return where | ({"headers": dict(settings.headers)} if settings.headers else {})
 
     def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
         """Return the body that is sent, less model and messages."""
@@ -133,16 +139,31 @@ class OpenAIBackend(BatchBackend):
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """Return the body that is sent."""
-        settings, abilities = self.settings, self.abilities
-        prompt = Prompt(
-            request.messages, request.max_tokens, request.temperature, request.probabilities
+        shape = (
+            request.labels,
+            request.max_tokens,
+            request.temperature,
+            request.probabilities,
+            request.rationale,
+            request.free_text,
         )
-        body = self._api.body(settings, abilities, prompt)
+        if shape not in self._shapes:
+            self._shapes[shape] = self._body_without_messages(request)
+        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        body = {self._api.messages: messages, **self._shapes[shape]}
         cache_key = self._cache_key(request)
         if cache_key is not None:
-            body["prompt_cache_key"] = cache_key
+            body.setdefault("prompt_cache_key", cache_key)
+        return body
+
+    def _body_without_messages(self, request: ChatRequest) -> dict[str, Any]:
+        """Return what is the same for most requests of a run."""
+        settings, api = self.settings, self._api
+        prompt = Prompt((), request.max_tokens, request.temperature, request.probabilities)
+        body = api.body(settings, self.abilities, prompt)
+        del body[api.messages]
         if not request.free_text:
-            body |= self._api.guarantee_body(self._guarantee, request.labels, request.rationale)
+            body |= api.guarantee_body(self._guarantee, request.labels, request.rationale)
         return body | settings.extra_body
 
     @property

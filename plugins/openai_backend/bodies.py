@@ -227,11 +227,13 @@ class Api(ABC):
     Attributes:
         path: where bodies are posted.
         endpoint: what batches call it.
+        messages: the body's key that holds them.
         limit_key: the body's key that limits the answer's length.
     """
 
     path: ClassVar[str]
     endpoint: ClassVar[str]
+    messages: ClassVar[str]
     limit_key: ClassVar[str]
 
     @abstractmethod
@@ -257,6 +259,7 @@ class ChatCompletions(Api):
 
     path = "/chat/completions"
     endpoint = "/v1/chat/completions"
+    messages = "messages"
     limit_key = "max_completion_tokens"
 
     def body(
@@ -286,6 +289,7 @@ class Responses(Api):
 
     path = "/responses"
     endpoint = "/v1/responses"
+    messages = "input"
     limit_key = "max_output_tokens"
 
     def body(

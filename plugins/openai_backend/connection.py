@@ -60,6 +60,9 @@ _TAG = re.compile(r"<[^>]*>")
 _MODERATION = re.compile(r"moderat|flagged|content.{0,12}(policy|filter)|safety|harmful", re.I)
 _RESPONSES_ONLY = re.compile(r"v1/responses|responses api|not a chat model", re.I)
 
+#: Made once: `json.dumps` makes an encoder for every call.
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
 Result = TypeVar("Result")
 Settings = TypeVar("Settings", bound=ServerSettings)
 
@@ -169,7 +172,7 @@ class Connection(Generic[Settings]):
 
         With the SDK's headers, but without its layers (benchmarks/request_loop.py).
         """
-        content = json.dumps(body, separators=(",", ":")).encode("ascii")
+        content = _COMPACT.encode(body).encode("ascii")
         response = await self._send(path, content)
         if 300 <= response.status < 400:
             raise redirected(self.settings, self.settings.address, response.headers)

@@ -134,7 +134,7 @@ class Probe:
         return None
 
     async def _enforces(self, guarantee: Guarantee, abilities: Abilities) -> bool:
-        """Say whether the answer is one of the labels; a refused request is a no."""
+        """Return whether the answer is one of the labels; a refused request is a no."""
         for _ in range(2):
             try:
                 keys = self._api.guarantee_body(guarantee, _LABELS)

@@ -194,7 +194,7 @@ def examine(
 def _loading_problems(
     report: PluginReport, measured: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Say what is wrong with how a plugin loads."""
+    """Describe what is wrong with how a plugin loads."""
     if report.state != "loaded":
         return
     if report.location not in measured:

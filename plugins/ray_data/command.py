@@ -31,17 +31,21 @@ from sentikit.extension import FiniteRange
     type=click.IntRange(1),
     default=100_000,
     show_default=True,
-    help="Rows of one output file, which is what a killed worker repeats.",
+    help="Rows per output file; a killed worker repeats one file.",
 )
 @click.option(
     "--max-cost",
     type=FiniteRange(min=0, min_open=True),
     metavar="USD",
-    help="Most to pay to providers, all workers together.",
+    help="Cost ceiling in USD for all workers together.",
 )
-@click.option("--address", metavar="HOST:PORT", help="A cluster; default: start one here.")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Address of a cluster; default: start one on this machine.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
-@click.option("--resume", is_flag=True, help="Keep the parts that are finished, label the rest.")
+@click.option("--resume", is_flag=True, help="Keep finished parts and label the rest.")
 def predict_on_ray(
     classifier: str,
     path: Path,
@@ -54,9 +58,9 @@ def predict_on_ray(
     device: str,
     resume: bool,
 ) -> None:
-    """Label the Parquet files at PATH with X, one classifier an actor of Ray Data.
+    """Label the Parquet files at PATH with X, one classifier per Ray Data actor.
 
-    The output is a folder of Parquet files, one a part, in the order of the input. It does not
+    The output is a folder of Parquet files, one per part, in the order of the input. It does not
     depend on the number of workers.
     """
     if importlib.util.find_spec("ray") is None:

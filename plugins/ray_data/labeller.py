@@ -1,4 +1,4 @@
-"""The stateful class for Ray Data's `map_batches`: one classifier an actor.
+"""The stateful class for Ray Data's `map_batches`: one classifier per actor.
 
 >>> import ray, sentikit.ray  # doctest: +SKIP
 >>> reviews = ray.data.read_parquet("reviews/")  # doctest: +SKIP

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_recipes(register: Any) -> None:
-    """Offer every YAML file of the collection under its own name."""
+    """Register every YAML file of the collection under its own name."""
     from importlib.resources import files
 
     for entry in sorted(files("sentikit.recipes").iterdir(), key=lambda entry: entry.name):
@@ -17,7 +17,7 @@ def register_recipes(register: Any) -> None:
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``recipes study``."""
+    """Register ``recipes study``."""
     register(
         "recipes study",
         f"{__name__}.study:study",

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``run``."""
+    """Register ``run``."""
     register(
         "run",
         f"{__name__}.dataset:RunPredictions",
@@ -17,7 +17,7 @@ def register_datasets(register: Any) -> None:
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``runs table``."""
+    """Register ``runs table``."""
     register(
         "runs table",
         f"{__name__}.table:table",

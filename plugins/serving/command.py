@@ -44,14 +44,14 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
     "--max-cost",
     type=FiniteRange(min=0, min_open=True),
     metavar="USD",
-    help="Most to pay to providers in a day (UTC).",
+    help="Cost ceiling per day (UTC), in USD.",
 )
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("runs/serve.sqlite"),
     show_default=True,
-    help="File that keeps paid answers and the day's spending.",
+    help="File for paid answers and the day's spending.",
 )
 @click.option(
     "--most-texts", type=click.IntRange(1), default=1024, show_default=True, help="Of one request."
@@ -61,7 +61,7 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
     type=click.IntRange(1),
     default=4096,
     show_default=True,
-    help="Texts that may wait; a request beyond them gets 429.",
+    help="Most texts that may wait; further requests get 429.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")

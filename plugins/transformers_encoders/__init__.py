@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_encoders(register: Any) -> None:
-    """Offer any encoder of transformers, that of a run, MiniLM and three sizes of ELECTRA."""
+    """Register any encoder of transformers, that of a run, MiniLM and three sizes of ELECTRA."""
     register(
         "transformers",
         f"{__name__}.encoder:TransformersEncoder",
@@ -16,7 +16,7 @@ def register_encoders(register: Any) -> None:
     register(
         "run",
         f"{__name__}.encoder:RunEncoder",
-        summary="the encoder of a run that was trained here, to train it further",
+        summary="the encoder of an earlier training run, to train it further",
     )
     register(
         "minilm",

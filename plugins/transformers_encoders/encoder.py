@@ -71,7 +71,8 @@ class TransformersEncoder(_Pretrained):
         model: str = Field(description="hub id, or a folder with config.json, tokenizer, weights")
         revision: str | None = Field(None, description="branch, tag or commit on the hub")
         trust_remote_code: bool = Field(
-            False, description="run Python code that comes with the model; off unless you trust it"
+            False,
+            description="run the model's own Python code; enable only if you trust it",
         )
 
     settings: Settings

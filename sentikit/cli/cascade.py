@@ -21,7 +21,7 @@ from sentikit.cli.options import (
 )
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
-from sentikit.terminal import FiniteRange, usd_text
+from sentikit.terminal import FiniteRange, print_text, usd_text
 
 if TYPE_CHECKING:
     from sentikit.cli.options import Report
@@ -129,7 +129,7 @@ def cascade(
     else:
         _print(judged)
     for note in judged.notes:
-        click.echo(f"Note: {note}", err=True)
+        print_text(f"Note: {note}", err=True)
     if output is not None:
         click.echo(f"Run: {output}", err=True)
     if report or plots:
@@ -180,7 +180,7 @@ def _live(
     output: Path | None,
 ) -> tuple[JudgedCascade, Path]:
     from sentikit.labelling.ensembles import run_cascade
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 

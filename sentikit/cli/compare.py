@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
 from sentikit.errors import InputError
-from sentikit.terminal import FiniteRange
+from sentikit.terminal import FiniteRange, data_output
 
 if TYPE_CHECKING:
     from sentikit.cli.options import Report
@@ -160,7 +159,7 @@ def _print(comparison: Comparison, form: str, rows: str) -> None:
         _print_csv(report_format().records(comparison, rows))
     else:
         names = {"markdown": "md", "latex": "tex"}
-        click.echo(report_format(names[form]).comparison_page(comparison, None), nl=False)
+        data_output().write(report_format(names[form]).comparison_page(comparison, None))
 
 
 def _print_tables(sections: list[Section], sentences: list[str]) -> None:
@@ -179,12 +178,10 @@ def _print_csv(records: list[dict[str, Any]]) -> None:
     from sentikit.labelling.table_writer import without_formula
 
     columns = list(dict.fromkeys(column for record in records for column in record))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(data_output(), lineterminator="\n")
     writer.writerow(map(without_formula, columns))
     for record in records:
         writer.writerow([without_formula(record.get(column)) for column in columns])
-    click.echo(stream.getvalue(), nl=False)
 
 
 def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:

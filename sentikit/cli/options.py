@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from sentikit.terminal import FiniteRange, label_map_of
+from sentikit.terminal import FiniteRange, label_map_of, print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
@@ -120,14 +120,14 @@ def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> R
 
     recipe = resolve_recipe(name, settings, registry)
     for note in recipe.notes:
-        click.echo(f"Note: {note}", err=True)
+        print_text(f"Note: {note}", err=True)
     for warning in recipe.warnings:
         warn(warning)
     return recipe
 
 
 def warn(said: str) -> None:
-    click.echo(f"Warning: {said}", err=True)
+    print_text(f"Warning: {said}", err=True)
 
 
 def draw(run: Path) -> None:

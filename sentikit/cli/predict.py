@@ -21,6 +21,7 @@ from sentikit.cli.options import (
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
+from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
@@ -128,7 +129,7 @@ def predict(
     from sentikit.classifiers.classifier import Example
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.job import LabellingOptions, has_text
+    from sentikit.labelling.rows import LabellingOptions, has_text
 
     with (
         resumable(context, output) as stop_requested,
@@ -212,7 +213,7 @@ def _report(
     from sentikit.terminal import usd_text
 
     totals = done.totals
-    click.echo(_summary(done, output), err=True)
+    print_text(_summary(done, output), err=True)
     if done.without_text:
         rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)

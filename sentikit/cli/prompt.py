@@ -18,7 +18,7 @@ from sentikit.cli.options import (
     SETTINGS,
     resolved_recipe,
 )
-from sentikit.errors import InputError
+from sentikit.errors import InputError, printable
 from sentikit.processes.launching import resumable
 from sentikit.terminal import usd_text
 
@@ -62,8 +62,8 @@ def prompt(
     as_json: bool,
 ) -> None:
     """Label a dataset with an LLM and save a run: predictions, scores, costs."""
-    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.prompting import run_prompt
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit
     from sentikit.recipe.resolving import needed_recipe
@@ -98,10 +98,10 @@ def _show(parts: PromptParts, number: int, as_json: bool) -> None:
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     for identifier, messages in asked:
-        click.secho(f"=== example {identifier}", err=True, bold=True)
+        click.secho(f"=== example {printable(identifier)}", err=True, bold=True)
         for message in messages:
-            click.secho(f"--- {message.role}", err=True, dim=True)
-            click.echo(message.content)
+            click.secho(f"--- {printable(message.role)}", err=True, dim=True)
+            click.echo(printable(message.content))
 
 
 def _estimate(

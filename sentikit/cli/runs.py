@@ -10,6 +10,7 @@ import click
 
 from sentikit.cli import CommandGroup
 from sentikit.runs.folder import RUNS
+from sentikit.terminal import print_table, print_text
 
 
 @click.group(cls=CommandGroup)
@@ -23,7 +24,6 @@ def runs() -> None:
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs under FOLDER (runs/ if left out), newest last."""
     from sentikit.runs.listing import find_runs
-    from sentikit.terminal import print_table
 
     found = find_runs(folder)
     if as_json:
@@ -48,7 +48,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
     print_table("", columns, rows, ["macro-F1", "accuracy"])
     for run in found:
         if run.problem:
-            click.echo(f"{run.path} is damaged: {run.problem}", err=True)
+            print_text(f"{run.path} is damaged: {run.problem}", err=True)
 
 
 #: What of a manifest is shown.
@@ -71,13 +71,13 @@ def show(run: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"manifest": manifest, "metrics": metrics}, indent=2))
         return
-    click.echo(f"{summary.path}: {summary.kind}, {summary.status}")
+    print_text(f"{summary.path}: {summary.kind}, {summary.status}")
     for key in _SHOWN:
         if manifest.get(key) not in (None, {}, []):
-            click.echo(f"{key.replace('_', ' '):<14} {manifest[key]}")
+            print_text(f"{key.replace('_', ' '):<14} {manifest[key]}")
     made = manifest.get("fine_tuned") or {}
     if made:
-        click.echo(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
+        print_text(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
     else:
         _print_metrics(metrics, summary.status)
     if summary.status != "finished" and (run / PARTIAL).is_file():

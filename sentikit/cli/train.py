@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, SETTINGS, draw, resolved_recipe
 from sentikit.cli.processes import NPROC, start_processes
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
     from sentikit.runs.folder import RunFolder
     from sentikit.training.job import TrainedRun
     from sentikit.training.recipe import ClassifierParts, TrainParts
+
+_STOPPING = "Finishing the step and saving; once more stops at once."
 
 
 @click.command(
@@ -75,7 +75,7 @@ def train(
 
             check_processes(parts.training, nproc)
             start_processes(context, nproc, device)
-        with _resumable(context, run.path) as stop_requested:
+        with resumable(context, run.path, _STOPPING) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
 
@@ -115,34 +115,6 @@ def _print_plan(parts: TrainParts | ClassifierParts, processes: int, as_json: bo
 
     plan = plan_training(parts, processes)
     click.echo(json.dumps(asdict(plan), indent=2) if as_json else plan.to_text())
-
-
-@contextmanager
-def _resumable(context: click.Context, path: Path) -> Iterator[Any]:
-    """Save at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    from sentikit.processes.launching import is_main_process, process_count
-    from sentikit.stopping import Interrupted, stop_on_signal
-
-    def tell(number: int) -> None:
-        # By SIGTERM a launcher also stops what a failed process has left behind.
-        if is_main_process() and (number == signal.SIGINT or process_count() == 1):
-            click.echo("Finishing the step and saving; once more stops at once.", err=True)
-
-    try:
-        with stop_on_signal(tell) as stop_requested:
-            yield stop_requested
-    except (Interrupted, KeyboardInterrupt) as error:
-        if is_main_process():
-            click.echo(f"Stopped. {_resume_advice(context, path)}", err=True)
-        raise click.exceptions.Exit(130) from error
-
-
-def _resume_advice(context: click.Context, path: Path) -> str:
-    from sentikit.processes.launching import launched_processes, process_count, typed_command
-
-    again = typed_command(context, ["output", "resume"], ["--output", str(path), "--resume"])
-    elsewhere = " by the same launcher" if process_count() > 1 and not launched_processes() else ""
-    return f"Resume{elsewhere} with: {again}"
 
 
 def _print_result(finished: TrainedRun, as_json: bool) -> None:

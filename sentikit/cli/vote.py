@@ -17,6 +17,7 @@ from sentikit.cli.options import (
 )
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
+from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
     from sentikit.ensembles.vote import JudgedVote
@@ -98,7 +99,7 @@ def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> Judged
 
     judged = vote_of(runs, "first" if ties == "first" else "probability")
     for warning in recorded_models_warnings(member.manifest for member in judged.ensemble.members):
-        click.echo(warning, err=True)
+        print_text(warning, err=True)
     if run is not None:
         with run.locked(new=not run.status):
             write_vote(run, judged)
@@ -114,7 +115,7 @@ def _live(
     run: RunFolder | None,
 ) -> tuple[JudgedVote, RunFolder | None]:
     from sentikit.labelling.ensembles import run_vote
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.registry import default_registry
 
     registry = default_registry()

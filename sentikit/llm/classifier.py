@@ -55,6 +55,8 @@ class _Row(NamedTuple):
 
 
 class LLMClassifier(Classifier):
+    asks_llm = True
+
     def __init__(self, parts: PromptParts, context: ContextSource) -> None:
         self.parts, self.context = parts, context
         if context.adviser is not None:
@@ -124,7 +126,8 @@ class LLMClassifier(Classifier):
                 yield from (unasked for _ in samples)
                 continue
             request = self._request(row, number, member)
-            yield from (Question(row, replace(request, sample=sample)) for sample in samples)
+            for sample in samples:
+                yield Question(row, replace(request, sample=sample) if sample else request)
 
     def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
         options, example = self.parts.llm_options, row.example

@@ -24,7 +24,14 @@ from sentikit.llm.prices import (
     usd,
 )
 from sentikit.llm.requests.batches import BatchRound, needed_batches
-from sentikit.llm.requests.budget import Budget, BudgetSpentError, Ledger, Tally, TokenCounter
+from sentikit.llm.requests.budget import (
+    Budget,
+    BudgetSpentError,
+    InFlight,
+    Ledger,
+    Tally,
+    TokenCounter,
+)
 from sentikit.llm.requests.calls import Collector, LabelReader, LLMMember, Opening
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import (
@@ -283,6 +290,8 @@ class RequestSession(Session):
             loop.answered.end()
 
     def _tick(self) -> None:
+        for member in self.members:
+            member.budget.in_flight.note()
         in_flight = sum(member.pacer.in_flight for member in self.members)
         self.reporter.update(self.tally, in_flight)
 
@@ -344,8 +353,17 @@ class RequestSession(Session):
                 "--max-cost cannot be kept. Leave llm.service_tier or --max-cost out, or give "
                 f"llm.prices.tiers.{tier}."
             )
-        counter, own = TokenCounter(facts.tokenizer), options.prices is not None
-        return Budget(backend, prices, counter, self._ledger, self.tally, journal, self.run, own)
+        return Budget(
+            backend,
+            prices,
+            TokenCounter(facts.tokenizer),
+            self._ledger,
+            self.tally,
+            journal,
+            self.run,
+            InFlight(journal, self.run),
+            any_tier=options.prices is not None,
+        )
 
     def _open_journal(self) -> AnswerJournal:
         """Open the journal once; while requests are only counted, none is made."""

@@ -248,13 +248,23 @@ def typed_command(
 
 
 @contextmanager
-def resumable(context: click.Context, path: Path | None) -> Iterator[Callable[[], bool]]:
-    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
+def resumable(
+    context: click.Context, path: Path | None, told: str = "Stopping; once more stops at once."
+) -> Iterator[Callable[[], bool]]:
+    """Finish what is begun at the first Ctrl-C (or SIGTERM), and say how to go on after a stop.
+
+    Args:
+        context: of the command.
+        path: of the run or file to resume, or None.
+        told: what the user is told at once.
+    """
     signals = [signal.SIGINT]
 
     def tell(number: int) -> None:
         signals[:] = [signal.Signals(number)]
-        click.echo("Stopping; once more stops at once.", err=True)
+        # By SIGTERM a launcher also stops what a failed process has left behind.
+        if is_main_process() and (number == signal.SIGINT or process_count() == 1):
+            click.echo(told, err=True)
 
     try:
         with stop_on_signal(tell) as stop_requested:
@@ -262,6 +272,8 @@ def resumable(context: click.Context, path: Path | None) -> Iterator[Callable[[]
     except (Interrupted, KeyboardInterrupt) as error:
         add = ["--output", str(path)] if path is not None else []
         again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        advice = f" Resume with: {again}" if getattr(error, "resumable", True) else ""
-        click.echo(f"Stopped.{advice}", err=True)
+        by = " by the same launcher" if process_count() > 1 and not launched_processes() else ""
+        advice = f" Resume{by} with: {again}" if getattr(error, "resumable", True) else ""
+        if is_main_process():
+            click.echo(f"Stopped.{advice}", err=True)
         raise click.exceptions.Exit(128 + signals[0]) from error

@@ -26,7 +26,7 @@ from sentikit.llm.backend import (
     answer_problem,
 )
 from sentikit.llm.prices import describe_cost
-from sentikit.llm.requests.calls import LLMMember
+from sentikit.llm.requests.calls import LLMMember, title_of
 from sentikit.llm.requests.journal import BatchPart, Record
 from sentikit.llm.requests.pacing import patiently, unless_stopped
 from sentikit.llm.requests.progress import RequestReporter
@@ -196,7 +196,7 @@ class BatchRound:
             row, key = found
             if isinstance(answer, Answer):
                 if problem := answer_problem(answer, self._member.labels):
-                    raise FatalError(f"The LLM backend {type(self._backend).__name__}: {problem}")
+                    raise FatalError(f"{title_of(self._backend)}: {problem}")
                 cost = self._cost(answer, part)
                 kept = self._member.without_keys(answer)
                 self._journal.keep(key, Record(self._member.run, row, cost, kept))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sentikit.classifiers.prediction import Usage
@@ -68,7 +69,7 @@ class TokenCounter:
         expected = sum(self.count(content) for content in contents) + framing
         beside = json.dumps(_without_messages(sent or {}), ensure_ascii=False)
         if self.exact:
-            return TokenCount(expected, expected + self.count(beside) + _SLACK)
+            return TokenCount(expected, expected + _tokens_beside(beside) + _SLACK)
         size = sum(len(content.encode("utf-8", "replace")) for content in contents)
         extra = len(beside.encode("utf-8", "replace")) + 4 * framing + _SLACK
         return TokenCount(expected, size + extra)
@@ -80,6 +81,12 @@ def _without_messages(sent: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in sent.items()
         if key != "messages"
     }
+
+
+@functools.lru_cache(maxsize=64)
+def _tokens_beside(text: str) -> int:
+    """Count what is sent beside the messages, which is the same for most requests."""
+    return len(_o200k()(text))
 
 
 @functools.cache
@@ -164,6 +171,33 @@ class Ledger:
         self.release(reserved)
 
 
+class InFlight:
+    """What a run without a ceiling may be billed for calls that have no answer.
+
+    Those in flight are noted in the journal together, seldom and at their worst, so that a run that
+    is killed counts them; with a ceiling each has a reservation of its own.
+    """
+
+    def __init__(self, journal: AnswerJournal, run: str) -> None:
+        self._journal, self._run = journal, run
+        self._key = b"in flight:" + os.urandom(16)
+        self._worst = self._noted = 0
+
+    def add(self, worst: int) -> None:
+        self._worst += worst
+        if self._worst > self._noted:
+            self.note()
+
+    def remove(self, worst: int) -> None:
+        self._worst -= worst
+
+    def note(self) -> None:
+        """Bring the journal up to date; called now and then, and at the end."""
+        if self._worst != self._noted:
+            self._journal.note(self._key, self._run, self._worst)
+            self._noted = self._worst
+
+
 @dataclass
 class Money:
     """Picodollars, with the calls whose price is unknown counted beside."""
@@ -184,7 +218,7 @@ class Money:
 
 @dataclass
 class Tally:
-    """Counts of rows and calls, in the order they are reported."""
+    """Counts of rows and calls, by the names that the log gives them."""
 
     rows: int = 0
     #: Rows without a valid answer, and those of them that the limit on tokens cut.
@@ -196,16 +230,15 @@ class Tally:
     #: Answers this run paid for, their tokens and cost, and those without a word on usage.
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
-    unmetered: int = 0
+    calls_without_usage: int = 0
     paid: Money = field(default_factory=Money)
     #: Answers that were there before, and their cost at today's prices.
     saved_calls: int = 0
     saved: Money = field(default_factory=Money)
     retries: int = 0
-    #: Rate-limit episodes.
-    limited: int = 0
+    rate_limit_episodes: int = 0
     #: Service tier to answers, where the server says.
-    tiers: dict[str, int] = field(default_factory=dict)
+    service_tiers: dict[str, int] = field(default_factory=dict)
 
     def add(self, answer: Answer, cost: int | None, own: bool) -> None:
         """Count an answer: this run's own, or one that was there before."""
@@ -215,12 +248,13 @@ class Tally:
             return
         self.calls += 1
         if answer.usage is None:
-            self.unmetered += 1
+            self.calls_without_usage += 1
         else:
             self.usage += answer.usage
         self.paid.add(cost)
         if answer.service_tier:
-            self.tiers[answer.service_tier] = self.tiers.get(answer.service_tier, 0) + 1
+            tiers = self.service_tiers
+            tiers[answer.service_tier] = tiers.get(answer.service_tier, 0) + 1
 
 
 @dataclass(frozen=True)
@@ -238,13 +272,14 @@ class Budget:
     tally: Tally
     journal: AnswerJournal
     run: str
+    in_flight: InFlight
     any_tier: bool = False
 
     def worst(
         self, request: ChatRequest, tier: str | None = None, unmetered: bool = False
     ) -> int | None:
-        if self.prices is None:
-            return None
+        if self.prices is None or self.prices.free:
+            return None if self.prices is None else 0
         sent = self.backend.canonical(request)
         prompt = self.counter.request(request, sent).most + (_HIDDEN if unmetered else 0)
         return self.prices.worst(prompt, request.max_tokens, tier or self.backend.service_tier)
@@ -263,7 +298,8 @@ class Budget:
     async def reserve(self, key: bytes, worst: int | None) -> Reservation:
         """Set aside the worst that a call can cost, in the journal too."""
         if self.ledger.ceiling is None:
-            return Reservation()
+            self.in_flight.add(worst or 0)
+            return Reservation(worst or 0)
         assert worst is not None
         reserved = await self.ledger.reserve(worst)
         self.journal.reserve(key, self.run, reserved.amount)
@@ -272,14 +308,21 @@ class Budget:
     def settle(self, request: ChatRequest, reserved: Reservation, answer: Answer) -> int | None:
         cost = self.cost(answer)
         if cost is None and self.ledger.ceiling is not None:
-            # Where usage, or the price of the tier that served, is unknown, the worst case stands.
-            cost = max(reserved.amount, self.worst(request, unmetered=True) or 0)
+            # Where usage, or the price of the tier that served, is unknown, the worst case stands,
+            # and thinking that the answer shows may go beyond the limit.
+            most = max(request.max_tokens, self.counter.count(answer.raw))
+            worst = self.worst(replace(request, max_tokens=most), unmetered=True)
+            cost = max(reserved.amount, worst or 0)
         self.ledger.settle(reserved, cost or 0)
+        if self.ledger.ceiling is None:
+            self.in_flight.remove(reserved.worst)
         return cost
 
     def release(self, key: bytes, reserved: Reservation) -> None:
         """Forget a reservation: the call was never billed."""
-        if self.ledger.ceiling is not None:
+        if self.ledger.ceiling is None:
+            self.in_flight.remove(reserved.worst)
+        else:
             self.ledger.release(reserved)
             self.journal.release(key, self.run, reserved.amount)
 

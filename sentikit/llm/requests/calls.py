@@ -19,6 +19,7 @@ from sentikit.llm.backend import (
     BackendSession,
     ChatRequest,
     FatalError,
+    LLMBackend,
     RejectedError,
     RetryableError,
     answer_problem,
@@ -29,6 +30,7 @@ from sentikit.llm.requests.journal import Record, opening_key, request_key
 from sentikit.llm.requests.pacing import MOST, START, Pacer, Patience, Tries
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import RequestOptions
+from sentikit.registry import default_registry
 from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
@@ -193,8 +195,7 @@ class LLMMember:
 
     async def _try(self, key: bytes, request: ChatRequest, row: int, tries: Tries) -> Answered:
         budget = self.budget
-        worst = None if self.ledger.ceiling is None else budget.worst(request)
-        reserved = await budget.reserve(key, worst)
+        reserved = await budget.reserve(key, budget.worst(request))
         episode = await self._slot(key, reserved)
         tries.begin()
         moment = time.monotonic()
@@ -211,7 +212,7 @@ class LLMMember:
         if problem := answer_problem(answer, request.labels):
             # The provider may have billed it: what was reserved counts as spent.
             self.ledger.lose(reserved)
-            said = f"The LLM backend {type(self.backend).__name__}: {problem}"
+            said = f"{title_of(self.backend)}: {problem}"
             self._tell(request, moment, attempt=tries.number, reason="fatal", error=said)
             raise FatalError(said)
         answer = self.without_keys(answer)
@@ -263,7 +264,9 @@ class LLMMember:
     def _blame(self, error: BaseException, episode: int) -> None:
         """Update the pacing after a failed try; a rejection becomes the row's failure."""
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
-            self.tally.limited += self.pacer.refused(episode, error.retry_after, error.exhausted)
+            self.tally.rate_limit_episodes += self.pacer.refused(
+                episode, error.retry_after, error.exhausted
+            )
         if not isinstance(error, RejectedError):
             return
         self.patience.answered()
@@ -314,11 +317,13 @@ class Opening:
         """Call `check` or `open`, and let go of what it set aside and did not settle."""
         try:
             await get_ready(self)
+            self._lose()
         except BaseException as error:
             self._budget.unsettle(self._key, self._reserved, error)
-            self._reserved = Reservation()
             raise
-        self._lose()
+        finally:
+            self._reserved = Reservation()
+            self._budget.in_flight.note()
 
     async def reserve(self, most: Usage) -> None:
         self._lose()
@@ -332,6 +337,8 @@ class Opening:
         cost = None if prices is None else prices.cost(used, tier)
         if cost is None and ledger.ceiling is not None:
             cost = self._reserved.amount
+        if ledger.ceiling is None:
+            self._budget.in_flight.remove(self._reserved.worst)
         ledger.release(self._reserved)
         ledger.spent += cost or 0
         self._budget.journal.add_opening(self._budget.run, cost, self._reserved.amount)
@@ -341,6 +348,15 @@ class Opening:
         """Count a call that was never settled at its worst: it may have been billed."""
         self._budget.ledger.lose(self._reserved)
         self._reserved = Reservation()
+
+
+def title_of(backend: LLMBackend) -> str:
+    """Return what messages call a backend, its plugin included."""
+    kind = type(backend)
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    registered = default_registry().registrations("register_llm_backends")
+    found = (one.title for one in registered if one.target in (kind, place))
+    return next(found, f"The LLM backend {kind.__name__}")
 
 
 def _reason(error: BaseException) -> str:

@@ -43,6 +43,9 @@ _FROM_VERSION_1 = (
     "DROP TABLE reservations_1",
     f"PRAGMA user_version = {_VERSION}",
 )
+#: Encoders made once: `json.dumps` makes one for every call.
+_SORTED = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 #: Seconds to wait for other processes.
 _WAIT = 60.0
 # The row number of what a run paid before its first row.
@@ -70,8 +73,7 @@ class BatchPart:
 
 def request_key(canonical: Mapping[str, Any]) -> bytes:
     """Return the SHA-256 of all that decides an answer."""
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).digest()
+    return hashlib.sha256(_SORTED.encode(canonical).encode("ascii")).digest()
 
 
 def opening_key(run: str) -> bytes:
@@ -163,6 +165,13 @@ class AnswerJournal:
             run,
             cost,
         )
+
+    def note(self, key: bytes, run: str, cost: int) -> None:
+        """Put what may be billed under `key` in the place of what was noted there before."""
+        if cost:
+            self._one("INSERT OR REPLACE INTO reservations VALUES (?, ?, ?)", key, run, cost)
+        else:
+            self._one("DELETE FROM reservations WHERE key = ? AND run = ?", key, run)
 
     def release(self, key: bytes, run: str, cost: int) -> None:
         """Forget a reservation: the call was never billed."""
@@ -273,7 +282,7 @@ def _write_answer(answer: Answer) -> str:
         "billed": answer.billed_usd,
     }
     # In ASCII: an answer may hold half a surrogate pair, which SQLite cannot.
-    return json.dumps(values, separators=(",", ":"))
+    return _COMPACT.encode(values)
 
 
 def _read_answer(text: str) -> Answer:

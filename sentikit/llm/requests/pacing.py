@@ -212,16 +212,14 @@ class Pacer:
 
     def _short(self) -> float:
         """Return the seconds until the allowances have room for a call."""
-        waits = [0.0]
-        if self._learnt:
-            waits.append(self._learnt.wait())
-            if waits[-1]:
-                self._held_back_at = self._clock()
+        wait = 0.0
+        if self._learnt and (wait := self._learnt.wait()):
+            self._held_back_at = self._clock()
         if self._requests:
-            waits.append(self._requests.wait())
+            wait = max(wait, self._requests.wait())
         if self._tokens:
-            waits.append(self._tokens.wait(self._tokens_a_call))
-        return max(waits)
+            wait = max(wait, self._tokens.wait(self._tokens_a_call))
+        return wait
 
     def _note_tokens(self, tokens: int) -> None:
         """Correct what was taken for a call, and what the next are expected to use."""
@@ -360,7 +358,7 @@ class Tries:
     def wait(self, error: RetryableError) -> float:
         """Return the seconds until the next try: what the server asks for, or a back-off."""
         if error.retry_after is not None:
-            return error.retry_after + self._source.uniform(0.01, 0.25)
+            return error.retry_after + self._source.uniform(0.005, 0.05)
         longer = self._last_wait * self._source.uniform(1.25, 1.5)
         return min(_LONGEST_WAIT, max(longer, backoff(self.number - 1, self._source)))
 

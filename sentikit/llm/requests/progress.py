@@ -41,24 +41,14 @@ class RequestReporter:
 
     def summary(self) -> dict[str, Any]:
         """Return what the log says of this sitting; a resumed run has several."""
-        tally = self._tally
+        counts = asdict(self._tally)
+        del counts["paid"], counts["saved"]
         return {
             "kind": "requests",
             "seconds": round(time.monotonic() - self._began, 3),
-            "rows": tally.rows,
-            "calls": tally.calls,
-            "saved_calls": tally.saved_calls,
-            "invalid": tally.invalid,
-            "cut": tally.cut,
-            "failed": tally.failed,
-            "repaired": tally.repaired,
-            "retries": tally.retries,
-            "rate_limit_episodes": tally.limited,
-            "service_tiers": tally.tiers,
-            "usage": asdict(tally.usage),
-            "calls_without_usage": tally.unmetered,
-            "paid_usd": plain_usd(tally.paid.known),
-            "saved_usd": plain_usd(tally.saved.known),
+            **counts,
+            "paid_usd": plain_usd(self._tally.paid.known),
+            "saved_usd": plain_usd(self._tally.saved.known),
         }
 
     def update(self, tally: Tally, in_flight: int) -> None:

@@ -14,59 +14,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from llm_fixtures import RunningServer, serving
-from team_runs import LABELS, sure, write_results
+from ensemble_recipes import ROWS, UNSURE, asked_about, text, write_ensembles, write_recipe
+from ensemble_runs import LABELS, write_results
+from llm_fixtures import serving
 
 from sentikit import read_run
 from sentikit.cli import sentikit
 
-WORDS = {"negative": "hate", "neutral": "read", "positive": "love"}
-ROWS = 60
-#: The encoder is wrong about these, and unsure of them.
-UNSURE = ROWS // 3
-
-
-def text(number: int) -> str:
-    return f"I {WORDS[LABELS[number % 3]]} thing number {number} of all"
-
-
-def write_team(url: str, rows: int = ROWS) -> None:
-    """Write an encoder's predictions and recipes of an LLM and of the two teams."""
-    gold = [LABELS[number % 3] for number in range(rows)]
-    said = [LABELS[(n + (n < UNSURE)) % 3] for n in range(rows)]
-    answers = [(text(n), gold[n], said[n]) for n in range(rows)]
-    predicted = [sure(said[n], 0.5 if n < UNSURE else 0.9) for n in range(rows)]
-    write_results(Path("encoder.jsonl"), answers, predicted)
-    lines = ["text,label", *(f"{said},{label}" for said, label, _ in answers)]
-    Path("test.csv").write_text("\n".join(lines) + "\n")
-    prompt: dict[str, Any] = {
-        "kind": "prompt",
-        "dataset": {"name": "files", "test": "test.csv"},
-        "llm": {
-            "backend": "openai",
-            "model": "any",
-            "base_url": url,
-            "in_flight": 4,
-            "prices": {"prompt": 1, "completion": 1},
-        },
-    }
-    write_recipe("asked", prompt)
-    team = {"encoder": "./encoder.jsonl", "llm": "./asked.yaml", "threshold": 0.7}
-    write_recipe("cascade", {"kind": "cascade", "cascade": team})
-
-
-def write_recipe(name: str, recipe: dict[str, Any]) -> None:
-    Path(f"{name}.yaml").write_text(json.dumps(recipe))
-
 
 def command(*arguments: str) -> Result:
     return CliRunner().invoke(sentikit, arguments)
-
-
-def asked_about(s: RunningServer) -> list[int]:
-    """The numbers of the texts that the server was asked about; what it can do is asked first."""
-    said = [body["messages"][-1]["content"] for body in s.server.bodies]
-    return sorted(int(words.split("number ")[1].split()[0]) for words in said if "number" in words)
 
 
 def manifest(path: str) -> dict[str, Any]:
@@ -86,7 +43,7 @@ def table(path: str) -> list[dict[str, str]]:
 class TestCascade:
     def test_a_live_cascade_sends_only_unsure_texts_and_counts_their_cost(self) -> None:
         with serving() as s:
-            write_team(s.url)
+            write_ensembles(s.url)
             done = command("cascade", "--recipe", "cascade.yaml", "--output", "run", "--json")
         assert done.exit_code == 0, done.output
         found = json.loads(done.stdout)
@@ -107,7 +64,7 @@ class TestCascade:
     def test_a_failed_row_of_a_live_cascade_keeps_its_place(self) -> None:
         faults = {"number 7 ": "400:No.", "number 8 ": "say:Hm.", "exactly one word": "say:Hm."}
         with serving(fault_words=faults) as s:
-            write_team(s.url)
+            write_ensembles(s.url)
             done = command("cascade", "--recipe", "cascade.yaml", "--output", "run")
         assert done.exit_code == 0, done.output
         rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
@@ -116,7 +73,7 @@ class TestCascade:
     def test_a_first_member_that_failed_is_asked_again_alone(self) -> None:
         run = ["predict", "cascade.yaml", "test.csv", "--output", "out.csv"]
         with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
-            write_team(s.url)
+            write_ensembles(s.url)
             last = json.loads(Path("asked.yaml").read_text())
             llm = last["llm"] | {"base_url": failing.url, "model": "first", "temperature": 1}
             write_recipe("first", last | {"llm": llm | {"samples": 2}})
@@ -140,7 +97,7 @@ class TestCascade:
 
     def test_a_live_cascade_stopped_by_its_ceiling_resumes_with_a_higher_one(self) -> None:
         with serving() as s:
-            write_team(s.url)
+            write_ensembles(s.url)
             run = ["cascade", "--recipe", "cascade.yaml", "--output", "run"]
             stopped = command(*run, "--max-cost", "0.0015")
             assert stopped.exit_code == 1
@@ -152,12 +109,12 @@ class TestCascade:
         assert asked_about(s) == list(range(UNSURE))
 
     def test_a_live_cascade_without_a_server_loses_nothing(self) -> None:
-        write_team("http://127.0.0.1:9/v1")
+        write_ensembles("http://127.0.0.1:9/v1")
         done = command("cascade", "--recipe", "cascade.yaml", "--output", "run")
         assert done.exit_code == 1
         assert "cannot be reached" in done.stderr
         with serving() as s:
-            write_team(s.url)
+            write_ensembles(s.url)
             again = command("cascade", "--recipe", "cascade.yaml", "--output", "other")
         assert again.exit_code == 0, again.output
 
@@ -165,7 +122,7 @@ class TestCascade:
     def test_a_killed_live_cascade_resumes_without_paying_twice(self) -> None:
         arguments = ["cascade", "--recipe", "cascade.yaml", "--output", "run"]
         with serving(seconds=0.2) as s:
-            write_team(s.url)
+            write_ensembles(s.url)
             process = subprocess.Popen(
                 [sys.executable, "-m", "sentikit", *arguments],
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -191,7 +148,7 @@ class TestCascade:
 
 class TestVote:
     def write(self, url: str) -> None:
-        write_team(url)
+        write_ensembles(url)
         answers = [(text(n), LABELS[n % 3], "neutral") for n in range(ROWS)]
         write_results(Path("neutral.jsonl"), answers)
         Path("asked.yaml").rename("own.yaml")
@@ -333,7 +290,7 @@ def test_votes_and_cascades_report_when_a_recorded_members_model_ends(
     )
     monkeypatch.setenv("SENTIKIT_MODELS", "models.yaml")
     with serving() as s:
-        write_team(s.url)
+        write_ensembles(s.url)
         recipe = json.loads(Path("asked.yaml").read_text())
         recipe["llm"] |= {"model": "old-one"}
         write_recipe("old", recipe)
