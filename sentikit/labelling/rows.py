@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def _never() -> bool:
+    """Say that nobody asks to stop, and that no source pauses."""
     return False
 
 
