@@ -372,15 +372,11 @@ def test_a_revision_of_a_model_on_the_hub_is_served(tmp_path: Path) -> None:
     main = make_text_classifier(tmp_path / "main", POLARITY)
     other = make_text_classifier(tmp_path / "v2", {0: "anger", 1: "joy"})
     repository = Repository({"main": files_of(main), "v2": files_of(other)})
-    home = str(tmp_path / "cache")
-    with (
-        serve({"jane/mood": repository}) as hub,
-        served("jane/mood", "--revision", "v2", HF_ENDPOINT=hub.endpoint, HF_HOME=home) as (
-            port,
-            _,
-        ),
-    ):
-        info = json.loads(Client(up[0]).send("GET", "/info")[2])
+    named = ["jane/mood", "--revision", "v2"]
+    with serve({"jane/mood": repository}) as hub:
+        place = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache")}
+        with served(*named, **place) as (port, _):
+            info = json.loads(Client(port).send("GET", "/info")[2])
     assert list(info["model_type"]["classifier"]["label2id"]) == ["anger", "joy"]
 
 
