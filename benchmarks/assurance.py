@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sentikit.plugins.annotate.draws import stratified_draw
+from sentikit.plugins.checked_labels.certification import plan
+from sentikit.plugins.checked_labels.combination import FittedCombination, combine
+from sentikit.plugins.checked_labels.draws import stratified_draw
 from sklearn.metrics import f1_score
 
 from sentikit.assurance.certificates import certify, certify_agreement
-from sentikit.assurance.certification import plan
 from sentikit.assurance.estimates import estimate_accuracy, estimate_shares
-from sentikit.assurance.members import FittedCombination, combine
 from sentikit.assurance.monitor import Monitor
 
 #: The study's files: a folder named by SENTIKIT_STUDY_DATA, or ./data.

@@ -49,13 +49,12 @@ from sentikit.classifiers.batches import TokenizedTexts, batches_by_length
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.extension import TorchPredictor
 from sentikit.registry import default_registry
-from sentikit.training.batches import plan_epoch
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
-from sentikit.training.data import Labelled
+from sentikit.training.data import Labelled, plan_epoch
 from sentikit.training.engine import step_plan
 from sentikit.training.evaluation import CrossEntropy
 from sentikit.training.parameters import parameter_groups
-from sentikit.training.reporting import Journal
+from sentikit.training.reporting import SilentJournal
 from sentikit.training.settings import TrainingSettings
 from sentikit.training.trainer import Trainer
 
@@ -178,7 +177,7 @@ def make_trainer(
         classes=CLASSES,
         objective=CrossEntropy(gold, np.ones(3, np.float32), 0.0),
         checkpoints=CheckpointFolder(Path(tempfile.gettempdir()) / "unused", 1),
-        journal=Journal(),
+        journal=SilentJournal(),
         stop_requested=lambda: False,
     )
 

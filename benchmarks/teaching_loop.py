@@ -4,7 +4,9 @@
 
 The pile is the study's 6,530 test texts. The LLM is GPT-4o mini as the study recorded it, replayed
 by a chat server on this machine; its prices are OpenAI's. Gold labels stand in for the people who
-check 300 texts. Commands and what they print go to standard output.
+check 300 texts. Target and draw are fixed here, before anything is labelled: one look, whatever
+comes of it.
+Commands and what they print go to standard output.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from pathlib import Path
 
 #: The study's files: a folder named by SENTIKIT_STUDY_DATA, or ./data.
 RECORDED = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data")) / "recorded"
+#: The certificate's target, and the seed of the texts that are checked for it.
+ACCURACY, SEED = 0.75, 2
 RECIPE = """kind: prompt
 dataset: {{name: demo}}
 llm:
@@ -32,14 +36,14 @@ llm:
   prices: {{prompt: 0.15, completion: 0.6}}
 """
 CASCADE = """kind: cascade
-cascade: {members: [runs/taught, ./llm.yaml], thresholds: [0.8]}
+cascade: {members: [runs/student, ./llm.yaml], thresholds: [0.8]}
 """
 STEPS = (
     "sample reviews.csv --size 2000 --output sample.csv",
     "predict llm.yaml sample.csv --output llm.jsonl --max-cost 1",
-    "train --recipe minilm --output runs/taught --set training.epochs=2"
+    "train --recipe minilm --output runs/student --set training.epochs=2"
     " --set 'dataset={name: run, path: llm.jsonl, validation_holdout: 10%}'",
-    "label reviews.csv --with cascade.yaml --checked checked.csv --accuracy 0.75"
+    f"label reviews.csv --with cascade.yaml --checked checked.csv --accuracy {ACCURACY}"
     " --output labelled.csv --review-queue queue.csv --max-cost 2",
     "estimate labelled.csv --checked checked.csv --report shares.html",
 )
@@ -134,13 +138,13 @@ def main() -> None:
 
 def check(folder: Path, gold: list[str]) -> None:
     """Draw 300 texts as `annotate` does, and give each its gold label."""
-    from sentikit.plugins.annotate.annotation import Annotation
-    from sentikit.plugins.annotate.draws import DrawOptions, drawn_items
+    from sentikit.plugins.checked_labels.annotation import Annotation
+    from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
 
     from sentikit.extension import InputFile
 
     output = folder / "checked.csv"
-    items = drawn_items(InputFile(str(folder / "reviews.csv")), output, DrawOptions(300, 1))
+    items = drawn_items(InputFile(str(folder / "reviews.csv")), output, DrawOptions(300, SEED))
     people = Annotation(items, output, ("negative", "neutral", "positive"), "gold", repeats=0)
     for item in items:
         people.answer(item.row, False, gold[item.row], "checked", "", False)

@@ -28,7 +28,7 @@ from sentikit.classifiers.batches import TokenizedTexts, tokenize
 from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.devices import half_precision_pays
 from sentikit.registry import default_registry
-from sentikit.training.batches import plan_epoch, share
+from sentikit.training.data import plan_epoch, share
 from sentikit.training.engine import StepPlan
 from sentikit.training.evaluation import CrossEntropy
 from sentikit.training.parameters import parameter_groups

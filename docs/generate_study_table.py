@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from marked_part import write_or_check
+from sentikit.plugins.recipe_collection.study import (
+    StudyRow,
+    recipes_before,
+    recipes_of,
+    study_rows,
+)
 
-from sentikit.recipe.catalogue import StudyRow, recipes_before, recipes_of, study_rows
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import default_registry
 

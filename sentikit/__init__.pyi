@@ -20,17 +20,17 @@ from sentikit.datasets.examples import Examples as Examples
 from sentikit.datasets.labels import LabelScheme as LabelScheme
 
 # Runs, comparison and reports
-from sentikit.labelling.programs import evaluate as evaluate
-from sentikit.labelling.programs import prompt as prompt
+from sentikit.labelling.evaluation import evaluate as evaluate
+from sentikit.labelling.prompting import prompt as prompt
 from sentikit.runs.writer import FinishedRun as FinishedRun
 from sentikit.runs.reading import read_run as read_run
 from sentikit.runs.table import RunTable as RunTable
 from sentikit.runs.table import Labelling as Labelling
 from sentikit.comparison.comparison import compare as compare
 from sentikit.comparison.judgement import Comparison as Comparison
-from sentikit.ensembles.judgement import cascade as cascade
-from sentikit.ensembles.judgement import vote as vote
-from sentikit.ensembles.judgement import compare_cascade as compare_cascade
+from sentikit.ensembles.cascade import cascade as cascade
+from sentikit.ensembles.vote import vote as vote
+from sentikit.ensembles.cascade import compare_cascade as compare_cascade
 from sentikit.reports import write_report as write_report
 from sentikit.reports import save_plots as save_plots
 

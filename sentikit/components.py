@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, get_args
@@ -60,12 +61,7 @@ _SECTION_TYPES = ("dict_type", "model_type", "model_attributes_type")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a setting.
-
-    Attributes:
-        path: keys from the top, as ``("training", "lr")``.
-        message: what is wrong and what would be right.
-    """
+    """One thing wrong with a setting, which `path` leads to from the top."""
 
     path: Path
     message: str
@@ -80,11 +76,7 @@ def dotted(path: Path) -> str:
 
 
 def refuse(problems: Iterable[Problem], describe: Callable[[Problem], str] = str) -> None:
-    """Raise one error that lists all problems, if there are any.
-
-    Raises:
-        InputError: there is at least one problem.
-    """
+    """Raise one error that lists all problems, if there are any."""
     lines = [describe(problem) for problem in problems]
     if len(lines) == 1:
         raise InputError(lines[0])
@@ -161,7 +153,14 @@ def check_part(
     except InputError as error:
         return None, [Problem((*prefix, name_key), error.message)]
     own = {key: value for key, value in raw.items() if key != name_key}
-    settings, problems = validate(part_class.Settings, own, prefix, also_known)
+    return make_part(part_class, own, prefix, also_known)
+
+
+def make_part(
+    part_class: type[MadePart], raw: Mapping[str, Any], prefix: Path, also_known: Iterable[str]
+) -> tuple[MadePart | None, list[Problem]]:
+    """Make a part from its own settings, or say what is wrong with them."""
+    settings, problems = validate(part_class.Settings, raw, prefix, also_known)
     if settings is None:
         return None, problems
     try:
@@ -194,20 +193,7 @@ def check_section(
     interface: type[MadePart],
     name_key: str = "name",
 ) -> tuple[MadePart | None, Model | None, list[Problem]]:
-    """Check a section that holds keys of the core beside those of the part it names.
-
-    Args:
-        registry: where to look for parts.
-        hook: the part's hook.
-        options: schema of the core's keys.
-        raw: what the user wrote.
-        path: where `raw` stands in the recipe.
-        interface: the class that the part must derive from.
-        name_key: the key that names the part.
-
-    Returns:
-        The part and the core's settings, each None if it could not be made, and the problems.
-    """
+    """Check a section that holds keys of the core beside those of the part it names."""
     core, own = split_options(options, raw)
     settings, problems = validate(options, core, path)
     known = [*options.model_fields, *([] if name_key == "name" else [name_key])]
@@ -220,11 +206,7 @@ def check_section(
 
 
 def _problems(
-    found: Sequence[Any],
-    model: type[BaseModel],
-    raw: Any,
-    prefix: Path,
-    also_known: Iterable[str],
+    found: Sequence[Any], model: type[BaseModel], raw: Any, prefix: Path, also_known: Iterable[str]
 ) -> list[Problem]:
     """Return what is wrong, each place once, however many alternatives a value fails."""
     by_place: dict[Path, list[Any]] = {}
@@ -267,7 +249,6 @@ def _holds(value: Any, key: str | int) -> bool:
 
 
 def _none_of_these(alternatives: Sequence[Any]) -> str:
-    """Say in one sentence what a value could be."""
     wanted = dict.fromkeys(
         "a section of 'key: value'"
         if details["type"] in _SECTION_TYPES
@@ -308,10 +289,7 @@ def _spelled(value: object) -> str:
 
 def _meaning(location: Path, model: type[BaseModel]) -> str:
     """Return what a missing key is for, where its schema says so."""
-    inner: Any = model
-    for key in location[:-1]:
-        inner = _inside(inner, key)
-    fields = getattr(inner, "model_fields", {})
+    fields = getattr(_schema_at(model, location[:-1]), "model_fields", {})
     field = fields.get(str(location[-1]))
     return f": {field.description}" if field and field.description else ""
 
@@ -326,10 +304,12 @@ def _unnamed(path: Path, given: Any, names: Sequence[str]) -> Problem:
 
 def _names(location: Path, model: type[BaseModel]) -> list[str]:
     """Return the names of the alternatives that `location` leads to."""
-    inner: Any = model
-    for key in location:
-        inner = _inside(inner, key)
-    return [name for one in get_args(inner) for name in _own_names(one)]
+    alternatives = get_args(_schema_at(model, location))
+    return [name for one in alternatives for name in _own_names(one)]
+
+
+def _schema_at(model: Any, location: Path) -> Any:
+    return functools.reduce(_inside, location, model)
 
 
 def _inside(outer: Any, key: str | int) -> Any:
@@ -354,9 +334,7 @@ def _not_a_section(value: object) -> str:
 
 def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str]) -> str:
     """Suggest keys of the innermost schema that `location` leads to."""
-    inner: Any = model
-    for key in location[:-1]:
-        inner = _inside(inner, key)
+    inner = _schema_at(model, location[:-1])
     if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
         return "It is not known here."
     known = list(inner.model_fields)

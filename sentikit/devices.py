@@ -42,12 +42,10 @@ def choose_device(wanted: str = "auto") -> torch.device:
     """
     import torch
 
+    gpus = torch.cuda.device_count()
     if wanted == "auto":
-        if torch.cuda.is_available():
-            # Slurm may show each process its own GPU alone: the rank is then beyond their number.
-            local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-            return torch.device("cuda", local_rank % torch.cuda.device_count())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        other = "mps" if torch.backends.mps.is_available() else "cpu"
+        wanted = "cuda" if torch.cuda.is_available() else other
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
@@ -58,22 +56,20 @@ def choose_device(wanted: str = "auto") -> torch.device:
         raise InputError(
             f"--device {wanted!r} is none that can be used. Take cpu, cuda, cuda:0, … or mps."
         )
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cuda" and (device.index or 0) >= gpus:
         raise InputError(
-            f"--device {wanted}: there are {torch.cuda.device_count()} CUDA devices here. "
+            f"--device {wanted}: there are {gpus} CUDA devices here. "
             "Use --device cpu or leave the option out."
         )
+    if device.type == "cuda" and device.index is None:
+        # Slurm may show each process its own GPU alone: the rank is then beyond their number.
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("--device mps: there is none here. Use --device cpu.")
     return device
 
 
 def check_gpus(wanted: str, processes: int) -> None:
-    """Refuse more processes than GPUs, where GPUs are to be used.
-
-    Raises:
-        InputError: there are more, or the device is not here.
-    """
     import torch
 
     if choose_device(wanted).type == "cuda" and processes > torch.cuda.device_count():

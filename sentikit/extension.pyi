@@ -8,6 +8,7 @@ from sentikit.components import validate as validate
 from sentikit.recipe_checks import core_keys as core_keys
 from sentikit.components import open_component as open_component
 from sentikit.errors import did_you_mean as did_you_mean
+from sentikit.errors import quoted as quoted
 from sentikit.errors import unknown_name as unknown_name
 from sentikit.files import disk_errors as disk_errors
 from sentikit.files import folder_writer as folder_writer
@@ -26,11 +27,15 @@ from sentikit.datasets.opening import DatasetLoader as DatasetLoader
 from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
 from sentikit.datasets.rows import RecordRows as RecordRows
 from sentikit.datasets.rows import Rows as Rows
+from sentikit.datasets.rows import find_column as find_column
 from sentikit.datasets.tables import read_rows as read_rows
 from sentikit.datasets.tables import known_table_format as known_table_format
+from sentikit.datasets.examples import text_hashes as text_hashes
+from sentikit.datasets.opening import with_path as with_path
 
 # register_table_formats
 from sentikit.datasets.rows import TableFormat as TableFormat
+from sentikit.datasets.rows import cell_text as cell_text
 from sentikit.datasets.json_lines import ObjectRows as ObjectRows
 from sentikit.datasets.text_files import open_binary as open_binary
 from sentikit.datasets.text_files import reading_errors as reading_errors
@@ -39,6 +44,7 @@ from sentikit.datasets.text_files import reading_errors as reading_errors
 from sentikit.classifiers.encoder import Encoder as Encoder
 from sentikit.classifiers.encoder import PretrainedSource as PretrainedSource
 from sentikit.classifiers.hub import hub_answers as hub_answers
+from sentikit.classifiers.hub import hub_refusal as hub_refusal
 
 # register_heads
 from sentikit.classifiers.encoder import Head as Head
@@ -104,10 +110,10 @@ from sentikit.llm.requests.budget import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts
 from sentikit.llm.strategy import training_line as training_line
 from sentikit.datasets.examples import canonical_text as canonical_text
-from sentikit.training.task import TrainingPlace as TrainingPlace
-from sentikit.training.task import TrainingTask as TrainingTask
+from sentikit.training.trainer import TrainingPlace as TrainingPlace
+from sentikit.training.trainer import TrainingTask as TrainingTask
 from sentikit.training.data import Labelled as Labelled
-from sentikit.training.task import fit as fit
+from sentikit.training.trainer import fit as fit
 
 # register_prompt_strategies
 from sentikit.llm.strategy import PromptStrategy as PromptStrategy
@@ -121,7 +127,7 @@ from sentikit.training.engine import Engine as Engine
 from sentikit.training.engine import DistributedEngine as DistributedEngine
 from sentikit.training.engine import EngineWrapper as EngineWrapper
 from sentikit.training.engine import StepPlan as StepPlan
-from sentikit.training.batches import MicroBatch as MicroBatch
+from sentikit.training.data import MicroBatch as MicroBatch
 from sentikit.training.parameters import ParameterGroup as ParameterGroup
 from sentikit.training.settings import LoopSettings as LoopSettings
 from sentikit.devices import find_hardware as find_hardware
@@ -130,8 +136,9 @@ from sentikit.training.engine import MemoryNeed as MemoryNeed
 from sentikit.training.engine import ModelSize as ModelSize
 from sentikit.training.engine import replicated as replicated
 from sentikit.devices import autocast as autocast
-from sentikit.processes.failures import joined_processes as joined_processes
+from sentikit.processes.group import joined_processes as joined_processes
 from sentikit.processes.launching import launch_processes as launch_processes
+from sentikit.processes.launching import resumable as resumable
 from sentikit.processes.launching import typed_command as typed_command
 
 # register_trackers
@@ -152,13 +159,13 @@ from sentikit.metrics import NamedMetric as NamedMetric
 from sentikit.reports import ReportFormat as ReportFormat
 from sentikit.reports import Section as Section
 from sentikit.assurance.estimates import Estimates as Estimates
-from sentikit.assurance.pile import LabelledTable as LabelledTable
+from sentikit.assurance.labels import LabelledTable as LabelledTable
 from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
 from sentikit.comparison.results import BreakEven as BreakEven
 from sentikit.comparison.results import Difference as Difference
 from sentikit.comparison.results import RunFindings as RunFindings
-from sentikit.ensembles.judgement import CurvePoint as CurvePoint
-from sentikit.ensembles.judgement import JudgedCascade as JudgedCascade
+from sentikit.ensembles.cascade import CurvePoint as CurvePoint
+from sentikit.ensembles.cascade import JudgedCascade as JudgedCascade
 
 # register_commands
 from sentikit.runs.folder import LabelledSplit as LabelledSplit
@@ -169,15 +176,21 @@ from sentikit.runs.writer import RunPlan as RunPlan
 from sentikit.runs.writer import RunWriter as RunWriter
 from sentikit.terminal import FiniteRange as FiniteRange
 from sentikit.terminal import LiveBar as LiveBar
+from sentikit.terminal import label_map_of as label_map_of
 from sentikit.terminal import print_table as print_table
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
-from sentikit.llm.session import Limits as Limits
+from sentikit.llm.settings import Limits as Limits
+from sentikit.labelling.job import LabellingOptions as LabellingOptions
+from sentikit.labelling.table_writer import open_table as open_table
+from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
-from sentikit.ray import Labeller as Labeller
+from sentikit.labelling.table_writer import AddedColumns as AddedColumns
+from sentikit.labelling.table_writer import without_formula as without_formula
 from sentikit.files import atomic_writer as atomic_writer
+from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
 from sentikit.recipe.resolving import resolve_recipe as resolve_recipe
 from sentikit.recipe_checks import recipe_problems as recipe_problems
@@ -186,25 +199,17 @@ from sentikit.runs.folder import versions as versions
 # What examines plugins
 from sentikit.registry import Registry as Registry
 from sentikit.registry import PluginReport as PluginReport
-from sentikit.registry import PluginSource as PluginSource
+from sentikit.plugin_sources import PluginSource as PluginSource
 from sentikit.registration import Registration as Registration
 from sentikit.registry import default_registry as default_registry
 from sentikit.registry import disabled_plugins as disabled_plugins
-from sentikit.registry import installed_plugins as installed_plugins
+from sentikit.plugin_sources import installed_plugins as installed_plugins
 from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
-from sentikit.assurance.checked import Check as Check
-from sentikit.assurance.checked import CheckedFile as CheckedFile
-from sentikit.assurance.checked import read_checked as read_checked
-from sentikit.assurance.checked import read_draw as read_draw
-from sentikit.assurance.checked import write_draw as write_draw
 from sentikit.assurance.estimates import confidence_strata as confidence_strata
-from sentikit.assurance.pile import group_reader as group_reader
-from sentikit.assurance.pile import Pile as Pile
-from sentikit.assurance.pile import scan_pile as scan_pile
-from sentikit.assurance.pile import Labels as Labels
-from sentikit.assurance.pile import Language as Language
+from sentikit.assurance.job import PileJob as PileJob
+from sentikit.assurance.labels import Labels as Labels
 from sentikit.comparison.significance import holm as holm
 from sentikit.reports import report_format as report_format
 from sentikit.reports import write_estimates_report as write_estimates_report

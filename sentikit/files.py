@@ -144,7 +144,6 @@ def _is_stream(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically."""
     with atomic_writer(path) as stream:
         stream.write(text)
 
@@ -257,6 +256,5 @@ def folder_checksum(folder: Path) -> str:
 
 
 def file_checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
     with disk_errors(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -118,38 +118,24 @@ def register_commands(register: Register) -> None:
     """
 
 
-#: What a hook's parts are called in messages, by hook name.
-KINDS: dict[str, str] = {
-    "register_datasets": "dataset",
-    "register_table_formats": "table format",
-    "register_encoders": "encoder",
-    "register_heads": "head",
-    "register_classifiers": "classifier",
-    "register_llm_backends": "LLM backend",
-    "register_prompt_strategies": "prompt strategy",
-    "register_engines": "engine",
-    "register_recipes": "recipe",
-    "register_trackers": "tracker",
-    "register_formats": "format",
-    "register_result_formats": "result format",
-    "register_metrics": "metric",
-    "register_reports": "report format",
-    "register_commands": "command",
+#: By hook: what its parts are called in messages, and the class of `sentikit.extension` that they
+#: derive from; recipes are files, commands click's.
+_PARTS: dict[str, tuple[str, str]] = {
+    "register_datasets": ("dataset", "DatasetLoader"),
+    "register_table_formats": ("table format", "TableFormat"),
+    "register_encoders": ("encoder", "Encoder"),
+    "register_heads": ("head", "Head"),
+    "register_classifiers": ("classifier", "PluginClassifier"),
+    "register_llm_backends": ("LLM backend", "LLMBackend"),
+    "register_prompt_strategies": ("prompt strategy", "PromptStrategy"),
+    "register_engines": ("engine", "Engine"),
+    "register_recipes": ("recipe", ""),
+    "register_trackers": ("tracker", "Tracker"),
+    "register_formats": ("format", "ModelFormat"),
+    "register_result_formats": ("result format", "ResultFormat"),
+    "register_metrics": ("metric", "Metric"),
+    "register_reports": ("report format", "ReportFormat"),
+    "register_commands": ("command", ""),
 }
-
-#: The class of `sentikit` that a hook's parts derive from; recipes are files, commands click's.
-INTERFACES: dict[str, str] = {
-    "register_datasets": "DatasetLoader",
-    "register_table_formats": "TableFormat",
-    "register_encoders": "Encoder",
-    "register_heads": "Head",
-    "register_classifiers": "PluginClassifier",
-    "register_llm_backends": "LLMBackend",
-    "register_prompt_strategies": "PromptStrategy",
-    "register_engines": "Engine",
-    "register_trackers": "Tracker",
-    "register_formats": "ModelFormat",
-    "register_result_formats": "ResultFormat",
-    "register_metrics": "Metric",
-    "register_reports": "ReportFormat",
-}
+KINDS = {hook: kind for hook, (kind, _) in _PARTS.items()}
+INTERFACES = {hook: interface for hook, (_, interface) in _PARTS.items() if interface}

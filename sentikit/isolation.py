@@ -29,11 +29,7 @@ class HardExit(Exception):  # noqa: N818 - named after os._exit
 
 @contextlib.contextmanager
 def contained(note: Callable[[str], None] = lambda problem: None) -> Iterator[None]:
-    """Keep what code prints out of standard output, and undo what it does to the process.
-
-    Args:
-        note: told of everything that had to be undone.
-    """
+    """Keep what code prints out of standard output, and undo what it does to the process."""
     folder, handlers = _folder(), _handlers()
     try:
         with _output_to_stderr(), _no_hard_exit():
@@ -106,21 +102,17 @@ class _Uncloseable(io.TextIOBase):
 @contextlib.contextmanager
 def _output_to_stderr() -> Iterator[None]:
     """Lead standard output to standard error, the file descriptor included."""
-    streams = sys.stdout, sys.stderr
+    shown = _Uncloseable(sys.stderr)
     with contextlib.ExitStack() as undo:
-        undo.callback(_restore_streams, streams)
         with contextlib.suppress(OSError, ValueError):
-            streams[0].flush()
+            sys.stdout.flush()
             kept = os.dup(1)
             undo.callback(os.close, kept)
             os.dup2(2, 1)
             undo.callback(os.dup2, kept, 1)
-        sys.stdout = sys.stderr = _Uncloseable(streams[1])
+        undo.enter_context(contextlib.redirect_stdout(shown))
+        undo.enter_context(contextlib.redirect_stderr(shown))
         yield
-
-
-def _restore_streams(streams: tuple[TextIO, TextIO]) -> None:
-    sys.stdout, sys.stderr = streams
 
 
 @contextlib.contextmanager
@@ -144,12 +136,7 @@ def _say_waiting(plugin: str) -> None:
 
 
 def describe_fault(error: BaseException, module: str = "") -> str:
-    """Return an exception's place, kind and message in one line.
-
-    Args:
-        error: what was raised.
-        module: of the plugin that was at work; its innermost frame is the place.
-    """
+    """Return an exception's place, kind and message in one line."""
     place = place_of(error, code_root(module)) if module else ""
     kind = f"{type(error).__name__}: {_message(error)}"
     return f"{place}: {kind}" if place else kind

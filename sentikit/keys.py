@@ -56,9 +56,6 @@ def env_file_values(path: Path) -> dict[str, str | None]:
     """Return the variables that a ``.env`` sets; none where it is missing or unreadable.
 
     Lines that are no ``NAME=VALUE`` are passed over: the file may be another program's too.
-
-    Raises:
-        InputError: the file is no text in UTF-8. Its content is not repeated.
     """
     import io
 
@@ -70,16 +67,17 @@ def env_file_values(path: Path) -> dict[str, str | None]:
     return dotenv_values(stream=io.StringIO(text))
 
 
+def _nearest_env_file(folder: Path) -> Path | None:
+    places = (place / ENV_FILE for place in (folder, *folder.parents))
+    return next((path for path in places if path.is_file()), None)
+
+
 def _nearest_env_values() -> dict[str, str]:
     try:
-        folder = Path.cwd()
+        path = _nearest_env_file(Path.cwd())
     except OSError:
         return {}
-    for place in (folder, *folder.parents):
-        path = place / ENV_FILE
-        if path.is_file():
-            return dict(_secrets_of(path, path.stat().st_mtime_ns))
-    return {}
+    return dict(_secrets_of(path, path.stat().st_mtime_ns)) if path else {}
 
 
 @functools.lru_cache(maxsize=8)
@@ -100,22 +98,16 @@ def _env_text(path: Path) -> str:
 
 
 def _from_file(variable: str, folder: Path) -> str | None:
-    for place in (folder, *folder.parents):
-        path = place / ENV_FILE
-        if path.is_file():
-            value = env_file_values(path).get(variable)
-            if value is None:
-                _refuse_malformed(path, variable)
-            return value
-    return None
+    path = _nearest_env_file(folder)
+    if path is None:
+        return None
+    value = env_file_values(path).get(variable)
+    if value is None:
+        _refuse_malformed(path, variable)
+    return value
 
 
 def _refuse_malformed(path: Path, variable: str) -> None:
-    """Refuse a file that sets the variable in a line that cannot be read.
-
-    Raises:
-        InputError: it does, as where a quote is not closed.
-    """
     meant = re.compile(rf"\s*(export\s+)?{variable}\s*=")
     for number, line in enumerate(_env_text(path).splitlines(), 1):
         if meant.match(line):
@@ -154,7 +146,6 @@ def without_secrets(text: str, secrets: Mapping[str, str]) -> str:
         text: a message that may quote a secret.
         secrets: name to value, beside those of the environment.
     """
-    # The longest first: one key may begin like another.
     for name, value in sorted(secrets.items(), key=lambda item: -len(item[1])):
         text = text.replace(value, f"[{name}]")
     return redacted(text)

@@ -94,11 +94,7 @@ class NamedMetric:
 
 
 def metrics_for(scheme: LabelScheme, registry: Registry) -> tuple[NamedMetric, ...]:
-    """Return every installed metric that suits a scheme, by name.
-
-    Raises:
-        SentikitError: a metric cannot be loaded.
-    """
+    """Return every installed metric that suits a scheme, by name."""
     found = []
     for name in registry.names(HOOK):
         metric_class: type[Metric] = registry.load(HOOK, name)
@@ -110,11 +106,7 @@ def metrics_for(scheme: LabelScheme, registry: Registry) -> tuple[NamedMetric, .
 
 @functools.lru_cache(maxsize=16)
 def installed_metrics(classes: tuple[str, ...]) -> tuple[NamedMetric, ...]:
-    """Return every installed metric that suits classes, which have the order of a known scheme.
-
-    Raises:
-        SentikitError: a metric cannot be loaded.
-    """
+    """Return every installed metric that suits classes, which have the order of a known scheme."""
     from sentikit.datasets.labels import scheme_for_classes
 
     return metrics_for(scheme_for_classes(classes), default_registry())

@@ -1,25 +1,15 @@
-"""The registry of plugins: found through entry points, loaded one by one, and asked for names.
-
-Entry points are read from the same files as ``importlib.metadata.entry_points``, whose import alone
-(it brings the email package along) takes as long as everything else that ``sentikit --help`` does,
-and which one malformed file of any distribution stops. Distributions inside zip files are not
-looked at.
-"""
+"""The registry of plugins: loaded one by one, and asked for names."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
-import importlib.util
 import inspect
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any
 
 import pluggy
@@ -35,11 +25,10 @@ from sentikit.errors import (
 )
 from sentikit.hookspecs import DISABLE_VARIABLE, PROJECT
 from sentikit.isolation import code_root, contained, describe_fault, frames, is_below, watched
+from sentikit.plugin_sources import PluginSource, installed_plugins, plugin_files
 from sentikit.registration import Registration
 from sentikit.stopping import Terminated
 
-#: Environment variable with the paths of plugins that are single files, separated by commas.
-FILES_VARIABLE = "SENTIKIT_PLUGINS"
 _LONGEST_SUMMARY = 160
 #: By section of a recipe: the hook of the component it names, and the key of the name.
 _SECTION_HOOKS = {
@@ -52,155 +41,6 @@ _SECTION_HOOKS = {
     "llm": ("register_llm_backends", "backend"),
     "strategy": ("register_prompt_strategies", "name"),
 }
-_REQUIRES = re.compile(
-    rf"Requires-Dist:\s*{PROJECT}\s*(?:\[[^\]]*\])?\s*\(?([^;)]*)", re.IGNORECASE
-)
-_SUFFIXES = (".dist-info", ".egg-info")
-
-
-@dataclass(frozen=True)
-class PluginSource:
-    """Where a plugin comes from.
-
-    Attributes:
-        name: the entry point's name.
-        distribution: what ``pip`` calls the package that brings it.
-        version: of the distribution.
-        location: the entry point's value, as ``film_club`` or ``film_club:plugin``.
-        load: imports and returns the plugin; may raise anything.
-        requires: the versions of sentikit that the distribution needs, as ``>=0.1``.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    location: str
-    load: Callable[[], object]
-    requires: str = ""
-
-    @classmethod
-    def at(
-        cls, name: str, distribution: str, version: str, location: str, requires: str = ""
-    ) -> PluginSource:
-        """Describe the plugin behind an entry point's value, or in a file that ends in ``.py``."""
-        load = load_file if location.endswith(".py") else load_entry_point
-        return cls(name, distribution, version, location, lambda: load(location), requires)
-
-
-def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
-    """Describe the entry points of the group ``sentikit``, bundled ones first, then by name.
-
-    Args:
-        path: folders to look for distributions in, ``sys.path`` by default.
-    """
-    found = [
-        source
-        for folder in _metadata_folders(sys.path if path is None else path)
-        for source in _sources(folder)
-    ]
-    return sorted(found, key=lambda s: (s.distribution != PROJECT, s.distribution, s.name))
-
-
-def load_entry_point(location: str) -> object:
-    """Import what an entry point's value names: ``package.module`` or ``package.module:object``.
-
-    Raises:
-        InputError: the value is malformed.
-    """
-    # A value may end in extras, as in "film_club [audio]"; importers pay them no attention.
-    module_name, _, attributes = location.partition("[")[0].strip().partition(":")
-    if not module_name or module_name.startswith("."):
-        raise InputError(f"the entry point {location!r} is not of the form 'package.module'")
-    names = [name for name in attributes.strip().split(".") if name]
-    return reduce(getattr, names, importlib.import_module(module_name.strip()))
-
-
-def plugin_files(environment: Mapping[str, str] = os.environ) -> list[PluginSource]:
-    """Describe the plugins that are single files, named in ``SENTIKIT_PLUGINS``."""
-    sources = []
-    for file in environment.get(FILES_VARIABLE, "").split(","):
-        if file.strip():
-            path = os.path.abspath(os.path.expanduser(file.strip()))
-            name = os.path.basename(path).removesuffix(".py").replace("_", "-").lower()
-            sources.append(PluginSource.at(name, path, "", path))
-    return sources
-
-
-def load_file(path: str) -> object:
-    """Import a plugin that is one file.
-
-    Raises:
-        InputError: there is no such file, or it is no Python file.
-    """
-    if not (path.endswith(".py") and os.path.isfile(path)):
-        raise InputError(f"{FILES_VARIABLE} names {path}, which is no file that ends in .py")
-    name = "sentikit_plugin_" + re.sub(r"\W", "_", os.path.basename(path)[:-3])
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Under its name, so that "module:Class" targets are found there.
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _metadata_folders(path: Sequence[str]) -> Iterator[str]:
-    """Yield the metadata folder of each distribution; what comes first on the path hides later."""
-    seen: set[str] = set()
-    for folder in path:
-        try:
-            names = sorted(os.listdir(folder or "."))
-        except OSError:
-            continue
-        for name in names:
-            if name.endswith(_SUFFIXES):
-                key = name.rpartition(".")[0].partition("-")[0].replace("_", "-").lower()
-                if key not in seen:
-                    seen.add(key)
-                    yield os.path.join(folder, name)
-
-
-def _sources(folder: str) -> Iterator[PluginSource]:
-    text = _read(os.path.join(folder, "entry_points.txt"))
-    if f"[{PROJECT}]" not in text:
-        return
-    distribution, version, requires = _metadata(folder)
-    for line in _section(text, PROJECT):
-        name, _, location = (part.strip() for part in line.partition("="))
-        yield PluginSource.at(name, distribution, version, location, requires)
-
-
-def _section(text: str, wanted: str) -> Iterator[str]:
-    """Yield the lines of one section of an ``entry_points.txt``."""
-    section = ""
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("[") and line.endswith("]"):
-            section = line.strip("[] ")
-        elif line and not line.startswith(("#", ";")) and section == wanted:
-            yield line
-
-
-def _metadata(folder: str) -> tuple[str, str, str]:
-    """Read a distribution's name, its version, and which sentikit it needs."""
-    text = _read(os.path.join(folder, "METADATA")) or _read(os.path.join(folder, "PKG-INFO"))
-    header = [line for line in text.partition("\n\n")[0].splitlines() if ": " in line]
-    fields = dict(line.split(": ", 1) for line in header)
-    needs = [match[1] for line in header if (match := _REQUIRES.match(line))]
-    name = fields.get("Name", os.path.basename(folder))
-    return name, fields.get("Version", "unknown"), ",".join(filter(None, needs))
-
-
-def _read(file: str) -> str:
-    try:
-        with open(file, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True)
@@ -229,15 +69,7 @@ class PluginReport:
 
 @dataclass
 class _Plugin:
-    """A plugin while it is being loaded and asked.
-
-    Attributes:
-        name: unique among the plugins.
-        source: where it comes from.
-        hooks: its implementations by hook.
-        faults: what makes it a failed plugin.
-        warnings: what else is wrong, such as names it cannot have.
-    """
+    """A plugin while it is being loaded and asked; with any `faults` it counts as failed."""
 
     name: str
     source: PluginSource
@@ -286,7 +118,7 @@ class Registry:
             InputError: nobody registered the name, or several plugins did.
         """
         kind = hookspecs.KINDS[hook]
-        matches = [r for r in self.registrations(hook) if name in (r.name, r.qualified_name)]
+        matches = self._matches(hook, name)
         if not matches:
             listed = "All are in: sentikit recipes list." if hook == "register_recipes" else ""
             advice = f"{listed} {self.advice()}".strip()
@@ -301,6 +133,9 @@ class Registry:
                 f"Write {choices}, or switch one off with {DISABLE_VARIABLE}."
             )
         return matches[0]
+
+    def _matches(self, hook: str, name: object) -> list[Registration]:
+        return [r for r in self.registrations(hook) if name in (r.name, r.qualified_name)]
 
     def load(self, hook: str, name: str) -> Any:
         """Import and return the part called `name`.
@@ -329,7 +164,7 @@ class Registry:
         Raises:
             InputError: nobody registers it; names the distribution to install.
         """
-        if any(name in (r.name, r.qualified_name) for r in self.registrations(hook)):
+        if self._matches(hook, name):
             return
         kind = hookspecs.KINDS[hook]
         own = [c for c in recorded if c.get("kind") == kind]
@@ -391,13 +226,11 @@ class Registry:
         trackers = recipe.get("trackers")
         for tracker in trackers if isinstance(trackers, list) else ():
             named.append(("register_trackers", tracker, "name"))
-        found = []
-        for hook, section, key in named:
-            name = section.get(key) if isinstance(section, Mapping) else section
-            matches = [r for r in self.registrations(hook) if name in (r.name, r.qualified_name)]
-            if matches:
-                found.append(matches[0].component())
-        return found
+        found = (
+            self._matches(hook, section.get(key) if isinstance(section, Mapping) else section)
+            for hook, section, key in named
+        )
+        return [matches[0].component() for matches in found if matches]
 
     def unknown_disabled(self) -> list[str]:
         """Return the names to switch off that no plugin bears, sorted."""
@@ -416,7 +249,6 @@ class Registry:
         )
 
     def _admit(self, source: PluginSource) -> None:
-        """Import a plugin and take its hook implementations over, or note what is wrong."""
         plugin = _Plugin(self._free_name(source), source)
         self._plugins[plugin.name] = plugin
         if plugin.name != source.name:
@@ -439,7 +271,6 @@ class Registry:
             plugin.hooks[hook] = own
 
     def _free_name(self, source: PluginSource) -> str:
-        """Return the entry point's name, with its distribution's where it is taken."""
         name, number = source.name, 1
         while name in self._plugins:
             suffix = "" if number == 1 else f"-{number}"
@@ -473,7 +304,6 @@ class Registry:
 
 
 def build_registry(environment: Mapping[str, str] = os.environ) -> Registry:
-    """Build a registry of the installed plugins, less those the environment switches off."""
     sources = [*installed_plugins(), *plugin_files(environment)]
     return Registry(sources, disabled_plugins(environment))
 
@@ -503,7 +333,6 @@ def _is_irreplaceable(registration: Registration) -> bool:
 
 
 def _stands_in(registration: Registration, file: str) -> bool:
-    """Return whether the module behind a registration is the file."""
     loaded = sys.modules.get(_module_of(registration))
     return is_below(file, os.path.realpath(getattr(loaded, "__file__", None) or os.devnull))
 
@@ -518,13 +347,7 @@ def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
             raise InputError(f"register was called after {hook} had returned")
         line = _summary(summary) if isinstance(summary, str) else summary
         registration = Registration(
-            hook,
-            name,
-            target,
-            line,
-            plugin.name,
-            plugin.source.distribution,
-            plugin.source.version,
+            hook, name, target, line, plugin.name, plugin.source.distribution, plugin.source.version
         )
         registration.check()
         if any(earlier.name == name for earlier in gathered):
@@ -556,11 +379,7 @@ def _refuse_result(result: object) -> None:
 
 @contextlib.contextmanager
 def _blamed_on(plugin: _Plugin, hook: str = "") -> Iterator[None]:
-    """Note whatever a plugin's code raises, and undo what it does to the process.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C; names the plugin.
-    """
+    """Note whatever a plugin's code raises, and undo what it does to the process."""
     foreign = plugin.source.distribution != hookspecs.PROJECT
     guard = contained(plugin.warnings.append) if foreign else contextlib.nullcontext()
     watch = watched(plugin.name) if foreign else contextlib.nullcontext()
@@ -580,11 +399,7 @@ def _blamed_on(plugin: _Plugin, hook: str = "") -> Iterator[None]:
 
 
 def _check_version(source: PluginSource) -> None:
-    """Compare what a distribution requires of sentikit with this version, before its import.
-
-    Raises:
-        InputError: it needs another version.
-    """
+    """Compare what a distribution requires of sentikit with this version, before its import."""
     if not source.requires:
         return
     from packaging.specifiers import InvalidSpecifier, SpecifierSet

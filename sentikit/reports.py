@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentikit.assurance.estimates import Estimates
-    from sentikit.assurance.pile import LabelledTable
+    from sentikit.assurance.labels import LabelledTable
     from sentikit.comparison.judgement import Comparison
-    from sentikit.ensembles.judgement import JudgedCascade
+    from sentikit.ensembles.cascade import JudgedCascade
 
 HOOK = "register_reports"
 
@@ -48,27 +48,30 @@ class Section:
 class ReportFormat(Part, ABC):
     """A way to present findings. Its registered name is the suffix of its files, as ``html``."""
 
+    def _cannot(self, what: str) -> InputError:
+        return InputError(f"The report format of {type(self).__name__} {what}.")
+
     @abstractmethod
     def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
         """Return a comparison as text of this format; `cascade` adds a cascade's curve."""
 
     def sections(self, comparison: Comparison) -> tuple[list[Section], list[str]]:
         """Return a comparison's tables, and the sentences below them, the advice last."""
-        raise InputError(f"The report format of {type(self).__name__} has no tables.")
+        raise self._cannot("has no tables")
 
     def records(self, comparison: Comparison, rows: str) -> list[dict[str, Any]]:
         """Return a record for each run and source, or where `rows` is ``pairs`` each difference."""
-        raise InputError(f"The report format of {type(self).__name__} has no records.")
+        raise self._cannot("has no records")
 
     def fragment(self, comparison: Comparison) -> str:
         """Return a comparison as HTML to be shown in a notebook; all text is escaped."""
-        raise InputError(f"The report format of {type(self).__name__} has no fragments.")
+        raise self._cannot("has no fragments")
 
     def estimates_page(
         self, found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None
     ) -> str:
         """Return a labelled table's estimates, and its certificate, as text of this format."""
-        raise InputError(f"The report format of {type(self).__name__} presents comparisons only.")
+        raise self._cannot("presents comparisons only")
 
     def check_plotting(self) -> None:
         """Check that plots can be drawn here.
@@ -76,17 +79,17 @@ class ReportFormat(Part, ABC):
         Raises:
             InputError: a package is missing; names it.
         """
-        raise InputError(f"The report format of {type(self).__name__} draws no plots.")
+        raise self._cannot("draws no plots")
 
     def comparison_plots(
         self, comparison: Comparison, folder: Path, cascade: JudgedCascade | None
     ) -> list[Path]:
         """Draw a comparison into a folder; return the files."""
-        raise InputError(f"The report format of {type(self).__name__} draws no plots.")
+        raise self._cannot("draws no plots")
 
     def run_plots(self, run: Path) -> list[Path]:
         """Draw a run's training log and scores into its folder ``plots``; return the files."""
-        raise InputError(f"The report format of {type(self).__name__} draws no plots.")
+        raise self._cannot("draws no plots")
 
     def shares_chart(self, found: Estimates, path: Path) -> Path:
         """Draw class shares by group; the path's suffix chooses the kind of file.
@@ -94,7 +97,7 @@ class ReportFormat(Part, ABC):
         Raises:
             InputError: the suffix is of no kind that can be written.
         """
-        raise InputError(f"The report format of {type(self).__name__} draws no plots.")
+        raise self._cannot("draws no plots")
 
 
 def report_format(name: str = "html") -> ReportFormat:
@@ -108,11 +111,6 @@ def report_format(name: str = "html") -> ReportFormat:
 
 
 def format_for(path: Path) -> ReportFormat:
-    """Return the report format that a file's suffix names.
-
-    Raises:
-        InputError: no format has that suffix.
-    """
     suffix = path.suffix.lower().removeprefix(".")
     name = "html" if suffix == "htm" else suffix
     names = default_registry().names(HOOK)

@@ -107,7 +107,6 @@ class Scores:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for ``metrics.json``."""
         return asdict(self)
 
 
@@ -120,7 +119,7 @@ def confusion_counts(
     return cells.reshape(classes, classes + 1)
 
 
-def class_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def class_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Return F1 by class from (…, classes, classes + 1) confusion counts; 0 where undefined."""
     square = counts[..., :-1]
     right = np.diagonal(square, axis1=-2, axis2=-1)
@@ -130,7 +129,7 @@ def class_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return scores
 
 
-def macro_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def macro_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Return macro-F1 from (…, classes, classes + 1) confusion counts."""
     return np.asarray(class_f1(counts).mean(-1))
 
@@ -142,17 +141,10 @@ def score(
     probabilities: NDArray[np.float64] | None = None,
     metrics: Sequence[NamedMetric] | None = None,
 ) -> Scores:
-    """Score predictions.
+    """Score class numbers, predicted ones -1 where the answer is invalid.
 
-    Args:
-        gold: class numbers, (examples,).
-        predicted: class numbers, -1 where the answer is invalid.
-        classes: class names.
-        probabilities: (examples, classes), where known; rows of NaN are left out.
-        metrics: those of plugins; None means all installed ones that suit the classes.
-
-    Raises:
-        SentikitError: a plugin's metric fails.
+    Rows of NaN in `probabilities`, (examples, classes), are left out; without `metrics` all
+    installed ones that suit the classes count.
     """
     counts = confusion_counts(gold, predicted, len(classes))
     if metrics is None:
@@ -167,7 +159,7 @@ def score(
         macro_f1=float(macro_f1(counts)),
         accuracy=right / max(1, len(gold)),
         invalid=int(counts[:, -1].sum()),
-        per_class={name: _class_scores(counts, i) for i, name in enumerate(classes)},
+        per_class=_per_class(counts, classes),
         confusion={
             name: dict(zip(names, counts[i].tolist(), strict=True))
             for i, name in enumerate(classes)
@@ -178,15 +170,17 @@ def score(
     )
 
 
-def _class_scores(counts: NDArray[np.int64], number: int) -> ClassScores:
-    right = int(counts[number, number])
-    answered, support = int(counts[:, number].sum()), int(counts[number].sum())
-    return ClassScores(
-        precision=right / answered if answered else 0.0,
-        recall=right / support if support else 0.0,
-        f1=float(class_f1(counts)[number]),
-        support=support,
+def _per_class(counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, ClassScores]:
+    right, support = np.diagonal(counts), counts.sum(1)
+    answered = counts.sum(0)[:-1]
+    columns = (
+        right / np.maximum(answered, 1),
+        right / np.maximum(support, 1),
+        class_f1(counts),
+        support,
     )
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {name: ClassScores(*row) for name, row in zip(classes, rows, strict=True)}
 
 
 def score_by_source(
@@ -222,20 +216,18 @@ def without_curves(scores: Scores) -> Scores:
 def ranking(
     gold: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]
 ) -> Ranking:
-    """Measure how probabilities, (examples, classes), rank each class against all others."""
     per_class = {
         name: _class_ranking(gold == number, probabilities[:, number])
         for number, name in enumerate(classes)
     }
-    aucs = [own.auc for own in per_class.values() if own.auc is not None]
-    precisions = [
-        own.average_precision for own in per_class.values() if own.average_precision is not None
-    ]
+    aucs = [own.auc for own in per_class.values()]
+    precisions = [own.average_precision for own in per_class.values()]
     return Ranking(_mean(aucs), _mean(precisions), per_class)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _class_ranking(of_class: NDArray[np.bool_], scores: NDArray[np.float64]) -> ClassRanking:
@@ -267,7 +259,6 @@ def _points(across: NDArray[np.float64], up: NDArray[np.float64]) -> Curve:
 
 
 def calibration(gold: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Calibration:
-    """Measure calibration of probabilities, (examples, classes)."""
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == gold
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)

@@ -7,11 +7,11 @@ import itertools
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import click
 
-from sentikit.errors import printable
+from sentikit.errors import InputError, printable, quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,6 +51,52 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
+    """Return what the values of an option ``--label-map`` mean together, or None without any.
+
+    Args:
+        given: each LABEL=CLASS, or several with commas between them.
+
+    Raises:
+        InputError: one is not LABEL=CLASS, or a label comes twice.
+    """
+    found: dict[str, str] = {}
+    for pair in ",".join(given).split(",") if given else ():
+        label, equals, meant = (part.strip() for part in pair.rpartition("="))
+        if not label or not equals or not meant:
+            raise InputError(
+                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
+                "LABEL_0=negative,LABEL_1=positive."
+            )
+        if label in found:
+            raise InputError(f"--label-map names the label {quoted(label)} twice.")
+        found[label] = meant
+    return found or None
+
+
+def print_text(text: str, err: bool = False) -> None:
+    """Print text that may come from a file or a server, without what a terminal would obey."""
+    click.echo(printable(text), err=err)
+
+
+class PrintableStream:
+    """Standard output that is a terminal, for data: what a terminal would obey is left out."""
+
+    def __init__(self, terminal: IO[str]) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        return self._terminal.write(printable(text))
+
+    def flush(self) -> None:
+        self._terminal.flush()
+
+
+def data_output() -> Any:
+    """Return standard output for data, which are changed on a terminal alone."""
+    return PrintableStream(sys.stdout) if sys.stdout.isatty() else sys.stdout
+
+
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
 ) -> None:
@@ -62,7 +108,8 @@ def print_table(
     """
     from rich.console import Console
 
-    held = [[printable(cell) for cell in row] for row in rows]
+    title, columns, numbers = printable(title), _printable(columns), _printable(numbers)
+    held = [_printable(row) for row in rows]
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
     widths = [_widest(column, [row[i] for row in held]) for i, column in enumerate(columns)]
     parts = _parts(widths, [column in numbers for column in columns], console.width)
@@ -73,6 +120,10 @@ def print_table(
             console.print(_table(shown, columns, held, part, numbers, most))
     lines = captured.get().strip("\n").splitlines()
     sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n")
+
+
+def _printable(texts: Sequence[str]) -> list[str]:
+    return [printable(text) for text in texts]
 
 
 def _widest(column: str, cells: Sequence[str]) -> int:
@@ -139,6 +190,7 @@ def print_sentence(sentence: str) -> None:
     import shutil
     import textwrap
 
+    sentence = printable(sentence)
     if sys.stdout.isatty():
         sentence = textwrap.fill(
             sentence, shutil.get_terminal_size().columns, break_on_hyphens=False
@@ -206,7 +258,7 @@ class LiveBar:
     ) -> None:
         """Move the bar; what is None stays as it is."""
         if self._progress is not None:
-            beside = {} if line is None else {"line": line}
+            beside = {} if line is None else {"line": printable(line)}
             self._progress.update(self._task, completed=completed, total=total, **beside)
 
     def advance(self, number: int) -> None:
@@ -216,6 +268,7 @@ class LiveBar:
 
     def say(self, message: str) -> None:
         """Print a message; the bar stays below it."""
+        message = printable(message)
         if self._progress is not None:
             self._progress.console.print(message, highlight=False, markup=False)
         else:

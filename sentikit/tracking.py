@@ -90,8 +90,8 @@ class Tracker(Part):
         """Take a record of JSON values; an unknown number is None.
 
         ``record["kind"]`` says of what: ``step`` (a few optimizer steps) or ``epoch`` (with its
-        validation) of a training run, whose ``record["step"]`` counts optimizer steps;
-        ``requests``, what the calls of an LLM's run came to.
+        validation) of a training run, whose ``record["step"]`` counts optimizer steps; ``change``,
+        settings that its user has changed; ``requests``, what the calls of an LLM's run came to.
         """
 
     def call(self, call: LLMCall) -> None:
@@ -122,7 +122,6 @@ def flat_numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float
 
 
 def scores_line(metrics: Mapping[str, Any]) -> str:
-    """Return the scores of ``metrics.json`` in a line."""
     if "overall" not in metrics:
         return "no text has a gold label"
     overall = metrics["overall"]
@@ -140,23 +139,18 @@ class TrackerGroup:
         self._say = say
 
     def start(self, run: TrackedRun) -> None:
-        """Start all."""
         self._tell(lambda tracker: tracker.start(run))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Hand all a record."""
         self._tell(lambda tracker: tracker.log(record))
 
     def call(self, call: LLMCall) -> None:
-        """Hand all a call."""
         self._tell(lambda tracker: tracker.call(call))
 
     def alert(self, title: str, text: str) -> None:
-        """Hand all an alert."""
         self._tell(lambda tracker: tracker.alert(title, text))
 
     def finish(self, metrics: Mapping[str, Any], status: str) -> None:
-        """End all."""
         self._tell(lambda tracker: tracker.finish(metrics, status))
 
     def _tell(self, call: Callable[[Tracker], None]) -> None:
@@ -185,11 +179,7 @@ Trackers = Annotated[list[Any], BeforeValidator(as_list)]
 def check_trackers(
     registry: Registry, raw: Any, prefix: KeyPath = ("trackers",)
 ) -> tuple[dict[str, Tracker], list[Problem]]:
-    """Make the trackers of ``trackers: [wandb, {name: tensorboard, …}]``; a text is a name.
-
-    Returns:
-        The trackers by name, and all that is wrong with the list.
-    """
+    """Make the trackers of ``trackers: [wandb, {name: tensorboard, …}]``; a text is a name."""
     made: dict[str, Tracker] = {}
     problems: list[Problem] = []
     # Anything but a list is refused by the recipe's own schema.

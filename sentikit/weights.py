@@ -27,6 +27,11 @@ _WIDTHS = (
     "num_attention_heads",
 )
 _DEPTHS = ("num_hidden_layers",)
+#: Keys that count the rows of one tensor, which not every architecture has, by its name.
+_ROWS = {
+    "max_position_embeddings": "position_embeddings",
+    "type_vocab_size": "token_type_embeddings",
+}
 _MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
 
 
@@ -51,35 +56,52 @@ def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
 
     Args:
         folder: with a transformers ``config.json``.
-        weights: the safetensors file of the model; only its header is read.
+        weights: the safetensors file of the model, or where it stood were it not in several; only
+            headers are read.
 
     Raises:
         InputError: a size is no count, or larger than what the file holds.
     """
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    shapes = _header_shapes(weights) if weights.is_file() else []
+    shards = sorted(weights.parent.glob("model-*-of-*.safetensors"))
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in [weights, *shards]:
+        shapes |= _header_shapes(file) if file.is_file() else {}
     if not isinstance(config, dict):
         raise InputError(f"{folder / 'config.json'} is no configuration of a model.")
-    longest = max((size for shape in shapes for size in shape), default=None)
+    longest = max((size for shape in shapes.values() for size in shape), default=None)
     most = dict.fromkeys(_WIDTHS, longest) | dict.fromkeys(_DEPTHS, len(shapes) or None)
+    for key, tensor in _ROWS.items():
+        rows = [s[0] for name, s in shapes.items() if s and name.endswith(f"{tensor}.weight")]
+        most |= {key: max(rows)} if rows and key in config else {}
     for key, limit in most.items():
         value = config.get(key, 1)
-        counts = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        if not counts or (limit is not None and value > limit):
+        if not _is_count(value) or value < 1 or (limit is not None and value > limit):
             wanted = "a number from 1 on" if limit is None else f"from 1 to {limit:,}"
-            raise InputError(
-                f"{folder / 'config.json'} does not fit its weights: {key} is {quoted(value)}, "
-                f"and must be {wanted}."
-            )
+            raise _misfit(folder, key, value, wanted)
+    padding, words = config.get("pad_token_id"), config.get("vocab_size", longest or 0)
+    if padding is not None and not (_is_count(padding) and -words <= padding < words):
+        raise _misfit(folder, "pad_token_id", padding, f"from 0 to {words - 1:,}")
 
 
-def _header_shapes(path: Path) -> list[tuple[int, ...]]:
-    """Return the shapes of the tensors in a safetensors file."""
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _misfit(folder: Path, key: str, value: object, wanted: str) -> InputError:
+    return InputError(
+        f"{folder / 'config.json'} does not fit its weights: {key} is {quoted(value)}, and must be "
+        f"{wanted}."
+    )
+
+
+def _header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with disk_errors(path), safe_open(path, "np") as stored:
-            return [tuple(stored.get_slice(name).get_shape()) for name in stored.keys()]  # noqa: SIM118
+            names = list(stored.keys())
+            return {name: tuple(stored.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or truncated ({error}). Copy it again.") from error
 
@@ -181,15 +203,8 @@ def refuse_unfitting(
 ) -> None:
     """Refuse weights that would leave a part of a model at random values.
 
-    Args:
-        source: the model or file they come from.
-        missing: names that the model has and the weights have not.
-        shapes: of tensors whose shapes differ: found, and wanted.
-        unknown: names that only the weights have, which may be the missing ones misspelt.
-        exact: refuse unknown names on their own; pretrained models often hold further heads.
-
-    Raises:
-        InputError: a tensor is missing, unknown where that counts, or of another shape.
+    `shapes` are of tensors that differ: found, and wanted. Pretrained models often hold further
+    heads, so that names which only the weights have are refused on their own only if `exact`.
     """
     faults = []
     if missing:

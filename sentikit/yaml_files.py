@@ -35,20 +35,10 @@ class LocatedYaml:
 
 
 def read_yaml_file(path: Path) -> LocatedYaml:
-    """Read a YAML file.
-
-    Raises:
-        InputError: missing, unreadable, not UTF-8, or not YAML; says the line.
-    """
     return parse_yaml(read_utf8(path), str(path))
 
 
 def read_utf8(path: Path) -> str:
-    """Read a text file.
-
-    Raises:
-        InputError: missing, unreadable or not UTF-8; says the line.
-    """
     with disk_errors(path):
         content = path.read_bytes()
     try:

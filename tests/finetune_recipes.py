@@ -38,5 +38,5 @@ def write_recipe(url: str, **sections: Any) -> str:
         "strategy": {"name": "minimal"},
     }
     recipe["finetune"] = finetune | {"base_url": url} | sections.pop("finetune", {})
-    Path("teach.yaml").write_text(json.dumps(recipe | sections), encoding="utf-8")
-    return "teach.yaml"
+    Path("finetune.yaml").write_text(json.dumps(recipe | sections), encoding="utf-8")
+    return "finetune.yaml"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,8 +26,8 @@ _LIFE = ("validating_files", "queued", "running", "running", "running", "succeed
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """How the server teaches.
+class ServiceBehaviour:
+    """How the server behaves.
 
     Attributes:
         faults: name of a fault to how many times it happens. ``upload_cut`` and ``part_500`` (the
@@ -41,6 +42,8 @@ class Teaching:
         shutdown_date: of every model, or "".
         hold: number of the request (from 1) that is never answered, or 0.
         hold_after: whether that request is done before it is not answered.
+        changes: name of a handler of `FineTuningServer` to what makes another answer of its JSON: a
+            value, or a whole response.
     """
 
     faults: dict[str, int] = field(default_factory=dict)
@@ -53,9 +56,10 @@ class Teaching:
     shutdown_date: str = ""
     hold: int = 0
     hold_after: bool = False
+    changes: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
-class TeachingServer(LLMServer):
+class FineTuningServer(LLMServer):
     """An LLM server that also fine-tunes.
 
     Attributes:
@@ -65,14 +69,14 @@ class TeachingServer(LLMServer):
         held: set once the request to hold back has come.
     """
 
-    def __init__(self, teaching: Teaching, behaviour: Behaviour | None = None) -> None:
+    def __init__(self, how: ServiceBehaviour, behaviour: Behaviour | None = None) -> None:
         super().__init__(behaviour or Behaviour())
-        self.teaching = teaching
+        self.how = how
         self.files: dict[str, tuple[str, str, bytes]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
         self.held = threading.Event()
-        self._left = Counter(teaching.faults)
+        self._left = Counter(how.faults)
         self._looks: Counter[str] = Counter()
         self._uploads: dict[str, dict[str, Any]] = {}
         self._parts: dict[str, bytes] = {}
@@ -104,9 +108,16 @@ class TeachingServer(LLMServer):
     def _counted(self, handler: _ROUTE) -> _ROUTE:
         async def counted(request: web.Request) -> web.StreamResponse:
             self.requests.append(f"{request.method} {request.path}")
-            if len(self.requests) != self.teaching.hold:
+            change = self.how.changes.get(getattr(handler, "__name__", ""))
+            if change is not None:
+                answer = await handler(request)
+                assert isinstance(answer, web.Response)
+                kept = json.loads(answer.body) if answer.content_type.endswith("json") else None  # type: ignore[arg-type]
+                changed = change(kept)
+                return changed if isinstance(changed, web.Response) else web.json_response(changed)
+            if len(self.requests) != self.how.hold:
                 return await handler(request)
-            if self.teaching.hold_after:
+            if self.how.hold_after:
                 await handler(request)
             self.held.set()
             await asyncio.Event().wait()
@@ -118,21 +129,21 @@ class TeachingServer(LLMServer):
         self._left[fault] -= 1
         return self._left[fault] >= 0
 
-    def teach(self, **teaching: Any) -> None:
-        """Change how it teaches, and count requests anew."""
-        self.teaching = replace(self.teaching, **teaching)
-        self._left = Counter(self.teaching.faults)
+    def behave(self, **how: Any) -> None:
+        """Change how it behaves, and count requests anew."""
+        self.how = replace(self.how, **how)
+        self._left = Counter(self.how.faults)
         self.requests.clear()
         self.held.clear()
 
     async def model(self, request: web.Request) -> web.Response:
         """Describe a model."""
         name = request.match_info["id"]
-        if self.teaching.models and name not in self.teaching.models:
+        if self.how.models and name not in self.how.models:
             return _error(404, f"The model '{name}' does not exist", "model_not_found")
         entry = {"id": name, "object": "model", "created": 0, "owned_by": "us"}
-        if self.teaching.shutdown_date:
-            entry["shutdown_date"] = self.teaching.shutdown_date
+        if self.how.shutdown_date:
+            entry["shutdown_date"] = self.how.shutdown_date
         return web.json_response(entry)
 
     async def upload(self, request: web.Request) -> web.StreamResponse:
@@ -197,10 +208,10 @@ class TeachingServer(LLMServer):
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Start a job."""
-        if self.teaching.forbidden:
+        if self.how.forbidden:
             return _forbidden()
-        if self.teaching.refusal:
-            return _error(400, self.teaching.refusal, "model_not_available")
+        if self.how.refusal:
+            return _error(400, self.how.refusal, "model_not_available")
         asked = await request.json()
         if asked["training_file"] not in self.files:
             return _error(400, "There is no such file.", "invalid_request_error")
@@ -229,7 +240,7 @@ class TeachingServer(LLMServer):
 
     async def listed(self, request: web.Request) -> web.Response:
         """List jobs, the latest first."""
-        if self.teaching.forbidden:
+        if self.how.forbidden:
             return _forbidden()
         return web.json_response(_page(list(reversed(self.jobs.values())), request))
 
@@ -238,7 +249,7 @@ class TeachingServer(LLMServer):
         job = self.jobs[request.match_info["id"]]
         if self._happens("look_500"):
             return _error(500, "something broke", "server_error")
-        life = self.teaching.life
+        life = self.how.life
         if job["status"] not in ("succeeded", "failed", "cancelled"):
             job["status"] = life[min(self._looks[job["id"]], len(life) - 1)]
             self._looks[job["id"]] += 1
@@ -247,7 +258,7 @@ class TeachingServer(LLMServer):
 
     def _end(self, job: dict[str, Any]) -> None:
         if job["status"] == "failed":
-            job["error"] = {"code": "invalid", "message": self.teaching.reason, "param": None}
+            job["error"] = {"code": "invalid", "message": self.how.reason, "param": None}
         if job["status"] == "succeeded":
             content = self.files[job["training_file"]][2]
             suffix = job.get("suffix") or ""
@@ -274,9 +285,9 @@ class TeachingServer(LLMServer):
         if job["status"] == "succeeded":
             found.append(_message(job["id"], STEPS + 1, "The job has successfully completed"))
         found.reverse()
-        if self.teaching.events == "repeated":
+        if self.how.events == "repeated":
             found = [event for event in found for _ in range(2)]
-        if self.teaching.events == "shuffled":
+        if self.how.events == "shuffled":
             found = found[1::2] + found[::2]
         return web.json_response(_page(found, request, most=4))
 
@@ -364,16 +375,16 @@ def _drop(request: web.Request) -> web.Response:
 
 
 @dataclass
-class RunningTeacher:
+class RunningService:
     """A server and its address."""
 
-    server: TeachingServer
+    server: FineTuningServer
     url: str
 
 
 @contextlib.contextmanager
-def teaching(**how: Any) -> Iterator[RunningTeacher]:
+def fine_tuning_service(**how: Any) -> Iterator[RunningService]:
     """Serve in a thread until the block ends."""
-    server = TeachingServer(Teaching(**how))
+    server = FineTuningServer(ServiceBehaviour(**how))
     with in_thread(server.application) as url:
-        yield RunningTeacher(server, f"{url}/v1")
+        yield RunningService(server, f"{url}/v1")

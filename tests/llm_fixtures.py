@@ -18,8 +18,8 @@ from sentikit.classifiers.label_reader import parse_label
 from sentikit.extension import ChatRequest, LLMBackend, Message
 from sentikit.llm.requests.loop import AnsweredQuestion, Question
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import Limits, RequestSession
-from sentikit.llm.settings import RequestOptions
+from sentikit.llm.session import RequestSession
+from sentikit.llm.settings import Limits, RequestOptions
 from sentikit.registry import default_registry
 
 LABELS = ("negative", "neutral", "positive")

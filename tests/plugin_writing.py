@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sentikit.registry import PluginReport, Registry, installed_plugins
+from sentikit.plugin_sources import installed_plugins
+from sentikit.registry import PluginReport, Registry
 
 PART_MODULE = '''
 from sentikit import Examples

@@ -7,14 +7,14 @@ from typing import Any
 
 from sentikit.classifiers.classifier import Session
 from sentikit.labelling.job import LabellingOptions
-from sentikit.labelling.prompting import prompt, split_to_label
+from sentikit.labelling.prompting import run_prompt, split_to_label
 from sentikit.llm.classifier import prompt_input, split_context
 from sentikit.llm.context import Memory
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.strategy import PromptInput
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
-from sentikit.runs.writer import FinishedRun, split_rows
+from sentikit.runs.writer import FinishedRun, SplitRows
 
 
 def make_parts(**sections: Any) -> PromptParts:
@@ -25,14 +25,14 @@ def make_parts(**sections: Any) -> PromptParts:
 
 def run_prompts(parts: PromptParts, folder: Path, limit: int | None = None) -> FinishedRun:
     """Label a recipe's split and leave a run."""
-    return prompt(parts, folder, LabellingOptions(limit=limit))
+    return run_prompt(parts, folder, LabellingOptions(limit=limit))
 
 
 def prompt_inputs(parts: PromptParts, memory: Memory | None = None) -> list[PromptInput]:
     """Return what a strategy is given for each example of the split to label."""
     split = split_to_label(parts)
     source = split_context(parts, split, default_registry())
-    examples = (row.example for row in split_rows(split))
+    examples = (row.example for row in SplitRows(split))
     return [
         prompt_input(example, split.classes, context)
         for example, context in source.stream(examples, Session(), memory)

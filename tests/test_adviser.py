@@ -18,7 +18,7 @@ from sentikit.llm.context import ContextSource, Memory
 from sentikit.llm.session import RequestSession
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
-from sentikit.runs.writer import split_rows
+from sentikit.runs.writer import SplitRows
 
 LLM = {"backend": "replay", "run": "unused.csv"}
 ROWS = ["text,label", "Good,positive", "Bad,negative", "Good,positive"]
@@ -60,7 +60,7 @@ def shown_probabilities(given: list[PromptInput]) -> list[list[float]]:
     ]
 
 
-def test_columns_of_a_file_in_another_order() -> None:
+def test_adviser_predictions_are_matched_to_rows_in_another_order() -> None:
     Path("said.csv").write_text(
         "text,base,base_p\n"
         'Bad,neutral,"[0.2, 0.5, 0.3]"\n'
@@ -97,7 +97,7 @@ def test_records_that_do_not_match_are_refused_with_count_and_first_difference()
         ("probabilities", ["Good,positive", "Bad,negative", "Good,positive"], "labels without"),
     ],
 )
-def test_gaps_in_what_the_strategy_shows_are_refused(
+def test_missing_predictions_that_the_strategy_shows_are_refused(
     strategy: str, rows: list[str], message: str
 ) -> None:
     Path("said.csv").write_text("\n".join(["text,prediction", *rows]) + "\n")
@@ -115,13 +115,13 @@ def test_probabilities_missing_in_some_rows_are_refused() -> None:
         given_to(files("test.csv"), strategy=strategy)
 
 
-def test_an_encoder_of_other_classes_is_refused() -> None:
+def test_an_adviser_with_other_classes_is_refused() -> None:
     Path("said.csv").write_text("text,gold,prediction\nGood,spam,spam\nBad,ham,ham\nGood,ham,ham\n")
     with pytest.raises(InputError, match="knows the classes ham, spam; the dataset has negative"):
         given_to(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
 
 
-def test_the_adviser_prediction_inside_an_augmented_file() -> None:
+def test_an_augmented_file_provides_the_adviser_prediction_recorded_in_it() -> None:
     Path("e3.csv").write_text(
         "review,classification,prediction,match,classifier_decision,source\n"
         "Good,positive,positive,True,neutral,a\nBad,negative,positive,True,negative,a\n"
@@ -131,19 +131,21 @@ def test_the_adviser_prediction_inside_an_augmented_file() -> None:
     assert shown_labels(found) == ["neutral", "negative", "positive"]
 
 
-def test_a_strategy_that_needs_an_encoder_and_has_none() -> None:
+def test_a_strategy_that_needs_an_adviser_and_has_none_is_refused() -> None:
     for name in ("label", "probabilities", "examples", "all"):
         with pytest.raises(InputError, match=r"strategy\.adviser: the strategy '.*' shows a pre"):
             make_parts(dataset={"name": "demo"}, llm=LLM, strategy={"name": name})
 
 
-def test_no_such_encoder() -> None:
+def test_an_adviser_that_does_not_exist_is_refused() -> None:
     strategy = {"name": "label", "encoder": "runs/none"}
     with pytest.raises(InputError, match=r"encoder runs/none does not exist\. Train it"):
         given_to(files("test.csv"), strategy=strategy)
 
 
-def test_a_run_gives_what_it_recorded_of_the_split(trained_run: Path, reviews: Path) -> None:
+def test_a_run_as_adviser_gives_its_recorded_predictions_of_the_split(
+    trained_run: Path, reviews: Path
+) -> None:
     recorded = sentikit.read_run(trained_run)
     dataset = {"name": "files", "test": f"{reviews}/test.csv"}
     strategy = {"name": "probabilities", "encoder": str(trained_run)}
@@ -152,7 +154,9 @@ def test_a_run_gives_what_it_recorded_of_the_split(trained_run: Path, reviews: P
     np.testing.assert_array_equal(shown_probabilities(found), recorded.answers.probabilities)
 
 
-def test_a_runs_model_is_asked_about_other_texts(trained_run: Path, reviews: Path) -> None:
+def test_the_model_of_a_run_predicts_texts_it_has_not_recorded(
+    trained_run: Path, reviews: Path
+) -> None:
     dataset = {"name": "files", "test": f"{reviews}/validation.csv"}
     found = given_to(dataset, strategy={"name": "probabilities", "encoder": str(trained_run)})
     texts = sentikit.open_dataset(dataset).split("test").texts
@@ -166,7 +170,9 @@ def test_a_runs_model_is_asked_about_other_texts(trained_run: Path, reviews: Pat
     np.testing.assert_allclose(shown_probabilities(by_folder), expected, atol=1e-6)
 
 
-def test_what_a_model_said_is_kept_for_a_resumed_run(trained_run: Path, reviews: Path) -> None:
+def test_predictions_of_an_adviser_model_are_kept_for_a_resumed_run(
+    trained_run: Path, reviews: Path
+) -> None:
     dataset = {"name": "files", "test": f"{reviews}/validation.csv"}
     strategy = {"name": "label-probabilities", "encoder": str(trained_run / "model")}
     memory = Kept()
@@ -208,7 +214,7 @@ def test_the_requests_of_a_split_hold_text_labels_prediction_and_occurrence(
         strategy={"name": "label", "adviser": str(trained_run / "model")},
     )
     split = split_to_label(parts)
-    examples = [row.example for row in split_rows(split)]
+    examples = [row.example for row in SplitRows(split)]
     classifier = LLMClassifier(parts, split_context(parts, split, default_registry()))
     collected = Collected()
     with RequestSession("", tmp_path / "answers.sqlite") as session:
@@ -247,7 +253,7 @@ def test_a_broken_strategy_is_named() -> None:
             next(LLMClassifier(own, ContextSource(split.classes)).messages(["Good"], Session()))
 
 
-def test_a_strategys_parser_is_trusted_with_labels_alone() -> None:
+def test_a_strategys_parser_may_return_only_labels_of_the_scheme() -> None:
     class Odd(extension.PromptStrategy):
         def messages(self, given: extension.PromptInput) -> list[extension.Message]:
             return [extension.Message("user", given.text)]

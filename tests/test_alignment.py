@@ -11,11 +11,11 @@ from sentikit.runs.alignment import align, align_all
 WANTED = Examples.from_columns(["a", "b", "a", "c"])
 
 
-def test_the_same_order() -> None:
+def test_rows_in_the_same_order_are_paired_one_to_one() -> None:
     assert align(WANTED, Examples.from_columns(["a", "b", "a", "c"])).tolist() == [0, 1, 2, 3]
 
 
-def test_another_order_pairs_the_nth_occurrence_with_the_nth() -> None:
+def test_in_another_order_the_nth_occurrence_of_a_text_is_paired_with_the_nth() -> None:
     recorded = Examples.from_columns(["c", "a", "a", "b"])
     assert align(WANTED, recorded).tolist() == [1, 3, 2, 0]
 
@@ -27,7 +27,7 @@ def test_equal_texts_are_told_apart_by_id() -> None:
     assert align(wanted, other_order).tolist() == [1, 0]
 
 
-def test_a_subset_and_more_than_enough() -> None:
+def test_a_subset_and_a_superset_are_aligned() -> None:
     assert align(WANTED.select([3]), WANTED).tolist() == [3]
     assert align(WANTED, WANTED.select([3])).tolist() == [-1, -1, -1, 0]
 
@@ -38,13 +38,13 @@ def test_case_space_and_unicode_form_count_only_between_near_equals() -> None:
     assert align(wanted, recorded).tolist() == [2, 1, 0]
 
 
-def test_ids_alone() -> None:
+def test_rows_without_texts_are_aligned_by_id() -> None:
     wanted = Examples.from_columns(["one", "two"], ids=["1", "2"])
     recorded = Examples.from_columns(["", ""], ids=["2", "1"])
     assert align(wanted, recorded, by_id_alone=True).tolist() == [1, 0]
 
 
-def test_a_row_is_given_once() -> None:
+def test_a_row_is_paired_only_once() -> None:
     assert align(Examples.from_columns(["a", "a"]), WANTED.select([0])).tolist() == [0, -1]
 
 
@@ -60,7 +60,7 @@ def test_a_mismatch_names_count_and_first_difference() -> None:
         align_all(WANTED, WANTED.select([0, 1]), ("demo/test", "old.csv"))
 
 
-def test_many_rows_in_any_order() -> None:
+def test_many_rows_are_aligned_in_any_order() -> None:
     texts = [f"text {number % 900}" for number in range(20_000)]
     wanted = Examples.from_columns(texts)
     shuffled = wanted.select(np.random.default_rng(0).permutation(len(texts)))

@@ -20,5 +20,5 @@ from sentikit.extension import usd_text
         (-0.5, "-0.5000"),
     ],
 )
-def test_what_little_there_is_can_be_seen(amount: float, text: str) -> None:
+def test_small_amounts_are_not_rounded_to_zero(amount: float, text: str) -> None:
     assert usd_text(amount) == text

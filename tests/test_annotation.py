@@ -14,23 +14,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sentikit.plugins.annotate.agreement import (
+from sentikit.plugins.checked_labels.agreement import (
     annotator_agreement,
     cohens_kappa,
     fleiss_kappa,
     self_agreement,
 )
-from sentikit.plugins.annotate.annotation import Annotation
-from sentikit.plugins.annotate.checked_files import (
+from sentikit.plugins.checked_labels.annotation import Annotation
+from sentikit.plugins.checked_labels.checked import Check, read_checked, read_draw
+from sentikit.plugins.checked_labels.checked_files import (
     append_answer,
     from_label_studio,
     label_studio,
 )
-from sentikit.plugins.annotate.draws import DrawOptions, Item, drawn_items
+from sentikit.plugins.checked_labels.draws import DrawOptions, Item, drawn_items
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
-from sentikit.assurance.checked import Check, read_checked, read_draw
 from sentikit.cli import sentikit
 from sentikit.datasets.labels import scheme_for_classes
 from sentikit.datasets.tables import InputFile
@@ -61,7 +61,7 @@ def write_pile(path: Path, rows: int = 200) -> Path:
 
 
 class TestAnswers:
-    def test_work_goes_on_where_it_was_left(self, tmp_path: Path) -> None:
+    def test_annotation_resumes_at_the_first_unanswered_text(self, tmp_path: Path) -> None:
         output = tmp_path / "c.csv"
         first = Annotation(items(10), output, LABELS, repeats=0)
         first.answer(0, False, "negative", "checked", "", False)
@@ -74,8 +74,8 @@ class TestAnswers:
         output = tmp_path / "c.csv"
         script = (
             "import sys; from pathlib import Path\n"
-            "from sentikit.plugins.annotate.annotation import Annotation\n"
-            "from sentikit.plugins.annotate.draws import Item\n"
+            "from sentikit.plugins.checked_labels.annotation import Annotation\n"
+            "from sentikit.plugins.checked_labels.draws import Item\n"
             "a = Annotation([Item(n, f'text {n}') for n in range(10**6)], Path(sys.argv[1]),"
             " ['no', 'yes'], repeats=0)\n"
             "n = 0\n"
@@ -101,8 +101,8 @@ class TestAnswers:
         output = tmp_path / "c.csv"
         script = (
             "import sys; from pathlib import Path\n"
-            "from sentikit.assurance.checked import Check\n"
-            "from sentikit.plugins.annotate.checked_files import append_answer\n"
+            "from sentikit.plugins.checked_labels.checked import Check\n"
+            "from sentikit.plugins.checked_labels.checked_files import append_answer\n"
             "for row in range(80):\n"
             "    text = f'text {row} ' * 50\n"
             "    append_answer(Path(sys.argv[1]), Check(text, 'positive', row=row,"
@@ -117,7 +117,7 @@ class TestAnswers:
         assert len(found.answers) == 160
         assert {c.annotator for c in found.answers} == {"Ada", "Bob"}
 
-    def test_a_line_that_was_cut_short_spoils_no_later_answer(self, tmp_path: Path) -> None:
+    def test_a_truncated_line_does_not_spoil_later_answers(self, tmp_path: Path) -> None:
         output = tmp_path / "c.csv"
         append_answer(output, Check("one", "positive", row=0))
         with output.open("a") as stream:
@@ -126,7 +126,7 @@ class TestAnswers:
         found = read_checked(output).checks()
         assert [(c.row, c.label) for c in found] == [(0, "positive"), (2, "negative")]
 
-    def test_undo_takes_answers_back_one_by_one(self, tmp_path: Path) -> None:
+    def test_undo_reverts_answers_one_by_one(self, tmp_path: Path) -> None:
         output = tmp_path / "c.csv"
         annotation = Annotation(items(3), output, LABELS, repeats=0)
         annotation.answer(0, False, "negative", "checked", "", False)
@@ -137,7 +137,7 @@ class TestAnswers:
         annotation.answer(0, False, "positive", "checked", "", False)
         assert [c.label for c in read_checked(output).answers] == ["positive"]
 
-    def test_every_state_hides_what_the_model_says(self, tmp_path: Path) -> None:
+    def test_the_models_prediction_is_hidden_until_asked_for(self, tmp_path: Path) -> None:
         known = [Item(0, "text", predicted="neutral", confidence=0.77)]
         annotation = Annotation(known, tmp_path / "c.csv", LABELS)
         shown = json.dumps(annotation.state()["item"])
@@ -156,7 +156,9 @@ class TestAnswers:
         assert len(found.checks()) == 100  # a repeat counts once
         assert self_agreement(found.repeats) == {"texts": 5, "same": 1.0}
 
-    def test_cells_that_a_spreadsheet_or_csv_would_break_come_back(self, tmp_path: Path) -> None:
+    def test_cells_that_a_spreadsheet_or_csv_would_break_survive_a_round_trip(
+        self, tmp_path: Path
+    ) -> None:
         odd = 'a "quoted", text\nof two lines; ünïcode 🎉 \u2028 end'
         append_answer(tmp_path / "c.csv", Check(odd, "positive", row=0, note="=1+1, \n"))
         (found,) = read_checked(tmp_path / "c.csv").answers
@@ -164,7 +166,7 @@ class TestAnswers:
 
 
 class TestDraws:
-    def test_the_draw_is_kept_and_the_same_for_everybody(self, tmp_path: Path) -> None:
+    def test_the_draw_is_stored_and_the_same_for_every_annotator(self, tmp_path: Path) -> None:
         source = InputFile(str(write_pile(tmp_path / "p.csv")))
         output = tmp_path / "c.csv"
         first = drawn_items(source, output, DrawOptions(30, 1))
@@ -173,7 +175,7 @@ class TestDraws:
         ]
         assert {i.inclusion for i in first} == {0.15}
 
-    def test_another_size_or_a_changed_pile_is_refused(self, tmp_path: Path) -> None:
+    def test_a_different_size_or_a_changed_pile_is_refused(self, tmp_path: Path) -> None:
         path = write_pile(tmp_path / "p.csv")
         source, output = InputFile(str(path)), tmp_path / "c.csv"
         drawn_items(source, output, DrawOptions(30))
@@ -183,14 +185,14 @@ class TestDraws:
         with pytest.raises(InputError, match="has changed since"):
             drawn_items(source, output, DrawOptions(30))
 
-    def test_each_group_gets_its_share(self, tmp_path: Path) -> None:
+    def test_each_group_gets_its_share_of_the_draw(self, tmp_path: Path) -> None:
         source = InputFile(str(write_pile(tmp_path / "p.csv")))
         found = drawn_items(source, tmp_path / "c.csv", DrawOptions(60, by="shop"))
         assert [sum(i.group == g for i in found) for g in "abc"] == [20, 20, 20]
         with pytest.raises(InputError, match="Did you mean 'shop'"):
             drawn_items(source, tmp_path / "d.csv", DrawOptions(60, by="shpo"))
 
-    def test_a_review_queue_is_shown_whole_and_certifies_nothing(self, tmp_path: Path) -> None:
+    def test_a_review_queue_is_shown_in_full_and_cannot_certify(self, tmp_path: Path) -> None:
         queue = tmp_path / "q.csv"
         queue.write_text("text,row,confidence,predicted_label\nb,7,0.4,positive\na,3,0.5,neutral\n")
         output = tmp_path / "c.csv"
@@ -199,7 +201,7 @@ class TestDraws:
         answer_all(Annotation(found, output, LABELS, repeats=0))
         assert not read_checked(output).is_uniform
 
-    def test_rows_that_were_not_drawn_do_not_get_into_a_drawn_file(self, tmp_path: Path) -> None:
+    def test_rows_that_were_not_drawn_cannot_be_added_to_a_drawn_file(self, tmp_path: Path) -> None:
         output, queue = tmp_path / "c.csv", tmp_path / "q.csv"
         drawn = drawn_items(InputFile(str(write_pile(tmp_path / "p.csv"))), output, DrawOptions(30))
         answer_all(Annotation(drawn, output, LABELS, repeats=0))
@@ -217,7 +219,7 @@ class TestDraws:
         append_answer(output, Check(f"review {row}", "neutral", row=row))
         assert not read_checked(output).is_uniform
 
-    def test_periods_of_dates_get_their_share(self, tmp_path: Path) -> None:
+    def test_date_periods_get_their_share_of_the_draw(self, tmp_path: Path) -> None:
         path = tmp_path / "p.csv"
         days = [f"2026-{1 + n % 6:02d}-15" for n in range(120)]
         path.write_text("text,date\n" + "".join(f"t {n},{d}\n" for n, d in enumerate(days)))
@@ -272,7 +274,7 @@ class TestSample:
         lines = (tmp_path / "c.jsonl").read_text().splitlines()
         assert [json.loads(line) for line in lines] == drawn
 
-    def test_the_least_sure_rows_are_taken_where_asked(self, tmp_path: Path) -> None:
+    def test_least_sure_samples_the_rows_with_the_lowest_confidence(self, tmp_path: Path) -> None:
         labelled, output = tmp_path / "l.csv", tmp_path / "s.csv"
         rows = [f"text {n},{0.99 - 0.01 * (n % 50):.2f}" for n in range(100)]
         labelled.write_text("text,confidence\n" + "\n".join(rows) + "\n")
@@ -290,7 +292,7 @@ class TestSample:
             (["--size", "5", "--least-sure", "--output", "s.csv"], "no column 'confidence'"),
         ],
     )
-    def test_what_cannot_be_sampled_is_said_in_a_sentence(
+    def test_impossible_samples_are_refused_with_a_reason(
         self, words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -345,7 +347,7 @@ class TestAgreement:
         assert result.exit_code == 0, result.output
         assert [c.label for c in read_checked(output).checks()] == ["neutral"]
 
-    def test_an_import_without_rows_is_decided_and_undone(self, tmp_path: Path) -> None:
+    def test_an_import_without_row_numbers_can_be_decided_and_undone(self, tmp_path: Path) -> None:
         output, exported = tmp_path / "c.csv", tmp_path / "t.json"
         said = [Check("t", "positive", annotator="Ada"), Check("t", "negative", annotator="Bob")]
         append_answer(output, Check("another text", "neutral", row=0, annotator="Ada"))
@@ -362,7 +364,9 @@ class TestAgreement:
         assert len(read_checked(output).conflicts()) == 1
         assert len(read_checked(output).answers) == 3
 
-    def test_a_table_from_elsewhere_is_imported_before_it_is_decided(self, tmp_path: Path) -> None:
+    def test_a_foreign_table_must_be_imported_before_conflicts_are_decided(
+        self, tmp_path: Path
+    ) -> None:
         table, output = tmp_path / "own.csv", tmp_path / "c.csv"
         table.write_text("text,label,annotator\nt,positive,Ada\nt,negative,Bob\n")
         before = table.read_bytes()
@@ -376,13 +380,13 @@ class TestAgreement:
         assert CliRunner().invoke(sentikit, [*decide, str(output)], input="2").exit_code == 0
         assert [c.label for c in read_checked(output).checks()] == ["neutral"]
 
-    def test_nothing_is_needed_that_windows_lacks(self) -> None:
-        script = "import sys; sys.modules['fcntl'] = None; import sentikit.plugins.annotate."
+    def test_annotating_works_without_unix_only_modules(self) -> None:
+        script = "import sys; sys.modules['fcntl'] = None; import sentikit.plugins.checked_labels."
         subprocess.run([sys.executable, "-c", f"{script}checked_files as c; c.FIELDS"], check=True)
 
 
 class TestExchange:
-    def test_label_studio_takes_and_gives_the_same_answers(self, tmp_path: Path) -> None:
+    def test_answers_survive_a_round_trip_through_label_studio(self, tmp_path: Path) -> None:
         given = [
             Check("a", "positive", row=1, annotator="Ada"),
             Check("a", "neutral", row=1, annotator="Bob"),
@@ -395,12 +399,12 @@ class TestExchange:
             (c.row, c.label, c.annotator) for c in given
         ]
 
-    def test_what_is_no_export_is_refused(self) -> None:
+    def test_a_file_that_is_no_label_studio_export_is_refused(self) -> None:
         for wrong in ({"a": 1}, [{"text": "a"}], [1]):
             with pytest.raises(InputError, match="no Label Studio export"):
                 from_label_studio(wrong, "x.json")
 
-    def test_the_command_exports_and_imports(self, tmp_path: Path) -> None:
+    def test_annotate_exports_and_imports_answers(self, tmp_path: Path) -> None:
         output, exported = tmp_path / "c.csv", tmp_path / "t.json"
         append_answer(output, Check("a", "positive", row=1, annotator="Ada"))
         run = CliRunner().invoke
@@ -415,7 +419,7 @@ class TestExchange:
         assert run(sentikit, arguments).exit_code == 0
         assert [c.label for c in read_checked(other).answers] == ["positive"]
 
-    def test_labels_of_other_spellings_are_folded(self, tmp_path: Path) -> None:
+    def test_labels_in_other_spellings_are_mapped_to_classes(self, tmp_path: Path) -> None:
         path = tmp_path / "c.csv"
         path.write_text("review,label\na,Positive\nb, NEGATIVE \n")
         found = read_checked(path, scheme_for_classes(LABELS))
@@ -423,7 +427,7 @@ class TestExchange:
 
 
 class TestTerminal:
-    def test_texts_are_checked_by_keys_and_control_characters_are_not_obeyed(
+    def test_the_terminal_takes_keys_and_does_not_execute_control_characters_of_texts(
         self, tmp_path: Path
     ) -> None:
         pile = tmp_path / "p.csv"
@@ -436,7 +440,7 @@ class TestTerminal:
         found = read_checked(output)
         assert sorted(str(c.label) for c in found.answers) == ["None", "neutral", "positive"]
 
-    def test_control_characters_of_labels_and_predictions_are_not_obeyed(
+    def test_the_terminal_does_not_execute_control_characters_of_labels_and_predictions(
         self, tmp_path: Path
     ) -> None:
         pile, output = tmp_path / "p.csv", tmp_path / "c.csv"
@@ -450,7 +454,7 @@ class TestTerminal:
 
 
 @pytest.mark.slow
-def test_the_command_serves_the_page_and_ends_at_ctrl_c(tmp_path: Path) -> None:
+def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     pile = write_pile(tmp_path / "p.csv")
     worker = subprocess.Popen(
         [sys.executable, "-m", "sentikit", "annotate", str(pile), "--output", "c.csv"],

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from browsing import browser, save_screenshot
-from sentikit.plugins.annotate.annotation import Annotation
-from sentikit.plugins.annotate.draws import Item
-from sentikit.plugins.annotate.server import AnnotationServer
+from sentikit.plugins.checked_labels.annotation import Annotation
+from sentikit.plugins.checked_labels.draws import Item
+from sentikit.plugins.checked_labels.server import AnnotationServer
 
 from sentikit.errors import InputError
 
@@ -85,14 +85,16 @@ class TestGuards:
                 assert status == 403
                 assert b"love" not in content
 
-    def test_another_host_is_refused_against_rebinding(self, tmp_path: Path) -> None:
+    def test_a_foreign_host_name_is_refused_against_dns_rebinding(self, tmp_path: Path) -> None:
         with serving(tmp_path / "c.csv") as server:
             own = {"Cookie": f"{server.cookie}={server.token}"}
             for host in (f"evil.example:{server.server_port}", "127.0.0.1", "127.0.0.1:1"):
                 assert request(server, "GET", "/api/state", own | {"Host": host})[0] == 421
 
     @pytest.mark.parametrize("origin", [None, "http://evil.example", "null"])
-    def test_writes_of_other_pages_are_refused(self, tmp_path: Path, origin: str | None) -> None:
+    def test_writes_from_other_origins_are_refused(
+        self, tmp_path: Path, origin: str | None
+    ) -> None:
         with serving(tmp_path / "c.csv") as server:
             own = {"Cookie": f"{server.cookie}={server.token}"}
             own |= {} if origin is None else {"Origin": origin}
@@ -118,15 +120,15 @@ class TestGuards:
             assert request(server, "POST", "/api/answer", own, [1])[0] == 400
             assert not (tmp_path / "c.csv").exists()
 
-    def test_a_taken_port_is_said_in_a_sentence(self, tmp_path: Path) -> None:
+    def test_a_port_in_use_is_reported_in_one_sentence(self, tmp_path: Path) -> None:
         with serving(tmp_path / "c.csv") as server, pytest.raises(InputError, match="is taken"):
             AnnotationServer(server.annotation, server.server_port)
 
-    def test_the_server_listens_on_this_machine_alone(self, tmp_path: Path) -> None:
+    def test_the_server_listens_only_on_loopback(self, tmp_path: Path) -> None:
         with serving(tmp_path / "c.csv") as server:
             assert server.server_address[0] == "127.0.0.1"
 
-    def test_answers_can_be_read_by_their_owner_alone(self, tmp_path: Path) -> None:
+    def test_files_of_answers_are_readable_only_by_their_owner(self, tmp_path: Path) -> None:
         with serving(tmp_path / "c.csv") as server:
             server.annotation.answer(0, False, "positive", "checked", "", False)
         assert stat.S_IMODE(os.stat(tmp_path / "c.csv").st_mode) == 0o600
@@ -135,7 +137,7 @@ class TestGuards:
 @pytest.mark.slow
 class TestBrowser:
     @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
-    def test_texts_are_checked_by_keyboard_alone(
+    def test_texts_can_be_checked_with_the_keyboard_only(
         self, tmp_path: Path, width: int, dark: bool
     ) -> None:
         output = tmp_path / "checked.csv"
@@ -192,7 +194,7 @@ class TestBrowser:
         ]
         assert (said[4]["note"], said[4]["revealed"], said[4]["inclusion"]) == ("n2", "1", "0.5")
 
-    def test_a_page_that_is_open_twice_goes_on_from_the_same_place(self, tmp_path: Path) -> None:
+    def test_two_open_pages_continue_from_the_same_text(self, tmp_path: Path) -> None:
         output = tmp_path / "checked.csv"
         with serving(output) as server, browser(tmp_path / "b") as page:
             page.get(server.address)
@@ -209,7 +211,7 @@ class TestBrowser:
             assert state["done"] == 1
         assert [a["label"] for a in answers(output)] == ["negative", "positive"]
 
-    def test_a_server_that_has_stopped_is_said_on_the_page(self, tmp_path: Path) -> None:
+    def test_the_page_says_when_the_server_has_stopped(self, tmp_path: Path) -> None:
         with browser(tmp_path / "b") as page:
             with serving(tmp_path / "checked.csv") as server:
                 page.get(server.address)

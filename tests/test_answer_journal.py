@@ -30,14 +30,14 @@ def key(text: str) -> bytes:
     return request_key({"body": text})
 
 
-def test_gives_back_what_was_kept(tmp_path: Path) -> None:
+def test_the_journal_returns_a_stored_answer(tmp_path: Path) -> None:
     with AnswerJournal(tmp_path / "deep" / "answers.sqlite") as journal:
         journal.keep(key("a"), Record("run", 3, 17, ANSWER))
         assert journal.find(key("a")) == Record("run", 3, 17, ANSWER)
         assert journal.find(key("b")) is None
 
 
-def test_the_first_answer_stays(tmp_path: Path) -> None:
+def test_the_first_stored_answer_is_kept(tmp_path: Path) -> None:
     with AnswerJournal(tmp_path / "a") as one, AnswerJournal(tmp_path / "a") as two:
         one.keep(key("a"), Record("one", 0, 5, ANSWER))
         two.keep(key("a"), Record("two", 0, 7, ANSWER))
@@ -46,7 +46,7 @@ def test_the_first_answer_stays(tmp_path: Path) -> None:
     assert (found.run, found.cost) == ("one", 5)
 
 
-def test_sums_what_a_run_has_spent(tmp_path: Path) -> None:
+def test_the_journal_sums_what_a_run_has_spent(tmp_path: Path) -> None:
     with AnswerJournal(tmp_path / "a") as journal:
         journal.keep(key("a"), Record("one", 0, 5, ANSWER))
         journal.keep(key("b"), Record("one", 1, None, ANSWER))
@@ -65,7 +65,7 @@ def test_sums_what_a_run_has_spent(tmp_path: Path) -> None:
         assert journal.spent("three") == 0
 
 
-def test_an_answer_takes_the_place_of_what_was_reserved_for_it(tmp_path: Path) -> None:
+def test_an_answers_cost_replaces_its_reservation(tmp_path: Path) -> None:
     with AnswerJournal(tmp_path / "a") as journal:
         for _ in range(2):
             journal.reserve(key("a"), "one", 100)
@@ -74,7 +74,7 @@ def test_an_answer_takes_the_place_of_what_was_reserved_for_it(tmp_path: Path) -
         assert journal.spent("one") == 105
 
 
-def test_runs_that_share_the_file_pay_for_themselves(tmp_path: Path) -> None:
+def test_runs_that_share_a_journal_are_charged_separately(tmp_path: Path) -> None:
     with AnswerJournal(tmp_path / "a") as one, AnswerJournal(tmp_path / "a") as two:
         one.reserve(key("a"), "one", 100)
         two.reserve(key("a"), "two", 200)
@@ -88,7 +88,7 @@ def test_runs_that_share_the_file_pay_for_themselves(tmp_path: Path) -> None:
         assert (one.spent("one"), two.spent("two")) == (5, 7)
 
 
-def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_a_journal_of_version_1_is_upgraded(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with AnswerJournal(path) as journal:
         journal.keep(key("a"), Record("one", 0, 5, ANSWER))
@@ -108,7 +108,7 @@ def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
         assert (journal.spent("one"), journal.spent("two")) == (105, 30)
 
 
-def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
     with AnswerJournal(tmp_path / "a"):
         pass
     with sqlite3.connect(tmp_path / "a") as connection:
@@ -118,7 +118,7 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
         AnswerJournal(tmp_path / "a").__enter__()
 
 
-def test_runs_that_begin_together_share_a_new_file(tmp_path: Path) -> None:
+def test_runs_that_start_together_share_a_new_journal(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
@@ -150,12 +150,12 @@ def test_runs_that_begin_together_share_a_new_file(tmp_path: Path) -> None:
             assert [journal.recall(str(n)) for n in range(4)] == [1] * 4
 
 
-def test_a_key_hangs_on_all_that_is_sent() -> None:
+def test_a_cache_key_depends_on_everything_that_is_sent() -> None:
     assert request_key({"a": 1, "b": [2]}) == request_key({"b": [2], "a": 1})
     assert request_key({"a": 1, "b": [2]}) != request_key({"a": 1, "b": [3]})
 
 
-def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_journal_is_refused_unchanged(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("some notes " * 500)
     with pytest.raises(InputError, match="not a file of answers"):

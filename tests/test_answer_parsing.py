@@ -49,7 +49,7 @@ CLASSES = ("negative", "neutral", "positive")
         "Answer: positive",
     ],
 )
-def test_a_label(answer: str) -> None:
+def test_a_label_is_found_in_any_accepted_wrapping(answer: str) -> None:
     assert parse_label(answer, CLASSES) == "positive"
 
 
@@ -91,17 +91,17 @@ def test_a_label(answer: str) -> None:
         "pos",
     ],
 )
-def test_no_label(answer: str) -> None:
+def test_an_answer_without_a_single_label_is_invalid(answer: str) -> None:
     assert parse_label(answer, CLASSES) is None
 
 
-def test_labels_of_several_words() -> None:
+def test_labels_of_several_words_are_parsed() -> None:
     classes = ("very negative", "negative")
     assert parse_label("Very  Negative.", classes) == "very negative"
     assert parse_label("negative", classes) == "negative"
 
 
-def test_a_huge_answer_is_read_quickly() -> None:
+def test_a_huge_answer_is_parsed_quickly() -> None:
     assert parse_label("*" * 200_000 + "x", CLASSES) is None
     assert parse_label("classification" * 20_000, CLASSES) is None
     assert parse_label(" \n" * 200_000, CLASSES) is None
@@ -112,7 +112,7 @@ def test_a_huge_answer_is_read_quickly() -> None:
     assert parse_label("</s>" * 50_000, CLASSES) is None
 
 
-def test_labels_that_hold_punctuation_themselves() -> None:
+def test_labels_that_contain_punctuation_are_parsed() -> None:
     classes = ("-1", "1", "joy!", "(none)")
     assert [parse_label(f" {name}\n", classes) for name in classes] == list(classes)
     assert parse_label("Joy", classes) == "joy!"

@@ -41,7 +41,7 @@ HEAVY = {
 }
 #: Modules of the core that every command loads.
 LIGHT = ("errors", "extension", "hookspecs", "isolation", "keys", "public_names", "registration")
-LIGHT += ("registry", "stopping")
+LIGHT += ("plugin_sources", "registry", "stopping")
 #: Distributions whose modules bear another name.
 DISTRIBUTIONS = {
     "pydantic_core": "pydantic-core",
@@ -128,7 +128,7 @@ def all_imports(*folders: Path) -> list[Import]:
 
 
 class TestArrows:
-    def test_bundled_plugins_use_public_names_alone(self) -> None:
+    def test_bundled_plugins_import_only_public_names(self) -> None:
         public = {"sentikit": sentikit.__all__, "sentikit.extension": extension.__all__}
         wrong = [
             str(found)
@@ -137,7 +137,7 @@ class TestArrows:
         ]
         assert wrong == []
 
-    def test_names_taken_from_the_module_are_public_too(self) -> None:
+    def test_attributes_used_on_the_public_modules_are_public(self) -> None:
         for file in python_files(PLUGINS):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -152,7 +152,7 @@ class TestArrows:
                     wrong.append(str(found))
         assert wrong == []
 
-    def test_a_plugins_modules_form_no_circle(self) -> None:
+    def test_a_plugins_modules_form_no_import_cycle(self) -> None:
         for plugin in packages(PLUGINS)[1:]:
             imported = {
                 file.stem: {
@@ -166,7 +166,7 @@ class TestArrows:
             # Raises CycleError, which names the circle.
             TopologicalSorter(imported).prepare()
 
-    def test_the_core_knows_no_plugin(self) -> None:
+    def test_the_core_imports_no_plugin(self) -> None:
         named = [str(f) for f in all_imports(CORE) if f.module.startswith("sentikit.plugins")]
         assert named == []
         for file in python_files(CORE):
@@ -174,7 +174,7 @@ class TestArrows:
                 text = node.value if isinstance(node, ast.Constant) else None
                 assert not (isinstance(text, str) and "sentikit.plugins." in text), file
 
-    def test_the_core_does_not_know_the_command_line(self) -> None:
+    def test_the_core_does_not_import_the_command_line(self) -> None:
         outside = [path for path in python_files(CORE) if (CORE / "cli") not in path.parents]
         entrance = CORE / "__main__.py"
         wrong = [
@@ -185,7 +185,7 @@ class TestArrows:
         ]
         assert wrong == []
 
-    def test_no_modules_lean_on_one_another(self) -> None:
+    def test_the_cores_modules_form_no_import_cycle(self) -> None:
         # Imports within functions and for type checkers count; the list of public names does not.
         modules = {module_name(file): file for file in python_files(CORE)}
         arrows = {
@@ -200,7 +200,7 @@ class TestArrows:
         }
         TopologicalSorter(arrows).prepare()  # raises CycleError, which names the circle
 
-    def test_hookspecs_lean_on_nothing(self) -> None:
+    def test_hookspecs_import_nothing_of_the_core(self) -> None:
         imported = {found.top for found in imports_of(CORE / "hookspecs.py")}
         assert imported <= {"__future__", "typing", "pluggy"}
 
@@ -210,7 +210,7 @@ class TestArrows:
 
 
 class TestLightness:
-    def test_plugins_load_nothing_heavy(self) -> None:
+    def test_loading_plugins_imports_nothing_heavy(self) -> None:
         wrong = [
             str(found)
             for package in packages(PLUGINS)
@@ -219,7 +219,7 @@ class TestLightness:
         ]
         assert wrong == []
 
-    def test_the_command_line_loads_nothing_heavy(self) -> None:
+    def test_starting_the_command_line_imports_nothing_heavy(self) -> None:
         light = [CORE / f"{name}.py" for name in LIGHT]
         light += [CORE / "__init__.py", *python_files(CORE / "cli")]
         wrong = [
@@ -247,7 +247,9 @@ class TestDependencies:
         own = {"", "sentikit", *sys.stdlib_module_names}
         return [f for f in all_imports(*folders) if f.top not in own and f.module[0] != "."]
 
-    def test_what_is_imported_is_declared(self, project: dict[str, object]) -> None:
+    def test_every_imported_package_is_a_declared_dependency(
+        self, project: dict[str, object]
+    ) -> None:
         always = self.declared(project["dependencies"])
         extras = project["optional-dependencies"]
         assert isinstance(extras, dict)
@@ -259,7 +261,7 @@ class TestDependencies:
         ]
         assert wrong == []
 
-    def test_the_core_gets_by_without_extras(self, project: dict[str, object]) -> None:
+    def test_the_core_imports_without_extras(self, project: dict[str, object]) -> None:
         always = self.declared(project["dependencies"])
         wrong = [
             str(found)
@@ -268,7 +270,9 @@ class TestDependencies:
         ]
         assert wrong == []
 
-    def test_extras_are_imported_when_used(self, project: dict[str, object]) -> None:
+    def test_packages_of_extras_are_imported_only_when_used(
+        self, project: dict[str, object]
+    ) -> None:
         always = self.declared(project["dependencies"])
         wrong = [
             str(found)
@@ -279,7 +283,7 @@ class TestDependencies:
         ]
         assert wrong == []
 
-    def test_all_takes_every_extra_but_those_for_development(
+    def test_the_extra_all_contains_every_extra_except_development(
         self, project: dict[str, object]
     ) -> None:
         extras = project["optional-dependencies"]
@@ -351,12 +355,12 @@ class TestPackaging:
 
 
 class TestShape:
-    def test_no_module_is_a_drawer(self) -> None:
+    def test_no_module_is_called_utils_or_helpers(self) -> None:
         drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
         assert [p for p in python_files(ROOT / "sentikit") if p.stem in drawers] == []
         assert [p for p in python_files(ROOT / "plugins") if p.stem in drawers] == []
 
-    def test_no_function_is_long(self) -> None:
+    def test_no_function_is_longer_than_the_limit(self) -> None:
         long = []
         for file in python_files(CORE) + python_files(PLUGINS):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -369,7 +373,7 @@ class TestShape:
                         long.append(f"{file.relative_to(ROOT)}: {node.name} has {length} lines")
         assert long == []
 
-    def test_signals_pass_whoever_catches_everything(self) -> None:
+    def test_no_broad_except_swallows_signals(self) -> None:
         # SystemExit is how SIGTERM comes, KeyboardInterrupt how Ctrl-C does.
         swallowing = []
         for file in python_files(CORE) + python_files(PLUGINS):
@@ -388,11 +392,11 @@ class TestShape:
                     swallowing.append(f"{file.relative_to(ROOT)}:{last.lineno}")
         assert swallowing == []
 
-    def test_nothing_asks_whether_it_is_under_test(self) -> None:
+    def test_no_code_checks_whether_it_runs_under_a_test(self) -> None:
         for file in python_files(CORE) + python_files(PLUGINS):
             assert "PYTEST" not in file.read_text(encoding="utf-8"), file
 
-    def test_public_names_are_there_and_documented(self) -> None:
+    def test_public_names_exist_and_are_documented(self) -> None:
         for face in (sentikit, extension):
             for name in face.__all__:
                 value = getattr(face, name)
@@ -406,7 +410,7 @@ class TestShape:
                         documented = any(one.__doc__ for one in said if one is not None)
                         assert documented, f"{name}.{member} has no docstring"
 
-    def test_each_public_name_stands_in_one_list_and_there_once(self) -> None:
+    def test_each_public_name_is_listed_exactly_once(self) -> None:
         assert len(set(extension.__all__)) == len(extension.__all__)
         assert set(sentikit.__all__) & set(extension.__all__) == set()
         assert len(sentikit.__all__) <= MOST_USER_NAMES
@@ -414,13 +418,13 @@ class TestShape:
             stub = Path(face.__file__ or "").with_suffix(".pyi").read_text(encoding="utf-8")
             assert stub.count(" as ") == len(set(face.__all__) - {"__version__"})
 
-    def test_a_name_of_the_old_place_still_works_and_warns(self) -> None:
+    def test_a_name_imported_from_its_old_module_works_and_warns(self) -> None:
         with pytest.warns(DeprecationWarning, match=r"import it from sentikit\.extension"):
             assert sentikit.DatasetLoader is extension.DatasetLoader  # type: ignore[attr-defined]
         with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
             _ = sentikit.nonsense  # type: ignore[attr-defined]
 
-    def test_every_hook_has_its_interface_in_public(self) -> None:
+    def test_the_interface_of_every_hook_is_public(self) -> None:
         for hook, name in hookspecs.INTERFACES.items():
             assert name in extension.__all__, f"{hook}: sentikit.extension.{name}"
 
@@ -448,10 +452,10 @@ class TestForeignCode:
             "load = AutoModel.from_pretrained",
         ],
     )
-    def test_the_gate_finds_a_call_that_does_not_say(self, code: str) -> None:
+    def test_the_check_finds_a_transformers_call_without_trust_remote_code(self, code: str) -> None:
         assert [said for _, said in loading_calls(ast.parse(code))] == [False]
 
-    def test_the_gate_passes_a_call_that_does(self) -> None:
+    def test_the_check_accepts_a_transformers_call_with_trust_remote_code(self) -> None:
         code = "AutoModel.from_pretrained(folder, trust_remote_code=False)"
         assert [said for _, said in loading_calls(ast.parse(code))] == [True]
 

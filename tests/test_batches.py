@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentikit.classifiers.batches import batches_by_length
-from sentikit.training.batches import plan_epoch, share, steps_per_epoch
+from sentikit.training.data import plan_epoch, share, steps_per_epoch
 
 lengths_of = st.lists(st.integers(2, 200), min_size=1, max_size=300).map(np.array)
 
 
 @given(lengths_of, st.integers(1, 40), st.integers(0, 5), st.integers(0, 3))
-def test_an_epoch_holds_every_text_once(
+def test_an_epoch_contains_every_text_once(
     lengths: np.ndarray, size: int, seed: int, epoch: int
 ) -> None:
     batches = plan_epoch(lengths, size, seed, epoch)
@@ -24,7 +24,7 @@ def test_an_epoch_holds_every_text_once(
     assert all((a == b).all() for a, b in zip(batches, again, strict=True))
 
 
-def test_epochs_and_seeds_have_their_own_order() -> None:
+def test_every_epoch_and_seed_has_its_own_order() -> None:
     lengths = np.random.default_rng(0).integers(3, 60, 500)
     orders = {
         tuple(np.concatenate(plan_epoch(lengths, 8, seed, epoch)))
@@ -34,7 +34,7 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
     assert len(orders) == 4
 
 
-def test_buckets_leave_little_padding_where_random_order_leaves_much() -> None:
+def test_bucketing_by_length_saves_padding_compared_with_random_order() -> None:
     lengths = np.random.default_rng(0).gamma(3, 7, 12_000).astype(int) + 3
     batches = plan_epoch(lengths, 32, 0, 0)
 
@@ -48,7 +48,7 @@ def test_buckets_leave_little_padding_where_random_order_leaves_much() -> None:
 
 @settings(max_examples=200)
 @given(lengths_of, st.integers(1, 5), st.integers(1, 9), st.integers(1, 400))
-def test_processes_share_a_batch_in_step(
+def test_processes_split_each_batch_without_overlap(
     lengths: np.ndarray, processes: int, micro: int, tokens: int
 ) -> None:
     batch = np.arange(len(lengths))
@@ -79,7 +79,7 @@ def test_inference_batches_respect_both_limits(
 
 
 @given(lengths_of, st.sampled_from([0.0, 0.1, 0.5]))
-def test_inference_batches_fill_texts_up_no_further_than_asked(
+def test_inference_batches_pad_no_further_than_allowed(
     lengths: np.ndarray, most_padding: float
 ) -> None:
     batches = list(batches_by_length(lengths, 2048, 64, most_padding))

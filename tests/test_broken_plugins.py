@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from broken_plugins import CASES, OFFER, Broken
+from broken_plugins import CASES, DATASET, OFFER, Broken
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_there_are_fifty_cases() -> None:
+def test_at_least_fifty_broken_plugins_are_tested() -> None:
     assert len({case.name for case in CASES}) == 50
 
 
@@ -52,6 +53,41 @@ def test_a_broken_plugin_is_named_and_the_command_line_stays_up(
         assert "\x1b" not in said
         assert "Traceback" not in said
         assert "please report it" not in said
+
+
+def test_plugins_check_prints_json_alone_whatever_a_plugin_prints(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    (case,) = [case for case in CASES if case.name == "prints-fd"]
+    case.write(folder)
+    (folder / "odd_prints_fd" / "data.py").write_text(
+        "import os\nos.write(1, b'HELLO')\nprint('HELLO')\n" + DATASET.replace("SETTINGS", "pass")
+    )
+    checked = run(folder, "plugins check odd-prints-fd --json")
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)
+    assert "HELLO" not in checked.stdout
+
+
+def test_sigterm_ends_the_command_while_a_component_is_imported(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    Broken("hangs", OFFER).write(folder)
+    (folder / "odd_hangs" / "data.py").write_text(
+        "import sys, time\nprint('loading', file=sys.stderr, flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept Exception:\n    pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sentikit", "datasets", "show", "odd"],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    assert process.stderr.readline() == "loading\n"
+    process.terminate()
+    out, said = process.communicate(timeout=20)
+    assert (process.returncode, out) == (143, "")
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM])
@@ -99,7 +135,7 @@ class Odd(DatasetLoader):
         ("raise KeyError('sk-secret-secret')", "line 5: KeyError: '[ACME_API_KEY]'."),
     ],
 )
-def test_a_component_that_fails_at_work_is_named_with_its_line(
+def test_a_component_that_fails_at_run_time_is_named_with_its_line(
     fault: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACME_API_KEY", "sk-secret-secret")
@@ -114,14 +150,14 @@ def test_a_component_that_fails_at_work_is_named_with_its_line(
     )
 
 
-def test_a_failed_plugin_is_mentioned_where_a_command_is_unknown(tmp_path: Path) -> None:
+def test_an_unknown_command_mentions_failed_plugins(tmp_path: Path) -> None:
     Broken("raises", "raise RuntimeError('boom')\n").write(tmp_path / "site")
     done = run(tmp_path / "site", "rate")
     assert done.returncode == 2
     assert "Plugins that failed: odd-raises (sentikit plugins list)." in done.stderr
 
 
-def test_one_file_is_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_file_can_be_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "my_reviews.py"
     path.write_text(
         "from sentikit import Examples, hookimpl\n"

@@ -46,7 +46,7 @@ cases = st.builds(
 
 @given(cases)
 @settings(max_examples=60, deadline=None)
-def test_the_loss_is_never_worse_and_no_temperature_is_better(
+def test_the_fitted_temperature_minimises_the_loss(
     case: tuple[NDArray[np.float32], NDArray[np.int64]],
 ) -> None:
     logits, gold = case
@@ -59,21 +59,21 @@ def test_the_loss_is_never_worse_and_no_temperature_is_better(
 
 @given(cases)
 @settings(max_examples=30, deadline=None)
-def test_no_prediction_changes(case: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+def test_calibration_changes_no_label(case: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
     logits, gold = case
     calibrated = softmax(logits, fit_temperature(logits, gold))
     assert (calibrated.argmax(1) == logits.argmax(1)).all()
 
 
 @pytest.mark.parametrize("sharpness", [0.2, 1.0, 3.0])
-def test_the_true_temperature_is_found(sharpness: float) -> None:
+def test_the_true_temperature_is_recovered(sharpness: float) -> None:
     logits, gold = sample(7, 20_000, 3, sharpness)
     temperature = fit_temperature(logits, gold)
     assert temperature == pytest.approx(sharpness, rel=0.05)
     assert calibration(gold, softmax(logits, temperature)).ece < 0.02
 
 
-def test_without_a_mistake_or_an_example_the_temperature_stays_in_bounds() -> None:
+def test_without_mistakes_or_examples_the_temperature_stays_in_bounds() -> None:
     faultless = np.eye(3, dtype=np.float32)
     assert fit_temperature(faultless, np.arange(3)) == pytest.approx(LOWEST)
     assert fit_temperature(faultless, (np.arange(3) + 1) % 3) == pytest.approx(HIGHEST)
@@ -111,7 +111,7 @@ def test_a_run_stores_the_temperature_and_the_calibration_before_and_after(
     assert before.ece != pytest.approx(found.ece, abs=1e-3)
 
 
-def test_evaluate_and_predict_apply_it_on_request(trained_run: Path) -> None:
+def test_evaluate_and_predict_apply_the_temperature_on_request(trained_run: Path) -> None:
     def scores(*options: str) -> dict[str, object]:
         words = ["evaluate", str(trained_run), "--split", "validation", "--json", *options]
         result = CliRunner().invoke(sentikit, words)
@@ -138,7 +138,7 @@ def likelihood(scores: dict[str, object]) -> float:
     return float(found["negative_log_likelihood"])
 
 
-def test_a_model_without_a_temperature_says_so(tmp_path: Path) -> None:
+def test_calibrated_output_of_a_model_without_temperature_is_refused(tmp_path: Path) -> None:
     from tiny_classifiers import make_classifier
 
     folder = make_classifier(tmp_path / "native")

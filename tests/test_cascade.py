@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ensemble_runs import LABELS, encoder_and_llm, sure, write_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
-from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 import sentikit
 from sentikit import read_run
 from sentikit.cli.cascade import cascade
 from sentikit.comparison.bootstrap import Resampling
-from sentikit.ensembles.judgement import curve
+from sentikit.ensembles.cascade import curve
 from sentikit.ensembles.thresholds import (
     EVERYTHING,
     UNSURE,
@@ -85,7 +85,7 @@ class TestRecordedStudy:
             ("E13-G4OM-ELFT.csv#encoder", "E4-G4OMFT.csv", 0.95, 40.7, 86.73),
         ],
     )
-    def test_shares_and_scores(
+    def test_recorded_cascades_reach_the_documented_share_of_calls_and_macro_f1(
         self, shared_data: Path, encoder: str, llm: str, threshold: float, share: float, f1: float
     ) -> None:
         recorded = shared_data / "recorded"
@@ -95,7 +95,7 @@ class TestRecordedStudy:
         bounds = found["macro_f1"]["percentile"]
         assert bounds["low"] < found["macro_f1"]["value"] < bounds["high"]
 
-    def test_a_threshold_that_was_cross_fitted_scores_below_the_best_in_hindsight(
+    def test_a_cross_fitted_threshold_scores_below_the_best_in_hindsight(
         self, shared_data: Path
     ) -> None:
         recorded = shared_data / "recorded"
@@ -108,7 +108,9 @@ class TestRecordedStudy:
 class TestOperations:
     @settings(max_examples=8, deadline=None)
     @given(rows=st.integers(1, 40), seed=st.integers(0, 1000))
-    def test_every_point_is_what_routing_at_its_threshold_gives(self, rows: int, seed: int) -> None:
+    def test_each_operating_point_equals_routing_at_its_threshold(
+        self, rows: int, seed: int
+    ) -> None:
         made = routed(rows, seed, cost=True)
         for point in operations(made):
             asked = made.confidence < point.threshold
@@ -121,7 +123,7 @@ class TestOperations:
             )
             assert point.macro_f1 == pytest.approx(expected)
 
-    def test_begin_with_the_encoder_alone_and_end_with_the_llm_alone(self) -> None:
+    def test_operating_points_range_from_encoder_only_to_llm_only(self) -> None:
         made = routed(100)
         points = operations(made)
         assert (points[0].calls, points[0].threshold) == (0, 0.0)
@@ -129,7 +131,7 @@ class TestOperations:
         np.testing.assert_array_equal(cascade_labels(made, 0.0), made.encoder)
         np.testing.assert_array_equal(cascade_labels(made, EVERYTHING), made.llm)
 
-    def test_equally_sure_texts_are_never_parted(self) -> None:
+    def test_texts_of_equal_confidence_are_routed_together(self) -> None:
         made = routed(200)
         assert len(operations(made)) == len(set(made.confidence)) + 1
 
@@ -137,47 +139,47 @@ class TestOperations:
         one = np.array([0])
         assert cascade_labels(Routed(one, one, np.array([0.8]), one + 1, 3), 0.8) == [0]
 
-    def test_an_encoder_without_an_answer_is_never_sure(self) -> None:
+    def test_texts_without_an_encoder_prediction_go_to_the_llm(self) -> None:
         gold = np.array([0, 1, 2])
         made = Routed(gold, np.array([-1, 1, 2]), np.array([UNSURE, 0.9, 0.9]), gold, 3)
         assert [point.calls for point in operations(made)] == [1, 3]
         assert operations(made)[0].threshold == 0.0
 
-    def test_an_invalid_answer_of_the_llm_is_wrong(self) -> None:
+    def test_an_invalid_answer_of_the_llm_counts_as_wrong(self) -> None:
         gold = np.array([0, 0, 1, 1, 2, 2])
         made = Routed(gold, gold, np.full(6, 0.5), np.full(6, -1), 3)
         assert [point.macro_f1 for point in operations(made)] == [1.0, 0.0]
 
 
 class TestChoosing:
-    def test_the_best_macro_f1(self) -> None:
+    def test_the_threshold_of_the_best_macro_f1_is_chosen(self) -> None:
         made = routed(500)
         assert choose(made, Aim()).macro_f1 == max(p.macro_f1 for p in operations(made))
 
-    def test_the_best_within_a_share_of_calls(self) -> None:
+    def test_the_best_threshold_within_a_share_of_calls_is_chosen(self) -> None:
         made = routed(500)
         chosen = choose(made, Aim("calls", 0.2))
         within = [p.macro_f1 for p in operations(made) if p.share <= 0.2]
         assert chosen.share <= 0.2
         assert chosen.macro_f1 == max(within)
 
-    def test_the_best_within_a_cost(self) -> None:
+    def test_the_best_threshold_within_a_cost_is_chosen(self) -> None:
         made = routed(500, cost=True)
         chosen = choose(made, Aim("cost", 1.5))
         assert chosen.cost is not None
         assert chosen.cost <= 1.5
 
-    def test_a_cost_needs_costs(self) -> None:
+    def test_a_cost_goal_without_known_costs_is_refused(self) -> None:
         with pytest.raises(InputError, match="--llm-cost"):
             choose(routed(500), Aim("cost", 1.5))
 
-    def test_says_when_nothing_is_within_the_target(self) -> None:
+    def test_a_target_that_no_threshold_meets_is_reported(self) -> None:
         gold = np.arange(20) % 3
         made = Routed(gold, gold, np.full(20, UNSURE), gold, 3)
         with pytest.raises(InputError, match=r"No threshold keeps the calls within 0\.5"):
             choose(made, Aim("calls", 0.5))
 
-    def test_cross_fitting_does_not_hang_on_the_order_of_rows(self) -> None:
+    def test_cross_fitting_does_not_depend_on_the_order_of_rows(self) -> None:
         made, keys = routed(300), [f"text {i}" for i in range(300)]
         order = np.array(random.Random(1).sample(range(300), 300))
         thresholds = cross_fit(made, keys, Aim())
@@ -190,13 +192,13 @@ class TestChoosing:
         thresholds = cross_fit(routed(300), keys, Aim())
         assert all(len(set(thresholds[i : i + 10])) == 1 for i in range(0, 300, 10))
 
-    def test_ten_texts_are_the_least(self) -> None:
+    def test_choosing_a_threshold_needs_at_least_ten_texts(self) -> None:
         with pytest.raises(InputError, match="9 labelled texts are too few"):
             cross_fit(routed(9), list("abcdefghi"), Aim())
 
 
 class TestCurve:
-    def test_intervals_agree_with_drawing_rows(self) -> None:
+    def test_the_curves_intervals_agree_with_resampled_rows(self) -> None:
         made = routed(400)
         points = curve(made, Resampling(4000), steps=4)
         middle = points[len(points) // 2]
@@ -209,7 +211,7 @@ class TestCurve:
         expected = np.quantile(drawn, [0.025, 0.975])
         np.testing.assert_allclose([middle.low, middle.high], expected, atol=0.006)
 
-    def test_covers_all_shares(self) -> None:
+    def test_the_curve_covers_all_shares_of_calls(self) -> None:
         shares = [point.share for point in curve(routed(2000), Resampling(50))]
         assert shares[0] == 0
         assert shares[-1] == 1
@@ -222,13 +224,15 @@ class TestCommand:
     def runs(self, tmp_path: Path) -> tuple[str, str]:
         return encoder_and_llm(tmp_path)
 
-    def test_a_given_threshold(self, runs: tuple[str, str]) -> None:
+    def test_the_command_uses_a_given_threshold(self, runs: tuple[str, str]) -> None:
         found = run(*runs, "--threshold", "0.55")
         assert (found["how"], found["calls"], found["overall"]["macro_f1"]) == ("given", 20, 1.0)
         assert found["cost_per_1000"] == pytest.approx(20 * 0.01 / 60 * 1000)
         assert found["llm_cost_per_1000"] == pytest.approx(10)
 
-    def test_tuned_on_other_runs(self, runs: tuple[str, str], tmp_path: Path) -> None:
+    def test_the_command_tunes_the_threshold_on_other_runs(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
         (tmp_path / "validation").mkdir()
         other = encoder_and_llm(tmp_path / "validation", rows=30)
         found = run(*runs, "--tune", *other)
@@ -236,7 +240,7 @@ class TestCommand:
         assert found["threshold"] == pytest.approx(0.55)
         assert "30 texts that the threshold was chosen on" in found["notes"][0]
 
-    def test_tuned_on_the_very_texts_it_is_judged_on_is_noted(self, tmp_path: Path) -> None:
+    def test_tuning_on_the_evaluated_texts_is_noted(self, tmp_path: Path) -> None:
         """Also where the files hold ids alone."""
         lines = ["id,gold,label,probabilities"]
         for i in range(30):
@@ -249,29 +253,33 @@ class TestCommand:
         assert "30 texts that the threshold was chosen on" in found["notes"][0]
         assert "30 texts of the runs to tune on" in found["explanation"]
 
-    def test_cross_fitted_where_there_is_one_split(self, runs: tuple[str, str]) -> None:
+    def test_the_threshold_is_cross_fitted_when_there_is_only_one_split(
+        self, runs: tuple[str, str]
+    ) -> None:
         found = run(*runs)
         assert found["how"] == "cross-fitted"
         assert "there is one split alone" in found["explanation"]
         assert found["overall"]["macro_f1"] == 1.0
 
-    def test_a_share_of_calls_is_kept(self, runs: tuple[str, str]) -> None:
+    def test_a_target_share_of_calls_is_kept(self, runs: tuple[str, str]) -> None:
         assert run(*runs, "--goal", "calls", "--target", "0.1")["share_of_calls"] <= 0.1
 
-    def test_table(self, runs: tuple[str, str]) -> None:
+    def test_the_command_prints_a_table(self, runs: tuple[str, str]) -> None:
         result = CliRunner().invoke(cascade, [*runs, "--threshold", "0.55"])
         assert result.exit_code == 0
         assert "33.3%" in result.stdout
         assert "1.0000" in result.stdout
 
-    def test_no_gain_has_no_sign_of_its_own(self) -> None:
+    def test_a_gain_of_zero_has_no_sign(self) -> None:
         from sentikit.cli.tables import gained
         from sentikit.comparison.results import Estimate, Interval
 
         nothing = Interval(-0.00001, 0.00001)
         assert gained(Estimate(-0.0, nothing, nothing)) == "+0.0000 [+0.0000, +0.0000]"
 
-    def test_leaves_a_run_like_every_other(self, runs: tuple[str, str], tmp_path: Path) -> None:
+    def test_a_cascade_writes_a_run_like_every_other(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
         run(*runs, "--threshold", "0.55", "--output", str(tmp_path / "run"))
         manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
         metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -294,14 +302,14 @@ class TestCommand:
     @pytest.mark.parametrize(
         "how", [["--threshold", "0.55"], [], ["--goal", "calls", "--target", "0.5"]]
     )
-    def test_the_recipe_beside_it_runs_again(
+    def test_the_recipe_saved_with_a_cascade_runs_again(
         self, runs: tuple[str, str], tmp_path: Path, how: list[str]
     ) -> None:
         first = run(*runs, *how, "--output", str(tmp_path / "run"))
         again = run("--recipe", str(tmp_path / "run" / "recipe.yaml"), "--output", "again")
         assert again == first
 
-    def test_the_recipe_of_one_that_was_tuned_names_its_runs(
+    def test_the_recipe_of_a_tuned_cascade_names_the_tuning_runs(
         self, runs: tuple[str, str], tmp_path: Path
     ) -> None:
         (tmp_path / "validation").mkdir()
@@ -310,7 +318,7 @@ class TestCommand:
         again = run("--recipe", str(tmp_path / "run" / "recipe.yaml"), "--output", "again")
         assert again == first
 
-    def test_where_no_text_is_sent_on_it_costs_nothing(
+    def test_a_cascade_that_sends_no_text_to_the_llm_costs_nothing(
         self, runs: tuple[str, str], tmp_path: Path
     ) -> None:
         lines = [json.loads(line) for line in Path(runs[1]).read_text().splitlines()]
@@ -320,13 +328,13 @@ class TestCommand:
         (own,) = sentikit.compare([tmp_path / "run"]).runs
         assert own.cost.per_1000 == 0
 
-    def test_its_own_cost_stands_in_its_report(self, runs: tuple[str, str]) -> None:
+    def test_the_report_shows_the_cascades_own_cost(self, runs: tuple[str, str]) -> None:
         judged = sentikit.cascade(*runs, threshold=0.55)
         own = sentikit.compare_cascade(judged).runs[0]
         assert own.name == "cascade"
         assert own.cost.per_1000 == pytest.approx(judged.cost)
 
-    def test_without_gold_labels_it_still_answers(self, tmp_path: Path) -> None:
+    def test_a_cascade_labels_texts_without_gold_labels(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", None, LABELS[i % 3]) for i in range(12)]
         encoder = write_results(tmp_path / "e.jsonl", rows, [sure(r[2], 0.7) for r in rows])
         llm = write_results(tmp_path / "l.jsonl", rows)
@@ -335,7 +343,7 @@ class TestCommand:
         assert found["overall"] is None
         assert not (tmp_path / "run" / "metrics.json").exists()
 
-    def test_the_encoder_that_gave_no_answer_is_noted(self, tmp_path: Path) -> None:
+    def test_missing_encoder_predictions_are_noted(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", LABELS[i % 3], LABELS[i % 3]) for i in range(12)]
         given = [None, *(sure(r[2], 0.9) for r in rows[1:])]
         found = run(
@@ -353,47 +361,55 @@ class TestBadInput:
     def runs(self, tmp_path: Path) -> tuple[str, str]:
         return encoder_and_llm(tmp_path)
 
-    def test_an_encoder_without_probabilities(self, runs: tuple[str, str]) -> None:
+    def test_an_encoder_without_probabilities_is_refused(self, runs: tuple[str, str]) -> None:
         assert "records no probabilities" in refused(runs[1], runs[0], "--threshold", "0.5")
 
-    def test_other_texts(self, runs: tuple[str, str], tmp_path: Path) -> None:
+    def test_runs_over_different_texts_are_refused(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
         rows = [(f"another {i}", "neutral", "neutral") for i in range(60)]
         message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
         assert "60 of 60 examples" in message
 
-    def test_fewer_texts(self, runs: tuple[str, str], tmp_path: Path) -> None:
+    def test_an_llm_run_with_fewer_texts_is_refused(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
         rows = [(f"text number {i}", LABELS[i % 3], "neutral") for i in range(50)]
         message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
         assert "10 of 60 examples" in message
 
-    def test_more_texts(self, runs: tuple[str, str], tmp_path: Path) -> None:
+    def test_an_llm_run_with_more_texts_is_refused(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
         rows = [(f"text number {i}", LABELS[i % 3], "neutral") for i in range(61)]
         message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
         assert "1 of 61 examples" in message
 
-    def test_other_gold_labels(self, runs: tuple[str, str], tmp_path: Path) -> None:
+    def test_runs_with_different_gold_labels_are_refused(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
         rows = [(f"text number {i}", LABELS[(i + (i == 7)) % 3], "neutral") for i in range(60)]
         message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
         assert "different gold labels in 1 of 60 rows" in message
         assert "row 8" in message
 
-    def test_a_threshold_and_tuning(self, runs: tuple[str, str]) -> None:
+    def test_a_threshold_together_with_tuning_is_refused(self, runs: tuple[str, str]) -> None:
         assert "either" in refused(*runs, "--threshold", "0.5", "--tune", *runs)
 
-    def test_a_goal_without_a_target(self, runs: tuple[str, str]) -> None:
+    def test_a_goal_without_a_target_is_refused(self, runs: tuple[str, str]) -> None:
         assert "--target" in refused(*runs, "--goal", "calls")
 
-    def test_nothing_to_choose_a_threshold_on(self, tmp_path: Path) -> None:
+    def test_choosing_a_threshold_without_gold_labels_is_refused(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", None, LABELS[i % 3]) for i in range(12)]
         encoder = write_results(tmp_path / "e.jsonl", rows, [sure(r[2], 0.7) for r in rows])
         llm = write_results(tmp_path / "l.jsonl", rows)
         assert "No text has a gold label" in refused(encoder, llm)
 
-    def test_a_run_given_twice(self, runs: tuple[str, str]) -> None:
+    def test_the_same_run_given_twice_is_refused(self, runs: tuple[str, str]) -> None:
         assert "is given twice" in refused(runs[0], runs[0], "--threshold", "0.5")
 
 
-def test_from_python(tmp_path: Path) -> None:
+def test_a_cascade_can_be_computed_from_python(tmp_path: Path) -> None:
     encoder, llm = encoder_and_llm(tmp_path)
     judged = sentikit.cascade(encoder, llm, threshold=0.55)
     assert judged.share == pytest.approx(1 / 3)
@@ -412,7 +428,9 @@ def test_from_python(tmp_path: Path) -> None:
         ({"goal": "cost", "target": -1}, "above 0"),
     ],
 )
-def test_a_wrong_aim_from_python(tmp_path: Path, aim: dict[str, Any], said: str) -> None:
+def test_an_invalid_goal_from_python_is_refused(
+    tmp_path: Path, aim: dict[str, Any], said: str
+) -> None:
     encoder, llm = encoder_and_llm(tmp_path)
     with pytest.raises(InputError, match=said):
         sentikit.cascade(encoder, llm, **aim)
@@ -453,16 +471,14 @@ class TestRecipe:
             f"validation: {tmp_path}/validation.csv}}\n"
             f"llm: {{backend: replay, run: {tmp_path}/answers.jsonl}}\n"
         )
-        path = tmp_path / "team.yaml"
+        path = tmp_path / "cascade.yaml"
         path.write_text(
             f"kind: cascade\ncascade:\n  encoder: {tmp_path}/both.jsonl\n"
             "  llm: replayed.yaml\n  threshold: 0.55\n"
         )
         return path
 
-    def test_only_what_the_encoder_is_unsure_of_is_asked(
-        self, recipe: Path, tmp_path: Path
-    ) -> None:
+    def test_the_llm_is_asked_only_about_unsure_texts(self, recipe: Path, tmp_path: Path) -> None:
         found = run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
         assert (found["calls"], found["how"]) == (20, "given")
         assert found["overall"]["macro_f1"] == 1.0
@@ -484,21 +500,23 @@ class TestRecipe:
         assert found["threshold"] == pytest.approx(0.55)
         assert "30 validation texts" in found["explanation"]
 
-    def test_its_parts_are_no_runs_of_their_own(self, recipe: Path, tmp_path: Path) -> None:
+    def test_members_of_a_cascade_are_not_listed_as_runs(
+        self, recipe: Path, tmp_path: Path
+    ) -> None:
         from sentikit.runs.listing import find_runs
 
-        run("--recipe", str(recipe), "--output", str(tmp_path / "runs" / "team"))
+        run("--recipe", str(recipe), "--output", str(tmp_path / "runs" / "cascade"))
         (only,) = find_runs(tmp_path / "runs")
         assert (only.kind, only.status) == ("cascade", "finished")
 
-    def test_a_recipe_of_another_kind(self, tmp_path: Path, recipe: Path) -> None:
+    def test_a_recipe_of_another_kind_is_refused(self, tmp_path: Path, recipe: Path) -> None:
         assert "kind cascade" in refused("--recipe", str(tmp_path / "replayed.yaml"))
 
-    def test_an_encoder_that_is_not_trained_yet(self) -> None:
+    def test_an_encoder_that_is_not_trained_yet_is_refused(self) -> None:
         message = refused("--recipe", "cascade-electra-base-gpt-4o-mini")
         assert "sentikit train --recipe electra-base --output runs/electra-base" in message
 
-    def test_goes_on_where_it_was_stopped(self, recipe: Path, tmp_path: Path) -> None:
+    def test_a_stopped_cascade_resumes_where_it_stopped(self, recipe: Path, tmp_path: Path) -> None:
         arguments = ["--recipe", str(recipe), "--output", str(tmp_path / "run")]
         run(*arguments)
         names = ("predictions.jsonl", "metrics.json", "cascade.json")
@@ -510,7 +528,7 @@ class TestRecipe:
         assert manifest["status"] == "finished"
 
     @pytest.mark.parametrize("threshold", ["0.3", "0.9"])
-    def test_it_does_not_go_on_with_another_threshold(
+    def test_resuming_with_another_threshold_is_refused(
         self, recipe: Path, tmp_path: Path, threshold: str
     ) -> None:
         arguments = ["--recipe", str(recipe), "--output", str(tmp_path / "run")]
@@ -519,9 +537,7 @@ class TestRecipe:
         message = refused(*arguments, "--resume", "--set", f"cascade.threshold={threshold}")
         assert "begun with other settings: cascade.thresholds" in message
 
-    def test_it_does_not_take_what_another_llm_has_answered(
-        self, recipe: Path, tmp_path: Path
-    ) -> None:
+    def test_answers_of_another_llm_are_not_reused(self, recipe: Path, tmp_path: Path) -> None:
         recipe.write_text(recipe.read_text().replace("threshold: 0.55", "tune: {goal: f1}"))
         arguments = ["--recipe", str(recipe), "--output", str(tmp_path / "run")]
         run(*arguments)
@@ -531,20 +547,20 @@ class TestRecipe:
         message = refused(*arguments, "--resume")
         assert f"{tmp_path}/run was begun with other settings: replayed: strategy.name" in message
 
-    def test_what_is_refused_leaves_nothing_behind(self, recipe: Path, tmp_path: Path) -> None:
+    def test_a_refused_cascade_writes_nothing(self, recipe: Path, tmp_path: Path) -> None:
         rows = [("another text", "neutral", "neutral")]
         write_results(tmp_path / "both.jsonl", rows, [sure("neutral", 0.7)])
         refused("--recipe", str(recipe), "--output", str(tmp_path / "run"))
         assert not (tmp_path / "run").exists()
 
-    def test_a_recorded_llm(self, recipe: Path, tmp_path: Path) -> None:
+    def test_a_recorded_llm_can_be_a_member(self, recipe: Path, tmp_path: Path) -> None:
         encoder, llm = (str(tmp_path / f"{name}.jsonl") for name in ("both", "answers"))
         recipe.write_text(recipe.read_text().replace("replayed.yaml", llm))
         found = run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
         assert found == run(encoder, llm, "--threshold", "0.55")
         assert "--limit" in refused("--recipe", str(recipe), "--limit", "3")
 
-    def test_old_names_of_its_keys_work_with_a_warning(self, recipe: Path) -> None:
+    def test_deprecated_keys_work_with_a_warning(self, recipe: Path) -> None:
         old = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "old"])
         for key, new in (("encoder", "members"), ("llm", "members"), ("threshold", "thresholds")):
             assert f"cascade.{key} is the old name of cascade.{new}, and works" in old.stderr
@@ -556,7 +572,7 @@ class TestRecipe:
         first, second = (read_run(name).answers.labels.tolist() for name in ("old", "new"))
         assert first == second
 
-    def test_it_is_not_mixed_with_recorded_runs(self, recipe: Path) -> None:
+    def test_a_recipe_together_with_recorded_runs_is_refused(self, recipe: Path) -> None:
         assert "--set cascade.threshold" in refused("--recipe", str(recipe), "--threshold", "0.5")
         assert "--recipe alone" in refused("a.csv", "b.csv", "--max-cost", "1")
         assert "two runs" in refused("a.csv")

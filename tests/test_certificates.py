@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from sentikit.plugins.checked_labels.certification import least_abstention
 from statsmodels.stats.proportion import proportion_confint
 
 import sentikit
@@ -17,7 +18,6 @@ from sentikit.assurance import certificates
 from sentikit.assurance.certificates import (
     certify,
     certify_agreement,
-    least_abstention,
     lower_bound,
     upper_bound,
 )
@@ -48,7 +48,7 @@ class TestPromises:
         assert stats.binomtest(int(broken), 400, 0.1, alternative="greater").pvalue > 0.01
         assert np.mean(shares) > 0.5
 
-    def test_promises_hold_where_every_threshold_is_just_too_bad(self) -> None:
+    def test_promises_hold_if_every_threshold_is_just_above_the_target(self) -> None:
         # The hardest pile: one more error than allowed, evenly spread.
         rows, broken = 1000, 0
         correct = np.ones(rows, bool)
@@ -94,7 +94,7 @@ class TestPromises:
         assert stats.binomtest(int(broken), 400, 0.1, alternative="greater").pvalue > 0.01
 
     @pytest.mark.parametrize(("accepted", "drawn", "risk"), [(900, 300, 0.1), (500, 60, 0.05)])
-    def test_the_test_of_a_threshold_is_exact_and_beats_the_conditional_one(
+    def test_the_threshold_test_is_exact_and_more_powerful_than_the_conditional_one(
         self, accepted: int, drawn: int, risk: float
     ) -> None:
         rows, limit = 1200, int(0.1 * accepted) + 1
@@ -173,7 +173,7 @@ class TestAgainstBargain:
 class TestBounds:
     @given(st.integers(1, 60), st.data())
     @settings(max_examples=60, deadline=None)
-    def test_the_bound_is_the_last_share_that_is_not_ruled_out(
+    def test_the_error_bound_is_the_largest_share_that_is_not_rejected(
         self, checked: int, data: st.DataObject
     ) -> None:
         rows = data.draw(st.integers(checked, 400))
@@ -188,12 +188,12 @@ class TestBounds:
             <= bound / rows + 1e-12
         )
 
-    def test_the_bound_tends_to_clopper_and_pearsons(self) -> None:
+    def test_the_bound_approaches_clopper_pearson_for_large_piles(self) -> None:
         _, high = proportion_confint(7, 120, alpha=0.2, method="beta")
         assert upper_bound(7, 120, 4_000_000, 0.1) == pytest.approx(high, abs=1e-5)
         assert upper_bound(7, 120, 300, 0.1) < high
 
-    def test_checking_every_row_leaves_no_doubt(self) -> None:
+    def test_checking_every_row_leaves_no_uncertainty(self) -> None:
         assert upper_bound(13, 200, 200, 0.1) == 13 / 200
         assert lower_bound(13, 200, 200, 0.1) == pytest.approx(13 / 200)
 
@@ -278,7 +278,7 @@ class TestCertificate:
         assert found.share == kept.mean() > 0
         assert found.error_bound <= 0.05
 
-    def test_a_million_rows_take_a_moment(self) -> None:
+    def test_certifying_a_million_rows_takes_seconds(self) -> None:
         random = np.random.default_rng(0)
         confidence = random.random(1_000_000)
         drawn = random.choice(1_000_000, 500, replace=False)
@@ -295,9 +295,7 @@ class TestCertificate:
             ({"start": 1.2}, "start is 1.2"),
         ],
     )
-    def test_numbers_that_mean_nothing_are_refused(
-        self, changed: dict[str, float], said: str
-    ) -> None:
+    def test_meaningless_arguments_are_refused(self, changed: dict[str, float], said: str) -> None:
         with pytest.raises(InputError, match=said):
             certify([0.5, 0.6], [0.5], [True], **{"accuracy": 0.9, **changed})  # type: ignore[arg-type]
 

@@ -26,7 +26,7 @@ def save(folder: CheckpointFolder, step: int, best_epoch: int = 0) -> None:
 
 
 def latest_step(folder: CheckpointFolder) -> int:
-    found = folder.latest("this run")
+    found = folder.latest("this run", print)
     assert found is not None
     assert found.weights["weight"][0] == found.state.step
     return found.state.step
@@ -37,15 +37,15 @@ def folder() -> CheckpointFolder:
     return CheckpointFolder(Path("checkpoints"), keep=2)
 
 
-def test_the_newest_is_found_and_old_ones_are_removed(folder: CheckpointFolder) -> None:
-    assert folder.latest("this run") is None
+def test_the_newest_checkpoint_is_found_and_old_ones_are_removed(folder: CheckpointFolder) -> None:
+    assert folder.latest("this run", print) is None
     for step in (1, 2, 3):
         save(folder, step)
     assert latest_step(folder) == 3
     assert sorted(os.listdir("checkpoints")) == ["step-000000002", "step-000000003"]
 
 
-def test_best_weights_that_no_checkpoint_knows_yet_do_not_take_the_place_of_others(
+def test_best_weights_of_a_checkpoint_survive_until_the_next_checkpoint(
     folder: CheckpointFolder,
 ) -> None:
     folder.save_best(tensors(1), 1)
@@ -59,7 +59,7 @@ def test_best_weights_that_no_checkpoint_knows_yet_do_not_take_the_place_of_othe
     assert not Path("checkpoints/best-00001.safetensors").exists()
 
 
-def test_best_weights_do_not_pile_up_between_checkpoints(folder: CheckpointFolder) -> None:
+def test_best_weights_do_not_accumulate_between_checkpoints(folder: CheckpointFolder) -> None:
     for epoch in range(1, 6):
         folder.save_best(tensors(epoch), epoch)
     folder.flush()
@@ -74,7 +74,7 @@ def test_a_kill_between_two_renames_loses_no_checkpoint(folder: CheckpointFolder
     assert os.listdir("checkpoints") == ["step-000000006"]
 
 
-def test_what_kills_have_left_half_written_is_removed(folder: CheckpointFolder) -> None:
+def test_half_written_files_left_by_kills_are_removed(folder: CheckpointFolder) -> None:
     save(folder, 6)
     for name in (".step-000000012.abc", ".step-000000012.def", ".step-000000006.old"):
         Path("checkpoints", name).mkdir()
@@ -83,7 +83,9 @@ def test_what_kills_have_left_half_written_is_removed(folder: CheckpointFolder) 
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_damaged_one_is_passed_over_and_said(folder: CheckpointFolder, file: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(
+    folder: CheckpointFolder, file: str
+) -> None:
     save(folder, 1)
     save(folder, 2)
     os.truncate(Path("checkpoints/step-000000002", file), 20)
@@ -95,22 +97,22 @@ def test_a_damaged_one_is_passed_over_and_said(folder: CheckpointFolder, file: s
     assert said[0].endswith("Resuming from the checkpoint before it.")
     os.truncate(Path("checkpoints/step-000000001", file), 20)
     with pytest.raises(InputError, match="Remove checkpoints to begin anew"):
-        folder.latest("this run")
+        folder.latest("this run", print)
 
 
-def test_one_without_its_best_weights_is_damaged(folder: CheckpointFolder) -> None:
+def test_a_checkpoint_without_its_best_weights_is_damaged(folder: CheckpointFolder) -> None:
     save(folder, 1, best_epoch=3)
     with pytest.raises(InputError, match=r"best-00003\.safetensors is missing"):
-        folder.latest("this run")
+        folder.latest("this run", print)
 
 
-def test_one_of_another_run_is_refused(folder: CheckpointFolder) -> None:
+def test_a_checkpoint_of_another_run_is_refused(folder: CheckpointFolder) -> None:
     save(folder, 1)
     with pytest.raises(InputError, match="another recipe"):
-        folder.latest("another run")
+        folder.latest("another run", print)
 
 
-def test_a_checkpoint_is_written_while_training_goes_on_and_at_most_one_is_behind(
+def test_checkpoints_are_written_in_the_background_one_at_a_time(
     folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sentikit.training import checkpoints
@@ -136,7 +138,7 @@ def test_a_checkpoint_is_written_while_training_goes_on_and_at_most_one_is_behin
     assert latest_step(folder) == 2
 
 
-def test_an_error_while_writing_comes_out_at_the_next_call(
+def test_an_error_while_writing_is_raised_by_the_next_call(
     folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sentikit.training import checkpoints
@@ -150,7 +152,7 @@ def test_an_error_while_writing_comes_out_at_the_next_call(
         folder.flush()
 
 
-def test_no_checkpoint_names_best_weights_that_could_not_be_written(
+def test_no_checkpoint_refers_to_best_weights_that_were_not_written(
     folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sentikit.training import checkpoints

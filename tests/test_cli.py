@@ -55,14 +55,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class TestHelp:
-    def test_lists_core_and_plugin_commands(self, site: SitePackages) -> None:
+    def test_help_lists_core_and_plugin_commands(self, site: SitePackages) -> None:
         add_command(site, "film", "rate-films", "pass", summary="Rate films.")
         result = run("--help")
         assert (result.returncode, result.stderr) == (0, "")
         for name, summary in {**CORE_COMMANDS, "rate-films": "Rate films."}.items():
             assert re.search(rf"^  {name} +{re.escape(summary)}$", result.stdout, re.MULTILINE)
 
-    def test_imports_nothing_heavy(self, site: SitePackages) -> None:
+    def test_help_imports_nothing_heavy(self, site: SitePackages) -> None:
         add_command(site, "film", "rate-films", "pass")
         code = (
             "import sys, json\n"
@@ -81,14 +81,14 @@ class TestHelp:
         assert not {*HEAVY, "pydantic", "pyarrow", "rich", "yaml", "sklearn"} & set(loaded)
         assert not [name for name in loaded if name.startswith("sentikit.cli.")]
 
-    def test_a_core_command_looks_at_no_plugin(self, site: SitePackages) -> None:
+    def test_running_a_core_command_loads_no_plugin(self, site: SitePackages) -> None:
         site.add_plugin("film", "open('imported', 'w')")
         assert run("train", "--help").returncode == 0
         assert not Path("imported").exists()
         run("--help")
         assert Path("imported").exists()
 
-    def test_switched_off_plugins_are_gone(
+    def test_commands_of_disabled_plugins_are_not_listed(
         self, site: SitePackages, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         add_command(site, "film", "rate-films", "pass")
@@ -96,12 +96,12 @@ class TestHelp:
         assert "rate-films" not in run("--help").stdout
         assert run("rate-films").returncode == 2
 
-    def test_a_broken_plugin_is_no_obstacle(self, site: SitePackages) -> None:
+    def test_help_works_with_a_broken_plugin(self, site: SitePackages) -> None:
         site.add_plugin("film", "raise SystemExit('mine')")
         result = run("--help")
         assert (result.returncode, result.stderr) == (0, "")
 
-    def test_every_command_gives_an_example_with_options_it_has(self) -> None:
+    def test_every_commands_example_uses_existing_options(self) -> None:
         for name, command in leaf_commands(sentikit, "sentikit"):
             text = f"{command.help}\n{command.epilog}"
             examples = [line for line in text.splitlines() if f"{name} " in f"{line} "]
@@ -112,7 +112,7 @@ class TestHelp:
                 used = re.findall(r"(?<=\s)--?[a-z][\w-]*", example.partition(name)[2])
                 assert set(used) <= known, f"{name}: {example}"
 
-    def test_the_list_of_commands_says_what_their_help_says(self) -> None:
+    def test_summaries_in_the_list_equal_the_commands_help(self) -> None:
         context = click.Context(sentikit)
         for name, summary in CORE_COMMANDS.items():
             command = sentikit.get_command(context, name)
@@ -135,7 +135,7 @@ def leaf_commands(command: click.Command, name: str) -> Iterator[tuple[str, clic
 
 
 class TestNames:
-    def test_an_unknown_command(self) -> None:
+    def test_an_unknown_command_gets_a_suggestion(self) -> None:
         result = run("trian")
         assert result.returncode == 2
         assert "No such command 'trian'. Did you mean 'train'?" in result.stderr
@@ -168,7 +168,7 @@ class TestNames:
         assert run("food/rate").stdout == "food\n"
         assert "food/rate" in run("--help").stdout
 
-    def test_a_command_that_cannot_be_imported(self, site: SitePackages) -> None:
+    def test_a_command_that_cannot_be_imported_names_its_plugin(self, site: SitePackages) -> None:
         site.add_plugin("film", COMMAND_PLUGIN.format(name="rate", summary=""))
         result = run("rate")
         assert result.returncode == 1
@@ -232,7 +232,7 @@ class TestFailures:
             ("return 'text'", 0, ""),
         ],
     )
-    def test_exit_codes_and_messages(
+    def test_failures_have_documented_exit_codes_and_messages(
         self, site: SitePackages, body: str, code: int, message: str
     ) -> None:
         add_command(site, "film", "rate", body)
@@ -242,7 +242,7 @@ class TestFailures:
         assert bool(result.stderr) == bool(message)
         assert "Traceback" not in result.stderr
 
-    def test_debug_shows_where(self, site: SitePackages) -> None:
+    def test_debug_shows_a_traceback(self, site: SitePackages) -> None:
         add_command(site, "film", "rate", "raise ValueError('odd')")
         result = run("--debug", "rate")
         assert result.returncode == 1
@@ -256,14 +256,14 @@ class TestFailures:
         assert "Traceback" in result.stderr
         assert "\nError: nowhere" in result.stderr
 
-    def test_a_wrong_option(self) -> None:
+    def test_a_wrong_option_gets_a_suggestion(self) -> None:
         result = run("train", "--recip", "x")
         assert result.returncode == 2
         assert "No such option '--recip'" in result.stderr
         assert "'--recipe'" in result.stderr
 
     @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
-    def test_amounts_and_shares_are_finite(self, number: str) -> None:
+    def test_infinite_and_nan_amounts_are_refused(self, number: str) -> None:
         asked = [
             (f"{name} {option.opts[0]}", command, option)
             for name, command in leaf_commands(sentikit, "sentikit")
@@ -278,7 +278,7 @@ class TestFailures:
         assert result.returncode == 2
         assert f"{number!r} is not a finite number." in result.stderr or "range" in result.stderr
 
-    def test_a_reader_that_goes_away(self, site: SitePackages) -> None:
+    def test_a_closed_pipe_ends_the_command_quietly(self, site: SitePackages) -> None:
         body = "[click.echo('x' * 1000) for _ in range(10_000)]"
         add_command(site, "film", "rate", body)
         command = f"{sys.executable} -m sentikit rate | head -c 10"
@@ -287,7 +287,7 @@ class TestFailures:
         assert result.stderr == ""
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-    def test_an_output_that_is_full(self, site: SitePackages) -> None:
+    def test_a_full_disk_is_reported_in_one_sentence(self, site: SitePackages) -> None:
         add_command(site, "film", "rate", "click.echo('rated')")
         with Path("/dev/full").open("w") as full:
             result = subprocess.run(
@@ -314,22 +314,22 @@ class TestCompletion:
         )
         return [line.partition(",")[2] for line in result.stdout.splitlines()]
 
-    def test_commands_of_core_and_plugins(self, site: SitePackages) -> None:
+    def test_completion_offers_commands_of_core_and_plugins(self, site: SitePackages) -> None:
         site.add_plugin("film", COMMAND_PLUGIN.format(name="plug", summary="Its module is gone."))
         assert self.complete("sentikit pl") == ["plugins", "plug"]
 
-    def test_subcommands_and_options(self) -> None:
+    def test_completion_offers_subcommands_and_options(self) -> None:
         assert self.complete("sentikit plugins l") == ["list"]
         assert self.complete("sentikit plugins list --js") == ["--json"]
 
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-    def test_there_is_a_script_for_each_shell(self, shell: str) -> None:
+    def test_completion_scripts_exist_for_each_shell(self, shell: str) -> None:
         environment = {**os.environ, "_SENTIKIT_COMPLETE": f"{shell}_source"}
         command = [sys.executable, "-c", "from sentikit.cli import main; main()"]
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert (result.returncode, "sentikit" in result.stdout) == (0, True)
 
-    def test_bash_completes_after_reading_the_readmes_line(self) -> None:
+    def test_bash_completes_after_the_readmes_line(self) -> None:
         readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
         (line,) = re.findall(r"^eval .*=bash_source sentikit\)\"", readme, re.MULTILINE)
         script = (
@@ -348,14 +348,14 @@ class TestCompletion:
         assert (done.stdout, done.stderr) == ("show suspects\n", "")
 
 
-def test_the_version() -> None:
+def test_the_version_option_prints_the_version() -> None:
     assert re.fullmatch(r"sentikit, version \d+\.\d+\.\d+\S*\n", run("--version").stdout)
 
 
 @pytest.mark.parametrize(
     ("own", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
 )
-def test_waiting_threads_leave_the_cores_to_others(own: dict[str, str], expected: str) -> None:
+def test_idle_threads_do_not_spin(own: dict[str, str], expected: str) -> None:
     code = "import atexit, os; atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY']));"
     code += "from sentikit.cli import main; main(['--version'])"
     environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | own

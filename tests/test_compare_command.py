@@ -108,14 +108,14 @@ def refused(*words: str) -> str:
     return result.stderr
 
 
-def test_the_table_scores_compares_and_advises(files: list[str]) -> None:
+def test_compare_prints_scores_differences_and_advice(files: list[str]) -> None:
     result = invoke(*files)
     assert result.exit_code == 0, result.output
     for word in ("macro-F1", "BCa", "McNemar", "Holm", "kappa", "Cochran's Q", "Use good"):
         assert word in result.stdout
 
 
-def test_json_is_as_the_published_schema_says(files: list[str]) -> None:
+def test_json_output_matches_the_published_schema(files: list[str]) -> None:
     probabilities = [json.dumps([0.7, 0.2, 0.1])] * 120
     write("sure.csv", ["negative"] * 120, gold_labels(), probabilities=probabilities)
     write_run("runs/a", spoil(gold_labels(), 0.2), gold_labels(), gold_labels(), 0.001)
@@ -128,14 +128,14 @@ def test_json_is_as_the_published_schema_says(files: list[str]) -> None:
     assert found["runs"][0]["scores"]["ranking"] is None
 
 
-def test_the_published_schema_is_that_of_the_result_types() -> None:
+def test_the_published_schema_matches_the_result_types() -> None:
     import runpy
 
     made = runpy.run_path(str(SCHEMA.parent / "generate_compare_schema.py"))["text"]()
     assert SCHEMA.read_text() == made, "run: make docs"
 
 
-def test_intervals_bear_their_own_confidence(files: list[str]) -> None:
+def test_intervals_are_labelled_with_their_level(files: list[str]) -> None:
     assert "99.5% percentile" in invoke(*files, "--confidence", "0.995").stdout
     invoke(*files, "--confidence", "0.9", "--report", "report.html")
     page = Path("report.html").read_text(encoding="utf-8")
@@ -144,7 +144,7 @@ def test_intervals_bear_their_own_confidence(files: list[str]) -> None:
     assert not re.search("95 ?% (interval|percentile)", page)
 
 
-def test_csv_markdown_and_latex(files: list[str]) -> None:
+def test_compare_prints_csv_markdown_and_latex(files: list[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(invoke(*files, "--format", "csv").stdout)))
     assert [row["run"] for row in rows] == ["good", "fair", "poor"]
     assert float(rows[0]["macro_f1_low"]) < float(rows[0]["macro_f1"]) < 1
@@ -179,7 +179,7 @@ def test_auc_and_average_precision_are_shown_where_probabilities_are_known() -> 
     assert "ranking by probability" not in invoke(files[1]).stdout
 
 
-def test_a_plugin_s_metric_has_intervals_and_tests_everywhere(files: list[str]) -> None:
+def test_a_plugins_metric_has_intervals_and_tests_everywhere(files: list[str]) -> None:
     found = judged(*files)
     assert [own["title"] for own in found["metrics"]] == ["QWK"]
     first = found["runs"][0]
@@ -222,7 +222,7 @@ def test_a_baseline_is_compared_to_each_other_run(files: list[str]) -> None:
 @pytest.mark.parametrize(
     "baseline", ["runs/a/", "./runs/a", "runs/a", "a", "good.csv", "./good.csv"]
 )
-def test_a_baseline_is_called_in_any_way_its_path_is_written(
+def test_a_baseline_may_be_given_by_any_spelling_of_its_path(
     files: list[str], baseline: str
 ) -> None:
     write_run("runs/a", gold_labels(), gold_labels())
@@ -231,7 +231,7 @@ def test_a_baseline_is_called_in_any_way_its_path_is_written(
     assert len(found["runs"]) == 3
 
 
-def test_a_file_name_that_several_runs_have_is_no_baseline() -> None:
+def test_an_ambiguous_file_name_is_refused_as_baseline() -> None:
     for folder in ("x", "y"):
         Path(folder).mkdir()
         write(f"{folder}/a.csv", gold_labels(), gold_labels())
@@ -282,7 +282,7 @@ def test_without_runs_all_finished_ones_are_compared() -> None:
     assert [run["name"] for run in judged("--dataset", "demo")["runs"]] == ["one", "two"]
 
 
-def test_no_runs_at_all() -> None:
+def test_comparing_without_any_run_is_refused() -> None:
     assert "There are no finished runs under runs/" in refused()
 
 
@@ -332,7 +332,7 @@ def test_missing_gold_labels_are_left_out_and_counted() -> None:
     }
 
 
-def test_gold_labels_come_from_whichever_run_has_them(files: list[str]) -> None:
+def test_gold_labels_come_from_any_run_that_has_them(files: list[str]) -> None:
     bare = write("bare.csv", gold_labels(), None)
     found = judged(bare, files[0])
     assert found["runs"][0]["scores"]["accuracy"] == 1
@@ -340,7 +340,7 @@ def test_gold_labels_come_from_whichever_run_has_them(files: list[str]) -> None:
     assert judged(bare, run)["sources"] == {"a": 60, "b": 60}
 
 
-def test_a_gold_label_outside_the_set_is_refused() -> None:
+def test_a_gold_label_outside_the_classes_is_refused() -> None:
     message = refused(write("odd.csv", ["positive"] * 3, ["positive", "negative", "banana"]))
     assert "line 4" in message
     assert "banana" in message
@@ -354,7 +354,7 @@ def test_invalid_answers_are_counted_as_wrong() -> None:
     assert any("2 invalid answers" in note for note in found["notes"])
 
 
-def test_duplicate_texts_are_matched_by_occurrence_and_told() -> None:
+def test_duplicate_texts_are_matched_by_occurrence_and_reported() -> None:
     gold = gold_labels(6)
     texts = ["same", "same", "a", "b", "c", "d"]
     found = judged(write("x.csv", gold, gold, texts), write("y.csv", gold, gold, texts))
@@ -370,7 +370,7 @@ def test_runs_are_aligned_by_id_where_there_are_no_texts() -> None:
     assert judged("x.csv", "y.csv")["differences"][0]["agreement"] == 1
 
 
-def test_a_single_run_ten_rows_and_one_class_are_answered(files: list[str]) -> None:
+def test_a_single_run_ten_rows_and_a_single_class_are_scored(files: list[str]) -> None:
     found = judged(files[0])
     assert found["differences"] == []
     assert any("only one run" in note for note in found["notes"])
@@ -381,7 +381,7 @@ def test_a_single_run_ten_rows_and_one_class_are_answered(files: list[str]) -> N
     assert any("No text is negative or neutral" in note for note in one["notes"])
 
 
-def test_a_hundred_runs_are_compared_to_the_best(files: list[str]) -> None:
+def test_a_hundred_runs_are_compared_with_the_best(files: list[str]) -> None:
     gold = gold_labels(30)
     names = [write(f"n{i}.csv", spoil(gold, 0.2 + i / 200, i), gold) for i in range(100)]
     found = judged(*names)
@@ -389,7 +389,7 @@ def test_a_hundred_runs_are_compared_to_the_best(files: list[str]) -> None:
     assert any("100 runs make 4,950 pairs" in note for note in found["notes"])
 
 
-def test_too_few_resamples_for_many_differences_are_told(files: list[str]) -> None:
+def test_too_few_resamples_for_many_differences_are_reported(files: list[str]) -> None:
     notes = judged(*files)["notes"]
     assert any("50 resamples are too few for 3 differences" in note for note in notes)
     assert not any("too few" in note for note in judged(*files[:2])["notes"])
@@ -400,12 +400,12 @@ def test_a_split_or_a_path_without_a_dataset_is_refused(files: list[str], words:
     assert "name it (--dataset NAME)" in refused(*files, *words)
 
 
-def test_other_classes_are_refused(files: list[str]) -> None:
+def test_runs_with_different_classes_are_refused(files: list[str]) -> None:
     other = write("cats.csv", ["cat", "dog"] * 60, ["cat", "dog"] * 60)
     assert "has the classes cat, dog" in refused(files[0], other)
 
 
-def test_how_an_llm_uses_its_encoder() -> None:
+def test_follow_rate_and_discrimination_gap_of_augmented_runs_are_shown() -> None:
     gold = ["positive"] * 4
     encoder = ["positive", "positive", "negative", "negative"]
     alone = write_run("runs/alone", ["neutral"] * 4, gold, kind="prompt", model="m")
@@ -418,7 +418,7 @@ def test_how_an_llm_uses_its_encoder() -> None:
     assert partner["changed"] == [{"against": "alone", "right": 1, "wrong": 1}]
 
 
-def test_money_from_manifests_rates_and_the_user() -> None:
+def test_costs_come_from_manifests_rates_and_options() -> None:
     gold = gold_labels()
     encoder = write_run(
         "runs/encoder", spoil(gold, 0.2, 1), gold, training_seconds=7200.0, processes=2
@@ -466,7 +466,7 @@ def test_money_from_manifests_rates_and_the_user() -> None:
         ("encoder", {"encoder": "runs/encoder", "llm": "runs/llm"}),
     ],
 )
-def test_money_of_a_cascade_and_a_vote_counts_each_member_once(
+def test_costs_of_cascades_and_votes_count_each_member_once(
     adviser: str, members: dict[str, Any]
 ) -> None:
     gold = gold_labels()
@@ -502,12 +502,12 @@ def test_money_of_a_cascade_and_a_vote_counts_each_member_once(
     assert [own["per_1000"] for own in costs] == [pytest.approx(0.25), pytest.approx(1.5)]
 
 
-def test_money_of_an_llm_that_was_taught_here_or_at_a_provider() -> None:
+def test_costs_of_fine_tuned_llms_include_local_and_billed_training() -> None:
     gold = gold_labels()
     write_run("runs/encoder", gold, gold, training_seconds=3600.0)
     own = {"kind": "finetune", "status": "finished", "training_seconds": 1800.0, "cost_usd": {}}
-    Path("runs/taught").mkdir()
-    Path("runs/taught/manifest.json").write_text(json.dumps(own))
+    Path("runs/tuned").mkdir()
+    Path("runs/tuned/manifest.json").write_text(json.dumps(own))
     shown = {"strategy": {"encoder": "runs/encoder"}}
     here = write_run(
         "runs/here",
@@ -516,7 +516,7 @@ def test_money_of_an_llm_that_was_taught_here_or_at_a_provider() -> None:
         gold,
         kind="prompt",
         cost_usd={"llm": 0.0},
-        recipe={"llm": {"model": "runs/taught"}, **shown},
+        recipe={"llm": {"model": "runs/tuned"}, **shown},
     )
     there = write_run(
         "runs/there",
@@ -532,21 +532,21 @@ def test_money_of_an_llm_that_was_taught_here_or_at_a_provider() -> None:
     assert "its LLM, 0.500 h" in found[0]["cost"]["training_basis"]
 
 
-def test_what_something_costs_that_is_not_compared_is_refused(files: list[str]) -> None:
+def test_costs_for_runs_that_are_not_compared_are_refused(files: list[str]) -> None:
     for option in ("--training-cost", "--inference-cost"):
         assert f"{option}: 'god' is none of the runs" in refused(*files, option, "god=5")
         assert "Did you mean 'good'" in refused(*files, option, "god=5")
     found = judged(*files, "--training-cost", "./good.csv=5")
     assert found["runs"][0]["cost"]["training"] == 5
-    vote = {"vote": {"members": ["runs/teacher"]}}
-    write_run("runs/teacher", gold_labels(), gold_labels())
+    vote = {"vote": {"members": ["runs/member"]}}
+    write_run("runs/member", gold_labels(), gold_labels())
     write_run("runs/both", gold_labels(), gold_labels(), kind="vote", recipe=vote)
-    for name in ("teacher", "runs/teacher/"):
+    for name in ("member", "runs/member/"):
         cost = judged("runs/both", "--training-cost", f"{name}=7")["runs"][0]["cost"]
         assert cost["training"] == 7
 
 
-def test_advice_takes_the_cheapest_of_equals(files: list[str]) -> None:
+def test_advice_names_the_cheapest_of_indistinguishable_runs(files: list[str]) -> None:
     gold = gold_labels()
     near = write("near.csv", spoil(gold, 0.12, 1), gold)
     prices = ["--training-cost", "good=50", "--training-cost", "near=1"]
@@ -572,7 +572,7 @@ def test_seeds_and_rounds_are_grouped() -> None:
     assert groups["llm-round1", "llm-round2"]["name"] == "llm"
 
 
-def test_equal_names_are_told_apart_by_their_folders() -> None:
+def test_runs_of_equal_name_are_distinguished_by_folder() -> None:
     for folder in ("x", "y"):
         Path(folder).mkdir()
         write(f"{folder}/a.csv", gold_labels(), gold_labels())
@@ -594,11 +594,11 @@ def test_equal_names_are_told_apart_by_their_folders() -> None:
         (["--rows", "pairs", "--json"], "add --format csv"),
     ],
 )
-def test_wrong_options_are_explained(files: list[str], words: list[str], said: str) -> None:
+def test_contradictory_options_are_explained(files: list[str], words: list[str], said: str) -> None:
     assert said in refused(*files, *words)
 
 
-def test_the_python_api_says_the_same_as_the_command(files: list[str]) -> None:
+def test_the_python_api_gives_the_same_results_as_the_command(files: list[str]) -> None:
     comparison = sentikit.compare(files, resamples=50)
     assert isinstance(comparison, sentikit.Comparison)
     assert json.loads(json.dumps(comparison.to_json())) == judged(*files)
@@ -641,7 +641,7 @@ def test_a_row_with_an_impossible_cost_is_refused(cost: float) -> None:
 @pytest.mark.parametrize(
     "words", [["--gpu-rate", "1e308"], ["--training-cost", "good=1e300"]], ids=["rate", "cost"]
 )
-def test_amounts_that_no_bill_has_are_refused(files: list[str], words: list[str]) -> None:
+def test_impossible_cost_options_are_refused(files: list[str], words: list[str]) -> None:
     assert words[0] in refused(*files, *words)
 
 
@@ -658,7 +658,7 @@ def emotions(path: str, seed: int, share: float) -> str:
     return write(path, labels, gold)
 
 
-def test_many_classes_without_an_order_have_rows_instead_of_columns(tmp_path: Path) -> None:
+def test_many_unordered_classes_are_shown_as_rows(tmp_path: Path) -> None:
     files = [emotions("a.csv", 1, 0.2), emotions("b.csv", 2, 0.3)]
     report = tmp_path / "report.html"
     result = invoke(*files, "--resamples", "200", "--report", str(report))
@@ -686,7 +686,7 @@ def test_stars_are_ordered_classes_with_weighted_kappa() -> None:
     assert found["classes"] == stars
 
 
-def test_a_dataset_of_other_classes_is_refused_not_scored_with_empty_ones() -> None:
+def test_a_dataset_with_different_classes_is_refused() -> None:
     labels = ["joy", "anger"] * 60
     said = refused(write("moods.csv", labels, None), "--dataset", "demo")
     assert "joy" in said
@@ -706,5 +706,5 @@ def test_open_shows_the_report_in_the_browser(
     assert seen.read_text().strip() == (tmp_path / "report.html").as_uri()
 
 
-def test_open_without_a_report_is_refused(files: list[str]) -> None:
+def test_the_open_option_without_a_report_is_refused(files: list[str]) -> None:
     assert "--report" in refused(*files, "--open")

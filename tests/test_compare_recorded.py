@@ -61,7 +61,7 @@ def test_every_recorded_run_scores_as_published(shared_data: Path) -> None:
             assert actual == expected, (run.name, name)
 
 
-def test_the_studys_pair(judged: Comparison) -> None:
+def test_the_studys_central_pair_is_reproduced(judged: Comparison) -> None:
     found = judged.difference("B3-G4OM", "E3-G4OM-EBFT")
     assert found.contingency == ((4887, 359), (556, 728))
     assert found.mcnemar.p == pytest.approx(7.813e-11, rel=1e-3)
@@ -74,7 +74,7 @@ def test_the_studys_pair(judged: Comparison) -> None:
     assert "E3-G4OM-EBFT" in judged.advice.sentence
 
 
-def test_the_studys_partnership(judged: Comparison) -> None:
+def test_the_studys_augmentation_figures_are_reproduced(judged: Comparison) -> None:
     partner = judged.run("E3-G4OM-EBFT").partnership
     assert partner is not None
     (changed,) = partner.changed
@@ -82,7 +82,7 @@ def test_the_studys_partnership(judged: Comparison) -> None:
     assert judged.run("B3-G4OM").partnership is None
 
 
-def test_rows_drawn_for_all_runs_at_once_give_the_same_interval(shared_data: Path) -> None:
+def test_resampling_rows_once_for_all_runs_gives_the_same_intervals(shared_data: Path) -> None:
     files = [file for file in recorded(shared_data) if file.stem[:2] in ("B3", "B4", "E3", "E7")]
     files += [file for file in recorded(shared_data) if file.stem[:3] in ("E11", "E12", "E13")]
     comparison = sentikit.compare(files)
@@ -92,7 +92,7 @@ def test_rows_drawn_for_all_runs_at_once_give_the_same_interval(shared_data: Pat
     assert found.macro_f1.percentile.high == pytest.approx(0.0417, abs=0.0005)
 
 
-def test_cost_per_point_as_published(shared_data: Path) -> None:
+def test_cost_per_f1_point_is_as_published(shared_data: Path) -> None:
     rows = {row["legacy_id"]: row for row in published(shared_data)}
     files = [file for file in recorded(shared_data) if file.stem in rows][:4]
     costs = {file.stem: float(rows[file.stem]["ft_cost"].strip("$")) for file in files}
@@ -122,7 +122,7 @@ def test_gold_labels_and_sources_come_from_the_dataset(
     assert comparison.dataset == "merged test"
 
 
-def test_the_encoder_inside_is_a_run_of_its_own(zero_shot_and_augmented: list[str]) -> None:
+def test_the_encoder_inside_an_augmented_run_is_a_run(zero_shot_and_augmented: list[str]) -> None:
     comparison = sentikit.compare([f"{zero_shot_and_augmented[1]}#encoder"], resamples=20)
     (run,) = comparison.runs
     assert (run.name, run.kind) == ("E3-G4OM-EBFT#encoder", "encoder")
@@ -130,7 +130,7 @@ def test_the_encoder_inside_is_a_run_of_its_own(zero_shot_and_augmented: list[st
     assert run.scores.calibration is not None
 
 
-def test_shuffled_files_in_another_format_give_the_same(
+def test_shuffled_files_in_another_format_give_the_same_results(
     zero_shot_and_augmented: list[str], judged: Comparison
 ) -> None:
     with Path(zero_shot_and_augmented[1]).open(encoding="utf-8", newline="") as stream:
@@ -143,7 +143,9 @@ def test_shuffled_files_in_another_format_give_the_same(
     assert again.differences[0].permutation == judged.differences[0].permutation
 
 
-def test_a_pair_is_resampled_in_a_moment(zero_shot_and_augmented: list[str]) -> None:
+def test_ten_thousand_paired_resamples_take_less_than_a_second(
+    zero_shot_and_augmented: list[str],
+) -> None:
     import time
 
     aligned = align_runs([read_run(path) for path in zero_shot_and_augmented])

@@ -97,7 +97,7 @@ def test_intervals_agree_with_scipy(method: str, name: str) -> None:
     assert found.standard_error == pytest.approx(oracle.standard_error, rel=0.05)
 
 
-def test_drawing_rows_and_drawing_counts_agree() -> None:
+def test_resampling_rows_and_resampling_counts_agree() -> None:
     gold, first, second = answers(2)
     cells = count_cells(gold, [first, second], CLASSES)
     counts = estimate_pair(cells, Resampling())
@@ -210,7 +210,7 @@ def test_no_p_value_is_zero() -> None:
     assert cochrans_q(gold, [gold, gold + 1, gold + 1]).p > 0
 
 
-def test_equal_runs_do_not_differ() -> None:
+def test_equal_runs_show_no_difference() -> None:
     gold, first, _ = answers(8)
     cells = count_cells(gold, [first, first], CLASSES)
     found = estimate_pair(cells, Resampling(resamples=99))
@@ -221,7 +221,7 @@ def test_equal_runs_do_not_differ() -> None:
     assert cohens_kappa(cells) == (pytest.approx(1), 1)
 
 
-def test_an_invalid_answer_is_wrong_and_a_label_of_its_own() -> None:
+def test_an_invalid_answer_is_wrong_and_counts_as_its_own_label() -> None:
     gold, first = np.array([0, 1, 2, 0]), np.array([0, 1, 2, -1])
     cells = count_cells(gold, [first, gold], CLASSES)
     assert contingency(cells) == ((3, 0), (1, 0))
@@ -268,7 +268,7 @@ def test_the_permutation_test_keeps_its_level() -> None:
     assert 0.01 <= np.mean(np.array(found) < 0.05) <= 0.10
 
 
-def test_so_many_texts_show_a_difference() -> None:
+def test_the_sample_size_reaches_the_requested_power() -> None:
     # 80 % power, two-sided 5 %.
     assert texts_for_mcnemar(0.14, 0.03) == 1219  # (1.95996·√0.14 + 0.84162·√0.1391)² ÷ 0.03²
     assert texts_for_mean(1.0, 0.1) == 785

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from team_runs import LABELS, encoder_and_llm, sure, write_results
+from ensemble_runs import LABELS, encoder_and_llm, sure, write_results
 
 import sentikit
 from sentikit.cli import sentikit as command
@@ -58,7 +58,7 @@ def runs(tmp_path: Path) -> list[str]:
 
 
 class TestCommands:
-    def test_compare_draws_all_it_knows_as_png_and_svg(
+    def test_compare_draws_every_available_chart_as_png_and_svg(
         self, runs: list[str], tmp_path: Path
     ) -> None:
         folder = tmp_path / "plots"
@@ -86,7 +86,7 @@ class TestCommands:
         assert result.exit_code == 0, result.output
         assert "cascade_curve" in names(folder, "png")
 
-    def test_nothing_is_drawn_of_what_is_not_known(self, tmp_path: Path) -> None:
+    def test_charts_without_data_are_not_drawn(self, tmp_path: Path) -> None:
         path = tmp_path / "only.csv"
         rows = [f"text {i},{LABELS[i % 3]},{LABELS[i * i % 3]}" for i in range(12)]
         path.write_text("text,gold,label\n" + "\n".join(rows) + "\n")
@@ -94,16 +94,14 @@ class TestCommands:
         saved = sentikit.save_plots(comparison, tmp_path / "plots")
         assert sorted({file.stem for file in saved}) == ALWAYS
 
-    def test_the_same_comparison_gives_the_same_files(
-        self, runs: list[str], tmp_path: Path
-    ) -> None:
+    def test_equal_comparisons_give_identical_files(self, runs: list[str], tmp_path: Path) -> None:
         comparison = sentikit.compare(runs, resamples=50)
         saved = sentikit.save_plots(comparison, tmp_path / "plots")
         first = [path.read_bytes() for path in saved]
         assert sentikit.save_plots(comparison, tmp_path / "plots") == saved
         assert [path.read_bytes() for path in saved] == first
 
-    def test_a_missing_matplotlib_is_said_before_any_work(
+    def test_a_missing_matplotlib_is_reported_before_any_work(
         self, runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -113,13 +111,15 @@ class TestCommands:
         assert "pip install 'sentikit[plots]'" in result.stderr
         assert (result.stdout, folder.exists()) == ("", False)
 
-    def test_a_file_in_the_way_of_the_folder(self, runs: list[str], tmp_path: Path) -> None:
+    def test_a_file_in_place_of_the_folder_is_refused(
+        self, runs: list[str], tmp_path: Path
+    ) -> None:
         (tmp_path / "plots").touch()
         result = invoke("compare", *runs, f"--plots={tmp_path / 'plots'}")
         assert result.exit_code == 2
         assert "plots" in result.stderr
 
-    def test_a_recipe_draws_nothing(self) -> None:
+    def test_plots_of_a_recipe_are_refused(self) -> None:
         result = invoke("cascade", "--recipe=cascade-minilm-local", "--plots=plots")
         assert result.exit_code == 2
         assert not Path("plots").exists()
@@ -155,7 +155,7 @@ class TestFigures:
         assert not [text for text in paint(drawing).axes[0].texts if text.get_parse_math()]
 
     @pytest.mark.parametrize("costs", [[0.0], [0.0, 0.0], [0.0, 5.0], [1e-6, 1e6]])
-    def test_costs_of_any_size_are_drawn(self, costs: list[float]) -> None:
+    def test_costs_of_any_magnitude_are_drawn(self, costs: list[float]) -> None:
         runs = [Priced(f"run {n}", cost, 0.7 + n / 10, True) for n, cost in enumerate(costs)]
         paint(cost_front("front", runs)).draw_without_rendering()
 
@@ -169,7 +169,7 @@ class TestFigures:
             count = run.scores.confusion["negative"]["negative"]
             assert {f"{count}", f"{count / 30:.1%}"} <= set(shown)
 
-    def test_sources_take_a_panel_each(self, runs: list[str]) -> None:
+    def test_each_source_gets_a_panel(self, runs: list[str]) -> None:
         comparison = sentikit.compare(runs, resamples=20)
         figures = comparison_figures(comparison)["sources"]
         assert [figure.caption for figure in figures] == list(comparison.sources)
@@ -204,7 +204,7 @@ class TestFigures:
         lowest = max(s.y for s in drawing.shapes if isinstance(s, Text))
         assert lowest < drawing.height
 
-    def test_a_sheet_keeps_figures_apart(self) -> None:
+    def test_figures_on_one_sheet_do_not_overlap(self) -> None:
         panel = forest("one", [Bar("run", 0.5, 0.4, 0.6)])
         drawing = sheet([Figure(f"figure {n}", panel, "note") for n in range(5)])
         dots = circles(drawing)
@@ -224,7 +224,7 @@ def float_of(text: str) -> float | None:
 class TestNames:
     AREA = Box(0, 0, 300, 100)
 
-    def test_none_lies_on_another_or_on_a_dot(self) -> None:
+    def test_labels_in_charts_overlap_neither_labels_nor_points(self) -> None:
         dots = [(150.0 + 3 * n, 50.0 + 2 * n) for n in range(6)]
         spots = place_names(dots, [60.0] * 6, 10.0, [], self.AREA)
         boxes = [spot.box(60, 10) for spot in spots if spot]
@@ -235,11 +235,11 @@ class TestNames:
             box.left < x < box.right and box.top < y < box.bottom for box in boxes for x, y in dots
         )
 
-    def test_lines_are_avoided_where_that_is_possible(self) -> None:
+    def test_labels_in_charts_avoid_lines_if_possible(self) -> None:
         along = Box(100, 50, 300, 50)
         (spot,) = place_names([(100.0, 50.0)], [40.0], 10.0, [along], self.AREA)
         assert spot is not None
         assert not spot.box(40, 10).overlaps(along)
 
-    def test_without_room_there_is_none(self) -> None:
+    def test_labels_in_charts_without_room_are_left_out(self) -> None:
         assert place_names([(10.0, 10.0)], [400.0], 10.0, [], self.AREA) == [None]

@@ -1,4 +1,4 @@
-"""``sentikit.plugins.plugin_kit.checks``: sound parts pass, and each rule broken is named."""
+"""``sentikit.plugins.plugin_kit.checks``: sound components pass, and each broken rule is named."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_there_is_a_check_for_every_hook() -> None:
     assert set(INTERFACES) == set(PART_CHECKS)
 
 
-def test_the_kit_of_the_old_place_still_works_and_warns() -> None:
+def test_the_kits_old_import_path_works_and_warns() -> None:
     import sentikit.testing
 
     with pytest.warns(DeprecationWarning, match="sentikit.testing moves: import check_head from"):
@@ -75,7 +75,7 @@ def test_the_kit_of_the_old_place_still_works_and_warns() -> None:
 
 
 class TestSettings:
-    def test_what_is_made_has_its_settings(self) -> None:
+    def test_a_created_component_has_its_settings(self) -> None:
         part = check_part(bundled("register_heads", "mlp"), {"width": "8"})
         assert part.settings.width == 8
 
@@ -84,7 +84,7 @@ class TestSettings:
             check_part(bundled("register_heads", "linear"), {"drop": 0.1})
 
     @pytest.mark.parametrize("key", ["name", "pooling"])
-    def test_keys_of_the_core_are_taken(self, key: str) -> None:
+    def test_keys_that_the_core_reads_are_refused(self, key: str) -> None:
         class Taken(Head):
             Settings = type("Settings", (PartSettings,), {"__annotations__": {key: str}, key: "x"})
 
@@ -102,7 +102,7 @@ class TestSettings:
         with pytest.raises(AssertionError, match=r"Lax\.Settings must refuse other keys"):
             check_tracker(Lax, {})
 
-    def test_settings_must_survive_being_written_down(self) -> None:
+    def test_settings_must_survive_a_round_trip_through_yaml(self) -> None:
         class Fleeting(Tracker):
             class Settings(PartSettings, arbitrary_types_allowed=True):
                 opened: object = object()
@@ -133,10 +133,10 @@ class Texts(DatasetLoader):
 
 
 class TestDatasets:
-    def test_the_demo_passes(self) -> None:
+    def test_the_demo_dataset_passes(self) -> None:
         check_dataset(bundled("register_datasets", "demo"), {})
 
-    def test_a_file_passes(self) -> None:
+    def test_a_dataset_of_files_passes(self) -> None:
         Path("a.csv").write_text("text,label\nfine,positive\nbad,\n")
         check_dataset(bundled("register_datasets", "files"), {"test": "a.csv"})
 
@@ -157,14 +157,14 @@ class TestDatasets:
             (("test",), {"texts": ["a"], "labels": [""]}, "has an empty label; give None"),
         ],
     )
-    def test_what_is_wrong_is_named(
+    def test_faults_of_a_dataset_are_named(
         self, names: Any, columns: Mapping[str, Any], reason: str
     ) -> None:
         loader = type("Wrong", (Texts,), {"names": names, "columns": columns})
         with pytest.raises(AssertionError, match=reason):
             check_dataset(loader, {})
 
-    def test_other_examples_the_second_time(self) -> None:
+    def test_a_dataset_that_changes_between_loads_is_refused(self) -> None:
         class Random(Texts):
             def load(self, split: str) -> Examples:
                 return Examples.from_columns([str(np.random.default_rng().integers(10**9))])
@@ -172,7 +172,7 @@ class TestDatasets:
         with pytest.raises(AssertionError, match="gives other examples the second time"):
             check_dataset(Random, {})
 
-    def test_something_else_than_examples(self) -> None:
+    def test_a_dataset_that_returns_no_examples_is_refused(self) -> None:
         class Rows(Texts):
             def load(self, split: str) -> Any:
                 return [{"text": "a"}]
@@ -238,7 +238,7 @@ class TestHeads:
             (Tied, "shares tensors"),
         ],
     )
-    def test_what_is_wrong_is_named(self, build: Any, reason: str) -> None:
+    def test_faults_of_a_head_are_named(self, build: Any, reason: str) -> None:
         with pytest.raises(AssertionError, match=reason):
             check_head(head_of(build), {})
 
@@ -255,7 +255,7 @@ class Normalised(nn.Module):
         return logits
 
 
-def test_a_head_that_mixes_the_texts_of_a_batch_in_training_alone_is_named() -> None:
+def test_a_head_that_mixes_texts_only_in_training_is_refused() -> None:
     with pytest.raises(AssertionError, match="in training a text's logits must not depend on"):
         check_head(head_of(Normalised), {})
 
@@ -270,7 +270,9 @@ def test_a_settings_schema_that_cannot_be_built_is_named() -> None:
 
 class TestEncoders:
     @pytest.mark.parametrize("architecture", ["electra", "modernbert"])
-    def test_tiny_encoders_pass(self, tmp_path: Path, architecture: str) -> None:
+    def test_bundled_encoders_with_tiny_models_pass(
+        self, tmp_path: Path, architecture: str
+    ) -> None:
         folder = make_encoder(tmp_path / "model", architecture)
         check_encoder(bundled("register_encoders", "transformers"), {"model": str(folder)})
 
@@ -294,12 +296,14 @@ class TestEncoders:
             ("load_tokenizer", lambda t: _with(t, pad_token=None), "has no padding token"),
         ],
     )
-    def test_what_is_wrong_is_named(self, base: Any, method: str, change: Any, reason: str) -> None:
+    def test_faults_of_an_encoder_are_named(
+        self, base: Any, method: str, change: Any, reason: str
+    ) -> None:
         wrong = type("Wrong", (base,), {method: lambda self: change(getattr(base, method)(self))})
         with pytest.raises(AssertionError, match=reason):
             check_encoder(wrong, {})
 
-    def test_states_must_not_change_with_padding(self, base: Any) -> None:
+    def test_an_encoder_whose_states_depend_on_padding_is_refused(self, base: Any) -> None:
         def unmasked(self: Encoder) -> Any:
             backbone = base.load_backbone(self)
             forward = backbone.forward
@@ -334,13 +338,13 @@ class TestEngines:
             ("training_mode", lambda self, on: None, "must switch dropout off"),
         ],
     )
-    def test_what_is_wrong_is_named(
+    def test_faults_of_an_engine_are_named(
         self, torch_engine: Any, method: str, wrong: Any, reason: str
     ) -> None:
         with pytest.raises(AssertionError, match=reason):
             check_engine(type("Wrong", (torch_engine,), {method: wrong}), {})
 
-    def test_clipping_is_compared(self, torch_engine: Any) -> None:
+    def test_an_engine_with_wrong_clipping_is_refused(self, torch_engine: Any) -> None:
         def unclipped(self: Any, model: Any, groups: Any, plan: Any) -> None:
             from dataclasses import replace
 
@@ -349,14 +353,14 @@ class TestEngines:
         with pytest.raises(AssertionError, match=r"after step 1 of sgd: .* is off by"):
             check_engine(type("Unclipped", (torch_engine,), {"prepare": unclipped}), {})
 
-    def test_rates_are_compared(self, torch_engine: Any) -> None:
+    def test_an_engine_with_wrong_rates_is_refused(self, torch_engine: Any) -> None:
         def constant(self: Any, rates: Sequence[float]) -> Any:
             return torch_engine.step(self, [0.05 for _ in rates])
 
         with pytest.raises(AssertionError, match="after step 1 of sgd: head"):
             check_engine(type("Constant", (torch_engine,), {"step": constant}), {})
 
-    def test_the_norm_is_compared(self, torch_engine: Any) -> None:
+    def test_an_engine_with_a_wrong_gradient_norm_is_refused(self, torch_engine: Any) -> None:
         def normless(self: Any, rates: Sequence[float]) -> float:
             torch_engine.step(self, rates)
             return 0.0
@@ -364,14 +368,14 @@ class TestEngines:
         with pytest.raises(AssertionError, match="norm before clipping"):
             check_engine(type("Normless", (torch_engine,), {"step": normless}), {})
 
-    def test_weights_must_be_a_copy(self, torch_engine: Any) -> None:
+    def test_an_engine_whose_weights_are_no_copy_is_refused(self, torch_engine: Any) -> None:
         def aliased(self: Any) -> Any:
             return dict(self._model.state_dict())
 
         with pytest.raises(AssertionError, match="which later steps must not touch"):
             check_engine(type("Aliased", (torch_engine,), {"weights": aliased}), {})
 
-    def test_the_optimizers_state_must_move_over(self, torch_engine: Any) -> None:
+    def test_an_engine_that_loses_optimizer_state_is_refused(self, torch_engine: Any) -> None:
         forgetful = type(
             "Forgetful", (torch_engine,), {"load_optimizer_state": lambda self, state: None}
         )
@@ -380,7 +384,7 @@ class TestEngines:
 
 
 class TestStrategies:
-    def test_the_study_passes(self) -> None:
+    def test_the_studys_strategies_pass(self) -> None:
         for name in default_registry().names("register_prompt_strategies"):
             check_prompt_strategy(bundled("register_prompt_strategies", name), {})
 
@@ -393,12 +397,12 @@ class TestStrategies:
             (lambda self, given: [Message("user", f"{object()} {given.text}")], "differ for the"),
         ],
     )
-    def test_what_is_wrong_is_named(self, messages: Any, reason: str) -> None:
+    def test_faults_of_a_strategy_are_named(self, messages: Any, reason: str) -> None:
         wrong = type("Wrong", (PromptStrategy,), {"messages": messages})
         with pytest.raises(AssertionError, match=reason):
             check_prompt_strategy(wrong, {})
 
-    def test_an_answer_is_a_class_or_none(self) -> None:
+    def test_a_strategy_that_parses_unknown_labels_is_refused(self) -> None:
         class Eager(PromptStrategy):
             def messages(self, given: Any) -> list[Message]:
                 return [Message("user", given.text)]
@@ -423,7 +427,7 @@ class Echo(LLMBackend):
         return Answer(request.labels[0])
 
 
-class Teacher(FineTuner):
+class Tuner(FineTuner):
     """Sound: it learns nothing and says so."""
 
     trains_here = True
@@ -443,54 +447,54 @@ class Teacher(FineTuner):
 
 
 class TestFineTuners:
-    def test_one_that_learns_nothing_passes(self) -> None:
-        check_fine_tuner(Teacher, {})
+    def test_a_fine_tuner_that_learns_nothing_passes(self) -> None:
+        check_fine_tuner(Tuner, {})
 
-    def test_a_model_that_is_not_there(self) -> None:
-        class Boasting(Teacher):
+    def test_a_fine_tuner_without_a_model_is_refused(self) -> None:
+        class Boasting(Tuner):
             def run(self, job: FineTuningJob, session: Any) -> FineTunedModel:
                 return FineTunedModel(Path("model"))
 
         with pytest.raises(AssertionError, match="names model, which is not in the run's folder"):
             check_fine_tuner(Boasting, {})
 
-    def test_one_that_stops_unasked(self) -> None:
-        class Lazy(Teacher):
+    def test_a_fine_tuner_that_stops_unasked_is_refused(self) -> None:
+        class Lazy(Tuner):
             def run(self, job: FineTuningJob, session: Any) -> None:
                 return None
 
         with pytest.raises(AssertionError, match="must return a FineTunedModel"):
             check_fine_tuner(Lazy, {})
 
-    def test_an_identity_of_chance(self) -> None:
-        class Restless(Teacher):
+    def test_a_fine_tuner_with_a_random_identity_is_refused(self) -> None:
+        class Restless(Tuner):
             def identity(self) -> Mapping[str, Any]:
                 return {"at": time.monotonic_ns()}
 
         with pytest.raises(AssertionError, match="differs for the same settings"):
             check_fine_tuner(Restless, {})
 
-    def test_settings_that_the_core_reads(self) -> None:
-        class Greedy(Teacher):
+    def test_a_fine_tuner_with_keys_of_the_core_is_refused(self) -> None:
+        class Greedy(Tuner):
             class Settings(PartSettings):
                 validation: str = "test"
 
         with pytest.raises(AssertionError, match="uses validation, which the core reads"):
             check_fine_tuner(Greedy, {})
 
-    def test_a_backend_that_names_no_fine_tuner(self) -> None:
+    def test_a_backend_with_an_invalid_fine_tuner_is_refused(self) -> None:
         class Confused(Echo):
-            fine_tuner = "no.such.module:Teacher"
+            fine_tuner = "no.such.module:Tuner"
 
         with pytest.raises(SentikitError, match="fine-tuner of Confused cannot be loaded"):
             fine_tuner_of(Confused)
 
 
 class TestBackends:
-    def test_an_echo_passes(self) -> None:
+    def test_an_echo_backend_passes(self) -> None:
         check_llm_backend(Echo, {})
 
-    def test_a_failing_call(self) -> None:
+    def test_a_backend_whose_call_fails_is_refused(self) -> None:
         class Refusing(Echo):
             async def ask(self, request: Any) -> Answer:
                 raise RejectedError("too long")
@@ -530,7 +534,7 @@ class TestBackends:
         with pytest.raises(AssertionError, match=rf"Odd\.ask\(\): {reason}"):
             check_llm_backend(type("Odd", (Echo,), {"ask": ask}), {})
 
-    def test_a_key_that_is_always_the_same(self) -> None:
+    def test_a_backend_with_a_constant_cache_key_is_refused(self) -> None:
         class Forgetful(Echo):
             def canonical(self, request: Any) -> Mapping[str, Any]:
                 return {"model": "echo"}
@@ -538,7 +542,9 @@ class TestBackends:
         with pytest.raises(AssertionError, match="must differ for another question"):
             check_llm_backend(Forgetful, {})
 
-    def test_a_secret_in_the_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_backend_with_a_secret_in_its_cache_key_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("ACME_API_KEY", "sk-not-a-real-one")
 
         class Leaky(Echo):
@@ -555,13 +561,13 @@ class TestFormatsAndTrackers:
         for name in default_registry().names("register_result_formats"):
             check_result_format(bundled("register_result_formats", name), {})
 
-    def test_a_format_that_claims_everything(self) -> None:
+    def test_a_format_that_recognises_every_folder_is_refused(self) -> None:
         electra = bundled("register_formats", "electra-classifier")
         greedy = type("Greedy", (electra,), {"recognises": lambda self, folder: True})
         with pytest.raises(AssertionError, match="Greedy recognises an empty folder"):
             check_format(greedy, {})
 
-    def test_a_result_format_that_names_absent_columns(self) -> None:
+    def test_a_result_format_that_names_absent_columns_is_refused(self) -> None:
         class Greedy(ResultFormat):
             def columns(self, columns: Sequence[str]) -> ResultColumns:
                 return ResultColumns(label="verdict")
@@ -569,7 +575,7 @@ class TestFormatsAndTrackers:
         with pytest.raises(AssertionError, match=r"columns that are not there: \['verdict'\]"):
             check_result_format(Greedy, {})
 
-    def test_a_result_format_that_takes_the_right_label_for_the_answer(self) -> None:
+    def test_a_result_format_that_confuses_gold_and_answer_is_refused(self) -> None:
         class Circular(ResultFormat):
             def columns(self, columns: Sequence[str]) -> ResultColumns | None:
                 return ResultColumns("label", gold="label") if "label" in columns else None
@@ -577,7 +583,7 @@ class TestFormatsAndTrackers:
         with pytest.raises(AssertionError, match="'label' for the answer and for the right label"):
             check_result_format(Circular, {})
 
-    def test_a_result_format_whose_columns_of_probabilities_are_absent(self) -> None:
+    def test_a_result_format_with_absent_probability_columns_is_refused(self) -> None:
         class Hopeful(ResultFormat):
             def columns(self, columns: Sequence[str]) -> ResultColumns | None:
                 by_class = {"positive": "p_positive"}
@@ -587,7 +593,7 @@ class TestFormatsAndTrackers:
         with pytest.raises(AssertionError, match=r"columns that are not there: \['p_positive'\]"):
             check_result_format(Hopeful, {})
 
-    def test_a_tracker_that_trips_over_an_unknown_number(self) -> None:
+    def test_a_tracker_that_fails_on_unknown_numbers_is_refused(self) -> None:
         class Careless(Tracker):
             def log(self, record: Mapping[str, Any]) -> None:
                 round(record.get("gradient_norm", 0.0))
@@ -602,23 +608,23 @@ class TestRecipes:
     def test_bundled_recipes_pass(self, name: str) -> None:
         check_recipe(default_registry().find("register_recipes", name).target)
 
-    def test_what_is_wrong_is_named_with_its_line(self) -> None:
+    def test_faults_of_a_recipe_are_named_with_their_line(self) -> None:
         Path("a.yaml").write_text("description: x\nextends: quickstart\ntraining:\n  epochz: 3\n")
         with pytest.raises(AssertionError, match=r"a\.yaml, line 4: training\.epochz: unknown key"):
             check_recipe("a.yaml")
 
-    def test_a_description_is_needed(self) -> None:
+    def test_a_recipe_without_description_is_refused(self) -> None:
         Path("a.yaml").write_text("extends: quickstart\n")
         with pytest.raises(AssertionError, match="give it a description"):
             check_recipe("a.yaml")
 
-    def test_a_missing_file(self) -> None:
+    def test_a_missing_recipe_file_is_named(self) -> None:
         with pytest.raises(InputError, match="does not exist"):
             check_recipe("gone.yaml")
 
 
 class TestCommands:
-    def test_help_is_needed_at_every_level(self) -> None:
+    def test_commands_without_help_are_refused_at_every_level(self) -> None:
         group = click.Group("film", help="Films.")
         group.add_command(click.Command("rate", help="Rate one."))
         check_command(group)
@@ -626,7 +632,7 @@ class TestCommands:
         with pytest.raises(AssertionError, match="The command 'film bare' has no help"):
             check_command(group)
 
-    def test_help_must_print(self) -> None:
+    def test_a_command_whose_help_fails_is_refused(self) -> None:
         class Broken(click.Command):
             def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
                 raise ValueError("no")
@@ -651,27 +657,27 @@ def register_datasets(register):
 
 
 class TestPlugins:
-    def test_an_installed_plugin_by_name(self, site: SitePackages) -> None:
+    def test_an_installed_plugin_is_checked_by_name(self, site: SitePackages) -> None:
         site.add_plugin("film", REVIEWS)
         site.add_module("film_parts", PART_MODULE)
         check_plugin("film")
         check_plugin("film", settings={"film-reviews": {}})
 
-    def test_a_module_that_is_not_installed(self, site: SitePackages) -> None:
+    def test_a_plugin_module_that_is_not_installed_is_checked(self, site: SitePackages) -> None:
         site.add_module("film", REVIEWS)
         site.add_module("film_parts", PART_MODULE)
         import film
 
         check_plugin(film)
 
-    def test_settings_put_a_part_to_work(self, site: SitePackages) -> None:
+    def test_given_settings_make_the_kit_run_a_component(self, site: SitePackages) -> None:
         site.add_plugin("film", REVIEWS)
         site.add_module("film_parts", PART_MODULE.replace('"fine", "bad"', '"fine", ""'))
         check_plugin("film")
         with pytest.raises(AssertionError, match=r"dataset film-reviews: .* has an empty text"):
             check_plugin("film", settings={"film-reviews": {}})
 
-    def test_all_problems_at_once(self, site: SitePackages) -> None:
+    def test_all_problems_of_a_plugin_are_reported_at_once(self, site: SitePackages) -> None:
         heads = REVIEWS.replace("datasets", "heads").replace("from sentikit import hookimpl", "")
         site.add_plugin("film", REVIEWS + heads + "import pydantic\n")
         with pytest.raises(AssertionError) as caught:
@@ -681,17 +687,17 @@ class TestPlugins:
         assert "dataset film-reviews: The dataset 'film-reviews' of plugin 'film' cannot" in message
         assert "head film-reviews: The head 'film-reviews'" in message
 
-    def test_a_plugin_that_registers_nothing(self, site: SitePackages) -> None:
+    def test_a_plugin_that_registers_nothing_is_refused(self, site: SitePackages) -> None:
         site.add_plugin("film", REVIEWS.replace("    register(", "    print("))
         with pytest.raises(AssertionError, match="it registers nothing"):
             check_plugin("film")
 
-    def test_a_plugin_that_fails(self, site: SitePackages) -> None:
+    def test_a_plugin_that_fails_to_load_is_refused(self, site: SitePackages) -> None:
         site.add_plugin("film", "import no_such_module")
         with pytest.raises(AssertionError, match="ModuleNotFoundError"):
             check_plugin("film")
 
-    def test_switched_off_rivals_do_not_count(
+    def test_disabled_plugins_with_the_same_names_are_ignored(
         self, site: SitePackages, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("film", "food"):
@@ -704,7 +710,7 @@ class TestPlugins:
         with pytest.raises(AssertionError, match="switched off by SENTIKIT_DISABLE_PLUGINS"):
             check_plugin("food")
 
-    def test_no_such_plugin(self) -> None:
+    def test_an_unknown_plugin_is_named(self) -> None:
         with pytest.raises(AssertionError, match="There is no plugin named 'headz'"):
             check_plugin("headz")
         with pytest.raises(AssertionError):

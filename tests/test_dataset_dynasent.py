@@ -61,21 +61,21 @@ def refusal(section: dict[str, Any], split: str = "train") -> str:
 
 
 class TestReading:
-    def test_rounds_follow_one_another_without_mixed_and_null(self, folder: Path) -> None:
+    def test_rounds_are_concatenated_without_mixed_and_null(self, folder: Path) -> None:
         train = sentikit.open_dataset({"name": "dynasent", "path": folder}).split("train")
         assert train.ids == ["r1-train-0", "r1-train-3", "r2-train-0", "r2-train-3"]
         assert train.labels == ["positive", "negative", "positive", "negative"]
         assert train.sources == ["dynasent_r1", "dynasent_r1", "dynasent_r2", "dynasent_r2"]
         assert train.texts[0] == "round 1, train, positive"
 
-    def test_mixed_is_kept_when_asked_and_null_never(self, folder: Path) -> None:
+    def test_mixed_is_kept_on_request_and_null_never(self, folder: Path) -> None:
         section = {"name": "dynasent", "path": folder, "rounds": [1], "ternary": False}
         dataset = sentikit.open_dataset({**section, "label_map": {"mixed": "neutral"}})
         assert dataset.split("test").ids == ["r1-test-0", "r1-test-1", "r1-test-3"]
         assert dataset.split("test").labels == ["positive", "neutral", "negative"]
 
     @pytest.mark.parametrize("depth", ["", "inside"])
-    def test_the_folder_may_lie_one_deeper(self, tmp_path: Path, depth: str) -> None:
+    def test_the_files_may_be_one_folder_deeper(self, tmp_path: Path, depth: str) -> None:
         write_files(tmp_path / "data" / depth)
         dataset = sentikit.open_dataset({"name": "dynasent", "path": tmp_path / "data"})
         assert dataset.splits == ("train", "validation", "test")
@@ -93,7 +93,7 @@ class TestReading:
             assert zipped.split(split).fingerprint() == unzipped.split(split).fingerprint()
         assert list(archive.parent.iterdir()) == [archive]
 
-    def test_what_a_folder_lacks_is_taken_from_the_archive_in_it(
+    def test_missing_files_are_read_from_the_archive_in_the_folder(
         self, folder: Path, tmp_path: Path
     ) -> None:
         write_archive(folder / "dynasent-v1.1.zip", write_files(tmp_path / "other"))
@@ -148,11 +148,11 @@ class TestRefusals:
         message = refusal({"path": folder})
         assert message.startswith(f"{folder / name}, line 1: the label 'glad'")
 
-    def test_missing_places(self, tmp_path: Path) -> None:
+    def test_missing_paths_are_named(self, tmp_path: Path) -> None:
         assert "does not exist" in refusal({"path": tmp_path / "nowhere"})
         assert "holds none of DynaSent's files" in refusal({"path": tmp_path})
 
-    def test_a_damaged_archive(self, folder: Path, tmp_path: Path) -> None:
+    def test_a_damaged_archive_is_refused(self, folder: Path, tmp_path: Path) -> None:
         not_one = tmp_path / "dynasent-v1.1.zip"
         not_one.write_text("this is no archive")
         assert "cannot be read as a zip archive" in refusal({"path": not_one})
@@ -167,7 +167,7 @@ class TestRefusals:
         assert "download it again" in message
 
     @pytest.mark.parametrize("rounds", [[], [3], "both"])
-    def test_rounds_are_1_and_2(self, folder: Path, rounds: Any) -> None:
+    def test_unknown_rounds_are_refused(self, folder: Path, rounds: Any) -> None:
         assert "rounds" in refusal({"path": folder, "rounds": rounds})
 
     def test_a_round_given_twice_counts_once(self, folder: Path) -> None:
@@ -176,7 +176,7 @@ class TestRefusals:
 
 
 class TestThePublishedFiles:
-    def test_sizes_are_the_published_ones(self, shared_data: Path) -> None:
+    def test_the_published_dynasent_files_have_the_published_sizes(self, shared_data: Path) -> None:
         dataset = sentikit.open_dataset({"name": "dynasent", "path": shared_data})
         assert dataset.splits == ("validation", "test")
         for split in dataset.splits:

@@ -46,7 +46,7 @@ class TestSplits:
         assert examples.sources == [None, None]
         assert len(set(examples.ids)) == 2
 
-    def test_files_of_different_formats(self) -> None:
+    def test_splits_may_have_different_formats(self) -> None:
         pq.write_table(pa.table({"Text": ["fine"], "Label": ["pos"]}), "test.parquet")
         dataset = sentikit.open_dataset(
             section(
@@ -72,11 +72,11 @@ class TestSplits:
         dataset = sentikit.open_dataset(settings)
         assert [len(dataset.split(split)) for split in dataset.splits] == [8, 2]
 
-    def test_a_file_is_needed(self) -> None:
+    def test_a_dataset_without_any_file_is_refused(self) -> None:
         with pytest.raises(InputError, match=r"at least one file, as --set dataset\.train=FILE"):
             sentikit.open_dataset(section(text="review"))
 
-    def test_a_misspelt_key(self) -> None:
+    def test_a_misspelt_key_gets_a_suggestion(self) -> None:
         with pytest.raises(InputError, match="Did you mean 'validation'"):
             sentikit.open_dataset(section(train="a.csv", validaton="b.csv"))
 
@@ -85,7 +85,7 @@ class TestSplits:
         with pytest.raises(InputError, match=r"^gone.csv does not exist"):
             _ = dataset.splits
 
-    def test_a_folder(self) -> None:
+    def test_a_folder_without_text_files_is_refused(self) -> None:
         Path("reviews").mkdir()
         message = refusal(section(train="reviews"))
         assert message == "reviews is a folder, a file is needed; it holds no .txt files."
@@ -100,7 +100,7 @@ class TestSplits:
 
 
 class TestColumns:
-    def test_columns_by_name(self) -> None:
+    def test_columns_are_chosen_by_name(self) -> None:
         path = write("a.csv", "text,title,stars,shop,key\nlong,short,positive,north,k1\n")
         settings = section(train=path, text="title", label="stars", source="shop", id="key")
         examples = sentikit.open_dataset(settings).split("train")
@@ -108,30 +108,30 @@ class TestColumns:
             {"id": "k1", "text": "short", "label": "positive", "source": "north"}
         ]
 
-    def test_usual_names_are_found(self) -> None:
+    def test_columns_with_common_names_are_found(self) -> None:
         path = write("a.csv", "text_id,Review,Gold_Label,domain\nr1,fine,positive,books\n")
         assert sentikit.open_dataset(section(train=path)).split("train").table.to_pylist() == [
             {"id": "r1", "text": "fine", "label": "positive", "source": "books"}
         ]
 
-    def test_an_unknown_column(self) -> None:
+    def test_an_unknown_column_gets_a_suggestion(self) -> None:
         path = write("a.csv", "text,label\nfine,positive\n")
         message = refusal(section(train=path, label="lable"))
         assert message == "a.csv has no column 'lable' for the label. Did you mean 'label'?"
 
-    def test_no_likely_text(self) -> None:
+    def test_a_file_without_a_recognisable_text_column_is_refused(self) -> None:
         message = refusal(section(train=write("a.csv", "headline,label\nfine,positive\n")))
         assert "It has 'headline', 'label'." in message
         assert "dataset.text=COLUMN" in message
 
-    def test_texts_alone_do_where_labels_are_not_needed(self) -> None:
+    def test_a_file_of_texts_works_where_labels_are_not_needed(self) -> None:
         dataset = sentikit.open_dataset(section(test=write("a.txt", "fine\nbad\n")))
         assert dataset.split("test", labelled=False).labels == [None, None]
         assert "the label is missing (2 of 2 in split 'test')" in refusal(
             section(test="a.txt"), "test"
         )
 
-    def test_the_format_can_be_told(self) -> None:
+    def test_the_format_can_be_given(self) -> None:
         path = write("a.json", '{"text": "fine", "label": "positive"}\n')
         assert len(sentikit.open_dataset(section(train=path, format="jsonl")).split("train")) == 1
         with pytest.raises(InputError, match=r"no format 'jsno'\. Did you mean 'json'"):
@@ -154,7 +154,7 @@ class TestLabels:
         for split in dataset.splits:
             assert dataset.split(split).labels == ["negative", "positive"]
 
-    def test_blank_labels_sources_and_ids_are_none(self) -> None:
+    def test_blank_labels_sources_and_ids_are_unknown(self) -> None:
         content = "id,text,label,source\n,fine,,\nx, ok , positive ,  \n"
         dataset = sentikit.open_dataset(section(test=write("a.csv", content)))
         rows = dataset.split("test", labelled=False).table.to_pylist()
@@ -174,40 +174,40 @@ class TestLabels:
 
 
 class TestRefusals:
-    def test_an_empty_text(self) -> None:
+    def test_an_empty_text_is_refused_with_its_line_unless_it_may_stay(self) -> None:
         content = "text,label\nfine,positive\n  ,negative\n"
         assert refusal(section(train=write("train.csv", content))).startswith(
             "train.csv, line 3: the text is empty (1 such in split 'train')"
         )
+        dataset = sentikit.open_dataset(section(train="train.csv"))
+        assert len(dataset.split("train", empty_texts=True)) == 2
 
-    def test_a_null_text(self) -> None:
+    def test_a_null_text_is_refused_with_its_row(self) -> None:
         content = '{"text": "a", "label": "neg"}\n{"text": null, "label": "neg"}\n'
         message = refusal(section(train=write("a.jsonl", content)))
         assert message.startswith("a.jsonl, line 2: the text is empty")
 
-    def test_an_id_given_twice(self) -> None:
-        content = 'id,text,label\n7,"a\nb",neg\n8,c,neg\n7,d,pos\n'
-        assert refusal(section(train=write("train.csv", content))) == (
-            "train.csv, line 5: the id '7' was given before, at train.csv, line 2. "
-            "Give every example an id of its own."
-        )
+    def test_a_repeated_id_keeps_its_rows(self) -> None:
+        content = "id,text,label\n7,a,neg\n8,c,neg\n7,d,pos\n"
+        examples = sentikit.open_dataset(section(train=write("train.csv", content))).split("train")
+        assert (examples.ids, examples.texts) == (["7", "8", "7"], ["a", "c", "d"])
 
     def test_the_same_text_twice_gets_two_ids(self) -> None:
         content = "text,label\nfine,positive\nfine,positive\n"
         ids = sentikit.open_dataset(section(test=write("a.csv", content))).split("test").ids
         assert len(set(ids)) == 2
 
-    def test_a_text_that_is_a_list(self) -> None:
+    def test_a_list_as_text_is_refused(self) -> None:
         message = refusal(section(train=write("a.jsonl", '{"text": ["a"], "label": "neg"}\n')))
         assert message == "a.jsonl, line 1: the column 'text' holds a list; a text is needed."
 
-    def test_a_malformed_file(self) -> None:
+    def test_a_malformed_file_is_refused(self) -> None:
         message = refusal(section(train=write("train.csv", 'text,label\nfine,pos\n"open,neg\n')))
         assert message.startswith("train.csv, line 3: a quote opens here")
 
 
 class TestRealData:
-    def test_the_merged_test_split(self, shared_data: Path) -> None:
+    def test_the_studys_merged_test_split_loads(self, shared_data: Path) -> None:
         path = shared_data / "merged" / "test.csv"
         examples = sentikit.open_dataset(section(test=str(path))).split("test")
         with path.open(encoding="utf-8", newline="") as stream:
@@ -216,7 +216,7 @@ class TestRealData:
         assert examples.labels == [row["label"] for row in expected]
         assert examples.sources == [row["source"] for row in expected]
 
-    def test_dynasent(self, shared_data: Path) -> None:
+    def test_the_dynasent_files_load_as_json_lines(self, shared_data: Path) -> None:
         path = shared_data / "dynasent-v1.1" / "dynasent-v1.1-round02-dynabench-test.jsonl"
         examples = sentikit.open_dataset(section(test=str(path))).split("test")
         expected = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

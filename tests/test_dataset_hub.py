@@ -60,7 +60,7 @@ def refusal(path: Path | str, split: str = "train", **section: Any) -> str:
 
 
 class TestLayouts:
-    def test_json_lines_with_dev(self, folder: Path) -> None:
+    def test_json_lines_with_a_dev_split_are_read(self, folder: Path) -> None:
         row = '{{"text": "{0}", "label": 1, "label_text": "positive"}}\n'
         for name in ("train", "dev", "test"):
             (folder / f"{name}.jsonl").write_text(row.format(name))
@@ -69,7 +69,7 @@ class TestLayouts:
         assert dataset.split("validation").texts == ["dev"]
         assert dataset.split("validation").labels == ["positive"]
 
-    def test_parquet_with_label_names_in_the_card(self, folder: Path) -> None:
+    def test_label_names_come_from_the_card_of_parquet_data(self, folder: Path) -> None:
         (folder / "README.md").write_text(CARD)
         write_parquet(
             folder / "data" / "train-00000-of-00001.parquet",
@@ -80,7 +80,7 @@ class TestLayouts:
         assert train.labels == ["positive", "neutral", "negative"]
         assert train.sources == [None, None, None]
 
-    def test_the_hubs_conversion_downloaded_elsewhere(self, folder: Path) -> None:
+    def test_the_hubs_converted_parquet_files_are_read(self, folder: Path) -> None:
         for config in ("r1", "r2"):
             for split in ("train", "test"):
                 write_parquet(
@@ -98,14 +98,14 @@ class TestLayouts:
         train = opened(folder, label_map={"0": "negative", "1": "positive"}).split("train")
         assert train.labels == ["positive", "negative"]
 
-    def test_named_columns_and_splits(self, folder: Path) -> None:
+    def test_columns_and_splits_can_be_named(self, folder: Path) -> None:
         (folder / "train.csv").write_text("a,b,c\nfine,pos,shop\n")
         (folder / "test.csv").write_text("a,b,c\npoor,neg,bar\n")
         dataset = opened(folder, text="a", label="b", source="c", splits={"validation": "test"})
         assert dataset.split("validation").sources == ["bar"]
         assert dataset.split("train").labels == ["positive"]
 
-    def test_other_splits_keep_their_name(self, folder: Path) -> None:
+    def test_unknown_split_names_are_kept(self, folder: Path) -> None:
         card = "---\nconfigs:\n- config_name: default\n  data_files:\n"
         card += "  - {split: train, path: a.csv}\n  - {split: hard, path: b.csv}\n---\n"
         (folder / "README.md").write_text(card)
@@ -133,14 +133,14 @@ class TestLayouts:
 
 
 class TestRefusals:
-    def test_missing_columns(self, folder: Path) -> None:
+    def test_missing_columns_are_named(self, folder: Path) -> None:
         (folder / "train.csv").write_text("alpha,beta\n1,2\n")
         assert f"No text column in {folder}. Name one with text: alpha, beta" in refusal(folder)
         assert "does not hold texts" in refusal(folder, text="alpha")
         message = refusal(folder, text="alhpa")
         assert "has no column 'alhpa' (text). Did you mean 'alpha'?" in message
 
-    def test_unknown_config_and_split(self, folder: Path) -> None:
+    def test_an_unknown_config_or_split_is_refused(self, folder: Path) -> None:
         (folder / "train.csv").write_text("text,label\nfine,pos\n")
         assert "no config 'french'. Known: default." in refusal(folder, config="french")
         assert "no split 'test'" in refusal(folder, "test")
@@ -163,7 +163,7 @@ class TestRefusals:
         assert "scripts are never run" in message
         assert "refs/convert/parquet" in message
 
-    def test_broken_files(self, folder: Path) -> None:
+    def test_broken_files_are_refused(self, folder: Path) -> None:
         (folder / "train.jsonl").write_text('{"text": "a"}\n{"text": \n')
         assert f"A file of the dataset '{folder}' is malformed" in refusal(folder)
 
@@ -173,7 +173,7 @@ class TestRefusals:
         )
         assert refusal(folder).startswith(f"row 2 of {folder} (train): the text is empty")
 
-    def test_missing_and_empty_folders(self, folder: Path) -> None:
+    def test_missing_and_empty_folders_are_refused(self, folder: Path) -> None:
         assert "is not a folder" in refusal(folder / "nowhere")
         assert "cannot be read as a dataset" in refusal(folder)
 

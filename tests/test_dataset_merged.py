@@ -84,7 +84,7 @@ def parts(tmp_path: Path) -> Path:
 
 
 class TestFromParts:
-    def test_order_is_the_concatenation_shuffled_with_seed_42(self, parts: Path) -> None:
+    def test_rows_are_the_concatenation_shuffled_with_seed_42(self, parts: Path) -> None:
         dataset = sentikit.open_dataset({"name": "merged", "path": parts})
         assert dataset.splits == ("train", "validation", "test")
         for split in dataset.splits:
@@ -93,17 +93,17 @@ class TestFromParts:
             order = np.random.RandomState(42).permutation(len(together))
             assert rows_of(dataset.split(split)) == [together[row] for row in order]
 
-    def test_the_parts_may_lie_apart(self, parts: Path) -> None:
+    def test_the_source_datasets_may_be_in_different_folders(self, parts: Path) -> None:
         together = sentikit.open_dataset({"name": "merged", "path": parts})
         apart = sentikit.open_dataset({"name": "merged", "sst": parts, "dynasent": parts})
         assert apart.split("train").fingerprint() == together.split("train").fingerprint()
 
-    def test_a_split_needs_all_its_parts(self, parts: Path) -> None:
+    def test_a_split_needs_all_its_source_datasets(self, parts: Path) -> None:
         (parts / f"{DYNASENT_FILES['dynasent_r2']}-train.jsonl").unlink()
         dataset = sentikit.open_dataset({"name": "merged", "path": parts})
         assert dataset.splits == ("validation", "test")
 
-    def test_errors_name_file_and_line_of_the_part(self, parts: Path) -> None:
+    def test_errors_name_file_and_line_of_the_source_dataset(self, parts: Path) -> None:
         path = parts / f"{DYNASENT_FILES['dynasent_r1']}-test.jsonl"
         rows = [(text, label, source) for text, label, source in small_rows("test")][:7]
         rows[4] = ("", "negative", "dynasent_r1")
@@ -166,12 +166,12 @@ class TestBalance:
 
 
 class TestRefusals:
-    def test_sections_that_contradict_themselves(self, parts: Path) -> None:
+    def test_contradictory_settings_are_refused(self, parts: Path) -> None:
         assert "sst and dynasent belong together" in refusal({"sst": parts})
         assert "not all three" in refusal({"path": parts, "sst": parts, "dynasent": parts})
         assert "balance" in refusal({"path": parts, "balance": "sources"})
 
-    def test_missing_places(self, tmp_path: Path) -> None:
+    def test_missing_paths_are_named(self, tmp_path: Path) -> None:
         assert "is not a folder" in refusal({"path": tmp_path / "nowhere"})
         assert "holds none of" in refusal({"path": tmp_path})
 
@@ -187,13 +187,13 @@ class TestThePublishedRows:
         with path.open(encoding="utf-8", newline="") as stream:
             return [(r["sentence"], r["label"], r["source"]) for r in csv.DictReader(stream)]
 
-    def test_the_folder_with_all_data_serves_them_as_they_are(
+    def test_a_folder_with_all_data_gives_the_published_rows(
         self, shared_data: Path, published: Rows, split: str
     ) -> None:
         dataset = sentikit.open_dataset({"name": "merged", "path": shared_data})
         assert rows_of(dataset.split(split)) == published
 
-    def test_the_official_order_of_the_parts_gives_the_published_order(
+    def test_the_official_order_of_the_sources_gives_the_published_order(
         self, shared_data: Path, published: Rows, split: str, tmp_path: Path
     ) -> None:
         # The DynaSent files here hold their rows in the merged order. Putting them back needs
@@ -206,7 +206,7 @@ class TestThePublishedRows:
         section = {"name": "merged", "sst": shared_data, "dynasent": tmp_path / "dynasent"}
         assert rows_of(sentikit.open_dataset(section).split(split)) == published
 
-    def test_the_parts_as_they_are_give_the_published_rows(
+    def test_the_original_source_datasets_give_the_published_rows(
         self, shared_data: Path, published: Rows, split: str
     ) -> None:
         section = {"name": "merged", "sst": shared_data, "dynasent": shared_data}

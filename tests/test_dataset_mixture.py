@@ -37,7 +37,7 @@ def refusal(*parts: Any, **options: Any) -> str:
 
 
 class TestParts:
-    def test_splits_are_those_of_any_part_and_rows_follow_the_parts(self, folder: Path) -> None:
+    def test_splits_and_rows_are_those_of_the_members_in_order(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees")}
         both = mixture(sst, {"name": "demo"})
         demo = sentikit.open_dataset("demo")
@@ -47,7 +47,7 @@ class TestParts:
         assert both.split("validation").fingerprint() == demo.split("validation").fingerprint()
         assert both.split("test").texts[:2] == ["lovely", "film"]
 
-    def test_each_part_folds_labels_its_own_way(self, folder: Path) -> None:
+    def test_each_member_maps_labels_by_its_own_settings(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees")}
         assert set(mixture(sst).split("train").labels) == {"negative", "neutral", "positive"}
         five = mixture({**sst, "labels": "five"}, labels="five")
@@ -87,7 +87,7 @@ class TestParts:
             said.add("text 57" in texts)
         assert said == {True, False}
 
-    def test_parts_take_the_core_options(self, folder: Path) -> None:
+    def test_members_accept_the_core_options(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees")}
         swapped = mixture({**sst, "splits": {"train": "test", "test": None}})
         assert swapped.splits == ("train",)
@@ -102,14 +102,14 @@ class TestParts:
 
 
 class TestWeights:
-    def test_whole_weights_repeat_train_and_leave_the_rest(self, folder: Path) -> None:
+    def test_integer_weights_repeat_only_the_training_split(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees"), "weight": 3}
         train = mixture(sst).split("train")
         assert set(Counter(train.texts).values()) == {3}
         assert set(Counter(train.ids).values()) == {3}
         assert len(mixture(sst).split("test")) == 2
 
-    def test_half_a_weight_draws_half_by_the_parts_seed(self, folder: Path) -> None:
+    def test_a_weight_of_one_half_draws_half_with_the_members_seed(self, folder: Path) -> None:
         def drawn(**options: Any) -> list[str]:
             sst = {"name": "sst", "path": str(folder / "trees"), "weight": 0.5}
             return mixture({**sst, **options}).split("train").texts
@@ -118,24 +118,24 @@ class TestWeights:
         assert drawn() == drawn()
         assert len({tuple(drawn(seed=seed)) for seed in range(8)}) > 1
 
-    def test_one_and_a_half(self, folder: Path) -> None:
+    def test_a_weight_of_one_and_a_half_repeats_and_draws(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees"), "weight": 1.5}
         assert Counter(Counter(mixture(sst).split("train").texts).values()) == {1: 5, 2: 5}
 
 
 class TestIds:
-    def test_the_same_text_in_two_parts_gets_two_ids(self, folder: Path) -> None:
+    def test_the_same_text_in_two_members_gets_two_ids(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees")}
         test = mixture(sst, sst).split("test")
         assert test.ids[2:] == [f"{id_}-2" for id_ in test.ids[:2]]
 
-    def test_ids_of_one_part_are_the_datasets_own(self, folder: Path) -> None:
+    def test_ids_within_a_member_are_those_of_its_dataset(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees")}
         assert mixture(sst).split("test").ids == sentikit.open_dataset(sst).split("test").ids
 
 
 class TestRefusals:
-    def test_all_that_is_wrong_with_the_parts_is_said_at_once(self) -> None:
+    def test_all_problems_of_the_members_are_reported_at_once(self) -> None:
         message = refusal({"name": "sts"}, {"name": "demo", "weight": 0}, {"name": "demo", "a": 1})
         assert "part 1 (sts)" in message
         assert "Did you mean 'sst'?" in message
@@ -143,14 +143,14 @@ class TestRefusals:
         assert "part 3 (demo): a: unknown key" in message
 
     @pytest.mark.parametrize("weight", [0, -1, "two", True, float("nan"), 5000])
-    def test_weights_that_make_no_sense(self, weight: Any) -> None:
+    def test_meaningless_weights_are_refused(self, weight: Any) -> None:
         assert "weight must be a number" in refusal({"name": "demo", "weight": weight})
 
-    def test_parts_are_needed(self) -> None:
+    def test_a_mixture_without_members_is_refused(self) -> None:
         assert "parts" in refusal()
         assert "parts" in refusal("demo")
 
-    def test_a_bad_row_is_named_by_part_and_place(self, folder: Path) -> None:
+    def test_a_bad_row_is_named_by_member_and_line(self, folder: Path) -> None:
         (folder / "trees" / "train.txt").write_text("(3 fine)\n(3 broken\n")
         message = refusal({"name": "demo"}, {"name": "sst", "path": str(folder / "trees")})
         assert message.startswith(f"{folder / 'trees' / 'train.txt'}, line 2: 1 ')' missing")

@@ -42,7 +42,7 @@ def refusal(query: str, **settings: Any) -> str:
     return refused.value.message
 
 
-def test_a_query_is_a_split(database: str) -> None:
+def test_each_query_is_a_split(database: str) -> None:
     split = opened(QUERY, database=database).split("test")
     assert split.texts == ["meh", "bad"]
     assert split.ids == ["2", "3"]
@@ -84,19 +84,19 @@ def test_writing_a_file_from_a_query_is_refused() -> None:
     assert not Path("out.csv").exists()
 
 
-def test_no_extension_is_fetched_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_extension_is_fetched_automatically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd()))
     assert "cannot be run" in refusal("select * from 'https://example.invalid/a.csv'")
     assert not list(Path.cwd().rglob("*.duckdb_extension*"))
 
 
-def test_a_table_that_is_not_there_is_named(database: str) -> None:
+def test_a_missing_table_is_named(database: str) -> None:
     message = refusal("select * from reviewz", database=database)
     assert "The query cannot be run" in message
     assert "reviewz" in message
 
 
-def test_a_variable_of_the_program_is_no_table() -> None:
+def test_python_variables_are_not_queried_as_tables() -> None:
     assert "cannot be run" in refusal("select * from query")
 
 
@@ -114,7 +114,7 @@ def test_a_password_is_refused_and_not_repeated(settings: dict[str, str]) -> Non
     assert "secret" not in message
 
 
-def test_a_database_that_is_not_there_is_named() -> None:
+def test_a_missing_database_is_named() -> None:
     assert "none.db does not exist" in refusal("select 1 as text", database="none.db")
     Path("odd.db").write_text("this is no database, whatever its name says")
     assert "odd.db cannot be opened" in refusal("select 1 as text", database="odd.db")
@@ -125,7 +125,7 @@ def test_postgres_without_its_extension_says_how_to_get_it() -> None:
         opened("select 1 as text", database="postgresql://me@127.0.0.1:1/db").split("test")
 
 
-def test_a_database_that_fails_halfway_is_a_failure_and_no_wrong_input() -> None:
+def test_a_database_that_fails_midway_exits_with_1_not_2() -> None:
     text = "case when i > 500000 then error('gone') else 'fine' end"
     query = f"select {text} as text from range(1000000) t(i)"
     with pytest.raises(SentikitError, match="failed while it was read") as failed:
@@ -151,5 +151,5 @@ def test_the_columns_of_a_query_stay_when_its_texts_are_labelled(
     assert "give one of them" in both.stderr
 
 
-def test_the_plugin_keeps_the_contract() -> None:
+def test_the_sql_plugin_passes_the_conformance_kit() -> None:
     check_plugin("sql", settings={"sql": {"test": "select 'fine' as text, 'positive' as label"}})

@@ -44,13 +44,13 @@ class TestReading:
         assert train.labels == ["positive", "negative", "neutral"]
         assert train.sources == ["sst"] * 3
 
-    def test_five_labels(self, trees: Path) -> None:
+    def test_the_five_labels_are_read(self, trees: Path) -> None:
         dataset = sentikit.open_dataset({"name": "sst", "path": trees, "labels": "five"})
         assert dataset.split("train").labels == ["positive", "very negative", "neutral"]
         assert dataset.split("validation").labels == ["very positive"]
 
     @pytest.mark.parametrize("inside", ["", "trees", "sst/trees", "sst"])
-    def test_the_folder_may_lie_deeper(self, tmp_path: Path, inside: str) -> None:
+    def test_the_files_may_be_in_a_subfolder(self, tmp_path: Path, inside: str) -> None:
         folder = tmp_path / "data" / inside
         folder.mkdir(parents=True)
         (folder / "dev.txt").write_text(SMALL_TREES["dev.txt"])
@@ -111,7 +111,7 @@ class TestRefusals:
     def test_a_folder_without_trees_says_what_it_looked_for(self, tmp_path: Path) -> None:
         assert "holds none of train.txt, dev.txt, test.txt" in refusal(tmp_path)
 
-    def test_a_missing_file_takes_only_its_split_away(self, trees: Path) -> None:
+    def test_a_missing_file_removes_only_its_split(self, trees: Path) -> None:
         (trees / "train.txt").unlink()
         dataset = sentikit.open_dataset({"name": "sst", "path": trees})
         assert dataset.splits == ("validation", "test")
@@ -127,7 +127,9 @@ class TestRefusals:
 
 
 class TestThePublishedTreebank:
-    def test_sizes_and_labels_are_the_published_ones(self, shared_data: Path) -> None:
+    def test_the_published_treebank_has_the_published_sizes_and_labels(
+        self, shared_data: Path
+    ) -> None:
         dataset = sentikit.open_dataset({"name": "sst", "path": shared_data, "labels": "five"})
         assert [len(dataset.split(split)) for split in dataset.splits] == [8544, 1101, 2210]
         assert Counter(dataset.split("train").labels) == {
@@ -139,7 +141,7 @@ class TestThePublishedTreebank:
         }
 
     @pytest.mark.slow
-    def test_all_phrases(self, shared_data: Path) -> None:
+    def test_subtrees_give_all_phrases_of_the_published_treebank(self, shared_data: Path) -> None:
         dataset = sentikit.open_dataset({"name": "sst", "path": shared_data, "subtrees": True})
         train = dataset.split("train")
         # 8,544 sentences, ten of them twice, and 150,740 phrases that are no sentence.

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from sentikit.datasets.description import (
+from sentikit.plugins.dataset_description.description import (
     DatasetDescription,
     TokenLengths,
     describe_dataset,
     estimate_tokens,
 )
+
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.tables import read_rows
 
@@ -36,7 +36,7 @@ def describe(**splits: Examples) -> DatasetDescription:
 
 
 class TestCounts:
-    def test_by_label_and_by_source(self) -> None:
+    def test_counts_are_by_label_and_by_source(self) -> None:
         labels = ["negative", "positive", None, "positive"]
         sources = ["a", "b", "b", None]
         split = describe(test=examples(["1", "2", "3", "4"], labels, sources)).splits[0]
@@ -52,14 +52,14 @@ class TestCounts:
         assert split.sources["b"].labels == {"negative": 0, "neutral": 0, "positive": 1}
         assert split.sources["b"].unlabelled == 1
 
-    def test_only_chosen_examples_count(self) -> None:
+    def test_only_selected_examples_are_counted(self) -> None:
         whole = examples(["a", "b", "c"], ["negative", "neutral", "positive"])
         split = describe(train=whole.select([2, 0])).splits[0]
         assert split.examples == 2
         assert split.labels == {"negative": 1, "neutral": 0, "positive": 1}
         assert split.fingerprint == whole.select([2, 0]).fingerprint()
 
-    def test_more_rows_than_a_batch(self) -> None:
+    def test_counts_cover_more_rows_than_a_batch(self) -> None:
         texts = [f"text {number}" for number in range(25_000)]
         told: list[int] = []
         split = describe_dataset(
@@ -71,7 +71,7 @@ class TestCounts:
 
 
 class TestRepeatedTexts:
-    def test_case_white_space_and_unicode_form_do_not_count(self) -> None:
+    def test_duplicates_ignore_case_white_space_and_unicode_form(self) -> None:
         texts = ["So  good", "so good ", "SO GOOD", "caf\u00e9", "cafe\u0301", "other"]
         assert describe(train=examples(texts)).splits[0].duplicates == 3
 
@@ -82,7 +82,7 @@ class TestRepeatedTexts:
         assert split.conflicts == 2
         assert "2 texts occur with more than one label." in split.problems
 
-    def test_leaks_between_splits(self) -> None:
+    def test_texts_shared_by_splits_are_leaks(self) -> None:
         found = describe(
             train=examples(["one", "two", "three"]),
             validation=examples(["four", "TWO", " two", "Three"]),
@@ -92,7 +92,7 @@ class TestRepeatedTexts:
         assert (found[0].texts, found[0].examples, found[0].example) == (2, 3, "TWO")
 
     @given(st.lists(st.text(st.sampled_from("aAbB \n"), max_size=4)))
-    def test_hashes_agree_with_comparing_texts(self, texts: list[str]) -> None:
+    def test_duplicates_by_hash_equal_duplicates_by_text(self, texts: list[str]) -> None:
         hashes = text_hashes(texts)
         assert hashes.dtype == np.uint64
         canonical = [" ".join(text.lower().split()) for text in texts]
@@ -109,7 +109,7 @@ class TestLengths:
         ).splits[0]
         assert split.tokens == TokenLengths(p50=50, p95=95, p99=99, max=100)
 
-    def test_whether_they_are_estimated_is_said(self) -> None:
+    def test_the_description_says_whether_lengths_are_estimated(self) -> None:
         assert describe(train=examples(["a"])).tokens_are_estimated
         counted = describe_dataset("mine", CLASSES, [], count_tokens=lambda texts: [])
         assert not counted.tokens_are_estimated
@@ -117,7 +117,7 @@ class TestLengths:
     @pytest.mark.parametrize(
         ("text", "tokens"), [("I love it!", 6), ("", 2), ("uninteresting", 6), ("don't", 5)]
     )
-    def test_the_estimate_counts_words_long_words_in_pieces_and_marks(
+    def test_estimated_lengths_count_words_word_pieces_and_punctuation(
         self, text: str, tokens: int
     ) -> None:
         assert estimate_tokens([text]) == [tokens]
@@ -137,19 +137,19 @@ class TestLengths:
 
 
 class TestProblems:
-    def test_nothing_to_say_of_a_good_split(self) -> None:
+    def test_a_good_split_has_no_problems(self) -> None:
         good = examples(["a", "b", "c"], ["negative", "neutral", "positive"])
         assert describe(train=good).splits[0].problems == ()
 
-    def test_one_class(self) -> None:
+    def test_a_split_with_a_single_class_is_a_problem(self) -> None:
         problems = describe(train=examples(["a", "b"], ["neutral"] * 2)).splits[0].problems
         assert problems == ("All labels are 'neutral': nothing can be learned or measured.",)
 
-    def test_a_missing_class(self) -> None:
+    def test_a_missing_class_is_a_problem(self) -> None:
         split = describe(train=examples(["a", "b"], ["neutral", "positive"])).splits[0]
         assert split.problems == ("No example is labelled 'negative'.",)
 
-    def test_missing_labels_and_empty_texts(self) -> None:
+    def test_missing_labels_and_empty_texts_are_problems(self) -> None:
         split = describe(train=examples(["a", " "])).splits[0]
         assert split.empty_texts == 1
         assert split.problems == (
@@ -157,13 +157,13 @@ class TestProblems:
             "1 of 2 texts are empty.",
         )
 
-    def test_an_empty_split(self) -> None:
+    def test_an_empty_split_is_a_problem(self) -> None:
         split = describe(train=examples([])).splits[0]
         assert (split.examples, split.tokens) == (0, None)
         assert split.problems == ("It has no examples.",)
 
 
-def test_a_description_turns_into_json() -> None:
+def test_a_description_converts_to_json() -> None:
     description = describe(train=examples(["a"], ["neutral"], "s"), test=examples(["A"]))
     value = json.loads(json.dumps(description.to_json(), allow_nan=False))
     assert value["name"] == "mine"
@@ -174,7 +174,7 @@ def test_a_description_turns_into_json() -> None:
     ]
 
 
-def test_the_merged_splits(shared_data: Path) -> None:
+def test_the_studys_merged_splits_are_described(shared_data: Path) -> None:
     splits = {}
     for name in ("validation", "test"):
         with read_rows(shared_data / "merged" / f"{name}.csv") as rows:

@@ -46,7 +46,7 @@ def test_any_transformers_encoder_trains_and_loads_again(
     assert torch.allclose(torch.tensor(probabilities), torch.tensor(recorded).double(), atol=1e-5)
 
 
-def test_an_encoder_may_lie_in_ones_home(
+def test_an_encoders_path_may_begin_with_the_home_folder(
     tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_encoder, tmp_path / "model")
@@ -56,7 +56,7 @@ def test_an_encoder_may_lie_in_ones_home(
     assert encoder.load_config().hidden_size > 0
 
 
-def test_minilm_comes_from_its_package() -> None:
+def test_minilm_loads_from_its_python_package() -> None:
     encoder_class = default_registry().load("register_encoders", "minilm")
     encoder = encoder_class(encoder_class.Settings())
     assert encoder.load_config().hidden_size == 384
@@ -69,7 +69,7 @@ def activations() -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("activation", activations())
-def test_every_activation_learns(activation: str) -> None:
+def test_every_activation_trains(activation: str) -> None:
     torch.manual_seed(0)
     layers = head("mlp", layers=2, width=16, activation=activation, dropout=0.0).build(8, 3)
     inputs, gold = torch.randn(64, 8), torch.randint(0, 3, (64,))
@@ -112,7 +112,7 @@ def test_padding_never_changes_a_pooled_text(pooling: str) -> None:
     assert torch.allclose(pool(padded, mask, pooling), pool(alone, alone_mask, pooling))
 
 
-def test_a_hub_model_without_network_says_which_and_what_to_do(tiny_recipe: Path) -> None:
+def test_a_hub_model_without_network_is_named_with_a_remedy(tiny_recipe: Path) -> None:
     words = ["train", "--recipe", str(tiny_recipe), "--output", "run"]
     result = CliRunner().invoke(sentikit, [*words, "--set", "encoder={name: electra-base}"])
     assert result.exit_code == 1
@@ -194,7 +194,7 @@ def test_a_saved_model_whose_tensors_do_not_match_its_config_is_refused_by_name(
         assert f"shape (7, 5) where {tuple(tensor.shape)}" in caught.value.message
 
 
-def test_a_head_may_ask_for_what_only_a_whole_configuration_has(
+def test_a_head_may_be_built_from_the_whole_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_classifier(tmp_path / "model")
@@ -224,7 +224,7 @@ class OddHead(nn.Module):
 
 
 @pytest.mark.parametrize("odd", ["nan", "wide"])
-def test_a_head_that_gives_nan_or_too_many_logits_ends_prediction_and_training_in_a_sentence(
+def test_a_head_that_returns_nan_or_too_many_logits_is_reported_in_one_sentence(
     odd: str, tmp_path: Path
 ) -> None:
     classifier: Any = toolkit.load(str(make_classifier(tmp_path / "model")))

@@ -129,7 +129,7 @@ def predicted(run_folder: Path) -> list[dict[str, Any]]:
         "stage: 3, offload_optimizer: true, offload_parameters: true, config: zero.json",
     ],
 )
-def test_offloading_changes_where_things_lie_and_no_step(recipe: Path, engine: str) -> None:
+def test_offloading_changes_placement_but_no_step(recipe: Path, engine: str) -> None:
     assert train(recipe, "here", *STEPS).exit_code == 0
     outcome = run(*arguments(recipe, "away", *STEPS, f"engine={{name: deepspeed, {engine}}}"))
     assert outcome.code == 0, outcome.error
@@ -138,7 +138,7 @@ def test_offloading_changes_where_things_lie_and_no_step(recipe: Path, engine: s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_two_processes_take_the_steps_of_one(recipe: Path, engine: str) -> None:
+def test_two_processes_take_the_same_steps_as_one(recipe: Path, engine: str) -> None:
     assert train(recipe, "one", *STEPS).exit_code == 0
     settings = engine_settings(engine)
     outcome = run(*arguments(recipe, "two", *STEPS, *settings), "--nproc", "2", "--json")
@@ -159,7 +159,7 @@ def test_two_processes_take_the_steps_of_one(recipe: Path, engine: str) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_by_another_engine_it_comes_to_the_same_end(recipe: Path) -> None:
+def test_a_run_killed_and_resumed_by_another_engine_ends_the_same(recipe: Path) -> None:
     settings = (
         "head.dropout=0",
         "training.epochs=5",
@@ -198,7 +198,7 @@ def test_killed_and_resumed_by_another_engine_it_comes_to_the_same_end(recipe: P
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1, 3])
 @pytest.mark.parametrize("optimizer", ["sgd, momentum: 0.9", "adagrad", "rmsprop, momentum: 0.5"])
-def test_deepspeed_runs_every_optimizer_of_ours(recipe: Path, optimizer: str, stage: int) -> None:
+def test_deepspeed_runs_every_bundled_optimizer(recipe: Path, optimizer: str, stage: int) -> None:
     settings = (*STEPS, f"training.optimizer={{name: {optimizer}}}")
     assert train(recipe, "plain", *settings).exit_code == 0
     linear = torch.nn.functional.linear
@@ -265,7 +265,7 @@ def test_half_precision_keeps_float32_weights_and_the_same_loss_scale(
 
 @pytest.mark.slow
 @needs_deepspeed
-def test_the_users_deepspeed_file_is_merged_and_what_is_not_used_is_said(recipe: Path) -> None:
+def test_the_users_deepspeed_file_is_merged_and_unused_keys_are_reported(recipe: Path) -> None:
     given = {
         "zero_optimization": {
             "stage": 3,
@@ -334,7 +334,7 @@ def test_a_file_that_deepspeed_refuses_is_named_with_its_reason(
     assert key in result.output
 
 
-def test_without_deepspeed_the_command_to_install_it_is_named(
+def test_a_missing_deepspeed_names_the_install_command(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "deepspeed", None)
@@ -346,7 +346,7 @@ def test_without_deepspeed_the_command_to_install_it_is_named(
 
 
 @needs_deepspeed
-def test_a_deepspeed_too_old_to_be_right_is_refused(
+def test_an_outdated_deepspeed_is_refused(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = tmp_path / "old/deepspeed-0.18.0.dist-info/METADATA"
@@ -359,7 +359,7 @@ def test_a_deepspeed_too_old_to_be_right_is_refused(
 
 
 @needs_deepspeed
-def test_deepspeed_is_chosen_where_there_are_several_gpus() -> None:
+def test_deepspeed_is_chosen_with_several_gpus() -> None:
     registry = default_registry()
     engines = {name: registry.load("register_engines", name) for name in ("torch", "deepspeed")}
     for gpus, best in ((0, "torch"), (1, "torch"), (2, "deepspeed")):

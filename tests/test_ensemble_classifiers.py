@@ -45,7 +45,7 @@ class TestCascade:
     @pytest.mark.parametrize("first", KINDS)
     @pytest.mark.parametrize("last", KINDS)
     @pytest.mark.parametrize("count", [0, 1, 2, 101, MOST_PENDING + 5])
-    def test_every_example_has_the_prediction_of_the_member_that_answers_it(
+    def test_each_example_gets_the_prediction_of_the_member_that_answers_it(
         self, first: type[RuleClassifier], last: type[RuleClassifier], count: int
     ) -> None:
         encoder, llm = first(sure_of_even), last(echo)
@@ -62,19 +62,19 @@ class TestCascade:
                 assert (prediction.answered_by, prediction.label) == ("encoder", "negative")
         assert (encoder.asked, llm.asked) == (count, count // 2)
 
-    def test_a_member_answers_from_its_threshold_on(self) -> None:
+    def test_a_member_answers_at_and_above_its_threshold(self) -> None:
         first = RuleClassifier(always("negative", 0.8))
         cascade = Cascade({"first": first, "last": RuleClassifier(always("positive"))}, [0.8])
         assert cascade.predict(["a"]) == ["negative"]
 
-    def test_the_highest_probability_is_the_confidence_where_none_is_given(self) -> None:
+    def test_the_highest_probability_is_the_default_confidence(self) -> None:
         shares = {"negative": 0.7, "neutral": 0.2, "positive": 0.1}
         first = RuleClassifier(lambda text: Prediction("negative", shares))
         last = RuleClassifier(always("positive"))
         assert Cascade({"first": first, "last": last}, [0.7]).predict(["a"]) == ["negative"]
         assert Cascade({"first": first, "last": last}, [0.71]).predict(["a"]) == ["positive"]
 
-    def test_a_cascade_of_three_stages_asks_each_about_what_is_left(self) -> None:
+    def test_each_stage_of_a_cascade_is_asked_about_the_remaining_texts(self) -> None:
         def sure_of_thirds(text: str) -> Prediction:
             return Prediction(
                 "neutral", confidence=0.9 if number_of(text) % 3 == 0 else 0.1, cost=1
@@ -96,7 +96,7 @@ class TestCascade:
         outer = Cascade({"encoder": RuleClassifier(sure_of_even), "rest": inner}, [0.8])
         assert [p.answered_by for p in outer.classify(texts(2))] == ["encoder", "rest/y"]
 
-    def test_costs_and_tokens_of_all_members_asked_are_added(self) -> None:
+    def test_costs_and_tokens_of_all_queried_members_are_summed(self) -> None:
         paid_first = RuleClassifier(
             lambda text: Prediction("neutral", confidence=0.1, cost=1, paid=1, usage=Usage(1, 1, 1))
         )
@@ -107,21 +107,21 @@ class TestCascade:
         (found,) = Cascade({"a": paid_first, "b": unknown}, [0.5]).classify(["a 1"])
         assert (found.cost, found.paid) == (None, None)
 
-    def test_a_first_member_without_a_label_is_not_sure(self) -> None:
+    def test_texts_that_the_first_member_cannot_label_go_to_the_next(self) -> None:
         first = RuleClassifier(always(None))
         cascade = Cascade({"a": first, "b": RuleClassifier(echo)}, [0.0])
         assert cascade.predict(["a 1"]) == ["positive"]
 
-    def test_an_answer_that_failed_keeps_its_place_and_its_error(self) -> None:
+    def test_a_failed_answer_keeps_its_place_and_error(self) -> None:
         def fails(text: str) -> Prediction:
             return Prediction(None, error="no answer") if number_of(text) == 3 else echo(text)
 
         cascade = Cascade({"a": RuleClassifier(sure_of_even), "b": RuleClassifier(fails)}, [0.8])
         found = list(cascade.classify(texts(6)))
         assert [p.label for p in found[2:5]] == ["negative", None, "negative"]
-        assert found[3].error == "no answer"
+        assert found[3].error == "b: no answer"
 
-    def test_a_first_member_that_is_never_sure_by_its_own_account_is_refused(self) -> None:
+    def test_a_first_member_without_confidences_is_refused(self) -> None:
         members = {"mine": RuleClassifier(always("neutral")), "b": RuleClassifier(echo)}
         with pytest.raises(InputError, match="mine gives neither probabilities nor a confidence"):
             Cascade(members, [0.5]).predict(["a"])
@@ -132,15 +132,15 @@ class TestCascade:
         cascade = Cascade({"a": RuleClassifier(always(None)), "b": last}, [0.5])
         assert cascade.predict_proba(["a"]).tolist() == [[0.2, 0.1, 0.7]]
 
-    def test_members_that_miscount_are_named(self) -> None:
+    def test_members_that_return_a_wrong_number_of_predictions_are_named(self) -> None:
         class Short(RuleClassifier):
             def classify(self, examples, session=None):  # type: ignore[no-untyped-def]
                 yield from list(super().classify(examples))[:-1]
 
         good = RuleClassifier(sure_of_even)
-        with pytest.raises(SentikitError, match="bad gives too few predictions"):
+        with pytest.raises(SentikitError, match="bad gave 1 predictions and was given more"):
             Cascade({"good": good, "bad": Short(echo)}, [0.8]).predict(texts(4))
-        with pytest.raises(SentikitError, match="bad gives too few predictions"):
+        with pytest.raises(SentikitError, match="bad gave 3 predictions and was given more"):
             Cascade({"bad": Short(sure_of_even), "good": RuleClassifier(echo)}, [0.8]).predict(
                 texts(4)
             )
@@ -180,9 +180,7 @@ class TestCascade:
 
 class TestVote:
     @pytest.mark.parametrize("kinds", [KINDS, KINDS[::-1], KINDS[1:] + KINDS[:1]])
-    def test_every_example_has_the_label_of_the_majority(
-        self, kinds: list[type[RuleClassifier]]
-    ) -> None:
+    def test_each_example_gets_the_majority_label(self, kinds: list[type[RuleClassifier]]) -> None:
         said = {
             (member, number): random.Random(f"{member} {number}").choice(
                 ["negative", "neutral", "positive", None]
@@ -228,11 +226,11 @@ class TestVote:
         cascade = Cascade({"pair": pair, "llm": RuleClassifier(echo)}, [1.0])
         assert [p.answered_by for p in cascade.classify(texts(2))] == ["pair/a", "llm"]
 
-    def test_an_error_is_kept_where_no_member_answers(self) -> None:
+    def test_an_error_is_kept_if_no_member_answers(self) -> None:
         failing = RuleClassifier(lambda text: Prediction(None, error="overloaded"))
         silent = RuleClassifier(always(None))
         (found,) = Vote({"a": silent, "b": failing}).classify(["x"])
-        assert (found.label, found.error) == (None, "overloaded")
+        assert (found.label, found.error) == (None, "b: overloaded")
 
     def test_members_that_give_different_numbers_of_predictions_are_refused(self) -> None:
         class Short(RuleClassifier):
@@ -240,7 +238,7 @@ class TestVote:
                 yield from list(super().classify(examples))[:-1]
 
         members = {"a": RuleClassifier(always("neutral")), "b": Short(always("neutral"))}
-        with pytest.raises(SentikitError, match="different numbers of predictions"):
+        with pytest.raises(SentikitError, match="The member b gave 2 predictions"):
             Vote(members).predict(texts(3))
 
     @pytest.mark.slow

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from sentikit.plugins.annotate.draws import group_draw, stratified_draw, uniform_draw
+from sentikit.plugins.checked_labels.combination import FittedCombination, combine
+from sentikit.plugins.checked_labels.draws import group_draw, stratified_draw, uniform_draw
 from sklearn.metrics import f1_score
 
 import sentikit
 from sentikit.assurance.estimates import estimate_accuracy, estimate_shares
-from sentikit.assurance.members import FittedCombination, combine
 from sentikit.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -40,19 +40,21 @@ def share_results(table: Floats, gold: Integers, size: int, draws: int) -> tuple
 
 
 class TestShares:
-    def test_intervals_hold_the_truth_and_are_narrower_than_without_predictions(self) -> None:
+    def test_intervals_of_shares_cover_the_truth_and_are_narrower_than_without_predictions(
+        self,
+    ) -> None:
         table, gold = pile()
         width, coverage = share_results(table, gold, 200, 150)
         blind, _ = share_results(np.full((len(gold), 3), 1 / 3), gold, 200, 30)
         assert coverage > 0.925
         assert width < 0.75 * blind
 
-    def test_intervals_hold_with_few_checks(self) -> None:
+    def test_intervals_of_shares_cover_the_truth_with_few_checks(self) -> None:
         table, gold = pile()
         _, coverage = share_results(table, gold, 35, 150)
         assert coverage > 0.92
 
-    def test_the_estimate_is_ppi_pythons_at_the_weight_for_this_pile(self) -> None:
+    def test_the_estimate_equals_ppi_python_at_the_same_weight(self) -> None:
         ppi = pytest.importorskip("ppi_py")
         table, gold = pile()
         two = np.stack([1 - table[:, 1], table[:, 1]], axis=1)
@@ -68,7 +70,7 @@ class TestShares:
         assert found.standard_error == pytest.approx(spread, abs=1e-9)
         assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 248) * spread, abs=1e-9)
 
-    def test_predictions_that_say_nothing_give_the_classical_interval(self) -> None:
+    def test_uninformative_predictions_give_the_classical_interval(self) -> None:
         gold = np.repeat([0, 1], 500)
         table = np.full((1000, 2), 0.5)
         rows = uniform_draw(1000, 100, 0).rows
@@ -94,7 +96,7 @@ class TestShares:
         found = estimate_shares(table, table[:100], gold[:100])
         assert all(e.high - e.low > 0.02 for e in found)
 
-    def test_weights_undo_a_draw_that_was_not_uniform(self) -> None:
+    def test_weights_correct_for_a_non_uniform_draw(self) -> None:
         table, gold = pile()
         truth = np.bincount(gold, minlength=3) / len(gold)
         blind = np.full_like(table, 1 / 3)
@@ -109,7 +111,7 @@ class TestShares:
         assert np.abs(np.mean(values, axis=0) - truth).max() < 0.01
         assert np.mean(held) > 0.92
 
-    def test_groups_are_estimated_each_by_itself_in_their_order(self) -> None:
+    def test_groups_are_estimated_separately_in_their_order(self) -> None:
         table, gold = pile()
         groups = np.where(np.arange(len(gold)) % 3 == 0, "b", "a").tolist()
         draw = group_draw(groups, 300, 0)
@@ -123,12 +125,12 @@ class TestShares:
         alone = estimate_shares(table[inside], table[draw.rows][mine], gold[draw.rows][mine])
         assert [e.value for e in found[3:]] == [e.value for e in alone]
 
-    def test_every_estimate_carries_the_raw_share(self) -> None:
+    def test_every_estimate_includes_the_uncorrected_share(self) -> None:
         table, gold = pile()
         found = estimate_shares(table, table[:100], gold[:100])
         assert [e.raw for e in found] == pytest.approx(table.mean(axis=0).tolist())
 
-    def test_what_does_not_fit_is_refused(self) -> None:
+    def test_mismatched_arguments_of_estimates_are_refused(self) -> None:
         table, gold = pile(50)
         with pytest.raises(InputError, match="checked_probabilities is"):
             estimate_shares(table, table[:10, :2], gold[:10])
@@ -143,7 +145,7 @@ class TestShares:
 
 
 class TestAccuracy:
-    def test_stratified_intervals_hold_the_truth_and_are_narrower(self) -> None:
+    def test_stratified_intervals_of_accuracy_cover_the_truth_and_are_narrower(self) -> None:
         table, gold = pile(4000)
         said, confidence = table.argmax(axis=1), table.max(axis=1)
         truth = (said == gold).mean()
@@ -162,7 +164,7 @@ class TestAccuracy:
         assert np.mean(f1_held) > 0.9
         assert np.mean(widths) < 0.93 * classical
 
-    def test_checking_every_row_leaves_no_doubt(self) -> None:
+    def test_checking_every_row_gives_the_exact_accuracy(self) -> None:
         table, gold = pile(400)
         said = table.argmax(axis=1)
         accuracy, f1 = estimate_accuracy(said, table.max(axis=1), np.arange(400), gold)
@@ -170,7 +172,7 @@ class TestAccuracy:
         assert (accuracy.low, accuracy.high) == pytest.approx((truth, truth))
         assert (f1.value, f1.low, f1.high) == pytest.approx((macro, macro, macro))
 
-    def test_no_mistake_among_the_checks_leaves_an_interval(self) -> None:
+    def test_accuracy_without_observed_mistakes_still_has_an_interval(self) -> None:
         table, gold = pile(4000)
         accuracy, _ = estimate_accuracy(gold, table.max(axis=1), np.arange(100), gold[:100])
         assert accuracy.value == pytest.approx(1)
@@ -182,9 +184,9 @@ class TestAccuracy:
         accuracy, _ = estimate_accuracy(said, np.linspace(0, 1, 200), np.arange(200), gold)
         assert accuracy.value == pytest.approx(0.5)
 
-    def test_values_agree_with_glide_where_it_runs(self) -> None:
+    def test_accuracy_agrees_with_glide_py(self) -> None:
         estimators = pytest.importorskip("glide.estimators", reason="glide-py needs Python 3.12")
-        from sentikit.plugins.annotate.draws import confidence_strata
+        from sentikit.plugins.checked_labels.draws import confidence_strata
 
         table, gold = pile(4000)
         said, confidence = table.argmax(axis=1), table.max(axis=1)
@@ -216,7 +218,7 @@ class TestDraws:
         assert np.abs(counted - expected)[seen].max() < 0.09
         assert counted[:50].mean() > 2 * counted[-50:].mean()
 
-    def test_a_seed_gives_the_same_draw_again(self) -> None:
+    def test_a_draw_is_reproducible_by_its_seed(self) -> None:
         assert uniform_draw(1000, 50, 7).rows.tolist() == uniform_draw(1000, 50, 7).rows.tolist()
         assert uniform_draw(1000, 50, 7).rows.tolist() != uniform_draw(1000, 50, 8).rows.tolist()
 
@@ -226,23 +228,23 @@ class TestDraws:
         counts = [sum(groups[r] == name for r in draw.rows) for name in ("big", "small", "middle")]
         assert counts == [40, 10, 40]
 
-    def test_more_than_there_are_cannot_be_drawn(self) -> None:
+    def test_drawing_more_rows_than_exist_is_refused(self) -> None:
         with pytest.raises(InputError, match="11 texts cannot be drawn of 10"):
             uniform_draw(10, 11, 0)
 
 
 class TestCombination:
-    def test_labels_alone_count_as_right_four_times_of_five(self) -> None:
+    def test_labels_without_probabilities_count_as_80_percent_sure(self) -> None:
         encoder = np.array([[0.6, 0.3, 0.1]])
         llm = np.array([[0.0, 1.0, 0.0]])
         expected = np.array([0.6 * 0.1, 0.3 * 0.8, 0.1 * 0.1])
         assert combine([encoder, llm])[0] == pytest.approx(expected / expected.sum())
 
-    def test_a_member_without_an_answer_counts_for_nothing(self) -> None:
+    def test_a_member_without_an_answer_is_ignored(self) -> None:
         encoder = np.array([[0.6, 0.3, 0.1]])
         assert combine([encoder, np.full((1, 3), np.nan)])[0] == pytest.approx(encoder[0])
 
-    def test_certainty_against_certainty_stays_a_number(self) -> None:
+    def test_contradicting_certainties_stay_finite(self) -> None:
         sure = np.array([[1 - 2e-16, 1e-16, 1e-16]])
         assert np.isfinite(combine([sure, sure[:, ::-1]])).all()
 

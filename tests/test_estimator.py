@@ -32,7 +32,7 @@ def encoder_recipe(encoder: Path) -> dict[str, Any]:
     }
 
 
-def test_a_recipe_is_trained_with_settings_and_leaves_a_run_that_loads(tiny_recipe: Path) -> None:
+def test_train_writes_a_run_with_the_given_settings_that_loads(tiny_recipe: Path) -> None:
     run = toolkit.train(tiny_recipe, output="run", epochs=1, training__batch_size=32)
     assert run.path == Path("run")
     assert run.best_epoch == 1
@@ -49,7 +49,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(tiny_recipe: Path) 
     assert not Path("runs").exists()
 
 
-def test_a_classifier_that_trains_itself_is_trained_by_the_command(reviews: Path) -> None:
+def test_a_plugins_classifier_is_trained_by_the_train_command(reviews: Path) -> None:
     recipe = Path("own.yaml")
     splits = {split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")}
     recipe.write_text(json.dumps({**TFIDF, "dataset": {"name": "files", **splits}}))
@@ -81,14 +81,16 @@ def test_a_classifier_that_trains_itself_is_trained_by_the_command(reviews: Path
         ({"head": {"name": "linear"}}, "or a classifier section instead"),
     ],
 )
-def test_a_recipe_with_no_learner_or_two_is_refused(recipe: dict[str, Any], message: str) -> None:
+def test_a_recipe_needs_exactly_one_of_encoder_and_classifier(
+    recipe: dict[str, Any], message: str
+) -> None:
     with pytest.raises(toolkit.InputError, match=message):
         toolkit.train({"dataset": {"name": "demo"}, **recipe}, output="run")
     assert not Path("run").exists()
 
 
 @pytest.mark.parametrize("labels", [LABELS, [1 if name == "good" else 0 for name in LABELS]])
-def test_the_estimator_learns_and_answers_in_the_labels_it_was_given(labels: list[Any]) -> None:
+def test_the_estimator_predicts_the_labels_it_was_fitted_with(labels: list[Any]) -> None:
     fitted = toolkit.SentimentClassifier(TFIDF).fit(TEXTS, labels)
     assert fitted.classes_.tolist() == sorted(set(labels))
     assert fitted.predict(["great", "awful"]).tolist() == [labels[0], labels[5]]
@@ -99,7 +101,7 @@ def test_the_estimator_learns_and_answers_in_the_labels_it_was_given(labels: lis
     assert fitted.score(TEXTS, labels) == 1
 
 
-def test_the_estimator_over_an_encoder_keeps_its_run_where_asked(tiny_encoder: Path) -> None:
+def test_an_encoder_estimator_keeps_its_run_in_a_given_folder(tiny_encoder: Path) -> None:
     estimator = toolkit.SentimentClassifier(
         encoder_recipe(tiny_encoder),
         output="run",
@@ -158,7 +160,7 @@ class Table:
         (np.array([["a"], ["b"]]), ["a", "b"], "shape"),
     ],
 )
-def test_what_is_no_list_of_texts_with_labels_is_refused(
+def test_malformed_training_data_of_the_estimator_are_refused(
     texts: Any, labels: Any, message: str
 ) -> None:
     with pytest.raises(toolkit.InputError, match=message):

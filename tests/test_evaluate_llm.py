@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from ensemble_runs import LABELS, sure, write_results
 from llm_fixtures import PRICES, RunningServer, serving
-from team_runs import LABELS, sure, write_results
-from test_prompt_command import texts, write_recipe
+from prompt_commands import texts, write_recipe
 
 import sentikit as toolkit
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
@@ -49,9 +49,7 @@ def heal(s: RunningServer) -> None:
     s.server.behaviour = type(s.server.behaviour)()
 
 
-def test_an_evaluation_stopped_by_its_ceiling_says_failed_and_resume_pays_for_the_rest_alone() -> (
-    None
-):
+def test_an_evaluation_stopped_by_its_ceiling_is_failed_and_resumes_with_the_rest() -> None:
     with serving() as s:
         recipe = write_recipe(s.url, texts(40), prices=PRICES, max_tokens=20)
         stopped = evaluate(recipe, "--max-cost", "0.003")
@@ -77,7 +75,7 @@ def test_an_evaluation_stopped_by_its_ceiling_says_failed_and_resume_pays_for_th
     assert manifest["cost_usd"]["llm"] == pytest.approx(sum(row["cost"] for row in rows()))
 
 
-def test_an_evaluation_by_batch_writes_the_predictions_of_a_live_one() -> None:
+def test_batch_and_live_evaluation_write_the_same_predictions() -> None:
     with serving() as s:
         recipe = write_recipe(s.url, texts(12), prices=BATCHED)
         batch = evaluate(recipe, "--batch")
@@ -91,7 +89,7 @@ def test_an_evaluation_by_batch_writes_the_predictions_of_a_live_one() -> None:
     assert read("batch/metrics.json") == read("run/metrics.json")
 
 
-def test_an_evaluation_without_an_output_has_nothing_to_batch_or_resume() -> None:
+def test_batch_and_resume_of_an_evaluation_need_an_output() -> None:
     recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
     for option in ("--batch", "--resume"):
         refused = run("evaluate", recipe, "--dataset", "files", "--set", "test=test.csv", option)
@@ -100,7 +98,7 @@ def test_an_evaluation_without_an_output_has_nothing_to_batch_or_resume() -> Non
 
 
 @pytest.mark.parametrize("command", ["prompt", "evaluate"])
-def test_resuming_a_finished_run_asks_only_about_the_rows_that_failed(command: str) -> None:
+def test_resuming_a_finished_evaluation_queries_only_failed_rows(command: str) -> None:
     faults = {"number 3": "400:No.", "number 7": "400:No."}
     with serving(fault_words=faults) as s:
         recipe = write_recipe(s.url, texts(12), prices=PRICES)
@@ -139,7 +137,7 @@ def write_advised(url: str, **llm: Any) -> None:
 
 
 @pytest.mark.parametrize("command", ["prompt", "predict"])
-def test_an_llm_may_advise_an_llm_and_the_cost_is_that_of_both(command: str) -> None:
+def test_an_llm_may_advise_an_llm_and_both_costs_count(command: str) -> None:
     with serving() as s:
         write_advised(s.url)
         if command == "prompt":
@@ -183,7 +181,7 @@ def write_cascade(url: str) -> None:
     Path("cascade.yaml").write_text(json.dumps(recipe))
 
 
-def test_a_batch_goes_through_an_llm_in_the_middle_of_a_cascade_and_gives_the_live_file() -> None:
+def test_batches_work_for_an_llm_in_the_middle_of_a_cascade() -> None:
     with serving() as s:
         write_cascade(s.url)
         words = ["predict", "cascade.yaml", "test.csv", "--output"]
@@ -203,7 +201,7 @@ def test_a_batch_goes_through_an_llm_in_the_middle_of_a_cascade_and_gives_the_li
     assert answered.count("own") + asked_last == 10
 
 
-def test_the_encoder_of_a_cascade_computes_each_text_once_the_estimate_included(
+def test_a_cascades_encoder_computes_each_text_once_including_the_estimate(
     trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[str] = []
@@ -227,7 +225,7 @@ def test_the_encoder_of_a_cascade_computes_each_text_once_the_estimate_included(
         assert [row["text"] for row in csv.DictReader(stream)] == texts(30)
 
 
-def test_a_program_prompts_as_the_command_does() -> None:
+def test_prompting_from_python_equals_the_command() -> None:
     with serving() as s:
         recipe = write_recipe(s.url, texts(6))
         done = toolkit.prompt(recipe, output="own", limit=4, split="test")

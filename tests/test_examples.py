@@ -33,7 +33,7 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_reading_piece_by_piece_keeps_a_piece_in_memory(examples: Examples) -> None:
+def test_reading_in_pieces_keeps_only_one_piece_in_memory(examples: Examples) -> None:
     size = examples.table.nbytes
     assert size > 8 * 2**20
     most = 0
@@ -43,7 +43,7 @@ def test_reading_piece_by_piece_keeps_a_piece_in_memory(examples: Examples) -> N
     assert resident() < size / 10
 
 
-def test_the_rows_are_the_same_however_often_they_are_read(examples: Examples) -> None:
+def test_rows_are_the_same_on_every_read(examples: Examples) -> None:
     before = examples.fingerprint()
     assert examples.fingerprint() == before
     first = next(examples.batches(5))

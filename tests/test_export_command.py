@@ -25,7 +25,7 @@ def export(*words: str | Path) -> Result:
     return CliRunner().invoke(sentikit, ["export", *map(str, words)])
 
 
-def test_a_model_is_written_and_its_folder_named(model: Path) -> None:
+def test_export_writes_a_model_and_names_its_folder(model: Path) -> None:
     result = export(model, "out", "--format", "electra-classifier")
     assert result.exit_code == 0, result.output
     assert result.stdout == "out\n"
@@ -38,13 +38,13 @@ def test_a_model_is_written_and_its_folder_named(model: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == readable & ~before
 
 
-def test_a_runs_model_is_exported_and_an_export_again(trained_run: Path) -> None:
+def test_a_run_and_an_exported_model_can_be_exported(trained_run: Path) -> None:
     assert export(trained_run, "hub", "--format", "hub").exit_code == 0
     assert export("hub", "again", "--format", "hub").exit_code == 0
     assert toolkit.load("again").labels == ("negative", "neutral", "positive")
 
 
-def test_an_empty_folder_is_filled_and_a_full_one_left_alone(model: Path) -> None:
+def test_export_fills_an_empty_folder_and_refuses_a_full_one(model: Path) -> None:
     Path("empty").mkdir()
     assert export(model, "empty", "--format", "electra-classifier").exit_code == 0
     assert Path("empty/config.json").is_file()
@@ -58,7 +58,7 @@ def test_an_empty_folder_is_filled_and_a_full_one_left_alone(model: Path) -> Non
     assert "is a file" in refused.stderr
 
 
-def test_a_refused_export_leaves_nothing_behind(trained_run: Path) -> None:
+def test_a_refused_export_writes_nothing(trained_run: Path) -> None:
     result = export(trained_run, "out", "--format", "electra-classifier")
     assert result.exit_code == 2
     assert "head of hidden layers" in result.stderr
@@ -75,7 +75,9 @@ def test_a_refused_export_leaves_nothing_behind(trained_run: Path) -> None:
         (("--format", "onnx", "--itn8"), "--int8"),
     ],
 )
-def test_wrong_usage_is_explained(words: tuple[str, ...], complaint: str, model: Path) -> None:
+def test_wrong_usage_of_export_is_explained(
+    words: tuple[str, ...], complaint: str, model: Path
+) -> None:
     result = export(model, "out", *words)
     assert result.exit_code == 2
     assert complaint in result.stderr
@@ -92,7 +94,9 @@ def test_wrong_usage_is_explained(words: tuple[str, ...], complaint: str, model:
         ({"config.json": "["}, "not valid JSON"),
     ],
 )
-def test_what_is_no_model_is_named(content: dict[str, str] | None, complaint: str) -> None:
+def test_exporting_something_that_is_no_model_is_refused(
+    content: dict[str, str] | None, complaint: str
+) -> None:
     if content is not None:
         Path("source").mkdir()
         for name, text in content.items():
@@ -103,12 +107,12 @@ def test_what_is_no_model_is_named(content: dict[str, str] | None, complaint: st
     assert "Traceback" not in result.output
 
 
-def test_a_model_on_the_hub_is_to_be_fetched_first() -> None:
+def test_exporting_a_model_that_is_not_downloaded_says_how_to_fetch_it() -> None:
     result = export("jane/reviews", "out", "--format", "hub")
     assert "hf download jane/reviews --local-dir DIR" in result.stderr
 
 
-def test_help_lists_every_formats_options() -> None:
+def test_the_help_of_export_lists_every_formats_options() -> None:
     result = CliRunner().invoke(sentikit, ["export", "--help"])
     assert result.exit_code == 0
     assert "onnx: add model.int8.onnx" in result.stdout

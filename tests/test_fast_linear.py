@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("shape", [(24,), (0, 24), (5, 24), (3, 7, 24)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_results_are_the_same(shape: tuple[int, ...], bias: bool) -> None:
+def test_the_fast_linear_layer_gives_the_same_results(shape: tuple[int, ...], bias: bool) -> None:
     torch.manual_seed(0)
     layer, inputs = nn.Linear(24, 11, bias=bias), torch.randn(shape)
     with torch.inference_mode():
@@ -25,7 +25,7 @@ def test_results_are_the_same(shape: tuple[int, ...], bias: bool) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_other_precisions_and_functions_are_left_alone() -> None:
+def test_the_fast_linear_layer_leaves_other_precisions_and_functions_alone() -> None:
     layer, inputs = nn.Linear(24, 11).bfloat16(), torch.randn(4, 24).bfloat16()
     with torch.inference_mode():
         expected = layer(inputs)
@@ -34,7 +34,7 @@ def test_other_precisions_and_functions_are_left_alone() -> None:
             assert torch.equal(torch.relu(inputs), inputs.clamp(min=0))
 
 
-def test_this_machines_choice_can_be_entered_again_and_again() -> None:
+def test_the_fast_linear_context_can_be_re_entered() -> None:
     layer, inputs = nn.Linear(24, 11), torch.randn(4, 24)
     with torch.inference_mode():
         expected = layer(inputs)

@@ -24,7 +24,7 @@ def write_and_fail(path: Path) -> None:
         raise ZeroDivisionError
 
 
-def test_a_failure_in_between_leaves_the_old_file_and_no_other() -> None:
+def test_a_failed_write_leaves_only_the_old_file() -> None:
     write_text(Path("a.txt"), "old")
     with pytest.raises(ZeroDivisionError):
         write_and_fail(Path("a.txt"))
@@ -32,14 +32,14 @@ def test_a_failure_in_between_leaves_the_old_file_and_no_other() -> None:
     assert os.listdir() == ["a.txt"]
 
 
-def test_files_are_as_readable_as_others() -> None:
+def test_written_files_have_the_usual_permissions() -> None:
     write_json(Path("deep/er/a.json"), {"ä": 1})
     Path("plain").write_text("")
     assert Path("deep/er/a.json").stat().st_mode == Path("plain").stat().st_mode
     assert read_json(Path("deep/er/a.json")) == {"ä": 1}
 
 
-def test_not_a_number_never_reaches_a_json_file() -> None:
+def test_nan_is_never_written_to_json() -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(Path("a.json"), {"loss": float("nan")})
     assert os.listdir() == []
@@ -51,13 +51,13 @@ def test_bad_json_names_its_line() -> None:
         read_json(Path("a.json"))
 
 
-def test_a_file_where_a_folder_must_be_is_said() -> None:
+def test_a_file_in_place_of_a_folder_is_reported() -> None:
     Path("taken").write_text("")
     with pytest.raises(InputError, match="a file of that name is in the way"):
         write_text(Path("taken/a.txt"), "x")
 
 
-def test_a_link_stays_and_what_it_points_to_is_replaced() -> None:
+def test_writing_through_a_link_replaces_its_target() -> None:
     Path("real").mkdir()
     Path("real/a.txt").write_text("old")
     Path("link").symlink_to("real/a.txt")
@@ -67,7 +67,7 @@ def test_a_link_stays_and_what_it_points_to_is_replaced() -> None:
     assert os.listdir("real") == ["a.txt"]
 
 
-def test_a_pipe_is_written_to_and_stays() -> None:
+def test_writing_to_a_pipe_keeps_the_pipe() -> None:
     os.mkfifo("pipe")
     reader = subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE)
     write_text(Path("pipe"), "through")
@@ -75,7 +75,7 @@ def test_a_pipe_is_written_to_and_stays() -> None:
     assert Path("pipe").is_fifo()
 
 
-def test_standard_output_has_a_name_too() -> None:
+def test_standard_output_can_be_named_as_a_file() -> None:
     program = "from pathlib import Path; from sentikit.files import write_text; "
     program += "write_text(Path('/dev/stdout'), 'said')"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
@@ -83,13 +83,13 @@ def test_standard_output_has_a_name_too() -> None:
     assert Path("/dev/stdout").is_symlink()
 
 
-def test_what_is_read_meanwhile_is_blamed_for_itself() -> None:
+def test_errors_of_reading_during_a_write_name_the_file_read() -> None:
     with pytest.raises(InputError, match=r"in\.csv does not exist"), atomic_writer(Path("out.csv")):
         Path("in.csv").read_text()
     assert os.listdir() == []
 
 
-def test_a_network_that_fails_meanwhile_is_no_fault_of_the_file() -> None:
+def test_network_errors_during_a_write_do_not_blame_the_file() -> None:
     refused = pytest.raises(ConnectionRefusedError)
     with refused, atomic_writer(Path("out.csv")), socket.socket() as peer:
         peer.bind(("127.0.0.1", 0))
@@ -102,7 +102,7 @@ def write_and_refuse(error: OSError) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.EPIPE, None])
-def test_a_refusal_that_is_no_disks_is_passed_on(number: int | None) -> None:
+def test_errors_unrelated_to_the_disk_are_passed_on(number: int | None) -> None:
     error = OSError("odd") if number is None else OSError(number, os.strerror(number))
     with pytest.raises(OSError, match="odd" if number is None else "Errno") as caught:
         write_and_refuse(error)
@@ -114,7 +114,7 @@ def write_folder(path: Path, content: str) -> None:
         write_text(folder / "a.txt", content)
 
 
-def test_a_folder_is_replaced_as_a_whole() -> None:
+def test_a_folder_is_replaced_atomically() -> None:
     write_folder(Path("model"), "old")
     with pytest.raises(ZeroDivisionError), folder_writer(Path("model")) as folder:
         write_and_fail(folder / "a.txt")
@@ -132,7 +132,7 @@ def test_a_kill_between_two_renames_loses_no_folder() -> None:
     assert Path("model/a.txt").read_text() == "old"
 
 
-def test_a_log_keeps_records_whose_text_holds_other_line_ends() -> None:
+def test_a_log_keeps_records_with_unusual_line_separators() -> None:
     log = JsonLinesLog(Path("log.jsonl"))
     for step in (1, 2, 3):
         log.write({"kind": "step", "step": step, "said": "one\u2028two\x85three"})
@@ -155,7 +155,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_is_said_and_the_old_file_stays(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_keeps_the_old_file(small_disk: Path) -> None:
     write_text(small_disk / "a.txt", "old")
     with pytest.raises(SentikitError, match="disk is full") as caught:
         write_text(small_disk / "a.txt", "x" * 2_000_000)
@@ -164,7 +164,7 @@ def test_a_full_disk_is_said_and_the_old_file_stays(small_disk: Path) -> None:
     assert os.listdir(small_disk) == ["a.txt"]
 
 
-def test_training_onto_a_full_disk_ends_in_one_sentence(
+def test_training_on_a_full_disk_ends_with_one_sentence(
     small_disk: Path, tiny_recipe: Path
 ) -> None:
     from click.testing import CliRunner
@@ -193,7 +193,7 @@ def test_a_full_temporary_folder_is_named(
         Examples.from_columns([f"text {number} {'x' * 90}" for number in range(30_000)])
 
 
-def test_a_read_only_place_is_said(small_disk: Path, tiny_recipe: Path) -> None:
+def test_a_read_only_folder_is_reported(small_disk: Path, tiny_recipe: Path) -> None:
     from click.testing import CliRunner
 
     from sentikit.cli import sentikit

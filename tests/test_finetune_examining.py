@@ -38,7 +38,7 @@ def examiner(context: int | None = None, **limits: int) -> SplitExaminer:
         ((Message("tool", "x"),), "positive", "the role 'tool' is none of system, user"),  # type: ignore[arg-type]
     ],
 )
-def test_a_conversation_no_service_takes(
+def test_conversations_that_no_service_accepts_are_refused(
     messages: Sequence[Message], label: str, reason: str
 ) -> None:
     with pytest.raises(InputError, match="Example 1 of split 'train'") as refused:
@@ -46,7 +46,7 @@ def test_a_conversation_no_service_takes(
     assert reason in refused.value.message
 
 
-def test_too_few_too_long_and_too_large_are_said_together() -> None:
+def test_too_few_too_long_and_too_large_examples_are_reported_together() -> None:
     found = examiner(context=8, most_bytes=100)
     found.add(example(ASKED))
     few, long, large = found.problems(fewest=10)
@@ -55,7 +55,7 @@ def test_too_few_too_long_and_too_large_are_said_together() -> None:
     assert "and the provider takes 100" in large
 
 
-def test_counts_what_is_no_mistake() -> None:
+def test_suspicious_but_valid_examples_are_counted() -> None:
     found = examiner()
     for text, label in [("Fine.", "neutral"), ("fine.  ", "neutral"), ("FINE.", "positive")]:
         found.add(example(ASKED, label, text))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from finetune_recipes import rows, write_recipe
-from finetuning_server import teaching
+from finetuning_server import fine_tuning_service
 from openai_contract import judged_by
-from test_prompt_command import sentikit
+from prompt_commands import sentikit
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +25,13 @@ SPLITS = {"train": rows(12), "validation": rows(6, "other")}
     ],
     ids=["defaults", "hyperparameters", "in parts", "wandb"],
 )
-def test_requests_keep_openais_contract(
+def test_fine_tuning_requests_follow_openais_contract(
     settings: dict[str, object], tmp_path: Path, shared_data: Path
 ) -> None:
     contract = shared_data / "openai-openapi-slice.json"
     with (
-        teaching(faults={"create_500": 1}) as teacher,
-        judged_by(contract, teacher.url, tmp_path) as (url, recorder),
+        fine_tuning_service(faults={"create_500": 1}) as service,
+        judged_by(contract, service.url, tmp_path) as (url, recorder),
     ):
         recipe = write_recipe(url, finetune=settings, splits=SPLITS)
         words = ["gpt-finetune", "--recipe", recipe, "--output"]
@@ -41,6 +41,6 @@ def test_requests_keep_openais_contract(
         assert done.returncode == 0, done.stderr
         done = sentikit(*words, "runs/again", "--cancel", OPENAI_API_KEY="sk-made-up")
         assert done.returncode == 0, done.stderr
-        assert len(teacher.server.jobs) == 1
+        assert len(service.server.jobs) == 1
     assert recorder.requests > 15
     assert recorder.breaches == []

@@ -151,3 +151,51 @@ def test_a_folder_that_names_code_is_refused_in_python_too(tmp_path: Path) -> No
     with pytest.raises(sentikit.InputError, match="does not run such code"):
         sentikit.load(folder)
     assert not (tmp_path / "the-code-ran").exists()
+
+
+FOREIGN_MODEL = """
+from transformers import BertConfig, BertModel
+
+open({trace!r}, "a").close()
+
+
+class ForeignConfig(BertConfig):
+    model_type = "foreign"
+
+
+class ForeignModel(BertModel):
+    config_class = ForeignConfig
+"""
+
+
+@pytest.mark.slow
+def test_a_model_trained_with_trusted_code_is_refused_where_it_is_loaded(
+    tmp_path: Path, reviews: Path
+) -> None:
+    trace = tmp_path / "the-code-ran"
+    encoder = make_encoder(tmp_path / "encoder", "bert")
+    (encoder / "foreign.py").write_text(FOREIGN_MODEL.format(trace=str(trace)))
+    path = encoder / "config.json"
+    config = json.loads(path.read_text()) | {"auto_map": AUTO_MAP, "model_type": "foreign"}
+    path.write_text(json.dumps(config))
+    splits = ("train", "validation", "test")
+    section = {"name": "transformers", "model": str(encoder), "trust_remote_code": True}
+    recipe = {
+        "encoder": section | {"max_length": 32},
+        "head": {"name": "linear"},
+        "dataset": {"name": "files"} | {split: str(reviews / f"{split}.csv") for split in splits},
+        "training": {"epochs": 1, "batch_size": 16},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    run = tmp_path / "run"
+    sentikit.train(tmp_path / "recipe.yaml", output=run)
+    assert trace.exists()
+    trace.unlink()
+    (tmp_path / "texts.csv").write_text("text\nI love it\n")
+    code, shown = answer_yes(["predict", str(run), "texts.csv"], tmp_path)
+    assert code == 2, shown
+    assert "was trained with encoder.trust_remote_code" in shown
+    assert not trace.exists()
+    with pytest.raises(sentikit.InputError, match="what a model folder brings is not run"):
+        sentikit.load(run)
+    assert not trace.exists()

@@ -97,7 +97,7 @@ def test_labels_follow_id2label_in_its_order(published: Path) -> None:
     assert classifier.predict(expected["texts"]) == [classifier.labels[i] for i in winners]
 
 
-def test_a_model_with_classes_of_its_own_is_scored_by_them(published: Path) -> None:
+def test_a_model_with_custom_classes_is_scored_by_them(published: Path) -> None:
     change_config(published, id2label={"0": "bad", "1": "meh", "2": "good"})
     Path("own.csv").write_text("text,label\nI love it,Good\nIt is awful,bad\nAt nine,meh\n")
     words = ["evaluate", str(published), "--dataset", "files", "--set", "test=own.csv", "--json"]
@@ -106,7 +106,7 @@ def test_a_model_with_classes_of_its_own_is_scored_by_them(published: Path) -> N
     assert list(json.loads(result.stdout)["overall"]["per_class"]) == ["bad", "meh", "good"]
 
 
-def test_known_classes_in_another_order_are_scored_all_the_same(published: Path) -> None:
+def test_known_classes_in_another_order_are_scored_correctly(published: Path) -> None:
     change_config(published, id2label={"0": "positive", "1": "neutral", "2": "negative"})
     Path("known.csv").write_text("text,label\nI love it,positive\nIt is awful,negative\n")
     words = ["evaluate", str(published), "--dataset", "files", "--set", "test=known.csv"]
@@ -132,7 +132,7 @@ def json_or_text(path: Path) -> Any:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_model_of_ours_survives_the_round_trip(
+def test_a_trained_model_survives_the_round_trip(
     activation: str, dropout: float, tmp_path: Path
 ) -> None:
     head = {"name": "mlp", "layers": 3, "width": 16, "activation": activation, "dropout": dropout}
@@ -150,7 +150,7 @@ def test_a_model_of_ours_survives_the_round_trip(
     assert {name.rpartition(".")[0] for name in names} == expected
 
 
-def test_what_the_format_has_no_key_for_comes_back_too(tmp_path: Path) -> None:
+def test_settings_without_a_key_in_the_format_survive_the_round_trip(tmp_path: Path) -> None:
     native = make_classifier(
         tmp_path / "native", head=MLP, scheme="bin_neg", threshold=0.9, temperature=2.5
     )
@@ -167,7 +167,7 @@ def test_what_the_format_has_no_key_for_comes_back_too(tmp_path: Path) -> None:
     ("architecture", "head", "part"),
     [("bert", MLP, "'bert'"), ("electra", {"name": "linear"}, "head of hidden layers")],
 )
-def test_what_the_format_cannot_hold_is_refused(
+def test_models_that_the_format_cannot_represent_are_refused(
     architecture: str, head: dict[str, Any], part: str, tmp_path: Path
 ) -> None:
     native = make_classifier(tmp_path / "native", architecture=architecture, head=head)

@@ -34,7 +34,9 @@ def header(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_folder_is_the_model_and_nothing_else(trained_run: Path, published: Path) -> None:
+def test_the_hub_folder_contains_only_the_model_and_its_card(
+    trained_run: Path, published: Path
+) -> None:
     names = {str(p.relative_to(published)) for p in published.rglob("*") if p.is_file()}
     own = trained_run / "model"
     assert names == {str(p.relative_to(own)) for p in own.rglob("*") if p.is_file()} | {"README.md"}
@@ -42,7 +44,7 @@ def test_the_folder_is_the_model_and_nothing_else(trained_run: Path, published: 
     assert np.array_equal(sentikit.load(published, device="cpu").predict_proba(TEXTS), ours)
 
 
-def test_the_headers_figures_are_those_of_metrics_json(trained_run: Path, published: Path) -> None:
+def test_the_cards_metadata_equal_metrics_json(trained_run: Path, published: Path) -> None:
     metrics = json.loads((trained_run / "metrics.json").read_text())
     (index,) = header(published)["model-index"]
     found = {
@@ -57,7 +59,7 @@ def test_the_headers_figures_are_those_of_metrics_json(trained_run: Path, publis
     assert {result["dataset"]["split"] for result in index["results"]} == {"test"}
 
 
-def test_the_cards_tables_show_them_too(trained_run: Path, published: Path) -> None:
+def test_the_cards_tables_show_the_scores(trained_run: Path, published: Path) -> None:
     metrics = json.loads((trained_run / "metrics.json").read_text())
     manifest = json.loads((trained_run / "manifest.json").read_text())
     card = (published / "README.md").read_text()
@@ -76,7 +78,9 @@ def test_the_cards_tables_show_them_too(trained_run: Path, published: Path) -> N
     assert "Not stated yet" in card
 
 
-def test_nobodys_folders_are_published(published: Path, tiny_encoder: Path, reviews: Path) -> None:
+def test_the_card_contains_no_local_paths(
+    published: Path, tiny_encoder: Path, reviews: Path
+) -> None:
     for path in published.rglob("*"):
         if path.suffix in (".json", ".md"):
             text = path.read_text()
@@ -105,7 +109,7 @@ def test_a_run_that_lost_its_recipe_gets_a_card_without_it(
     assert "The recipe" not in card
 
 
-def test_pickled_files_stay_at_home(tmp_path: Path) -> None:
+def test_pickled_files_are_not_published(tmp_path: Path) -> None:
     native = make_classifier(tmp_path / "native")
     (native / "optimizer.pt").write_bytes(b"pickle")
     (native / ".cache").mkdir()

@@ -45,7 +45,9 @@ def words(count: int) -> list[str]:
 
 @pytest.mark.parametrize("architecture", ["electra", "bert", "roberta", "distilbert"])
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
-def test_labels_agree_with_torch_in_fp32(architecture: str, pooling: str, tmp_path: Path) -> None:
+def test_onnx_labels_agree_with_torch_in_fp32(
+    architecture: str, pooling: str, tmp_path: Path
+) -> None:
     native = make_classifier(tmp_path / "native", architecture=architecture, pooling=pooling)
     remarks = sentikit.export_model(native, tmp_path / "out", "onnx")
     assert "the same label for all" in remarks[0]
@@ -58,7 +60,7 @@ def test_labels_agree_with_torch_in_fp32(architecture: str, pooling: str, tmp_pa
     assert not (tmp_path / "out" / "model.int8.onnx").exists()
 
 
-def test_the_folder_is_a_classifier_like_any_other(native: Path, exported: Path) -> None:
+def test_an_onnx_folder_is_a_classifier_like_any_other(native: Path, exported: Path) -> None:
     ours, theirs = sentikit.load(native), sentikit.load(exported)
     assert theirs.labels == ours.labels == ("non-positive", "positive")
     assert (theirs.precision, theirs.device, theirs.max_length) == ("fp32", "cpu", 64)
@@ -68,13 +70,13 @@ def test_the_folder_is_a_classifier_like_any_other(native: Path, exported: Path)
     assert theirs.predict_proba([]).shape == (0, 2)
 
 
-def test_the_temperature_travels_along(native: Path, exported: Path) -> None:
+def test_an_onnx_export_keeps_the_temperature(native: Path, exported: Path) -> None:
     ours, theirs = sentikit.load(native, calibrated=True), sentikit.load(exported, calibrated=True)
     assert theirs.temperature == 1.7
     assert theirs.predict_proba(TEXTS) == pytest.approx(ours.predict_proba(TEXTS), abs=1e-5)
 
 
-def test_texts_without_end_are_answered_as_they_come(exported: Path) -> None:
+def test_an_endless_stream_of_texts_is_answered_as_it_arrives(exported: Path) -> None:
     endless = sentikit.load(exported).classify(repeat("the food was great"))
     assert len({prediction.label for prediction in islice(endless, 1000)}) == 1
 
@@ -105,7 +107,9 @@ def test_int8_needs_no_padding_token(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.int8.onnx").is_file()
 
 
-def test_a_run_says_how_its_own_test_texts_fare(trained_run: Path, tmp_path: Path) -> None:
+def test_int8_export_reports_changed_labels_on_the_runs_test_texts(
+    trained_run: Path, tmp_path: Path
+) -> None:
     same, changed = sentikit.export_model(trained_run, tmp_path / "out", "onnx", {"int8": True})
     assert "all 55 texts" in same  # 48 of the test split, and 7 odd ones
     assert "of 55 labels" in changed
@@ -113,7 +117,7 @@ def test_a_run_says_how_its_own_test_texts_fare(trained_run: Path, tmp_path: Pat
         sentikit.export_model(tmp_path / "out", tmp_path / "again", "onnx")
 
 
-def test_a_folder_that_others_exported_loads(exported: Path, tmp_path: Path) -> None:
+def test_an_onnx_folder_exported_by_other_tools_loads(exported: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     for name in ("model.onnx", "tokenizer.json", "tokenizer_config.json"):
@@ -127,12 +131,12 @@ def test_a_folder_that_others_exported_loads(exported: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_a_precision_that_is_not_there_is_refused(precision: str, exported: Path) -> None:
+def test_a_missing_precision_of_an_onnx_folder_is_refused(precision: str, exported: Path) -> None:
     with pytest.raises(InputError, match=f"no {precision} graph; it has fp32 and int8"):
         sentikit.load(exported, precision=precision)
 
 
-def test_a_device_that_is_not_there_is_refused(exported: Path) -> None:
+def test_a_missing_device_for_onnx_is_refused(exported: Path) -> None:
     with pytest.raises(InputError, match="--device cuda:7"):
         sentikit.load(exported, device="cuda:7")
 
@@ -150,7 +154,7 @@ def test_a_torch_folder_has_no_int8(native: Path) -> None:
         ("tokenizer.json", "tokenizer"),
     ],
 )
-def test_a_damaged_folder_is_named(
+def test_a_damaged_onnx_folder_is_named(
     name: str, complaint: str, exported: Path, tmp_path: Path
 ) -> None:
     damaged = tmp_path / "damaged"
@@ -181,12 +185,14 @@ def test_other_classes_than_the_graph_has_are_refused(
         sentikit.load(odd)
 
 
-def test_what_lies_behind_the_encoders_positions_is_cut(exported: Path, tmp_path: Path) -> None:
+def test_texts_longer_than_the_onnx_models_positions_are_cut(
+    exported: Path, tmp_path: Path
+) -> None:
     long = changed_copy(exported, tmp_path / "long", max_length=100_000)
     assert len(sentikit.load(long).predict(["fine " * 5000])) == 1
 
 
-def test_without_the_extra_the_pip_command_is_named(
+def test_a_missing_onnx_extra_names_the_pip_command(
     native: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What Python does for a package that is not installed.
@@ -200,7 +206,7 @@ def test_without_the_extra_the_pip_command_is_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_equalising_quarters_the_error_of_int8_where_one_channel_stands_out(tmp_path: Path) -> None:
+def test_equalising_reduces_int8_error_of_an_outlier_channel_to_a_quarter(tmp_path: Path) -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     from onnxruntime.quantization import quantize_dynamic
     from sentikit.plugins.onnx_format.quantisation import write_quantised_graph

@@ -10,7 +10,8 @@ from plugin_writing import SitePackages, site_packages
 from tiny_classifiers import TEXTS, make_classifier
 
 import sentikit
-from sentikit.registry import Registry, installed_plugins
+from sentikit.plugin_sources import installed_plugins
+from sentikit.registry import Registry
 
 PLUGIN = """
 from sentikit import hookimpl
@@ -66,7 +67,7 @@ def registry(site: SitePackages) -> Registry:
     return Registry([*installed_plugins(), *installed_plugins([str(site.folder)])])
 
 
-def test_a_folder_of_another_format_is_a_classifier(site: SitePackages, tmp_path: Path) -> None:
+def test_a_folder_in_a_plugins_format_is_a_classifier(site: SitePackages, tmp_path: Path) -> None:
     site.add_plugin("wordlist", PLUGIN)
     site.add_module("wordlist_parts", WORD_LIST)
     native = make_classifier(tmp_path / "native")
@@ -83,7 +84,7 @@ def test_a_folder_of_another_format_is_a_classifier(site: SitePackages, tmp_path
     "parts",
     ["raise RuntimeError('no')", WORD_LIST.replace("return (folder", "raise KeyError('x') #")],
 )
-def test_a_format_that_fails_is_passed_over_and_reported(
+def test_a_failing_format_is_skipped_and_reported(
     parts: str, site: SitePackages, tmp_path: Path
 ) -> None:
     site.add_plugin("wordlist", PLUGIN)

@@ -29,7 +29,7 @@ def pipeline_probabilities(folder: Path) -> list[list[float]]:
 
 @pytest.mark.parametrize("head", [LINEAR, NATIVE], ids=["linear", "native"])
 @pytest.mark.parametrize("architecture", ["electra", "bert", "roberta", "distilbert", "deberta-v2"])
-def test_transformers_gives_the_same_probabilities(
+def test_transformers_gives_the_same_probabilities_as_the_exported_model(
     tmp_path: Path, architecture: str, head: dict[str, Any]
 ) -> None:
     model = make_classifier(tmp_path / "model", architecture=architecture, head=head, pooling="cls")
@@ -53,7 +53,7 @@ def test_transformers_gives_the_same_probabilities(
         ({"architecture": "modernbert", "pooling": "cls"}, "Train on one of bert, camembert"),
     ],
 )
-def test_what_transformers_cannot_compute_is_refused_with_the_setting_that_would_do(
+def test_models_transformers_cannot_represent_are_refused_with_a_remedy(
     tmp_path: Path, made: dict[str, Any], advice: str
 ) -> None:
     model = make_classifier(tmp_path / "model", **made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import tempfile
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from llm_fixtures import openai_backend
 from sentikit.plugins.openai_backend.responses import parse_body, read_error, retry_after
 
+from sentikit import read_run
 from sentikit.classifiers.loading import load_model
 from sentikit.datasets.tables import read_rows
 from sentikit.errors import SentikitError
@@ -24,12 +26,16 @@ from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 from sentikit.runs.listing import find_runs, read_summary
 
-pytestmark = pytest.mark.slow
+#: Inputs of each test, sought in parts: hypothesis keeps in memory all that it tried in one.
+EXAMPLES = int(os.environ.get("SENTIKIT_FUZZ_EXAMPLES", "200"))
+PART = 500
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("part")]
 MANY = settings(
-    max_examples=int(os.environ.get("SENTIKIT_FUZZ_EXAMPLES", "200")),
+    max_examples=min(EXAMPLES, PART),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
+    phases=(Phase.generate, Phase.shrink),
 )
 
 LEAVES = (
@@ -47,10 +53,17 @@ KEYS = st.text(max_size=6) | st.sampled_from(
     "macro_f1 accuracy per_class by_source examples model epochs lr extends format version".split()
 )
 JSON: Any = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5)
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=25,
 )
 #: Never asked: only its reader of answers is used.
 BACKEND: Any = openai_backend("http://localhost:1/v1")
+
+
+@pytest.fixture(params=range(-(-EXAMPLES // PART)))
+def part() -> None:
+    """Run a test once for each part of its inputs."""
 
 
 def written(value: Any) -> str:
@@ -100,6 +113,34 @@ def test_a_table_of_any_bytes_is_read_or_refused(content: bytes, suffix: str) ->
         with contextlib.suppress(SentikitError):
             for _ in read_rows(path):
                 pass
+
+
+RESULT_KEYS = st.sampled_from(
+    "id text gold label prediction probabilities prob_positive prob_negative source cost answer "
+    "encoder usage error X_test_sent y_test y_pred review classification match".split()
+)
+RESULT_VALUES = st.sampled_from(["positive", "negative", "1", 0.5]) | JSON
+
+
+@MANY
+@given(
+    st.lists(st.dictionaries(RESULT_KEYS, RESULT_VALUES, min_size=2, max_size=7), max_size=4),
+    st.sampled_from(["results.jsonl", "results.csv", "predictions.jsonl"]),
+)
+def test_a_results_file_of_any_content_is_read_or_refused(
+    rows: list[dict[str, Any]], name: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        if path.suffix == ".csv":
+            columns = sorted({key for row in rows for key in row})
+            lines = [columns, *([written(row.get(key)) for key in columns] for row in rows)]
+            with path.open("w", newline="") as stream:
+                csv.writer(stream).writerows(lines)
+        else:
+            path.write_text("".join(f"{written(row)}\n" for row in rows))
+        with contextlib.suppress(SentikitError):
+            read_run(path)
 
 
 @MANY

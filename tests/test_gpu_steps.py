@@ -21,10 +21,10 @@ from sentikit.classifiers.torch_model import (
 )
 from sentikit.extension import ParameterGroup, StepPlan
 from sentikit.registry import default_registry
-from sentikit.training.batches import MicroBatch, pinned
+from sentikit.training.data import MicroBatch, pinned
 from sentikit.training.engine import out_of_memory
 from sentikit.training.evaluation import CrossEntropy
-from sentikit.training.settings import AdamW
+from sentikit.training.settings import SGD, Adagrad, AdamW, Optimizer
 from sentikit.training.trainer import dropout_seed, seed_dropout
 
 SIZES: dict[str, Any] = {
@@ -64,7 +64,7 @@ def backbone(kind: str = "electra", dropout: float = 0.0) -> Any:
 
 
 @pytest.mark.parametrize("kind", sorted(_PADDING_ONLY))
-def test_a_ready_mask_gives_the_same_states_and_asks_the_device_nothing(kind: str) -> None:
+def test_a_precomputed_mask_gives_the_same_states_without_a_device_sync(kind: str) -> None:
     encoder = backbone(kind).eval()
     ready = additive_mask(MASK, torch.float32)
     assert all(stride % 8 == 0 for stride in ready.stride()[:-1])
@@ -133,7 +133,7 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_weights_kept_beside_give_autocasts_weights_to_the_bit_with_fewer_casts(
+def test_cached_half_precision_weights_equal_autocast_to_the_bit(
     precision: str,
 ) -> None:
     casting = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), precision, False)
@@ -159,13 +159,13 @@ def test_training_in_half_precision_resumes_to_the_bit() -> None:
     assert_same(resumed.weights(), whole.weights())
 
 
-def test_a_step_asks_the_device_for_no_number_but_whether_anything_is_padded() -> None:
+def test_a_training_step_syncs_with_the_device_only_for_padding() -> None:
     engine = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), "bf16", True)
     counts = take_steps(engine, 2)
     assert counts["_local_scalar_dense"] == 2  # one for each micro-batch
 
 
-def test_the_dropout_of_a_step_follows_from_its_seed_alone() -> None:
+def test_dropout_of_a_step_depends_only_on_its_seed() -> None:
     seed_dropout(dropout_seed(42, 7, 1), torch.device("cpu"))
     found = torch.rand(4)
     torch.rand(3)
@@ -194,7 +194,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 
 @needs_gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_recorded_passes_take_the_steps_of_usual_ones_and_never_wait(precision: str) -> None:
+def test_recorded_cuda_graphs_take_the_same_steps_without_waiting(precision: str) -> None:
     usual = engine_of(dropping_model(), precision, True, "cuda", graphs=False)
     recorded = engine_of(dropping_model(), precision, True, "cuda")
     take_steps(usual, 6)
@@ -210,7 +210,7 @@ def test_recorded_passes_take_the_steps_of_usual_ones_and_never_wait(precision: 
 
 
 @needs_gpu
-def test_a_model_that_waits_for_the_gpu_is_never_recorded_and_learns_all_the_same() -> None:
+def test_a_model_that_syncs_with_the_gpu_is_trained_without_recording() -> None:
     torch.manual_seed(0)
     model = SentimentModel(backbone(dropout=0.1), WaitingHead(), "mean")
     twin = copy.deepcopy(model)
@@ -243,7 +243,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert unequal == []
 
 
-def test_a_larger_shape_is_recorded_only_where_its_memory_is_free(
+def test_a_larger_shape_is_recorded_only_if_memory_allows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from plugins.torch_engine.graphs import PassGraphs
@@ -269,7 +269,38 @@ def test_a_larger_shape_is_recorded_only_where_its_memory_is_free(
     assert free == []
 
 
-def test_full_memory_of_a_gpu_names_the_graphs() -> None:
+def test_an_out_of_memory_error_names_the_recorded_graphs() -> None:
     said = out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert "engine.graphs=false" in str(said)
     assert "engine.graphs" not in str(out_of_memory(MemoryError()))
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(), SGD(), SGD(momentum=0.9), Adagrad()], ids=repr)
+@pytest.mark.parametrize("clip", [0.01, 1000.0])
+def test_gradients_clipped_within_the_optimizer_are_those_clipped_before(
+    optimizer: Optimizer, clip: float
+) -> None:
+    torch.manual_seed(0)
+    start = nn.Linear(6, 3)
+    fused, plain = nn.Linear(6, 3), nn.Linear(6, 3)
+    for model in (fused, plain):
+        model.load_state_dict(start.state_dict())
+    engine_class = default_registry().load("register_engines", "torch")
+    engine = engine_class(engine_class.Settings())
+    engine.start("cpu")
+    groups = [ParameterGroup("all", dict(fused.named_parameters()), 0.1, 0.0)]
+    engine.prepare(fused, groups, StepPlan(optimizer, clip, "fp32", 4, 4))
+    arguments = optimizer.model_dump(exclude={"name"})
+    group = {"params": list(plain.parameters()), "lr": 0.1, "weight_decay": 0.0}
+    reference = getattr(torch.optim, type(optimizer).__name__)([group], **arguments)
+    for seed in range(3):
+        inputs = torch.randn(4, 6, generator=torch.Generator().manual_seed(seed))
+        engine.backward(engine.forward(inputs).square().sum())
+        norm = engine.step([0.1])
+        plain(inputs).square().sum().backward()
+        wanted = torch.nn.utils.clip_grad_norm_(plain.parameters(), clip)
+        reference.step()
+        reference.zero_grad()
+        assert float(norm) == pytest.approx(float(wanted), rel=1e-4)
+        for own, other in zip(fused.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)

@@ -84,18 +84,18 @@ def test_there_is_a_page_for_each_hook_and_no_other() -> None:
 
 @pytest.mark.parametrize("hook", hookspecs.KINDS)
 class TestEachHook:
-    def test_its_specification_is_marked_and_documented(self, hook: str) -> None:
+    def test_every_hooks_specification_is_marked_and_documented(self, hook: str) -> None:
         specification = getattr(hookspecs, hook)
         assert specification.__doc__
         assert getattr(specification, f"{hookspecs.PROJECT}_spec", None) is not None
 
-    def test_its_page_shows_the_exact_signature(self, hook: str) -> None:
+    def test_every_hooks_page_shows_the_exact_signature(self, hook: str) -> None:
         source = inspect.getsource(getattr(hookspecs, hook))
         signature = re.search(r"^def .*?(?=:$)", source, re.MULTILINE)
         assert signature
         assert f"```python\n{signature[0]}\n```" in page_of(hook)
 
-    def test_its_page_names_all_there_is_to_write(self, hook: str) -> None:
+    def test_every_hooks_page_names_all_methods_of_its_interface(self, hook: str) -> None:
         if hook not in hookspecs.INTERFACES:
             return
         page, interface = page_of(hook), getattr(extension, hookspecs.INTERFACES[hook])
@@ -104,7 +104,7 @@ class TestEachHook:
             if not name.startswith("_") and name not in INHERITED | {"is_main_process"}:
                 assert re.search(rf"`{name}\b", page), f"{hook}.md does not mention `{name}`"
 
-    def test_every_public_name_it_mentions_exists(self, hook: str) -> None:
+    def test_every_public_name_on_a_hooks_page_exists(self, hook: str) -> None:
         page = page_of(hook)
         for name in re.findall(r"sentikit\.([A-Za-z_]+)", page):
             assert name in toolkit.__all__ or name in ("plugins", "cli"), name
@@ -113,7 +113,7 @@ class TestEachHook:
         for name in re.findall(r"sentikit\.extension\.([A-Za-z_]+)", page):
             assert name in extension.__all__, name
 
-    def test_its_example_registers_something_and_passes_its_own_tests(
+    def test_every_hooks_example_registers_and_passes_its_tests(
         self, hook: str, site: SitePackages, tmp_path: Path
     ) -> None:
         install(site, files_in(page_of(hook)))
@@ -123,7 +123,7 @@ class TestEachHook:
         assert found.distribution == PLUGIN
         assert run_tests(site.folder / "tests" / "test_film_club.py", tmp_path) >= 1
 
-    def test_its_recipe_is_one(self, hook: str, site: SitePackages) -> None:
+    def test_every_recipe_on_a_hooks_page_is_valid(self, hook: str, site: SitePackages) -> None:
         files = files_in(page_of(hook))
         install(site, files)
         for name in files:
@@ -133,20 +133,22 @@ class TestEachHook:
                 assert [str(problem) for problem in problems] == []
 
 
-def test_what_a_fine_tuner_of_ones_own_has_taught_is_prompted(site: SitePackages) -> None:
+def test_a_plugins_fine_tuned_model_is_prompted_with_the_messages_it_was_trained_on(
+    site: SitePackages,
+) -> None:
     install(site, files_in(page_of("register_llm_backends")))
 
     def run(command: str) -> int:
         return CliRunner().invoke(sentikit, shlex.split(command)).exit_code
 
-    assert run(f"gpt-finetune --recipe {site.folder}/finetune.yaml --output runs/taught") == 0
-    prompt = f"prompt --recipe {site.folder}/recipe.yaml --set llm.model=runs/taught"
-    assert run(prompt) == 2, "it learnt other messages"
+    assert run(f"gpt-finetune --recipe {site.folder}/finetune.yaml --output runs/fine-tuned") == 0
+    prompt = f"prompt --recipe {site.folder}/recipe.yaml --set llm.model=runs/fine-tuned"
+    assert run(prompt) == 2, "the model was trained on other messages"
     assert run(f"{prompt} --set strategy.name=minimal --output runs/asked") == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_plugin_of_one_kind_is_what_the_page_of_its_hook_shows(kind: str) -> None:
+def test_plugins_new_of_a_kind_writes_the_example_of_its_hooks_page(kind: str) -> None:
     assert CliRunner().invoke(sentikit, ["plugins", "new", PLUGIN, "--kind", kind]).exit_code == 0
     hook = {"prompt_strategy": "prompt_strategies"}.get(kind, f"{kind}s")
     shown = files_in(page_of(f"register_{hook}"))
@@ -161,7 +163,7 @@ def test_a_new_plugin_of_one_kind_is_what_the_page_of_its_hook_shows(kind: str) 
 
 
 class TestGuide:
-    def test_its_code_works_on_top_of_a_new_plugin(self, site: SitePackages) -> None:
+    def test_the_plugin_guides_commands_work_on_a_new_plugin(self, site: SitePackages) -> None:
         text = GUIDE.read_text(encoding="utf-8")
         first, *later = re.findall(r"^sentikit .*$", text, re.MULTILINE)
         assert first == f"sentikit plugins new {PLUGIN}"
@@ -179,18 +181,20 @@ class TestGuide:
             result = CliRunner().invoke(sentikit, words)
             assert result.exit_code == 0, f"{line}: {result.output}"
 
-    def test_its_second_dataset_passes_its_tests(self, site: SitePackages, tmp_path: Path) -> None:
+    def test_the_plugin_guides_second_dataset_passes_its_tests(
+        self, site: SitePackages, tmp_path: Path
+    ) -> None:
         assert CliRunner().invoke(sentikit, ["plugins", "new", PLUGIN]).exit_code == 0
         (Path(PLUGIN) / PACKAGE).rename(site.folder / PACKAGE)
         install(site, files_in(GUIDE.read_text(encoding="utf-8")))
         default_registry.cache_clear()
         assert run_tests(site.folder / "tests" / "test_stars.py", tmp_path) == 4
 
-    def test_it_links_every_hook(self) -> None:
+    def test_the_plugin_guide_links_every_hook(self) -> None:
         linked = set(re.findall(r"\(hooks/(\w+)\.md\)", GUIDE.read_text(encoding="utf-8")))
         assert linked == set(hookspecs.KINDS)
 
-    def test_the_entry_point_it_shows_is_the_one_that_is_written(self) -> None:
+    def test_the_plugin_guides_entry_point_equals_the_generated_one(self) -> None:
         CliRunner().invoke(sentikit, ["plugins", "new", PLUGIN])
         shown = re.search(r"^```toml\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
         assert shown

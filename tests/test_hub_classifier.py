@@ -75,7 +75,7 @@ def test_classes_in_another_order_keep_their_probabilities(tmp_path: Path) -> No
     np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, atol=1e-5)
 
 
-def test_labels_of_no_scheme_are_classes_of_their_own(tmp_path: Path) -> None:
+def test_labels_outside_known_schemes_become_classes(tmp_path: Path) -> None:
     folder = make_text_classifier(tmp_path / "model", {0: "anger", 1: "joy"})
     assert sentikit.load(folder, device="cpu").labels == ("anger", "joy")
 
@@ -97,7 +97,7 @@ class TestLabelMapOfCommands:
         return sentikit.load(folder, device="cpu", label_map=meant).predict(NOT_EMPTY)
 
     @pytest.mark.parametrize("once", [True, False])
-    def test_predict(self, folder: Path, once: bool) -> None:
+    def test_predict_applies_a_label_map(self, folder: Path, once: bool) -> None:
         maps = [self.MAP] if once else self.MAP.split(",")
         words = [word for own in maps for word in ("--label-map", own)]
         done = command("predict", folder, "texts.csv", "--output", "out.csv", *words)
@@ -106,7 +106,7 @@ class TestLabelMapOfCommands:
             found = [row["predicted_label"] for row in csv.DictReader(file)]
         assert found == self.labels(folder)
 
-    def test_evaluate_and_its_run_keeps_the_map(self, folder: Path) -> None:
+    def test_evaluate_applies_a_label_map_and_records_it(self, folder: Path) -> None:
         words = ["--dataset", "files", "--set", "test=texts.csv", "--output", "run"]
         done = command("evaluate", folder, *words, "--label-map", self.MAP)
         assert done.exit_code == 0, done.output
@@ -124,7 +124,7 @@ class TestLabelMapOfCommands:
         assert refused.exit_code == 2
         assert "begun with other settings: label_map" in refused.stderr
 
-    def test_export(self, folder: Path) -> None:
+    def test_export_applies_a_label_map(self, folder: Path) -> None:
         pytest.importorskip("onnx")
         done = command("export", folder, "out", "--format", "onnx", "--label-map", self.MAP)
         assert done.exit_code == 0, done.output
@@ -156,7 +156,7 @@ class TestLabelMapOfCommands:
 
 
 class TestLabelMap:
-    def test_unnamed_labels_need_one(self, tmp_path: Path) -> None:
+    def test_unnamed_labels_need_a_label_map(self, tmp_path: Path) -> None:
         folder = make_text_classifier(tmp_path / "model", num_labels=3)
         with pytest.raises(InputError, match=r"LABEL_0, LABEL_1, LABEL_2.*--label-map LABEL_0="):
             sentikit.load(folder, device="cpu")
@@ -194,7 +194,7 @@ class TestLabelMap:
 
 
 class TestRefusals:
-    def test_weights_that_do_not_fit_the_config(self, tmp_path: Path) -> None:
+    def test_hub_weights_that_do_not_fit_the_config_are_refused(self, tmp_path: Path) -> None:
         folder = make_text_classifier(tmp_path / "model", POLARITY)
         weights = load_file(folder / "model.safetensors")
         del weights["classifier.weight"]
@@ -202,19 +202,21 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"does not fit its config.json.*classifier\.weight"):
             sentikit.load(folder)
 
-    def test_pickled_weights(self, tmp_path: Path) -> None:
+    def test_a_hub_model_with_pickled_weights_is_refused(self, tmp_path: Path) -> None:
         folder = make_text_classifier(tmp_path / "model", POLARITY)
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
         with pytest.raises(InputError, match=r"pickled ones.* are refused"):
             sentikit.load(folder)
 
     @pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
-    def test_a_model_that_does_not_choose_one_class(self, tmp_path: Path, kind: str) -> None:
+    def test_a_multi_label_or_regression_hub_model_is_refused(
+        self, tmp_path: Path, kind: str
+    ) -> None:
         folder = make_text_classifier(tmp_path / "model", POLARITY, problem_type=kind)
         with pytest.raises(InputError, match=kind.replace("_", " ")):
             sentikit.load(folder)
 
-    def test_code_that_comes_with_the_model(self, tmp_path: Path) -> None:
+    def test_a_hub_models_own_code_is_not_run(self, tmp_path: Path) -> None:
         folder = make_text_classifier(tmp_path / "model", POLARITY)
         config = json.loads((folder / "config.json").read_text())
         config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
@@ -223,7 +225,7 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"cannot be read|code"):
             sentikit.load(folder)
 
-    def test_a_missing_tokenizer(self, tmp_path: Path) -> None:
+    def test_a_hub_model_without_tokenizer_is_refused(self, tmp_path: Path) -> None:
         folder = make_text_classifier(tmp_path / "model", POLARITY)
         (folder / "tokenizer.json").unlink()
         with pytest.raises(InputError, match="has no tokenizer"):
@@ -265,6 +267,35 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("hidden_size", 10**9, r"hidden_size is 1000000000, and must be from 1 to "),
+        ("num_hidden_layers", 10**6, r"num_hidden_layers is 1000000, and must be from 1 to "),
+        ("vocab_size", "x", r"vocab_size is 'x', and must be from 1 to "),
+        ("hidden_size", 16, r"has shape \(.*\) where \(.*\) is needed"),
+        ("num_hidden_layers", 3, r"tensors \(.*layer\.2\..*\) missing"),
+    ],
+)
+def test_a_config_that_does_not_fit_the_weights_is_refused_naming_size_or_tensor(
+    tmp_path: Path, key: str, value: object, said: str, shards: bool
+) -> None:
+    folder = make_text_classifier(tmp_path / "model", POLARITY)
+    if shards:
+        from transformers import AutoModelForSequenceClassification
+
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size="20KB")
+        assert len(list(folder.glob("model-*.safetensors"))) > 1
+        assert sentikit.load(folder, device="cpu").predict([TEXT])
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=said):
+        sentikit.load(folder, device="cpu")
+
+
 def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
     tmp_path: Path, trained_run: Path
 ) -> None:
@@ -295,8 +326,8 @@ def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
     assert named == sentikit.load(first, device="cpu").predict([TEXT])
     assert second == sentikit.load(other, device="cpu").predict([TEXT])
     assert ours == sentikit.load(trained_run, device="cpu").predict([TEXT])
-    assert "jane/gated is gated" in gated["error"]
-    assert "no folder jane/mod here and no such model on the hub" in typo["error"]
+    assert "The model 'jane/gated' is gated: ask for access" in gated["error"]
+    assert "no model 'jane/mod' on the hub, and no folder of that name" in typo["error"]
     assert "no revision 'v3'" in wrong["error"]
     assert "no text classifier: its config.json is for BertForMaskedLM" in no_classifier["error"]
     refused = (gated, typo, wrong, no_classifier)

@@ -30,7 +30,7 @@ def places_of_a_key(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", ["", "400"])
-def test_no_key_is_left_in_any_file_or_output_though_a_server_quotes_them_all(
+def test_no_file_or_output_contains_a_key_even_if_a_server_echoes_it(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACME_API_KEY", KEYS["ACME_API_KEY"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from sentikit.plugins.annotate.annotation import Annotation
-from sentikit.plugins.annotate.checked_files import append_answer
-from sentikit.plugins.annotate.draws import DrawOptions, drawn_items
-from team_runs import sure, write_results
+from ensemble_runs import sure, write_results
+from sentikit.plugins.checked_labels.annotation import Annotation
+from sentikit.plugins.checked_labels.checked import Check, read_checked, write_draw
+from sentikit.plugins.checked_labels.checked_files import append_answer
+from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
 
 from sentikit import read_run
-from sentikit.assurance.checked import Check, read_checked, write_draw
+from sentikit.assurance.job import PileJob
 from sentikit.cli import sentikit
 from sentikit.datasets.tables import InputFile
 from sentikit.runs.recorded import RecordedClassifier
@@ -91,7 +93,7 @@ def failure(result: Result) -> str:
 
 
 class TestLabel:
-    def test_certified_rows_keep_the_promise_and_all_files_agree(
+    def test_certified_rows_meet_the_target_and_all_files_agree(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         output, queue = tmp_path / "labelled.csv", tmp_path / "queue.csv"
@@ -118,7 +120,7 @@ class TestLabel:
         assert record["pile"]["rows"] == ROWS
         assert record["assumes"]
 
-    def test_without_checks_everything_is_for_review_and_the_next_command_is_named(
+    def test_without_checks_every_row_is_queued_and_the_next_command_named(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         output = tmp_path / "labelled.jsonl"
@@ -131,7 +133,7 @@ class TestLabel:
         assert not output.with_suffix(".certificate.json").exists()
 
     @pytest.mark.parametrize("command", ["label", "predict"])
-    def test_a_table_written_anew_loses_the_certificate_of_the_old_one(
+    def test_rewriting_a_table_removes_its_old_certificate(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path, command: str
     ) -> None:
         output, certificate = tmp_path / "labelled.csv", tmp_path / "labelled.certificate.json"
@@ -206,6 +208,36 @@ class TestLabel:
             reached.append(json.loads(done.stdout)["share"])
         assert forecast["0.9"] == pytest.approx(np.mean(reached), abs=0.12)
 
+    def test_it_says_how_many_checks_would_do_before_the_pile_is_labelled(
+        self,
+        pile: Pile,
+        run: Callable[..., Result],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        asked: list[int] = []
+        ask = PileJob.ask
+
+        def counted(job: PileJob, name: str, only: Any = None) -> Any:
+            asked.append(ROWS if only is None else len(only))
+            return ask(job, name, only)
+
+        def stop(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        words = ["label", pile.path, "--with", pile.encoder, "--accuracy", 0.95]
+        words += ["--checked", pile.check(), "--output", tmp_path / "o.csv"]
+        with monkeypatch.context() as patched:
+            patched.setattr(PileJob, "ask", counted)
+            patched.setattr("sentikit.plugins.checked_labels.certification.plan", stop)
+            assert run(*words).exit_code == 130
+        assert asked == [300]
+        (line,) = (one for one in run(*words).stderr.splitlines() if "Forecast" in one)
+        shares = [int(share) for share in re.findall(r"checks (\d+)%", line)]
+        assert re.findall(r"([\d,]+) checks", line) == ["300", "500", "1,000"]
+        assert shares == sorted(shares)
+        assert shares[0] < shares[2]
+
     def test_a_plan_needs_no_checks_and_grows_with_them(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
@@ -215,7 +247,7 @@ class TestLabel:
         shares = [row["0.9"] for row in planned]
         assert shares[0] < shares[3] <= shares[-1]
 
-    def test_agreement_asks_the_llm_about_the_sample_and_the_rest_only(
+    def test_agreement_queries_the_llm_only_about_the_sample_and_uncertified_rows(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         output = tmp_path / "agreed.csv"
@@ -252,7 +284,7 @@ class TestLooks:
         assert "has had its 1 declared look" in message
         assert "--looks K" in message
 
-    def test_the_same_look_again_is_no_new_one(
+    def test_repeating_a_look_is_not_a_new_look(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
         checked = pile.check()
@@ -260,7 +292,7 @@ class TestLooks:
         assert json.loads(first.stdout)["share"] == json.loads(second.stdout)["share"]
         assert len(read_checked(checked).looks) == 1
 
-    def test_declared_looks_are_kept_in_the_ledger_and_share_the_risk(
+    def test_declared_looks_are_recorded_and_share_the_risk(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
         checked = pile.check()
@@ -273,7 +305,7 @@ class TestLooks:
         failure(self.look(pile, run, checked, "--looks", 3, "--accuracy", 0.7))
         assert [look["target"] for look in read_checked(checked).looks] == [0.9, 0.85, 0.8]
 
-    def test_a_look_that_is_broken_off_once_something_is_shown_counts(
+    def test_a_look_interrupted_after_output_counts(
         self, pile: Pile, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def stop(*_: object) -> str:
@@ -281,14 +313,14 @@ class TestLooks:
 
         checked = pile.check()
         with monkeypatch.context() as patched:
-            patched.setattr("sentikit.assurance.certification.describe_task", stop)
+            patched.setattr("sentikit.plugins.checked_labels.certification.describe_task", stop)
             assert self.look(pile, run, checked).exit_code == 130
         message = failure(self.look(pile, run, checked, "--accuracy", 0.85))
         assert "has had its 1 declared look" in message
         assert self.look(pile, run, checked).exit_code == 0
         assert len(read_checked(checked).looks) == 1
 
-    def test_a_plan_looks_at_no_checks(self, pile: Pile, run: Callable[..., Result]) -> None:
+    def test_a_plan_does_not_count_as_a_look(self, pile: Pile, run: Callable[..., Result]) -> None:
         checked = pile.check()
         message = failure(self.look(pile, run, checked, "--plan"))
         assert message == "--plan looks at no checks: leave --checked out."
@@ -314,20 +346,24 @@ class TestBadInput:
         assert "\n" not in message
         return message
 
-    def test_checked_texts_of_another_pile(self, pile: Pile, run: Callable[..., Result]) -> None:
+    def test_checked_texts_of_another_pile_are_refused(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
         checked = pile.folder / "c.csv"
         lines = [f"elsewhere {n},positive" for n in range(40)]
         checked.write_text("text,label\n" + "\n".join(lines))
         assert "40 of 40 checked texts are not in" in self.label(pile, run, checked)
 
-    def test_a_text_checked_twice_with_different_labels(
+    def test_a_text_checked_twice_with_different_labels_is_refused(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
         checked = pile.folder / "c.csv"
         checked.write_text("text,label\nsame,positive\nsame,negative\n")
         assert "is labelled positive and negative" in self.label(pile, run, checked)
 
-    def test_two_annotators_who_differ(self, pile: Pile, run: Callable[..., Result]) -> None:
+    def test_disagreeing_annotators_are_refused_until_decided(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
         checked = pile.check()
         other = next(c for c in read_checked(checked).answers)
         append_answer(checked, Check(other.text, _other(str(other.label)), row=other.row,
@@ -336,11 +372,11 @@ class TestBadInput:
         assert "1 such conflict is open" in message
         assert "--decide" in message
 
-    def test_too_few_checks(self, pile: Pile, run: Callable[..., Result]) -> None:
+    def test_too_few_checks_are_reported(self, pile: Pile, run: Callable[..., Result]) -> None:
         message = self.label(pile, run, pile.check(size=29))
         assert "holds 29 checks; a certificate needs at least 30" in message
 
-    def test_a_draw_that_was_not_uniform(
+    def test_a_non_uniform_draw_cannot_certify(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         labelled = tmp_path / "labelled.csv"
@@ -358,7 +394,7 @@ class TestBadInput:
         )
         assert found["low"] <= truth <= found["high"]
 
-    def test_answers_about_rows_that_were_not_drawn(
+    def test_answers_about_rows_that_were_not_drawn_are_refused(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
         checked = pile.check()
@@ -368,20 +404,24 @@ class TestBadInput:
         message = self.label(pile, run, checked)
         assert f"1 answers about rows that were not drawn, as row {row} (" in message
 
-    def test_a_pile_changed_since(self, pile: Pile, run: Callable[..., Result]) -> None:
+    def test_a_pile_that_changed_after_the_draw_is_refused(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
         checked = pile.check()
         with pile.path.open("a", encoding="utf-8") as stream:
             stream.write("new,a new review,2026-04\n")
         assert "has changed since" in self.label(pile, run, checked)
 
-    def test_a_label_that_is_no_class(self, pile: Pile, run: Callable[..., Result]) -> None:
+    def test_a_checked_label_outside_the_classes_is_refused(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
         checked = pile.folder / "c.csv"
         quoted = [t.replace('"', '""') for t in pile.texts[:40]]
         lines = [f'{n},"{t}",positve' for n, t in enumerate(quoted)]
         checked.write_text("id,text,label\n" + "\n".join(lines))
         assert "Did you mean 'positive'?" in self.label(pile, run, checked)
 
-    def test_no_wrong_label_among_the_checks_certifies_and_all_wrong_nothing(
+    def test_all_right_checks_certify_and_all_wrong_checks_certify_nothing(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
         for right, share in ((True, 1.0), (False, 0.0)):
@@ -400,7 +440,7 @@ class TestBadInput:
             assert result.exit_code == 0, result.output
             assert json.loads(result.stdout)["share"] == share
 
-    def test_a_text_that_a_results_file_does_not_hold(
+    def test_a_text_missing_from_a_recorded_member_is_named(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         with pile.path.open("a", encoding="utf-8") as stream:
@@ -411,7 +451,7 @@ class TestBadInput:
         assert "for new ones give the model or the recipe behind them" in message
         assert not output.exists()
 
-    def test_nothing_that_is_read_is_written_over(
+    def test_inputs_of_label_are_never_overwritten(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         checked, output = pile.check(), tmp_path / "o.csv"
@@ -430,10 +470,10 @@ class TestBadInput:
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
     @pytest.mark.parametrize("column", ["status", "confidence", "predicted_label", "row"])
-    def test_what_cannot_be_written_is_said_before_anything_is_labelled(
+    def test_an_unwritable_output_of_label_is_reported_first(
         self, pile: Pile, run: Callable[..., Result], column: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sentikit.assurance.members.PileJob.ask", None)
+        monkeypatch.setattr("sentikit.assurance.job.PileJob.ask", None)
         rows = rows_of(pile.path)
         with pile.path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, [*rows[0], column])
@@ -445,7 +485,7 @@ class TestBadInput:
         message = failure(run(*words, "--review-queue", pile.folder / "q.xlsx"))
         assert ".xlsx is not written" in message
 
-    def test_repeated_texts_in_the_pile_are_said(
+    def test_repeated_texts_in_the_pile_are_reported(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         with pile.path.open("a", encoding="utf-8") as stream:
@@ -465,7 +505,7 @@ class TestEstimateAndMonitor:
         assert result.exit_code == 0, result.output
         return output
 
-    def test_shares_by_month_hold_the_truth_and_stand_beside_the_raw_ones(
+    def test_shares_by_month_cover_the_truth_beside_uncorrected_shares(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:
         found = run(
@@ -492,7 +532,7 @@ class TestEstimateAndMonitor:
             ("year", ["2025", "2026"]),
         ],
     )
-    def test_dates_are_grouped_by_the_period_that_is_asked_for_and_charted_in_order(
+    def test_dates_are_grouped_by_period_and_charted_in_order(
         self, pile: Pile, run: Callable[..., Result], period: str, groups: list[str],
         tmp_path: Path,
     ) -> None:  # fmt: skip
@@ -508,7 +548,7 @@ class TestEstimateAndMonitor:
         drawn = (tmp_path / "months.svg").read_text()
         assert [drawn.index(group) for group in groups] == sorted(map(drawn.index, groups))
 
-    def test_a_period_of_what_is_no_date_is_refused_with_the_line(
+    def test_an_invalid_date_is_refused_with_its_line(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
         labelled = self.with_column(pile, run, "date", ["2026-01-19", "03/04/2026"])
@@ -519,7 +559,16 @@ class TestEstimateAndMonitor:
         assert "Did you mean 'date'?" in failure(run(*words, "dat:month"))
         assert run(*words, "date").exit_code == 0
 
-    def test_control_characters_of_groups_are_not_obeyed(
+    def test_no_group_in_the_table_of_shares_is_a_formula_in_a_spreadsheet(
+        self, pile: Pile, run: Callable[..., Result]
+    ) -> None:
+        labelled = self.with_column(pile, run, "shop", ["=HYPERLINK(1)", "@small"])
+        checked, table = pile.folder / "checked.csv", pile.folder / "shares.csv"
+        result = run("estimate", labelled, "--checked", checked, "--by", "shop", "--chart", table)
+        assert result.exit_code == 0, result.output
+        assert {row["shop"] for row in rows_of(table)} == {"'=HYPERLINK(1)", "'@small"}
+
+    def test_control_characters_in_group_names_are_not_executed(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
         labelled = self.with_column(pile, run, "shop", ["\x1b[2Jbig", "small\x9b2J"])
@@ -545,7 +594,7 @@ class TestEstimateAndMonitor:
         pile.check()
         return output
 
-    def test_a_class_that_no_check_has_gets_an_exact_interval_from_nought(
+    def test_a_class_without_checks_gets_an_exact_interval_from_zero(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:
         checked = pile.folder / "two.csv"
@@ -560,7 +609,7 @@ class TestEstimateAndMonitor:
         assert neutral["low"] == 0
         assert 0 < neutral["high"] < 0.04
 
-    def test_small_groups_are_pooled_and_it_is_said(
+    def test_small_groups_are_pooled_and_reported(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:
         rows = rows_of(labelled)
@@ -594,7 +643,7 @@ class TestEstimateAndMonitor:
         assert len(rows_of(table)) == 9
         assert chart.read_text().count("<rect") >= 9
 
-    def test_the_report_calls_agreement_agreement_and_misses_no_certificate(
+    def test_the_report_of_an_agreement_names_it_so(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         output, page = tmp_path / "agreed.csv", tmp_path / "r.html"
@@ -610,7 +659,7 @@ class TestEstimateAndMonitor:
         typo = tmp_path / "typo.json"
         assert f"{typo} does not exist" in failure(run(*words, "--certificate", typo))
 
-    def test_a_chart_or_report_takes_no_input_s_place(
+    def test_a_chart_or_report_never_overwrites_an_input(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:
         checked = pile.folder / "checked.csv"
@@ -634,7 +683,7 @@ class TestEstimateAndMonitor:
         again = json.loads(run("monitor", certificate, "--checked", new, "--json").stdout)
         assert (again["new"], again["checked"]) == (0, first["checked"])
 
-    def test_a_certificate_that_holds_is_quiet(
+    def test_a_valid_certificate_raises_no_alarm(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:
         new = pile.check("new.csv", 200, 7, file=labelled)
@@ -643,7 +692,7 @@ class TestEstimateAndMonitor:
         assert result.exit_code == 0, result.output
         assert "confidence" in result.output
 
-    def test_drift_shows_in_effect_sizes_without_any_check(
+    def test_drift_is_reported_by_effect_sizes_without_checks(
         self, pile: Pile, run: Callable[..., Result], labelled: Path, tmp_path: Path
     ) -> None:
         rows = rows_of(labelled)
@@ -664,14 +713,14 @@ class TestEstimateAndMonitor:
         assert other["class shares"]["effect"] > 0.3
         assert other["confidence"]["effect"] > same["confidence"]["effect"] + 0.1
 
-    def test_the_certifying_file_cannot_test_its_certificate(
+    def test_checks_that_certified_cannot_monitor_their_certificate(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:
         certificate = labelled.with_suffix(".certificate.json")
         result = run("monitor", certificate, "--checked", pile.folder / "checked.csv")
         assert "it cannot test it" in failure(result)
 
-    def test_a_draw_that_was_not_uniform_tests_no_certificate(
+    def test_a_non_uniform_draw_cannot_monitor_a_certificate(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:
         certificate = labelled.with_suffix(".certificate.json")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from llm_fixtures import PRICES, RunningServer, serving
-from sentikit.plugins.annotate.checked_files import append_answer
-from test_prompt_command import texts, write_recipe
+from prompt_commands import texts, write_recipe
+from sentikit.plugins.checked_labels.checked import Check, write_draw
+from sentikit.plugins.checked_labels.checked_files import append_answer
 
-from sentikit.assurance.checked import Check, write_draw
 from sentikit.cli import sentikit
 
 ROWS = 60
@@ -99,7 +99,7 @@ def test_one_budget_holds_for_all_members_and_a_higher_one_resumes() -> None:
 
 
 @pytest.mark.slow
-def test_killed_while_an_llm_labels_it_writes_the_same_bytes_and_pays_nothing_twice() -> None:
+def test_label_killed_while_an_llm_answers_resumes_to_the_same_bytes_without_paying_twice() -> None:
     run = write_pile()
     with serving(seconds=0.1) as s:
         write_member(s.url, "a.yaml", "one")

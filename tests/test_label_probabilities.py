@@ -23,7 +23,7 @@ def found(*tokens: dict[str, Any]) -> dict[str, float] | None:
     return None if logs is None else {k: round(math.exp(v), 6) for k, v in logs.items()}
 
 
-def test_whole_words() -> None:
+def test_probabilities_come_from_whole_word_tokens() -> None:
     assert found(token("positive", negative=0.2, neutral=0.1)) == {
         "positive": 0.7,
         "negative": 0.2,
@@ -31,23 +31,23 @@ def test_whole_words() -> None:
     }
 
 
-def test_a_beginning_that_two_labels_share_is_followed() -> None:
+def test_a_token_prefix_shared_by_two_labels_is_followed() -> None:
     """`ne` may still become either: its probability is split by what comes next."""
     tokens = [token("ne", pos=0.5), token("utral", gative=0.2)]
     assert found(*tokens) == {"positive": 0.5, "neutral": 0.4, "negative": 0.1}
 
 
-def test_spellings_of_one_label_are_added() -> None:
+def test_probabilities_of_a_labels_spellings_are_summed() -> None:
     tokens = [token("positive", Positive=0.2, _positive=0.1, neg=0.3)]
     assert found(*tokens) == {"positive": 0.7, "negative": 0.3}
 
 
-def test_spellings_that_sum_to_more_than_certainty_are_certain() -> None:
+def test_summed_spellings_are_capped_at_one() -> None:
     top = [{"token": t, "logprob": math.log(p)} for t, p in (("positive", 0.9), ("Positive", 0.4))]
     assert found({**top[0], "top_logprobs": top}) == {"positive": 1.0}
 
 
-def test_the_label_inside_json() -> None:
+def test_the_label_is_found_inside_json() -> None:
     """What leads to the label is certain, whatever its own probability was."""
     start = [token('{"'), token("label"), token('":"', other=0.1)]
     assert found(*start, token("pos", neg=0.25), token('itive"}')) == {
@@ -56,7 +56,7 @@ def test_the_label_inside_json() -> None:
     }
 
 
-def test_a_token_that_begins_before_the_label() -> None:
+def test_a_token_that_begins_before_the_label_is_handled() -> None:
     alternatives = {'"positive': 0.6, '"neg': 0.3, '"neutral"': 0.1}
     top = [{"token": t, "logprob": math.log(p)} for t, p in alternatives.items()]
     second = {**top[0], "top_logprobs": top}
@@ -64,12 +64,12 @@ def test_a_token_that_begins_before_the_label() -> None:
     assert found(*tokens) == {"positive": 0.6, "negative": 0.3, "neutral": 0.1}
 
 
-def test_other_words_say_nothing() -> None:
+def test_tokens_of_other_words_are_ignored() -> None:
     assert found(token("Well", Hm=0.3), token(",")) is None
     assert label_log_probabilities([], LABELS) is None
     assert label_log_probabilities(tuple(read_tokens(None)), LABELS) is None
 
 
-def test_no_logarithm_of_nothing() -> None:
+def test_a_probability_of_zero_stays_finite() -> None:
     entry = {"token": "neutral", "logprob": float("-inf"), "top_logprobs": None}
     assert found(entry) is None

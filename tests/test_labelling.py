@@ -94,7 +94,7 @@ def test_json_lines_keep_every_key(model: Path) -> None:
         assert row.items() <= out.items()
 
 
-def test_what_json_does_not_know_is_written_as_nothing(model: Path) -> None:
+def test_values_without_a_json_form_are_written_as_null(model: Path) -> None:
     table = pa.table({"text": ["fine", "bad"], "stars": [math.nan, 2.5], "all": [[math.inf], [1]]})
     pq.write_table(table, "in.parquet")
     result = predict(str(model), "in.parquet")
@@ -104,7 +104,7 @@ def test_what_json_does_not_know_is_written_as_nothing(model: Path) -> None:
     assert (second["stars"], second["all"]) == (2.5, [1])
 
 
-def test_a_column_that_comes_too_late_for_a_table_is_not_lost(model: Path) -> None:
+def test_a_column_that_appears_late_is_not_lost(model: Path) -> None:
     rows = [{"text": "fine"}] * 101 + [{"text": "bad", "extra": 2.5}]
     Path("late.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = predict(str(model), "late.jsonl", "--format", "csv", "--output", "late.csv")
@@ -142,7 +142,7 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     assert not Path("out.csv").exists()
 
 
-def test_a_program_evaluates_as_the_command_does(trained_run: Path, reviews: Path) -> None:
+def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: Path) -> None:
     section = {"name": "files", "test": f"{reviews}/test.csv"}
     done = toolkit.evaluate(trained_run, section, output="own", device="cpu")
     words = ["evaluate", str(trained_run), "--dataset", "files", "--device", "cpu"]
@@ -173,7 +173,7 @@ def test_a_program_evaluates_as_the_command_does(trained_run: Path, reviews: Pat
         (["--device", "meta"], "Take cpu, cuda"),
     ],
 )
-def test_where_nothing_can_be_written_or_computed_is_said_first(
+def test_an_unusable_output_or_device_is_reported_first(
     model: Path, arguments: list[str], said: str
 ) -> None:
     Path("in.csv").write_text("text\nthe film was great\n")
@@ -205,7 +205,7 @@ def test_an_output_that_ends_in_gz_is_compressed_and_always_the_same(model: Path
         (["in.tsv", "--format", "csv"], "text,stars,predicted_label,"),
     ],
 )
-def test_what_is_written_follows_the_name_of_the_output_and_else_the_input(
+def test_the_output_format_follows_the_outputs_name_or_else_the_input(
     model: Path, arguments: list[str], first: str
 ) -> None:
     Path("in.csv").write_text("text,stars\nthe film was great,5\n")
@@ -220,7 +220,7 @@ def test_what_is_written_follows_the_name_of_the_output_and_else_the_input(
     assert written.startswith(first)
 
 
-def test_the_file_to_label_is_not_written_over(model: Path) -> None:
+def test_the_input_file_is_not_overwritten(model: Path) -> None:
     Path("in.csv").write_text("text\nthe film was great\n")
     Path("link.csv").symlink_to("in.csv")
     for output in ("in.csv", "./in.csv", "link.csv"):
@@ -230,7 +230,7 @@ def test_the_file_to_label_is_not_written_over(model: Path) -> None:
     assert Path("in.csv").read_text() == "text\nthe film was great\n"
 
 
-def test_answers_on_another_drive_are_named_by_their_whole_path(
+def test_answers_on_another_drive_are_named_by_their_full_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from sentikit.labelling.job import _path_from
@@ -244,18 +244,18 @@ def test_answers_on_another_drive_are_named_by_their_whole_path(
     assert _path_from(Path("runs/a"), Path("/cache/answers.sqlite")) == "/cache/answers.sqlite"
 
 
-def test_a_file_named_in_capitals_is_of_the_same_kind(model: Path) -> None:
+def test_file_suffixes_are_case_insensitive(model: Path) -> None:
     Path("in.csv").write_text("text\nthe film was great\n")
     assert predict(str(model), "in.csv", "--output", "OUT.CSV").exit_code == 0
     assert Path("OUT.CSV").read_text().startswith("text,predicted_label,")
 
 
-def test_one_text_is_no_list_of_texts(model: Path) -> None:
+def test_a_single_string_is_refused_as_a_list_of_texts(model: Path) -> None:
     with pytest.raises(toolkit.InputError, match="where a list of texts is needed"):
         toolkit.load(model).predict("I love it")
 
 
-def test_evaluate_refuses_before_it_computes(model: Path) -> None:
+def test_evaluate_refuses_bad_input_before_computing(model: Path) -> None:
     words = ["evaluate", str(model), "--dataset", "demo"]
     other = CliRunner().invoke(sentikit, [*words, "--set", "labels=bin_neg"])
     assert other.exit_code == 2
@@ -267,7 +267,7 @@ def test_evaluate_refuses_before_it_computes(model: Path) -> None:
     assert "another run" in taken.stderr
 
 
-def test_a_manifest_of_another_program_hides_no_run(model: Path) -> None:
+def test_a_foreign_manifest_does_not_break_run_lookup(model: Path) -> None:
     Path("extension").mkdir()
     Path("extension/manifest.json").write_text("[1, 2]")
     listed = CliRunner().invoke(sentikit, ["runs", "list", "."])
@@ -277,7 +277,7 @@ def test_a_manifest_of_another_program_hides_no_run(model: Path) -> None:
     assert "is not the manifest of a run" in shown.stderr
 
 
-def test_missing_models_and_files_are_said(model: Path, tmp_path: Path) -> None:
+def test_missing_models_and_files_are_named(model: Path, tmp_path: Path) -> None:
     assert "does not exist" in predict("nowhere", typed="x\n").stderr
     assert "does not exist" in predict(str(model), "nowhere.csv").stderr
     assert "does not exist" in predict(str(model), "nowhere.csv", "--nproc", "2").stderr
@@ -285,7 +285,7 @@ def test_missing_models_and_files_are_said(model: Path, tmp_path: Path) -> None:
     assert "neither a run nor a model" in predict("empty", typed="x\n").stderr
 
 
-def test_a_run_that_is_not_finished_has_no_model_yet(tmp_path: Path) -> None:
+def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for kind, status, said in (
         ("train", "interrupted", "run has no model yet: it is interrupted. Finish it with"),
@@ -314,7 +314,7 @@ def test_a_run_that_is_not_finished_has_no_model_yet(tmp_path: Path) -> None:
         ({"version": "1"}, "model version '1'"),
     ],
 )
-def test_a_model_whose_description_was_spoilt_is_refused(
+def test_a_model_with_a_corrupt_config_is_refused(
     model: Path, changed: dict[str, Any], said: str
 ) -> None:
     shutil.copytree(model / "model", "spoilt")
@@ -325,7 +325,7 @@ def test_a_model_whose_description_was_spoilt_is_refused(
     assert said in result.stderr
 
 
-def test_what_lies_behind_a_models_positions_is_cut(model: Path) -> None:
+def test_texts_longer_than_the_models_positions_are_cut(model: Path) -> None:
     shutil.copytree(model / "model", "long")
     config = json.loads(Path("long/config.json").read_text())
     Path("long/config.json").write_text(json.dumps(config | {"max_length": 100_000}))
@@ -333,7 +333,7 @@ def test_what_lies_behind_a_models_positions_is_cut(model: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_a_model_damaged_on_its_way_is_refused(model: Path, tmp_path: Path) -> None:
+def test_a_model_with_damaged_weights_is_refused(model: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(model / "model", tmp_path / "copy")
@@ -367,7 +367,7 @@ def test_the_python_interface_is_that_of_scikit_learn(model: Path) -> None:
         (["great"] * 300 + ["\ud800"], "Item 300 (from 0) is no valid Unicode"),
     ],
 )
-def test_what_is_no_text_is_named(model: Path, texts: list[str], fault: str) -> None:
+def test_inputs_that_are_no_text_are_named(model: Path, texts: list[str], fault: str) -> None:
     with pytest.raises(toolkit.InputError) as refused:
         toolkit.load(model).predict(texts)
     assert fault in refused.value.message
@@ -388,7 +388,7 @@ def test_classify_reads_three_windows_ahead_at_most(model: Path) -> None:
     assert read <= 256 + 512 + 1024
 
 
-def test_a_prediction_that_is_given_up_ends_with_its_present_batch(model: Path) -> None:
+def test_an_abandoned_prediction_stops_after_its_current_batch(model: Path) -> None:
     classifier = toolkit.load(model)
     assert isinstance(classifier, EncoderClassifier)
     computed = classifier.predictor.logits
@@ -411,7 +411,7 @@ def test_a_prediction_that_is_given_up_ends_with_its_present_batch(model: Path) 
     assert batches == 1
 
 
-def test_order_and_company_do_not_change_a_label(model: Path) -> None:
+def test_labels_do_not_depend_on_order_or_batch(model: Path) -> None:
     classifier = toolkit.load(model)
     texts = [f"the {'very ' * (n % 40)}film was {'great' if n % 3 else 'bad'}" for n in range(700)]
     together = classifier.predict_proba(texts)
@@ -419,7 +419,7 @@ def test_order_and_company_do_not_change_a_label(model: Path) -> None:
     assert together == pytest.approx(backwards, abs=1e-5)
 
 
-def test_evaluate_scores_and_leaves_a_run_on_request(model: Path, reviews: Path) -> None:
+def test_evaluate_prints_scores_and_writes_a_run_on_request(model: Path, reviews: Path) -> None:
     words = ["evaluate", str(model), "--dataset", "files", "--set", f"test={reviews}/test.csv"]
     result = CliRunner().invoke(sentikit, [*words, "--json", "--output", "judged"])
     assert result.exit_code == 0, result.output
@@ -434,7 +434,7 @@ def test_evaluate_scores_and_leaves_a_run_on_request(model: Path, reviews: Path)
     assert "already holds another run" in again.stderr
 
 
-def test_the_advice_of_evaluate_works_as_it_is_written(model: Path) -> None:
+def test_the_command_that_evaluate_suggests_works(model: Path) -> None:
     Path("a.csv").write_text("text,label\nthe film was great,good\n")
     words = ["evaluate", str(model), "--dataset", "files", "--set", "test=a.csv"]
     refused = CliRunner().invoke(sentikit, words)
@@ -472,7 +472,7 @@ def test_runs_are_listed_and_shown(model: Path) -> None:
     assert "nowhere is not a folder" in nowhere.stderr
 
 
-def test_a_run_of_nearly_that_name_is_offered(model: Path) -> None:
+def test_a_misspelt_run_gets_a_suggestion(model: Path) -> None:
     shutil.copytree(model, "runs/whole")
     for name, said in (
         ("whole", "Did you mean runs/whole?"),
@@ -494,7 +494,7 @@ def test_a_run_of_nearly_that_name_is_offered(model: Path) -> None:
         ("metrics.json", '{"overall": null}', "finished"),
     ],
 )
-def test_a_damaged_run_is_listed_as_such_and_hides_no_other(
+def test_a_damaged_run_is_listed_as_damaged_beside_the_others(
     model: Path, file: str, content: str, status: str
 ) -> None:
     for name in ("a", "b"):
@@ -509,7 +509,9 @@ def test_a_damaged_run_is_listed_as_such_and_hides_no_other(
     assert CliRunner().invoke(sentikit, ["runs", "show", "runs/a"]).exit_code == 2
 
 
-def test_why_a_run_failed_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_of_a_failed_run_is_stored_without_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from sentikit.errors import SentikitError
     from sentikit.runs.folder import RunFolder
 
@@ -526,7 +528,7 @@ def test_why_a_run_failed_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("manifest", ["[]", '{"half', '{"dataset": "cinema"}'])
-def test_manifests_of_other_programs_hide_no_run(tmp_path: Path, manifest: str) -> None:
+def test_foreign_manifests_do_not_break_the_list_of_runs(tmp_path: Path, manifest: str) -> None:
     run = tmp_path / "inside" / "run"
     run.mkdir(parents=True)
     (run / "manifest.json").write_text('{"kind": "train", "status": "finished"}')
@@ -560,7 +562,7 @@ def test_a_long_pipe_is_labelled_in_flat_memory(model: Path) -> None:
     assert large < small * 1.1
 
 
-def test_half_a_pipe_is_enough_for_its_reader(model: Path) -> None:
+def test_a_reader_may_close_the_pipe_halfway(model: Path) -> None:
     words = f"yes 'the film was great' | {sys.executable} -m sentikit predict {model} | head -3"
     done = subprocess.run(
         ["bash", "-c", words], capture_output=True, text=True, timeout=120, check=True
@@ -569,7 +571,7 @@ def test_half_a_pipe_is_enough_for_its_reader(model: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_who_waits_for_the_answers_of_a_full_window_gets_them(model: Path) -> None:
+def test_answers_of_a_full_window_arrive_while_the_pipe_is_open(model: Path) -> None:
     words = [sys.executable, "-m", "sentikit", "predict", str(model), "--device", "cpu"]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -585,7 +587,7 @@ def test_who_waits_for_the_answers_of_a_full_window_gets_them(model: Path) -> No
     assert process.returncode == 0
 
 
-def test_stopped_by_the_system_it_leaves_nothing_half_written(model: Path) -> None:
+def test_a_terminated_prediction_leaves_no_partial_output(model: Path) -> None:
     words = [sys.executable, "-m", "sentikit", "predict", str(model), "--output", "out/labels.csv"]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -649,7 +651,7 @@ def test_a_list_of_ordered_classes_is_scored_as_such_also_by_a_saved_model(
         (["quickstart", "--dataset", "files", "--set", "test=none.csv"], "none.csv does not exist"),
     ],
 )
-def test_what_does_not_exist_is_said_before_torch_is_imported(
+def test_missing_inputs_are_reported_before_torch_is_imported(
     arguments: list[str], said: str
 ) -> None:
     program = (
@@ -668,7 +670,7 @@ FORMULAS = ("=HYPERLINK(A1)", "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1"
 PLAIN = ("-5", "+1.5", "-2,5", "1=1", "a-b", "it's", "-1e-3", "")
 
 
-def test_a_spreadsheet_safe_table_holds_no_cell_that_runs_and_keeps_all_others(model: Path) -> None:
+def test_a_spreadsheet_safe_table_escapes_only_formulas(model: Path) -> None:
     cells = [*FORMULAS, *PLAIN]
     with Path("in.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -691,7 +693,7 @@ def test_a_spreadsheet_safe_table_holds_no_cell_that_runs_and_keeps_all_others(m
     assert "is for CSV and TSV, and jsonl is written" in refused.stderr
 
 
-def test_the_summary_counts_texts_that_were_cut_and_texts_the_tokenizer_does_not_know(
+def test_the_summary_counts_cut_texts_and_texts_of_unknown_tokens(
     model: Path,
 ) -> None:
     rows = ["fine", "the film was great " * 200, "the room was bad " * 300, "電影很好看"]

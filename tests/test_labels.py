@@ -50,7 +50,7 @@ def test_stars_are_written_as_numbers_words_or_signs(spelled: str, name: str) ->
 
 
 @pytest.mark.parametrize("spelled", ["0", "6", "4.5", "-1"])
-def test_what_is_no_star_is_refused(spelled: str) -> None:
+def test_values_that_are_no_star_rating_are_refused(spelled: str) -> None:
     with pytest.raises(InputError, match="is not one of 1 star, 2 stars"):
         files([spelled], labels="stars").split("train")
 
@@ -82,23 +82,23 @@ def test_a_label_outside_the_list_is_refused_without_naming_a_class_for_it() -> 
 
 @pytest.mark.parametrize("key", ["5", "5.0", " 5 ", 5, 5.0])
 @pytest.mark.parametrize("label", ["5", "5.0"])
-def test_the_keys_of_a_label_map_are_compared_as_classes_are(key: Any, label: str) -> None:
+def test_label_map_keys_are_compared_like_classes(key: Any, label: str) -> None:
     assert files([label], label_map={key: "positive"}).split("train").labels == ["positive"]
 
 
-def test_the_keys_of_a_label_map_are_compared_without_case_and_spaces() -> None:
+def test_label_map_keys_ignore_case_and_spaces() -> None:
     opened = files(["very  Good"], label_map={"VERY GOOD": "positive"})
     assert opened.split("train").labels == ["positive"]
 
 
-def test_two_keys_of_a_label_map_that_are_one_label_are_refused_unless_they_agree() -> None:
+def test_conflicting_label_map_keys_of_one_label_are_refused() -> None:
     with pytest.raises(InputError, match="'Good' and 'good' are one label with two classes"):
         files(["good"], label_map={"Good": "positive", "good": "neutral"})
     agreeing = files(["good"], label_map={"Good": "positive", "good": "positive"})
     assert agreeing.split("train").labels == ["positive"]
 
 
-def test_a_key_of_a_label_map_that_occurs_nowhere_is_said() -> None:
+def test_unused_label_map_keys_are_reported() -> None:
     opened = files(["good"], label_map={"good": "positive", "goood": "positive"})
     assert opened.warnings() == []
     opened.split("train")
@@ -112,7 +112,7 @@ def test_a_key_of_a_label_map_that_occurs_nowhere_is_said() -> None:
     assert "no label of 'train' is 'x'" in shown.stderr
 
 
-def test_a_model_of_listed_classes_is_trained_judged_and_refused_on_other_data(
+def test_a_model_with_custom_classes_trains_and_refuses_data_of_other_classes(
     tiny_encoder: Path,
 ) -> None:
     rows = [f"I feel {'awful' if n % 3 == 0 else 'great'} {n},{EMOTIONS[n % 3]}" for n in range(48)]

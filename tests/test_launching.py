@@ -32,7 +32,7 @@ from several_processes import (
 
 from sentikit.cli import sentikit
 from sentikit.errors import InputError
-from sentikit.processes.failures import agree
+from sentikit.processes.group import agree
 from sentikit.processes.launching import (
     command_arguments,
     first_host,
@@ -64,7 +64,7 @@ SLURM = {
 }
 
 
-def test_srun_is_understood() -> None:
+def test_srun_variables_are_understood() -> None:
     assert join_slurm(SLURM) == {
         "RANK": "5",
         "WORLD_SIZE": "8",
@@ -101,7 +101,7 @@ def test_the_first_host_of_slurms_list(nodes: str, host: str) -> None:
     assert first_host(nodes) == host
 
 
-def test_threads_are_limited_for_a_torch_that_is_loaded_later() -> None:
+def test_threads_are_limited_even_if_torch_is_imported_later() -> None:
     program = (
         "from sentikit.devices import set_threads; set_threads(3); import torch; "
         "print(torch.get_num_threads()); print(torch.__config__.parallel_info())"
@@ -126,7 +126,7 @@ def test_processes_share_the_cores_unless_the_user_has_decided(
     assert "OMP_NUM_THREADS" not in worker_environment(2, cores=8)
 
 
-def test_a_command_is_written_as_it_was_typed() -> None:
+def test_worker_commands_repeat_the_users_command() -> None:
     written: list[list[str]] = []
 
     @click.group()
@@ -149,7 +149,7 @@ def test_a_command_is_written_as_it_was_typed() -> None:
     assert written == [typed, ["train", "--threads", "2", "--device", "cpu"]]
 
 
-def test_positions_are_written_behind_the_options() -> None:
+def test_worker_commands_put_arguments_after_options() -> None:
     written: list[list[str]] = []
 
     @click.group()
@@ -167,7 +167,7 @@ def test_positions_are_written_behind_the_options() -> None:
     assert written == [["predict", "--format", "csv", "--", "runs/x", "-odd.csv"]]
 
 
-def test_words_and_pairs_are_written_one_by_one_and_added_options_before_them() -> None:
+def test_worker_commands_repeat_multi_value_options() -> None:
     written: list[list[str]] = []
 
     @click.group()
@@ -209,7 +209,7 @@ def test_the_deepspeed_launchers_own_option_is_tolerated() -> None:
 
 
 @pytest.mark.slow
-def test_a_wrong_recipe_is_complained_of_once(tiny_recipe: Path) -> None:
+def test_a_wrong_recipe_is_reported_by_one_process_only(tiny_recipe: Path) -> None:
     outcomes = run_ranks(words(tiny_recipe, "run", "--set", "training.lrr=1"))
     assert [outcome.code for outcome in outcomes] == [2, 2]
     (said,) = [line for outcome in outcomes for line in complaints(outcome.error)]
@@ -220,7 +220,7 @@ def test_a_wrong_recipe_is_complained_of_once(tiny_recipe: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_without_the_data_ends_all_with_its_own_message(
+def test_a_process_without_the_data_ends_all_processes_with_its_message(
     tiny_recipe: Path, reviews: Path, tmp_path: Path
 ) -> None:
     # Two machines, of which the second lacks the folder that the recipe names.
@@ -252,9 +252,7 @@ def test_a_full_disk_ends_all_processes_with_one_message(tiny_recipe: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_takes_the_others_down_within_seconds(
-    tiny_recipe: Path, victim: int
-) -> None:
+def test_a_killed_process_ends_the_others_within_seconds(tiny_recipe: Path, victim: int) -> None:
     process = start([*SENTIKIT, *words(tiny_recipe, "run", *LONG), "--nproc", "2"])
     wait_for_steps(process, Path("run"), 10)
     workers = children(process)
@@ -267,7 +265,7 @@ def test_a_killed_process_takes_the_others_down_within_seconds(
 
 
 @pytest.mark.slow
-def test_without_their_launcher_the_processes_end(tiny_recipe: Path) -> None:
+def test_processes_end_when_their_launcher_dies(tiny_recipe: Path) -> None:
     process = start([*SENTIKIT, *words(tiny_recipe, "run", *LONG), "--nproc", "2"])
     wait_for_steps(process, Path("run"), 10)
     workers = children(process)
@@ -280,7 +278,7 @@ def test_without_their_launcher_the_processes_end(tiny_recipe: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_once_and_the_command_it_prints_goes_on(tiny_recipe: Path) -> None:
+def test_ctrl_c_saves_once_and_the_printed_command_resumes(tiny_recipe: Path) -> None:
     process = start([*SENTIKIT, *words(tiny_recipe, "run", *LONG), "--nproc", "2"])
     wait_for_steps(process, Path("run"), 10)
     process.send_signal(signal.SIGINT)
@@ -321,7 +319,7 @@ def test_under_torchrun_a_run_is_stopped_by_sigterm_and_saved(tiny_recipe: Path)
 
 
 @pytest.mark.slow
-def test_a_worker_killed_under_torchrun_goes_on_from_the_last_checkpoint(tiny_recipe: Path) -> None:
+def test_a_worker_killed_under_torchrun_resumes_from_the_last_checkpoint(tiny_recipe: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launcher += ["--nproc-per-node=2", "--max-restarts=3", "-m", "sentikit"]
     settings = ("training.epochs=12", "training.checkpoints.every_minutes=0.001")
@@ -336,7 +334,7 @@ def test_a_worker_killed_under_torchrun_goes_on_from_the_last_checkpoint(tiny_re
     assert [record["step"] for record in log(Path("run"), "step")] == list(range(1, 73))
 
 
-def test_a_launchers_attempts_are_one_job() -> None:
+def test_restarts_of_a_launcher_belong_to_one_job() -> None:
     torchrun = {"TORCHELASTIC_RUN_ID": "a-job"}
     assert job_id(torchrun) == "torchrun a-job"
     # Slurm starts a requeued job's torchrun anew, which may call itself otherwise.
@@ -347,7 +345,7 @@ def test_a_launchers_attempts_are_one_job() -> None:
     assert job_id({"SENTIKIT_LAUNCHED": "2", "SLURM_JOB_ID": "70123"}) == "slurm 70123"
 
 
-def test_only_a_jobs_own_unfinished_run_is_gone_on_with_unasked(tmp_path: Path) -> None:
+def test_only_a_jobs_own_unfinished_run_is_resumed_automatically(tmp_path: Path) -> None:
     run_folder = RunFolder(tmp_path / "runs/tiny")
     run_folder.update_manifest(status="running", job="torchrun a-job")
     chosen = choose_run_folder(None, "tiny", False, tmp_path / "runs", "torchrun a-job")
@@ -370,13 +368,13 @@ def test_only_a_jobs_own_unfinished_run_is_gone_on_with_unasked(tmp_path: Path) 
         ("no such column: Connection", False),
     ],
 )
-def test_only_what_is_said_of_a_lost_peer_is_taken_for_that(message: str, lost: bool) -> None:
-    from sentikit.processes.failures import _is_lost_contact
+def test_only_lost_peer_errors_are_treated_as_lost_peers(message: str, lost: bool) -> None:
+    from sentikit.processes.group import is_lost_contact
 
-    assert _is_lost_contact(RuntimeError(message)) == lost
+    assert is_lost_contact(RuntimeError(message)) == lost
 
 
-def test_the_living_agree_on_a_word_though_the_dead_have_spoken() -> None:
+def test_surviving_processes_agree_on_a_message_after_a_peer_died() -> None:
     from torch.distributed import TCPStore
 
     server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
@@ -393,7 +391,7 @@ def test_the_living_agree_on_a_word_though_the_dead_have_spoken() -> None:
 
 
 @pytest.mark.slow
-def test_two_tasks_of_srun_make_one_run(tiny_recipe: Path) -> None:
+def test_two_srun_tasks_write_one_run(tiny_recipe: Path) -> None:
     port = str(free_port())
 
     def variables(rank: int) -> dict[str, str]:
@@ -408,7 +406,7 @@ def test_two_tasks_of_srun_make_one_run(tiny_recipe: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_deepspeed_launcher_starts_us(tiny_recipe: Path) -> None:
+def test_the_deepspeed_launcher_starts_training(tiny_recipe: Path) -> None:
     pytest.importorskip("deepspeed")
     launcher = Path(sys.executable).with_name("deepspeed")
     port = f"--master_port={free_port()}"

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sentikit.plugins.transformers_encoders.bert import Bert, light_backbone
 from tiny_classifiers import TEXTS, make_classifier
 from tiny_models import make_encoder, make_tokenizer
 
 from sentikit import InputError
 from sentikit.classifiers.batches import FastTokenizer, PretrainedTokenizer, tokenize
-from sentikit.classifiers.bert import Bert, light_backbone
 from sentikit.classifiers.loading import LoadingOptions, load_encoder
 
 #: Never imported to label texts with an ONNX folder.
@@ -27,7 +27,7 @@ HEAVY = {
 
 @pytest.mark.parametrize("architecture", ["bert", "electra", "roberta", "xlm-roberta"])
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_the_light_backbone_gives_the_probabilities_of_the_one_of_transformers(
+def test_the_light_backbone_gives_the_same_probabilities_as_transformers(
     tmp_path: Path, architecture: str, pooling: str
 ) -> None:
     folder = make_classifier(tmp_path / "model", architecture=architecture, pooling=pooling)
@@ -51,7 +51,7 @@ def test_the_light_backbone_gives_the_probabilities_of_the_one_of_transformers(
         {"layer_norm_eps": None},
     ],
 )
-def test_a_setting_that_the_light_backbone_does_not_know_is_left_to_transformers(
+def test_configurations_unknown_to_the_light_backbone_use_transformers(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
     folder = make_encoder(tmp_path / "encoder", "bert")
@@ -62,7 +62,7 @@ def test_a_setting_that_the_light_backbone_does_not_know_is_left_to_transformers
 
 
 class TestFastTokenizer:
-    def test_word_pieces_are_those_of_transformers(self, tmp_path: Path) -> None:
+    def test_the_fast_tokenizer_gives_the_word_pieces_of_transformers(self, tmp_path: Path) -> None:
         make_tokenizer(tmp_path / "a")
         fast = FastTokenizer(tmp_path / "a")
         slow = PretrainedTokenizer(fast.pretrained)
@@ -106,7 +106,7 @@ class TestFastTokenizer:
         kept = whole[-3:-1] if side == "left" else whole[1:3]
         assert cut.pieces.tolist() == [whole[0], *kept, whole[-1]]
 
-    def test_a_damaged_tokenizer_is_refused_in_a_sentence(self, tmp_path: Path) -> None:
+    def test_a_damaged_tokenizer_is_refused_in_one_sentence(self, tmp_path: Path) -> None:
         make_tokenizer(tmp_path / "a")
         (tmp_path / "a" / "tokenizer.json").write_text('{"model": 3}')
         with pytest.raises(InputError, match="has no usable tokenizer"):
@@ -134,7 +134,7 @@ def test_a_native_model_labels_texts_without_importing_transformers(tmp_path: Pa
     assert not found & (HEAVY - {"torch"})
 
 
-def test_an_onnx_folder_labels_texts_without_importing_torch_or_anything_as_heavy(
+def test_an_onnx_folder_labels_texts_without_importing_torch(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("onnxruntime")

@@ -20,7 +20,7 @@ bar.say("the end")
 """
 
 
-def test_on_a_terminal_it_moves_and_messages_stand_above_it() -> None:
+def test_a_progress_bar_on_a_terminal_prints_messages_above_itself() -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, stderr=theirs, env=environment)
@@ -39,7 +39,7 @@ def test_on_a_terminal_it_moves_and_messages_stand_above_it() -> None:
     assert b"the end\r\n" in shown
 
 
-def test_elsewhere_only_messages_are_seen() -> None:
+def test_a_progress_bar_outside_a_terminal_prints_only_messages() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True)
     assert done.stderr == b"a message [with brackets]\nthe end\n"
     assert done.stdout == b""

@@ -290,7 +290,7 @@ class TestRefusals:
             ({"path": "./nowhere"}, "./nowhere is not a folder"),
         ],
     )
-    def test_wrong_names_and_broken_data_exit_2(
+    def test_wrong_dataset_names_and_broken_data_exit_2(
         self, process: LoadingProcess, section: dict[str, str], said: str
     ) -> None:
         message, exit_code = process.refusal("train", name="hub", **section)
@@ -308,7 +308,7 @@ class TestRefusals:
 
 
 class TestWithoutNetwork:
-    def test_says_so_at_once_and_what_to_do(self, tmp_path: Path) -> None:
+    def test_an_unreachable_hub_is_reported_at_once_with_a_remedy(self, tmp_path: Path) -> None:
         nowhere = HubServer({}, "http://127.0.0.1:9")
         with LoadingProcess(nowhere, tmp_path / "cache") as process:
             process.splits(name="sst")
@@ -357,9 +357,7 @@ class TestWithoutNetwork:
 
 
 class TestManners:
-    def test_only_the_split_that_is_asked_for_is_downloaded(
-        self, hub: HubServer, tmp_path: Path
-    ) -> None:
+    def test_only_the_requested_split_is_downloaded(self, hub: HubServer, tmp_path: Path) -> None:
         hub.requests.clear()
         with LoadingProcess(hub, tmp_path / "cache") as process:
             process.rows("test", name="dynasent", rounds=[2])
@@ -372,7 +370,9 @@ class TestManners:
         with LoadingProcess(nowhere, tmp_path / "cache") as process:
             assert process.splits(name="dynasent") == list(SPLITS)
 
-    def test_no_progress_bar_where_nobody_watches(self, hub: HubServer, tmp_path: Path) -> None:
+    def test_no_download_progress_bar_without_a_terminal(
+        self, hub: HubServer, tmp_path: Path
+    ) -> None:
         with LoadingProcess(hub, tmp_path / "cache") as process:
             process.rows("train", name="merged")
             process.rows("train", name="dynasent")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ensemble_recipes import ROWS, UNSURE, asked_about, text, write_ensembles, write_recipe
+from ensemble_runs import LABELS
 from llm_fixtures import serving
-from team_runs import LABELS
-from test_live_teams import ROWS, UNSURE, asked_about, text, write_recipe, write_team
 
 import sentikit
 from sentikit import InputError
@@ -29,7 +29,7 @@ def texts() -> list[str]:
 
 def test_a_cascade_is_loaded_from_its_recipe_and_from_its_run() -> None:
     with serving() as s:
-        write_team(s.url)
+        write_ensembles(s.url)
         members = ["./encoder.jsonl", "./asked.yaml"]
         write_recipe(
             "new", {"kind": "cascade", "cascade": {"members": members, "thresholds": [0.7]}}
@@ -45,7 +45,7 @@ def test_a_cascade_is_loaded_from_its_recipe_and_from_its_run() -> None:
 
 def test_a_cascade_of_three_stages_labels_a_file(tmp_path: Path) -> None:
     with serving() as s:
-        write_team(s.url)
+        write_ensembles(s.url)
         members = ["./encoder.jsonl", "./encoder.jsonl", "./asked.yaml"]
         cascade = {"members": members, "thresholds": [0.7, 0.6]}
         write_recipe("three", {"kind": "cascade", "cascade": cascade})
@@ -60,7 +60,7 @@ def test_a_cascade_of_three_stages_labels_a_file(tmp_path: Path) -> None:
 
 
 def test_a_vote_a_results_file_and_an_adviser_are_loaded() -> None:
-    write_team("http://127.0.0.1:9/v1")
+    write_ensembles("http://127.0.0.1:9/v1")
     members = ["./encoder.jsonl", "./encoder.jsonl"]
     write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
     wrong_where_unsure = [LABELS[(n + (n < UNSURE)) % 3] for n in range(ROWS)]
@@ -68,8 +68,8 @@ def test_a_vote_a_results_file_and_an_adviser_are_loaded() -> None:
         assert sentikit.load(name).predict(texts()) == wrong_where_unsure
 
 
-def test_what_is_missing_is_said_in_one_sentence() -> None:
-    write_team("http://127.0.0.1:9/v1")
+def test_missing_inputs_of_load_are_named_in_one_sentence() -> None:
+    write_ensembles("http://127.0.0.1:9/v1")
     members = ["./nowhere.jsonl", "./asked.yaml"]
     write_recipe("new", {"kind": "cascade", "cascade": {"members": members, "thresholds": [0.7]}})
     with pytest.raises(InputError, match=r"nowhere\.jsonl does not exist"):
@@ -92,9 +92,7 @@ def test_what_is_missing_is_said_in_one_sentence() -> None:
         ({"llm": "a.csv", "threshold": 0.5}, "needs 2 values at least, and has 1"),
     ],
 )
-def test_a_cascade_section_that_does_not_add_up_is_refused(
-    cascade: dict[str, object], said: str
-) -> None:
+def test_an_inconsistent_cascade_section_is_refused(cascade: dict[str, object], said: str) -> None:
     write_recipe("new", {"kind": "cascade", "cascade": cascade})
     with contextlib.ExitStack() as stack:
         stack.enter_context(pytest.raises(InputError, match=said))
@@ -104,8 +102,8 @@ def test_a_cascade_section_that_does_not_add_up_is_refused(
         sentikit.load("new.yaml")
 
 
-def test_predict_and_python_warn_of_old_keys_of_a_recipe_and_follow_them() -> None:
-    write_team("http://127.0.0.1:9/v1")
+def test_deprecated_recipe_keys_work_in_predict_and_python_with_a_warning() -> None:
+    write_ensembles("http://127.0.0.1:9/v1")
     section = {"encoder": "./encoder.jsonl", "llm": "./encoder.jsonl", "threshold": 0.7}
     write_recipe("old", {"kind": "cascade", "cascade": section})
     with pytest.warns(FutureWarning, match=r"cascade\.\w+ is the old name of cascade"):

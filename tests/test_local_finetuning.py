@@ -18,7 +18,7 @@ from sentikit import InputError, Interrupted, export_model, load
 from sentikit.extension import read_weights
 from sentikit.finetuning.recipe import finetune_parts
 from sentikit.labelling.job import LabellingOptions
-from sentikit.labelling.prompting import prompt
+from sentikit.labelling.prompting import run_prompt
 from sentikit.llm.recipe import prompt_parts
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
@@ -49,15 +49,15 @@ def fine_tuning(reviews: Path, base: Path | str, **finetune: Any) -> FineTuning:
     )
 
 
-def learn(job: FineTuning, path: str | Path = "taught", **options: Any) -> Path:
+def learn(job: FineTuning, path: str | Path = "tuned", **options: Any) -> Path:
     chosen = FineTuningOptions(device="cpu", threads=1, **options)
     return job.run(Path(path), chosen).path
 
 
 @pytest.fixture(scope="module")
-def taught(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose model has learnt the reviews."""
-    return learn(fine_tuning(reviews, base), tmp_path_factory.mktemp("runs") / "taught")
+def tuned(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose model has tuned_score the reviews."""
+    return learn(fine_tuning(reviews, base), tmp_path_factory.mktemp("runs") / "tuned")
 
 
 def ask(model: Path | str, reviews: Path, path: str, **llm: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def ask(model: Path | str, reviews: Path, path: str, **llm: Any) -> dict[str, An
         },
     }
     parts = prompt_parts(resolve_values(recipe, "asked", "the test"), default_registry())
-    prompt(parts, Path(path), LabellingOptions())
+    run_prompt(parts, Path(path), LabellingOptions())
     return json.loads(Path(path, "metrics.json").read_text())  # type: ignore[no-any-return]
 
 
@@ -83,41 +83,43 @@ def rows(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path, "predictions.jsonl").read_text().splitlines()]
 
 
-def test_a_model_learns_and_is_asked_as_it_learnt(taught: Path, base: Path, reviews: Path) -> None:
-    untaught = ask(base, reviews, "untaught")["overall"]["macro_f1"]
-    learnt = ask(taught, reviews, "asked")["overall"]["macro_f1"]
-    assert learnt > 0.8 > untaught + 0.3
+def test_a_locally_fine_tuned_model_is_prompted_as_it_was_trained(
+    tuned: Path, base: Path, reviews: Path
+) -> None:
+    base_score = ask(base, reviews, "base-asked")["overall"]["macro_f1"]
+    tuned_score = ask(tuned, reviews, "asked")["overall"]["macro_f1"]
+    assert tuned_score > 0.8 > base_score + 0.3
     assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-5 for row in rows("asked"))
 
 
-def test_the_run_says_how_it_went(taught: Path, base: Path) -> None:
-    manifest = json.loads((taught / "manifest.json").read_text())
+def test_a_local_fine_tuning_run_records_losses_and_scores(tuned: Path, base: Path) -> None:
+    manifest = json.loads((tuned / "manifest.json").read_text())
     assert (manifest["status"], manifest["kind"]) == ("finished", "finetune")
     assert manifest["base_model"] == str(base)
     assert manifest["cost_usd"] == {}
-    metrics = json.loads((taught / "metrics.json").read_text())
-    log = [json.loads(line) for line in (taught / "log.jsonl").read_text().splitlines()]
+    metrics = json.loads((tuned / "metrics.json").read_text())
+    log = [json.loads(line) for line in (tuned / "log.jsonl").read_text().splitlines()]
     epochs = [record for record in log if record["kind"] == "epoch"]
     best = max(epochs, key=lambda record: record["validation_macro_f1"])
     assert metrics["best_epoch"] == best["epoch"]
     assert metrics["validation_macro_f1"] == best["validation_macro_f1"]
     assert epochs[-1]["training_loss"] < epochs[0]["training_loss"] / 2
-    assert not (taught / "checkpoints").exists()
+    assert not (tuned / "checkpoints").exists()
 
 
-def test_the_adapter_is_one_that_peft_reads(taught: Path, base: Path, reviews: Path) -> None:
+def test_peft_loads_the_trained_adapter(tuned: Path, base: Path, reviews: Path) -> None:
     """And gives, read so, the very log-probabilities that the backend finds."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    ask(taught, reviews, "asked")
+    ask(tuned, reviews, "asked")
     with pytest.warns(FutureWarning):
         model = PeftModel.from_pretrained(
-            AutoModelForCausalLM.from_pretrained(base), str(taught / "model")
+            AutoModelForCausalLM.from_pretrained(base), str(tuned / "model")
         ).eval()
-    tokenizer = AutoTokenizer.from_pretrained(taught / "model")
-    line = json.loads((taught / "train.jsonl").read_text().splitlines()[0])
+    tokenizer = AutoTokenizer.from_pretrained(tuned / "model")
+    line = json.loads((tuned / "train.jsonl").read_text().splitlines()[0])
     row = rows("asked")[0]
     messages = [line["messages"][0], {"role": "user", "content": row["text"]}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -135,26 +137,26 @@ def test_the_adapter_is_one_that_peft_reads(taught: Path, base: Path, reviews: P
     )
 
 
-def test_only_the_adapter_is_kept(taught: Path) -> None:
-    files = {path.name for path in (taught / "model").iterdir()}
+def test_a_local_fine_tuning_run_stores_only_the_adapter(tuned: Path) -> None:
+    files = {path.name for path in (tuned / "model").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= files
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
-    weights = read_weights(taught / "model" / "adapter_model.safetensors")
+    weights = read_weights(tuned / "model" / "adapter_model.safetensors")
     assert weights
     assert all("lora_" in name for name in weights)
 
 
-def test_a_server_without_adapters_gets_the_whole_model(taught: Path, reviews: Path) -> None:
-    assert export_model(taught, "whole", "causal-lm") == []
-    ask(taught, reviews, "adapter")
+def test_export_merges_the_adapter_into_a_whole_model(tuned: Path, reviews: Path) -> None:
+    assert export_model(tuned, "whole", "causal-lm") == []
+    ask(tuned, reviews, "adapter")
     ask("./whole", reviews, "merged")
     for one, other in zip(rows("adapter"), rows("merged"), strict=True):
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
 
 
-def test_it_says_that_it_is_no_classifier(taught: Path) -> None:
+def test_loading_a_fine_tuning_run_as_a_classifier_is_refused(tuned: Path) -> None:
     with pytest.raises(InputError, match="asked by a prompt recipe: sentikit prompt"):
-        load(taught)
+        load(tuned)
 
 
 def stop_after(calls: int) -> Callable[[], bool]:
@@ -163,16 +165,16 @@ def stop_after(calls: int) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("calls", [1, 40])
-def test_stopped_and_resumed_it_comes_to_the_same_end(
-    calls: int, taught: Path, base: Path, reviews: Path
+def test_local_fine_tuning_stopped_and_resumed_ends_the_same(
+    calls: int, tuned: Path, base: Path, reviews: Path
 ) -> None:
     with pytest.raises(Interrupted):
         learn(fine_tuning(reviews, base), stop_requested=stop_after(calls))
-    assert json.loads(Path("taught/manifest.json").read_text())["status"] == "interrupted"
+    assert json.loads(Path("tuned/manifest.json").read_text())["status"] == "interrupted"
     resumed = learn(fine_tuning(reviews, base), resume=True)
-    weights = [read_weights(folder / ADAPTER) for folder in (taught, resumed)]
+    weights = [read_weights(folder / ADAPTER) for folder in (tuned, resumed)]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
-    assert untimed(taught) == untimed(resumed)
+    assert untimed(tuned) == untimed(resumed)
 
 
 def untimed(folder: Path) -> list[dict[str, Any]]:
@@ -180,10 +182,10 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
-def test_what_ended_between_the_model_and_the_manifest_is_not_taught_again(
-    taught: Path, base: Path, reviews: Path
+def test_a_run_killed_before_its_manifest_is_not_trained_again(
+    tuned: Path, base: Path, reviews: Path
 ) -> None:
-    shutil.copytree(taught, "copy")
+    shutil.copytree(tuned, "copy")
     manifest = json.loads(Path("copy/manifest.json").read_text())
     Path("copy/manifest.json").write_text(json.dumps({**manifest, "status": "running"}))
     before = Path("copy/log.jsonl").read_text()
@@ -192,11 +194,13 @@ def test_what_ended_between_the_model_and_the_manifest_is_not_taught_again(
     assert json.loads(Path("copy/manifest.json").read_text())["status"] == "finished"
 
 
-def test_a_model_without_a_chat_template_learns_to_end(tmp_path: Path, reviews: Path) -> None:
+def test_a_model_without_a_chat_template_learns_to_end_its_answer(
+    tmp_path: Path, reviews: Path
+) -> None:
     plain = make_language_model(tmp_path / "plain", template=None, spread=0.2)
     learn(fine_tuning(reviews, plain))
-    assert Path("taught/model/chat_template.jinja").is_file()
-    assert ask("taught", reviews, "asked")["overall"]["macro_f1"] > 0.4
+    assert Path("tuned/model/chat_template.jinja").is_file()
+    assert ask("tuned", reviews, "asked")["overall"]["macro_f1"] > 0.4
 
 
 @pytest.mark.slow
@@ -206,12 +210,20 @@ class TestProcesses:
     @pytest.fixture
     def words(self, base: Path, reviews: Path) -> list[str]:
         recipe = fine_tuning(reviews, base, checkpoints={"every_minutes": 0.003}).parts.recipe
-        Path("teach.yaml").write_text(recipe.to_yaml())
-        command = ["gpt-finetune", "--recipe", "teach.yaml", "--output", "run", "--device", "cpu"]
+        Path("finetune.yaml").write_text(recipe.to_yaml())
+        command = [
+            "gpt-finetune",
+            "--recipe",
+            "finetune.yaml",
+            "--output",
+            "run",
+            "--device",
+            "cpu",
+        ]
         return [*command, "--threads", "1"]
 
-    def test_killed_again_and_again_it_comes_to_the_same_end(
-        self, words: list[str], taught: Path
+    def test_local_fine_tuning_killed_repeatedly_ends_the_same(
+        self, words: list[str], tuned: Path
     ) -> None:
         for lines in (2, 9, 20):
             resume = ["--resume"] if Path("run/manifest.json").is_file() else []
@@ -222,24 +234,24 @@ class TestProcesses:
         outcome = run(*words, "--resume")
         assert outcome.code == 0, outcome.error
         assert "Resuming after step" in outcome.error
-        weights = [read_weights(folder / ADAPTER) for folder in (taught, Path("run"))]
+        weights = [read_weights(folder / ADAPTER) for folder in (tuned, Path("run"))]
         assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
-        assert untimed(taught) == untimed(Path("run"))
+        assert untimed(tuned) == untimed(Path("run"))
 
-    def test_two_processes_teach_as_one_does(self, words: list[str], taught: Path) -> None:
+    def test_two_processes_fine_tune_like_one(self, words: list[str], tuned: Path) -> None:
         outcome = run(*words, "--nproc", "2")
         assert outcome.code == 0, outcome.error
         assert json.loads(Path("run/manifest.json").read_text())["processes"] == 2
-        for alone, together in zip(untimed(taught)[:3], untimed(Path("run"))[:3], strict=True):
+        for alone, together in zip(untimed(tuned)[:3], untimed(Path("run"))[:3], strict=True):
             for number in ("step", "loss", "gradient_norm", "lr"):
                 assert together[number] == pytest.approx(alone[number], rel=1e-3)
 
 
 class TestBadInput:
     @pytest.fixture
-    def spoilt(self, taught: Path) -> Path:
+    def spoilt(self, tuned: Path) -> Path:
         """A copy of the run, to be spoilt."""
-        return Path(shutil.copytree(taught, "spoilt"))
+        return Path(shutil.copytree(tuned, "spoilt"))
 
     @pytest.mark.parametrize(
         ("model", "message"),
@@ -249,7 +261,7 @@ class TestBadInput:
             ("PICKLED", "holds only pickled weights"),
         ],
     )
-    def test_what_is_no_model(
+    def test_a_base_model_that_is_none_is_refused(
         self, model: str, message: str, reviews: Path, base: Path, tmp_path: Path
     ) -> None:
         folder = tmp_path / "model"
@@ -260,40 +272,50 @@ class TestBadInput:
             folder.mkdir()
         with pytest.raises(InputError, match=message):
             learn(fine_tuning(reviews, model if model.startswith(".") else folder))
-        assert not Path("taught").exists()
+        assert not Path("tuned").exists()
 
-    def test_no_peft(self, reviews: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_peft_is_reported(
+        self, reviews: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         job = fine_tuning(reviews, base)
         monkeypatch.setitem(sys.modules, "peft", None)
         with pytest.raises(InputError, match=r"pip install 'sentikit\[local\]'"):
             learn(job)
-        assert not Path("taught").exists()
+        assert not Path("tuned").exists()
 
-    def test_no_validation_split(self, reviews: Path, base: Path) -> None:
+    def test_local_fine_tuning_works_without_a_validation_split(
+        self, reviews: Path, base: Path
+    ) -> None:
         with pytest.raises(InputError, match=r"finetune\.validation"):
             learn(fine_tuning(reviews, base, validation=None))
 
-    def test_layers_that_the_model_does_not_have(self, reviews: Path, base: Path) -> None:
+    def test_lora_targets_the_model_lacks_are_refused(self, reviews: Path, base: Path) -> None:
         with pytest.raises(InputError, match=r"finetune\.lora: .*no_such"):
             learn(fine_tuning(reviews, base, lora={"targets": ["no_such"]}))
 
-    def test_a_metric_that_is_not_there(self, reviews: Path, base: Path) -> None:
+    def test_an_unknown_metric_of_local_fine_tuning_is_refused(
+        self, reviews: Path, base: Path
+    ) -> None:
         message = r"finetune\.early_stopping\.metric: .*Did you mean 'accuracy'"
         with pytest.raises(InputError, match=message):
             learn(fine_tuning(reviews, base, early_stopping={"metric": "acuracy"}))
 
-    def test_an_example_over_the_models_context(self, reviews: Path, tmp_path: Path) -> None:
+    def test_an_example_longer_than_the_models_context_is_refused(
+        self, reviews: Path, tmp_path: Path
+    ) -> None:
         short = make_language_model(tmp_path / "short", positions=64)
         with pytest.raises(InputError, match="over the 64 tokens"):
             learn(fine_tuning(reviews, short))
-        assert not Path("taught").exists()
+        assert not Path("tuned").exists()
 
-    def test_an_adapter_of_another_model(self, spoilt: Path, reviews: Path, tmp_path: Path) -> None:
+    def test_an_adapter_of_another_base_model_is_refused(
+        self, spoilt: Path, reviews: Path, tmp_path: Path
+    ) -> None:
         other = make_language_model(tmp_path / "other", spread=0.2, seed=1)
-        with pytest.raises(InputError, match="learnt on another model"):
+        with pytest.raises(InputError, match="tuned_score on another model"):
             ask(spoilt, reviews, "asked", base=str(other))
 
-    def test_a_base_model_that_has_moved(self, spoilt: Path, reviews: Path, base: Path) -> None:
+    def test_a_moved_base_model_can_be_named(self, spoilt: Path, reviews: Path, base: Path) -> None:
         config = spoilt / "model" / "adapter_config.json"
         gone = json.loads(config.read_text()) | {"base_model_name_or_path": "/gone/llama"}
         config.write_text(json.dumps(gone))
@@ -323,7 +345,7 @@ class TestBadInput:
         ],
         ids=["missing", "pickled", "truncated", "another kind"],
     )
-    def test_a_damaged_adapter(
+    def test_a_damaged_adapter_is_refused(
         self, spoil: Callable[[Path], Any], message: str, spoilt: Path, reviews: Path
     ) -> None:
         spoil(spoilt / "model")

@@ -60,7 +60,7 @@ def odd_text(seed: int) -> str:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_the_word_pieces_of_a_cut_text_are_those_of_the_whole(tokenizer: Any, side: str) -> None:
+def test_a_cut_text_has_the_first_word_pieces_of_the_whole_text(tokenizer: Any, side: str) -> None:
     tokenizer.truncation_side = side
     own = as_tokenizer(tokenizer)
     texts = [odd_text(seed) for seed in range(60)]
@@ -77,7 +77,7 @@ def test_the_word_pieces_of_a_cut_text_are_those_of_the_whole(tokenizer: Any, si
     assert cut.cut == len(texts)
 
 
-def test_a_text_of_10_mb_is_tokenised_in_a_moment_and_in_little_memory(tokenizer: Any) -> None:
+def test_a_text_of_10_mb_is_tokenised_quickly_in_little_memory(tokenizer: Any) -> None:
     tokenizer.truncation_side = "right"
     text = " ".join(random.Random(0).choices(WORDS, k=2_400_000))
     assert len(text) > 10_000_000
@@ -115,7 +115,7 @@ def test_equal_texts_are_computed_once_and_their_labels_written_everywhere(
     np.testing.assert_allclose(found, [expected[text] for text in texts], atol=1e-6)
 
 
-def test_texts_that_are_kept_to_find_equal_ones_are_bounded(
+def test_the_memory_for_finding_equal_texts_is_bounded(
     trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sentikit.classifiers.encoder_classifier._MOST_DISTINCT", 100)

@@ -244,5 +244,5 @@ def test_a_malformed_manifest_is_one_sentence_and_exit_2(manifest: str) -> None:
     assert wrong([["runs", "show", "runs/odd"], ["predict", "runs/odd", "table.csv"]]) == []
 
 
-def test_there_are_more_than_three_hundred_malformed_inputs() -> None:
+def test_more_than_three_hundred_malformed_inputs_are_tested() -> None:
     assert len(recipe_commands()) + len(COMMANDS) + len(RECIPES) + len(TABLES) > 300

@@ -40,7 +40,8 @@ def test_a_malformed_setting_is_one_sentence(command: str, sentence: str) -> Non
     assert list(Path.cwd().iterdir()) == []
 
 
-SCORES = {"examples": 1, "macro_f1": 0.5, "accuracy": 0.5, "per_class": {"a": {"f1": 0.5}}}
+OF_A = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 1}
+SCORES = {"examples": 1, "macro_f1": 0.5, "accuracy": 0.5, "per_class": {"a": OF_A}}
 
 
 def write_run(name: str, manifest: str, metrics: object = None) -> None:
@@ -107,7 +108,7 @@ def test_an_unclosed_quote_in_the_env_file_is_named_without_the_key(
         ("two\nlines\tand é 😀", "two\nlines\tand é 😀"),
     ],
 )
-def test_what_a_terminal_would_obey_is_not_shown(text: str, shown: str) -> None:
+def test_control_sequences_are_not_printed(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -120,9 +121,13 @@ def test_what_a_terminal_would_obey_is_not_shown(text: str, shown: str) -> None:
         ("num_hidden_layers", 10**6),
         ("vocab_size", -1),
         ("intermediate_size", True),
+        ("max_position_embeddings", 10**9),
+        ("type_vocab_size", 10**9),
+        ("pad_token_id", 10**9),
+        ("pad_token_id", "x"),
     ],
 )
-def test_sizes_that_the_weights_cannot_have_are_refused_before_anything_is_built(
+def test_impossible_model_sizes_are_refused_before_anything_is_built(
     key: str, value: object, tmp_path: Path
 ) -> None:
     folder = make_encoder(tmp_path / "model" / "encoder")
@@ -134,7 +139,7 @@ def test_sizes_that_the_weights_cannot_have_are_refused_before_anything_is_built
         Encoder.restore(folder)
 
 
-def test_secrets_of_the_env_file_are_redacted_as_those_of_the_environment(
+def test_secrets_of_the_env_file_are_redacted_like_environment_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ACME_API_KEY", "sk-in-the-environment")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,33 @@ CLASSES = ("negative", "neutral", "positive")
         ("ssn 219-09-9999", "ssn <SSN>"),
         ("from 192.168.1.1 and 2001:db8::1", "from <IP> and <IP>"),
         ("thanks @some_user", "thanks <HANDLE>"),
+        ("a@b.de, c@d.fr;e@f.it", "<EMAIL>, <EMAIL>;<EMAIL>"),
+        ("x@y.com.z@w.org", "<EMAIL><EMAIL>"),
         ("rated 5 of 10 on 2024-05-03 for $1,299.99", "rated 5 of 10 on 2024-05-03 for $1,299.99"),
         ("", ""),
     ],
 )
-def test_what_patterns_and_check_digits_prove_is_masked_and_nothing_else(
+def test_only_personal_data_proven_by_patterns_and_check_digits_is_masked(
     text: str, masked: str
 ) -> None:
     assert mask(text) == masked
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a.", "a@", "@a.", "1", "1 ", "www.)", "A1 ", ":", "-", "+"]
+)
+def test_the_time_grows_with_the_length_of_a_text_and_not_faster(piece: str) -> None:
+    def seconds(letters: int) -> float:
+        text = piece * (letters // len(piece))
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            mask(text)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    # Four times the letters; sixteen times the time would be quadratic.
+    assert seconds(40_000) <= 8 * seconds(10_000) + 0.05
 
 
 def test_only_the_chosen_kinds_and_regions_are_masked() -> None:
@@ -92,7 +112,7 @@ def test_ids_sources_and_numbers_are_masked_too() -> None:
     assert message.content == "Good <EMAIL> <URL> <PHONE> 4"
 
 
-def test_a_prompt_run_sends_no_personal_data_says_so_and_keeps_the_users_text() -> None:
+def test_a_masked_prompt_run_sends_no_personal_data_and_keeps_the_original_text() -> None:
     Path("test.csv").write_text('text,label\n"I love it, ask jane@example.org",positive\n')
     strategy = {"name": "masked", "strategy": {"name": "zero-shot"}, "kinds": ["email"]}
     with serving() as server:
@@ -121,5 +141,5 @@ def test_a_misspelt_strategy_or_kind_is_named() -> None:
     assert "kinds" in str(problems[0])
 
 
-def test_the_plugin_keeps_the_contract() -> None:
+def test_the_masking_plugin_passes_the_conformance_kit() -> None:
     check_plugin("masking")

@@ -66,7 +66,7 @@ def kappa(gold: Numbers, said: Numbers) -> float:
 
 
 @pytest.mark.parametrize(("classes", "labels", "ordered"), SCHEMES.values(), ids=list(SCHEMES))
-def test_an_ordinal_metric_is_given_where_the_data_have_an_order_and_nowhere_else(
+def test_an_ordinal_metric_is_reported_only_for_ordered_classes(
     classes: tuple[str, ...], labels: str, ordered: bool
 ) -> None:
     runs, answers, gold = write(classes, labels)
@@ -90,7 +90,7 @@ def test_an_ordinal_metric_is_given_where_the_data_have_an_order_and_nowhere_els
     assert json.loads(Path("runs/a/manifest.json").read_text())["ordered"] is ordered
 
 
-def test_classes_of_a_known_scheme_in_a_mixed_order_are_not_taken_for_ordered() -> None:
+def test_known_classes_in_a_shuffled_order_are_not_ordered() -> None:
     assert scheme_for_classes(["positive", "neutral", "negative"]).ordered
     assert scheme_for_classes(["negative", "neutral", "positive"]).ordered
     assert not scheme_for_classes(["positive", "negative", "neutral"]).ordered

@@ -17,7 +17,7 @@ pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-def test_a_training_is_logged_and_its_model_loads_and_serves_without_a_pickle(
+def test_mlflow_logs_training_and_its_model_loads_and_serves_without_pickle(
     tiny_recipe: Path, tmp_path: Path
 ) -> None:
     import mlflow

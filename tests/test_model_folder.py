@@ -22,7 +22,7 @@ def model(trained_run: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.9])
 @pytest.mark.parametrize("name", ["model.safetensors", "encoder/tokenizer.json"])
-def test_a_flipped_bit_is_refused(model: Path, name: str, place: float) -> None:
+def test_a_model_with_a_flipped_bit_is_refused(model: Path, name: str, place: float) -> None:
     content = bytearray((model / name).read_bytes())
     content[int(place * len(content))] ^= 4
     (model / name).write_bytes(content)
@@ -30,13 +30,13 @@ def test_a_flipped_bit_is_refused(model: Path, name: str, place: float) -> None:
         sentikit.load(model)
 
 
-def test_a_missing_file_is_named(model: Path) -> None:
+def test_a_missing_file_of_a_model_folder_is_named(model: Path) -> None:
     (model / "encoder" / "tokenizer.json").unlink()
     with pytest.raises(InputError, match=r"tokenizer\.json"):
         sentikit.load(model)
 
 
-def test_a_folder_from_before_there_were_checksums_is_loaded(model: Path) -> None:
+def test_a_model_folder_without_checksums_loads(model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
     del config["sha256"]
     (model / "config.json").write_text(json.dumps(config))
@@ -44,7 +44,7 @@ def test_a_folder_from_before_there_were_checksums_is_loaded(model: Path) -> Non
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_other_weights_are_described_otherwise_and_a_copy_the_same(
+def test_a_models_fingerprint_depends_only_on_its_content(
     model: Path, recorded: bool, tmp_path: Path
 ) -> None:
     if not recorded:

@@ -45,7 +45,7 @@ def make_decoder(folder: Path, architecture: str) -> Path:
     return folder
 
 
-def test_a_run_is_the_start_of_another(trained_run: Path, tiny_recipe: Path) -> None:
+def test_a_run_can_be_the_warm_start_of_another(trained_run: Path, tiny_recipe: Path) -> None:
     encoder = f"encoder={{name: run, path: {trained_run}, max_length: 64}}"
     result = train(tiny_recipe, encoder, "training.epochs=1", "training.lr=1e-12")
     assert result.exit_code == 0, result.output
@@ -58,7 +58,7 @@ def test_a_run_is_the_start_of_another(trained_run: Path, tiny_recipe: Path) -> 
     assert toolkit.load("run").predict(["great"])[0] in toolkit.load("run").labels
 
 
-def test_a_start_that_is_no_run_is_refused(tiny_recipe: Path) -> None:
+def test_a_warm_start_that_is_no_run_is_refused(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, "encoder={name: run, path: nowhere}")
     assert result.exit_code == 2
     assert "encoder.path: nowhere is no run that trained an encoder" in result.stderr
@@ -67,7 +67,7 @@ def test_a_start_that_is_no_run_is_refused(tiny_recipe: Path) -> None:
 @pytest.mark.parametrize(
     "head", ["AutoModelForSequenceClassification", "AutoModelForMaskedLM", "AutoModel"]
 )
-def test_a_transformers_folder_is_a_start_whatever_its_head(
+def test_a_transformers_folder_is_a_warm_start_whatever_its_head(
     tmp_path: Path, tiny_recipe: Path, head: str
 ) -> None:
     import transformers
@@ -83,7 +83,7 @@ def test_a_transformers_folder_is_a_start_whatever_its_head(
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma3_text"])
-def test_a_decoder_is_an_encoder_by_its_last_token_and_adapters(
+def test_a_decoder_works_as_an_encoder_with_last_token_pooling_and_lora(
     tmp_path: Path, tiny_recipe: Path, architecture: str
 ) -> None:
     folder = make_decoder(tmp_path / "decoder", architecture)
@@ -126,7 +126,7 @@ def test_adapters_resume_to_the_same_weights(tmp_path: Path, tiny_recipe: Path) 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_layers_that_the_encoder_has_not_get_no_adapter(tiny_recipe: Path) -> None:
+def test_lora_targets_the_encoder_lacks_are_refused(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, "encoder.lora={layers: [nowhere]}")
     assert result.exit_code == 2
     assert "encoder.lora.layers does not fit this encoder" in result.stderr

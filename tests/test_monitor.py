@@ -21,11 +21,11 @@ def alarms(rate: float, checks: int, streams: int, level: float = 0.95) -> list[
     return found
 
 
-def test_false_alarms_are_rarer_than_the_level_allows_however_long_one_looks() -> None:
+def test_false_alarms_are_rarer_than_the_level_allows_at_any_time() -> None:
     assert np.isfinite(alarms(0.1, 1500, 150)).mean() <= 0.05
 
 
-def test_a_broken_certificate_is_noticed() -> None:
+def test_the_monitor_detects_a_broken_certificate() -> None:
     assert np.median(alarms(0.2, 600, 100)) < 80
 
 
@@ -45,7 +45,7 @@ def test_bets_spend_all_the_capital_and_evidence_starts_at_one() -> None:
     assert sentikit.Monitor(0.1).evidence == pytest.approx(1)
 
 
-def test_an_alarm_stays() -> None:
+def test_an_alarm_of_the_monitor_persists() -> None:
     monitor = sentikit.Monitor(0.1)
     while not monitor.update(False):
         pass
@@ -60,7 +60,7 @@ def test_endless_errors_do_not_overflow() -> None:
     assert monitor.evidence == math.inf
 
 
-def test_rates_that_mean_nothing_are_refused() -> None:
+def test_meaningless_error_rates_of_a_monitor_are_refused() -> None:
     with pytest.raises(InputError, match="error_rate is 0"):
         sentikit.Monitor(0)
     with pytest.raises(InputError, match="level is 95"):

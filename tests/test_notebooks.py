@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from team_runs import LABELS, sure, write_results
+from ensemble_runs import LABELS, sure, write_results
 
 import sentikit
 
@@ -33,7 +33,7 @@ def test_a_comparison_shows_its_tables_with_names_escaped(tmp_path: Path) -> Non
     assert repr(comparison) == "<Comparison of <i>one, two on 60 texts>"
 
 
-def test_a_comparison_becomes_a_frame_of_runs_and_sources_or_pairs(tmp_path: Path) -> None:
+def test_a_comparison_converts_to_a_frame_of_runs_or_pairs(tmp_path: Path) -> None:
     comparison = compared(tmp_path)
     frame = comparison.to_frame()
     assert list(frame["run"].unique()) == ["<i>one", "two"]
@@ -48,7 +48,7 @@ def test_a_comparison_becomes_a_frame_of_runs_and_sources_or_pairs(tmp_path: Pat
         comparison.to_frame("columns")
 
 
-def test_a_run_shows_its_first_rows_and_becomes_a_frame(tmp_path: Path) -> None:
+def test_a_run_displays_its_first_rows_and_converts_to_a_frame(tmp_path: Path) -> None:
     compared(tmp_path)
     run = sentikit.read_run(tmp_path / "<i>one.jsonl")
     shown = run._repr_html_()
@@ -86,7 +86,7 @@ def results(notebook: Any) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 class TestExample:
-    def test_gives_the_numbers_it_shows(self, executed: tuple[Any, Any]) -> None:
+    def test_the_example_notebook_reproduces_its_outputs(self, executed: tuple[Any, Any]) -> None:
         kept, run = map(results, executed)
         assert [own["text/plain"] for own in run] == [own["text/plain"] for own in kept]
         assert run[0]["text/plain"] == "(339, 141, ('negative', 'neutral', 'positive'))"
@@ -95,7 +95,9 @@ class TestExample:
         assert runs[2].split() == ["1", "tfidf", "141", "0.5321", "0.5390", "0.7322"]
         assert run[3]["text/plain"].split()[-2:] == ["0.2869", "0.0005"]
 
-    def test_shows_tables_and_a_bar(self, executed: tuple[Any, Any]) -> None:
+    def test_the_example_notebook_shows_tables_and_a_progress_bar(
+        self, executed: tuple[Any, Any]
+    ) -> None:
         run = executed[1]
         (comparison,) = (own for own in results(run) if "Comparison" in own["text/plain"])
         assert "0.5321" in comparison["text/html"]

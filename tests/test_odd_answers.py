@@ -221,7 +221,7 @@ NO_LABEL: dict[str, Behaviour] = {
 
 
 @pytest.mark.parametrize("behaviour", PLAIN.values(), ids=PLAIN)
-def test_a_label_in_odd_clothes_counts(behaviour: Behaviour, tmp_path: Path) -> None:
+def test_a_label_in_unusual_wrapping_is_accepted(behaviour: Behaviour, tmp_path: Path) -> None:
     with odd(behaviour) as (url, server):
         asked = run(url, tmp_path)
     assert asked.labels == EXPECTED
@@ -230,7 +230,7 @@ def test_a_label_in_odd_clothes_counts(behaviour: Behaviour, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("behaviour", NO_LABEL.values(), ids=NO_LABEL)
-def test_an_answer_that_is_no_label_is_asked_once_more_and_then_invalid(
+def test_an_answer_without_a_label_is_repaired_once_and_then_invalid(
     behaviour: Behaviour, tmp_path: Path
 ) -> None:
     with odd(behaviour) as (url, server):
@@ -242,7 +242,7 @@ def test_an_answer_that_is_no_label_is_asked_once_more_and_then_invalid(
 
 @pytest.mark.parametrize("finish", ["length", "content_filter"])
 @pytest.mark.parametrize("content", [None, "", "neg"])
-def test_an_answer_that_was_ended_is_not_asked_again(
+def test_an_answer_ended_by_a_filter_is_not_repaired(
     finish: str, content: str | None, tmp_path: Path
 ) -> None:
     with odd(lambda c: completion(content, finish=finish)) as (url, server):
@@ -254,7 +254,7 @@ def test_an_answer_that_was_ended_is_not_asked_again(
     assert asked.outcome.tally.cut == (3 if finish == "length" else 0)
 
 
-def test_cut_answers_are_told_with_the_limit(
+def test_truncated_answers_are_reported_with_the_limit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with odd(lambda c: completion("", finish="length")) as (url, _):
@@ -263,7 +263,7 @@ def test_cut_answers_are_told_with_the_limit(
     assert "3 answers were cut at llm.max_tokens=64: raise it, or lower" in said
 
 
-def test_a_run_whose_first_twenty_answers_are_all_cut_stops(tmp_path: Path) -> None:
+def test_a_run_whose_first_twenty_answers_are_truncated_stops(tmp_path: Path) -> None:
     texts = [f"it is good {n}" for n in range(60)]
     with odd(lambda c: completion("", finish="length")) as (url, server):
         with pytest.raises(SentikitError, match=r"first 20 answers were cut at llm.max_tokens=64"):
@@ -276,6 +276,7 @@ def test_a_run_whose_first_twenty_answers_are_all_cut_stops(tmp_path: Path) -> N
         assert server.calls <= before + 2
 
 
+JSON_TYPE = "application/json"
 #: An error that goes away: from the number of the call on its text to the response.
 PASSING: dict[str, Behaviour] = {
     "an error inside a 200": lambda c: {
@@ -294,6 +295,7 @@ PASSING: dict[str, Behaviour] = {
     },
     "a named error without a number": lambda c: {"error": {"type": "overloaded_error"}},
     "no choices": lambda c: {"id": "x", "choices": [], "usage": None},
+    "a number of 20,000 digits": lambda c: raw(f'{{"id": {"9" * 20_000}}}', JSON_TYPE),
     "choices that are text": lambda c: {"choices": "none"},
     "a server error": lambda c: failure(500, "oops"),
     "a wait as a date": lambda c: failure(
@@ -309,7 +311,7 @@ PASSING: dict[str, Behaviour] = {
 
 
 @pytest.mark.parametrize("behaviour", PASSING.values(), ids=PASSING)
-def test_an_error_that_passes_is_tried_again(behaviour: Behaviour, tmp_path: Path) -> None:
+def test_a_transient_error_is_retried(behaviour: Behaviour, tmp_path: Path) -> None:
     def once(call: Call) -> Any:
         return behaviour(call) if call.number == 1 else completion(call.label)
 
@@ -331,7 +333,7 @@ REFUSED: dict[str, Behaviour] = {
 
 
 @pytest.mark.parametrize("behaviour", REFUSED.values(), ids=REFUSED)
-def test_a_refusal_of_one_text_fails_its_row_alone(behaviour: Behaviour, tmp_path: Path) -> None:
+def test_a_refusal_of_one_text_fails_only_its_row(behaviour: Behaviour, tmp_path: Path) -> None:
     def one(call: Call) -> Any:
         return behaviour(call) if call.label == "negative" else completion(call.label)
 
@@ -354,6 +356,10 @@ FINAL: dict[str, tuple[Behaviour, str]] = {
     ),
     "no model": (lambda c: failure(404, "The model `m` does not exist."), "has no model"),
     "a page": (lambda c: raw("<html>Welcome</html>", "text/html"), "answers with text/html"),
+    "JSON nested too deeply": (
+        lambda c: raw("[" * 200_000, JSON_TYPE),
+        "not as an OpenAI-compatible server does",
+    ),
     "another API": (
         lambda c: failure(404, "This model is only supported in v1/responses."),
         "llm.api=responses",
@@ -367,14 +373,14 @@ FINAL: dict[str, tuple[Behaviour, str]] = {
 
 
 @pytest.mark.parametrize(("behaviour", "message"), FINAL.values(), ids=FINAL)
-def test_what_no_call_survives_is_said_at_once(
+def test_a_fatal_error_ends_the_run_at_once(
     behaviour: Behaviour, message: str, tmp_path: Path
 ) -> None:
     with odd(behaviour, also_probe=True) as (url, _), pytest.raises(SentikitError, match=message):
         run(url, tmp_path)
 
 
-def test_an_error_inside_a_200_at_the_very_first_call_is_tried_again(tmp_path: Path) -> None:
+def test_an_error_inside_a_200_at_the_first_call_is_retried(tmp_path: Path) -> None:
     def first(call: Call) -> Any:
         if call.probing and call.number == 1:
             return {"id": None, "choices": None, "error": {"message": "Busy", "code": 429}}
@@ -392,7 +398,7 @@ def test_an_error_inside_a_200_at_the_very_first_call_is_tried_again(tmp_path: P
         (400, "Requested sample logprobs of 20, which is greater than max allowed: 5", 5),
     ],
 )
-def test_a_refusal_of_log_probabilities_is_learnt(
+def test_a_refusal_of_log_probabilities_is_remembered(
     status: int, message: str, asked_for: int | None, tmp_path: Path
 ) -> None:
     def refuse(call: Call) -> Any:
@@ -453,7 +459,7 @@ def test_a_refusal_of_log_probabilities_is_learnt(
         "a cost and no tokens",
     ],
 )
-def test_a_bill_is_what_the_server_counts(usage: Any, billed: float, tmp_path: Path) -> None:
+def test_usage_reported_by_the_server_is_billed(usage: Any, billed: float, tmp_path: Path) -> None:
     with odd(lambda c: completion(c.label, usage=usage)) as (url, _):
         asked = run(url, tmp_path, prices={**PRICES, "cached": 0.1})
     assert [row.cost for row in asked.rows] == [pytest.approx(billed / 1e6)] * 3
@@ -482,7 +488,7 @@ def test_the_ceiling_holds_whatever_the_server_says_of_usage(
     assert billed <= ceiling * (1.02 if usage == "usual" else 1.0) + 0.0011
 
 
-def test_a_key_that_a_server_sends_back_is_not_kept(
+def test_a_key_echoed_by_a_server_is_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = "sk-proj-" + "k3y" * 12

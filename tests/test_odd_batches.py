@@ -203,7 +203,7 @@ def run(url: str, folder: Path, into: Asked | None = None, **job: Any) -> Asked:
     ],
 )
 @pytest.mark.parametrize("ceiling", [None, 1.0])
-def test_what_a_batch_answers_is_kept_and_the_rest_is_asked_live(
+def test_answers_of_a_partial_batch_are_kept_and_the_rest_is_queried_live(
     name: str, live: int, ceiling: float | None, tmp_path: Path
 ) -> None:
     with service(SCENARIOS[name]) as (url, server):
@@ -217,7 +217,7 @@ def test_what_a_batch_answers_is_kept_and_the_rest_is_asked_live(
     assert not (tmp_path / "batches").exists()
 
 
-def test_the_reason_of_what_a_batch_leaves_unanswered_is_told(
+def test_the_reason_for_unanswered_batch_requests_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with service(SCENARIOS["all refused"]) as (url, _):
@@ -227,7 +227,7 @@ def test_the_reason_of_what_a_batch_leaves_unanswered_is_told(
     assert "at the price of live calls" in said
 
 
-def test_a_failed_batch_costs_nothing_and_is_tried_again_when_resumed(tmp_path: Path) -> None:
+def test_a_failed_batch_costs_nothing_and_is_retried_on_resume(tmp_path: Path) -> None:
     with service(lambda rs: ([], [], "failed")) as (url, server):
         with pytest.raises(SentikitError, match=r"batch_0 failed: Enqueued token limit.*--resume"):
             run(url, tmp_path, max_cost=1.0)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 from llm_fixtures import LABELS, ask, ask_about, in_thread, openai_backend, serving
 
 from sentikit import InputError, SentikitError
+from sentikit.cli import sentikit
 from sentikit.llm.settings import RequestOptions
 
 KEY = "sk-proj-" + "k3y" * 12
@@ -31,7 +33,7 @@ class TestGuarantees:
             (("tool",), "tool_choice"),
         ],
     )
-    def test_the_strongest_that_holds_is_used(
+    def test_the_strongest_working_guarantee_is_used(
         self, enforces: tuple[str, ...], key: str, tmp_path: Path
     ) -> None:
         with serving(enforces=enforces) as s:
@@ -41,7 +43,7 @@ class TestGuarantees:
         held = {"response_format", "structured_outputs", "grammar", "tool_choice"} & set(body)
         assert held == {key}
 
-    def test_free_text_is_the_last_resort(self, tmp_path: Path) -> None:
+    def test_free_text_is_the_last_resort_among_guarantees(self, tmp_path: Path) -> None:
         with serving(enforces=()) as s:
             asked = ask(openai_backend(s.url), ask_about(["I hate it", "I love it"]), tmp_path)
             body = first_body(s.server.bodies)
@@ -49,21 +51,21 @@ class TestGuarantees:
         assert not {"response_format", "structured_outputs", "grammar", "tools"} & set(body)
         assert asked.rows[0].probabilities is not None
 
-    def test_a_server_that_fails_at_one_gets_the_next(self, tmp_path: Path) -> None:
+    def test_a_failing_guarantee_falls_back_to_the_next(self, tmp_path: Path) -> None:
         with serving(enforces=("json_schema", "grammar"), fails_on=("json_schema",)) as s:
             asked = ask(openai_backend(s.url), ask_about(["I hate it"]), tmp_path)
             body = first_body(s.server.bodies)
         assert asked.labels == ["negative"]
         assert body["grammar"] == 'root ::= "negative" | "neutral" | "positive"'
 
-    def test_are_found_out_once_for_each_server_and_model(self, tmp_path: Path) -> None:
+    def test_guarantees_are_probed_once_per_server_and_model(self, tmp_path: Path) -> None:
         with serving() as s:
             for model in ("one", "one", "two", "one"):
                 ask(openai_backend(s.url, model=model), ask_about(["I hate it"]), tmp_path)
             # Two calls to find out, one to ask, for each of two models.
             assert s.server.calls == 6
 
-    def test_can_be_chosen(self, tmp_path: Path) -> None:
+    def test_a_guarantee_can_be_chosen_in_the_recipe(self, tmp_path: Path) -> None:
         with serving() as s:
             backend = openai_backend(s.url, guarantee="text")
             asked = ask(backend, ask_about(["I hate it"]), tmp_path)
@@ -81,12 +83,12 @@ class TestParameters:
             ({"model": "gpt-4.1-nano"}, 0),
         ],
     )
-    def test_a_model_known_to_think_is_given_room_before_the_server_is_asked(
+    def test_a_known_thinking_model_gets_a_higher_token_limit_from_the_start(
         self, settings: dict[str, Any], tokens: int
     ) -> None:
         assert openai_backend("http://127.0.0.1:9/v1", **settings).least_tokens == tokens
 
-    def test_the_body_is_as_the_protocol_has_it_today(self, tmp_path: Path) -> None:
+    def test_the_request_body_follows_the_current_protocol(self, tmp_path: Path) -> None:
         with serving() as s:
             backend = openai_backend(s.url, reasoning_effort="low", service_tier="flex")
             ask(backend, ask_about(["I hate it"], temperature=0.1, max_tokens=17), tmp_path)
@@ -99,7 +101,7 @@ class TestParameters:
         assert body["response_format"]["json_schema"]["strict"] is True
 
     @pytest.mark.parametrize("refused", ["temperature", "logprobs", "max_completion_tokens"])
-    def test_what_a_model_refuses_is_left_out_and_said(
+    def test_parameters_a_model_refuses_are_omitted_and_reported(
         self, refused: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with serving(refuses=(refused,)) as s:
@@ -127,7 +129,7 @@ class TestParameters:
         assert asked.labels == ["negative"]
         assert asked.rows[0].probabilities is None
 
-    def test_more_keys_and_headers_go_along(
+    def test_extra_body_keys_and_headers_are_sent(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("GATEWAY_KEY", KEY)
@@ -145,26 +147,26 @@ class TestParameters:
 
 
 class TestKeys:
-    def test_comes_from_the_environment(
+    def test_the_key_comes_from_the_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         with serving(key=KEY) as s:
             assert ask(openai_backend(s.url), ask_about(["I hate it"]), tmp_path).labels
 
-    def test_comes_from_a_file_env(self, tmp_path: Path) -> None:
+    def test_the_key_comes_from_the_env_file(self, tmp_path: Path) -> None:
         Path(".env").write_text(f'OTHER=1\nOWN_KEY="{KEY}"  # mine\n')
         with serving(key=KEY) as s:
             backend = openai_backend(s.url, key_variable="OWN_KEY")
             assert ask(backend, ask_about(["I hate it"]), tmp_path).labels == ["negative"]
 
-    def test_a_file_env_that_is_no_text_is_named(self, tmp_path: Path) -> None:
+    def test_an_env_file_that_is_no_text_is_named(self, tmp_path: Path) -> None:
         Path(".env").write_text(f"OPENAI_API_KEY={KEY}\n", encoding="utf-16")
         with pytest.raises(InputError, match=r"\.env is not text in UTF-8") as caught:
             ask(openai_backend("https://api.openai.com/v1"), ask_about(["text"]), tmp_path)
         assert KEY not in caught.value.message
 
-    def test_a_line_of_file_env_that_sets_nothing_is_passed_over(
+    def test_env_file_lines_without_assignment_are_skipped(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         Path(".env").write_text(f"=odd\nOWN_KEY={KEY}\n")
@@ -173,11 +175,11 @@ class TestKeys:
             assert ask(backend, ask_about(["I hate it"]), tmp_path).labels == ["negative"]
         assert not caplog.records
 
-    def test_openai_without_one_is_refused_before_any_call(self, tmp_path: Path) -> None:
+    def test_openai_without_a_key_is_refused_before_any_call(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"no key for OpenAI. Set OPENAI_API_KEY"):
             ask(openai_backend("https://api.openai.com/v1"), ask_about(["text"]), tmp_path)
 
-    def test_a_wrong_one_is_never_shown(
+    def test_a_rejected_key_is_never_printed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """This server's message quotes the key it was given."""
@@ -189,7 +191,7 @@ class TestKeys:
         assert "[OPENAI_API_KEY]" in caught.value.message
 
     @pytest.mark.parametrize("spoilt", ["\n", "…", "ß"])
-    def test_one_that_no_header_can_carry_is_refused_unseen(
+    def test_a_key_invalid_in_a_header_is_refused_without_printing_it(
         self, spoilt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", KEY[:20] + spoilt + KEY[20:])
@@ -198,10 +200,23 @@ class TestKeys:
         assert KEY[:20] not in str(caught.value)
         assert not s.server.calls
 
-    def test_a_key_in_place_of_a_variable_is_refused_unseen(self, tmp_path: Path) -> None:
-        with serving() as s, pytest.raises(InputError, match="never by its value") as caught:
-            ask(openai_backend(s.url, key_variable=KEY), ask_about(["text"]), tmp_path)
-        assert KEY not in caught.value.message
+    @pytest.mark.parametrize("name", [KEY, "", "MY KEY"])
+    def test_what_is_no_variable_name_is_refused_at_once_without_printing_it(
+        self, name: str
+    ) -> None:
+        with pytest.raises(InputError, match=r"^llm\.key_variable: .*never by its value") as caught:
+            openai_backend("http://localhost:1/v1", key_variable=name)
+        assert not name or name not in caught.value.message
+        with pytest.raises(InputError, match=r"^llm\.header_variables: .*never by its value"):
+            openai_backend("http://localhost:1/v1", header_variables={"X-Key": name})
+
+    def test_a_recipe_with_such_a_name_fails_its_check(self) -> None:
+        settings = ["--set", "llm.key_variable=''"]
+        result = CliRunner().invoke(
+            sentikit, ["recipes", "check", "b3-gpt-4o-mini-zero-shot", *settings]
+        )
+        assert result.exit_code == 2
+        assert "llm.key_variable: A key is given by the name of an environment" in result.output
 
     @pytest.mark.parametrize(
         "settings",
@@ -216,14 +231,14 @@ class TestKeys:
             },
         ],
     )
-    def test_keys_in_what_a_run_writes_down_are_refused_unseen(
+    def test_keys_in_recorded_settings_are_refused_without_printing_them(
         self, settings: dict[str, Any]
     ) -> None:
         with pytest.raises(InputError, match="header_variables") as caught:
             openai_backend(settings.pop("base_url"), **settings)
         assert KEY not in caught.value.message
 
-    def test_what_is_only_named_like_a_key_is_sent(self) -> None:
+    def test_harmless_settings_named_like_keys_are_sent(self) -> None:
         body = {
             "prompt_cache_key": "mine",
             "max_tokens": 9,
@@ -235,12 +250,12 @@ class TestKeys:
 
 
 class TestAddresses:
-    def test_nothing_there(self, tmp_path: Path) -> None:
+    def test_an_unreachable_server_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(SentikitError, match=r"127.0.0.1:9/v1 cannot be reached .*running"):
             ask(openai_backend("http://127.0.0.1:9/v1"), ask_about(["text"]), tmp_path)
 
     @pytest.mark.parametrize("address", ["localhost:8765/v1", "http://a:b/v1", "http://[::1"])
-    def test_what_is_no_address_is_refused_where_it_was_given(
+    def test_an_invalid_address_is_refused_with_its_source(
         self, address: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with pytest.raises(ValueError, match="must be an address such as http://localhost:8000/v1"):
@@ -250,7 +265,7 @@ class TestAddresses:
             openai_backend("", base_url=None)
         assert openai_backend("http://localhost:1/v1/")
 
-    def test_a_variable_that_holds_a_key_is_refused_by_its_name(
+    def test_an_address_variable_that_holds_a_key_is_refused_by_name(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_BASE_URL", f"https://user:{KEY}@example.org:port/v1")
@@ -258,7 +273,7 @@ class TestAddresses:
             openai_backend("", base_url=None)
         assert KEY not in caught.value.message
 
-    def test_nothing_at_the_environments_address(
+    def test_an_unreachable_address_from_the_environment_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
@@ -266,18 +281,18 @@ class TestAddresses:
             ask(openai_backend(None), ask_about(["text"]), tmp_path)
 
     @pytest.mark.parametrize("path", ["/html", "/nothing", "/v1/v1"])
-    def test_not_an_llm_server(self, path: str, tmp_path: Path) -> None:
+    def test_a_server_that_is_no_llm_server_is_named(self, path: str, tmp_path: Path) -> None:
         with serving() as s:
             backend = openai_backend(s.url.removesuffix("/v1") + path)
             with pytest.raises(SentikitError, match="it usually ends in /v1"):
                 ask(backend, ask_about(["text"]), tmp_path)
 
-    def test_no_such_model(self, tmp_path: Path) -> None:
+    def test_an_unknown_model_lists_the_servers_models(self, tmp_path: Path) -> None:
         no_such_model = pytest.raises(SentikitError, match=r"no model 'lama' .*sentikit doctor")
         with serving(model="llama") as s, no_such_model:
             ask(openai_backend(s.url, model="lama"), ask_about(["text"]), tmp_path)
 
-    def test_a_proxy_the_environment_names_is_gone_through(
+    def test_a_proxy_from_the_environment_is_used(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with serving() as s:
@@ -290,7 +305,7 @@ class TestAddresses:
         assert headers["Host"] == "llm.invalid"
         assert headers["Proxy-Authorization"] == f"Basic {b64encode(b'me:p@ss').decode()}"
 
-    def test_a_proxy_sees_nothing_of_what_is_sent_through_it_encrypted(
+    def test_an_encrypted_request_is_opaque_to_the_proxy(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: list[dict[str, str]] = []
@@ -309,7 +324,7 @@ class TestAddresses:
         assert KEY not in str(seen)
         assert "secret" not in str(raised.value)
 
-    def test_but_not_to_an_address_it_leaves_out(
+    def test_no_proxy_addresses_bypass_the_proxy(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -319,11 +334,13 @@ class TestAddresses:
         assert asked.labels == ["negative"]
 
     @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://example.org", "http://", "v1"])
-    def test_not_an_address(self, url: str) -> None:
+    def test_a_malformed_base_url_is_refused(self, url: str) -> None:
         with pytest.raises(ValueError, match="must be an address such as"):
             openai_backend(url)
 
-    def test_html_in_the_middle_of_a_run_ends_it_and_loses_nothing(self, tmp_path: Path) -> None:
+    def test_html_in_the_middle_of_a_run_ends_it_without_losing_answers(
+        self, tmp_path: Path
+    ) -> None:
         with serving(faults={"5": "html"}) as s:
             options = RequestOptions(in_flight=1)
             with pytest.raises(SentikitError, match="answers with text/html"):
@@ -339,7 +356,7 @@ class TestAddresses:
 
 
 class TestTexts:
-    def test_of_any_kind_arrive_as_they_are(self, tmp_path: Path) -> None:
+    def test_texts_of_any_kind_reach_the_server_unchanged(self, tmp_path: Path) -> None:
         texts = [
             "word " * 10_000,
             "---\n\nClassification: positive\n\n---",

@@ -31,7 +31,7 @@ def hundred(**options: Any) -> Any:
     return open_dataset({"name": "files", "train": "hundred.csv", **options})
 
 
-def test_labels_are_mapped_and_folded() -> None:
+def test_labels_are_mapped_to_classes() -> None:
     dataset = open_dataset(
         {
             "name": "files",
@@ -62,7 +62,7 @@ def test_labels_are_mapped_and_folded() -> None:
         ("bin_pos", ("non-positive", "positive"), [67, 33]),
     ],
 )
-def test_the_studys_label_templates(
+def test_the_studys_label_templates_are_reproduced(
     template: str, classes: tuple[str, ...], counts: list[int]
 ) -> None:
     dataset = hundred(labels=template)
@@ -71,7 +71,7 @@ def test_the_studys_label_templates(
     assert [labels.count(name) for name in classes] == counts
 
 
-def test_an_unknown_label_names_file_line_and_the_way_out() -> None:
+def test_an_unknown_label_names_file_line_and_remedy() -> None:
     with pytest.raises(InputError, match=r"stars\.csv, line 2: the label '5' is not one of"):
         open_dataset({"name": "files", "test": "stars.csv", "label": "stars"}).split("test")
 
@@ -87,7 +87,7 @@ def test_validation_is_held_out_of_training(holdout: Any, held: int) -> None:
     assert hundred(validation_holdout=holdout, seed=1).split("validation").ids != validation.ids
 
 
-def test_each_class_and_source_gives_its_share_to_the_holdout() -> None:
+def test_the_holdout_is_stratified_by_class_and_source() -> None:
     kinds = {("positive", "shop"): 300, ("negative", "shop"): 60, ("negative", "web"): 30}
     rows = [(*kind, f"{kind} {n}") for kind, count in kinds.items() for n in range(count)]
     lines = [f'"{text}",{label},{source}' for label, source, text in rows]
@@ -99,7 +99,7 @@ def test_each_class_and_source_gives_its_share_to_the_holdout() -> None:
         assert found == {kind: count // 10 for kind, count in kinds.items()}
 
 
-def test_the_holdout_joins_a_validation_split_that_is_there() -> None:
+def test_the_holdout_is_added_to_an_existing_validation_split() -> None:
     dataset = hundred(validation="stars.csv", validation_holdout=10, label_map={5: "positive"})
     Path("stars.csv").write_text("text,label\nfine,positive\n")
     assert len(dataset.split("validation")) == 11
@@ -118,7 +118,7 @@ def test_repetitions_of_an_example_are_held_out_together() -> None:
     assert not set(train.texts) & set(validation.texts)
 
 
-def test_a_text_that_stands_twice_is_never_on_both_sides() -> None:
+def test_a_repeated_text_is_never_in_both_training_and_holdout() -> None:
     rows = "".join(f"{text},positive\n" for text in ["Fine.", "good", "bad", "fine. "] * 10)
     Path("twice.csv").write_text("text,label\n" + rows)
     dataset = open_dataset({"name": "files", "train": "twice.csv", "validation_holdout": 1})
@@ -130,13 +130,13 @@ def test_a_text_that_stands_twice_is_never_on_both_sides() -> None:
     assert len(train) in (20, 30)
 
 
-def test_sampling_keeps_a_share_of_training_alone() -> None:
+def test_sampling_applies_only_to_training() -> None:
     dataset = hundred(test="hundred.csv", sample="30%")
     assert len(dataset.split("train")) == 30
     assert len(dataset.split("test")) == 100
 
 
-def test_splits_may_play_other_parts() -> None:
+def test_splits_may_be_assigned_other_roles() -> None:
     dataset = hundred(splits={"test": "train", "train": None})
     assert dataset.splits == ("test",)
     assert len(dataset.split("test")) == 100
@@ -166,7 +166,7 @@ def test_impossible_options_are_refused(options: dict[str, Any], expected: str) 
         hundred(**options).split("train")
 
 
-def test_fingerprints_tell_data_apart_and_forget_where_they_came_from() -> None:
+def test_fingerprints_depend_on_data_and_not_on_paths() -> None:
     first = hundred().split("train").fingerprint()
     text = Path("hundred.csv").read_text()
     Path("copy.tsv").write_text(text.replace(",", "\t"))
@@ -176,7 +176,7 @@ def test_fingerprints_tell_data_apart_and_forget_where_they_came_from() -> None:
     assert hundred().split("train").fingerprint() != first
 
 
-def test_the_real_mixture_of_the_benchmark(shared_data: Path) -> None:
+def test_the_benchmarks_mixture_opens(shared_data: Path) -> None:
     dataset = open_dataset(
         {
             "name": "mixture",

@@ -16,9 +16,9 @@ from sentikit.plugins.plugin_kit.checks import check_tracker
 from sentikit import InputError
 from sentikit.cli import sentikit
 from sentikit.labelling.job import LabellingOptions
-from sentikit.labelling.prompting import prompt
-from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.labelling.prompting import run_prompt
 from sentikit.runs.writer import FinishedRun
+from sentikit.stopping import Interrupted
 
 KEY = "sk-proj-0123456789abcdef0123456789abcdef"
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5, "flex": 0.5}}
@@ -44,7 +44,7 @@ def run(
 ) -> FinishedRun:
     llm = {"backend": "openai", "model": "any", "base_url": url, "prices": PRICES}
     parts = make_parts(dataset=write_reviews(texts), llm=llm, trackers=[tracker])
-    return prompt(parts, Path(output), LabellingOptions(**options))
+    return run_prompt(parts, Path(output), LabellingOptions(**options))
 
 
 def otel(received: Received, **settings: Any) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_a_call_is_a_span_in_openinferences_terms() -> None:
     assert abs(sum(told["probabilities"].values()) - 1) < 1e-6
 
 
-def test_spans_come_to_what_the_run_says_it_cost() -> None:
+def test_the_costs_of_spans_sum_to_the_runs_cost() -> None:
     with serving() as s, receiving() as received:
         run(s.url, otel(received))
     manifest = json.loads(Path("runs/a/manifest.json").read_text())
@@ -136,10 +136,10 @@ def test_a_cached_answer_is_not_billed_again() -> None:
     assert not [name for span in again for name in span.attributes if name.startswith(billing)]
 
 
-def test_a_resumed_run_tells_each_call_once() -> None:
+def test_a_resumed_run_reports_each_call_once() -> None:
     texts = [f"I love number {n}" for n in range(150)]
     with serving(seconds=0.2) as s, receiving() as received:
-        with pytest.raises(RequestsInterrupted):
+        with pytest.raises(Interrupted):
             run(s.url, otel(received), texts=texts, stop_requested=lambda: s.server.calls > 5)
         assert 0 < len(received.spans) < 150
         run(s.url, otel(received), texts=texts, resume=True)
@@ -147,14 +147,14 @@ def test_a_resumed_run_tells_each_call_once() -> None:
     assert len({metadata(span)["example_id"] for span in received.spans}) == 150
 
 
-def test_answers_of_a_batch_are_told_once_they_are_fetched() -> None:
+def test_batch_answers_are_reported_when_fetched() -> None:
     with serving() as s, receiving() as received:
         run(s.url, otel(received), batch=True, texts=TEXTS[:3])
     assert [metadata(span)["cached"] for span in received.spans] == [False] * 3
     assert all(span.attributes["llm.cost.total"] > 0 for span in received.spans)
 
 
-def test_texts_can_be_left_out() -> None:
+def test_texts_can_be_omitted_from_spans() -> None:
     faults = {"hate": "400:Refused because of: I hate it"}
     with serving(fault_words=faults) as s, receiving() as received:
         run(s.url, otel(received, texts=False))
@@ -190,16 +190,16 @@ def test_the_usual_variable_names_the_collector(monkeypatch: pytest.MonkeyPatch)
     assert len(received.spans) == len(TEXTS)
 
 
-def test_nothing_is_sent_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sent_unless_a_collector_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as s, receiving() as received:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
         llm = {"backend": "openai", "model": "any", "base_url": s.url, "prices": PRICES}
-        prompt(make_parts(dataset=write_reviews(), llm=llm), Path("runs/a"), LabellingOptions())
+        run_prompt(make_parts(dataset=write_reviews(), llm=llm), Path("runs/a"), LabellingOptions())
     assert received.bodies == []
 
 
 @pytest.mark.parametrize("status", [0, 400, 401])
-def test_a_collector_that_takes_nothing_is_said_once_and_the_run_goes_on(
+def test_a_failing_collector_is_reported_once_and_the_run_continues(
     status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
@@ -236,14 +236,14 @@ def show(tracker: str) -> Result:
         (f"http://localhost?key={KEY}", "OTEL_EXPORTER_OTLP_HEADERS"),
     ],
 )
-def test_a_wrong_address_is_refused_and_not_repeated(endpoint: str, said: str) -> None:
+def test_a_wrong_collector_address_is_refused_without_printing_it(endpoint: str, said: str) -> None:
     result = show(f"{{name: otel, endpoint: '{endpoint}'}}")
     assert result.exit_code == 2
     assert said in result.stderr
     assert KEY not in result.output
 
 
-def test_a_missing_package_is_said_before_anything_is_asked(
+def test_a_missing_otel_package_is_reported_before_any_query(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import sys
@@ -258,7 +258,7 @@ def test_a_missing_package_is_said_before_anything_is_asked(
         tracker(tracker.Settings())
 
 
-def test_a_tracker_keeps_the_rules() -> None:
+def test_the_otel_tracker_passes_the_conformance_kit() -> None:
     from sentikit.registry import default_registry
 
     with receiving() as received:

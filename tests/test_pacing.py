@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +29,62 @@ class Clock:
         return self.now
 
 
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer: minutes of pacing in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        timers = self._scheduled  # type: ignore[attr-defined]
+        if timers and not self._ready:  # type: ignore[attr-defined]
+            self.now = max(self.now, timers[0].when()) + 1e-6
+        super()._run_once()  # type: ignore[misc]
+
+
+class LimitedServer:
+    """Answers after 50 ms; refuses some calls by chance, or those beyond so many a second."""
+
+    def __init__(self, share: float, per_second: float, seed: int) -> None:
+        self.loop = VirtualLoop()
+        self._share, self._rate, self._level, self._at = share, per_second, per_second, 0.0
+        self._chance = random.Random(seed)
+        self.refused = 0
+
+    async def call(self) -> bool:
+        await asyncio.sleep(0.002)
+        now = self.loop.time()
+        self._level = min(self._rate, self._level + (now - self._at) * self._rate)
+        self._at = now
+        if self._chance.random() < self._share or (self._rate and self._level < 1):
+            self.refused += 1
+            return False
+        self._level -= 1
+        await asyncio.sleep(0.05 * self._chance.uniform(0.95, 1.1))
+        return True
+
+    def seconds(self, row: Callable[[], Awaitable[None]], workers: int) -> float:
+        """Put a thousand rows through, and return how long that takes."""
+        numbers = iter(range(1000))
+
+        async def work() -> None:
+            for _ in numbers:
+                await row()
+
+        async def everybody() -> None:
+            await asyncio.gather(*(work() for _ in range(workers)))
+
+        try:
+            self.loop.run_until_complete(everybody())
+            return self.loop.time()
+        finally:
+            self.loop.close()
+
+
 def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(test)
 
@@ -48,7 +104,7 @@ async def work(pacer: Pacer, clock: Clock, seconds: float, rate: float | None = 
 
 
 class TestPacer:
-    def test_grows_while_that_raises_the_rate(self) -> None:
+    def test_the_pacer_grows_while_the_rate_rises(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(20, 256, clock)
@@ -57,7 +113,7 @@ class TestPacer:
 
         run(test())
 
-    def test_does_not_crowd_a_server_that_gets_no_faster(self) -> None:
+    def test_the_pacer_stops_growing_when_the_server_gets_no_faster(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(20, 256, clock)
@@ -66,7 +122,7 @@ class TestPacer:
 
         run(test())
 
-    def test_a_fixed_number_stays(self) -> None:
+    def test_a_fixed_number_of_calls_in_flight_is_kept(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(8, 8, clock)
@@ -75,7 +131,7 @@ class TestPacer:
 
         run(test())
 
-    def test_shrinks_once_an_episode_and_grows_after_a_cool_down(self) -> None:
+    def test_the_pacer_shrinks_once_per_episode_and_grows_after_a_cool_down(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(100, 200, clock)
@@ -93,7 +149,7 @@ class TestPacer:
 
         run(test())
 
-    def test_starts_nothing_while_the_server_asks_to_wait_then_one_two_four(self) -> None:
+    def test_after_a_requested_wait_the_pacer_starts_one_two_then_four_calls(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(16, 16, clock)
@@ -114,7 +170,7 @@ class TestPacer:
 
         run(test())
 
-    def test_isolated_refusals_hold_nothing_back(self) -> None:
+    def test_isolated_refusals_do_not_hold_other_calls_back(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(64, 64, clock)
@@ -129,7 +185,7 @@ class TestPacer:
 
         run(test())
 
-    def test_a_share_of_refusals_holds_all_back(self) -> None:
+    def test_a_quarter_of_refusals_holds_all_calls_back(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(64, 64, clock)
@@ -141,7 +197,7 @@ class TestPacer:
 
         run(test())
 
-    def test_starts_no_more_calls_a_minute_than_allowed(self) -> None:
+    def test_the_pacer_respects_requests_per_minute(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(64, 64, clock, requests_per_minute=600)
@@ -158,7 +214,7 @@ class TestPacer:
 
         run(test())
 
-    def test_uses_no_more_tokens_a_minute_than_allowed(self) -> None:
+    def test_the_pacer_respects_tokens_per_minute(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(4, 4, clock, tokens_per_minute=60_000)
@@ -174,7 +230,7 @@ class TestPacer:
 
         run(test())
 
-    def test_heeds_what_the_server_says_is_left(self) -> None:
+    def test_the_pacer_respects_the_servers_remaining_quota(self) -> None:
         async def test() -> None:
             clock = Clock()
             pacer = Pacer(16, 16, clock)
@@ -189,7 +245,7 @@ class TestPacer:
 
         run(test())
 
-    def test_learns_the_rate_of_a_token_bucket_so_that_few_calls_are_refused(self) -> None:
+    def test_the_pacer_learns_the_rate_of_a_token_bucket(self) -> None:
         async def test() -> None:
             clock, source = Clock(), random.Random(0)
             pacer = Pacer(64, 64, clock, source)
@@ -225,7 +281,7 @@ class TestPacer:
         run(test())
 
     @pytest.mark.parametrize(("allowed", "into", "seed"), [(30, 0, 0), (60, 0, 0), (30, 25, 3)])
-    def test_fills_the_window_of_a_server_that_counts_by_the_minute(
+    def test_the_pacer_fills_the_window_of_a_per_minute_limit(
         self, allowed: int, into: float, seed: int
     ) -> None:
         async def test() -> None:
@@ -254,12 +310,52 @@ class TestPacer:
                     wait = 60.0 - (clock.now - began) % 60 if full else None
                     running.append((clock.now + 0.5, episode, wait))
                 clock.now += 0.02
-            # The first two minutes teach the rate.
+            # The rate is learned in the first two minutes.
             assert min(answered[2:]) >= 0.8 * allowed, answered
 
         run(test())
 
-    def test_first_come_first_served(self) -> None:
+    @pytest.mark.parametrize(
+        ("share", "per_second", "slower"),
+        [(0, 0, 1.02), (0.01, 0, 1.02), (0.03, 0, 1.02), (0, 80, 1.05)],
+    )
+    def test_refusals_cost_no_more_time_than_a_client_that_only_waits_and_tries_again(
+        self, share: float, per_second: float, slower: float
+    ) -> None:
+        """A client such as AsyncOpenAI: 64 calls at a time, each again after Retry-After: 1."""
+        refusal = RetryableError("429", "rate_limit", 1.0)
+        ours = theirs = refused = 0.0
+        for seed in range(3):
+            server = LimitedServer(share, per_second, seed)
+
+            async def plain(server: LimitedServer = server) -> None:
+                while not await server.call():
+                    await asyncio.sleep(1)
+
+            theirs += server.seconds(plain, 64)
+            refused += server.refused
+            server = LimitedServer(share, per_second, seed)
+            pacer = Pacer(64, 64, server.loop.time, random.Random(seed))
+            tries = Tries(random.Random(seed))
+
+            async def paced(
+                server: LimitedServer = server, pacer: Pacer = pacer, tries: Tries = tries
+            ) -> None:
+                while True:
+                    episode = await pacer.acquire()
+                    accepted = await server.call()
+                    pacer.release()
+                    if accepted:
+                        return pacer.answered()
+                    pacer.refused(episode, 1.0)
+                    await asyncio.sleep(tries.wait(refusal))
+
+            ours += server.seconds(paced, 128)
+            refused -= server.refused
+        assert ours <= slower * theirs
+        assert refused >= 0
+
+    def test_waiting_calls_are_served_in_order(self) -> None:
         async def test() -> None:
             pacer = Pacer(1, 1)
             order: list[int] = []
@@ -291,7 +387,7 @@ class TestPacer:
 
 
 class TestLedger:
-    def test_waits_for_others_to_settle_before_it_refuses(self) -> None:
+    def test_the_ledger_waits_for_open_calls_before_it_refuses(self) -> None:
         async def test() -> None:
             ledger = Ledger(100)
             ledger.settle(await ledger.reserve(10), 5)
@@ -305,7 +401,7 @@ class TestLedger:
 
         run(test())
 
-    def test_refuses_what_can_never_fit(self) -> None:
+    def test_the_ledger_refuses_a_call_that_can_never_fit(self) -> None:
         async def test() -> None:
             ledger = Ledger(100, spent=50)
             with pytest.raises(BudgetSpentError):
@@ -315,7 +411,7 @@ class TestLedger:
 
         run(test())
 
-    def test_learns_from_the_first_call_what_the_server_bills(self) -> None:
+    def test_the_ledger_learns_from_the_first_bill(self) -> None:
         async def test() -> None:
             ledger = Ledger(1000)
             first = await ledger.reserve(10)
@@ -327,7 +423,7 @@ class TestLedger:
 
         run(test())
 
-    def test_goes_on_learning(self) -> None:
+    def test_the_ledger_keeps_learning_from_bills(self) -> None:
         async def test() -> None:
             ledger = Ledger(1000)
             for billed in (150, 180):
@@ -336,7 +432,7 @@ class TestLedger:
 
         run(test())
 
-    def test_a_lost_answer_is_spent(self) -> None:
+    def test_a_lost_answer_counts_as_spent(self) -> None:
         async def test() -> None:
             ledger = Ledger(100)
             ledger.lose(await ledger.reserve(40))
@@ -346,7 +442,7 @@ class TestLedger:
 
 
 class TestPatience:
-    def test_back_off_doubles_with_jitter(self) -> None:
+    def test_the_back_off_doubles_with_jitter(self) -> None:
         source = random.Random(0)
         waits = [backoff(failures, source) for failures in range(1, 8)]
         assert all(b > a for a, b in pairwise(waits))
@@ -354,7 +450,7 @@ class TestPatience:
         assert max(backoff(99, source) for _ in range(99)) <= 37.5
         assert len({backoff(1, source) for _ in range(9)}) == 9
 
-    def test_ends_an_outage_but_not_a_wait_the_server_asked_for(self) -> None:
+    def test_patience_ends_outages_but_not_requested_waits(self) -> None:
         clock = Clock()
         patience = Patience(60, 600, clock)
         patience.heed(RetryableError("busy.", "rate_limit", 300))
@@ -368,7 +464,7 @@ class TestPatience:
         with pytest.raises(SentikitError, match="asks to wait 601 s"):
             patience.heed(RetryableError("busy.", "rate_limit", 601))
 
-    def test_ends_an_outage_in_which_every_row_is_asked_to_wait(self) -> None:
+    def test_patience_ends_an_outage_in_which_every_row_is_asked_to_wait(self) -> None:
         clock = Clock()
         patience, began = Patience(60, 600, clock), clock.now
         for _ in range(100):
@@ -381,7 +477,7 @@ class TestPatience:
 
 class TestTries:
     @pytest.mark.parametrize("reason", ["server", "rate_limit"])
-    def test_give_a_call_up_only_where_others_succeed(self, reason: str) -> None:
+    def test_a_call_is_given_up_only_if_others_succeed(self, reason: str) -> None:
         tries = Tries(random.Random(0))
         before = time.monotonic()
         for _ in range(50):
@@ -391,21 +487,19 @@ class TestTries:
 
 
 class TestOrder:
-    def test_is_that_of_the_questions_within_a_window(self) -> None:
+    def test_answers_keep_the_order_of_the_requests_within_a_window(self) -> None:
         async def test() -> None:
-            delivered: list[str] = []
-            delivery = OrderedDelivery(delivered.append, window=3)
+            delivery: OrderedDelivery[str] = OrderedDelivery(window=3)
             delivery.put(2, "c")
             delivery.put(1, "b")
-            assert delivered == []
             room = asyncio.create_task(delivery.room(3))
             await asyncio.sleep(0)
             assert not room.done()
             delivery.put(0, "a")
+            assert next(iter(delivery)) == ["a", "b", "c"]
             await asyncio.sleep(0)
             assert not room.done()
             delivery.take(1)
             await room
-            assert delivered == ["a", "b", "c"]
 
         run(test())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from team_runs import encoder_and_llm
+from ensemble_runs import encoder_and_llm
 from tiny_classifiers import make_classifier
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def run_blocks(page: Path) -> dict[str, Any]:
     return names
 
 
-def test_the_readme_s_python_labels_texts_and_gives_probabilities(
+def test_the_readmes_python_labels_texts_and_gives_probabilities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -40,7 +40,7 @@ def test_the_readme_s_python_labels_texts_and_gives_probabilities(
     assert classifier.predict_proba(["I love it"]).shape == (1, len(classifier.labels))
 
 
-def test_the_python_of_comparing_writes_the_plots_and_the_report_it_names(
+def test_the_python_of_the_comparing_page_writes_plots_and_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")

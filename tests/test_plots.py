@@ -135,7 +135,7 @@ def test_a_single_epoch_can_be_drawn() -> None:
     assert size(Path("one.png")) == (1440, 600)
 
 
-def test_a_spike_does_not_press_the_curves_to_the_bottom() -> None:
+def test_a_spike_does_not_flatten_the_learning_curves() -> None:
     spike = [step(number, 1.0) for number in range(1, 200)] + [step(200, 1e6)]
     drawing = learning_curves([*spike, epoch(1, 0.9, 0.5, 1)])
     (curve, _) = polylines(drawing, "thin accent")
@@ -181,7 +181,7 @@ def test_invalid_answers_have_a_column_of_their_own() -> None:
         [f"emotion {number}" for number in range(28)],
     ],
 )
-def test_no_text_lies_on_another(classes: list[str]) -> None:
+def test_texts_in_plots_do_not_overlap(classes: list[str]) -> None:
     confusion = {
         gold: {**{answer: 12_345 if answer == gold else 678 for answer in classes}, "invalid": 0}
         for gold in classes
@@ -227,7 +227,7 @@ def test_train_and_evaluate_draw_into_the_run(tiny_recipe: Path) -> None:
     assert [path.name for path in Path("scored/plots").iterdir()] == ["confusion_matrix.png"]
 
 
-def test_drawing_again_replaces_the_files(tiny_recipe: Path) -> None:
+def test_drawing_plots_again_replaces_the_files(tiny_recipe: Path) -> None:
     train(tiny_recipe)
     assert not Path("run/plots").exists()
     first = save_run_plots(Path("run"))
@@ -241,7 +241,7 @@ def test_evaluate_needs_a_folder_to_draw_into() -> None:
     assert "--output" in result.stderr
 
 
-def test_a_missing_matplotlib_is_said_before_training(
+def test_a_missing_matplotlib_is_reported_before_training(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)

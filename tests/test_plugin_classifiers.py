@@ -93,7 +93,7 @@ def test_sound_predictions_pass_unchanged_and_in_order() -> None:
         (replace(GOOD, paid=-1.0), "its paid is -1.0; it must be USD from 0 on, or None."),
     ],
 )
-def test_a_malformed_prediction_names_classifier_text_and_what_was_wanted(
+def test_a_malformed_prediction_names_classifier_text_and_the_expected_form(
     wrong: Any, sentence: str
 ) -> None:
     with pytest.raises(SentikitError) as raised:
@@ -163,7 +163,7 @@ def test_a_class_that_training_lacks_is_never_predicted(tmp_path: Path) -> None:
         (["a", "b"], ["positive", "negative"], {"longst": 1}, "Did you mean 'longest'"),
     ],
 )
-def test_what_cannot_be_fitted_is_refused_and_leaves_no_folder(
+def test_unfittable_data_are_refused_without_leaving_a_folder(
     texts: list[str], labels: list[str], settings: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     examples = Examples.from_columns(texts, labels)
@@ -214,7 +214,7 @@ def test_a_damaged_model_folder_is_named(change: str, trained: Path, tmp_path: P
         load_trained(folder, default_registry())
 
 
-def test_a_classifier_that_learns_is_not_used_untrained() -> None:
+def test_an_untrained_classifier_with_fit_is_refused() -> None:
     with pytest.raises(InputError, match="'tfidf' must be trained first"):
         untrained_classifier(default_registry(), "tfidf")
 
@@ -240,7 +240,7 @@ class TestMetrics:
         score = self.kappa().score
         assert float(score(invalid, SCHEME.classes)) == float(score(farthest, SCHEME.classes))
 
-    def test_it_is_offered_for_ordered_classes_alone(self) -> None:
+    def test_quadratic_weighted_kappa_is_offered_only_for_ordered_classes(self) -> None:
         registry = default_registry()
         assert [m.name for m in metrics_for(SCHEMES["five"], registry)] == [
             "quadratic_weighted_kappa"
@@ -259,5 +259,5 @@ class TestMetrics:
         with pytest.raises(SentikitError, match=r"returned scores of shape \(2,\)"):
             metric.score(np.ones((4, 5), int), ("a", "b", "c", "d"))
 
-    def test_without_plugins_there_are_none(self) -> None:
+    def test_without_plugins_there_are_no_metrics(self) -> None:
         assert metrics_for(SCHEME, Registry([])) == ()

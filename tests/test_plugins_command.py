@@ -14,7 +14,8 @@ from plugin_writing import PART_MODULE, SitePackages, site_packages
 from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit.cli import sentikit
-from sentikit.registry import default_registry, installed_plugins
+from sentikit.plugin_sources import installed_plugins
+from sentikit.registry import default_registry
 
 SOUND = """
 from sentikit import hookimpl
@@ -59,7 +60,7 @@ def run(*arguments: str) -> Result:
 
 
 class TestList:
-    def test_a_table(self, film: SitePackages) -> None:
+    def test_plugins_list_prints_a_table(self, film: SitePackages) -> None:
         result = run("list")
         assert (result.exit_code, result.stderr) == (0, "")
         line = next(line for line in result.stdout.splitlines() if line.strip().startswith("film "))
@@ -67,7 +68,7 @@ class TestList:
         assert line.split() == ["film", "film-club", "1.0", "loaded", *offers]
         assert "head linear, mlp" in result.stdout
 
-    def test_json(self, film: SitePackages) -> None:
+    def test_plugins_list_prints_json(self, film: SitePackages) -> None:
         found = {entry["name"]: entry for entry in json.loads(run("list", "--json").stdout)}
         assert found["film"] == {
             "name": "film",
@@ -81,17 +82,17 @@ class TestList:
         assert {source.name for source in installed_plugins()} == set(found)
 
     @pytest.mark.parametrize("hook", ["recipes", "register_recipes"])
-    def test_one_hook(self, film: SitePackages, hook: str) -> None:
+    def test_plugins_list_filters_by_hook(self, film: SitePackages, hook: str) -> None:
         found = json.loads(run("list", "--hook", hook, "--json").stdout)
         assert {entry["name"] for entry in found} == {"recipe_collection", "film"}
         assert found[-1]["offers"] == {"recipe": ["film"]}
 
-    def test_an_unknown_hook(self) -> None:
+    def test_an_unknown_hook_gets_a_suggestion(self) -> None:
         result = run("list", "--hook", "haeds")
         assert result.exit_code == 2
         assert "There is no hook named 'haeds'. Did you mean 'heads'" in result.stderr
 
-    def test_failed_and_disabled_plugins_with_their_reasons(
+    def test_plugins_list_shows_failed_and_disabled_plugins_with_reasons(
         self, film: SitePackages, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         film.add_plugin("broken", "import no_such_module")
@@ -112,7 +113,9 @@ class TestList:
         assert states["film"] == "disabled"
         assert states["demo"] == "loaded"
 
-    def test_a_plugin_that_wants_to_be_a_core_command(self, film: SitePackages) -> None:
+    def test_plugins_list_reports_a_plugin_that_claims_a_core_command(
+        self, film: SitePackages
+    ) -> None:
         command = (
             "import click\n@click.command()\ndef train():\n    'Mine.'\n    click.echo('mine')\n"
         )
@@ -128,7 +131,7 @@ class TestList:
 
 
 class TestCheck:
-    def test_one_plugin(self, film: SitePackages) -> None:
+    def test_plugins_check_checks_one_plugin(self, film: SitePackages) -> None:
         result = run("check", "film")
         assert (result.exit_code, result.stderr) == (0, "")
         lines = [line.split() for line in result.stdout.splitlines() if "film" in line]
@@ -138,7 +141,7 @@ class TestCheck:
             ["film", "recipe", "film", "passed"],
         ]
 
-    def test_json(self, film: SitePackages) -> None:
+    def test_plugins_check_prints_json(self, film: SitePackages) -> None:
         (film.folder / "film.yaml").write_text("description: films\nextends: quickstrat\n")
         result = run("check", "film", "--json")
         assert result.exit_code == 1
@@ -151,25 +154,25 @@ class TestCheck:
         )
         assert result.stderr == "Failed: film.\n"
 
-    def test_every_target_is_loaded(self, film: SitePackages) -> None:
+    def test_plugins_check_loads_every_target(self, film: SitePackages) -> None:
         (film.folder / "film_parts.py").unlink()
         result = run("check", "film")
         assert result.exit_code == 1
         assert "film, dataset film-reviews: The dataset 'film-reviews' of plugin" in result.stdout
         assert "No module named 'film_parts'" in result.stdout
 
-    def test_a_failed_plugin(self, film: SitePackages) -> None:
+    def test_plugins_check_reports_a_failed_plugin(self, film: SitePackages) -> None:
         film.add_plugin("broken", "raise SystemExit(7)")
         result = run("check", "broken")
         assert result.exit_code == 1
         assert "broken, plugin broken: broken.py line 1: SystemExit: 7." in result.stdout
 
-    def test_an_unknown_plugin(self) -> None:
+    def test_plugins_check_names_an_unknown_plugin(self) -> None:
         result = run("check", "haeds")
         assert result.exit_code == 2
         assert "There is no plugin named 'haeds'. Did you mean 'heads'?" in result.stderr
 
-    def test_a_disabled_plugin(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_plugins_check_names_a_disabled_plugin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SENTIKIT_DISABLE_PLUGINS", "heads")
         result = run("check", "heads")
         assert result.exit_code == 2
@@ -184,7 +187,7 @@ class TestCheck:
 
 
 class TestNew:
-    def test_what_is_written(self) -> None:
+    def test_plugins_new_writes_a_distribution(self) -> None:
         result = run("new", "film-club")
         assert result.exit_code == 0
         assert result.stdout.splitlines() == [
@@ -203,7 +206,7 @@ class TestNew:
             assert "$" not in path.read_text()
         assert sorted(path.name for path in Path().iterdir()) == ["film-club"]
 
-    def test_it_passes_the_kit_as_it_is(self, site: SitePackages) -> None:
+    def test_a_new_plugin_passes_the_conformance_kit(self, site: SitePackages) -> None:
         run("new", "film-club", "--output", str(site.folder / "source"))
         (site.folder / "source" / "film_club").rename(site.folder / "film_club")
         site.add_distribution("film-club", {"film-club": "film_club"})
@@ -215,12 +218,12 @@ class TestNew:
         assert again.exit_code == 2
         assert "There is a plugin named 'film-club' already" in again.stderr
 
-    def test_an_empty_folder_will_do(self) -> None:
+    def test_plugins_new_accepts_an_empty_folder(self) -> None:
         Path("plugins/mine").mkdir(parents=True)
         assert run("new", "film-club", "--output", "plugins/mine").exit_code == 0
         assert Path("plugins/mine/pyproject.toml").is_file()
 
-    def test_nothing_is_overwritten(self) -> None:
+    def test_plugins_new_overwrites_nothing(self) -> None:
         Path("film-club").mkdir()
         Path("film-club/notes.txt").write_text("mine")
         result = run("new", "film-club")
@@ -246,20 +249,20 @@ class TestNew:
             ("heads", "There is a plugin named 'heads' already"),
         ],
     )
-    def test_names_that_cannot_be(self, name: str, reason: str) -> None:
+    def test_plugins_new_refuses_invalid_names(self, name: str, reason: str) -> None:
         result = run("new", name)
         assert result.exit_code == 2
         assert reason in result.stderr
         assert list(Path().iterdir()) == []
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-    def test_a_folder_that_may_not_be_written(self) -> None:
+    def test_plugins_new_reports_an_unwritable_folder(self) -> None:
         Path("closed").mkdir(mode=0o500)
         result = run("new", "film-club", "--output", "closed/film-club")
         assert result.exit_code == 2
         assert "may not be read or written" in result.stderr
 
-    def test_a_file_in_the_way(self) -> None:
+    def test_plugins_new_reports_a_file_in_the_way(self) -> None:
         Path("file").write_text("")
         result = run("new", "film-club", "--output", "file/film-club")
         assert result.exit_code == 2
@@ -269,5 +272,5 @@ class TestNew:
 def test_the_list_of_plugins_shows_recipes_as_a_count() -> None:
     result = CliRunner().invoke(sentikit, ["plugins", "list"])
     (line,) = (line for line in result.stdout.splitlines() if "recipe_collection" in line)
-    assert re.search(r"\b\d+ recipes$", line)
+    assert re.search(r"\b\d+ recipes; command recipes study$", line)
     assert "b1-electra-base-head" not in result.stdout

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from llm_fixtures import PRICES, serving
-from test_prompt_command import texts, write_recipe
+from prompt_commands import texts, write_recipe
 
 from sentikit.cli import sentikit
 from sentikit.labelling.loading import load
@@ -72,7 +72,7 @@ def test_a_prompt_recipe_labels_a_file_and_says_what_it_cost() -> None:
     assert f"12 of 12 rows asked, ${asked_once:.4f} paid." in done.stderr
 
 
-def test_rows_that_fail_keep_their_place_and_resume_asks_about_them_alone() -> None:
+def test_failed_rows_keep_their_place_and_resume_queries_only_them() -> None:
     rows = texts(12)
     write_file("in.csv", rows)
     with serving(fault_words={"number 3": "400:No.", "number 7": "400:No."}) as s:
@@ -101,7 +101,7 @@ def test_rows_that_fail_keep_their_place_and_resume_asks_about_them_alone() -> N
     assert "There is nothing to resume: out.csv is finished" in finished.stderr
 
 
-def test_the_summary_tells_shares_uncorrected_and_how_to_correct_them() -> None:
+def test_the_summary_shows_uncorrected_shares_and_how_to_correct_them() -> None:
     write_file("in.csv", [*texts(4), " ", "?!"])
     with serving() as s:
         recipe = recipe_for(s.url)
@@ -122,7 +122,7 @@ def test_the_summary_tells_shares_uncorrected_and_how_to_correct_them() -> None:
     assert nothing.stderr == "0 of 1 rows labelled.\n1 row has no text and got no label.\n"
 
 
-def test_an_estimate_asks_nothing_and_writes_nothing() -> None:
+def test_an_estimate_sends_and_writes_nothing() -> None:
     write_file("in.csv", texts(6))
     recipe = recipe_for("http://127.0.0.1:9/v1")
     done = predict(recipe, "in.csv", "--estimate")
@@ -131,7 +131,7 @@ def test_an_estimate_asks_nothing_and_writes_nothing() -> None:
     assert not Path("runs").exists()
 
 
-def test_a_ceiling_stops_it_and_a_higher_one_resumes_it() -> None:
+def test_predict_stopped_by_its_ceiling_resumes_with_a_higher_one() -> None:
     rows = texts(40)
     write_file("in.csv", rows)
     with serving() as s:
@@ -153,7 +153,7 @@ def test_a_ceiling_stops_it_and_a_higher_one_resumes_it() -> None:
     assert [row["predicted_label"] for row in labelled("out.csv")] == [expected(r) for r in rows]
 
 
-def test_a_batch_fills_the_same_file() -> None:
+def test_batch_and_live_prediction_write_the_same_file() -> None:
     write_file("in.csv", texts(12))
     prices = PRICES | {"tiers": {"batch": 1}}
     with serving() as s:
@@ -167,7 +167,7 @@ def test_a_batch_fills_the_same_file() -> None:
     assert Path("batch.csv").read_bytes() == Path("live.csv").read_bytes()
 
 
-def test_parquet_in_gives_parquet_out_and_rows_without_text_are_not_asked() -> None:
+def test_parquet_input_gives_parquet_output_and_rows_without_text_are_not_sent() -> None:
     import pyarrow as pa
 
     rows = [*texts(3), "", None]
@@ -209,7 +209,7 @@ def test_a_pipe_is_answered_while_it_is_still_open() -> None:
     assert [row["predicted_label"] for row in rows] == ["positive", "negative"]
 
 
-def test_options_that_cannot_be_kept_are_refused() -> None:
+def test_options_that_cannot_apply_are_refused() -> None:
     write_file("in.csv", texts(1))
     recipe = recipe_for("http://127.0.0.1:9/v1")
     for arguments, said in (
@@ -240,7 +240,7 @@ def test_an_llm_is_a_classifier_in_python_too() -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_writes_the_same_bytes_and_pays_nothing_twice() -> None:
+def test_predict_killed_at_random_moments_resumes_to_the_same_bytes_without_paying_twice() -> None:
     rows = texts(200)
     write_file("in.csv", rows)
     with serving(seconds=0.05) as s:

@@ -167,7 +167,7 @@ def test_a_cascade_a_vote_and_a_prompt_give_the_recorded_labels(shared_data: Pat
     assert [row["predicted_label"] for row in labelled("vote.csv")] == names
 
 
-def test_killed_twenty_times_a_cascade_writes_the_same_bytes(shared_data: Path) -> None:
+def test_a_cascade_killed_twenty_times_writes_the_same_bytes(shared_data: Path) -> None:
     recorded, kills, in_flight = shared_data / "recorded", 20, 4
     last = toolkit.read_run(recorded / "B3-G4OM.csv")
     write_texts(last)

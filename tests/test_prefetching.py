@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from sentikit.training.batches import prefetched
+from sentikit.training.data import prefetched
 
 
 @pytest.mark.parametrize(("workers", "ahead"), [(1, 0), (1, 1), (1, 3), (4, 8)])
-def test_order_is_kept(workers: int, ahead: int) -> None:
+def test_prefetching_keeps_the_order(workers: int, ahead: int) -> None:
     def make(number: int) -> int:
         time.sleep(0.002 * (number % 3))
         return number * number
@@ -20,7 +20,7 @@ def test_order_is_kept(workers: int, ahead: int) -> None:
     assert made == [(number, number * number) for number in range(30)]
 
 
-def test_no_more_than_asked_for_is_made_ahead() -> None:
+def test_prefetching_stays_within_its_limit() -> None:
     made: list[int] = []
     batches = prefetched(range(100), made.append, workers=2, ahead=3)
     for _ in range(5):
@@ -31,7 +31,7 @@ def test_no_more_than_asked_for_is_made_ahead() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
 
 
-def test_an_error_comes_out_when_its_turn_comes() -> None:
+def test_a_prefetching_error_is_raised_in_turn() -> None:
     def make(number: int) -> int:
         if number == 3:
             raise OSError("unreadable")

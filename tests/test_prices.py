@@ -26,16 +26,16 @@ def cost(prices: Prices, usage: Usage, tier: str | None = None) -> float:
 
 
 class TestCost:
-    def test_counts_prompt_and_completion_by_the_million(self) -> None:
+    def test_cost_counts_prompt_and_completion_tokens_per_million(self) -> None:
         prices = Prices(prompt=0.15, completion=0.60)
         assert cost(prices, Usage(prompt=2 * MILLION, completion=MILLION)) == 0.90
 
-    def test_cached_and_written_tokens_have_prices_of_their_own(self) -> None:
+    def test_cached_and_cache_writing_tokens_have_their_own_prices(self) -> None:
         prices = Prices(prompt=0.10, cached=0.01, cache_writes=0.125, completion=0.50)
         usage = Usage(prompt=MILLION, cached=400_000, completion=0, cache_writes=100_000)
         assert cost(prices, usage) == pytest.approx(0.5 * 0.10 + 0.4 * 0.01 + 0.1 * 0.125)
 
-    def test_a_tier_is_a_factor_or_prices(self) -> None:
+    def test_a_service_tier_is_a_factor_or_its_own_prices(self) -> None:
         own = {"prompt": 0.25, "completion": 1.0}
         prices = Prices(prompt=0.15, completion=0.60, tiers={"batch": 0.5, "priority": own})
         usage = Usage(prompt=MILLION, completion=MILLION)
@@ -54,16 +54,16 @@ class TestCost:
             (1e-6, "$0.000001"),
         ],
     )
-    def test_is_never_written_as_nothing(self, dollars: float, written: str) -> None:
+    def test_a_small_cost_is_never_printed_as_zero(self, dollars: float, written: str) -> None:
         assert describe_cost(picodollars(dollars)) == written
 
-    def test_sums_do_not_depend_on_their_order(self) -> None:
+    def test_sums_of_costs_do_not_depend_on_their_order(self) -> None:
         prices = Prices(prompt=0.1, completion=0.7)
         parts = [prices.cost(Usage(prompt=n, completion=n % 7)) or 0 for n in range(1, 500)]
         assert sum(parts) == sum(reversed(parts)) == sum(sorted(parts, key=lambda c: c % 13))
         assert picodollars(usd(sum(parts))) == sum(parts)
 
-    def test_the_worst_reckons_with_cache_writes(self) -> None:
+    def test_the_worst_case_includes_cache_writes(self) -> None:
         prices = Prices(prompt=0.10, cached=0.01, cache_writes=0.125, completion=0.50)
         assert prices.worst(MILLION, 0) == picodollars(0.125)
 
@@ -78,7 +78,7 @@ class TestModels:
             ("ft:gpt-4o-2024-08-06:org:name:AbC123", 3.75, 15.00),
         ],
     )
-    def test_of_the_study_have_their_published_prices(
+    def test_the_studys_models_have_their_published_prices(
         self, name: str, prompt: float, completion: float
     ) -> None:
         prices = model_facts(name).prices
@@ -86,12 +86,12 @@ class TestModels:
         assert (prices.prompt, prices.completion) == (prompt, completion)
         assert cost(prices, Usage(prompt=MILLION), "batch") == prompt / 2
 
-    def test_of_the_study_train_at_the_papers_prices(self) -> None:
+    def test_the_studys_models_train_at_the_papers_prices(self) -> None:
         assert model_facts("gpt-4o-mini-2024-07-18").training == 3.0
         assert model_facts("gpt-4o-2024-08-06").training == 25.0
 
     @pytest.mark.parametrize("name", ["llama-3.3-70b", "gpt-4o-audio-preview", "gpt-4o-minimal"])
-    def test_that_are_not_listed_are_unknown(self, name: str) -> None:
+    def test_unlisted_models_have_unknown_prices(self, name: str) -> None:
         facts = model_facts(name)
         assert (facts.prices, facts.ends, facts.as_of) == (None, None, None)
 
@@ -110,13 +110,15 @@ class TestModels:
             ("gpt-4o-2024-08-06.ft-0a1b2c", "https://mine.openai.azure.com/", date(2027, 10, 1)),
         ],
     )
-    def test_end_when_their_provider_ends_them(self, name: str, provider: str, ends: date) -> None:
+    def test_models_end_when_their_provider_ends_them(
+        self, name: str, provider: str, ends: date
+    ) -> None:
         facts = model_facts(name, provider=provider)
         assert facts.ends == ends
         assert facts.source == "sentikit's models.yaml"
         assert facts.as_of == date(2026, 11, 23)
 
-    def test_that_the_table_lacks_have_the_prices_of_genai_prices(self) -> None:
+    def test_models_missing_in_the_table_have_prices_from_genai_prices(self) -> None:
         address = "https://api.mistral.ai/v1"
         facts = model_facts("mistral-small-2603", provider=address)
         assert facts.prices is not None
@@ -129,20 +131,20 @@ class TestModels:
         assert model_facts("mistral-small-2603").prices is None
         assert "mistral-small-2603" in [m.name for m in listed_models(provider=address)]
 
-    def test_near_an_unknown_one_are_named(self) -> None:
+    def test_an_unknown_model_names_similar_ones(self) -> None:
         from sentikit.llm.prices import model_hint
 
         assert model_hint("gpt-4o-mni").startswith(" Did you mean gpt-4o-mini")
         assert model_hint("a-model-of-ones-own") == ""
 
-    def test_warn_near_their_end(self) -> None:
+    def test_models_warn_near_their_end(self) -> None:
         facts = model_facts("gpt-4o-2024-08-06")
         assert facts.lifecycle_warning(date(2026, 9, 1)) == ""
         assert "end on 2027-01-14, in 52 days" in facts.lifecycle_warning(date(2026, 11, 23))
         assert "gpt-6-luna" in facts.lifecycle_warning(date(2026, 11, 23))
         assert "was switched off" in facts.lifecycle_warning(date(2027, 1, 14))
 
-    def test_of_a_users_own_file_come_first(self) -> None:
+    def test_models_of_the_users_file_have_precedence(self) -> None:
         Path("mine.yaml").write_text(
             "as_of: 2026-12-01\nmodels:\n"
             "  llama: {prompt: 0.2, completion: 0.3, ends: 2028-01-01}\n"
@@ -155,7 +157,7 @@ class TestModels:
             assert prices.prompt == price
         assert model_facts("llama", environment).ends == date(2028, 1, 1)
 
-    def test_a_malformed_file_says_where(self) -> None:
+    def test_a_malformed_models_file_names_the_place(self) -> None:
         Path("mine.yaml").write_text(
             "as_of: 2026-12-01\nmodels:\n  llama:\n    prompt: cheap\n    ends: soon\n    pr: 1\n"
         )
@@ -170,17 +172,17 @@ class TestModels:
 
 
 class TestCounting:
-    def test_is_exact_for_openais_models(self) -> None:
+    def test_token_counts_are_exact_for_openais_models(self) -> None:
         counter = TokenCounter("o200k_base")
         assert counter.exact
         # Counted by tiktoken 0.9 with o200k_base.
         assert counter.count("hello world") == 2
         assert counter.count("Classification:") == 2
 
-    def test_takes_special_tokens_for_text(self) -> None:
+    def test_special_tokens_in_texts_are_counted_as_text(self) -> None:
         assert TokenCounter("o200k_base").count("<|endoftext|>") > 1
 
-    def test_counts_the_studys_reviews(self, shared_data: Path) -> None:
+    def test_token_counts_of_the_studys_reviews_are_reproduced(self, shared_data: Path) -> None:
         with (shared_data / "merged" / "test.csv").open(newline="") as stream:
             reviews = [row["sentence"] for row in csv.DictReader(stream)]
         assert len(reviews) == 6530
@@ -188,7 +190,7 @@ class TestCounting:
         assert sum(counter.count(review) for review in reviews) == 119_598
 
     @pytest.mark.parametrize("tokenizer", ["o200k_base", ""])
-    def test_bounds_what_is_sent(self, tokenizer: str) -> None:
+    def test_token_counts_bound_what_is_sent(self, tokenizer: str) -> None:
         request = ChatRequest((Message("user", "很好 🎉 naïve " * 50),), ("a", "b"))
         plain = TokenCounter(tokenizer).request(request)
         schema = {"body": {"messages": ["left out" * 999], "response_format": {"x": "y" * 100}}}

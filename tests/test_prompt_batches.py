@@ -10,8 +10,8 @@ import pytest
 from llm_fixtures import Asked, RunningServer, ask, ask_about, openai_backend, serving
 
 from sentikit import InputError, SentikitError
-from sentikit.llm.requests.loop import RequestsInterrupted
 from sentikit.llm.settings import RequestOptions
+from sentikit.stopping import Interrupted
 
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5}}
 TEXTS = [f"I {verb} text number {n}" for n in range(10) for verb in ("love", "hate", "read")]
@@ -30,7 +30,7 @@ def batch(s: RunningServer, folder: Path, texts: list[str] = TEXTS, **job: Any) 
     )
 
 
-def test_gives_the_same_answers_at_its_own_price(tmp_path: Path) -> None:
+def test_a_batch_gives_the_same_answers_at_the_batch_price(tmp_path: Path) -> None:
     with serving() as s:
         asked = batch(s, tmp_path / "batch")
         live_calls, bodies = s.server.calls, list(s.server.batches.bodies)
@@ -51,7 +51,7 @@ def test_gives_the_same_answers_at_its_own_price(tmp_path: Path) -> None:
     assert not (tmp_path / "batch" / "batches").exists()
 
 
-def test_answers_without_usage_keep_what_was_reserved_for_them(tmp_path: Path) -> None:
+def test_batch_answers_without_usage_keep_their_reservation(tmp_path: Path) -> None:
     with serving(usage="none") as s:
         asked = batch(s, tmp_path, max_cost=1.0)
         billed = sum(s.server.billed.values()) / 2e6
@@ -59,7 +59,7 @@ def test_answers_without_usage_keep_what_was_reserved_for_them(tmp_path: Path) -
     assert sum(row.paid or 0 for row in asked.rows) >= billed
 
 
-def test_repeated_questions_are_sent_once(tmp_path: Path) -> None:
+def test_repeated_batch_requests_are_sent_once(tmp_path: Path) -> None:
     with serving() as s:
         asked = batch(s, tmp_path, ["I love it"] * 4)
         assert len(s.server.batches.bodies) == 1
@@ -69,7 +69,7 @@ def test_repeated_questions_are_sent_once(tmp_path: Path) -> None:
     assert len({row.cost for row in asked.rows}) == 1
 
 
-def test_a_key_in_a_batchs_answer_is_not_kept(
+def test_a_key_in_a_batch_answer_is_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = "another-secret-0123456789"
@@ -83,7 +83,7 @@ def test_a_key_in_a_batchs_answer_is_not_kept(
     ]
 
 
-def test_what_is_in_the_cache_is_not_sent(tmp_path: Path) -> None:
+def test_cached_answers_are_not_sent_in_a_batch(tmp_path: Path) -> None:
     with serving() as s:
         ask(openai_backend(s.url), ask_about(TEXTS[:10]), tmp_path, run="earlier")
         batch(s, tmp_path)
@@ -92,7 +92,7 @@ def test_what_is_in_the_cache_is_not_sent(tmp_path: Path) -> None:
         assert len(s.server.batches.batches) == 1
 
 
-def test_large_ones_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_batches_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as s:
         backend = openai_backend(s.url)
         monkeypatch.setattr(type(backend), "batch_requests", 12)
@@ -101,7 +101,7 @@ def test_large_ones_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert asked.labels == EXPECTED
 
 
-def test_an_invalid_answer_is_repaired_live(tmp_path: Path) -> None:
+def test_an_invalid_batch_answer_is_repaired_live(tmp_path: Path) -> None:
     with serving(enforces=(), text="Hm.") as s:
         ask(openai_backend(s.url), ask_about(["warm up"]), tmp_path, run="finds out what it can")
         calls = s.server.calls
@@ -114,9 +114,9 @@ def test_an_invalid_answer_is_repaired_live(tmp_path: Path) -> None:
     assert [answer.text for answer in asked.rows[0].answers] == ["Hm.", "neutral"]
 
 
-def test_stopping_and_going_on_submits_nothing_twice(tmp_path: Path) -> None:
+def test_a_stopped_batch_run_resumes_without_submitting_twice(tmp_path: Path) -> None:
     with serving(batch="never") as s:
-        with pytest.raises(RequestsInterrupted):
+        with pytest.raises(Interrupted):
             batch(s, tmp_path, stop_requested=lambda: bool(s.server.batches.batches))
         assert len(s.server.batches.batches) == 1
         s.server.behaviour = type(s.server.behaviour)()
@@ -125,7 +125,7 @@ def test_stopping_and_going_on_submits_nothing_twice(tmp_path: Path) -> None:
     assert asked.labels == EXPECTED
 
 
-def test_a_batch_whose_beginning_was_never_heard_of_is_found(tmp_path: Path) -> None:
+def test_a_batch_whose_confirmation_was_lost_is_found(tmp_path: Path) -> None:
     """The connection breaks after the provider has made the batch."""
     with serving(batch="lost") as s:
         asked = batch(s, tmp_path)
@@ -133,7 +133,7 @@ def test_a_batch_whose_beginning_was_never_heard_of_is_found(tmp_path: Path) -> 
     assert asked.labels == EXPECTED
 
 
-def test_expired_requests_are_asked_for_live(
+def test_expired_batch_requests_are_sent_live(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(batch="expired") as s:
@@ -145,7 +145,7 @@ def test_expired_requests_are_asked_for_live(
     assert "15 requests of batch_0 have no answer (This request expired.)" in said
 
 
-def test_answers_whose_fetching_breaks_off_are_fetched_again(tmp_path: Path) -> None:
+def test_interrupted_downloads_of_batch_answers_are_repeated(tmp_path: Path) -> None:
     with serving(batch="torn") as s:
         asked = batch(s, tmp_path)
         assert s.server.calls == FIRST + 15
@@ -155,7 +155,7 @@ def test_answers_whose_fetching_breaks_off_are_fetched_again(tmp_path: Path) -> 
     assert asked.outcome.tally.calls == len(TEXTS)
 
 
-def test_waiting_for_a_batch_takes_none_of_the_patience(tmp_path: Path) -> None:
+def test_waiting_for_a_batch_does_not_use_up_patience(tmp_path: Path) -> None:
     with serving(batch="expired", faults={str(FIRST): "503"}) as s:
         asked = ask(
             openai_backend(s.url),
@@ -175,7 +175,7 @@ def test_a_failed_batch_ends_the_run_and_says_why(tmp_path: Path) -> None:
         assert batch(s, tmp_path).labels == EXPECTED
 
 
-def test_without_a_batchs_price_the_ceiling_holds_at_the_full_one(tmp_path: Path) -> None:
+def test_without_a_batch_price_the_ceiling_uses_the_full_price(tmp_path: Path) -> None:
     with serving() as s:
         with pytest.raises(InputError, match="Nothing was submitted"):
             ask(
@@ -189,7 +189,7 @@ def test_without_a_batchs_price_the_ceiling_holds_at_the_full_one(tmp_path: Path
         assert not s.server.batches.batches
 
 
-def test_an_answer_may_hold_what_ends_a_line_of_text(tmp_path: Path) -> None:
+def test_a_batch_answer_may_contain_unusual_line_separators(tmp_path: Path) -> None:
     texts = ["I love\u2028it", "I hate\x85it", "I read\u2029it"]
     with serving(text="positive \u2028\u2029\x85", enforces=()) as s:
         asked = batch(s, tmp_path, texts)
@@ -197,7 +197,7 @@ def test_an_answer_may_hold_what_ends_a_line_of_text(tmp_path: Path) -> None:
     assert asked.labels == ["positive"] * 3
 
 
-def test_a_ceiling_below_the_worst_submits_nothing(tmp_path: Path) -> None:
+def test_a_ceiling_below_the_worst_case_submits_no_batch(tmp_path: Path) -> None:
     with serving() as s:
         with pytest.raises(InputError, match=r"may cost .* Nothing was submitted"):
             batch(s, tmp_path, max_cost=0.004)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from llm_fixtures import serving
 from plugin_writing import site_packages
+from prompt_commands import all_files, sentikit, texts, write_recipe, write_reviews
 
 KEY = "sk-proj-" + "s3cr3t" * 6
 MARKED = [
@@ -52,64 +47,8 @@ PARROT = """
 """
 
 
-def write_reviews(path: Path, texts: Sequence[str]) -> None:
-    with path.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["text", "label", "source"])
-        for number, text in enumerate(texts):
-            label = "positive" if "love" in text else "negative" if "hate" in text else "neutral"
-            writer.writerow([text, label, "ab"[number % 2]])
-
-
-def write_recipe(url: str, texts: Sequence[str], **llm: Any) -> str:
-    """Write data and a recipe into the current folder and return the recipe's name."""
-    write_reviews(Path("test.csv"), texts)
-    recipe = {
-        "kind": "prompt",
-        "dataset": {"name": "files", "test": "test.csv"},
-        "llm": {"backend": "openai", "model": "any", "base_url": url, **llm},
-    }
-    Path("own.yaml").write_text(json.dumps(recipe))
-    return "own.yaml"
-
-
-def texts(number: int) -> list[str]:
-    return [f"I {('love', 'hate', 'read')[n % 3]} number {n}" for n in range(number)]
-
-
-@dataclass
-class Done:
-    """What a command left."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def sentikit(*arguments: str, **environment: str) -> Done:
-    """Run a command in this process, as the console script does."""
-    from sentikit.cli import main
-
-    out, err = io.StringIO(), io.StringIO()
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main(list(arguments))
-    except SystemExit as left:
-        return Done(int(left.code or 0), out.getvalue(), err.getvalue())
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    raise AssertionError("a command always exits")
-
-
-def all_files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
 class TestRuns:
-    def test_leaves_a_run_like_every_other(self) -> None:
+    def test_prompt_writes_a_run_like_every_other(self) -> None:
         with serving() as s:
             prices = {"prompt": 1, "completion": 2}
             recipe = write_recipe(s.url, [*texts(9), *MARKED], prices=prices)
@@ -127,7 +66,7 @@ class TestRuns:
         assert {row["label"] for row in rows[:9]} == {"positive", "negative", "neutral"}
         assert json.loads(Path("runs/a/metrics.json").read_text())["overall"]["macro_f1"] == 1.0
 
-    def test_prints_json(self) -> None:
+    def test_prompt_prints_json(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(6))
             done = sentikit("prompt", "--recipe", recipe, "--json", "--limit", "4")
@@ -136,12 +75,12 @@ class TestRuns:
         assert result["run"] == "runs/own"
 
     @pytest.mark.parametrize("other", ["--estimate", "--resume"])
-    def test_shows_or_does_something_else(self, other: str) -> None:
+    def test_prompt_show_excludes_other_modes(self, other: str) -> None:
         done = sentikit("prompt", "--recipe", "b3-gpt-4o-mini-zero-shot", "--show", "1", other)
         assert done.returncode == 2
         assert "are mutually exclusive" in done.stderr
 
-    def test_shows_prompts_and_asks_nothing(self) -> None:
+    def test_prompt_show_sends_nothing(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(6))
         for other in ("--estimate", "--resume"):
             both = sentikit("prompt", "--recipe", recipe, "--show", "2", other)
@@ -155,7 +94,7 @@ class TestRuns:
         as_json = sentikit("prompt", "--recipe", recipe, "--show", "2", "--json")
         assert [m["role"] for m in json.loads(as_json.stdout)[0]["messages"]] == ["user"]
 
-    def test_estimates_and_asks_nothing(self) -> None:
+    def test_prompt_estimate_sends_nothing(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", [*texts(6), "long " * 10_000])
         arguments = ["prompt", "--recipe", recipe, "--estimate", "--json"]
         done = sentikit(*arguments, "--set", "llm.model=gpt-4o-mini-2024-07-18")
@@ -173,21 +112,21 @@ class TestRuns:
         unknown = json.loads(sentikit(*arguments).stdout)
         assert unknown["expected_usd"] is None
 
-    def test_estimate_counts_repeated_questions_apart(self) -> None:
+    def test_prompt_estimate_counts_repeated_requests_separately(self) -> None:
         recipe = write_recipe("http://127.0.0.1:1/v1", [*texts(3), *texts(2)])
         arguments = ["prompt", "--recipe", recipe, "--estimate"]
         found = json.loads(sentikit(*arguments, "--json").stdout)
         assert (found["requests"], found["cached"], found["repeated"]) == (3, 0, 2)
         assert "3, and 0 in the cache, 2 repeated\n" in sentikit(*arguments).stdout
 
-    def test_estimate_knows_what_is_in_the_cache(self) -> None:
+    def test_prompt_estimate_counts_cached_answers(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(6), guarantee="json_schema")
             sentikit("prompt", "--recipe", recipe, "--limit", "4")
             done = sentikit("prompt", "--recipe", recipe, "--estimate", "--json")
         assert (json.loads(done.stdout)["requests"], json.loads(done.stdout)["cached"]) == (2, 4)
 
-    def test_warns_of_a_model_near_its_end(self) -> None:
+    def test_prompt_warns_of_a_model_near_its_end(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(1), model="gpt-4o-2024-08-06")
             done = sentikit("prompt", "--recipe", recipe)
@@ -202,7 +141,21 @@ class TestRuns:
         assert json.loads(Path("runs/a/manifest.json").read_text())["answers_without_usage"] == 3
         assert json.loads(bounded.stdout)["answers_without_usage"] == 3
 
-    def test_stops_at_the_ceiling_and_goes_on_above_it(self) -> None:
+    def test_cached_answers_are_priced_by_their_usage_at_todays_prices(self) -> None:
+        with serving() as s:
+            found = []
+            for price in (1, 10):
+                prices = {"prompt": price, "completion": price}
+                recipe = write_recipe(s.url, texts(3), prices=prices)
+                done = sentikit("prompt", "--recipe", recipe, "--output", f"runs/{price}")
+                assert done.returncode == 0, done.stderr
+                found.append(json.loads(Path(f"runs/{price}/manifest.json").read_text()))
+        before, today = found
+        assert today["cost_usd"]["llm"] == pytest.approx(10 * before["cost_usd"]["llm"])
+        assert (today["paid_usd"], before["saved_usd"]) == (0, 0)
+        assert today["saved_usd"] == today["cost_usd"]["llm"] > 0
+
+    def test_prompt_stops_at_the_ceiling_and_resumes_above_it(self) -> None:
         with serving() as s:
             recipe = write_recipe(
                 s.url, texts(40), prices={"prompt": 1, "completion": 1}, max_tokens=20
@@ -220,7 +173,7 @@ class TestRuns:
         assert sum(paid.values()) == pytest.approx(sum(s.server.billed.values()) / 1e6)
 
     @pytest.mark.slow
-    def test_ctrl_c_saves_and_says_how_to_go_on(self) -> None:
+    def test_ctrl_c_saves_the_prompt_run_and_says_how_to_resume(self) -> None:
         with serving(seconds=0.1) as s:
             recipe = write_recipe(s.url, texts(300), in_flight=4)
             command = [sys.executable, "-m", "sentikit", "prompt", "--recipe", recipe]
@@ -242,7 +195,7 @@ class TestRuns:
             assert sum(s.server.answered.values()) == 2 + 300
             assert answered < 302
 
-    def test_a_resumed_run_must_be_the_same(self) -> None:
+    def test_resuming_a_prompt_run_of_other_settings_is_refused(self) -> None:
         with serving(fault_words={"number 3": "quota"}) as s:
             recipe = write_recipe(s.url, texts(6))
             run = ["prompt", "--recipe", recipe, "--output", "runs/a"]
@@ -264,7 +217,7 @@ class TestRuns:
         ],
         ids=["other words", "the same words"],
     )
-    def test_a_changed_prompt_takes_the_answers_that_still_fit(
+    def test_resuming_with_a_changed_prompt_reuses_answers_that_still_fit(
         self, change: list[str], key: str, asked: int
     ) -> None:
         with serving(fault_words={"number 4": "quota"}) as s:
@@ -296,7 +249,7 @@ class TestRuns:
             assert s.server.calls == before + asked
         assert change[-1].partition("=")[2] in Path("runs/a/recipe.yaml").read_text()
 
-    def test_a_resumed_run_keeps_a_backends_own_settings(self, tmp_path: Path) -> None:
+    def test_a_resumed_prompt_run_keeps_the_backends_settings(self, tmp_path: Path) -> None:
         write_recipe("", ["I love it", "broken"])
         llm = {"backend": "parrot", "cache_prompts": True}
         recipe = {**json.loads(Path("own.yaml").read_text()), "llm": llm}
@@ -326,7 +279,7 @@ class TestBadInput:
         assert done.stderr.count("Error:") == 1
         return done.stderr
 
-    def test_no_recipe_lists_the_choices(self) -> None:
+    def test_prompt_without_a_recipe_lists_the_choices(self) -> None:
         said = self.refused()
         assert "Which recipe? Choose one with --recipe" in said
         names = [line.split()[0] for line in said.splitlines()[1:] if line.strip()]
@@ -335,12 +288,12 @@ class TestBadInput:
         )
         assert "electra-base" not in names
 
-    def test_no_key(self) -> None:
+    def test_a_missing_key_is_reported(self) -> None:
         recipe = write_recipe("https://api.openai.com/v1", texts(1))
         assert "Set OPENAI_API_KEY" in self.refused("--recipe", recipe)
         assert not Path("runs/own").exists()
 
-    def test_a_wrong_key(self) -> None:
+    def test_a_rejected_key_is_reported(self) -> None:
         with serving(key="right") as s:
             recipe = write_recipe(s.url, texts(1))
             said = self.refused("--recipe", recipe, OPENAI_API_KEY=KEY)
@@ -348,29 +301,29 @@ class TestBadInput:
         assert KEY not in said
         assert not Path("runs/own").exists()
 
-    def test_a_wrong_address(self) -> None:
+    def test_a_wrong_address_is_reported(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
         assert "cannot be reached" in self.refused("--recipe", recipe, code=1)
         assert not Path("runs/own").exists()
 
-    def test_a_server_that_is_none(self) -> None:
+    def test_an_address_without_llm_server_is_reported(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url.replace("/v1", "/html"), texts(1))
             assert "usually ends in /v1" in self.refused("--recipe", recipe)
 
-    def test_a_model_that_does_not_exist(self) -> None:
+    def test_an_unknown_model_is_reported(self) -> None:
         with serving(model="llama") as s:
             recipe = write_recipe(s.url, texts(1), model="lama")
             assert "no model 'lama'" in self.refused("--recipe", recipe)
 
-    def test_a_budget_too_small_for_one_call(self) -> None:
+    def test_a_budget_too_small_for_one_call_is_refused(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(1), prices={"prompt": 1, "completion": 1})
             said = self.refused("--recipe", recipe, "--max-cost", "0.00001")
             assert "Nothing was asked" in said
             assert s.server.calls == 0
 
-    def test_recorded_predictionss_of_other_texts(self) -> None:
+    def test_recorded_predictions_of_other_texts_are_refused(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(3))
             write_reviews(Path("recorded.csv"), texts(2))
@@ -383,29 +336,29 @@ class TestBadInput:
         assert "1 of 3 examples are not in it" in said
         assert not Path("runs/own").exists()
 
-    def test_a_ceiling_without_a_price(self) -> None:
+    def test_a_ceiling_without_a_price_is_refused(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(1))
             assert "llm.prices.prompt=" in self.refused("--recipe", recipe, "--max-cost", "1")
 
     @pytest.mark.parametrize("limit", ["0", "-1", "1.5", "many", "101%"])
-    def test_a_failure_limit_that_is_none(self, limit: str) -> None:
+    def test_an_invalid_failure_limit_is_refused(self, limit: str) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
         assert "a count of rows" in self.refused("--recipe", recipe, f"--fail-on-error={limit}")
 
-    def test_a_setting_that_is_none(self) -> None:
+    def test_an_unknown_setting_of_prompt_is_refused(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
         said = self.refused("--recipe", recipe, "--set", "llm.base_ulr=http://localhost/v1")
         assert "base_url" in said
 
-    def test_a_file_of_answers_that_is_none(self) -> None:
+    def test_an_invalid_file_of_answers_is_refused(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
         Path("notes.txt").write_text("not a database, but a text of some length " * 200)
         said = self.refused("--recipe", recipe, "--set", "llm.cache=notes.txt")
         assert "not a file of answers" in said
         assert Path("notes.txt").read_text().startswith("not a database")
 
-    def test_a_batch_where_there_is_no_batch_service(self, tmp_path: Path) -> None:
+    def test_a_batch_on_a_server_without_batches_is_refused(self, tmp_path: Path) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
         values = json.loads(Path(recipe).read_text())
         values["llm"] = {"backend": "local", "model": str(tmp_path)}
@@ -414,7 +367,7 @@ class TestBadInput:
 
 
 class TestKeys:
-    def test_are_in_no_file_and_no_output(self) -> None:
+    def test_keys_are_in_no_file_and_no_output_of_prompt(self) -> None:
         """The server quotes the key in every error, and answers with it once."""
         with serving(
             key=KEY,
@@ -440,7 +393,7 @@ class TestKeys:
 
 
 class TestDoctor:
-    def test_lists_models_with_price_context_and_end(self) -> None:
+    def test_doctor_lists_models_with_price_context_and_end(self) -> None:
         listed = json.loads(sentikit("doctor", "--models", "--json").stdout)
         found = {entry["model"]: entry for entry in listed}
         assert found["gpt-4o-mini"]["prompt"] == 0.15
@@ -452,7 +405,7 @@ class TestDoctor:
         assert {e["model"]: e["ends"] for e in there}["ft:gpt-4o-mini"] == "2027-10-01"
         assert "2027-01-14" in sentikit("doctor", "--models").stdout
 
-    def test_tells_of_machine_and_keys(self) -> None:
+    def test_doctor_reports_machine_and_keys(self) -> None:
         Path(".env").write_text(f"OPENAI_API_KEY={KEY}\nMY_TOKEN={KEY}\n")
         done = sentikit("doctor", "--json", HF_TOKEN=KEY)
         report = json.loads(done.stdout)
@@ -468,7 +421,7 @@ class TestDoctor:
         assert plain.returncode == 0
         assert "OPENAI_API_KEY" in plain.stdout
 
-    def test_tells_what_a_server_can_do(self) -> None:
+    def test_doctor_reports_what_a_server_supports(self) -> None:
         with serving(model="llama", enforces=("grammar",), logprobs=False) as s:
             done = sentikit("doctor", "--base-url", s.url, "--json")
         server = json.loads(done.stdout)["server"]
@@ -482,7 +435,7 @@ class TestDoctor:
         assert server["probabilities"] is False
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "HTML"])
-    def test_tells_that_there_is_none(self, url: str) -> None:
+    def test_doctor_reports_an_unreachable_server(self, url: str) -> None:
         with serving() as s:
             where = s.url.replace("/v1", "/html") if url == "HTML" else url
             done = sentikit("doctor", "--base-url", where, "--json")
@@ -492,7 +445,7 @@ class TestDoctor:
         assert "llm." not in problem
         assert "HTML" in url or "Check --base-url" in problem
 
-    def test_names_its_own_option_where_a_key_is_missing(self) -> None:
+    def test_doctor_names_its_option_for_a_missing_key(self) -> None:
         done = sentikit("doctor", "--model", "gpt-4o", "--json")
         problem = json.loads(done.stdout)["server"]["error"]
         assert problem.endswith("or name another server with --base-url URL.")

@@ -29,11 +29,11 @@ def prompt_problems(**sections: Any) -> list[str]:
     return problems(**{"kind": "prompt", "dataset": {"name": "demo"}, "llm": OPENAI, **sections})
 
 
-def test_the_shortest_prompt_recipe() -> None:
+def test_the_shortest_prompt_recipe_is_valid() -> None:
     assert prompt_problems() == []
 
 
-def test_everything_wrong_is_said_at_once() -> None:
+def test_all_errors_of_a_prompt_recipe_are_reported_at_once() -> None:
     found = prompt_problems(
         llm={"backend": "opnai", "model": "m", "temprature": 1, "max_tokens": 0},
         strategy={"name": "labels", "encoder": "runs/e1"},
@@ -47,7 +47,7 @@ def test_everything_wrong_is_said_at_once() -> None:
     assert any("splitt: unknown key. Did you mean 'split'?" in line for line in found)
 
 
-def test_unknown_keys_are_met_with_the_nearest_of_both_schemas() -> None:
+def test_unknown_keys_get_suggestions_from_core_and_component() -> None:
     (line,) = prompt_problems(llm={**OPENAI, "temprature": 0.1})
     assert line == "llm.temprature: unknown key. Did you mean 'temperature'?"
     (line,) = prompt_problems(strategy={"name": "zero-shot", "finetuned": True})
@@ -71,7 +71,7 @@ def test_another_backend_drops_the_settings_of_the_first() -> None:
     assert recipe_problems(recipe, REGISTRY) == []
 
 
-def test_model_and_address_are_set_from_outside() -> None:
+def test_model_and_address_can_be_overridden() -> None:
     settings = ["llm.model=qwen", "llm.base_url=http://localhost:8000/v1", "llm.temperature=1e-1"]
     recipe = resolve_recipe("current-zero-shot", settings, REGISTRY)
     parts = prompt_parts(recipe, REGISTRY)
@@ -79,7 +79,7 @@ def test_model_and_address_are_set_from_outside() -> None:
     assert parts.llm_options.temperature == 0.1
 
 
-def test_every_bundled_recipe_is_right() -> None:
+def test_every_bundled_prompt_recipe_is_valid() -> None:
     for name in REGISTRY.names("register_recipes"):
         assert recipe_problems(resolve_recipe(name, registry=REGISTRY), REGISTRY) == [], name
 
@@ -116,8 +116,8 @@ def test_the_studys_rows_have_their_recipes(shared_data: Path) -> None:
             assert values["strategy"]["adviser"] == f"runs/electra-{size}"
 
 
-#: What the fine-tuned rows were taught, by the study's name for their model.
-TAUGHT = {
+#: The strategy and epochs of each fine-tuned row, by the study's name for their model.
+FINE_TUNED = {
     "gpt-4o-mini FT": ("zero-shot", "auto"),
     "gpt-4o-mini FT 5": ("zero-shot", 5),
     "gpt-4o-mini FT-M": ("minimal", "auto"),
@@ -134,7 +134,7 @@ def fine_tuned_rows(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(stream) if " FT" in row["gpt"]]
 
 
-def test_the_studys_fine_tuned_rows_have_theirs_and_those_that_teach(shared_data: Path) -> None:
+def test_the_studys_fine_tuned_rows_have_prompt_and_finetune_recipes(shared_data: Path) -> None:
     rows = fine_tuned_rows(shared_data / "recorded" / "published-round1.csv")
     assert len(rows) == 13
     names = REGISTRY.names("register_recipes")
@@ -144,17 +144,17 @@ def test_the_studys_fine_tuned_rows_have_theirs_and_those_that_teach(shared_data
         size = row["electra"].removeprefix("ELECTRA ").removesuffix(" FT").lower()
         assert asked["strategy"].get("adviser") == (f"runs/electra-{size}" if size else None)
         assert asked["llm"]["temperature"] == 0.0
-        taught = resolve_recipe(asked["llm"]["model"].removeprefix("runs/")).values
-        strategy, epochs = TAUGHT[row["gpt"]]
-        assert taught["strategy"]["name"] == strategy
-        assert taught["finetune"].get("epochs", "auto") == epochs
-        assert taught["finetune"]["model"] == FAMILIES[row["gpt"].split(" ")[0]]
-        # The study put the label to models that were taught without it, and meant it.
+        tuned = resolve_recipe(asked["llm"]["model"].removeprefix("runs/")).values
+        strategy, epochs = FINE_TUNED[row["gpt"]]
+        assert tuned["strategy"]["name"] == strategy
+        assert tuned["finetune"].get("epochs", "auto") == epochs
+        assert tuned["finetune"]["model"] == FAMILIES[row["gpt"].split(" ")[0]]
+        # The study deliberately sent the label prompt to models that were trained without it.
         meant = size != "" and strategy == "zero-shot"
         assert asked["strategy"].get("not_as_trained", False) is meant
         if not meant:
             learnt = {k: v for k, v in asked["strategy"].items() if k != "not_as_trained"}
-            assert learnt == taught["strategy"]
+            assert learnt == tuned["strategy"]
 
 
 def test_every_fine_tuned_row_has_a_local_twin(shared_data: Path) -> None:
@@ -166,11 +166,11 @@ def test_every_fine_tuned_row_has_a_local_twin(shared_data: Path) -> None:
         values = resolve_recipe(twin, registry=REGISTRY).values
         assert values["llm"]["backend"] == "local"
         assert values["strategy"] == asked["strategy"]
-        taught = resolve_recipe(values["llm"]["model"].removeprefix("runs/")).values
-        assert taught["finetune"]["provider"] == "local"
+        tuned = resolve_recipe(values["llm"]["model"].removeprefix("runs/")).values
+        assert tuned["finetune"]["provider"] == "local"
 
 
-def test_the_current_models_name_stands_in_one_place() -> None:
+def test_the_current_models_name_is_set_in_one_recipe() -> None:
     recipes = Path(REGISTRY.find("register_recipes", "current-zero-shot").target).parent
     model = resolve_recipe("current-zero-shot").values["llm"]["model"]
     holders = [path.name for path in recipes.glob("*.yaml") if model in path.read_text()]
@@ -183,7 +183,7 @@ def cascade(**settings: Any) -> list[str]:
     return problems(kind="cascade", cascade=chosen)
 
 
-def test_cascades() -> None:
+def test_bundled_cascade_recipes_are_valid() -> None:
     assert cascade() == []
     assert cascade(thresholds=None, tune={"goal": "calls", "target": 0.2}) == []
     assert cascade(members=["runs/anything", "results.csv#encoder"]) == []
@@ -206,7 +206,7 @@ def test_cascades() -> None:
         cascade(encoder="minilm")
 
 
-def test_votes() -> None:
+def test_bundled_vote_recipes_are_valid() -> None:
     members = ["minilm", "b3-gpt-4o-mini-zero-shot", "runs/x"]
     assert problems(kind="vote", vote={"members": members, "ties": "probability"}) == []
     (line,) = problems(kind="vote", vote={"members": ["minilm"]})

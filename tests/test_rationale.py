@@ -43,7 +43,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("guarantee", ["json_schema", "choice", "grammar", "tool"])
-def test_under_every_guarantee_the_reason_comes_before_the_label_and_is_kept_apart(
+def test_under_every_guarantee_the_rationale_precedes_the_label_and_is_stored_separately(
     guarantee: str,
 ) -> None:
     with serving(enforces=(guarantee,)) as s:
@@ -64,7 +64,7 @@ def test_under_every_guarantee_the_reason_comes_before_the_label_and_is_kept_apa
         assert all(row["probabilities"][row["label"]] > 0.5 for row in found)
 
 
-def test_without_a_guarantee_the_reason_stands_before_the_line_that_names_the_label() -> None:
+def test_without_a_guarantee_the_rationale_precedes_the_line_with_the_label() -> None:
     said = "It is praise through and through.\nLabel: positive"
     with serving(enforces=(), text=said) as s:
         parts = make_parts(
@@ -79,7 +79,7 @@ def test_without_a_guarantee_the_reason_stands_before_the_line_that_names_the_la
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
-def test_a_table_labelled_by_predict_has_a_column_of_reasons(name: str) -> None:
+def test_predict_writes_a_column_of_rationales(name: str) -> None:
     with serving() as s:
         recipe = {
             "kind": "prompt",
@@ -96,7 +96,7 @@ def test_a_table_labelled_by_predict_has_a_column_of_reasons(name: str) -> None:
     assert [row["rationale"] for row in found] == [f"It sounds {label}." for _, label in ROWS]
 
 
-def test_a_backend_that_only_chooses_among_the_labels_gives_no_reasons() -> None:
+def test_a_backend_that_only_chooses_labels_cannot_give_rationales() -> None:
     with pytest.raises(InputError, match=r"strategy\.rationale: this LLM backend only chooses"):
         make_parts(
             dataset=DATASET,
@@ -108,7 +108,7 @@ def test_a_backend_that_only_chooses_among_the_labels_gives_no_reasons() -> None
 @pytest.mark.parametrize(
     "sure", [{}, {"probabilities": False, "samples": 3, "temperature": 0.7}], ids=["log", "samples"]
 )
-def test_an_llm_that_is_sure_enough_answers_first_in_a_cascade(sure: dict[str, Any]) -> None:
+def test_an_llm_with_confidence_can_be_the_first_member_of_a_cascade(sure: dict[str, Any]) -> None:
     """Its confidence is that of its log-probabilities (0.8 here), or its samples' agreement."""
     lines = ["text,prediction", *(f"{text},neutral" for text, _ in ROWS)]
     Path("last.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -133,7 +133,7 @@ def test_an_llm_that_is_sure_enough_answers_first_in_a_cascade(sure: dict[str, A
             assert [one.label for one in found] == wanted
 
 
-def test_an_llm_without_confidence_cannot_be_first_and_the_message_says_what_helps() -> None:
+def test_an_llm_without_confidence_is_refused_as_first_member_with_a_remedy() -> None:
     lines = ["text,prediction", *(f"{text},neutral" for text, _ in ROWS)]
     Path("last.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with serving(logprobs=False) as s:
@@ -163,18 +163,18 @@ class Thinker(PromptStrategy):
         return last if last in classes else None
 
 
-def test_no_guarantee_is_laid_over_a_strategy_that_wants_free_text_and_its_tokens_count() -> None:
+def test_a_free_text_strategy_is_not_restricted_and_its_tokens_are_estimated() -> None:
     from sentikit.labelling.job import estimate
     from sentikit.labelling.prompting import split_classifier, split_to_label
     from sentikit.registry import default_registry
-    from sentikit.runs.writer import split_rows
+    from sentikit.runs.writer import SplitRows
 
     with serving(text="First this, then that, so all in all it is positive.") as s:
         parts = make_parts(dataset=DATASET, llm=llm(s.url, prices={"prompt": 1, "completion": 1}))
         parts = type(parts)(**{**parts.__dict__, "strategy": Thinker(Thinker.Settings())})
         split = split_to_label(parts)
         classifier = split_classifier(parts, split, default_registry())
-        (counted,) = estimate(classifier, split_rows(split), Path("none.sqlite"))
+        (counted,) = estimate(classifier, SplitRows(split), Path("none.sqlite"))
         assert counted.completion_tokens >= 3 * 150
         run_prompts(parts, Path("runs/a"))
         sent = [body for body in s.server.bodies if "Think aloud" in str(body["messages"])]
@@ -185,7 +185,7 @@ def test_no_guarantee_is_laid_over_a_strategy_that_wants_free_text_and_its_token
     assert [row["label"] for row in found] == ["positive"] * 3
 
 
-def test_the_old_names_of_what_a_strategy_is_given_work_with_a_warning() -> None:
+def test_deprecated_names_of_prompt_input_work_with_a_warning() -> None:
     given = PromptInput("x", ("a", "b"), sentikit.Prediction("a"))
     with pytest.warns(DeprecationWarning, match="adviser_prediction"):
         assert given.opinion == sentikit.Prediction("a")

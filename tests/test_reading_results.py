@@ -12,7 +12,8 @@ import pytest
 
 from sentikit import InputError, RunTable, hookimpl, read_run
 from sentikit.extension import ResultColumns, ResultFormat
-from sentikit.registry import PluginSource, Registry, installed_plugins
+from sentikit.plugin_sources import PluginSource, installed_plugins
+from sentikit.registry import Registry
 
 TEXTS = ("Lovely.", "It exists.", "Awful, just awful.")
 
@@ -28,16 +29,16 @@ def labels(table: RunTable) -> list[str | None]:
     return [names[number] for number in table.answers.labels]
 
 
-def test_the_studys_encoder_layout() -> None:
+def test_the_studys_encoder_files_are_read() -> None:
     table = read_run(write("e1.csv", "X_test_sent,y_test,y_pred\nGood,positive,neutral\n"))
     assert table.classes == ("negative", "neutral", "positive")
     assert table.examples.texts == ["Good"]
     assert table.examples.labels == ["positive"]
     assert labels(table) == ["neutral"]
-    assert table.opinion is None
+    assert table.adviser is None
 
 
-def test_the_studys_llm_layout_keeps_the_encoders_opinion_apart() -> None:
+def test_the_studys_llm_files_keep_the_encoders_prediction_separate() -> None:
     file = write(
         "e3.csv",
         "review,classification,prediction,match,classifier_decision,probabilities,source\n"
@@ -46,22 +47,22 @@ def test_the_studys_llm_layout_keeps_the_encoders_opinion_apart() -> None:
     )
     table = read_run(file)
     assert table.answers.probabilities is None
-    assert table.opinion is not None
-    np.testing.assert_allclose(table.opinion.probabilities, [[0.1, 0.7, 0.2], [0.8, 0.1, 0.1]])
+    assert table.adviser is not None
+    np.testing.assert_allclose(table.adviser.probabilities, [[0.1, 0.7, 0.2], [0.8, 0.1, 0.1]])
     encoder = read_run(f"{file}#encoder")
     assert labels(encoder) == ["neutral", "negative"]
-    assert encoder.opinion is None
+    assert encoder.adviser is None
     assert encoder.examples.sources == ["yelp", "yelp"]
     assert encoder.name.endswith("#encoder")
 
 
-def test_answers_are_read_as_live_ones_are() -> None:
+def test_recorded_answers_are_parsed_like_live_ones() -> None:
     rows = ["Good,positive,Positive.", "Bad,negative,**negative**", "So,neutral,(neutral)"]
     table = read_run(write("odd.csv", "text,label,prediction\n" + "\n".join(rows) + "\n"))
     assert labels(table) == ["positive", "negative", "neutral"]
 
 
-def test_an_opinion_without_probabilities() -> None:
+def test_an_advisers_prediction_may_lack_probabilities() -> None:
     file = write(
         "e8.csv",
         "review,classification,prediction,match,classifier_decision,source\n"
@@ -73,7 +74,7 @@ def test_an_opinion_without_probabilities() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
-def test_usual_columns_in_any_format(suffix: str) -> None:
+def test_common_columns_are_found_in_every_format(suffix: str) -> None:
     rows = [("Lovely.", "pos", "positive"), ("So so.", "neutral", "mixed"), ("Bad.", "neg", "")]
     if suffix == "jsonl":
         keys = ("sentence", "gold", "prediction")
@@ -88,7 +89,7 @@ def test_usual_columns_in_any_format(suffix: str) -> None:
     assert table.invalid == 2
 
 
-def test_predictions_alone_are_labels() -> None:
+def test_a_column_of_predictions_alone_gives_labels() -> None:
     table = read_run(write("out.jsonl", '{"text": "Lovely.", "label": "positive"}\n'))
     assert labels(table) == ["positive"]
     assert table.gold.tolist() == [-1]
@@ -103,7 +104,7 @@ def test_predictions_alone_are_labels() -> None:
         '{"Positive": 0.7, "Negative": 0.1, "Neutral": 0.2}',
     ],
 )
-def test_probabilities_as_list_or_mapping(value: object) -> None:
+def test_probabilities_may_be_lists_or_mappings(value: object) -> None:
     first = {"text": "a", "prediction": "positive", "probabilities": value}
     second = {"text": "b", "prediction": "neutral", "probabilities": None}
     table = read_run(write("p.jsonl", f"{json.dumps(first)}\n{json.dumps(second)}\n"))
@@ -112,7 +113,7 @@ def test_probabilities_as_list_or_mapping(value: object) -> None:
     assert np.isnan(table.answers.probabilities[1]).all()
 
 
-def test_a_column_for_each_class_and_costs() -> None:
+def test_probability_columns_by_class_and_costs_are_read() -> None:
     table = read_run(
         write(
             "p.csv",
@@ -127,7 +128,7 @@ def test_a_column_for_each_class_and_costs() -> None:
     assert np.isnan(table.cost[1])
 
 
-def test_named_columns_take_the_place_of_those_found() -> None:
+def test_explicitly_named_columns_take_precedence() -> None:
     file = write(
         "both.csv",
         "sentence,label,small_prediction,small_probabilities,large_prediction\n"
@@ -143,13 +144,13 @@ def test_named_columns_take_the_place_of_those_found() -> None:
         read_run(file, label_column="tiny_prediction")
 
 
-def test_labels_of_ones_own_are_classes() -> None:
+def test_custom_labels_become_classes() -> None:
     table = read_run(write("own.csv", "text,gold,prediction\na,spam,spam\nb,ham,spam\n"))
     assert table.classes == ("ham", "spam")
     assert table.answers.labels.tolist() == [1, 1]
 
 
-def test_a_layout_of_ones_own_and_a_broken_plugin() -> None:
+def test_a_plugins_layout_is_read_and_a_broken_plugin_skipped() -> None:
     class Acme(ResultFormat):
         def columns(self, columns: Sequence[str]) -> ResultColumns | None:
             return ResultColumns(label="verdict", gold="truth") if "verdict" in columns else None
@@ -172,7 +173,7 @@ def test_a_layout_of_ones_own_and_a_broken_plugin() -> None:
     assert any("'broken'" in problem for problem in report.problems)
 
 
-def test_the_only_column_beside_those_that_predict_added_holds_the_texts() -> None:
+def test_the_only_column_besides_those_of_predict_is_the_text() -> None:
     added = "predicted_label,probability_negative,probability_neutral,probability_positive"
     file = write("labelled.csv", f"opinion,label,{added}\nfine,positive,positive,0.1,0.2,0.7\n")
     table = read_run(file)
@@ -184,7 +185,7 @@ def test_the_only_column_beside_those_that_predict_added_holds_the_texts() -> No
         read_run(file)
 
 
-def test_results_separated_by_semicolons() -> None:
+def test_results_separated_by_semicolons_are_read() -> None:
     classes = "probability_negative;probability_neutral;probability_positive"
     row = "fine, thanks;positive;0,1;0,2;0,7"
     table = read_run(write("a.csv", f"text;prediction;{classes}\n{row}\n"))
@@ -193,7 +194,7 @@ def test_results_separated_by_semicolons() -> None:
     assert table.answers.probabilities.tolist() == [[0.1, 0.2, 0.7]]
 
 
-def test_ids_are_enough() -> None:
+def test_results_with_ids_and_without_texts_are_read() -> None:
     table = read_run(write("ids.csv", "id,gold,prediction\nx1,positive,neutral\n"))
     assert table.examples.ids == ["x1"]
     assert not table.has_texts
@@ -234,18 +235,18 @@ def test_ids_are_enough() -> None:
         ("", "is empty"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(content: str, message: str) -> None:
+def test_errors_in_result_files_name_the_place(content: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_run(write("bad.csv", content))
 
 
-def test_no_opinion_no_encoder() -> None:
+def test_a_file_without_adviser_prediction_has_no_encoder_part() -> None:
     file = write("plain.csv", "text,gold,prediction\na,positive,neutral\n")
     with pytest.raises(InputError, match="holds no encoder's prediction"):
         read_run(f"{file}#encoder")
 
 
-def test_a_file_whose_name_ends_like_the_suffix_is_that_file() -> None:
+def test_a_file_name_that_ends_in_the_encoder_suffix_is_that_file() -> None:
     write("plain.csv", "text,gold,prediction\na,positive,neutral\n")
     with pytest.raises(InputError, match=r"missing.csv does not exist"):
         read_run("missing.csv#encoder")
@@ -253,13 +254,13 @@ def test_a_file_whose_name_ends_like_the_suffix_is_that_file() -> None:
         read_run("runs/nothing")
 
 
-def test_the_published_files_hold_what_was_published(shared_data: Path) -> None:
+def test_the_published_files_give_the_published_scores(shared_data: Path) -> None:
     recorded = shared_data / "recorded"
     table = read_run(recorded / "E3-G4OM-EBFT.csv")
     assert len(table) == 6530
-    assert table.opinion is not None
-    assert table.opinion.probabilities is not None
-    assert table.opinion.probabilities.shape == (6530, 3)
+    assert table.adviser is not None
+    assert table.adviser.probabilities is not None
+    assert table.adviser.probabilities.shape == (6530, 3)
     encoder = read_run(f"{recorded / 'E3-G4OM-EBFT.csv'}#encoder")
     electra = read_run(recorded / "E1-EBFT.csv")
     assert (encoder.answers.labels == electra.answers.labels).all()

@@ -45,7 +45,7 @@ def make_run(*rows: object, classes: list[str] | None = None) -> Path:
     return run
 
 
-def test_an_encoders_run() -> None:
+def test_an_encoders_run_is_read() -> None:
     table = read_run(make_run(ROW))
     assert len(table) == 1
     assert table.name == "run"
@@ -54,10 +54,10 @@ def test_an_encoders_run() -> None:
     assert table.gold.tolist() == [2]
     assert table.answers.labels.tolist() == [1]
     np.testing.assert_array_equal(table.answers.probabilities, [[0.1, 0.6, 0.3]])
-    assert (table.opinion, table.raw, table.cost, table.tokens) == (None, None, None, None)
+    assert (table.adviser, table.raw, table.cost, table.tokens) == (None, None, None, None)
 
 
-def test_an_llms_run_holds_answers_costs_and_the_encoders_opinion() -> None:
+def test_an_llms_run_is_read_with_costs_and_the_encoders_prediction() -> None:
     table = read_run(make_run(ROW, LLM_ROW))
     assert table.invalid == 1
     assert table.answers.labels.tolist() == [1, -1]
@@ -75,23 +75,23 @@ def test_an_llms_run_holds_answers_costs_and_the_encoders_opinion() -> None:
     assert encoder.cost is None
 
 
-def test_the_file_of_predictions_stands_for_its_run() -> None:
+def test_a_runs_predictions_file_names_the_run() -> None:
     make_run(ROW, LLM_ROW)
     assert read_run("run/predictions.jsonl#encoder").answers.labels.tolist() == [-1, 2]
 
 
-def test_some_rows_in_another_order() -> None:
+def test_rows_of_a_run_may_be_in_another_order() -> None:
     table = read_run(make_run(ROW, LLM_ROW, ROW | {"id": "a3"}))
     chosen = table.select(np.array([1, 2]))
     assert chosen.examples.ids == ["a2", "a3"]
     assert chosen.answers.labels.tolist() == [-1, 1]
     assert chosen.raw is not None
     assert chosen.raw.to_pylist() == ["mixed", None]
-    assert chosen.opinion is not None
-    assert chosen.opinion.labels.tolist() == [2, -1]
+    assert chosen.adviser is not None
+    assert chosen.adviser.labels.tolist() == [2, -1]
 
 
-def test_classes_of_ones_own() -> None:
+def test_a_run_with_custom_classes_is_read() -> None:
     row = ROW | {"gold": "spam", "label": "ham", "probabilities": {"ham": 0.9, "spam": 0.1}}
     table = read_run(make_run(row, classes=["spam", "ham"]))
     assert table.answers.labels.tolist() == [1]
@@ -112,12 +112,12 @@ def test_classes_of_ones_own() -> None:
         (("",), "is empty: the run labelled nothing"),
     ],
 )
-def test_damage_is_said_with_its_place(rows: tuple[object, ...], message: str) -> None:
+def test_damage_in_a_run_is_reported_with_its_place(rows: tuple[object, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_run(make_run(*rows))
 
 
-def test_unfinished_and_no_run() -> None:
+def test_unfinished_runs_and_other_folders_are_refused() -> None:
     run = make_run(ROW)
     (run / "predictions.jsonl").unlink()
     (run / "manifest.json").write_text('{"status": "interrupted"}')

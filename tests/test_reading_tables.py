@@ -73,11 +73,11 @@ class TestFormats:
     def test_a_quote_inside_an_unquoted_field_is_text(self, write: WriteFile) -> None:
         assert rows_of(write("a.csv", 'text\n5" screen\n')) == [(2, {"text": '5" screen'})]
 
-    def test_the_last_line_needs_no_line_end(self, write: WriteFile) -> None:
+    def test_the_last_line_may_lack_a_line_end(self, write: WriteFile) -> None:
         assert rows_of(write("a.csv", "text\nend")) == [(2, {"text": "end"})]
 
     @pytest.mark.parametrize("end", ["\n", "\r\n"])
-    def test_csv_with_semicolons_as_spreadsheets_write_it(self, write: WriteFile, end: str) -> None:
+    def test_csv_with_semicolons_is_read(self, write: WriteFile, end: str) -> None:
         lines = ["", 'text;"stars, of 5";label', '"one; ""two""";3,5;neg', "a, b;4,0;pos", ""]
         assert rows_of(write("a.csv", "\ufeff" + end.join(lines))) == [
             (3, {"text": 'one; "two"', "stars, of 5": "3,5", "label": "neg"}),
@@ -93,21 +93,21 @@ class TestFormats:
             ('"a\nb;c",d', ("a\nb;c", "d")),
         ],
     )
-    def test_commas_separate_wherever_the_header_has_one(
+    def test_commas_take_precedence_as_separator(
         self, write: WriteFile, header: str, columns: tuple[str, ...]
     ) -> None:
         with read_rows(write("a.csv", f"{header}\nfine,pos\n")) as rows:
             assert rows.columns == columns
 
-    def test_a_stray_quote_among_semicolons(self, write: WriteFile) -> None:
+    def test_a_stray_quote_among_semicolons_is_refused(self, write: WriteFile) -> None:
         message = refusal(write("a.csv", 'text;label\n"fine" indeed;pos\n'))
         assert "line 2: the quote that opens here closes in the middle of a field" in message
 
-    def test_tsv(self, write: WriteFile) -> None:
+    def test_tsv_is_read(self, write: WriteFile) -> None:
         path = write("a.tsv", 'text\tlabel\n"a\tb, c"\tneg\n')
         assert rows_of(path) == [(2, {"text": "a\tb, c", "label": "neg"})]
 
-    def test_unquoted_tsv_takes_quotes_as_text(self, write: WriteFile) -> None:
+    def test_quotes_in_unquoted_tsv_are_text(self, write: WriteFile) -> None:
         path = write("a.tsv", 'text\tlabel\n"never closed\tneg\n')
         assert rows_of(path, format="tsv-unquoted") == [
             (2, {"text": '"never closed', "label": "neg"})
@@ -129,7 +129,7 @@ class TestFormats:
         path = write("a.jsonl", '{"text": "a"}\n' * 200 + '{"text": "b", "late": [1]}\n')
         assert rows_of(path)[-1] == (201, {"text": "b", "late": [1]})
 
-    def test_deeply_nested_json(self, write: WriteFile) -> None:
+    def test_deeply_nested_json_is_read(self, write: WriteFile) -> None:
         nested = "[" * 300 + "]" * 300
         (row,) = rows_of(write("a.jsonl", f'{{"text": "a", "n": {nested}}}\n'))
         assert json.dumps(row[1]["n"]) == nested
@@ -148,22 +148,22 @@ class TestFormats:
                 (2, {"text": None, "n": 2, "v": []}),
             ]
 
-    def test_plain_text_is_a_text_a_line(self, write: WriteFile) -> None:
+    def test_plain_text_has_one_text_per_line(self, write: WriteFile) -> None:
         path = write("a.txt", 'one, "two"\r\n\n  \nthree\n')
         assert rows_of(path) == [(1, {"text": 'one, "two"'}), (4, {"text": "three"})]
 
     @pytest.mark.parametrize("name", ["a.csv.gz", "A.CSV.GZ"])
-    def test_gzipped_text(self, write: WriteFile, name: str) -> None:
+    def test_gzipped_text_is_read(self, write: WriteFile, name: str) -> None:
         assert rows_of(write(name, gzip.compress(b"text\nzip\n"))) == [(2, {"text": "zip"})]
 
     def test_a_byte_order_mark_is_no_part_of_the_first_column(self, write: WriteFile) -> None:
         assert rows_of(write("a.csv", b"\xef\xbb\xbftext\nfine\n")) == [(2, {"text": "fine"})]
         assert rows_of(write("a.jsonl", b'\xef\xbb\xbf{"text": "fine"}\n'))[0][1]["text"] == "fine"
 
-    def test_the_format_can_be_told(self, write: WriteFile) -> None:
+    def test_the_format_of_a_table_can_be_given(self, write: WriteFile) -> None:
         assert rows_of(write("a.data", "text\nfine\n"), format="csv") == [(2, {"text": "fine"})]
 
-    def test_a_field_longer_than_the_csv_modules_limit(self, write: WriteFile) -> None:
+    def test_a_field_longer_than_the_csv_modules_limit_is_read(self, write: WriteFile) -> None:
         limit = csv.field_size_limit()
         long = "word, \n" * 100_000
         content = f'text,label\n"{long}",neg\nshort,pos\n"{long}",neu\n'
@@ -198,7 +198,7 @@ class TestPipes:
             sink.close()
             assert next(rows, None) is None
 
-    def test_a_stream_of_the_caller_stays_open(self) -> None:
+    def test_the_callers_stream_stays_open(self) -> None:
         stream = io.BytesIO(b"text\none\n")
         with read_rows(stream, "csv") as rows:
             list(rows)
@@ -222,22 +222,22 @@ class TestPipes:
 
 
 class TestRefusals:
-    def test_a_missing_file(self, tmp_path: Path) -> None:
+    def test_a_missing_table_file_is_named(self, tmp_path: Path) -> None:
         for name in ("a.csv", "a.parquet", "a"):
             assert refusal(tmp_path / name) == f"{tmp_path / name} does not exist. Check the path."
 
-    def test_a_folder(self, tmp_path: Path) -> None:
+    def test_a_folder_as_table_is_refused(self, tmp_path: Path) -> None:
         for name in ("a.csv", "a.parquet", "a"):
             (tmp_path / name).mkdir()
             assert "is a folder, a file is needed" in refusal(tmp_path / name)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_an_unreadable_file(self, write: WriteFile) -> None:
+    def test_an_unreadable_file_is_reported(self, write: WriteFile) -> None:
         path = write("a.csv", "text\nfine\n")
         path.chmod(0)
         assert "may not be read" in refusal(path)
 
-    def test_an_unknown_format(self, write: WriteFile) -> None:
+    def test_an_unknown_table_format_is_refused(self, write: WriteFile) -> None:
         path = write("a.jsom", "{}")
         message = refusal(path)
         assert all(known in message for known in FORMATS)
@@ -245,16 +245,18 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt"])
     @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
-    def test_an_empty_file(self, write: WriteFile, name: str, content: bytes) -> None:
+    def test_an_empty_table_file_is_refused(
+        self, write: WriteFile, name: str, content: bytes
+    ) -> None:
         message = refusal(write(name, content))
         assert "is empty" in message or "has no rows" in message
 
-    def test_a_header_without_rows(self, write: WriteFile, tmp_path: Path) -> None:
+    def test_a_header_without_rows_is_refused(self, write: WriteFile, tmp_path: Path) -> None:
         assert "a.csv has no rows" in refusal(write("a.csv", "text,label\n"))
         pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
         assert "a.parquet has no rows" in refusal(tmp_path / "a.parquet")
 
-    def test_broken_utf8(self, write: WriteFile) -> None:
+    def test_broken_utf8_is_named_with_its_line(self, write: WriteFile) -> None:
         path = write("a.csv", b"text,label\nfine,pos\ncaf\xe9,pos\n")
         assert refusal(path) == (
             f"{path}, line 3, byte 4 of the line: the byte 0xE9 is not UTF-8. "
@@ -262,7 +264,7 @@ class TestRefusals:
         )
 
     @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
-    def test_a_nul_byte(self, write: WriteFile, name: str) -> None:
+    def test_a_nul_byte_is_refused(self, write: WriteFile, name: str) -> None:
         message = refusal(
             write(name, b"one\nfi\0ne\n" if name != "a.jsonl" else b'{"a": 1}\n{"\0\n')
         )
@@ -282,12 +284,12 @@ class TestRefusals:
     ) -> None:
         assert guess in refusal(write("a.csv", content))
 
-    def test_a_damaged_gzip_file(self, write: WriteFile) -> None:
+    def test_a_damaged_gzip_file_is_refused(self, write: WriteFile) -> None:
         packed = gzip.compress(b"text\n" + os.urandom(5000).hex().encode())
         assert "not a whole gzip file" in refusal(write("a.csv.gz", packed[:-2000]))
         assert "not a whole gzip file" in refusal(write("b.csv.gz", b"text\nfine\n"))
 
-    def test_a_damaged_parquet_file(self, tmp_path: Path, write: WriteFile) -> None:
+    def test_a_damaged_parquet_file_is_refused(self, tmp_path: Path, write: WriteFile) -> None:
         assert "not a whole Parquet file" in refusal(write("a.parquet", "text\nfine\n"))
         assert "not a whole Parquet file" in refusal(write("b.parquet", b""))
         pq.write_table(pa.table({"text": ["some text"] * 50}), tmp_path / "c.parquet")
@@ -295,14 +297,14 @@ class TestRefusals:
         message = refusal(write("d.parquet", b"PAR1" + b"\xff" * 60 + whole[64:]))
         assert "not a whole Parquet file" in message
 
-    def test_parquet_text_that_is_not_utf8(self, tmp_path: Path) -> None:
+    def test_parquet_text_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:
         text = pa.Array.from_buffers(
             pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")]
         )
         pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
         assert "not UTF-8" in refusal(tmp_path / "a.parquet")
 
-    def test_rows_of_the_wrong_width(self, write: WriteFile) -> None:
+    def test_rows_of_the_wrong_width_are_refused(self, write: WriteFile) -> None:
         path = write("a.csv", "text,label\nfine,pos\nwell, well,pos\n")
         assert refusal(path) == (
             f"{path}, line 3: 3 fields, but the header names 2 columns ('text', 'label'). "
@@ -310,43 +312,43 @@ class TestRefusals:
         )
         assert "line 2: 1 field, but" in refusal(write("b.csv", "text,label\nfine\n"))
 
-    def test_a_repeated_column(self, write: WriteFile, tmp_path: Path) -> None:
+    def test_a_repeated_column_is_refused(self, write: WriteFile, tmp_path: Path) -> None:
         path = write("a.csv", "text,label,text\na,b,c\n")
         assert f"{path}, line 1: 2 columns are called 'text'" in refusal(path)
         table = pa.Table.from_arrays([pa.array(["a"])] * 2, names=["text", "text"])
         pq.write_table(table, tmp_path / "a.parquet")
         assert "2 columns are called 'text'" in refusal(tmp_path / "a.parquet")
 
-    def test_another_separator(self, write: WriteFile) -> None:
+    def test_an_unsupported_separator_is_named(self, write: WriteFile) -> None:
         assert "separated by semicolons" in refusal(write("a.tsv", "text;label\nfine;pos\n"))
         assert "separated by tabs" in refusal(write("a.csv", "text\tlabel\nfine\tpos\n"))
         assert "separated by commas" in refusal(write("a.tsv", "text,label\nfine,pos\n"))
 
-    def test_a_quote_that_is_never_closed(self, write: WriteFile) -> None:
+    def test_an_unclosed_quote_is_refused_with_its_line(self, write: WriteFile) -> None:
         path = write("a.csv", 'text,label\nfine,pos\n"ok\nok","no end\n' + "more,pos\n" * 9)
         message = refusal(path)
         assert message.startswith(f"{path}, line 4: a quote opens here (")
         assert "is never closed" in message
 
-    def test_a_quote_that_swallows_a_long_file(self, write: WriteFile) -> None:
+    def test_an_unclosed_quote_in_a_long_file_is_refused(self, write: WriteFile) -> None:
         content = 'text,label\nfine,pos\n"no end,neg\n' + "more of it,pos\n" * 50_000
         message = refusal(write("a.csv", content))
         assert "a.csv, line 3: a quote opens here" in message
         assert "is never closed" in message
 
     @pytest.mark.slow
-    def test_a_quote_that_swallows_more_than_memory_should_hold(self, write: WriteFile) -> None:
+    def test_an_unclosed_quote_is_refused_before_memory_fills(self, write: WriteFile) -> None:
         lines = LONGEST_FIELD // 15 + 100_000
         path = write("a.csv", 'text,label\n"no end,neg\n' + "more of it,pos\n" * lines)
         assert "line 2: a quote opens here" in refusal(path)
 
-    def test_a_quote_closed_by_the_next_quoted_field(self, write: WriteFile) -> None:
+    def test_a_quote_closed_by_the_next_quoted_field_is_refused(self, write: WriteFile) -> None:
         path = write("a.csv", 'text,label\nok,pos\n"no end,neg\n"fine",pos\n')
         message = refusal(path)
         assert message.startswith(f"{path}, line 3: the quote that opens here closes in the middle")
         assert "line 4)" in message
 
-    def test_carriage_returns_as_line_ends(self, write: WriteFile) -> None:
+    def test_carriage_returns_as_line_ends_are_refused(self, write: WriteFile) -> None:
         assert "carriage return" in refusal(write("a.csv", "text,label\rfine,pos\r"))
 
     @pytest.mark.parametrize(
@@ -364,21 +366,21 @@ class TestRefusals:
             ("[" * 100_000, "JSON"),
         ],
     )
-    def test_one_bad_json_line(self, write: WriteFile, line: str, complaint: str) -> None:
+    def test_a_bad_json_line_is_named(self, write: WriteFile, line: str, complaint: str) -> None:
         message = refusal(write("a.jsonl", f'{{"text": "a"}}\n{line}\n{{"text": "b"}}\n'))
         assert "a.jsonl, line 2: " in message
         assert complaint in message
 
-    def test_whole_surrogate_pairs_are_fine(self, write: WriteFile) -> None:
+    def test_complete_surrogate_pairs_are_read(self, write: WriteFile) -> None:
         assert rows_of(write("a.jsonl", '{"text": "\\ud83d\\ude00"}\n'))[0][1]["text"] == "😀"
 
-    def test_a_line_without_end(self, write: WriteFile) -> None:
+    def test_a_line_longer_than_64_mib_is_refused(self, write: WriteFile) -> None:
         message = refusal(write("a.txt", b"a" * (64 * 2**20 + 1)))
         assert "line 1: the line is longer than 64 MiB" in message
 
 
 class TestCells:
-    def test_numbers_and_dates_as_short_text(self, tmp_path: Path) -> None:
+    def test_numbers_and_dates_become_short_text(self, tmp_path: Path) -> None:
         table = pa.table(
             {
                 "whole": pa.array([1.0, float("nan")]),
@@ -397,7 +399,7 @@ class TestCells:
                 (2, (None, None, "2", "100.5", "false", "2024-05-01", "b")),
             ]
 
-    def test_a_list_is_no_text(self, write: WriteFile) -> None:
+    def test_a_list_is_refused_as_text(self, write: WriteFile) -> None:
         path = write("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2, "text": ["b"]}\n')
         with (
             read_rows(path) as rows,
@@ -405,7 +407,7 @@ class TestCells:
         ):
             list(rows.cells("id", "text"))
 
-    def test_columns_not_asked_for_are_not_looked_at(self, write: WriteFile) -> None:
+    def test_unrequested_columns_are_not_read(self, write: WriteFile) -> None:
         path = write("a.jsonl", '{"text": "a", "tokens": ["a"]}\n')
         assert list(read_rows(path).cells("text")) == [(1, ("a",))]
 
@@ -425,7 +427,7 @@ class TestFindingColumns:
             (["anything"], "anything"),
         ],
     )
-    def test_usual_names(self, columns: list[str], found: str) -> None:
+    def test_columns_with_common_text_names_are_found(self, columns: list[str], found: str) -> None:
         assert self.find(columns) == found
 
     @pytest.mark.parametrize(
@@ -436,18 +438,20 @@ class TestFindingColumns:
             (["text", "label_text", "label"], "label"),
         ],
     )
-    def test_usual_label_names(self, columns: list[str], found: str) -> None:
+    def test_columns_with_common_label_names_are_found(
+        self, columns: list[str], found: str
+    ) -> None:
         assert self.find(columns, what="label") == found
 
-    def test_a_name_that_was_given_wins(self) -> None:
+    def test_an_explicit_column_name_takes_precedence(self) -> None:
         assert self.find(["text", "Title"], wanted="Title") == "Title"
         assert self.find(["text", "Title"], wanted="title") == "Title"
 
-    def test_an_unknown_name(self) -> None:
+    def test_an_unknown_column_name_gets_a_suggestion(self) -> None:
         with pytest.raises(InputError, match=r"a.csv has no column 'sentense'.*mean 'sentence'\?"):
             self.find(["sentence", "label"], wanted="sentense")
 
-    def test_no_likely_column(self) -> None:
+    def test_a_table_without_a_likely_text_column_is_refused(self) -> None:
         with pytest.raises(InputError) as caught:
             self.find(["title", "stars"])
         assert caught.value.message == (
@@ -455,7 +459,7 @@ class TestFindingColumns:
             "Say which one it is with --text-column C."
         )
 
-    def test_ratings_are_no_labels(self, write: WriteFile) -> None:
+    def test_ratings_are_not_used_as_labels(self, write: WriteFile) -> None:
         with read_rows(write("a.csv", "text,rating\nfine,5\n")) as rows:
             assert rows.find_column("text") == "text"
             assert rows.find_optional_column("label") is None
@@ -475,7 +479,7 @@ class TestRoundTrips:
     )
     @pytest.mark.parametrize("form", ["csv", "tsv"])
     @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-    def test_what_the_csv_module_wrote(
+    def test_tables_written_by_the_csv_module_are_read_back(
         self, table: list[list[str]], form: str, line_end: str
     ) -> None:
         columns = [f"column {number}" for number in range(len(table[0]))]
@@ -498,7 +502,9 @@ class TestRoundTrips:
             st.dictionaries(CELL, st.one_of(CELL, st.integers(), st.none())), min_size=1
         )
     )
-    def test_what_the_json_module_wrote(self, records: list[dict[str, Any]]) -> None:
+    def test_tables_written_by_the_json_module_are_read_back(
+        self, records: list[dict[str, Any]]
+    ) -> None:
         written = "".join(json.dumps(record) + "\n" for record in records)
         rows = list(read_rows(io.BytesIO(written.encode()), "jsonl"))
         assert [where for where, _ in rows] == list(range(1, len(records) + 1))
@@ -518,14 +524,14 @@ class TestRoundTrips:
 
 
 class TestRealData:
-    def test_the_merged_test_split(self, shared_data: Path) -> None:
+    def test_the_merged_test_split_reads_as_published(self, shared_data: Path) -> None:
         with read_rows(shared_data / "merged" / "test.csv") as rows:
             assert rows.columns == ("sentence", "label", "source", "split")
             assert rows.find_column("text") == "sentence"
             texts = [text for _, (text,) in rows.cells("sentence")]
         assert len(texts) == 6530
 
-    def test_dynasent(self, shared_data: Path) -> None:
+    def test_the_dynasent_files_read_as_published(self, shared_data: Path) -> None:
         path = shared_data / "dynasent-v1.1" / "dynasent-v1.1-round01-yelp-dev.jsonl"
         with read_rows(path) as rows:
             assert [rows.find_column(what) for what in ("id", "text", "label")] == [
@@ -536,7 +542,7 @@ class TestRealData:
             assert sum(1 for _ in rows) == 3600
 
     @pytest.mark.parametrize("name", ["B1-EB.csv", "E17-G4OM-ELFT-PR2.csv", "E13-G4OM-ELFT.csv"])
-    def test_recorded_answers(self, shared_data: Path, name: str) -> None:
+    def test_the_studys_recorded_answers_are_read(self, shared_data: Path, name: str) -> None:
         with read_rows(shared_data / "recorded" / name) as rows:
             columns = [rows.find_column("text"), rows.find_column("label")]
             assert sum(1 for _ in rows.cells(*columns)) == 6530
@@ -554,7 +560,7 @@ def peak_memory(rows: Iterator[object]) -> tuple[int, int]:
 
 @pytest.mark.slow
 class TestSize:
-    def test_a_million_csv_rows_in_flat_memory(self, tmp_path: Path) -> None:
+    def test_a_million_csv_rows_are_read_in_flat_memory(self, tmp_path: Path) -> None:
         path = tmp_path / "big.csv"
         with path.open("w", encoding="utf-8") as stream:
             stream.write("id,text,label\n")
@@ -567,7 +573,7 @@ class TestSize:
         assert count == 1_000_000
         assert peak < 5 * 2**20
 
-    def test_one_large_parquet_row_group_in_flat_memory(self, tmp_path: Path) -> None:
+    def test_one_large_parquet_row_group_is_read_in_flat_memory(self, tmp_path: Path) -> None:
         path = tmp_path / "big.parquet"
         texts = pa.array([f"A sentence, number {row}." * 20 for row in range(200_000)])
         pq.write_table(

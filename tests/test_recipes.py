@@ -27,7 +27,7 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_every_bundled_recipe_is_right(name: str) -> None:
+def test_every_bundled_recipe_is_valid(name: str) -> None:
     recipe = resolve_recipe(name)
     assert [recipe.describe(p) for p in recipe_problems(recipe, default_registry())] == []
     assert (recipe.warnings, recipe.notes) == ((), ())
@@ -77,12 +77,12 @@ class TestOldNamesOfKeys:
         ]
         assert recipe_problems(recipe, default_registry()) == []
 
-    def test_an_old_member_that_is_not_there_is_refused_by_the_users_words(self) -> None:
+    def test_a_missing_member_under_a_deprecated_key_is_refused_by_that_key(self) -> None:
         recipe = resolve_recipe("cascade-minilm-local", ["cascade.encoder=minilmm"])
         (problem,) = recipe_problems(recipe, default_registry())
         assert recipe.describe(problem).startswith("--set cascade.encoder: ")
 
-    def test_commands_say_the_warning(self) -> None:
+    def test_commands_print_deprecation_warnings(self) -> None:
         words = ["recipes", "check", "e3-gpt-4o-mini-electra-base-label", "--set"]
         result = run(*words, "strategy.encoder=runs/own")
         assert result.exit_code == 0
@@ -142,7 +142,7 @@ def test_yaml_scalars_mean_what_they_look_like(text: str, value: object) -> None
 @example("a\nb")
 @example("\x85")
 @example("\u2028")
-def test_what_is_written_is_read_back_as_it_was(text: str) -> None:
+def test_recipes_survive_a_yaml_round_trip(text: str) -> None:
     assert parse_yaml(dump_yaml({"key": [text]}), "test").value == {"key": [text]}
 
 
@@ -171,7 +171,7 @@ def test_overrides_are_split_at_the_first_equals_sign() -> None:
         ("head=3", "Error: --set head: must be a section of 'key: value', not 3.\n"),
     ],
 )
-def test_a_wrong_override_is_named_once(setting: str, said: str) -> None:
+def test_a_wrong_override_is_reported_once(setting: str, said: str) -> None:
     result = run("train", "--recipe", "quickstart", "--set", setting, "--dry-run")
     assert result.exit_code == 2
     assert result.stderr.startswith(said)
@@ -191,7 +191,7 @@ def test_malformed_overrides_are_refused(bad: str) -> None:
         ("map={a: b} # odd", "Leave it out, or quote"),
     ],
 )
-def test_a_comment_is_no_value(setting: str, advice: str) -> None:
+def test_a_yaml_comment_is_not_part_of_a_value(setting: str, advice: str) -> None:
     with pytest.raises(InputError, match=re.escape(advice)):
         parse_overrides([setting])
 
@@ -206,24 +206,24 @@ def test_quoting_keeps_what_looks_like_a_comment() -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_parts_name_and_its_settings_come_in_any_order(reverse: bool) -> None:
+def test_a_components_name_and_settings_may_be_overridden_in_any_order(reverse: bool) -> None:
     settings = ["training.schedule=cosine", "training.schedule.eta_min=1e-7"]
     found = parse_overrides(settings[::-1] if reverse else settings)
     assert found == {"training": {"schedule": {"name": "cosine", "eta_min": 1e-7}}}
 
 
-def test_overrides_that_exclude_one_another_are_refused() -> None:
+def test_contradictory_overrides_are_refused() -> None:
     with pytest.raises(InputError, match=r"--set training\.lr: --set training=3 says"):
         parse_overrides(["training=3", "training.lr=1"])
 
 
-def test_a_link_to_itself_is_said() -> None:
+def test_a_recipe_that_extends_itself_is_refused() -> None:
     Path("loop.yaml").symlink_to("loop.yaml")
     with pytest.raises(InputError, match=r"loop\.yaml is a link that leads back to itself"):
         resolve_recipe("loop.yaml")
 
 
-def test_changing_a_parts_name_drops_the_keys_it_inherited() -> None:
+def test_changing_a_components_name_drops_its_inherited_keys() -> None:
     base = {"head": {"name": "mlp", "layers": 2}, "training": {"lr": 1, "epochs": 2}}
     assert merge(base, {"head": {"name": "linear"}, "training": {"lr": 3}}) == {
         "head": {"name": "linear"},
@@ -231,7 +231,7 @@ def test_changing_a_parts_name_drops_the_keys_it_inherited() -> None:
     }
 
 
-def test_the_keys_that_an_override_drops_are_said() -> None:
+def test_keys_dropped_by_an_override_are_reported() -> None:
     recipe = resolve_recipe("minilm", ["encoder.name=transformers", "encoder.model=x"])
     dropped = {
         key: value
@@ -248,7 +248,7 @@ def test_the_keys_that_an_override_drops_are_said() -> None:
     assert f"Note: {note.split(' drops ')[0]}" in shown.stderr
 
 
-def test_extends_and_overrides_are_laid_in_and_remembered(tmp_path: Path) -> None:
+def test_extends_and_overrides_are_applied_and_recorded(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: minilm\ntraining:\n  epochs: 9\n")
     recipe = resolve_recipe("mine.yaml", ["training.lr=1e-6"])
     assert recipe.values["training"]["epochs"] == 9
@@ -259,14 +259,14 @@ def test_extends_and_overrides_are_laid_in_and_remembered(tmp_path: Path) -> Non
     assert "minilm.yaml" in recipe.origin(("training", "head_lr"))
 
 
-def test_a_circle_of_extends_is_named(tmp_path: Path) -> None:
+def test_a_cycle_of_extends_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
     with pytest.raises(InputError, match=r"circle: a\.yaml → b\.yaml → a\.yaml"):
         resolve_recipe("a.yaml")
 
 
-def test_all_mistakes_are_said_at_once_with_their_places_and_the_nearest_names(
+def test_all_errors_are_reported_at_once_with_places_and_suggestions(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "wrong.yaml").write_text(
@@ -316,7 +316,7 @@ engine: {name: deepspede}
         ("epochs: [1]", "training.epochs: Input should be a valid integer"),
     ],
 )
-def test_a_mistake_is_said_once_and_where_it_stands(
+def test_an_error_is_reported_once_where_it_occurs(
     training: str, expected: str, tmp_path: Path
 ) -> None:
     (tmp_path / "odd.yaml").write_text(f"extends: minilm\ntraining: {{{training}}}\n")
@@ -325,7 +325,7 @@ def test_a_mistake_is_said_once_and_where_it_stands(
     assert "problems" not in said
 
 
-def test_a_name_alone_is_an_optimizer_or_a_schedule(tmp_path: Path) -> None:
+def test_optimizers_and_schedules_may_be_given_by_name_only(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
         "extends: minilm\ntraining: {optimizer: adam, schedule: cosine}\n"
     )
@@ -352,7 +352,7 @@ def test_files_that_are_no_recipes_are_refused(content: str, expected: str, tmp_
     assert expected in result.stdout
 
 
-def test_a_value_that_holds_itself_is_refused(tmp_path: Path) -> None:
+def test_a_recursive_yaml_value_is_refused(tmp_path: Path) -> None:
     (tmp_path / "circle.yaml").write_text("dataset: &a [*a]\n")
     with pytest.raises(InputError, match="a value holds itself"):
         resolve_recipe("circle.yaml")
@@ -387,7 +387,7 @@ def test_the_resolved_recipe_runs_again_as_it_is(tmp_path: Path) -> None:
     assert train_parts(again, default_registry()).training.lr == 1e-7
 
 
-def test_copy_lays_everything_in_and_does_not_clobber(tmp_path: Path) -> None:
+def test_recipes_copy_writes_the_resolved_recipe_and_overwrites_nothing(tmp_path: Path) -> None:
     assert run("recipes", "copy", "quickstart", "mine.yaml").exit_code == 0
     assert resolve_recipe("mine.yaml").values == resolve_recipe("quickstart").values
     again = run("recipes", "copy", "minilm", "mine.yaml")
@@ -396,7 +396,7 @@ def test_copy_lays_everything_in_and_does_not_clobber(tmp_path: Path) -> None:
     assert run("recipes", "copy", "minilm", "mine.yaml", "--force").exit_code == 0
 
 
-def test_copy_says_first_what_is_wrong_with_the_name(tmp_path: Path) -> None:
+def test_recipes_copy_reports_a_wrong_name_first(tmp_path: Path) -> None:
     (tmp_path / "dir.csv").mkdir()
     (tmp_path / "dir.yaml").mkdir()
     assert "end in .yaml" in run("recipes", "copy", "minilm", "dir.csv").stderr
@@ -406,7 +406,7 @@ def test_copy_says_first_what_is_wrong_with_the_name(tmp_path: Path) -> None:
         assert "dir.yaml is a folder; a file is needed" in folder.stderr
 
 
-def test_a_file_that_is_no_recipe_and_a_name_like_none(tmp_path: Path) -> None:
+def test_a_file_that_is_no_recipe_and_an_unknown_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bin.csv").touch()
     file = run("train", "--recipe", "bin.csv")
     assert file.stderr == "Error: bin.csv is no recipe: recipe files end in .yaml.\n"
@@ -422,7 +422,7 @@ def test_show_resolved_says_where_each_value_comes_from() -> None:
     assert "electra-base.yaml, line" in line
 
 
-def test_list_is_json_on_request() -> None:
+def test_recipes_list_prints_json() -> None:
     listed = json.loads(run("recipes", "list", "--json").stdout)
     assert {"name": "minilm", "kind": "train"}.items() <= {
         key: value

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from team_runs import sure, write_results
+from ensemble_runs import sure, write_results
 
 from sentikit import InputError, read_run
 from sentikit.classifiers.cascade import Cascade
@@ -29,7 +29,7 @@ def test_every_text_has_its_recorded_prediction_in_any_order(tmp_path: Path) -> 
     assert (found[1].cost, found[1].paid, found[1].certainty) == (0.5, 0.0, pytest.approx(0.8))
 
 
-def test_other_answers_to_the_same_texts_are_described_otherwise(tmp_path: Path) -> None:
+def test_a_recorded_classifiers_fingerprint_depends_on_its_answers(tmp_path: Path) -> None:
     rows = [(f"text {n}", "neutral", "positive") for n in range(3)]
     described = [
         recorded(write_results(tmp_path / name, given)).describe()
@@ -42,7 +42,7 @@ def test_other_answers_to_the_same_texts_are_described_otherwise(tmp_path: Path)
     assert described[0] == described[1] != described[2]
 
 
-def test_repeated_texts_get_their_rows_by_id_or_in_turn(tmp_path: Path) -> None:
+def test_repeated_texts_get_their_recorded_rows_by_id_or_in_order(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     labels = {"x": "negative", "y": "neutral", "z": "positive"}
     lines = [json.dumps({"id": i, "text": "same", "label": labels[i]}) for i in labels]
@@ -53,7 +53,7 @@ def test_repeated_texts_get_their_rows_by_id_or_in_turn(tmp_path: Path) -> None:
     assert classifier.predict(asked) == ["positive", "negative", "neutral"]
 
 
-def test_case_and_white_space_do_not_matter_where_no_text_is_equal(tmp_path: Path) -> None:
+def test_texts_without_an_exact_match_are_matched_ignoring_case_and_space(tmp_path: Path) -> None:
     rows = [("Good  food", "positive", "positive"), ("good food", "positive", "neutral")]
     classifier = recorded(write_results(tmp_path / "a.jsonl", rows))
     assert classifier.predict(["good food", "Good  food"]) == ["neutral", "positive"]
@@ -66,7 +66,7 @@ def test_a_text_that_is_not_recorded_is_named(tmp_path: Path) -> None:
         classifier.predict([Example("two", "7")])
 
 
-def test_a_row_without_probabilities_beside_rows_with_them_is_not_sure(tmp_path: Path) -> None:
+def test_a_row_without_probabilities_among_others_has_no_confidence(tmp_path: Path) -> None:
     rows = [("one", "neutral", "neutral"), ("two", "neutral", "neutral")]
     first = write_results(tmp_path / "a.jsonl", rows, [sure("neutral", 0.9), None])
     last = write_results(tmp_path / "b.jsonl", [(t, g, "positive") for t, g, _ in rows])
@@ -74,7 +74,7 @@ def test_a_row_without_probabilities_beside_rows_with_them_is_not_sure(tmp_path:
     assert cascade.predict(["one", "two"]) == ["neutral", "positive"]
 
 
-def test_answer_tokens_and_adviser_of_an_llms_run_are_kept(tmp_path: Path) -> None:
+def test_tokens_and_adviser_predictions_of_a_recorded_llm_are_kept(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     classes = ["negative", "neutral", "positive"]
@@ -102,7 +102,7 @@ def test_answer_tokens_and_adviser_of_an_llms_run_are_kept(tmp_path: Path) -> No
     assert recorded(f"{run}#encoder").predict(["one"]) == ["neutral"]
 
 
-def test_the_recorded_study_as_a_cascade_of_classifiers(shared_data: Path) -> None:
+def test_a_cascade_of_recorded_classifiers_reproduces_the_study(shared_data: Path) -> None:
     first = read_run(shared_data / "recorded" / "E3-G4OM-EBFT.csv#encoder")
     last = read_run(shared_data / "recorded" / "B3-G4OM.csv")
     cascade = Cascade(

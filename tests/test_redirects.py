@@ -50,7 +50,7 @@ def redirecting(target: str, status: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_call_follows_no_redirect_to_another_origin(
+def test_a_live_call_follows_no_redirect_to_another_origin(
     status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GATEWAY_KEY", _SECRET)

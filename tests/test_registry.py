@@ -12,7 +12,8 @@ from plugin_writing import PART_MODULE, SitePackages, site_packages
 import sentikit
 from sentikit.errors import InputError, SentikitError
 from sentikit.hookspecs import KINDS
-from sentikit.registry import Registry, build_registry, installed_plugins
+from sentikit.plugin_sources import installed_plugins
+from sentikit.registry import Registry, build_registry
 
 SOUND = """
 from sentikit import hookimpl
@@ -38,7 +39,7 @@ def registered(name: str, target: str = "'a.b:C'") -> str:
 
 
 class TestDiscovery:
-    def test_finds_what_importlib_metadata_finds(self) -> None:
+    def test_discovery_finds_the_same_plugins_as_importlib_metadata(self) -> None:
         ours = {(s.name, s.distribution, s.version, s.location) for s in installed_plugins()}
         theirs = {
             (e.name, e.dist.name, e.dist.version, e.value)
@@ -47,7 +48,9 @@ class TestDiscovery:
         }
         assert ours == theirs
 
-    def test_bundled_plugins_come_through_the_same_door_and_first(self, site: SitePackages) -> None:
+    def test_bundled_plugins_use_the_same_entry_points_and_come_first(
+        self, site: SitePackages
+    ) -> None:
         site.add_plugin("aardvark", SOUND)
         first, *_, last = build_registry({}).reports()
         assert first.distribution == "sentikit"
@@ -59,7 +62,7 @@ class TestDiscovery:
         assert (report.distribution, report.version) == ("sentikit-film-club", "1.0")
         assert report.location == "film"
 
-    def test_what_comes_first_on_the_path_hides_later_versions(
+    def test_the_first_distribution_on_the_path_hides_later_ones(
         self, site: SitePackages, tmp_path: Path
     ) -> None:
         site.add_plugin("film", SOUND)
@@ -68,7 +71,7 @@ class TestDiscovery:
         path = [str(site.folder), str(older.folder)]
         assert [source.version for source in installed_plugins(path)] == ["1.0"]
 
-    def test_other_groups_and_comments_are_passed_over(self, site: SitePackages) -> None:
+    def test_other_entry_point_groups_and_comments_are_ignored(self, site: SitePackages) -> None:
         site.add_module("film", SOUND)
         site.add_metadata(
             "film",
@@ -79,7 +82,7 @@ class TestDiscovery:
         assert [report.name for report in site.registry().reports()] == ["film"]
         assert site.report("film").state == "loaded"
 
-    def test_a_damaged_entry_points_file_harms_nobody_else(self, site: SitePackages) -> None:
+    def test_a_damaged_entry_points_file_affects_no_other_plugin(self, site: SitePackages) -> None:
         site.add_plugin("film", SOUND)
         site.add_metadata("damaged", "[sentikit]\nnot an entry point\n")
         site.add_metadata("binary", "[sentikit]\n\x00\x01 = \x02\n")
@@ -107,7 +110,7 @@ class TestDiscovery:
         site.add_distribution("film", {"a": "film.plugin:Plugin", "b": "film.plugin:Holder.nested"})
         assert site.registry().names("register_datasets") == ["nested-reviews", "plugin-reviews"]
 
-    def test_a_plugin_that_compares_strangely_harms_nobody_else(self, site: SitePackages) -> None:
+    def test_a_plugin_with_odd_comparison_affects_no_other_plugin(self, site: SitePackages) -> None:
         site.add_plugin(
             "strange",
             """
@@ -182,7 +185,9 @@ class TestFailures:
             (hook("register('a', print)", "register_commands"), "must be a click command"),
         ],
     )
-    def test_is_listed_as_failed(self, site: SitePackages, code: str, reason: str) -> None:
+    def test_a_failed_plugin_is_listed_with_its_reason(
+        self, site: SitePackages, code: str, reason: str
+    ) -> None:
         site.add_plugin("broken", code)
         site.add_plugin("film", SOUND)
         report = site.report("broken")
@@ -200,7 +205,7 @@ class TestFailures:
         site.add_plugin("film", SOUND + later)
         assert site.report("film").state == "loaded"
 
-    def test_one_failing_hook_leaves_the_others(self, site: SitePackages) -> None:
+    def test_a_failing_hook_leaves_the_plugins_other_hooks(self, site: SitePackages) -> None:
         failing = hook("register('a', 'a:B'); raise ValueError('no')", "register_heads")
         site.add_plugin("film", SOUND + failing)
         report = site.report("film")
@@ -208,7 +213,7 @@ class TestFailures:
         assert report.problems == ("register_heads: film.py line 10: ValueError: no.",)
         assert [r.name for r in report.registrations] == ["film-reviews"]
 
-    def test_register_is_of_no_use_later(self, site: SitePackages) -> None:
+    def test_calling_register_later_is_refused(self, site: SitePackages) -> None:
         site.add_plugin("film", "kept = []\n" + hook("kept.append(register)"))
         registry = site.registry()
         assert registry.registrations("register_datasets") == ()
@@ -217,12 +222,12 @@ class TestFailures:
         with pytest.raises(InputError, match="after register_datasets had returned"):
             film.kept[0]("late", "a:B")
 
-    def test_two_entry_points_at_one_module(self, site: SitePackages) -> None:
+    def test_a_second_entry_point_at_one_module_fails(self, site: SitePackages) -> None:
         site.add_module("film", SOUND)
         site.add_distribution("film", {"one": "film", "two": "film"})
         assert [report.state for report in site.registry().reports()] == ["loaded", "failed"]
 
-    def test_what_a_plugin_prints_stays_out_of_the_output(
+    def test_output_of_loading_plugins_goes_to_standard_error(
         self, site: SitePackages, capsys: pytest.CaptureFixture[str]
     ) -> None:
         site.add_plugin("film", "print('importing')\n" + hook("print('asked')"))
@@ -231,7 +236,7 @@ class TestFailures:
         assert captured.out == ""
         assert captured.err == "importing\nasked\n"
 
-    def test_ctrl_c_is_the_users(self, site: SitePackages) -> None:
+    def test_ctrl_c_while_loading_plugins_is_passed_on(self, site: SitePackages) -> None:
         site.add_plugin("film", "raise KeyboardInterrupt")
         with pytest.raises(KeyboardInterrupt):
             site.registry()
@@ -248,7 +253,7 @@ class TestFailures:
 
 
 class TestLoading:
-    def test_a_part_is_imported_when_asked_for(self, site: SitePackages) -> None:
+    def test_a_component_is_imported_on_first_use(self, site: SitePackages) -> None:
         site.add_plugin("film", SOUND)
         registry = site.registry()
         (registration,) = registry.registrations("register_datasets")
@@ -276,7 +281,7 @@ class TestLoading:
             ),
         ],
     )
-    def test_a_broken_target_is_one_sentence(
+    def test_a_broken_target_is_reported_in_one_sentence(
         self, site: SitePackages, code: str | None, reason: str
     ) -> None:
         site.add_plugin("film", SOUND)
@@ -291,14 +296,16 @@ class TestLoading:
         assert message.endswith("switch it off (SENTIKIT_DISABLE_PLUGINS=film).")
         assert "\n" not in message
 
-    def test_a_class_may_be_given_itself(self, site: SitePackages) -> None:
+    def test_a_target_may_be_a_class(self, site: SitePackages) -> None:
         site.add_plugin(
             "film",
             PART_MODULE + "\n" + registered("film-reviews", "Reviews"),
         )
         assert site.registry().load("register_datasets", "film-reviews").__name__ == "Reviews"
 
-    def test_a_function_behind_another_name(self, site: SitePackages) -> None:
+    def test_a_hook_may_be_implemented_under_another_function_name(
+        self, site: SitePackages
+    ) -> None:
         code = hook("register('film-reviews', 'a:B')", "mine")
         code = code.replace("@hookimpl", "@hookimpl(specname='register_datasets')")
         site.add_plugin("film", code)
@@ -328,13 +335,13 @@ class TestNames:
         assert registry.find("register_datasets", "food/reviews").target == "food:B"
         assert registry.names("register_datasets") == ["film/reviews", "food/reviews"]
 
-    def test_both_are_listed_with_the_clash(self, rivals: SitePackages) -> None:
+    def test_components_with_a_clashing_name_are_both_listed(self, rivals: SitePackages) -> None:
         for report in rivals.registry().reports():
             assert report.state == "loaded"
             assert len(report.problems) == 1
             assert "the dataset name 'reviews' is also claimed by" in report.problems[0]
 
-    def test_switching_one_off_settles_it(self, rivals: SitePackages) -> None:
+    def test_disabling_one_plugin_resolves_a_clash(self, rivals: SitePackages) -> None:
         registry = rivals.registry("film")
         assert registry.find("register_datasets", "reviews").plugin == "food"
         assert [r.state for r in registry.reports()] == ["disabled", "loaded"]
@@ -345,7 +352,7 @@ class TestNames:
         )
         assert site.report("film").problems == ()
 
-    def test_two_entry_points_of_one_name(self, site: SitePackages) -> None:
+    def test_two_entry_points_with_one_name_are_reported(self, site: SitePackages) -> None:
         site.add_module("film_one", registered("one"))
         site.add_module("film_two", registered("two"))
         site.add_distribution("dist-a", {"film": "film_one"})
@@ -360,7 +367,7 @@ class TestNames:
 
 
 class TestDisabling:
-    def test_the_environment_switches_plugins_off(self, site: SitePackages) -> None:
+    def test_the_environment_variable_disables_plugins(self, site: SitePackages) -> None:
         site.add_plugin("film", "raise SystemExit('never imported')")
         registry = build_registry({"SENTIKIT_DISABLE_PLUGINS": " film , demo,"})
         disabled = {r.name: r.problems for r in registry.reports() if r.state == "disabled"}
@@ -372,18 +379,18 @@ class TestDisabling:
         ):
             registry.find("register_datasets", "demo")
 
-    def test_names_that_are_no_plugins_are_known(self) -> None:
+    def test_unknown_names_of_disabled_plugins_are_reported(self) -> None:
         registry = build_registry({"SENTIKIT_DISABLE_PLUGINS": "demoo,sst"})
         assert registry.unknown_disabled() == ["demoo"]
 
-    def test_every_bundled_plugin_can_be_switched_off(self) -> None:
+    def test_every_bundled_plugin_can_be_disabled(self) -> None:
         names = [source.name for source in installed_plugins() if source.distribution == "sentikit"]
         registry = build_registry({"SENTIKIT_DISABLE_PLUGINS": ",".join(names)})
         for kind in KINDS:
             assert not [r for r in registry.registrations(kind) if r.distribution == "sentikit"]
 
 
-def test_bundled_plugins_are_sound() -> None:
+def test_all_bundled_plugins_load() -> None:
     for report in build_registry({}).reports():
         if report.distribution == "sentikit":
             assert (report.state, report.problems) == ("loaded", ()), report

@@ -48,7 +48,9 @@ def write(path: str, text: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED)
-def test_published_scores_of_round_1(name: str, shared_data: Path, tmp_path: Path) -> None:
+def test_replaying_recorded_answers_gives_the_published_scores(
+    name: str, shared_data: Path, tmp_path: Path
+) -> None:
     with (shared_data / "recorded" / "published-round1.csv").open(encoding="utf-8") as stream:
         published = next(row for row in csv.DictReader(stream) if row["legacy_id"] == name)
     parts = make_parts(
@@ -63,7 +65,7 @@ def test_published_scores_of_round_1(name: str, shared_data: Path, tmp_path: Pat
     assert round(100 * metrics["overall"]["accuracy"], 2) == float(published["merged_accuracy"])
 
 
-def test_a_run_is_left_that_reads_back(tmp_path: Path) -> None:
+def test_a_replayed_run_reads_back(tmp_path: Path) -> None:
     texts = write(
         "reviews.csv", "text,label,source\nGood,positive,a\nBad,negative,b\nSo,neutral,b\n"
     )
@@ -87,7 +89,7 @@ def test_a_run_is_left_that_reads_back(tmp_path: Path) -> None:
     assert table.answers.probabilities is not None
     np.testing.assert_allclose(table.answers.probabilities[0], [0.1, 0.6, 0.3], atol=1e-6)
     assert np.isnan(table.answers.probabilities[2]).all()
-    assert table.opinion is None
+    assert table.adviser is None
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["answers"] == {
         "rows": 3,
@@ -118,7 +120,7 @@ def test_a_run_replays_itself(tmp_path: Path) -> None:
     assert after.answers.labels.tolist() == [2, 1, 0]
 
 
-def test_what_is_not_recorded_fails_by_itself(tmp_path: Path) -> None:
+def test_only_rows_without_recorded_answers_fail(tmp_path: Path) -> None:
     texts = write("reviews.csv", "text,label\nGood,positive\nNew,negative\n")
     answers = write("answers.csv", "text,prediction\nGood,positive\n")
     parts = make_parts(dataset=dataset(texts), llm={"backend": "replay", "run": str(answers)})
@@ -130,18 +132,18 @@ def test_what_is_not_recorded_fails_by_itself(tmp_path: Path) -> None:
     assert "holds no answer to 'New'" in rows[1]["error"]
 
 
-def test_the_opinion_that_was_shown_is_part_of_the_run(tmp_path: Path) -> None:
+def test_the_advisers_prediction_is_part_of_a_replayed_run(tmp_path: Path) -> None:
     texts = write("reviews.csv", "text,label\nGood,positive\nBad,negative\n")
     answers = write("answers.csv", "text,prediction\nGood,positive\nBad,neutral\n")
-    opinions = write(
-        "opinions.csv",
+    predicted = write(
+        "encoder.csv",
         'text,prediction,probabilities\nBad,neutral,"[0.3, 0.6, 0.1]"\n'
         'Good,positive,"[0.1, 0.1, 0.8]"\n',
     )
     parts = make_parts(
         dataset=dataset(texts),
         llm={"backend": "replay", "run": str(answers)},
-        strategy={"name": "label-probabilities", "encoder": str(opinions)},
+        strategy={"name": "label-probabilities", "encoder": str(predicted)},
     )
     run_prompts(parts, tmp_path / "run")
     encoder = read_run(f"{tmp_path / 'run'}#encoder")
@@ -160,7 +162,7 @@ def test_texts_without_gold_labels_are_labelled_and_not_scored(tmp_path: Path) -
     assert read_run(tmp_path / "run").answers.labels.tolist() == [2, 1]
 
 
-def test_nothing_to_replay() -> None:
+def test_a_replay_without_recorded_answers_is_refused() -> None:
     parts = make_parts(dataset={"name": "demo"}, llm={"backend": "replay", "run": "runs/none"})
     with pytest.raises(InputError, match="runs/none does not exist"):
         run_prompts(parts, Path("run"))

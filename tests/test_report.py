@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from browsing import browser, needed_browser
 from click.testing import CliRunner
+from ensemble_runs import LABELS, encoder_and_llm, sure, write_results
 from sentikit.plugins.report import charts
 from sentikit.plugins.report.drawing import STYLES, element, style_of, style_sheet, to_svg
 from sentikit.plugins.report.figures import comparison_figures
 from sentikit.plugins.report.geometry import Scale, around, decimals
 from sentikit.plugins.report.page import find_disagreements, to_script
-from team_runs import LABELS, encoder_and_llm, sure, write_results
 
 from sentikit.cli.cascade import cascade
 from sentikit.cli.compare import compare as compare_command
@@ -90,7 +90,7 @@ class Reader(html.parser.HTMLParser):
 
 
 class TestFile:
-    def test_needs_no_network(self, page: Path) -> None:
+    def test_the_report_needs_no_network(self, page: Path) -> None:
         text = page.read_text(encoding="utf-8")
         found = Reader(text)
         assert found.addresses == ["data:,"]
@@ -100,7 +100,7 @@ class TestFile:
         # The name of a vocabulary, which nobody fetches, is the only address in it.
         assert set(re.findall(r"https?://[^\"'\s<)]+", text)) == {"http://www.w3.org/2000/svg"}
 
-    def test_shows_all_that_was_asked_for(self, page: Path) -> None:
+    def test_the_report_shows_all_requested_parts(self, page: Path) -> None:
         found = Reader(page.read_text(encoding="utf-8"))
         sections = ["runs", "intervals", "differences", "cost", "confusion", "sources"]
         sections += ["calibration", "ranking"]
@@ -111,7 +111,7 @@ class TestFile:
         assert found.tags.count("svg") == 2 + 2 + 1 + 3 + 2 + 3 + 3 + 3
         assert "Differences in QWK" in page.read_text(encoding="utf-8")
 
-    def test_nothing_in_a_text_or_a_name_is_markup(self, page: Path) -> None:
+    def test_texts_and_names_in_the_report_are_escaped(self, page: Path) -> None:
         text = page.read_text(encoding="utf-8")
         found = Reader(text)
         assert found.tags.count("script") == 2
@@ -122,7 +122,7 @@ class TestFile:
         assert HOSTILE in [row[0] for row in data["rows"]]
         assert "<" not in found.scripts[0]
 
-    def test_its_policy_allows_its_own_script_alone(self, page: Path) -> None:
+    def test_the_reports_content_policy_allows_only_its_own_script(self, page: Path) -> None:
         import base64
         import hashlib
 
@@ -133,7 +133,7 @@ class TestFile:
             assert f"sha256-{digest}" in text
         assert "unsafe" not in text.split("<style>")[0]
 
-    def test_the_same_comparison_gives_the_same_page(
+    def test_equal_comparisons_give_identical_reports(
         self, comparison: Comparison, tmp_path: Path
     ) -> None:
         pages = []
@@ -143,7 +143,7 @@ class TestFile:
             pages.append(re.sub(r"Made by [^<]*", "", text))
         assert pages[0] == pages[1]
 
-    def test_of_one_run_without_costs_or_sources(self, tmp_path: Path) -> None:
+    def test_a_report_of_one_run_without_costs_or_sources_is_written(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", LABELS[i % 3], LABELS[(i * i) % 3]) for i in range(12)]
         path = tmp_path / "only.csv"
         lines = ["text,gold,label", *(",".join(row) for row in rows)]
@@ -153,7 +153,7 @@ class TestFile:
         assert "What the runs cost is not known" in text
         assert 'id="sources"' not in text
 
-    def test_of_a_cascade_shows_its_curve(self, tmp_path: Path) -> None:
+    def test_a_cascades_report_shows_its_curve(self, tmp_path: Path) -> None:
         encoder, llm = encoder_and_llm(tmp_path)
         report = tmp_path / "report.html"
         arguments = [encoder, llm, "--threshold", "0.55", "--report", str(report)]
@@ -165,7 +165,9 @@ class TestFile:
         assert "--training-cost of sentikit compare says it" in text
 
     @pytest.mark.parametrize("name", ["notes.yaml", "manifest.json", "report"])
-    def test_takes_no_other_file_s_place(self, tmp_path: Path, name: str) -> None:
+    def test_the_report_never_overwrites_another_kind_of_file(
+        self, tmp_path: Path, name: str
+    ) -> None:
         (tmp_path / name).write_text("mine")
         words = [*encoder_and_llm(tmp_path), "--report", str(tmp_path / name)]
         for command in (cascade, compare_command):
@@ -174,7 +176,7 @@ class TestFile:
             assert "end in .html" in result.stderr
         assert (tmp_path / name).read_text() == "mine"
 
-    def test_of_an_augmented_run_shows_how_the_llm_uses_its_encoder(self, tmp_path: Path) -> None:
+    def test_the_report_of_an_augmented_run_shows_follow_rate_and_gap(self, tmp_path: Path) -> None:
         said = [(LABELS[i % 3], LABELS[(i + (i % 4 == 0)) % 3]) for i in range(60)]
         lines = ["review,classification,prediction,match,classifier_decision,source"]
         for i, (gold, own) in enumerate(said):
@@ -192,27 +194,29 @@ class TestFile:
 
 
 class TestDisagreements:
-    def test_only_texts_on_which_runs_differ(self, comparison: Comparison) -> None:
+    def test_the_report_lists_only_texts_on_which_runs_differ(self, comparison: Comparison) -> None:
         found = find_disagreements(comparison.aligned)
         # Of each seven texts, three have one run apart.
         assert found.total == sum(i % 7 < 3 for i in range(90))
         assert all(len(set(row[3])) > 1 for row in found.data["rows"])
 
-    def test_are_cut_evenly_and_it_is_said(self, comparison: Comparison) -> None:
+    def test_many_disagreements_are_thinned_evenly_with_a_note(
+        self, comparison: Comparison
+    ) -> None:
         found = find_disagreements(comparison.aligned, most=10)
         assert len(found.data["rows"]) == 10
         assert found.note.startswith("10 of the 39 texts")
         assert found.rows[0] == 0
         assert found.rows[-1] > 80
 
-    def test_long_texts_are_cut(self, tmp_path: Path) -> None:
+    def test_long_texts_in_the_report_are_truncated(self, tmp_path: Path) -> None:
         rows = [("long " * 10_000 + str(i), "neutral", LABELS[i % 2]) for i in range(4)]
         one = write_results(tmp_path / "one.jsonl", rows)
         other = write_results(tmp_path / "two.jsonl", [(t, g, "positive") for t, g, _ in rows])
         found = find_disagreements(compare([one, other], resamples=20).aligned)
         assert all(len(row[0]) < 2100 and row[0].endswith("[…]") for row in found.data["rows"])
 
-    def test_data_survive_any_character(self) -> None:
+    def test_the_reports_embedded_data_survive_any_character(self) -> None:
         data = {"rows": [[f"{HOSTILE} \u2028 \x00 😀 -->", 0, -1, [0]]]}
         written = to_script(data)
         assert json.loads(written) == data
@@ -220,13 +224,13 @@ class TestDisagreements:
 
 
 class TestDrawing:
-    def test_text_is_escaped_and_markup_is_not(self) -> None:
+    def test_drawing_escapes_text_but_not_markup(self) -> None:
         inner = element("b", "<i>", class_="x")
         assert inner == '<b class="x">&lt;i&gt;</b>'
         assert element("p", inner) == '<p><b class="x">&lt;i&gt;</b></p>'
         assert element("a", title='"><script>') == '<a title="&#34;&gt;&lt;script&gt;"></a>'
 
-    def test_every_word_of_a_drawing_s_shapes_has_a_style(self, comparison: Comparison) -> None:
+    def test_every_class_used_in_drawings_has_a_style(self, comparison: Comparison) -> None:
         figures = comparison_figures(comparison)
         shapes = [s for own in figures.values() for f in own for s in f.drawing.shapes]
         words = {word for shape in shapes for word in shape.kind.split()}
@@ -237,7 +241,7 @@ class TestDrawing:
         assert style_of("curve second dashed").color == "second"
         assert style_of("curve second dashed").dashed
 
-    def test_scales(self) -> None:
+    def test_scales_of_charts_have_round_ticks(self) -> None:
         scale = Scale(0.0, 10.0, 100.0, 200.0)
         assert (scale(0), scale(5), scale(10), scale(99)) == (100, 150, 200, 200)
         assert Scale(1, 100, 0, 1, logarithmic=True)(10) == pytest.approx(0.5)
@@ -248,21 +252,21 @@ class TestDrawing:
         assert decimals([0.775, 0.8]) == 3
 
     @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-    def test_one_bar_alone_has_room(self, value: float) -> None:
+    def test_a_single_bar_fits_its_chart(self, value: float) -> None:
         drawn = charts.forest("one", [charts.Bar("run", value, value, value)])
         assert "nan" not in to_svg(drawn)
 
-    def test_free_runs_have_a_place_on_the_front(self) -> None:
+    def test_runs_without_cost_are_on_the_cost_front(self) -> None:
         runs = [charts.Priced("free", 0.0, 0.7, True), charts.Priced("dear", 5.0, 0.8, True)]
         drawn = charts.cost_front("front", runs)
         assert "free" in drawn.texts()
         assert "nan" not in to_svg(drawn)
 
-    def test_all_runs_free(self) -> None:
+    def test_the_cost_front_works_if_all_runs_are_free(self) -> None:
         drawn = charts.cost_front("front", [charts.Priced("free", 0.0, 0.7, True)])
         assert "nan" not in to_svg(drawn)
 
-    def test_invalid_answers_have_a_column(self) -> None:
+    def test_invalid_answers_have_a_column_in_the_confusion_matrix(self) -> None:
         counts = {"a": {"a": 3, "b": 1, "invalid": 2}, "b": {"a": 0, "b": 4, "invalid": 0}}
         assert "invalid" in charts.confusion("matrix", counts).texts()
 
@@ -293,7 +297,7 @@ class TestInChromium:
         started.execute_script(script, filters)
         return self.count(started)
 
-    def test_renders_without_a_complaint_and_asks_for_nothing(self, started: Any) -> None:
+    def test_the_report_renders_in_chromium_without_errors_or_requests(self, started: Any) -> None:
         assert "3 runs compared" in started.title
         assert started.get_log("browser") == []
         heights = "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height)"
@@ -313,7 +317,7 @@ class TestInChromium:
         assert len(urls) >= 1
         assert all(url.startswith(("file:", "data:")) for url in urls), urls
 
-    def test_filters_and_more(self, started: Any) -> None:
+    def test_the_reports_filters_and_paging_work_in_chromium(self, started: Any) -> None:
         assert self.count(started) == 39
         shown = "return document.querySelectorAll('#found > li').length"
         assert started.execute_script(shown) == 25
@@ -333,7 +337,7 @@ class TestInChromium:
         assert self.choose(started, text="number 36") == 1
         assert self.choose(started, text="nowhere to be found") == 0
 
-    def test_a_script_in_a_review_stays_text(self, started: Any) -> None:
+    def test_a_script_in_a_review_is_shown_as_text(self, started: Any) -> None:
         assert self.choose(started, text="onerror") == 1
         shown = started.find_element("css selector", "#found > li p").text
         assert shown == HOSTILE
@@ -341,7 +345,7 @@ class TestInChromium:
         assert started.execute_script("return document.querySelectorAll('#found img').length") == 0
         assert started.get_log("browser") == []
 
-    def test_dark_and_light(self, started: Any) -> None:
+    def test_the_report_has_dark_and_light_themes(self, started: Any) -> None:
         def background() -> str:
             script = "return getComputedStyle(document.body).backgroundColor"
             return str(started.execute_script(script))
@@ -354,7 +358,7 @@ class TestInChromium:
         button.click()
         assert background() == light
 
-    def test_on_a_phone_in_the_dark(self, page: Path, tmp_path: Path) -> None:
+    def test_the_report_fits_a_phone_in_dark_mode(self, page: Path, tmp_path: Path) -> None:
         with browser(tmp_path / "profile", width=375, height=800, dark=True) as started:
             started.get(page.as_uri())
             widths = "return [document.documentElement.scrollWidth, innerWidth]"
@@ -363,7 +367,7 @@ class TestInChromium:
             assert started.execute_script(background) == "rgb(20, 23, 26)"
             assert started.get_log("browser") == []
 
-    def test_prints(self, started: Any) -> None:
+    def test_the_report_prints(self, started: Any) -> None:
         printed = started.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
         assert len(printed["data"]) > 10_000
         started.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

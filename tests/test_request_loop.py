@@ -23,9 +23,11 @@ from sentikit.extension import (
     RetryableError,
 )
 from sentikit.llm.prices import Prices
+from sentikit.llm.requests.calls import title_of
 from sentikit.llm.requests.journal import AnswerJournal
-from sentikit.llm.requests.loop import Question, RequestsInterrupted
+from sentikit.llm.requests.loop import Question
 from sentikit.llm.settings import FailureLimit, RequestOptions
+from sentikit.stopping import Interrupted
 from sentikit.tracking import LLMCall
 
 TEXTS = [f"I {verb} text number {n}" for n in range(20) for verb in ("love", "hate", "read")]
@@ -39,7 +41,7 @@ def fast(**options: object) -> RequestOptions:
 
 
 class TestAnswers:
-    def test_come_in_the_order_of_the_questions_with_probabilities(self, tmp_path: Path) -> None:
+    def test_answers_arrive_in_order_with_probabilities(self, tmp_path: Path) -> None:
         with serving(faults={"5": "slow:0.3"}) as s:
             asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path)
         assert asked.labels == EXPECTED
@@ -49,7 +51,9 @@ class TestAnswers:
         assert set(probabilities) == set(LABELS)
         assert probabilities["positive"] == pytest.approx(0.8, abs=1e-3)
 
-    def test_of_an_earlier_run_are_not_paid_again(self, tmp_path: Path) -> None:
+    def test_answers_of_an_earlier_run_are_reused_without_paying_again(
+        self, tmp_path: Path
+    ) -> None:
         options = fast(prices=PRICES)
         with serving() as s:
             first = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, "one", options)
@@ -64,7 +68,7 @@ class TestAnswers:
         assert second.outcome.tally.saved.known == first.outcome.tally.paid.known
         assert [row.cost for row in second.rows] == [row.cost for row in first.rows]
 
-    def test_to_the_same_question_twice_in_a_run_are_paid_once(self, tmp_path: Path) -> None:
+    def test_repeated_requests_in_a_run_are_paid_once(self, tmp_path: Path) -> None:
         with serving(seconds=0.05) as s:
             asked = ask(
                 openai_backend(s.url),
@@ -77,7 +81,7 @@ class TestAnswers:
         assert [row.saved for row in asked.rows] == [False, True, True, True, True]
         assert sum(row.paid or 0 for row in asked.rows) == asked.rows[0].cost
 
-    def test_that_are_no_label_get_one_repair_try(self, tmp_path: Path) -> None:
+    def test_answers_without_a_label_are_repaired_once(self, tmp_path: Path) -> None:
         with serving(faults={str(FIRST): "say:I think it is rather nice"}) as s:
             asked = ask(openai_backend(s.url), ask_about(["I love it"]), tmp_path)
             assert s.server.calls == FIRST + 2
@@ -90,7 +94,9 @@ class TestAnswers:
         assert asked.outcome.tally.repaired == 1
 
     @pytest.mark.parametrize("said", ["非常好", "", "mixed", "positive or negative"])
-    def test_that_stay_no_label_are_recorded_as_invalid(self, said: str, tmp_path: Path) -> None:
+    def test_answers_still_without_a_label_are_recorded_as_invalid(
+        self, said: str, tmp_path: Path
+    ) -> None:
         with serving(
             enforces=(), text=said or " ", fault_words={"odd": f"say:{said}", "one": f"say:{said}"}
         ) as s:
@@ -103,7 +109,7 @@ class TestAnswers:
         assert asked.outcome is not None
         assert asked.outcome.tally.invalid == 1
 
-    def test_can_do_without_repair(self, tmp_path: Path) -> None:
+    def test_repair_of_answers_can_be_disabled(self, tmp_path: Path) -> None:
         with serving(fault_words={"odd": "say:Hm."}) as s:
             asked = ask(
                 openai_backend(s.url), ask_about(["odd"]), tmp_path, options=fast(repair=False)
@@ -114,13 +120,13 @@ class TestAnswers:
 
 class TestFaults:
     @pytest.mark.parametrize("fault", ["500", "503:overloaded", "truncate", "drop", "408"])
-    def test_a_call_that_may_succeed_later_is_tried_again(self, fault: str, tmp_path: Path) -> None:
+    def test_a_retryable_failure_is_retried(self, fault: str, tmp_path: Path) -> None:
         with serving(faults={str(FIRST + 3): fault}) as s:
             asked = ask(openai_backend(s.url), ask_about(TEXTS[:6]), tmp_path, options=fast())
             assert s.server.calls == FIRST + 7
         assert asked.labels == EXPECTED[:6]
 
-    def test_a_slow_call_times_out_and_is_tried_again(self, tmp_path: Path) -> None:
+    def test_a_slow_call_times_out_and_is_retried(self, tmp_path: Path) -> None:
         with serving(faults={str(FIRST): "slow:5"}) as s:
             began = time.monotonic()
             options = fast(timeout=0.3)
@@ -128,7 +134,7 @@ class TestFaults:
         assert asked.labels == EXPECTED[:1]
         assert time.monotonic() - began < 4
 
-    def test_an_isolated_429_delays_its_own_call_alone(self, tmp_path: Path) -> None:
+    def test_an_isolated_429_delays_only_its_own_call(self, tmp_path: Path) -> None:
         with serving(seconds=0.02, faults={str(FIRST + 4): "429:2"}) as s:
             asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
             arrivals = s.server.arrivals
@@ -136,9 +142,9 @@ class TestFaults:
         # All but the refused call have come before it comes again.
         assert arrivals[-1] - arrivals[-2] >= 1.0
         assert asked.outcome is not None
-        assert asked.outcome.tally.limited == 0
+        assert asked.outcome.tally.rate_limit_episodes == 0
 
-    def test_a_share_of_429_holds_all_calls_back_for_as_long_as_asked(self, tmp_path: Path) -> None:
+    def test_a_share_of_429_delays_all_calls_as_long_as_requested(self, tmp_path: Path) -> None:
         faults = {str(FIRST + number): "429:1" for number in range(4, 12)}
         with serving(seconds=0.02, faults=faults) as s:
             asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
@@ -147,9 +153,9 @@ class TestFaults:
         gaps = [b - a for a, b in pairwise(arrivals)]
         assert max(gaps) >= 0.9
         assert asked.outcome is not None
-        assert asked.outcome.tally.limited == 1
+        assert asked.outcome.tally.rate_limit_episodes == 1
 
-    def test_a_server_with_a_rate_limit_gets_what_it_allows(self, tmp_path: Path) -> None:
+    def test_calls_settle_at_the_servers_rate_limit(self, tmp_path: Path) -> None:
         with serving(requests_a_second=30, rate_headers=True) as s:
             asked = ask(openai_backend(s.url), ask_about(TEXTS), tmp_path)
             refused = s.server.statuses["429"]
@@ -157,7 +163,7 @@ class TestFaults:
         # Twenty may be on their way when the first is refused; after that hardly any are.
         assert refused <= 50
 
-    def test_a_rejected_row_fails_alone(self, tmp_path: Path) -> None:
+    def test_a_rejected_text_fails_only_its_row(self, tmp_path: Path) -> None:
         with serving(fault_words={"number 3": "400:too long for the model"}) as s:
             asked = ask(openai_backend(s.url), ask_about(TEXTS[:15]), tmp_path, options=fast())
             assert s.server.calls == FIRST + 15
@@ -166,14 +172,14 @@ class TestFaults:
         assert all("too long for the model" in str(row.error) for row in failed)
         assert all(row.label is None and row.cost is None for row in failed)
 
-    def test_a_row_the_server_always_fails_at_fails_alone(self, tmp_path: Path) -> None:
+    def test_a_text_that_always_fails_fails_only_its_row(self, tmp_path: Path) -> None:
         with serving(fault_words={"broken": "500"}) as s:
             texts = ["I love a broken thing", *TEXTS[:20]]
             options = fast(tries=2, in_flight=2)
             asked = ask(openai_backend(s.url), ask_about(texts), tmp_path, options=options)
         assert [bool(row.error) for row in asked.rows] == [True] + [False] * 20
 
-    def test_the_only_row_left_fails_by_itself_too(self, tmp_path: Path) -> None:
+    def test_the_last_remaining_row_may_fail_without_ending_the_run(self, tmp_path: Path) -> None:
         options = fast(tries=2, patience=2)
         with serving(fault_words={"broken": "503"}) as s:
             ask(openai_backend(s.url), ask_about(TEXTS[:3]), tmp_path, options=options)
@@ -196,7 +202,7 @@ class TestFaults:
                 )
             assert s.server.calls < FIRST + 20
 
-    def test_failed_rows_are_asked_again_when_resumed(self, tmp_path: Path) -> None:
+    def test_failed_rows_are_queried_again_on_resume(self, tmp_path: Path) -> None:
         with serving(fault_words={"hate": "400"}) as s:
             first = ask(openai_backend(s.url), ask_about(TEXTS[:3]), tmp_path)
             s.server.behaviour = type(s.server.behaviour)()
@@ -214,7 +220,7 @@ class TestFaults:
             ("404:The model is gone", "has no model 'any'"),
         ],
     )
-    def test_what_no_call_survives_ends_the_run_at_once(
+    def test_a_fatal_failure_ends_the_run_at_once(
         self, fault: str, message: str, tmp_path: Path
     ) -> None:
         with serving(seconds=0.02, fault_words={"number 3": fault}) as s:
@@ -222,7 +228,7 @@ class TestFaults:
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
             assert s.server.calls < FIRST + 25
 
-    def test_an_outage_ends_the_run_and_loses_nothing(self, tmp_path: Path) -> None:
+    def test_an_outage_ends_the_run_without_losing_answers(self, tmp_path: Path) -> None:
         options = fast(patience=1, in_flight=2)
         with serving() as s:
             ask(openai_backend(s.url), ask_about(TEXTS[:5]), tmp_path, options=options)
@@ -236,7 +242,7 @@ class TestFaults:
         assert asked.labels == EXPECTED
 
     @pytest.mark.parametrize("fault", ["503:down", "429:0.3"])
-    def test_an_outage_that_asks_to_wait_ends_the_run_too(self, fault: str, tmp_path: Path) -> None:
+    def test_an_outage_with_retry_after_also_ends_the_run(self, fault: str, tmp_path: Path) -> None:
         kept, options = Asked(), fast(patience=2, tries=2, in_flight=20)
         with serving() as s:
             ask(openai_backend(s.url), ask_about(["warm up"]), tmp_path)
@@ -246,16 +252,14 @@ class TestFaults:
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=options, into=kept)
         assert not kept.rows
 
-    def test_a_wait_longer_than_the_patience_is_waited_for(self, tmp_path: Path) -> None:
+    def test_a_requested_wait_longer_than_the_patience_is_respected(self, tmp_path: Path) -> None:
         faults = {str(FIRST): "503", str(FIRST + 1): "503"}
         with serving(faults=faults, retry_after="2") as s:
             options = fast(patience=1)
             asked = ask(openai_backend(s.url), ask_about(TEXTS[:1]), tmp_path, options=options)
         assert asked.labels == EXPECTED[:1]
 
-    def test_a_server_that_goes_away_near_the_end_leaves_a_run_to_go_on_with(
-        self, tmp_path: Path
-    ) -> None:
+    def test_a_server_that_stops_near_the_end_leaves_a_resumable_run(self, tmp_path: Path) -> None:
         kept = Asked()
         with contextlib.ExitStack() as up:
             s = up.enter_context(serving(seconds=0.3))
@@ -285,7 +289,7 @@ class TestFaults:
             # What was never sent is not held back from the ceiling; one call may have been cut off.
             assert journal.spent("this run") - kept_cost - opening < 4 * 10**9
 
-    def test_calls_under_way_are_kept_when_a_question_cannot_be_made(self, tmp_path: Path) -> None:
+    def test_open_calls_are_kept_if_a_prompt_cannot_be_built(self, tmp_path: Path) -> None:
         def questions() -> Iterator[Question[str]]:
             yield from ask_about([f"I love number {number}" for number in range(64)])
             raise InputError("row 65 has no text")
@@ -310,10 +314,10 @@ class TestFaults:
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
             assert s.server.calls < FIRST + 40
 
-    def test_stopping_keeps_what_was_answered(self, tmp_path: Path) -> None:
+    def test_stopping_keeps_the_answers_received(self, tmp_path: Path) -> None:
         kept = Asked()
         with serving(seconds=0.05) as s:
-            with pytest.raises(RequestsInterrupted):
+            with pytest.raises(Interrupted):
                 ask(
                     openai_backend(s.url),
                     ask_about(TEXTS),
@@ -363,7 +367,7 @@ class Opening(LLMBackend):
         (RuntimeError("A bug."), 100),
     ],
 )
-def test_an_opening_that_settles_nothing_holds_nobody_up(
+def test_a_probe_without_result_does_not_block_calls(
     failure: Exception, spent: int, tmp_path: Path
 ) -> None:
     with contextlib.suppress(SentikitError, RuntimeError):
@@ -389,10 +393,14 @@ class OddAnswers(Opening):
         return Answer("positive", Usage(prompt=10), log_probabilities={"positive": 3.0})
 
 
+def test_a_malformed_answer_is_blamed_on_the_backend_by_name_and_plugin() -> None:
+    own = openai_backend("http://127.0.0.1:9/v1")
+    assert title_of(own) == "The LLM backend 'openai' of plugin 'openai_backend'"
+    assert title_of(OddAnswers(RuntimeError())) == "The LLM backend OddAnswers"
+
+
 class TestMoney:
-    def test_an_answer_that_is_refused_as_malformed_counts_as_spent_once(
-        self, tmp_path: Path
-    ) -> None:
+    def test_a_malformed_answer_counts_as_spent_once(self, tmp_path: Path) -> None:
         backend, options = OddAnswers(RuntimeError()), fast(prices=PRICES)
         told: list[LLMCall] = []
         with pytest.raises(FatalError, match="log-probability of 'positive' is 3"):
@@ -442,13 +450,28 @@ class TestMoney:
             assert 0 < len(asked.rows) < 60
 
     @pytest.mark.parametrize("hidden", [0, 50, 200])
-    def test_tokens_that_a_silent_server_hides_never_lift_the_bill_over_the_ceiling(
+    def test_hidden_tokens_of_a_server_never_exceed_the_ceiling(
         self, hidden: int, tmp_path: Path
     ) -> None:
         ceiling = 0.02
         asked, billed = self.spend(tmp_path, ceiling, hidden_tokens=hidden, usage="none")
         assert 0 < len(asked.rows) < 60
         assert sum(billed.values()) / 1e6 <= ceiling
+
+    def test_thinking_that_a_silent_server_shows_counts_beyond_the_limit(
+        self, tmp_path: Path
+    ) -> None:
+        thought = f"<think>{'so ' * 400}</think>positive"
+        with serving(usage="none", enforces=(), text=thought) as s:
+            asked = ask(
+                openai_backend(s.url),
+                ask_about(["one"], max_tokens=20),
+                tmp_path,
+                options=fast(prices=PRICES),
+                max_cost=1,
+            )
+        assert asked.labels == ["positive"]
+        assert (asked.rows[0].paid or 0) >= 400e-6
 
     @pytest.mark.parametrize("usage", ["none", "null"])
     def test_an_answer_without_usage_counts_at_its_worst_case_under_a_ceiling(
@@ -482,11 +505,11 @@ class TestMoney:
                 options=fast(prices=PRICES),
             )
         assert asked.outcome is not None
-        assert asked.outcome.tally.unmetered == 3
+        assert asked.outcome.tally.calls_without_usage == 3
         assert asked.outcome.tally.paid.known is None
         assert [row.cost for row in asked.rows] == [None] * 3
 
-    def test_a_ceiling_high_enough_changes_nothing(self, tmp_path: Path) -> None:
+    def test_a_sufficient_ceiling_changes_nothing(self, tmp_path: Path) -> None:
         asked, billed = self.spend(tmp_path, 1.0)
         assert asked.labels == EXPECTED
         assert asked.outcome is not None
@@ -510,7 +533,7 @@ class TestMoney:
                     )
             assert sum(s.server.billed.values()) / 1e6 <= ceiling
 
-    def test_a_budget_too_small_for_one_call_asks_nothing(self, tmp_path: Path) -> None:
+    def test_a_budget_too_small_for_one_call_sends_nothing(self, tmp_path: Path) -> None:
         with serving() as s:
             with pytest.raises(InputError, match="Nothing was asked"):
                 ask(
@@ -522,7 +545,7 @@ class TestMoney:
                 )
             assert s.server.calls == 0
 
-    def test_a_model_without_a_price_takes_no_ceiling(self, tmp_path: Path) -> None:
+    def test_a_ceiling_for_a_model_without_a_price_is_refused(self, tmp_path: Path) -> None:
         with serving() as s:
             with pytest.raises(InputError, match=r"prices, and those of 'any' are not known"):
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, max_cost=1.0)
@@ -535,7 +558,7 @@ class TestMoney:
         assert asked.outcome is not None
         assert asked.outcome.tally.paid.known is None
 
-    def test_the_tier_that_served_is_billed(self, tmp_path: Path) -> None:
+    def test_the_service_tier_that_answered_is_billed(self, tmp_path: Path) -> None:
         prices = Prices(prompt=1, completion=1, tiers={"flex": 0.5})
         options = fast(prices=prices)
         with serving(tier="flex") as s:
@@ -545,14 +568,14 @@ class TestMoney:
         assert flex.rows[0].cost is not None
         assert full.rows[0].cost == pytest.approx(2 * flex.rows[0].cost)
 
-    def test_a_ceiling_needs_the_price_of_the_tier_that_is_asked_for(self, tmp_path: Path) -> None:
+    def test_a_ceiling_needs_the_price_of_the_requested_tier(self, tmp_path: Path) -> None:
         with serving() as s:
             backend, options = openai_backend(s.url, service_tier="fast"), fast(prices=PRICES)
             with pytest.raises(InputError, match=r"service tier 'fast' is not known.*--max-cost"):
                 ask(backend, ask_about(TEXTS[:1]), tmp_path, options=options, max_cost=1.0)
             assert not s.server.calls
 
-    def test_a_lost_answer_counts_as_spent_at_its_worst(self, tmp_path: Path) -> None:
+    def test_a_lost_answer_counts_as_spent_at_its_worst_case(self, tmp_path: Path) -> None:
         """The provider may have billed what never arrived."""
         kept = Asked()
         with serving(fault_words={"number 0": "truncate"}) as s:
@@ -567,7 +590,7 @@ class TestMoney:
                 )
             assert sum(s.server.billed.values()) / 1e6 <= 0.0015
 
-    def test_an_answer_that_cannot_be_kept_counts_as_spent(self, tmp_path: Path) -> None:
+    def test_an_answer_that_cannot_be_stored_counts_as_spent(self, tmp_path: Path) -> None:
         path, full = tmp_path / "answers.sqlite", "SELECT RAISE(ABORT, 'the disk is full')"
         with AnswerJournal(path), sqlite3.connect(path) as connection:
             connection.execute(

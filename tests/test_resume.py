@@ -56,7 +56,7 @@ def uninterrupted(tiny_recipe: Path) -> Path:
     return tiny_recipe
 
 
-def test_killed_again_and_again_it_comes_to_the_same_end(uninterrupted: Path) -> None:
+def test_training_killed_repeatedly_ends_the_same(uninterrupted: Path) -> None:
     kills, resume = 0, False
     lines_seen = 0
     for _ in range(40):
@@ -91,14 +91,14 @@ def _wait_for_lines(process: subprocess.Popen[str], log: Path, lines: int) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_saves_says_how_to_go_on_and_does(
+def test_training_stopped_on_request_saves_and_resumes_as_it_says(
     uninterrupted: Path, number: signal.Signals
 ) -> None:
     process = subprocess.Popen(command(uninterrupted, "stopped"), stderr=subprocess.PIPE, text=True)
     _wait_for_lines(process, Path("stopped/log.jsonl"), 12)
     process.send_signal(number)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert json.loads(Path("stopped/manifest.json").read_text())["status"] == "interrupted"
     resume = next(line for line in error.splitlines() if "--resume" in line)
     words = resume.partition("Resume with: ")[2]
@@ -130,7 +130,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(uninterrupted: Path) -> None:
     assert "damaged or truncated" in result.stderr
 
 
-def test_a_finished_run_is_not_resumed(uninterrupted: Path) -> None:
+def test_a_finished_training_run_is_not_resumed(uninterrupted: Path) -> None:
     result = subprocess.run(
         command(uninterrupted, "whole", resume=True),
         capture_output=True,

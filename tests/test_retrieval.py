@@ -14,7 +14,7 @@ import sentikit
 from sentikit import Examples, InputError
 from sentikit.extension import ExamplesNeeded
 from sentikit.llm.context import load_encoder
-from sentikit.llm.retrieval import Pool, choose_examples, read_texts, retriever
+from sentikit.llm.retrieval import Pool, Retriever, choose_examples, read_texts
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
 
@@ -28,28 +28,28 @@ def unit(rows: Any) -> Any:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def random_pool(size: int, seed: int = 0) -> Pool:
-    generator = np.random.default_rng(seed)
+def random_pool(size: int, needed: ExamplesNeeded) -> tuple[Pool, Any]:
+    generator = np.random.default_rng(0)
     labels = [CLASSES[number] for number in generator.integers(0, 3, size)]
     texts = [f"text {number}" for number in range(size)]
-    return Pool(texts, labels, unit(generator.normal(size=(size, 8))))
+    return Pool(texts, labels, needed, CLASSES), unit(generator.normal(size=(size, 8)))
 
 
-def test_the_most_alike_come_first() -> None:
-    pool = random_pool(200)
+def test_the_nearest_examples_come_first() -> None:
+    pool, embeddings = random_pool(200, ExamplesNeeded(5))
     queries = unit(np.random.default_rng(1).normal(size=(50, 8)))
     asked = [f"query {number}" for number in range(50)]
-    found = pool.nearest(queries, asked, ExamplesNeeded(5), CLASSES)
-    expected = np.argsort(-(queries @ pool.embeddings.T), axis=1)[:, :5]
+    found = pool.nearest(embeddings, queries, asked)
+    expected = np.argsort(-(queries @ embeddings.T), axis=1)[:, :5]
     np.testing.assert_array_equal(found, expected)
 
 
 def test_balanced_examples_come_class_by_class() -> None:
-    pool = random_pool(200)
+    pool, embeddings = random_pool(200, ExamplesNeeded(2, balanced=True))
     queries = unit(np.random.default_rng(1).normal(size=(20, 8)))
-    found = pool.nearest(queries, ["?"] * 20, ExamplesNeeded(2, balanced=True), CLASSES)
+    found = pool.nearest(embeddings, queries, ["?"] * 20)
     assert found.shape == (20, 6)
-    similarities = queries @ pool.embeddings.T
+    similarities = queries @ embeddings.T
     for row, shown in enumerate(found):
         labels = [pool.labels[number] for number in shown]
         assert labels == ["negative"] * 2 + ["neutral"] * 2 + ["positive"] * 2
@@ -59,46 +59,45 @@ def test_balanced_examples_come_class_by_class() -> None:
             assert shown[start : start + 2].tolist() == best
 
 
-def test_a_text_never_finds_itself() -> None:
-    pool = random_pool(30)
-    asked = [" Text  0", "text 1"]
-    found = pool.nearest(pool.embeddings[:2], asked, ExamplesNeeded(3), CLASSES)
+def test_a_text_never_retrieves_itself() -> None:
+    pool, embeddings = random_pool(30, ExamplesNeeded(3))
+    found = pool.nearest(embeddings, embeddings[:2], [" Text  0", "text 1"])
     assert 0 not in found[0]
     assert 1 not in found[1]
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = random_pool(100)
-    queries, asked = pool.embeddings[::-1].copy(), pool.texts[::-1]
-    whole = pool.nearest(queries, asked, ExamplesNeeded(4), CLASSES)
+def test_block_sizes_do_not_change_retrieval(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, embeddings = random_pool(100, ExamplesNeeded(4))
+    queries, asked = embeddings[::-1].copy(), pool.texts[::-1]
+    whole = pool.nearest(embeddings, queries, asked)
     monkeypatch.setattr("sentikit.llm.retrieval._BLOCK", 700)
-    np.testing.assert_array_equal(pool.nearest(queries, asked, ExamplesNeeded(4), CLASSES), whole)
+    np.testing.assert_array_equal(pool.nearest(embeddings, queries, asked), whole)
 
 
-def test_equally_alike_texts_keep_their_order() -> None:
-    pool = Pool(["a", "b", "c"], ["neutral"] * 3, unit([[1, 0], [1, 0], [1, 0]]))
-    found = pool.nearest(unit([[1, 0]]), ["?"], ExamplesNeeded(2), CLASSES)
+def test_equally_near_texts_keep_their_order() -> None:
+    pool = Pool(["a", "b", "c"], ["neutral"] * 3, ExamplesNeeded(2), CLASSES)
+    found = pool.nearest(unit([[1, 0], [1, 0], [1, 0]]), unit([[1, 0]]), ["?"])
     assert found.tolist() == [[0, 1]]
 
 
-def test_the_last_place_goes_to_the_first_of_those_equally_alike() -> None:
+def test_ties_for_the_last_place_go_to_the_first_text() -> None:
     texts = [f"text {number}" for number in range(500)]
-    vectors = unit([[1, 2]] * 499 + [[1, 1]])
-    pool = Pool(texts, ["neutral"] * 500, vectors[np.random.default_rng(0).permutation(500)])
-    found = pool.nearest(unit([[1, 1]]), ["?"], ExamplesNeeded(4), CLASSES)
-    best = np.argsort(-(unit([[1, 1]]) @ pool.embeddings.T), axis=1, kind="stable")[:, :4]
+    vectors = unit([[1, 2]] * 499 + [[1, 1]])[np.random.default_rng(0).permutation(500)]
+    pool = Pool(texts, ["neutral"] * 500, ExamplesNeeded(4), CLASSES)
+    found = pool.nearest(vectors, unit([[1, 1]]), ["?"])
+    best = np.argsort(-(unit([[1, 1]]) @ vectors.T), axis=1, kind="stable")[:, :4]
     assert found.tolist() == best.tolist()
 
 
 def test_a_pool_too_small_is_refused() -> None:
-    pool = Pool(["a", "b"], ["neutral", "positive"], unit([[1, 0], [0, 1]]))
+    labels = ["neutral", "positive"]
     with pytest.raises(InputError, match="shows 2 examples, and there are 2 to choose from"):
-        pool.check(ExamplesNeeded(2), CLASSES)
+        Pool(["a", "b"], labels, ExamplesNeeded(2), CLASSES)
     with pytest.raises(InputError, match="1 examples of negative, and there are 0"):
-        pool.check(ExamplesNeeded(1, balanced=True), CLASSES)
+        Pool(["a", "b"], labels, ExamplesNeeded(1, balanced=True), CLASSES)
 
 
-def test_nothing_of_the_evaluated_split_and_nothing_twice() -> None:
+def test_no_evaluated_text_and_no_text_twice_is_retrieved() -> None:
     candidates = Examples.from_columns(
         ["fine", "Evaluated", "new", "NEW ", "unlabelled"],
         ["neutral", "positive", "negative", "negative", None],
@@ -110,7 +109,7 @@ def test_nothing_of_the_evaluated_split_and_nothing_twice() -> None:
         choose_examples(candidates, evaluated, 3, 0, "demo/validation")
 
 
-def test_a_drawn_pool_follows_from_its_seed() -> None:
+def test_a_drawn_pool_depends_only_on_its_seed() -> None:
     candidates = Examples.from_columns([f"t{n}" for n in range(100)], ["neutral"] * 100)
     nothing = Examples.from_columns([])
     first = choose_examples(candidates, nothing, 30, 42, "x").texts
@@ -131,10 +130,10 @@ def given_to(reviews: Path, **strategy: Any) -> list[PromptInput]:
 def examples_of(reviews: Path, **strategy: Any) -> set[str]:
     parts = make_parts(dataset=dataset(reviews), llm=LLM, strategy=strategy)
     encoder = load_encoder(strategy["encoder"], default_registry())
-    return {example.text for example in retriever(parts, encoder, "own").shown}
+    return set(Retriever(encoder, "own", parts).pool.texts)
 
 
-def test_a_model_finds_examples_and_predicts_in_one_go(trained_run: Path, reviews: Path) -> None:
+def test_one_encoder_pass_retrieves_examples_and_predicts(trained_run: Path, reviews: Path) -> None:
     given = given_to(reviews, name="all", encoder=str(trained_run), k=3, examples=DEMO)[0]
     assert len(given.examples) == 3
     assert given.adviser_prediction is not None
@@ -147,7 +146,7 @@ def test_a_model_finds_examples_and_predicts_in_one_go(trained_run: Path, review
     assert drawn < found
 
 
-def test_embeddings_are_means_of_the_last_states(trained_run: Path) -> None:
+def test_embeddings_are_mean_pooled_last_states(trained_run: Path) -> None:
     import torch
 
     classifier = sentikit.load(trained_run, device="cpu")
@@ -165,7 +164,9 @@ def test_embeddings_are_means_of_the_last_states(trained_run: Path) -> None:
     np.testing.assert_allclose(reading.probabilities, plain, atol=1e-6)
 
 
-def test_examples_from_elsewhere_with_a_recorded_adviser(trained_run: Path, reviews: Path) -> None:
+def test_examples_may_come_from_another_dataset_with_a_recorded_adviser(
+    trained_run: Path, reviews: Path
+) -> None:
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
     Path("said.csv").write_text("\n".join(lines) + "\n")
@@ -182,9 +183,7 @@ def test_examples_from_elsewhere_with_a_recorded_adviser(trained_run: Path, revi
     assert {example.text for example in given.examples} <= set(demo)
 
 
-def test_the_nearest_examples_are_in_the_prompts_that_a_template_sends(
-    trained_run: Path, reviews: Path
-) -> None:
+def test_template_prompts_contain_the_nearest_examples(trained_run: Path, reviews: Path) -> None:
     with serving() as s:
         parts = make_parts(
             dataset=dataset(reviews),
@@ -211,7 +210,7 @@ def test_the_nearest_examples_are_in_the_prompts_that_a_template_sends(
         assert f"{shown}\n--\nReview: {one.text}" in asked
 
 
-def test_recorded_answers_cannot_find_examples(reviews: Path) -> None:
+def test_recorded_answers_cannot_retrieve_examples(reviews: Path) -> None:
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
     Path("said.csv").write_text("\n".join(lines) + "\n")
@@ -219,12 +218,14 @@ def test_recorded_answers_cannot_find_examples(reviews: Path) -> None:
         given_to(reviews, name="examples", encoder="said.csv", examples=DEMO)
 
 
-def test_the_split_to_label_is_no_source_of_examples(reviews: Path) -> None:
+def test_the_split_to_label_is_refused_as_source_of_examples(reviews: Path) -> None:
     with pytest.raises(InputError, match=r"strategy\.examples\.split: the split 'test' is the one"):
         given_to(reviews, name="examples", encoder="x", examples={"split": "test"})
 
 
-def test_the_same_split_by_another_name_yields_nothing(trained_run: Path, reviews: Path) -> None:
+def test_the_evaluated_split_under_another_name_yields_no_examples(
+    trained_run: Path, reviews: Path
+) -> None:
     same = {"name": "files", "validation": f"{reviews}/test.csv"}
     with pytest.raises(InputError, match="has 0 labelled texts that are not in the split"):
         given_to(reviews, name="examples", encoder=str(trained_run), examples={"dataset": same})

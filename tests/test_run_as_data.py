@@ -71,11 +71,11 @@ def test_predictions_that_another_run_contradicts_are_left_out(labelled: str) ->
     assert train(labelled, agree_with=[other, labelled]) == {"good": "positive"}
 
 
-def test_only_training_is_offered(labelled: str) -> None:
+def test_a_run_as_dataset_has_only_a_training_split(labelled: str) -> None:
     assert open_dataset({"name": "run", "path": labelled}).splits == ("train",)
 
 
-def test_what_cannot_be_trusted_is_refused(labelled: str) -> None:
+def test_runs_unsuitable_as_training_data_are_refused(labelled: str) -> None:
     with pytest.raises(InputError, match=r"none of 4 rows meets"):
         train(labelled, min_confidence=0.99)
     bare = results("bare.jsonl", [("good", "", "positive", None)])
@@ -83,7 +83,7 @@ def test_what_cannot_be_trusted_is_refused(labelled: str) -> None:
         train(bare, min_confidence=0.5)
 
 
-def test_the_manifest_says_that_these_labels_are_no_gold(
+def test_the_manifest_states_that_labels_are_predictions(
     tiny_encoder: Path, reviews: Path, trained_run: Path
 ) -> None:
     Path("distilled.yaml").write_text(
@@ -103,11 +103,11 @@ training: {{epochs: 1, batch_size: 16, lr: 1e-3}}
     assert "label_origin" not in data["validation"]
 
 
-def test_the_plugin_keeps_the_contract(labelled: str) -> None:
+def test_the_run_dataset_passes_the_conformance_kit(labelled: str) -> None:
     check_plugin("run_dataset", settings={"run": {"path": labelled}})
 
 
-def test_wrong_labels_are_found_and_right_ones_left_alone() -> None:
+def test_suspects_finds_wrong_labels_and_leaves_right_ones() -> None:
     generator = np.random.default_rng(3)
     true = generator.integers(0, 3, 3000)
     logits = generator.normal(size=(3000, 3))
@@ -139,7 +139,7 @@ def test_suspects_are_listed_and_written_to_a_file_to_correct() -> None:
     assert [entry["margin"] for entry in listed] == [-0.96]
 
 
-def test_without_probabilities_or_gold_nothing_is_suspect() -> None:
+def test_suspects_without_probabilities_or_gold_are_refused() -> None:
     bare = results("bare.jsonl", [("good", "positive", "positive", None)])
     refused = CliRunner().invoke(sentikit, ["datasets", "suspects", bare])
     assert refused.exit_code == 2
@@ -204,7 +204,7 @@ def judged_table(trained_run: Path, change: Callable[[dict[str, Any]], None]) ->
     ],
     ids=["held out", "no plugin", "no file"],
 )
-def test_a_table_whose_data_cannot_be_read_again_has_the_runs_own_columns(
+def test_a_table_of_a_run_with_unavailable_data_has_the_runs_columns(
     section: dict[str, Any], trained_run: Path
 ) -> None:
     first = judged_table(trained_run, lambda m: m["recipe"].update(dataset=section))
@@ -213,7 +213,7 @@ def test_a_table_whose_data_cannot_be_read_again_has_the_runs_own_columns(
     assert "user" not in first
 
 
-def test_the_users_columns_are_those_of_the_dataset_that_was_judged(trained_run: Path) -> None:
+def test_the_users_columns_come_from_the_evaluated_dataset(trained_run: Path) -> None:
     def change(manifest: dict[str, Any]) -> None:
         elsewhere = {"name": "files", "validation": "mine.csv"}
         manifest["recipe"].update(dataset={"name": "demo"}, evaluation_dataset=elsewhere)

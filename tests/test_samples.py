@@ -16,7 +16,7 @@ def rows_of(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
 
 
-def test_shares_of_the_answers_are_the_probabilities() -> None:
+def test_shares_of_sampled_answers_are_the_probabilities() -> None:
     Path("test.csv").write_text("text,label\nI like it,positive\nI hate it,negative\n")
     # Without a guarantee, so that two of the calls about the first text may be answered otherwise.
     with serving(
@@ -54,7 +54,7 @@ def test_shares_of_the_answers_are_the_probabilities() -> None:
     ]
 
 
-def test_several_answers_at_temperature_0_are_refused() -> None:
+def test_several_samples_at_temperature_0_are_refused() -> None:
     Path("test.csv").write_text("text,label\nI like it,positive\n")
     with pytest.raises(InputError, match=r"4 answers at temperature 0 are all alike"):
         make_parts(

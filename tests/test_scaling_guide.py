@@ -53,7 +53,7 @@ def sentikit_words(words: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=lambda words: " ".join(words)[:60])
-def test_a_command_parses(words: list[str]) -> None:
+def test_every_command_of_the_scaling_guide_parses(words: list[str]) -> None:
     name, *arguments = sentikit_words(words)
     group = click.Context(sentikit)
     command = sentikit.get_command(group, name)
@@ -64,14 +64,14 @@ def test_a_command_parses(words: list[str]) -> None:
         resolve_recipe(recipe, context.params["settings"], default_registry())
 
 
-def test_slurm_reads_its_lines() -> None:
+def test_the_slurm_script_of_the_scaling_guide_is_valid() -> None:
     lines = [line for line in GUIDE.read_text().splitlines() if line.startswith("#SBATCH")]
     assert len(lines) > 5
     assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=\S+)?", line) for line in lines)
 
 
 @pytest.mark.parametrize(("recipe", "column"), [("electra-base", -2), ("electra-large", -1)])
-def test_the_memory_table_is_what_a_dry_run_says(recipe: str, column: int) -> None:
+def test_the_memory_table_equals_the_dry_run(recipe: str, column: int) -> None:
     registry = default_registry()
     settings = ["engine.name=deepspeed", "dataset={name: demo}"]
     plan = plan_training(train_parts(resolve_recipe(recipe, settings, registry), registry), 8)
@@ -82,7 +82,7 @@ def test_the_memory_table_is_what_a_dry_run_says(recipe: str, column: int) -> No
         assert row.strip("|").split("|")[column].strip() == f"{need.total / 2**20:,.0f}"
 
 
-def test_what_every_process_keeps_is_a_share_of_what_there_is() -> None:
+def test_memory_per_process_is_a_share_of_the_whole_state() -> None:
     """Zero on eight processes: the parts add up to the whole and ZeRO's copy of it."""
     from sentikit.training.engine import ModelSize
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from sentikit.training.schedules import (
+from sentikit.training.settings import (
     Constant,
     Cosine,
     CosineWarmRestarts,
@@ -28,7 +28,7 @@ EPOCHS, PER_EPOCH, BASE = 12, 5, 0.1
 
 @pytest.mark.parametrize("period", [0.1, 0.2, 0.3, 0.6])
 @pytest.mark.parametrize("mult", [1, 2])
-def test_restarts_fall_on_their_very_steps(period: float, mult: int) -> None:
+def test_schedule_restarts_fall_on_exact_steps(period: float, mult: int) -> None:
     schedule = CosineWarmRestarts(t_0=period, t_mult=mult)
     starts, length = {0}, round(100 * period)
     while max(starts) < 1000:
@@ -94,24 +94,24 @@ def torch_rates(make: Callable[[Any], Any], step_size: float) -> list[float]:
         ),
     ],
 )
-def test_rates_are_those_of_torch(
+def test_scheduled_rates_equal_torchs(
     ours: Any, theirs: Callable[[Any], Any], step_size: float
 ) -> None:
     rates = [rate_at(ours, BASE, moment) for moment in moments()]
     assert rates == pytest.approx(torch_rates(theirs, step_size), abs=1e-9)
 
 
-def test_exponential_meets_torchs_at_every_epoch() -> None:
+def test_exponential_decay_equals_torchs_at_every_epoch() -> None:
     rates = [rate_at(Exponential(gamma=0.9), BASE, m) for m in moments()]
     assert rates[::PER_EPOCH] == pytest.approx([BASE * 0.9**e for e in range(EPOCHS)])
 
 
-def test_warm_up_rises_in_a_line_to_the_base_rate() -> None:
+def test_warm_up_rises_linearly_to_the_base_rate() -> None:
     rates = [rate_at(Constant(), BASE, m) for m in moments(warmup=10)]
     assert rates[:10] == pytest.approx([BASE * (s + 1) / 10 for s in range(10)])
     assert set(rates[10:]) == {BASE}
 
 
-def test_a_very_long_training_with_restarts_does_not_get_slow() -> None:
+def test_a_very_long_schedule_with_restarts_stays_fast() -> None:
     moment = Moment(10**9, 10**9 + 1, 1, 0)
     assert math.isfinite(CosineWarmRestarts(t_0=5).rate(BASE, moment))

@@ -34,13 +34,13 @@ def test_scores_agree_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     assert counted == expected.tolist()
 
 
-def test_an_invalid_answer_is_wrong_and_adds_no_class() -> None:
+def test_an_invalid_answer_counts_as_wrong_and_adds_no_class() -> None:
     scores = score(np.array([0, 1, 2]), np.array([0, 1, -1]), CLASSES)
     assert scores.macro_f1 == pytest.approx(2 / 3)
     assert scores.per_class["positive"].recall == 0
 
 
-def test_sources_are_scored_apart_and_unknown_ones_left_out() -> None:
+def test_sources_are_scored_separately_and_unknown_ones_omitted() -> None:
     gold, predicted = np.array([0, 1, 2, 0]), np.array([0, 1, 0, 1])
     by_source = score_by_source(gold, predicted, ["a", "a", "b", None], CLASSES)
     assert {name: s.examples for name, s in by_source.items()} == {"a": 2, "b": 1}
@@ -48,7 +48,7 @@ def test_sources_are_scored_apart_and_unknown_ones_left_out() -> None:
     assert by_source["b"].accuracy == 0
 
 
-def test_calibration_of_a_sure_and_half_right_classifier() -> None:
+def test_calibration_error_of_an_overconfident_classifier_is_right() -> None:
     gold = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1]] * 4)
     measured = calibration(gold, probabilities)
@@ -109,7 +109,7 @@ def test_rows_without_probabilities_are_left_out_of_calibration_and_ranking() ->
     assert (empty.calibration, empty.ranking) == (None, None)
 
 
-def test_sources_keep_areas_but_no_curves() -> None:
+def test_scores_by_source_include_areas_but_no_curves() -> None:
     gold = np.array([0, 1, 2] * 4)
     by_source = score_by_source(gold, gold, ["a"] * 12, CLASSES, np.eye(3)[gold] * 0.4 + 0.2)
     own = by_source["a"].ranking

@@ -10,7 +10,7 @@ from typing import Any
 PAGE = Path(__file__).parents[1] / "docs" / "searching-settings.md"
 
 
-def test_the_code_of_the_page_runs_and_finds_settings() -> None:
+def test_the_code_of_the_searching_page_runs_and_finds_settings() -> None:
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         with warnings.catch_warnings():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -11,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 from hub_server import Repository, serve
+from served_classifiers import served
 from test_hub_classifier import POLARITY, files_of, make_text_classifier
 
 import sentikit
@@ -79,31 +78,6 @@ ERROR = {
         },
     },
 }
-
-
-@contextmanager
-def served(*arguments: str, **environment: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """Run `sentikit serve` and yield its port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sentikit", "serve", *arguments, "--port", "0", "--threads", "1"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-    assert process.stderr is not None
-    try:
-        said = ""
-        for line in process.stderr:
-            said += line
-            if found := re.search(r"http://127\.0\.0\.1:(\d+) serves", line):
-                yield int(found[1]), process
-                break
-        else:
-            raise AssertionError(said)
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 class Client:
@@ -175,7 +149,7 @@ class TestContract:
             "positive": 2,
         }
 
-    def test_health_is_empty_and_fine(self, server: Client) -> None:
+    def test_health_answers_200_with_an_empty_body(self, server: Client) -> None:
         assert server.send("GET", "/health")[::2] == (200, b"")
 
     def test_metrics_count_requests_and_never_hold_texts(self, server: Client) -> None:
@@ -185,14 +159,14 @@ class TestContract:
         assert "sentikit_batch_texts_bucket" in content
         assert "secret" not in content
 
-    def test_the_page_loads_nothing_from_elsewhere(self, server: Client) -> None:
+    def test_the_docs_page_loads_nothing_from_other_origins(self, server: Client) -> None:
         status, headers, content = server.send("GET", "/docs")
         assert status == 200
         assert "default-src 'none'" in headers["content-security-policy"]
         assert b"src=" not in content
         assert b"/predict" in content
 
-    def test_no_other_origin_is_allowed(self, server: Client) -> None:
+    def test_no_cors_header_allows_another_origin(self, server: Client) -> None:
         _, headers, _ = server.send("GET", "/info", origin="http://example.com")
         assert not [name for name in headers if name.startswith("access-control")]
 
@@ -234,7 +208,7 @@ def test_a_form_from_another_site_is_refused(server: Client) -> None:
     assert server.send("POST", "/predict", b"{}", content_type="text/plain")[0] == 415
 
 
-def test_another_name_for_this_machine_is_refused(server: Client) -> None:
+def test_a_foreign_host_name_is_refused_by_the_server(server: Client) -> None:
     assert server.send("GET", "/info", host="rebound.example:80")[0] == 421
 
 
@@ -257,7 +231,7 @@ def test_many_clients_at_once_get_their_own_answers(server: Client) -> None:
         assert found == pytest.approx(wanted, abs=1e-5)
 
 
-def test_a_client_that_hangs_up_does_no_harm(server: Client) -> None:
+def test_a_client_that_disconnects_does_no_harm(server: Client) -> None:
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(
@@ -284,10 +258,10 @@ class TestKey:
         assert wrong[0] == 401
         assert locked.send("GET", "/health")[0] == 200
 
-    def test_the_key_opens(self, locked: Client) -> None:
+    def test_requests_with_the_key_are_answered(self, locked: Client) -> None:
         assert locked.send("GET", "/info", authorization="Bearer open-sesame")[0] == 200
 
-    def test_another_address_is_refused_without_a_key(self, trained_run: Path) -> None:
+    def test_listening_on_another_address_needs_a_key(self, trained_run: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "sentikit", "serve", str(trained_run), "--host", "0.0.0.0"],
             capture_output=True,
@@ -297,7 +271,7 @@ class TestKey:
         assert "Set SENTIKIT_SERVE_KEY" in done.stderr
 
 
-def test_a_port_that_is_taken_is_said_before_anything_is_loaded(server: Client) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_loaded(server: Client) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sentikit", "serve", "runs/none", "--port", str(server.port)],
         capture_output=True,
@@ -308,7 +282,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded(server: Client) 
 
 
 @pytest.mark.slow
-def test_requests_under_way_are_answered_when_the_server_stops(trained_run: Path) -> None:
+def test_requests_in_progress_are_answered_when_the_server_stops(trained_run: Path) -> None:
     with served(str(trained_run)) as (port, process), ThreadPoolExecutor(1) as pool:
         client = Client(port)
         client.predict("warm up")

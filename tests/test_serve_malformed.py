@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_serve import served
+from served_classifiers import served
 
 pytest.importorskip("fastapi")
 
@@ -23,7 +23,7 @@ SEED, EXAMPLES = 7, 50
 MALFORMED = int(os.environ.get("SENTIKIT_MALFORMED_REQUESTS", "10000"))
 
 
-def test_schemathesis_finds_nothing_in_the_openapi_of_the_server(trained_run: Path) -> None:
+def test_schemathesis_finds_no_error_in_the_servers_openapi(trained_run: Path) -> None:
     pytest.importorskip("schemathesis")
     with served(str(trained_run)) as (port, _):
         command = [str(Path(sys.executable).with_name("st")), "run"]
@@ -81,7 +81,7 @@ def status_of(port: int, request: bytes) -> int:
     return int(last[-1]) if last else 0
 
 
-def test_no_malformed_request_is_answered_500_and_the_server_goes_on(trained_run: Path) -> None:
+def test_no_malformed_request_is_answered_500_or_stops_the_server(trained_run: Path) -> None:
     draw = random.Random(SEED)
     found: Counter[int] = Counter()
     with served(str(trained_run)) as (port, process):

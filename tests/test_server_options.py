@@ -49,7 +49,7 @@ def completion(text: str) -> dict[str, Any]:
     }
 
 
-def test_plain_headers_go_along_and_a_header_can_be_left_out(
+def test_plain_headers_are_sent_and_a_header_can_be_omitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -70,7 +70,7 @@ def test_plain_headers_go_along_and_a_header_can_be_left_out(
 @pytest.mark.parametrize(
     "headers", [{"X-Api-Key": "abc"}, {"X-Trace": KEY}, {"Cookie": "a=b"}, {"authorization": "x"}]
 )
-def test_a_header_that_looks_like_a_key_is_refused_without_showing_it(
+def test_a_header_that_looks_like_a_key_is_refused_without_printing_it(
     headers: dict[str, str],
 ) -> None:
     with pytest.raises(InputError, match=r"llm\.headers\..* seems to hold a key") as caught:
@@ -134,7 +134,7 @@ def test_a_command_in_an_env_file_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_responses_api(tmp_path: Path) -> None:
+def test_openais_responses_api_is_supported(tmp_path: Path) -> None:
     bodies: list[dict[str, Any]] = []
 
     def answer(request: web.Request, body: dict[str, Any]) -> Any:
@@ -178,7 +178,7 @@ def test_the_responses_api(tmp_path: Path) -> None:
     assert not {"messages", "max_completion_tokens", "logprobs", "response_format"} & set(last)
 
 
-def test_a_response_that_was_cut_is_invalid_and_not_asked_again(tmp_path: Path) -> None:
+def test_a_truncated_response_is_invalid_and_not_repaired(tmp_path: Path) -> None:
     calls = 0
 
     def answer(request: web.Request, body: dict[str, Any]) -> Any:
@@ -194,7 +194,7 @@ def test_a_response_that_was_cut_is_invalid_and_not_asked_again(tmp_path: Path) 
     assert calls == 2
 
 
-def test_paid_answers_are_found_at_another_gateway_of_the_same_name(tmp_path: Path) -> None:
+def test_answers_are_reused_at_another_gateway_with_the_same_cache_name(tmp_path: Path) -> None:
     with serving() as one, serving() as other:
         for server in (one, other):
             backend = openai_backend(server.url, cache_name="our-llama", guarantee="text")
@@ -253,7 +253,7 @@ def test_a_signal_ends_the_opening_of_a_server_that_never_answers(
     assert "--resume" not in said
 
 
-def test_the_limit_that_thinking_took_is_learnt_once_and_read_back_by_later_runs() -> None:
+def test_the_token_limit_for_thinking_is_learned_once_and_remembered() -> None:
     Path("test.csv").write_text("text,label\nI love it,positive\nSo good,positive\n")
     limits: list[int] = []
 
@@ -283,7 +283,7 @@ def test_the_limit_that_thinking_took_is_learnt_once_and_read_back_by_later_runs
         assert limits == []
 
 
-def test_a_key_that_a_server_repeats_in_its_answer_is_kept_nowhere(
+def test_a_key_repeated_in_an_answer_is_never_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTHER_API_KEY", KEY)
@@ -295,7 +295,7 @@ def test_a_key_that_a_server_repeats_in_its_answer_is_kept_nowhere(
         assert KEY.encode() not in file.read_bytes()
 
 
-def test_an_answer_that_was_paid_before_is_priced_as_of_today(tmp_path: Path) -> None:
+def test_a_cached_answer_is_priced_at_todays_prices(tmp_path: Path) -> None:
     with answering(lambda request, body: completion("positive")) as url:
         for run, price, cost in (("one", 1.0, 11e-6), ("two", 3.0, 33e-6)):
             options = RequestOptions(prices={"prompt": price, "completion": price})

@@ -111,7 +111,7 @@ def torchrun(machines: Machines, number: int, arguments: list[str]) -> list[str]
     ]
 
 
-def test_torchrun_on_two_machines_goes_on_by_itself_after_a_worker_was_killed(
+def test_torchrun_on_two_machines_resumes_after_a_worker_was_killed(
     machines: Machines, recipe: Path, tmp_path: Path
 ) -> None:
     arguments = words(recipe, "--set", "training.checkpoints.every_minutes=0.001")
@@ -169,7 +169,7 @@ def test_the_deepspeed_launcher_starts_the_other_machine_by_ssh(
     assert (manifest["processes"], manifest["status"]) == (2, "finished")
 
 
-def test_srun_on_two_machines_and_one_machine_with_other_data(
+def test_srun_runs_on_two_machines_and_refuses_one_with_other_data(
     machines: Machines, recipe: Path, reviews: Path, tmp_path: Path
 ) -> None:
     places = folders(tmp_path)

@@ -41,9 +41,7 @@ def assert_same_labels(first: Path, second: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_of_torchrun_label_a_file_into_one_in_order(
-    trained_run: Path, table: Path
-) -> None:
+def test_torchrun_processes_label_a_file_in_order(trained_run: Path, table: Path) -> None:
     words = ["predict", str(trained_run), str(table), "--precision", "fp32", "--format", "jsonl"]
     assert run(*words, "--output", "alone.jsonl").code == 0
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -68,7 +66,7 @@ def test_processes_label_a_last_window_that_has_fewer_texts_than_processes(
     assert_same_labels(Path("alone.jsonl"), Path("shared.jsonl"))
 
 
-def test_texts_that_any_process_cut_are_counted(trained_run: Path) -> None:
+def test_texts_truncated_by_any_process_are_counted(trained_run: Path) -> None:
     class Two(ProcessGroup):
         processes = 2
 
@@ -86,13 +84,13 @@ def test_texts_that_any_process_cut_are_counted(trained_run: Path) -> None:
     assert shared.unknown == 2 * own.unknown
 
 
-def test_no_texts_have_no_logits(trained_run: Path) -> None:
+def test_an_empty_input_gives_no_logits(trained_run: Path) -> None:
     classifier = load_model(trained_run, LoadingOptions("cpu"))
     assert classifier.logits_of_texts([]).shape == (0, 3)
 
 
 @pytest.mark.slow
-def test_processes_started_by_us_score_a_split_once(trained_run: Path) -> None:
+def test_processes_of_nproc_score_each_text_once(trained_run: Path) -> None:
     words = ["evaluate", str(trained_run), "--split", "validation", "--precision", "fp32", "--json"]
     alone, shared = run(*words), run(*words, "--nproc", "2", "--output", "scored")
     assert (alone.code, shared.code) == (0, 0), shared.error
@@ -119,7 +117,7 @@ def test_another_file_of_the_same_name_on_the_second_machine_is_refused(
     assert not (places[0] / "labelled.csv").exists()
 
 
-def test_a_pipe_cannot_be_shared(trained_run: Path) -> None:
+def test_a_pipe_is_refused_with_several_processes(trained_run: Path) -> None:
     result = CliRunner().invoke(sentikit, ["predict", str(trained_run), "--nproc", "2"], input="a")
     assert result.exit_code == 2
     assert "cannot share standard input" in result.output

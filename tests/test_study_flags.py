@@ -54,12 +54,12 @@ def settings_of(section: str) -> set[str]:
     return known
 
 
-def test_every_flag_has_its_row_and_no_row_is_of_another() -> None:
+def test_every_flag_of_the_study_has_exactly_one_row() -> None:
     assert list(table()) == FLAGS
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_what_a_row_names_exists(flag: str) -> None:
+def test_settings_named_for_the_studys_flags_exist(flag: str) -> None:
     words = re.findall(r"`([^`]+)`", table()[flag])
     assert words or table()[flag].startswith("nothing")
     for word in words:

@@ -43,7 +43,7 @@ def prompt(name: str, text: str = "Rooms are small.", **settings: Any) -> str:
     return strategy(name, **settings).messages(given)[-1].content
 
 
-def test_label_prompt_is_the_one_printed_in_the_paper() -> None:
+def test_the_label_prompt_equals_the_one_in_the_paper() -> None:
     assert prompt("label") == (
         f"Classify the sentiment of a review as either {CHOICES}.\n"
         "\n---\n\n"
@@ -59,7 +59,7 @@ def test_label_prompt_is_the_one_printed_in_the_paper() -> None:
     )
 
 
-def test_four_fields_or_more_stand_apart() -> None:
+def test_prompts_with_four_or_more_fields_are_spaced_as_in_the_study() -> None:
     described, filled = prompt("probabilities").split("\n\n---\n\n")[1:]
     assert described == (
         "Follow the following format.\n\n"
@@ -77,7 +77,7 @@ def test_four_fields_or_more_stand_apart() -> None:
     )
 
 
-def test_all_shows_examples_review_label_and_probabilities_in_this_order() -> None:
+def test_the_all_strategy_shows_examples_review_label_and_probabilities_in_order() -> None:
     described, filled = prompt("all").split("\n\n---\n\n")[1:]
     assert (
         "Examples: A list of examples that demonstrate different sentiment classes.\n\nReview: The"
@@ -101,14 +101,14 @@ def test_all_shows_examples_review_label_and_probabilities_in_this_order() -> No
         ("balanced-examples", ["Examples", "Review", "Classifier Decision"]),
     ],
 )
-def test_fields_of_a_strategy(name: str, fields: list[str]) -> None:
+def test_each_strategy_shows_the_studys_fields(name: str, fields: list[str]) -> None:
     filled = prompt(name).split("\n\n---\n\n")[2]
     named = [line.split(":")[0] for line in filled.splitlines() if line and line[0] != "-"]
     assert named[: len(fields)] == fields
     assert filled.endswith("\nClassification:")
 
 
-def test_what_each_strategy_needs() -> None:
+def test_each_strategy_declares_what_it_needs() -> None:
     needs = {name: strategy(name).needs() for name in ("zero-shot", "minimal", "examples", "all")}
     assert not needs["zero-shot"].encoder
     assert not needs["minimal"].encoder
@@ -191,7 +191,7 @@ def test_a_training_line_holds_the_messages_and_the_answer() -> None:
     }
 
 
-def test_a_strategy_of_ones_own_is_a_few_lines() -> None:
+def test_a_custom_strategy_is_a_few_lines() -> None:
     class Terse(PromptStrategy):
         def messages(self, given: PromptInput) -> list[Message]:
             return [Message("user", f"{given.text}\n\nAnswer {' or '.join(given.classes)}:")]

@@ -44,7 +44,7 @@ def headings(lines: list[str]) -> list[list[str]]:
     return [[word.strip() for word in lines[n - 1].split("  ") if word.strip()] for n in ruled]
 
 
-def test_what_fits_is_one_table(printed: Callable[..., list[str]]) -> None:
+def test_a_table_that_fits_is_not_split(printed: Callable[..., list[str]]) -> None:
     assert headings(printed(120)) == [COLUMNS]
 
 
@@ -63,7 +63,7 @@ def test_a_narrow_terminal_gets_several_tables_with_the_names_in_each(
     assert lines[0].strip() == "Runs"
 
 
-def test_a_name_longer_than_the_terminal_is_folded_and_figures_stay_whole(
+def test_long_names_are_wrapped_and_numbers_stay_whole(
     printed: Callable[..., list[str]],
 ) -> None:
     lines = printed(50, [["x" * 80, *ROWS[0][1:]]])
@@ -72,7 +72,7 @@ def test_a_name_longer_than_the_terminal_is_folded_and_figures_stay_whole(
     assert "".join(lines).count("x") == 80 * len(headings(lines))
 
 
-def test_a_pipe_gets_one_table(
+def test_output_to_a_pipe_is_one_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -80,7 +80,7 @@ def test_a_pipe_gets_one_table(
     assert headings(capsys.readouterr().out.splitlines()) == [COLUMNS]
 
 
-def test_sentences_break_between_words_in_terminals_alone(
+def test_sentences_wrap_between_words_only_in_terminals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sentence = "Use E11-G4OMFT-M: it is the cheapest of those that are as good as the best one."

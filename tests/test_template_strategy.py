@@ -39,7 +39,7 @@ def reviews() -> str:
     return "train.csv"
 
 
-def test_names_are_filled_in() -> None:
+def test_a_template_fills_in_its_fields() -> None:
     given = PromptInput(
         "So {good}!",
         CLASSES,
@@ -60,12 +60,12 @@ def test_names_are_filled_in() -> None:
     )
 
 
-def test_what_is_filled_in_is_never_a_template_itself() -> None:
+def test_inserted_values_are_never_parsed_as_templates() -> None:
     given = PromptInput("{labels} {0.__class__} {{x}} %s $y", CLASSES, columns={"a": "{text}"})
     assert said(given, user="{text} | {row.a}") == "{labels} {0.__class__} {{x}} %s $y | {text}"
 
 
-def test_a_system_message_comes_first() -> None:
+def test_a_templates_system_message_comes_first() -> None:
     messages = template(system="You label {labels}.", user="{text}").messages(
         PromptInput("Hm.", ("no", "yes"))
     )
@@ -80,7 +80,7 @@ def test_labels_are_listed_with_their_descriptions() -> None:
         said(given, descriptions={"angri": "x"})
 
 
-def test_shots_stand_in_every_prompt() -> None:
+def test_shots_are_part_of_every_prompt() -> None:
     shots = [{"text": "Great.", "label": "positive"}, {"text": "{text}", "label": "negative"}]
     words = said(PromptInput("Hm.", CLASSES), user="{examples}\n\n{text}", shots=shots)
     assert words == "Text: Great.\nLabel: positive\n\nText: {text}\nLabel: negative\n\nHm."
@@ -89,7 +89,7 @@ def test_shots_stand_in_every_prompt() -> None:
         said(PromptInput("Hm.", CLASSES), user="{examples}{text}", shots=wrong)
 
 
-def test_it_needs_what_its_words_name() -> None:
+def test_a_template_needs_what_its_fields_name() -> None:
     needs = template(user="{text}").needs()
     assert (needs.label, needs.probabilities, needs.examples) == (False, False, None)
     needs = template(user="{text} {adviser.label} {examples}", k=3, balanced=True).needs()
@@ -112,7 +112,7 @@ def test_it_needs_what_its_words_name() -> None:
         ({"user": "{text}", "shots": [{"text": "a", "label": "b"}]}, r"shows \{examples\}"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_asked(
+def test_template_errors_are_reported_before_any_query(
     settings: dict[str, Any], message: str, reviews: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -123,13 +123,13 @@ def test_mistakes_are_told_before_anything_is_asked(
         )
 
 
-def test_a_column_that_is_not_there_is_told_with_the_ones_that_are() -> None:
+def test_a_missing_column_is_named_with_the_available_ones() -> None:
     given = PromptInput("Hm.", CLASSES, columns={"title": "x", "stars": 1})
     with pytest.raises(InputError, match=r"row.titel.*it has title, stars.*Did you mean 'title'"):
         said(given, user="{text} {row.titel}")
 
 
-def test_examples_are_drawn_with_a_seed_and_the_same_for_every_prompt(reviews: str) -> None:
+def test_drawn_examples_are_the_same_for_every_prompt(reviews: str) -> None:
     def drawn(seed: int) -> list[tuple[RetrievedExample, ...]]:
         parts = make_parts(
             dataset={"name": "files", "train": reviews, "test": "test.csv"},
@@ -152,7 +152,7 @@ def test_examples_are_drawn_with_a_seed_and_the_same_for_every_prompt(reviews: s
     assert drawn(2) != first
 
 
-def test_a_run_in_ones_own_words(reviews: str) -> None:
+def test_a_template_run_is_written(reviews: str) -> None:
     with serving() as s:
         parts = make_parts(
             dataset={"name": "files", "test": "test.csv"},
@@ -165,7 +165,7 @@ def test_a_run_in_ones_own_words(reviews: str) -> None:
     assert [m["content"] for m in bodies[0]["messages"]] == ["Be brief.", "Review: I love it"]
 
 
-def test_columns_that_a_dataset_keeps_reach_the_prompts_of_its_runs() -> None:
+def test_columns_kept_by_a_dataset_reach_the_prompts() -> None:
     Path("test.csv").write_text(
         "title,text,label,stars\nLunch,I love it,positive,5\nDinner,I hate it,negative,\n"
     )
@@ -189,7 +189,7 @@ def test_columns_that_a_dataset_keeps_reach_the_prompts_of_its_runs() -> None:
     assert finished.totals.invalid == 0
 
 
-def test_a_column_that_a_dataset_does_not_keep_is_told_with_the_setting_that_keeps_it() -> None:
+def test_an_unkept_column_is_reported_with_the_setting_that_keeps_it() -> None:
     Path("test.csv").write_text("title,text,label\nLunch,I love it,positive\n")
     with serving() as s:
         parts = make_parts(
@@ -201,7 +201,7 @@ def test_a_column_that_a_dataset_does_not_keep_is_told_with_the_setting_that_kee
             run_prompts(parts, Path("runs/a"))
 
 
-def test_a_column_to_keep_that_the_file_lacks_is_refused() -> None:
+def test_a_missing_column_to_keep_is_refused() -> None:
     Path("test.csv").write_text("title,text,label\nLunch,I love it,positive\n")
     with pytest.raises(InputError, match="titel"):
         prompt_inputs(

@@ -115,12 +115,12 @@ def shipped(wheel: Path) -> set[str]:
 
 
 class TestWheel:
-    def test_one_name_is_taken(self, wheel: Path) -> None:
+    def test_the_wheel_installs_a_single_top_level_package(self, wheel: Path) -> None:
         assert {name.partition("/")[0].partition("-")[0] for name in shipped(wheel)} == {"sentikit"}
         (top_level,) = (name for name in shipped(wheel) if name.endswith("top_level.txt"))
         assert zipfile.ZipFile(wheel).read(top_level).decode().split() == ["sentikit"]
 
-    def test_everything_in_the_folders_is_inside(self, source: Path, wheel: Path) -> None:
+    def test_the_wheel_contains_every_file_of_its_folders(self, source: Path, wheel: Path) -> None:
         inside = shipped(wheel)
         places = {"sentikit": "", "plugins": "sentikit/", "recipes": "sentikit/"}
         for folder, prefix in places.items():
@@ -136,7 +136,7 @@ class TestWheel:
         ):
             assert name in inside
 
-    def test_the_sdist_holds_the_same(self, dist: Path, wheel: Path) -> None:
+    def test_the_sdist_contains_the_same_files(self, dist: Path, wheel: Path) -> None:
         (path,) = dist.glob("*.tar.gz")
         with tarfile.open(path) as archive:
             names = {name.partition("/")[2] for name in archive.getnames()}
@@ -148,7 +148,7 @@ class TestWheel:
         assert {"pyproject.toml", "setup.cfg", "README.md", "LICENSE"} <= names
 
 
-def test_a_new_plugin_installs_passes_and_trains(environment: Environment) -> None:
+def test_a_new_plugin_installs_passes_its_tests_and_trains(environment: Environment) -> None:
     written = environment.sentikit("plugins", "new", "film-club")
     assert written.returncode == 0, written.stderr
     environment.install(environment.work / "film-club")
@@ -216,7 +216,7 @@ def copy_out(plugin: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("plugin", ["heads", "files"])
-def test_a_bundled_plugin_copied_out_does_the_same(
+def test_a_bundled_plugin_works_as_a_separate_distribution(
     plugin: str, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = f"copied-{plugin}"

@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 import sentikit.extension as toolkit
 from sentikit import SentikitError, hookimpl
 from sentikit.cli import sentikit
+from sentikit.plugin_sources import PluginSource, installed_plugins
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.registry import PluginSource, Registry, default_registry, installed_plugins
+from sentikit.registry import Registry, default_registry
 from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun
 from sentikit.training.job import JobOptions, train
@@ -105,7 +106,7 @@ def log(run: Path = Path("run")) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_tracker_is_told_of_the_run_from_start_to_end(
+def test_a_tracker_hears_of_the_run_from_start_to_end(
     registry: Registry, tiny_recipe: Path
 ) -> None:
     run_diary(registry, tiny_recipe)
@@ -143,9 +144,11 @@ def test_a_collapse_is_an_alert(
     settings = ("training.epochs=7", "training.lr=3e-3")
     run_diary(registry, tiny_recipe, *settings, interactive=True)
     assert set(alerts()) == {"Training collapsed", "Run finished"}
+    logged = [what[1] for what in Diary.told if what[0] == "log"]
+    assert [record["lr"] for record in logged if record["kind"] == "change"] == [1]
 
 
-def test_an_interrupted_run_ends_without_an_alert_and_goes_on(
+def test_an_interrupted_run_ends_without_an_alert_and_resumes(
     registry: Registry, tiny_recipe: Path
 ) -> None:
     with pytest.raises(Interrupted):
@@ -159,7 +162,7 @@ def test_an_interrupted_run_ends_without_an_alert_and_goes_on(
 
 
 @pytest.mark.parametrize("place", ["start", "log", "alert", "finish"])
-def test_a_tracker_that_raises_is_switched_off_and_training_goes_on(
+def test_a_tracker_that_raises_is_disabled_and_training_continues(
     place: str,
     registry: Registry,
     tiny_recipe: Path,
@@ -190,7 +193,7 @@ def test_trackers_change_nothing_and_may_be_added_on_resume(
     assert [record.get("loss") for record in log()] == [r.get("loss") for r in log(tracked)]
 
 
-def test_everything_wrong_with_trackers_is_said_at_once(tiny_recipe: Path) -> None:
+def test_all_errors_of_trackers_are_reported_at_once(tiny_recipe: Path) -> None:
     wrong = "trackers=[wandbb, {name: wandb, projct: mine}, 3, tensorboard, tensorboard]"
     result = run_command(tiny_recipe, wrong)
     assert result.exit_code == 2
@@ -203,7 +206,7 @@ def test_everything_wrong_with_trackers_is_said_at_once(tiny_recipe: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])
-def test_a_missing_package_is_said_before_training(
+def test_a_trackers_missing_package_is_reported_before_training(
     name: str, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, name, None)
@@ -213,7 +216,7 @@ def test_a_missing_package_is_said_before_training(
     assert not Path("run").exists()
 
 
-def test_wandb_without_a_key_is_said_before_training(tiny_recipe: Path) -> None:
+def test_wandb_without_a_key_is_reported_before_training(tiny_recipe: Path) -> None:
     pytest.importorskip("wandb")
     result = run_command(tiny_recipe, "trackers=wandb")
     assert result.exit_code == 2
@@ -252,7 +255,7 @@ def wandb_history(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_wandb_offline_holds_what_the_log_says_and_no_key(
+def test_wandb_offline_files_contain_the_log_and_no_key(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("wandb")
@@ -303,7 +306,7 @@ def test_a_resumed_run_stays_one_run_in_wandb(tiny_recipe: Path) -> None:
     assert steps == [record["step"] for record in log() if record["kind"] == "step"]
 
 
-def test_wandb_alerts_can_be_switched_off(tiny_recipe: Path) -> None:
+def test_wandb_alerts_can_be_disabled(tiny_recipe: Path) -> None:
     pytest.importorskip("wandb")
     run_command(tiny_recipe, "trackers={name: wandb, mode: offline, alerts: false}")
     (folder,) = Path("run/wandb").glob("offline-run-*")
@@ -328,7 +331,7 @@ def test_tensorboard_hides_the_steps_of_a_run_that_was_killed_before_it_saved(
     assert [(event.step, event.value) for event in events.Scalars("step/loss")] == [(10, 2.0)]
 
 
-def test_tensorboard_shows_what_the_log_says_also_after_a_resume(tiny_recipe: Path) -> None:
+def test_tensorboard_shows_the_log_also_after_a_resume(tiny_recipe: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -358,7 +361,7 @@ def toolkit_registry() -> Registry:
     return default_registry()
 
 
-def test_numbers_are_flattened_and_all_else_left_out() -> None:
+def test_numbers_of_records_are_flattened_and_other_values_omitted() -> None:
     values = {"a": {"b": 1, "c": {"d": 0.5}}, "text": "x", "yes": True, "none": None, "list": [1]}
     assert toolkit.flat_numbers(values) == {"a/b": 1, "a/c/d": 0.5}
     assert toolkit.flat_numbers({"loss": 1.0}, "step") == {"step/loss": 1.0}

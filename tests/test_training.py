@@ -49,7 +49,7 @@ def read(name: str, run: Path = Path("run")) -> Any:
     return json.loads((run / name).read_text())
 
 
-def test_a_run_holds_what_the_design_says(tiny_recipe: Path) -> None:
+def test_a_training_run_contains_all_documented_files(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, "training.epochs=6", "training.lr=3e-3")
     assert result.exit_code == 0, result.output
     manifest, metrics = read("manifest.json"), read("metrics.json")
@@ -74,7 +74,7 @@ def test_a_run_holds_what_the_design_says(tiny_recipe: Path) -> None:
     assert not Path("run/checkpoints").exists()
 
 
-def test_the_saved_model_says_again_what_the_run_predicted(tiny_recipe: Path) -> None:
+def test_the_saved_model_reproduces_the_runs_predictions(tiny_recipe: Path) -> None:
     train(tiny_recipe)
     rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
     classifier = toolkit.load("run")
@@ -96,7 +96,7 @@ def test_the_same_recipe_gives_the_same_run_and_another_seed_another(tiny_recipe
     assert [r["loss"] for r in log("step")] != [r["loss"] for r in log("step", first)]
 
 
-def test_the_best_epoch_is_kept_not_the_last(tiny_recipe: Path) -> None:
+def test_the_best_epoch_is_kept_instead_of_the_last(tiny_recipe: Path) -> None:
     # A rate this high learns at first and then ruins what it has learnt.
     train(
         tiny_recipe, "training.epochs=8", "training.lr=5e-2", "training.schedule={name: constant}"
@@ -126,7 +126,7 @@ def test_the_best_epoch_may_be_chosen_by_a_plugins_metric(tiny_recipe: Path) -> 
     assert own == pytest.approx(max(scores))
 
 
-def test_a_metric_of_an_order_may_be_watched_where_ones_own_classes_have_one(
+def test_an_ordinal_metric_may_be_watched_for_ordered_custom_classes(
     tiny_recipe: Path,
 ) -> None:
     metric = "quadratic_weighted_kappa"
@@ -140,7 +140,7 @@ def test_a_metric_of_an_order_may_be_watched_where_ones_own_classes_have_one(
     assert f"validation_{metric}" in log("epoch")[0]
 
 
-def test_a_metric_that_is_not_there_or_does_not_suit_the_classes_is_refused_before_training(
+def test_an_unknown_or_unsuitable_metric_is_refused_before_training(
     tiny_recipe: Path,
 ) -> None:
     unknown = train(tiny_recipe, "training.early_stopping.metric=quadratic_weigthed_kappa")
@@ -175,7 +175,7 @@ def test_every_optimizer_trains_with_every_schedule(
     assert min(r["training_loss"] for r in epochs) < epochs[0]["training_loss"]
 
 
-def test_accumulation_gives_the_steps_of_the_whole_batch(tiny_recipe: Path) -> None:
+def test_gradient_accumulation_gives_the_steps_of_the_whole_batch(tiny_recipe: Path) -> None:
     quiet = ("encoder.model=quiet", "head.dropout=0", "training.epochs=2")
     from tiny_models import make_encoder
 
@@ -211,7 +211,7 @@ def test_only_the_chosen_layers_are_trained(
     assert {p.rstrip(".") for p in places if any(p in name for name in changed)} == moved
 
 
-def test_a_frozen_encoder_learns_from_texts_embedded_once(tiny_recipe: Path) -> None:
+def test_a_frozen_encoder_embeds_each_text_once(tiny_recipe: Path) -> None:
     result = train(
         tiny_recipe,
         "training.finetune_layers=none",
@@ -241,7 +241,7 @@ def test_layer_decay_gives_each_layer_its_rate(tiny_recipe: Path) -> None:
     assert sum(group["parameters"] for group in groups) == plan["parameters"]
 
 
-def test_early_stopping_stops_and_says_why(tiny_recipe: Path) -> None:
+def test_early_stopping_stops_with_a_reason(tiny_recipe: Path) -> None:
     result = train(
         tiny_recipe,
         "training.epochs=40",
@@ -285,7 +285,7 @@ def interactive(recipe: Path, typed: str, *settings: str) -> Result:
     return CliRunner().invoke(sentikit, arguments, input=typed)
 
 
-def test_ctrl_c_at_the_prompt_quits_at_once(tiny_recipe: Path) -> None:
+def test_ctrl_c_at_the_interactive_prompt_quits_at_once(tiny_recipe: Path) -> None:
     words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--interactive"]
     with subprocess.Popen(
         [sys.executable, "-m", "sentikit", *words],
@@ -303,7 +303,7 @@ def test_ctrl_c_at_the_prompt_quits_at_once(tiny_recipe: Path) -> None:
         assert "--resume" in process.stderr.read()
 
 
-def test_what_is_best_may_not_change_its_meaning_half_way(tiny_recipe: Path) -> None:
+def test_the_metric_of_the_best_epoch_may_not_change_midway(tiny_recipe: Path) -> None:
     assert interactive(tiny_recipe, "quit\n").exit_code == 130
     words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--resume", "--set"]
     changed = CliRunner().invoke(sentikit, [*words, "training.early_stopping.metric=loss"])
@@ -339,7 +339,7 @@ def test_a_loss_that_is_nan_between_two_log_lines_is_in_no_checkpoint(tiny_recip
 
 
 @pytest.mark.parametrize(("tolerance", "epochs"), [(0.0, 6), (10.0, 3)])
-def test_the_tolerance_delays_the_end_and_not_which_weights_are_kept(
+def test_the_tolerance_delays_stopping_but_not_the_choice_of_weights(
     tiny_recipe: Path, tolerance: float, epochs: int
 ) -> None:
     watched = f"{{metric: loss, patience: 2, tolerance: {tolerance}}}"
@@ -352,7 +352,7 @@ def test_the_tolerance_delays_the_end_and_not_which_weights_are_kept(
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "loss"])
-def test_a_collapse_to_one_class_is_said(tiny_recipe: Path, metric: str) -> None:
+def test_a_collapse_to_one_class_is_reported(tiny_recipe: Path, metric: str) -> None:
     settings = ("training.epochs=8", "training.lr=3e-3", "training.clip_norm=null")
     watched = f"training.early_stopping.metric={metric}"
     result = interactive(tiny_recipe, "continue 6\nlr 10\ncontinue\n", *settings, watched)
@@ -361,7 +361,7 @@ def test_a_collapse_to_one_class_is_said(tiny_recipe: Path, metric: str) -> None
     assert read("metrics.json")["overall"]["macro_f1"] > 0.6
 
 
-def test_the_user_may_steer_between_epochs(tiny_recipe: Path) -> None:
+def test_the_user_may_change_settings_between_epochs(tiny_recipe: Path) -> None:
     typed = (
         "lrr 3\nlr\nmemory\nepochs 5\npatience 9\ncheckpoint 2\nlr 1e-4\nhelp\ncontinue 2\nquit\n"
     )
@@ -382,7 +382,7 @@ def test_the_user_may_steer_between_epochs(tiny_recipe: Path) -> None:
     assert [record["epoch"] for record in log("epoch")] == [1, 2, 3, 4, 5]
 
 
-def test_the_end_of_input_means_go_on(tiny_recipe: Path) -> None:
+def test_the_end_of_input_means_continue(tiny_recipe: Path) -> None:
     assert interactive(tiny_recipe, "", "training.epochs=3").exit_code == 0
     assert len(log("epoch")) == 3
 
@@ -402,20 +402,20 @@ def test_a_split_without_test_is_scored_on_validation(tiny_recipe: Path) -> None
     assert read("metrics.json")["split"] == "validation"
 
 
-def test_another_dataset_can_judge(tiny_recipe: Path) -> None:
+def test_another_dataset_can_be_used_for_evaluation(tiny_recipe: Path) -> None:
     train(tiny_recipe, "evaluation_dataset={name: demo}")
     assert read("manifest.json")["dataset"]["dataset"] == "demo"
     assert len(Path("run/predictions.jsonl").read_text().splitlines()) == 141
 
 
 @pytest.mark.parametrize("template", ["bin_neg", "bin_neu", "bin_pos"])
-def test_binary_views_train(tiny_recipe: Path, template: str) -> None:
+def test_binary_label_schemes_train(tiny_recipe: Path, template: str) -> None:
     result = train(tiny_recipe, f"dataset.labels={template}", "training.epochs=1")
     assert result.exit_code == 0, result.output
     assert len(toolkit.load("run").labels) == 2
 
 
-def test_a_binary_threshold_decides(tiny_recipe: Path) -> None:
+def test_a_binary_threshold_is_applied(tiny_recipe: Path) -> None:
     train(tiny_recipe, "dataset.labels=bin_pos", "dataset.threshold=0.999", "training.epochs=1")
     rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
     assert {row["label"] for row in rows} == {"non-positive"}
@@ -445,7 +445,7 @@ def test_a_binary_threshold_decides(tiny_recipe: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_work_is_said_before_anything_is_written(
+def test_impossible_recipes_are_refused_before_anything_is_written(
     tiny_recipe: Path, settings: list[str], expected: str
 ) -> None:
     result = train(tiny_recipe, *settings)
@@ -454,7 +454,7 @@ def test_what_cannot_work_is_said_before_anything_is_written(
     assert not Path("run").exists()
 
 
-def test_texts_longer_than_the_encoder_reads_are_cut_and_it_is_said(
+def test_texts_longer_than_the_encoder_reads_are_truncated_and_reported(
     tiny_recipe: Path, reviews: Path
 ) -> None:
     rows = (reviews / "train.csv").read_text().replace("\n", " very" * 500 + "\n", 3)
@@ -466,7 +466,7 @@ def test_texts_longer_than_the_encoder_reads_are_cut_and_it_is_said(
     assert len(toolkit.load("run").predict(["very " * 2000])) == 1
 
 
-def test_a_class_without_examples_is_said(tiny_recipe: Path, reviews: Path) -> None:
+def test_a_class_without_training_examples_is_reported(tiny_recipe: Path, reviews: Path) -> None:
     lines = (reviews / "train.csv").read_text().splitlines()
     Path("two.csv").write_text("\n".join(li for li in lines if ",neutral," not in li) + "\n")
     result = train(tiny_recipe, "dataset.train=two.csv", "training.epochs=1")
@@ -475,7 +475,7 @@ def test_a_class_without_examples_is_said(tiny_recipe: Path, reviews: Path) -> N
     assert "No validation example" not in result.stderr
 
 
-def test_one_class_only_is_refused(tiny_recipe: Path, reviews: Path) -> None:
+def test_training_data_of_a_single_class_are_refused(tiny_recipe: Path, reviews: Path) -> None:
     lines = (reviews / "train.csv").read_text().splitlines()
     same = [lines[0], *(line for line in lines if ",positive," in line)]
     Path("same.csv").write_text("\n".join(same) + "\n")
@@ -493,7 +493,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tiny_recipe: Path) -> None
     assert Path("run/predictions.jsonl").read_text() == before
 
 
-def test_two_processes_on_one_run_are_kept_apart(tiny_recipe: Path) -> None:
+def test_two_processes_cannot_train_the_same_run(tiny_recipe: Path) -> None:
     from sentikit.runs.folder import RunFolder
 
     run = RunFolder(Path("run"))
@@ -505,7 +505,7 @@ def test_two_processes_on_one_run_are_kept_apart(tiny_recipe: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["minilm-head", "minilm-2b", "minilmx"])
-def test_the_run_of_another_recipe_is_not_gone_on_with(other: str) -> None:
+def test_a_run_of_another_recipe_is_not_resumed(other: str) -> None:
     from sentikit.runs.folder import INTERRUPTED, RunFolder, choose_run_folder
 
     for name in (other, "minilm-2"):
@@ -517,7 +517,7 @@ def test_the_run_of_another_recipe_is_not_gone_on_with(other: str) -> None:
     assert choose_run_folder(None, "minilm", True, Path("runs")).path == Path("runs/minilm-2")
 
 
-def test_a_run_that_came_since_its_folder_was_chosen_is_not_overwritten() -> None:
+def test_a_run_created_meanwhile_is_not_overwritten() -> None:
     """As where a second command worked longer, and ended after the first."""
     from sentikit.runs.folder import FINISHED, choose_run_folder
 
@@ -529,14 +529,14 @@ def test_a_run_that_came_since_its_folder_was_chosen_is_not_overwritten() -> Non
     assert first.status == FINISHED
 
 
-def test_a_device_that_is_not_there_is_refused(tiny_recipe: Path) -> None:
+def test_a_missing_device_is_refused(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, extra=("--device", "cuda:7"))
     assert result.exit_code == 2
     assert "CUDA devices here" in result.stderr
     assert "is no device" in train(tiny_recipe, extra=("--device", "toaster")).stderr
 
 
-def test_a_full_memory_is_no_fault_of_ours(
+def test_out_of_memory_is_reported_without_a_traceback(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sentikit.training.trainer import Trainer
@@ -551,13 +551,13 @@ def test_a_full_memory_is_no_fault_of_ours(
     assert "training.micro_batch_size" in result.stderr
 
 
-def test_a_schedule_longer_than_training_is_said(tiny_recipe: Path) -> None:
+def test_a_schedule_longer_than_training_is_reported(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, "training.schedule={name: step, step_size: 50}")
     assert result.exit_code == 0
     assert "changes only after 50 epochs" in result.stderr
 
 
-def test_half_precision_where_it_is_slower_is_said(
+def test_half_precision_on_a_slower_device_is_reported(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
@@ -567,7 +567,7 @@ def test_half_precision_where_it_is_slower_is_said(
     assert read("manifest.json")["precision"] == "bf16"
 
 
-def test_a_training_loads_no_report_vote_or_plotting_code(tiny_recipe: Path) -> None:
+def test_training_imports_no_report_vote_or_plotting_code(tiny_recipe: Path) -> None:
     program = (
         "import sys\n"
         "from sentikit.cli import main\n"

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 import sentikit as toolkit
 from sentikit.cli import sentikit
 from sentikit.extension import EngineWrapper, Head
+from sentikit.plugin_sources import PluginSource, installed_plugins
 from sentikit.recipe.resolving import resolve_recipe
-from sentikit.registry import PluginSource, Registry, installed_plugins
+from sentikit.registry import Registry
 from sentikit.training.job import JobOptions, TrainedRun, train
 from sentikit.training.recipe import train_parts
 
@@ -93,16 +94,14 @@ def run(registry: Registry, recipe: Path, *settings: str, output: str = "run") -
         ("engine={name: narrow}", r"The engine Narrow returned logits of shape \(\d+, 2\)"),
     ],
 )
-def test_a_wrong_shape_is_named_with_the_one_needed(
+def test_a_wrong_shape_is_named_with_the_expected_one(
     registry: Registry, tiny_recipe: Path, setting: str, message: str
 ) -> None:
     with pytest.raises(toolkit.SentikitError, match=message):
         run(registry, tiny_recipe, setting)
 
 
-def test_an_engine_may_be_wrapped_and_trains_the_same(
-    registry: Registry, tiny_recipe: Path
-) -> None:
+def test_a_wrapped_engine_trains_the_same(registry: Registry, tiny_recipe: Path) -> None:
     run(registry, tiny_recipe, output="plain")
     Counting.steps = 0
     run(registry, tiny_recipe, "engine={name: counting, wraps: {name: torch}}", output="wrapped")
@@ -111,15 +110,13 @@ def test_an_engine_may_be_wrapped_and_trains_the_same(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_wrapped_engine_that_there_is_not_is_refused(
-    registry: Registry, tiny_recipe: Path
-) -> None:
+def test_wrapping_an_unknown_engine_is_refused(registry: Registry, tiny_recipe: Path) -> None:
     with pytest.raises(toolkit.InputError, match="Did you mean 'torch'"):
         run(registry, tiny_recipe, "engine={name: counting, wraps: {name: torhc}}")
 
 
 @pytest.mark.parametrize("layers", ["all", "none"])
-def test_a_head_may_pool_by_itself(tiny_recipe: Path, layers: str) -> None:
+def test_a_head_may_do_its_own_pooling(tiny_recipe: Path, layers: str) -> None:
     settings = ["--set", "head={name: attention}", "--set", f"training.finetune_layers={layers}"]
     words = ["train", "--recipe", str(tiny_recipe), "--output", "run", *settings]
     result = CliRunner().invoke(sentikit, [*words, "--set", "training.lr=5e-3"])
@@ -132,7 +129,7 @@ def test_a_head_may_pool_by_itself(tiny_recipe: Path, layers: str) -> None:
     assert np.allclose(padded, classifier.predict_proba(texts), atol=1e-5)
 
 
-def test_the_pooling_of_a_head_that_has_none_is_refused(tiny_recipe: Path) -> None:
+def test_a_pooling_that_a_head_does_not_support_is_refused(tiny_recipe: Path) -> None:
     words = ["train", "--recipe", str(tiny_recipe), "--set", "head={name: linear, pooling: head}"]
     result = CliRunner().invoke(sentikit, words)
     assert result.exit_code == 2

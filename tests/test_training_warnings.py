@@ -111,7 +111,7 @@ POSITIVE, OTHER = rows(GOOD, "positive"), rows(BAD, "non-positive")
         ),
     ],
 )
-def test_training_says_what_is_suspect_about_its_data(
+def test_training_warns_about_suspicious_data(
     tiny_encoder: Path,
     train_rows: list[str],
     validation_rows: list[str],
@@ -123,7 +123,7 @@ def test_training_says_what_is_suspect_about_its_data(
     assert said in result.stderr
 
 
-def test_sound_data_are_not_warned_of(tiny_encoder: Path) -> None:
+def test_sound_data_cause_no_warning(tiny_encoder: Path) -> None:
     more = [f"{text} again" for text in GOOD + BAD]
     validation = rows(more[:15], "positive") + rows(more[15:], "non-positive")
     validation += rows([f"never {text}" for text in GOOD], "non-positive")
@@ -140,7 +140,7 @@ def test_fewer_validation_texts_than_classes_are_refused(tiny_encoder: Path) -> 
     assert not Path("run").exists()
 
 
-def test_what_is_held_out_has_its_share_of_every_class_and_source() -> None:
+def test_the_holdout_has_its_share_of_every_class_and_source() -> None:
     lines = []
     for label, source, count in (
         ("positive", "shop", 200),
@@ -164,7 +164,7 @@ def test_what_is_held_out_has_its_share_of_every_class_and_source() -> None:
 
 
 @pytest.mark.parametrize("mistakes", [0, 4])
-def test_probabilities_are_not_sharpened_by_a_handful_of_mistakes(mistakes: int) -> None:
+def test_a_few_mistakes_do_not_sharpen_probabilities(mistakes: int) -> None:
     gold = np.zeros(200, np.int64)
     logits = np.tile(np.array([[1.0, 0.0]], np.float32), (200, 1))
     gold[:mistakes] = 1
@@ -191,7 +191,7 @@ def test_a_fitted_temperature_is_trusted_where_there_are_mistakes() -> None:
     assert 2 < temperature < 4
 
 
-def test_the_recipe_beside_a_run_trains_what_its_user_steered_to(tiny_encoder: Path) -> None:
+def test_the_saved_recipe_includes_interactive_changes(tiny_encoder: Path) -> None:
     path = recipe(tiny_encoder, POSITIVE[:9] + OTHER[:9], POSITIVE[9:] + OTHER[9:], epochs=2)
     typed = "lr 5e-3\ncontinue\nepochs 4\nlr 1e-4\ncontinue\ncontinue\n"
     steered = train(path, "--interactive", typed=typed)
@@ -212,7 +212,7 @@ def test_the_recipe_beside_a_run_trains_what_its_user_steered_to(tiny_encoder: P
     assert all((first[name] == second[name]).all() for name in first)
 
 
-def test_more_epochs_chosen_on_the_way_are_trained_again_from_the_recipe(
+def test_epochs_added_interactively_are_part_of_the_saved_recipe(
     tiny_encoder: Path,
 ) -> None:
     path = recipe(tiny_encoder, POSITIVE[:9] + OTHER[:9], POSITIVE[9:] + OTHER[9:], epochs=2)
@@ -232,7 +232,7 @@ def test_more_epochs_chosen_on_the_way_are_trained_again_from_the_recipe(
 
 
 @pytest.mark.parametrize("finetune_layers", ["all", "none"])
-def test_long_texts_are_kept_whole_in_chunks(tiny_encoder: Path, finetune_layers: str) -> None:
+def test_long_texts_are_read_whole_in_chunks(tiny_encoder: Path, finetune_layers: str) -> None:
     long = [f"{'it is here . ' * 12}{text}" for text in GOOD + BAD]
     lines = rows(long[:12], "positive") + rows(long[12:], "non-positive")
     path = recipe(tiny_encoder, lines, lines, epochs=2, finetune_layers=finetune_layers)

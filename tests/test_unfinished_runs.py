@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from llm_fixtures import serving
-from test_prompt_command import sentikit, texts, write_recipe
+from prompt_commands import sentikit, texts, write_recipe
 
 PRICES = ("--set", "llm.prices.prompt=1", "--set", "llm.prices.completion=1")
 #: Modules of POSIX that Windows lacks.
@@ -28,9 +28,7 @@ def rows(name: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in content.splitlines()]
 
 
-def test_a_run_that_reaches_its_ceiling_shows_what_it_spent_and_keeps_the_rows_it_paid_for() -> (
-    None
-):
+def test_a_run_at_its_ceiling_shows_its_cost_and_keeps_paid_rows() -> None:
     with serving() as s:
         recipe = write_recipe(s.url, texts(30), in_flight=1, max_tokens=8)
         command = ["prompt", "--recipe", recipe, "--output", "runs/a", *PRICES]
@@ -53,13 +51,14 @@ def test_a_run_that_reaches_its_ceiling_shows_what_it_spent_and_keeps_the_rows_i
         assert not Path("runs/a/predictions.partial.jsonl").exists()
 
 
-def test_a_killed_run_that_is_not_resumed_shows_its_bill_with_calls_in_flight_at_their_worst() -> (
-    None
-):
+@pytest.mark.parametrize("ceiling", [("--max-cost", "1"), ()], ids=["ceiling", "no-ceiling"])
+def test_a_killed_run_shows_its_cost_with_open_calls_at_their_worst_case(
+    ceiling: tuple[str, ...],
+) -> None:
     with serving(seconds=0.05) as s:
         recipe = write_recipe(s.url, texts(400), in_flight=4, max_tokens=8)
         command = ["prompt", "--recipe", recipe, "--output", "runs/a", *PRICES]
-        command += ["--max-cost", "1"]
+        command += ceiling
         process = subprocess.Popen([sys.executable, "-m", "sentikit", *command], stderr=-3)
         deadline = time.monotonic() + 60
         while s.server.calls < 40 and time.monotonic() < deadline:
@@ -75,10 +74,16 @@ def test_a_killed_run_that_is_not_resumed_shows_its_bill_with_calls_in_flight_at
         assert billed <= manifest["spent_usd"] + 1e-12
         assert manifest["spent_usd"] <= billed + most_in_flight
         assert "spent usd" in sentikit("runs", "show", "runs/a").stdout
+        resumed = sentikit(*command, "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        billed = sum(s.server.billed.values()) / 1e6
+        spent = json.loads(Path("runs/a/manifest.json").read_text())["spent_usd"]
+        assert billed <= spent + 1e-12
+        assert spent <= billed + most_in_flight
 
 
 @pytest.mark.parametrize("missing", [(), POSIX_ONLY], ids=["posix", "without-posix-modules"])
-def test_two_processes_on_one_run_are_kept_apart_also_where_posix_modules_are_missing(
+def test_two_processes_cannot_share_a_run_even_without_posix_modules(
     missing: tuple[str, ...],
 ) -> None:
     program = f"""
@@ -104,7 +109,7 @@ print("kept apart")
     assert done.stdout == "kept apart\n", done.stderr
 
 
-def test_every_module_of_the_core_is_imported_where_posix_modules_are_missing() -> None:
+def test_every_core_module_imports_without_posix_modules() -> None:
     program = f"""
 import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys({POSIX_ONLY!r}))

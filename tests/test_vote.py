@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ensemble_runs import LABELS, sure, write_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from team_runs import LABELS, sure, write_results
 
 from sentikit import Labelling, read_run
 from sentikit.cli.vote import vote as vote_command
-from sentikit.ensembles.ensemble import vote
+from sentikit.ensembles.vote import count_votes
 from sentikit.errors import InputError
 
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
@@ -35,11 +35,11 @@ def refused(*arguments: str) -> str:
 
 
 def voted(*ballots: list[int], **options: Any) -> list[int]:
-    held = vote([Labelling(np.array(ballot)) for ballot in ballots], **options)
-    return held.labels.tolist()
+    winners = count_votes([Labelling(np.array(ballot)) for ballot in ballots], **options)
+    return [winner.number for winner in winners]
 
 
-def test_the_recorded_study(shared_data: Path) -> None:
+def test_a_vote_reproduces_the_documented_score_of_the_recorded_study(shared_data: Path) -> None:
     names = ("E12-G4OFT-M", "E11-G4OMFT-M", "E2-ELFT")
     found = run(*(str(shared_data / "recorded" / f"{name}.csv") for name in names))
     assert round(100 * found["overall"]["macro_f1"], 2) == 87.07
@@ -49,14 +49,14 @@ def test_the_recorded_study(shared_data: Path) -> None:
 
 
 class TestRule:
-    def test_the_majority_wins(self) -> None:
+    def test_the_majority_wins_a_vote(self) -> None:
         assert voted([NEGATIVE], [POSITIVE], [POSITIVE]) == [POSITIVE]
 
-    def test_ties_go_to_the_first_named(self) -> None:
+    def test_ties_of_a_vote_go_to_the_first_named_run(self) -> None:
         assert voted([NEUTRAL], [POSITIVE], [NEGATIVE]) == [NEUTRAL]
         assert voted([POSITIVE], [NEUTRAL]) == [POSITIVE]
 
-    def test_a_tie_is_among_the_leading_labels_alone(self) -> None:
+    def test_only_the_leading_labels_take_part_in_a_tie(self) -> None:
         ballots = [NEGATIVE], [POSITIVE], [NEUTRAL], [NEUTRAL], [POSITIVE]
         assert voted(*ballots) == [POSITIVE]
 
@@ -64,21 +64,21 @@ class TestRule:
         assert voted([-1], [NEUTRAL], [POSITIVE]) == [NEUTRAL]
         assert voted([-1], [-1], [POSITIVE]) == [POSITIVE]
 
-    def test_no_valid_answer_at_all_is_invalid(self) -> None:
+    def test_a_vote_without_any_valid_answer_is_invalid(self) -> None:
         assert voted([-1], [-1]) == [-1]
 
-    def test_ties_by_probability(self) -> None:
+    def test_ties_can_be_broken_by_probability(self) -> None:
         members = [
             Labelling(np.array([NEGATIVE]), np.array([[0.5, 0.4, 0.1]])),
             Labelling(np.array([NEUTRAL]), np.array([[0.1, 0.9, 0.0]])),
             Labelling(np.array([POSITIVE])),
         ]
-        assert vote(members, "probability").labels.tolist() == [NEUTRAL]
-        assert vote(members, "first").labels.tolist() == [NEGATIVE]
+        assert [w.number for w in count_votes(members, "probability")] == [NEUTRAL]
+        assert [w.number for w in count_votes(members, "first")] == [NEGATIVE]
 
     @settings(max_examples=100, deadline=None)
     @given(st.lists(st.lists(st.integers(-1, 2), min_size=4, max_size=4), min_size=2, max_size=6))
-    def test_agrees_with_counting(self, ballots: list[list[int]]) -> None:
+    def test_votes_agree_with_counting_by_hand(self, ballots: list[list[int]]) -> None:
         expected = []
         for row in zip(*ballots, strict=True):
             counts = Counter(label for label in row if label >= 0)
@@ -99,19 +99,19 @@ class TestCommand:
             paths.append(write_results(path, rows, [sure(r[2], 0.8) for r in rows], [0.001] * 30))
         return paths
 
-    def test_three_that_err_elsewhere_are_right_together(self, runs: list[str]) -> None:
+    def test_three_runs_with_different_errors_are_right_together(self, runs: list[str]) -> None:
         found = run(*runs)
         assert found["overall"]["macro_f1"] == 1.0
         assert found["unanimous"] == 0
         assert found["cost_per_1000"] == pytest.approx(3)
         assert all(gain["percentile"]["low"] > 0 for gain in found["gains"].values())
 
-    def test_what_it_costs_is_unknown_where_that_of_one_member_is(self, runs: list[str]) -> None:
+    def test_the_cost_of_a_vote_is_unknown_if_a_members_is(self, runs: list[str]) -> None:
         lines = [json.loads(line) for line in Path(runs[2]).read_text().splitlines()]
         Path(runs[2]).write_text("\n".join(json.dumps(r | {"cost": None}) for r in lines))
         assert run(*runs)["cost_per_1000"] is None
 
-    def test_leaves_a_run_like_every_other(self, runs: list[str], tmp_path: Path) -> None:
+    def test_a_vote_writes_a_run_like_every_other(self, runs: list[str], tmp_path: Path) -> None:
         run(*runs, "--output", str(tmp_path / "run"))
         manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
         assert (manifest["kind"], manifest["status"]) == ("vote", "finished")
@@ -125,50 +125,48 @@ class TestCommand:
             again["overall"] == json.loads((tmp_path / "run/metrics.json").read_text())["overall"]
         )
 
-    def test_table(self, runs: list[str]) -> None:
+    def test_vote_prints_a_table(self, runs: list[str]) -> None:
         result = CliRunner().invoke(vote_command, runs)
         assert result.exit_code == 0
         assert "1.0000" in result.stdout
 
-    def test_one_run_is_no_vote(self, runs: list[str]) -> None:
+    def test_a_vote_of_one_run_is_refused(self, runs: list[str]) -> None:
         assert "two runs at least" in refused(runs[0])
 
-    def test_a_run_that_is_not_there(self, runs: list[str]) -> None:
+    def test_a_vote_with_a_missing_run_is_refused(self, runs: list[str]) -> None:
         assert "does not exist" in refused(runs[0], "nowhere.csv")
 
-    def test_a_recipe(self, runs: list[str], tmp_path: Path) -> None:
+    def test_a_vote_runs_from_a_recipe(self, runs: list[str], tmp_path: Path) -> None:
         members = "".join(f"\n    - {name}" for name in runs)
-        recipe = tmp_path / "team.yaml"
+        recipe = tmp_path / "vote.yaml"
         recipe.write_text(f"kind: vote\nvote:\n  members: {members}\n  ties: probability\n")
         found = run("--recipe", str(recipe))
         assert found["overall"]["macro_f1"] == 1.0
         assert found["ties"] == "probability"
 
-    def test_ties_are_the_recipes_own(self) -> None:
+    def test_the_ties_option_is_refused_with_a_recipe(self) -> None:
         message = refused("--recipe", "any", "--ties", "probability")
         assert message == (
             "--ties goes with runs; with a recipe, give --set vote.ties=probability instead."
         )
 
-    def test_ties_by_probabilities_that_nobody_records(self, tmp_path: Path) -> None:
+    def test_ties_by_probability_without_probabilities_are_refused(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", LABELS[i % 3], LABELS[i % 3]) for i in range(30)]
         files = [write_results(tmp_path / f"{name}.jsonl", rows) for name in "abc"]
         assert "records probabilities" in refused(*files, "--ties", "probability")
 
-    def test_a_recipe_leaves_itself_in_the_run(self, runs: list[str], tmp_path: Path) -> None:
+    def test_a_vote_stores_its_recipe_in_the_run(self, runs: list[str], tmp_path: Path) -> None:
         members = "".join(f"\n    - {name}" for name in runs)
-        recipe = tmp_path / "team.yaml"
+        recipe = tmp_path / "vote.yaml"
         recipe.write_text(f"kind: vote\ndescription: three\nvote:\n  members: {members}\n")
         run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
         assert "description: three" in (tmp_path / "run" / "recipe.yaml").read_text()
 
-    def test_a_recipe_cannot_say_what_its_members_labelled(
-        self, runs: list[str], tmp_path: Path
-    ) -> None:
-        recipe = tmp_path / "team.yaml"
+    def test_a_split_in_a_vote_recipe_is_refused(self, runs: list[str], tmp_path: Path) -> None:
+        recipe = tmp_path / "vote.yaml"
         recipe.write_text(f"kind: vote\nsplit: test\nvote:\n  members: [{', '.join(runs)}]\n")
         assert "split: unknown key" in refused("--recipe", str(recipe))
 
-    def test_a_recipe_whose_members_have_not_run(self) -> None:
+    def test_a_vote_recipe_with_members_without_runs_is_refused(self) -> None:
         message = refused("--recipe", "vote-electra-large-gpt-4o-mini-gpt-4o")
         assert "sentikit train --recipe electra-large --output runs/electra-large" in message

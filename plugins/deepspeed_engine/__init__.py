@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_engines(register: Any) -> None:
-    """Offer ``deepspeed``."""
+    """Register ``deepspeed``."""
     register(
         "deepspeed",
         f"{__name__}.engine:DeepSpeedEngine",

@@ -109,7 +109,7 @@ def _empty_state(partition: Tensor, given: Any, on_device: bool) -> dict[str, Te
 
 
 def _by_parameter(tensor: Tensor) -> bool:
-    """Say whether ZeRO 3 has partitioned a parameter."""
+    """Return whether ZeRO 3 has partitioned a parameter."""
     return hasattr(tensor, "ds_id")
 
 

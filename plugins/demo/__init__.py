@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``demo``."""
+    """Register ``demo``."""
     register(
         "demo", f"{__name__}.dataset:Demo", summary="about 500 sentences shipped with sentikit"
     )

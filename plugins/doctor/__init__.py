@@ -1,4 +1,4 @@
-"""The command ``doctor``: the machine, the installation, API keys and LLM servers examined."""
+"""The command ``doctor``: checks the machine, the installation, API keys and LLM servers."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``doctor``."""
+    """Register ``doctor``."""
     register(
         "doctor",
         f"{__name__}.command:doctor",

@@ -13,21 +13,21 @@ import click
     "         sentikit doctor --models --base-url https://api.mistral.ai/v1"
 )
 @click.option(
-    "--base-url", metavar="URL", help="An LLM server to try, as http://localhost:8000/v1."
+    "--base-url", metavar="URL", help="An LLM server to test, such as http://localhost:8000/v1."
 )
 @click.option(
-    "--model", metavar="NAME", help="The model to try there; default: the only one it has."
+    "--model", metavar="NAME", help="The model to test; default: the server's only model."
 )
 @click.option(
     "--models",
     is_flag=True,
-    help="List models with their prices, context and end; --base-url adds a provider's.",
+    help="List models with price, context and end date; --base-url adds a provider's.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def doctor(base_url: str | None, model: str | None, models: bool, as_json: bool) -> None:
     """Check this machine, the installation, API keys and an LLM server.
 
-    Trying a server takes a few short calls, which a provider bills. Keys are never shown.
+    Testing a server takes a few short calls, which a provider bills. Keys are never shown.
     """
     import json
 

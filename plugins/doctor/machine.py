@@ -1,4 +1,4 @@
-"""What this machine and this installation can do."""
+"""Report on this machine and installation."""
 
 from __future__ import annotations
 

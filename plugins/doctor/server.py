@@ -1,4 +1,4 @@
-"""LLM servers and models: what a server can do, what models cost and when they end."""
+"""Reports on an LLM server and on models' prices and end dates."""
 
 from __future__ import annotations
 

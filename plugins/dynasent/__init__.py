@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``dynasent``."""
+    """Register ``dynasent``."""
     register(
         "dynasent",
         f"{__name__}.dataset:DynaSent",

@@ -1,4 +1,4 @@
-"""Finds DynaSent's files in a folder or inside its zip archive, and reads them where they are."""
+"""DynaSent's files, in a folder or inside its zip archive."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class DataFile:
 def find_files(path: Path, names: list[str]) -> dict[str, DataFile]:
     """Return the files among `names` that are in `path`: a folder, or a zip archive.
 
-    A folder is searched itself, one level deep, and what is missing then in an archive in it.
+    A folder is searched one level deep; missing files are then looked for in an archive in it.
 
     Raises:
         InputError: `path` does not exist, or the archive cannot be read.

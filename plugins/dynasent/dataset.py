@@ -37,7 +37,7 @@ class DynaSent(DatasetLoader):
     """Sentences labelled negative, neutral or positive by the majority of five people."""
 
     class Settings(PartSettings):
-        """Where DynaSent comes from and which of it is taken."""
+        """Source and selection of DynaSent."""
 
         path: Path | None = Field(
             None, description="dynasent-v1.1.zip, or the folder with its JSON Lines files"
@@ -45,9 +45,7 @@ class DynaSent(DatasetLoader):
         rounds: Annotated[tuple[Literal[1, 2], ...], AfterValidator(_each_once)] = Field(
             (1, 2), min_length=1, description="1: sentences found in reviews; 2: written to deceive"
         )
-        ternary: bool = Field(
-            True, description="leave out sentences most people called mixed; false keeps them"
-        )
+        ternary: bool = Field(True, description="drop sentences that most annotators called mixed")
 
     settings: Settings
 

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_formats(register: Any) -> None:
-    """Offer ``electra-classifier``."""
+    """Register ``electra-classifier``."""
     register(
         "electra-classifier",
         f"{__name__}.format:ElectraClassifierFormat",
@@ -17,7 +17,7 @@ def register_formats(register: Any) -> None:
 
 @hookimpl
 def register_classifiers(register: Any) -> None:
-    """Offer ``electra-base-sentiment`` and ``electra-large-sentiment``."""
+    """Register ``electra-base-sentiment`` and ``electra-large-sentiment``."""
     register(
         "electra-base-sentiment",
         f"{__name__}.models:ElectraBase",

@@ -84,7 +84,7 @@ class HeadConfig(BaseModel):
 
 
 def is_of_format(folder: Path) -> bool:
-    """Say whether `folder` holds a ``config.json`` of the format."""
+    """Return whether `folder` holds a ``config.json`` of the format."""
     if not (folder / CONFIG).is_file():
         return False
     config = read_json(folder / CONFIG)

@@ -1,4 +1,4 @@
-"""Loads and writes the folders of the study's published classifiers.
+"""The folder format of the study's published classifiers.
 
 ``config.json`` is an ElectraConfig with `HeadConfig`'s keys; ``model.safetensors`` holds
 ``electra.*`` and ``classifier.layers.{i}.*``. The package that publishes them is electra-classifier
@@ -57,7 +57,7 @@ class ElectraClassifierFormat(ModelFormat):
     """The format ``electra-classifier``."""
 
     def recognises(self, folder: Path) -> bool:
-        """Say whether ``config.json`` names the architecture ElectraClassifier."""
+        """Return whether ``config.json`` names the architecture ElectraClassifier."""
         return is_of_format(folder)
 
     def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:

@@ -7,6 +7,6 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_table_formats(register: Any) -> None:
-    """Offer ``.xlsx`` and ``.xlsm``."""
+    """Register ``.xlsx`` and ``.xlsm``."""
     for ending in ("xlsx", "xlsm"):
         register(ending, f"{__name__}.format:Workbook", summary="a sheet of an Excel workbook")

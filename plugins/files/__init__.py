@@ -1,4 +1,4 @@
-"""The ``files`` dataset: tables of your own."""
+"""Tables of your own: the ``files`` dataset, and the formats Parquet and Arrow."""
 
 from typing import Any
 
@@ -7,9 +7,17 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``files``."""
+    """Register ``files``."""
     register(
         "files",
         f"{__name__}.dataset:Files",
         summary="tables of your own: CSV, TSV, JSON, Parquet, Arrow, Excel, folders of texts",
     )
+
+
+@hookimpl
+def register_table_formats(register: Any) -> None:
+    """Register ``.parquet`` and, for Arrow, ``.arrow``, ``.feather`` and ``.ipc``."""
+    register("parquet", f"{__name__}.columnar:Parquet", summary="Parquet, read in batches of rows")
+    for ending in ("arrow", "feather", "ipc"):
+        register(ending, f"{__name__}.columnar:Arrow", summary="Arrow, read in batches of rows")

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from sentikit import Examples, InputError
+from sentikit import Examples
 from sentikit.extension import (
     DatasetLoader,
     ExamplesBuilder,
@@ -42,18 +41,20 @@ class Files(DatasetLoader):
         text: str | tuple[str, ...] | None = Field(
             None,
             description="column of the texts, a path such as review.text, or a list of these to "
-            "join; usual names are found",
+            "join; default: found by name",
         )
         markup: Literal["keep", "strip"] = Field(
-            "keep", description="strip: take HTML off the texts"
+            "keep", description="strip: remove HTML from the texts"
         )
-        label: str | None = Field(None, description="column of the labels; usual names are found")
-        source: str | None = Field(None, description="column of the sources; usual names are found")
-        id: str | None = Field(None, description="column of the ids; usual names are found")
+        label: str | None = Field(None, description="column of the labels; default: found by name")
+        source: str | None = Field(
+            None, description="column of the sources; default: found by name"
+        )
+        id: str | None = Field(None, description="column of the ids; default: found by name")
         format: str | None = Field(
             None,
-            description="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text, where "
-            "the files' endings do not tell",
+            description="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text, if "
+            "the file suffix does not tell",
         )
         columns: list[str] = Field(
             default_factory=list, description="further columns, for prompts that show {row.COLUMN}"
@@ -91,8 +92,7 @@ class Files(DatasetLoader):
         """Read a split's file.
 
         Raises:
-            InputError: the file is malformed (says where), a column is not found, or an id occurs
-                twice.
+            InputError: the file is malformed (says where), or a column is not found.
         """
         kept = self.settings.columns
         builder = ExamplesBuilder(columns=bool(kept))
@@ -104,10 +104,7 @@ class Files(DatasetLoader):
                 starts.append(where)
                 columns = dict(zip(kept, more, strict=True)) if kept else None
                 builder.add(text, label=label, source=source, id=id_, columns=columns)
-        examples = builder.finish()
-        if others["id"] is not None:
-            self._refuse_repeated_ids(split, examples)
-        return examples
+        return builder.finish()
 
     def rows(self, split: str) -> Rows:
         """Open the table of a split."""
@@ -148,18 +145,6 @@ class Files(DatasetLoader):
         for where, text, cells in rows.texts(texts, present, strip):
             padded = (*cells, None)
             yield where, text, [_none_if_blank(padded[position]) for position in positions]
-
-    def _refuse_repeated_ids(self, split: str, examples: Examples) -> None:
-        if pc.count_distinct(examples.table.column("id")).as_py() == len(examples):
-            return
-        rows: dict[str, int] = {}
-        for row, id_ in enumerate(examples.ids):
-            first = rows.setdefault(id_, row)
-            if first != row:
-                raise InputError(
-                    f"{self.locate(split, row)}: the id {id_!r} was given before, at "
-                    f"{self.locate(split, first)}. Give every example an id of its own."
-                )
 
 
 def _check(path: Path) -> None:

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``gpt-finetune``."""
+    """Register ``gpt-finetune``."""
     register(
         "gpt-finetune",
         f"{__name__}.command:gpt_finetune",

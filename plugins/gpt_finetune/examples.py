@@ -17,6 +17,7 @@ from sentikit import InputError
 from sentikit.extension import (
     FineTuner,
     FineTuningLimits,
+    LabelledSplit,
     Message,
     TokenCounter,
     atomic_writer,
@@ -26,7 +27,7 @@ from sentikit.extension import (
 )
 
 if TYPE_CHECKING:
-    from sentikit.extension import FinetuneParts, LabelledSplit
+    from sentikit.extension import FinetuneParts
 
 
 # Chat templates frame every message; OpenAI's by three tokens and the role. With it, counts agree
@@ -290,6 +291,7 @@ class Preparation:
         keep: a folder that holds what an encoder said, of a run that is resumed; None asks it.
 
     Attributes:
+        splits: the examples by what they are for, ``train`` or ``validation``.
         advance: told how many examples were looked at, an encoder's look counted, since the last
             call.
     """
@@ -298,18 +300,15 @@ class Preparation:
         self._parts = parts
         self._keep = keep or _passing_folder(self)
         self.advance: Callable[[int], object] = lambda examples: None
-        self._splits = {use: parts.labelled_split(use) for use in parts.splits}
-
-    @property
-    def splits(self) -> dict[str, LabelledSplit]:
-        """The examples by what they are for."""
-        return self._splits
+        self.splits = {"train": _split(parts, "train", parts.split)}
+        if parts.options.validation:
+            self.splits["validation"] = _split(parts, "validation", parts.options.validation)
 
     @property
     def looks(self) -> int:
         """How many examples there are to look at, an encoder's look counted."""
         encoder = self._parts.strategy.needs().encoder
-        return (1 + encoder) * sum(len(split.examples) for split in self._splits.values())
+        return (1 + encoder) * sum(len(split.examples) for split in self.splits.values())
 
     @cached_property
     def context(self) -> int | None:
@@ -329,8 +328,8 @@ class Preparation:
         limits = self._parts.fine_tuner.limits
         classes = self._parts.dataset.scheme.classes
         examiners = {}
-        for use, split in self._parts.splits.items():
-            examiners[use] = SplitExaminer(split, classes, limits, self.context)
+        for use, split in self.splits.items():
+            examiners[use] = SplitExaminer(split.split, classes, limits, self.context)
             for number, example in enumerate(self.examples(use), 1):
                 examiners[use].add(example)
                 if number % _NOTED == 0:
@@ -368,7 +367,7 @@ class Preparation:
             SentikitError: the strategy fails; names the row.
         """
         found = self._parts.conversations(
-            use, self._splits[use], self._keep / _kept(use), lambda texts: self.advance(texts)
+            self.splits[use], self._keep / _kept(use), lambda texts: self.advance(texts)
         )
         for example, label, asked in found:
             messages = (*asked, Message("assistant", label))
@@ -386,17 +385,29 @@ class Preparation:
         """
         assert self.report
         written = {}
-        for use in self._splits:
+        for use in self.splits:
             written[use] = folder / FILES[use]
             with atomic_writer(written[use]) as stream:
                 for example in self.examples(use):
                     stream.write(example.line)
-        for use in self._splits:
+        for use in self.splits:
             said = self._keep / _kept(use)
             if said.is_file() and not (folder / said.name).exists():
                 with atomic_writer(folder / said.name, "wb") as stream:
                     stream.write(said.read_bytes())
         return written
+
+
+def _split(parts: FinetuneParts, use: str, split: str) -> LabelledSplit:
+    dataset = parts.dataset
+    if split not in dataset.splits:
+        none = ", or none with --set finetune.validation=null" if use == "validation" else ""
+        raise InputError(
+            f"The dataset {dataset.name!r} has no split {split!r}; it has "
+            f"{', '.join(dataset.splits)}. Choose one with --set finetune.{use}=SPLIT{none}."
+        )
+    classes, ordered = dataset.scheme.classes, dataset.scheme.ordered
+    return LabelledSplit(dataset.split(split), classes, dataset.name, split, ordered)
 
 
 def _kept(use: str) -> str:

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_heads(register: Any) -> None:
-    """Offer ``linear``, ``mlp``, ``native`` and ``attention``."""
+    """Register ``linear``, ``mlp``, ``native`` and ``attention``."""
     register("linear", f"{__name__}.head:LinearHead", summary="dropout and one linear layer")
     register("mlp", f"{__name__}.head:MlpHead", summary="hidden layers; the study's head")
     register(

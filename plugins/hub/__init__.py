@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``hub``."""
+    """Register ``hub``."""
     register(
         "hub",
         f"{__name__}.dataset:HubDataset",

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import did_you_mean, disk_errors
+from sentikit.extension import did_you_mean, disk_errors, hub_refusal
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder
@@ -117,7 +117,7 @@ def _address(
 
 
 def _is_folder(repository: str) -> bool:
-    """Say whether `repository` is a local folder, not a repository id.
+    """Return whether `repository` is a local folder, not a repository id.
 
     Raises:
         InputError: it is written as a path and there is no such folder.
@@ -279,26 +279,13 @@ def _refusal(error: Exception, repository: str, revision: str | None) -> Sentiki
     """Explain what the hub answered with an HTTP error."""
     from huggingface_hub import errors
 
-    if isinstance(error, errors.GatedRepoError) or "is a gated dataset" in str(error):
-        return InputError(
-            f"The dataset {repository!r} is gated: ask for access at "
-            f"https://huggingface.co/datasets/{repository} and log in (hf auth login)."
-        )
-    if isinstance(error, errors.HFValidationError):
-        return InputError(f"{repository!r} is not a repository id (owner/name) nor a folder.")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return InputError(
-            f"There is no dataset {repository!r} on the Hugging Face hub, or it is private. "
-            "Check the id (owner/name), or log in (hf auth login)."
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return InputError(f"The dataset {repository!r} has no revision {revision!r} on the hub.")
-    if isinstance(error, errors.HfHubHTTPError):
+    refusal = hub_refusal("dataset", repository, revision, error)
+    if refusal is None and isinstance(error, errors.HfHubHTTPError):
         return SentikitError(
             f"The Hugging Face hub failed on the dataset {repository!r} "
             f"(HTTP {error.response.status_code}). Try again in a while."
         )
-    return None
+    return refusal
 
 
 def _absence(error: Exception, repository: str, revision: str | None) -> SentikitError | None:

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_formats(register: Any) -> None:
-    """Offer ``hub`` and ``transformers``."""
+    """Register ``hub`` and ``transformers``."""
     register(
         "hub",
         f"{__name__}.format:HubFormat",

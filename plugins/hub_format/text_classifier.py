@@ -33,7 +33,7 @@ _TOKENIZERS = (
 
 
 def is_text_classifier(folder: Path) -> bool:
-    """Tell whether `folder` holds a text classifier as transformers writes it."""
+    """Return whether `folder` holds a text classifier as transformers writes it."""
     path = folder / "config.json"
     if (folder / "model.onnx").is_file() and not list(folder.glob("*.safetensors")):
         return False  # The same config.json beside a graph, as other exporters write it.

@@ -81,7 +81,7 @@ class TransformersFormat(PublishedFormat):
     takes_label_map = True
 
     def recognises(self, folder: Path) -> bool:
-        """Tell whether ``config.json`` names a ``*ForSequenceClassification``."""
+        """Return whether ``config.json`` names a ``*ForSequenceClassification``."""
         return is_text_classifier(folder)
 
     def load(

@@ -7,5 +7,5 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_table_formats(register: Any) -> None:
-    """Offer ``.json``."""
+    """Register ``.json``."""
     register("json", f"{__name__}.format:Json", summary="an array of objects, or one in an object")

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_llm_backends(register: Any) -> None:
-    """Offer ``local``."""
+    """Register ``local``."""
     register(
         "local",
         f"{__name__}.backend:LocalBackend",
@@ -17,7 +17,7 @@ def register_llm_backends(register: Any) -> None:
 
 @hookimpl
 def register_formats(register: Any) -> None:
-    """Offer ``causal-lm``."""
+    """Register ``causal-lm``."""
     register(
         "causal-lm",
         f"{__name__}.format:CausalLMFormat",

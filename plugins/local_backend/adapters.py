@@ -51,7 +51,7 @@ def peft() -> Any:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Say whether a folder holds an adapter and no whole model."""
+    """Return whether a folder holds an adapter and no whole model."""
     return (folder / CONFIG).is_file()
 
 

@@ -33,7 +33,7 @@ class CausalLMFormat(ModelFormat):
     settings: Settings
 
     def recognises(self, folder: Path) -> bool:
-        """Say whether `folder` holds an adapter of a language model."""
+        """Return whether `folder` holds an adapter of a language model."""
         return (folder / _CONFIG).is_file()
 
     def load(self, folder: Path, device: str, precision: str) -> Any:

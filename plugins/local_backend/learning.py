@@ -84,13 +84,7 @@ class AnswerLoss:
         return float(len(batch))
 
     def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
-        """Return a micro-batch's part of its batch's mean loss.
-
-        Args:
-            logits: log-probabilities of the answers, (rows,).
-            micro_batch: the rows, and which count.
-            total_weight: examples of the whole batch.
-        """
+        """Return a micro-batch's part of its batch's mean loss; `logits` are log-probabilities."""
         counted = torch.from_numpy(micro_batch.weights).to(logits.device)
         return -(logits * counted).sum() / total_weight
 

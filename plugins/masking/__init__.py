@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_prompt_strategies(register: Any) -> None:
-    """Offer ``masked``, which wraps another strategy."""
+    """Register ``masked``, which wraps another strategy."""
     register(
         "masked",
         f"{__name__}.strategy:Masked",

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``merged``."""
+    """Register ``merged``."""
     register(
         "merged",
         f"{__name__}.dataset:Merged",

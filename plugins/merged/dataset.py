@@ -1,4 +1,4 @@
-"""The merged dataset of the study, from its parts, from its published files or from the hub.
+"""The study's merged dataset, from its sources, from the published files or from the hub.
 
 jbeno/sentiment_merged (Beno 2025): DynaSent round 1, round 2 and SST-3 one after the other, each
 split then shuffled as pandas does with ``sample(frac=1, random_state=42)``.
@@ -25,7 +25,7 @@ class Merged(DatasetLoader):
     """Three-label sentences of three sources: dynasent_r1, dynasent_r2 and sst_local."""
 
     class Settings(PartSettings):
-        """Where the rows come from, and how the sources are balanced."""
+        """Source of the rows, and balancing."""
 
         path: Path | None = Field(
             None,

@@ -1,4 +1,4 @@
-"""Where merged rows come from: the parts, the published CSV files, or the hub."""
+"""Sources of merged rows: the original datasets, the published CSV files, or the hub."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Origin(ABC):
 
     @abstractmethod
     def place(self, split: str, row: int) -> str:
-        """Say where row `row` (from 0) of a split stands."""
+        """Return where row `row` (from 0) of a split stands."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Mixtures: any datasets put together, each weighted for training."""
+"""Mixtures: several datasets combined, each with a weight for training."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``mixture``."""
+    """Register ``mixture``."""
     register(
         "mixture",
         f"{__name__}.dataset:Mixture",

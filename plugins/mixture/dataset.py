@@ -1,4 +1,4 @@
-"""Puts several datasets together."""
+"""A dataset made of several others."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_trackers(register: Any) -> None:
-    """Offer ``mlflow``."""
+    """Register ``mlflow``."""
     register(
         "mlflow",
         f"{__name__}.tracker:MlflowTracker",

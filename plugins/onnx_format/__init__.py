@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_formats(register: Any) -> None:
-    """Offer ``onnx``."""
+    """Register ``onnx``."""
     register(
         "onnx",
         f"{__name__}.format:OnnxFormat",

@@ -57,7 +57,7 @@ class OnnxConfig(BaseModel):
 
 
 def is_of_format(folder: Path) -> bool:
-    """Say whether `folder` holds a graph, and a ``config.json`` that names the classes."""
+    """Return whether `folder` holds a graph, and a ``config.json`` that names the classes."""
     if not any((folder / name).is_file() for name in (GRAPH, QUANTISED_GRAPH)):
         return False
     if not (folder / CONFIG).is_file():

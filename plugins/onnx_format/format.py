@@ -49,7 +49,7 @@ class OnnxFormat(ModelFormat):
     settings: Settings
 
     def recognises(self, folder: Path) -> bool:
-        """Say whether there is a graph, and a ``config.json`` that names the classes."""
+        """Return whether there is a graph, and a ``config.json`` that names the classes."""
         return is_of_format(folder)
 
     def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:

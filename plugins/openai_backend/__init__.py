@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_llm_backends(register: Any) -> None:
-    """Offer ``openai``."""
+    """Register ``openai``."""
     register(
         "openai",
         f"{__name__}.backend:OpenAIBackend",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentikit.extension import (
     Answer,
+    BackendError,
     BackendSession,
     BatchBackend,
     BatchStatus,
@@ -20,7 +22,15 @@ from sentikit.extension import (
 )
 
 from .bodies import API, BY_NAME, WITH_REASONING, Abilities, Api, Guarantee, Prompt
-from .responses import label_log_probabilities, rate_limit, read_completion
+from .responses import (
+    as_count,
+    as_mapping,
+    label_log_probabilities,
+    parse_body,
+    rate_limit,
+    read_completion,
+    read_error,
+)
 from .settings import OpenAISettings
 
 if TYPE_CHECKING:
@@ -28,6 +38,10 @@ if TYPE_CHECKING:
 
 # Keys of a body that change its price or its speed, never the answer.
 _ROUTING = frozenset({"prompt_cache_key", "service_tier"})
+#: Of batches (https://platform.openai.com/docs/guides/batch): the metadata's key that holds our
+#: tag, how many are looked through for one, and what their states mean.
+_TAG, _MOST_SEARCHED = "sentikit", 1000
+_STATES = {"completed": "done", "expired": "done", "cancelled": "done", "failed": "failed"}
 
 
 class OpenAIBackend(BatchBackend):
@@ -44,20 +58,19 @@ class OpenAIBackend(BatchBackend):
         self._address, self._is_openai = self.settings.address, self.settings.is_openai
         self._connection: Connection[OpenAISettings] | None = None
         self._abilities: Abilities | None = None
+        #: Bodies without messages, by what else they depend on.
+        self._shapes: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     @property
     def model(self) -> str:
-        """The model's name."""
         return self.settings.model
 
     @property
     def provider(self) -> str:
-        """The server's address, for prices and end dates that differ between providers."""
         return self.settings.address
 
     @property
     def service_tier(self) -> str | None:
-        """The tier asked for."""
         return self.settings.service_tier
 
     @property
@@ -98,9 +111,9 @@ class OpenAIBackend(BatchBackend):
         from .probing import find_abilities
 
         self._abilities = await find_abilities(self.connection, session)
+        self._shapes.clear()
 
     async def close(self) -> None:
-        """Close the connections."""
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
@@ -111,10 +124,13 @@ class OpenAIBackend(BatchBackend):
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
         if settings.cache_name is not None:
             return {"name": settings.cache_name, "body": body}
+        return {**self._where, "body": body}
+
+    @cached_property
+    def _where(self) -> dict[str, Any]:
+        settings = self.settings
         where: dict[str, Any] = {"url": self._address, "query": dict(settings.query)}
-        if settings.headers:
-            where["headers"] = dict(settings.headers)
-        return where | {"body": body}
+        return where | ({"headers": dict(settings.headers)} if settings.headers else {})
 
     def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
         """Return the body that is sent, less model and messages."""
@@ -123,16 +139,31 @@ class OpenAIBackend(BatchBackend):
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """Return the body that is sent."""
-        settings, abilities = self.settings, self.abilities
-        prompt = Prompt(
-            request.messages, request.max_tokens, request.temperature, request.probabilities
+        shape = (
+            request.labels,
+            request.max_tokens,
+            request.temperature,
+            request.probabilities,
+            request.rationale,
+            request.free_text,
         )
-        body = self._api.body(settings, abilities, prompt)
+        if shape not in self._shapes:
+            self._shapes[shape] = self._body_without_messages(request)
+        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        body = {self._api.messages: messages, **self._shapes[shape]}
         cache_key = self._cache_key(request)
         if cache_key is not None:
-            body["prompt_cache_key"] = cache_key
+            body.setdefault("prompt_cache_key", cache_key)
+        return body
+
+    def _body_without_messages(self, request: ChatRequest) -> dict[str, Any]:
+        """Return what is the same for most requests of a run."""
+        settings, api = self.settings, self._api
+        prompt = Prompt((), request.max_tokens, request.temperature, request.probabilities)
+        body = api.body(settings, self.abilities, prompt)
+        del body[api.messages]
         if not request.free_text:
-            body |= self._api.guarantee_body(self._guarantee, request.labels, request.rationale)
+            body |= api.guarantee_body(self._guarantee, request.labels, request.rationale)
         return body | settings.extra_body
 
     @property
@@ -158,18 +189,12 @@ class OpenAIBackend(BatchBackend):
         return "sentikit-" + hashlib.sha256(start.encode("utf-8", "replace")).hexdigest()[:16]
 
     async def ask(self, request: ChatRequest) -> Answer:
-        """Make one call."""
         value, headers = await self.connection.post(self._api.path, self.body(request))
         return self.read_answer(value, request, headers)
 
     def read_answer(
         self, value: Mapping[str, Any], request: ChatRequest, headers: Mapping[str, str]
     ) -> Answer:
-        """Turn a server's answer into ours.
-
-        Raises:
-            RetryableError: it holds none.
-        """
         answer = read_completion(value)
         if answer is None:
             raise RetryableError("The server's answer holds no message.", "server")
@@ -188,44 +213,88 @@ class OpenAIBackend(BatchBackend):
         )
 
     def batch_line(self, name: str, request: ChatRequest) -> bytes:
-        """Return the same body as a line of a batch's file; a batch is a tier of its own."""
-        from .batches import line
-
+        # Without a tier: a batch is one of its own.
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
-        return line(name, self._api.endpoint, body)
+        line = {"custom_id": name, "method": "POST", "url": self._api.endpoint, "body": body}
+        return json.dumps(line, separators=(",", ":")).encode("ascii")
 
     async def submit_batch(self, path: Path, tag: str) -> str:
-        """Upload the file and start the batch."""
-        from .batches import submit
-
-        return await submit(self.connection, path, self._api.endpoint, tag)
+        guard, client = self.connection.guard, self.connection.client
+        uploaded = await guard(client.files.create(file=path, purpose="batch"))
+        endpoint: Any = self._api.endpoint
+        batch = await guard(
+            client.batches.create(
+                input_file_id=uploaded.id,
+                endpoint=endpoint,
+                completion_window="24h",
+                metadata={_TAG: tag},
+            )
+        )
+        return str(batch.id)
 
     async def find_batch(self, tag: str) -> str | None:
-        """Look for a batch among the latest."""
-        from .batches import find
-
-        return await find(self.connection, tag)
+        after: str | None = None
+        for _ in range(_MOST_SEARCHED // 100):
+            options: Any = {"limit": 100} | ({"after": after} if after else {})
+            page = await self.connection.guard(self.connection.client.batches.list(**options))
+            listed = page.data if isinstance(page.data, list) else []
+            for batch in listed:
+                if as_mapping(batch.metadata).get(_TAG) == tag:
+                    return str(batch.id)
+            if not listed or not page.has_more:
+                return None
+            after = listed[-1].id
+        return None
 
     async def batch_status(self, batch: str) -> BatchStatus:
-        """Say how far a batch is."""
-        from .batches import status
-
-        return await status(self.connection, batch)
+        connection = self.connection
+        found = await connection.guard(connection.client.batches.retrieve(batch))
+        completed, failed, total = (
+            as_count(getattr(found.request_counts, name, 0)) or 0
+            for name in ("completed", "failed", "total")
+        )
+        # An unknown status is not finished.
+        state = _STATES.get(str(found.status), "running")
+        message = ""
+        if state == "failed":
+            errors = getattr(found.errors, "data", None) or []
+            said = (getattr(error, "message", None) for error in errors)
+            reasons = dict.fromkeys(str(reason) for reason in said if reason)
+            message = connection.safe("; ".join(reasons) or "no reason given.")
+        elif state == "done" and found.status != "completed":
+            message = f"{found.status} with {completed:,} of {total:,} requests answered."
+        return BatchStatus(state, completed + failed, total, message)
 
     async def batch_answers(
         self, batch: str, labels: tuple[str, ...]
     ) -> AsyncIterator[tuple[str, Answer | str]]:
-        """Yield a batch's answers."""
-        from .batches import answers
+        """Yield the results of a batch: those of its output file, then those of its error file."""
+        guard, client = self.connection.guard, self.connection.client
+        found = await guard(client.batches.retrieve(batch))
+        for file_id in (found.output_file_id, found.error_file_id):
+            if not isinstance(file_id, str):
+                continue
+            content = await guard(client.files.content(file_id))
+            # Bytes, for lines of text also end in the middle of an answer, as at U+2028.
+            for row in content.content.split(b"\n"):
+                value = parse_body(row)
+                # A line that holds no object leaves its request unanswered.
+                if isinstance(value, Mapping):
+                    yield str(value.get("custom_id")), self._batch_answer(value, labels)
 
-        asked = ChatRequest((), labels)
-
-        def read(value: Mapping[str, Any]) -> Answer:
-            self.connection.refuse_failure(value)
-            return self.read_answer(value, asked, {})
-
-        async for name, answer in answers(self.connection, batch, read):
-            yield name, answer
+    def _batch_answer(self, value: Mapping[str, Any], labels: tuple[str, ...]) -> Answer | str:
+        response, safe = value.get("response"), self.connection.safe
+        body = response.get("body") if isinstance(response, Mapping) else response
+        if as_mapping(response).get("status_code") == 200:
+            if not isinstance(body, Mapping):
+                return safe(f"The answer is no chat completion: {body!r}")
+            try:
+                self.connection.refuse_failure(body)
+                return self.read_answer(body, ChatRequest((), labels), {})
+            except BackendError as error:
+                return error.message
+        said = read_error(value).message or read_error(body).message
+        return safe(said or json.dumps(value.get("error") or body))
 
     async def examine(self) -> Mapping[str, Any]:
         """Return what the server can do, for ``sentikit doctor``."""

@@ -74,13 +74,11 @@ class JsonSchema(Guarantee):
     name = "json_schema"
 
     def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
-        """Ask for an object with a label."""
         return {
             "response_format": {"type": "json_schema", "json_schema": _named(labels, rationale)}
         }
 
     def response_body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
-        """Ask for the same of the Responses API."""
         return {"text": {"format": {"type": "json_schema", **_named(labels, rationale)}}}
 
 
@@ -124,7 +122,6 @@ class Tool(Guarantee):
     name = "tool"
 
     def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
-        """Force the call."""
         parameters = _schema(labels, rationale)
         function = {"name": "classify", "strict": True, "parameters": parameters}
         return {
@@ -133,7 +130,6 @@ class Tool(Guarantee):
         }
 
     def response_body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
-        """Force the same call of the Responses API."""
         parameters = _schema(labels, rationale)
         function = {"name": "classify", "strict": True, "parameters": parameters}
         return {
@@ -152,15 +148,12 @@ class FreeText(Guarantee):
     name = "text"
 
     def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
-        """Add nothing."""
         return {}
 
     def response_body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
-        """Add nothing."""
         return {}
 
     def read(self, answer: Completion) -> str:
-        """Return all of it."""
         return self.raw(answer)
 
 
@@ -208,7 +201,6 @@ class Abilities:
         return cls(**{name: value for name, value in values.items() if name in known})
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
         return asdict(self)
 
 
@@ -235,11 +227,13 @@ class Api(ABC):
     Attributes:
         path: where bodies are posted.
         endpoint: what batches call it.
+        messages: the body's key that holds them.
         limit_key: the body's key that limits the answer's length.
     """
 
     path: ClassVar[str]
     endpoint: ClassVar[str]
+    messages: ClassVar[str]
     limit_key: ClassVar[str]
 
     @abstractmethod
@@ -265,12 +259,12 @@ class ChatCompletions(Api):
 
     path = "/chat/completions"
     endpoint = "/v1/chat/completions"
+    messages = "messages"
     limit_key = "max_completion_tokens"
 
     def body(
         self, settings: OpenAISettings, abilities: Abilities, prompt: Prompt
     ) -> dict[str, Any]:
-        """Return the body, less what guarantees a label."""
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         body: dict[str, Any] = {"model": settings.model, "messages": messages}
         body[abilities.limit_key] = prompt.limit
@@ -287,7 +281,6 @@ class ChatCompletions(Api):
     def guarantee_body(
         self, guarantee: Guarantee, labels: Sequence[str], rationale: bool = False
     ) -> dict[str, Any]:
-        """Return the keys that guarantee a label."""
         return guarantee.body(labels, rationale)
 
 
@@ -296,12 +289,12 @@ class Responses(Api):
 
     path = "/responses"
     endpoint = "/v1/responses"
+    messages = "input"
     limit_key = "max_output_tokens"
 
     def body(
         self, settings: OpenAISettings, abilities: Abilities, prompt: Prompt
     ) -> dict[str, Any]:
-        """Return the body, less what guarantees a label."""
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         body: dict[str, Any] = {"model": settings.model, "input": messages, "store": False}
         body[abilities.limit_key] = prompt.limit
@@ -321,7 +314,6 @@ class Responses(Api):
     def guarantee_body(
         self, guarantee: Guarantee, labels: Sequence[str], rationale: bool = False
     ) -> dict[str, Any]:
-        """Return the keys that guarantee a label."""
         return guarantee.response_body(labels, rationale) or {}
 
     def guarantees(self, settings: OpenAISettings) -> list[Guarantee]:

@@ -1,17 +1,15 @@
-"""The connection to a server: the openai SDK, and a fast path beside it for calls."""
+"""The connection to a server: the openai SDK, a fast path beside it, and what failures mean."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import os
-import shlex
+import re
 import urllib.parse
-import urllib.request
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import aiohttp
 import httpx2
@@ -19,20 +17,18 @@ import openai
 from openai import AsyncOpenAI
 
 from sentikit import InputError
-from sentikit.extension import FatalError, RejectedError, find_key, without_secrets
-
-from .failures import (
-    CHAT,
-    FailedResponse,
-    embedded_failure,
-    failed_status,
-    not_a_server,
-    redirect_target,
-    redirected,
-    unreachable,
+from sentikit.extension import (
+    BackendError,
+    FatalError,
+    RejectedError,
+    RetryableError,
+    find_key,
+    parsed_address,
+    without_secrets,
 )
-from .responses import parse_body
-from .settings import ServerSettings
+
+from .responses import ServerError, names_error, parse_body, rate_limit, read_error, retry_after
+from .settings import ServerSettings, TokenCommand, find_secrets, proxy_of, proxy_variable
 
 # Calls have a time limit in the core; these only keep a forgotten connection from living on.
 _SDK_TIMEOUT = httpx2.Timeout(3600.0, connect=15.0)
@@ -41,81 +37,42 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15.0, sock_read=3600.0
 _MOST_REDIRECTS = 3
 #: Refusals with 403 in a row, after which it is the key and not the texts.
 _MOST_FORBIDDEN = 20
-_TOKEN_SECONDS = 30.0
 _AUTHORIZATION = "authorization"
+
+_NO_CREDIT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
+)
+#: What is asked of a server, for messages.
+CHAT, FINE_TUNING = "chat completions", "fine-tuning"
+_BUSY = frozenset({408, 409, 425, 429, 529})
+#: String codes of errors that come without a status.
+_BUSY_CODES = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+    "overloaded": 529,
+    "server_error": 500,
+    "internal_error": 500,
+    "timeout": 504,
+}
+_TAG = re.compile(r"<[^>]*>")
+#: Words of a refusal that concerns one text, not the key.
+_MODERATION = re.compile(r"moderat|flagged|content.{0,12}(policy|filter)|safety|harmful", re.I)
+_RESPONSES_ONLY = re.compile(r"v1/responses|responses api|not a chat model", re.I)
+
+#: Made once: `json.dumps` makes an encoder for every call.
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 Result = TypeVar("Result")
 Settings = TypeVar("Settings", bound=ServerSettings)
 
 
-@dataclass(frozen=True)
-class Response:
-    """A response that was read to its end.
-
-    Attributes:
-        status: the HTTP status.
-        headers: its headers, names in any case.
-        content: its body.
-    """
+class Response(NamedTuple):
+    """A response that was read to its end; the names of headers in any case."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
-
-
-class TokenCommand:
-    """A command of the user's that prints a fresh token.
-
-    The environment alone may name it (``OPENAI_API_KEY_COMMAND`` beside ``OPENAI_API_KEY``): a
-    recipe or a file ``.env`` that comes from elsewhere starts no program.
-
-    Args:
-        variable: holds the command, split as a shell would; no shell runs it.
-    """
-
-    def __init__(self, variable: str) -> None:
-        self._variable = variable
-        self._command = os.environ.get(variable, "").strip()
-        self._token = ""
-        self._lock = asyncio.Lock()
-
-    def __bool__(self) -> bool:
-        return bool(self._command)
-
-    async def token(self, refused: str | None = None) -> str:
-        """Return the token; a new one where there is none yet or the last was refused.
-
-        Raises:
-            FatalError: the command fails.
-        """
-        async with self._lock:
-            if not self._token or self._token == refused:
-                self._token = await self._run()
-            return self._token
-
-    async def _run(self) -> str:
-        try:
-            arguments = shlex.split(self._command)
-            process = await asyncio.create_subprocess_exec(
-                *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-            )
-        except (OSError, ValueError) as error:
-            raise FatalError(f"{self._variable} cannot be run: {error}.") from error
-        try:
-            async with asyncio.timeout(_TOKEN_SECONDS):
-                printed, _ = await process.communicate()
-        except TimeoutError:
-            raise FatalError(
-                f"{self._variable} printed no token within {_TOKEN_SECONDS:g} s."
-            ) from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        token = printed.decode("utf-8", "replace").strip()
-        if process.returncode or not token:
-            raise FatalError(f"{self._variable} printed no token (exit code {process.returncode}).")
-        return _sendable(token, self._variable)
 
 
 class PostingSession:
@@ -123,17 +80,12 @@ class PostingSession:
 
     The SDK's own way through httpx2 costs more time than everything else about a call
     (benchmarks/request_loop.py).
-
-    Args:
-        address: of the server, without a path.
-        query: parameters added to every address.
-        headers: sent with every body.
     """
 
     def __init__(self, address: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
         self._address = address
         self._query = f"?{urllib.parse.urlencode(query)}" if query else ""
-        proxy, proxy_headers = _proxy(address)
+        proxy, proxy_headers = proxy_of(address)
         # To a server without TLS a proxy is a hop that reads the request's own headers.
         plain = {} if address.startswith("https:") else proxy_headers
         # Never the session's own headers: aiohttp shows those, the key among them, to the proxy.
@@ -149,12 +101,6 @@ class PostingSession:
         )
 
     async def post(self, path: str, content: bytes) -> Response:
-        """Send a body and read the response.
-
-        Raises:
-            aiohttp.ClientError: no response came, or it broke off.
-            OSError: likewise.
-        """
         address = f"{self._address}{path}{self._query}"
         for _ in range(_MOST_REDIRECTS):
             sent = self._session.post(
@@ -173,25 +119,16 @@ class PostingSession:
         return received
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._session.close()
 
 
 class Connection(Generic[Settings]):
-    """One server and one key.
-
-    Args:
-        settings: of the backend.
-
-    Raises:
-        InputError: OpenAI is asked and there is no key, a header's variable is not set, or the
-            environment names a proxy of a kind that is not supported.
-    """
+    """One server and one key."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._token_command = TokenCommand(f"{settings.key_variable}_COMMAND")
-        self._secrets = _secrets(settings)
+        self._secrets = find_secrets(settings)
         self._proxy_variable = proxy_variable(settings.address)
         key = self._secrets.get(settings.key_variable)
         if key is None and not self._token_command and settings.is_openai:
@@ -234,13 +171,8 @@ class Connection(Generic[Settings]):
         """Send a body and return the answer's JSON and headers.
 
         With the SDK's headers, but without its layers (benchmarks/request_loop.py).
-
-        Raises:
-            RetryableError: it may succeed later.
-            RejectedError: this body never will.
-            FatalError: no call will.
         """
-        content = json.dumps(body, separators=(",", ":")).encode("ascii")
+        content = _COMPACT.encode(body).encode("ascii")
         response = await self._send(path, content)
         if 300 <= response.status < 400:
             raise redirected(self.settings, self.settings.address, response.headers)
@@ -257,11 +189,7 @@ class Connection(Generic[Settings]):
     def refuse_failure(
         self, value: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> None:
-        """Raise the error that a body of status 200 holds, if it holds one.
-
-        Raises:
-            BackendError: as `post`.
-        """
+        """Raise the error that a body of status 200 holds, if it holds one."""
         failed = embedded_failure(value, headers or {})
         if failed is not None:
             self._refuse(failed)
@@ -318,12 +246,7 @@ class Connection(Generic[Settings]):
         return self._posting
 
     async def guard(self, call: Awaitable[Result], service: str = CHAT) -> Result:
-        """Await a call of the SDK and turn its errors into the core's, without keys in them.
-
-        Args:
-            call: of the SDK.
-            service: what is asked of the server, for messages.
-        """
+        """Await a call of the SDK and turn its errors into the core's, without keys in them."""
         try:
             return await call
         except openai.APIStatusError as error:
@@ -371,68 +294,212 @@ class Connection(Generic[Settings]):
         await asyncio.sleep(0)
 
 
-def _secrets(settings: ServerSettings) -> dict[str, str]:
-    found = {}
-    key = find_key(settings.key_variable)
-    if key:
-        found[settings.key_variable] = _sendable(key, settings.key_variable)
-    for name, variable in settings.header_variables.items():
-        value = find_key(variable)
-        if not value:
-            raise InputError(
-                f"{settings.section}.header_variables: {variable} is not set, for header {name!r}."
-            )
-        found[name] = _sendable(value, variable)
-    return found
+class UnknownModelError(FatalError):
+    """The server has no such model."""
 
 
-def _sendable(secret: str, variable: str) -> str:
-    """Refuse what no header can carry, and whoever tried to send it would show."""
-    if secret.isascii() and secret.isprintable():
-        return secret
-    raise InputError(
-        f"{variable} holds a line break, or a letter that no key has. Copy it once more, in one "
-        "piece."
+class RefusedKeyError(FatalError):
+    """The server refuses the key, or wants one."""
+
+
+@dataclass(frozen=True)
+class FailedResponse:
+    """A response that is an error: the status that it has, or that an error inside a 200 means."""
+
+    status: int
+    headers: Mapping[str, str]
+    value: Any
+    text: str = ""
+
+    @cached_property
+    def error(self) -> ServerError:
+        return read_error(self.value)
+
+    @property
+    def said(self) -> str:
+        """The server's own words, a page's tags taken out."""
+        return _TAG.sub(" ", self.error.message or self.text).strip() or "no reason given"
+
+
+def embedded_failure(value: Any, headers: Mapping[str, str]) -> FailedResponse | None:
+    """Return the error that a body of status 200 holds, or None where it holds none."""
+    if not names_error(value):
+        return None
+    error = read_error(value)
+    known = (_BUSY_CODES.get(code) for code in error.codes)
+    status = error.status or next((code for code in known if code), 400)
+    return FailedResponse(status, headers, value, str(error.message or value)[:500])
+
+
+def failed_status(
+    settings: ServerSettings,
+    failed: FailedResponse,
+    safe: Callable[[str], str],
+    service: str = CHAT,
+    answered: bool = False,
+) -> BackendError:
+    """Turn a failed response into the error that says what to do about it.
+
+    `safe` takes keys out of the server's words; `answered` says that it took this key before.
+    """
+    status, headers = failed.status, failed.headers
+    said = safe(failed.said)
+    if status == 403 and service == FINE_TUNING:
+        return FatalError(
+            f"{settings.address} does not let this key's organisation fine-tune {settings.model} "
+            f"({said}). Use another key (--set {settings.section}.key_variable=NAME), or the "
+            "provider local, which no service can end."
+        )
+    if status == 403 and (answered or "logprob" in said.lower() or _MODERATION.search(said)):
+        return RejectedError(f"The server refused the request (403): {said}")
+    if status in (401, 403):
+        return RefusedKeyError(_refused_key(settings, status, said))
+    if status == 402 or failed.error.codes & _NO_CREDIT:
+        return FatalError(
+            f"{settings.address} refuses for lack of credit or quota ({said}). Check the account's "
+            "billing, then continue with --resume."
+        )
+    if status in (400, 404, 405) and _RESPONSES_ONLY.search(said):
+        return FatalError(
+            f"{settings.address} does not offer {settings.model!r} as chat completions ({said}). "
+            f"Use the Responses API: --set {settings.section}.api=responses."
+        )
+    if status in (404, 405):
+        return _not_found(settings, failed, said, service)
+    if status == 429:
+        exhausted = bool(_resets(headers))
+        return RetryableError(
+            f"Too many calls (429): {said}", "rate_limit", _wait(headers), exhausted
+        )
+    if status in _BUSY or status >= 500:
+        return RetryableError(f"The server failed ({status}): {said}", "server", _wait(headers))
+    return RejectedError(f"The server refused the request ({status}): {said}")
+
+
+def unreachable(
+    settings: ServerSettings,
+    error: Exception,
+    safe: Callable[[str], str],
+    sent: bool = True,
+    proxy: str = "",
+) -> RetryableError:
+    """Describe a connection that broke, or was never made: then nothing was sent.
+
+    `proxy` is the variable that names the proxy in between, or "".
+    """
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = safe(str(cause)) or type(cause).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        message = (
+            f"The certificate of {settings.address} is not trusted ({reason}). Name the "
+            "authority's file in SSL_CERT_FILE."
+        )
+    elif proxy:
+        message = (
+            f"{settings.address} cannot be reached through the proxy in {proxy} ({reason}). Is the "
+            f"proxy running? Unset {proxy}, or add the server's name to NO_PROXY."
+        )
+    else:
+        message = (
+            f"{settings.address} cannot be reached ({reason}). Is the server running? "
+            f"Check {settings.address_key}."
+        )
+    return RetryableError(message, "network" if sent else "unreachable")
+
+
+def redirect_target(address: str, status: int, headers: Mapping[str, str]) -> str | None:
+    """Return where a redirect leads, where it keeps the method and stays at the same origin."""
+    if status not in (307, 308):
+        return None
+    target = _target(address, headers)
+    stays = _origin(target) == _origin(address) and target != address
+    return target if stays else None
+
+
+def redirected(settings: ServerSettings, address: str, headers: Mapping[str, str]) -> FatalError:
+    """Describe a redirect that is not followed: key and texts are for one server alone."""
+    target = _target(address, headers)
+    origin = "".join(letter for letter in _origin(target) if letter.isprintable())[:200]
+    return FatalError(
+        f"{settings.address} redirects to {origin or 'no address'}. Keys and texts are sent to no "
+        "other server than the one named, so it was not followed. If you trust the other, name it "
+        f"in {settings.address_key}."
     )
 
 
-def proxy_variable(address: str) -> str:
-    """Return the variable that names the proxy for an address, or "".
-
-    Raises:
-        InputError: it names a SOCKS proxy, or no address.
-    """
-    parts = urllib.parse.urlsplit(address)
-    proxies = urllib.request.getproxies()
-    kind = next((name for name in (parts.scheme, "all") if proxies.get(name)), None)
-    if kind is None or urllib.request.proxy_bypass(parts.netloc):
+def _target(address: str, headers: Mapping[str, str]) -> str:
+    try:
+        return urllib.parse.urljoin(address, headers.get("location") or "")
+    except ValueError:
         return ""
-    spellings = (f"{kind.upper()}_PROXY", f"{kind}_proxy")
-    variable = next((name for name in spellings if os.environ.get(name)), spellings[0])
-    scheme = proxies[kind].partition("://")[0].lower() if "://" in proxies[kind] else "http"
-    if scheme not in ("http", "https"):
-        raise InputError(
-            f"{variable} names a proxy of the kind {scheme}, and only HTTP proxies are supported. "
-            f"Unset it, or add {parts.hostname} to NO_PROXY."
+
+
+def _origin(address: str) -> str:
+    """Return scheme, host and port, the port spelled out; "" where that is no address."""
+    parts = parsed_address(address)
+    if parts is None:
+        return ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def not_a_server(
+    settings: ServerSettings, headers: Mapping[str, str], content: bytes
+) -> BackendError:
+    """Describe an answer that is no JSON object: half of one, or another kind of server."""
+    if content.lstrip()[:1] == b"{":
+        return RetryableError("The answer broke off half-way.", "network")
+    kind = "".join(filter(str.isprintable, headers.get("content-type", "no type").split(";")[0]))
+    return FatalError(
+        f"{settings.address} answers with {kind}, not as an OpenAI-compatible server does. Check "
+        f"{settings.address_key}; it usually ends in /v1."
+    )
+
+
+def _refused_key(settings: ServerSettings, status: int, said: str) -> str:
+    name, section = settings.key_variable, settings.section
+    if find_key(name) is None and not settings.header_variables:
+        return (
+            f"{settings.address} wants a key ({status}: {said}), and {name} is not set. Set it in "
+            f"the environment or in a file .env, or name another variable with --set "
+            f"{section}.key_variable=NAME."
         )
-    return variable
+    return (
+        f"{settings.address} refused the key in {name} ({status}: {said}). Check the key, or name "
+        f"another variable with --set {section}.key_variable=NAME."
+    )
 
 
-def _proxy(address: str) -> tuple[str | None, dict[str, str]]:
-    """Return the proxy the environment names for an address, and what signs one in there.
+def _not_found(
+    settings: ServerSettings, failed: FailedResponse, said: str, service: str
+) -> FatalError:
+    if isinstance(failed.value, Mapping) and "model" in said.lower():
+        return UnknownModelError(
+            f"{settings.address} has no model {settings.model!r} ({said}). See what it has with "
+            f"sentikit doctor{_doctor_option(settings)}."
+        )
+    return FatalError(
+        f"{settings.address} has no {service} ({failed.status}). Check "
+        f"{settings.address_key}; it usually ends in /v1."
+    )
 
-    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, as
-    https://docs.python.org/3/library/urllib.request.html#urllib.request.getproxies reads them.
-    """
-    parts = urllib.parse.urlsplit(address)
-    proxies = urllib.request.getproxies()
-    named = proxies.get(parts.scheme) or proxies.get("all")
-    if named is None or urllib.request.proxy_bypass(parts.netloc):
-        return None, {}
-    proxy = urllib.parse.urlsplit(named if "://" in named else f"http://{named}")
-    signed_in, _, host = proxy.netloc.rpartition("@")
-    bare = proxy._replace(netloc=host).geturl()
-    if not signed_in:
-        return bare, {}
-    credentials = base64.b64encode(urllib.parse.unquote_to_bytes(signed_in)).decode("ascii")
-    return bare, {"Proxy-Authorization": f"Basic {credentials}"}
+
+def _doctor_option(settings: ServerSettings) -> str:
+    return "" if settings.is_openai else f" --base-url {settings.address}"
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """Return the wait a server asks for, by Retry-After or by the limit that is used up."""
+    asked = retry_after(headers)
+    return max(_resets(headers), default=None) if asked is None else asked
+
+
+def _resets(headers: Mapping[str, str]) -> list[float]:
+    """Return the seconds until limits that are used up are reset."""
+    left = rate_limit(headers)
+    if left is None:
+        return []
+    limits = ((left.requests, left.requests_reset), (left.tokens, left.tokens_reset))
+    return [reset for count, reset in limits if count == 0 and reset]

@@ -21,7 +21,7 @@ from sentikit.extension import (
 from .settings import OpenAIFineTuningSettings
 
 if TYPE_CHECKING:
-    from .finetuning_job import RemoteJob
+    from .finetuning_job import JobFollower
 
 _FEWEST, _MOST_BYTES = 10, 8 * 10**9
 # What "auto" becomes by OpenAI's cookbook (chat fine-tuning, data preparation): three epochs, more
@@ -43,7 +43,6 @@ class OpenAIFineTuner(FineTuner):
 
     @property
     def model(self) -> str:
-        """The base model's name."""
         return self.settings.model
 
     @property
@@ -78,23 +77,21 @@ class OpenAIFineTuner(FineTuner):
         self._do(session, lambda job: job.check())
 
     def run(self, job: FineTuningJob, session: FineTuningSession) -> FineTunedModel | None:
-        """Start the job, or find it, and follow it."""
         return self._do(session, lambda remote: remote.run(job))
 
     def cancel(self, job: FineTuningJob, session: FineTuningSession) -> None:
-        """Cancel the job."""
         self._do(session, lambda remote: remote.cancel(job))
 
     def _do(
-        self, session: FineTuningSession, work: Callable[[RemoteJob], Awaitable[Result]]
+        self, session: FineTuningSession, work: Callable[[JobFollower], Awaitable[Result]]
     ) -> Result:
         from .connection import Connection
-        from .finetuning_job import RemoteJob
+        from .finetuning_job import JobFollower
 
         async def connected() -> Result:
             connection = Connection(self.settings)
             try:
-                return await work(RemoteJob(connection, session))
+                return await work(JobFollower(connection, session))
             finally:
                 await connection.close()
 

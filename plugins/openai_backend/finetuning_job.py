@@ -1,14 +1,28 @@
-"""A fine-tuning job at a provider: files uploaded, found or started, followed to its end."""
+"""A fine-tuning job at a provider: files uploaded, found or started, followed to its end.
+
+What a service says is read as tolerantly as its answers are: what cannot be read is none, and a
+look at a job that shows no job is one more look without an answer.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import binascii
+import json
+import math
+import random
 import time
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sentikit import InputError, SentikitError
 from sentikit.extension import (
+    BackendError,
     FatalError,
     FineTunedModel,
     FineTuningJob,
@@ -17,84 +31,208 @@ from sentikit.extension import (
     RetryableError,
 )
 
-from .failures import FINE_TUNING, UnknownModelError
-from .finetuning_results import TRIES, EventStream, PatientCalls, fetch
+from .connection import FINE_TUNING, Connection, UnknownModelError
+from .responses import as_count, as_list, as_mapping, as_text
 
 if TYPE_CHECKING:
-    from .connection import Connection
     from .settings import OpenAIFineTuningSettings
-
 
 #: An upload may be repeated at will, so the SDK does so by itself.
 _TRIES = 4
 _TYPE = "text/jsonl"
-
-
-async def upload(connection: Connection[OpenAIFineTuningSettings], path: Path, name: str) -> str:
-    """Upload a file, in parts where it is large, and return its id.
-
-    Args:
-        connection: to the server.
-        path: of the file.
-        name: what the server calls it.
-
-    Raises:
-        BackendError: the server refuses, or fails again and again.
-    """
-    size = path.stat().st_size
-    if size > connection.settings.file_bytes:
-        return await _upload_in_parts(connection, path, name, size)
-    client = connection.client.with_options(max_retries=_TRIES)
-    # A Path would be sent under its own name.
-    content = (name, path.read_bytes(), _TYPE)
-    uploaded = await connection.guard(
-        client.files.create(file=content, purpose="fine-tune"), FINE_TUNING
-    )
-    return str(uploaded.id)
-
-
-async def _upload_in_parts(
-    connection: Connection[OpenAIFineTuningSettings], path: Path, name: str, size: int
-) -> str:
-    client = connection.client.with_options(max_retries=_TRIES)
-    whole = await connection.guard(
-        client.uploads.upload_file_chunked(  # type: ignore[call-overload]  # of a path its types leave out the name
-            file=path,
-            filename=name,
-            bytes=size,
-            mime_type=_TYPE,
-            purpose="fine-tune",
-            part_size=connection.settings.part_bytes,
-        ),
-        FINE_TUNING,
-    )
-    if whole.file is None:
-        raise SentikitError(
-            f"The server took all parts of {path} and made no file of them (status "
-            f"{whole.status}). Resume with --resume."
-        )
-    return str(whole.file.id)
-
-
 #: The metadata's key that holds a job's fingerprint.
-TAG = "sentikit"
+_TAG = "sentikit"
 _ENDED = ("succeeded", "failed", "cancelled")
 _KNOWN = ("validating_files", "queued", "running", *_ENDED)
-_PAGE, _MOST_JOBS = 100, 2000
+_PAGE, _MOST_JOBS, _MOST_PAGES = 100, 2000, 10_000
+_SLICE, _LONGEST = 0.2, 30.0
+#: Seconds a server has for an answer; only uploads may take longer.
+_ANSWER_SECONDS = 60.0
+_JOBS = "/fine_tuning/jobs"
+#: Losses and accuracies of a step, by what the log calls them.
+_NUMBERS = {
+    "loss": "train_loss",
+    "accuracy": "train_mean_token_accuracy",
+    "validation_loss": "valid_loss",
+    "validation_accuracy": "valid_mean_token_accuracy",
+    "full_validation_loss": "full_valid_loss",
+    "full_validation_accuracy": "full_valid_mean_token_accuracy",
+}
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """A job as the service describes it."""
+
+    id: str
+    status: str = ""
+    fingerprint: str = ""
+    reason: str = ""
+    model: str = ""
+    tokens: int | None = None
+    files: tuple[str, ...] = ()
+    hyperparameters: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(cls, value: Any) -> RemoteJob | None:
+        """Read a job, or return None where a value is none."""
+        job = as_mapping(value)
+        identifier = as_text(job.get("id"))
+        if not identifier:
+            return None
+        supervised = as_mapping(as_mapping(job.get("method")).get("supervised"))
+        told = as_mapping(supervised.get("hyperparameters") or job.get("hyperparameters"))
+        error = job.get("error")
+        files = (
+            as_text(as_mapping(f).get("id")) or as_text(f) for f in as_list(job.get("result_files"))
+        )
+        return cls(
+            id=identifier,
+            status=as_text(job.get("status")),
+            fingerprint=as_text(as_mapping(job.get("metadata")).get(_TAG)),
+            reason=as_text(as_mapping(error).get("message")) or as_text(error),
+            model=as_text(job.get("fine_tuned_model")),
+            tokens=as_count(job.get("trained_tokens")),
+            files=tuple(file for file in files if file),
+            hyperparameters={key: v for key, v in told.items() if v is not None},
+        )
+
+
+class PatientCalls:
+    """Calls of one connection; the user's wish to stop cuts every wait short."""
+
+    def __init__(
+        self, connection: Connection[OpenAIFineTuningSettings], session: FineTuningSession
+    ) -> None:
+        self.connection, self._session = connection, session
+        self.client = connection.client.with_options(timeout=_ANSWER_SECONDS)
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """Return the JSON at a path of the server."""
+        options: Any = {"params": {key: value for key, value in query.items() if value}}
+        return await self.once(self.client.get(path, cast_to=object, options=options))
+
+    async def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return await self.once(self.client.post(path, cast_to=object, body=body))
+
+    async def once(self, call: Awaitable[Result]) -> Result:
+        return await self.connection.guard(call, FINE_TUNING)
+
+    async def again(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Make a call, again after a while where the server fails."""
+        for tried in range(1, _TRIES):
+            try:
+                return await call()
+            except RetryableError as error:
+                await self.pause(error, tried)
+        return await call()
+
+    async def pause(self, error: RetryableError, tried: int) -> None:
+        """Wait as long as the server asks, or longer from try to try."""
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        backoff = min(_LONGEST, self.connection.settings.poll_seconds, 0.5 * 2.0**tried) * jitter
+        await self.sleep(error.retry_after or backoff)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not beyond the user's wish to stop."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._session.stop_requested():
+            await asyncio.sleep(min(_SLICE, left))
+
+
+class EventStream:
+    """The events of one job, asked for again and again."""
+
+    def __init__(self, calls: PatientCalls, path: str) -> None:
+        self._calls, self._path = calls, f"{path}/events"
+        self._seen: set[str] = set()
+        self._steps: dict[int, dict[str, Any]] = {}
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """Losses and accuracies by step, in order, so far."""
+        return [self._steps[step] for step in sorted(self._steps)]
+
+    async def fresh(self, complete: bool = False) -> list[dict[str, Any]]:
+        """Return the log's records of events not seen before, the oldest first.
+
+        `complete` looks through all of them, for those that were listed out of order.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+        after = ""
+        for _ in range(_MOST_PAGES):
+            # Servers list the newest first.
+            page = await self._calls.get(self._path, limit=_PAGE, after=after)
+            listed = {_identity(event): as_mapping(event) for event in _data(page)}
+            new = listed.keys() - self._seen
+            found |= {key: listed[key] for key in new}
+            last = as_text(next(reversed(listed.values()), {}).get("id"))
+            known = not new and not complete
+            if known or not as_mapping(page).get("has_more") or last in ("", after):
+                break
+            after = last
+        # Only now: a page that fails half-way leaves them to the next look.
+        self._seen |= found.keys()
+        ordered = sorted(found.values(), key=lambda event: (_moment(event), _step(event)))
+        records = [_record(event, self._calls.connection.safe) for event in ordered]
+        for record in records:
+            if record["kind"] == "step":
+                self._steps.setdefault(record["step"], record)
+        return records
+
+
+def _data(page: Any) -> list[Any]:
+    return as_list(as_mapping(page).get("data"))
+
+
+def _identity(event: Any) -> str:
+    return as_text(as_mapping(event).get("id")) or json.dumps(event, sort_keys=True)
+
+
+def _moment(event: Mapping[str, Any]) -> int:
+    return as_count(event.get("created_at")) or 0
+
+
+def _step(event: Mapping[str, Any]) -> int:
+    return as_count(as_mapping(event.get("data")).get("step")) or 0
+
+
+def _record(event: Mapping[str, Any], safe: Callable[[str], str]) -> dict[str, Any]:
+    data, at, step = as_mapping(event.get("data")), _moment(event), _step(event)
+    if event.get("type") != "metrics" or not step:
+        message = safe(as_text(event.get("message"))) or "an event without words"
+        return {"kind": "event", "at": at, "message": message}
+    steps = as_count(data.get("total_steps"))
+    total = {} if steps is None else {"steps": steps}
+    return {"kind": "step", "at": at, "step": step, **total, **_numbers(data)}
+
+
+def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return a step's losses and accuracies under the log's names; -1 stands for none."""
+    found = {}
+    for name, theirs in _NUMBERS.items():
+        value = data.get(theirs)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if 0 <= value < math.inf:
+            found[name] = float(value)
+    return found
+
+
+def _last_values(curve: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return each loss and accuracy as it last was."""
+    return {name: record[name] for record in curve for name in _NUMBERS if name in record}
 
 
 def pause_after(failures: int, seconds: float) -> float:
-    """Return how long to wait for the next look at a job, a minute at most.
-
-    Args:
-        failures: looks without an answer, one after another.
-        seconds: between two looks that are answered.
-    """
+    """Return how long to wait after so many looks at a job without an answer, a minute at most."""
     # A server may be away for days, and 2.0**1024 is no float.
     return min(60.0, seconds * 2.0 ** min(failures, 30))
 
 
-class RemoteJob:
+class JobFollower:
     """Everything that is said to the server about one job."""
 
     def __init__(
@@ -103,55 +241,45 @@ class RemoteJob:
         self._connection, self._session = connection, session
         self._calls = PatientCalls(connection, session)
         self._settings = connection.settings
-        self._jobs = self._calls.client.fine_tuning.jobs
 
     async def check(self) -> None:
-        """Refuse a model that is not there and an organisation that may not, before an upload.
-
-        Raises:
-            BackendError: the server refuses.
-        """
+        """Refuse a model that is not there and an organisation that may not, before an upload."""
         await self._find("")
+        model = f"/models/{_quoted(self._settings.model)}"
         try:
-            models = self._calls.client.models
-            found = await self._calls.ask(lambda: models.retrieve(self._settings.model))
+            found = await self._calls.again(lambda: self._calls.get(model))
         except UnknownModelError:
             raise
         except (RejectedError, FatalError):
             return  # a service without this list says more when the job is created
-        end = getattr(found, "shutdown_date", None)
-        if isinstance(end, str) and end[:10] <= date.today().isoformat():
-            raise InputError(f"{self._settings.model} was switched off on {end[:10]}.")
+        end = as_text(as_mapping(found).get("shutdown_date"))[:10]
+        if end and end <= date.today().isoformat():
+            raise InputError(f"{self._settings.model} was switched off on {end}.")
 
     async def run(self, job: FineTuningJob) -> FineTunedModel | None:
-        """Start or find the job; return None where the user does not wait for its end.
-
-        Raises:
-            SentikitError: the job failed or was cancelled; gives the service's reason.
-        """
+        """Start or find the job; return None where the user does not wait for its end."""
         identifier = await self._identifier(job)
         if identifier is None or not job.wait:
             return None
-        events = EventStream(self._calls, identifier)
+        events = EventStream(self._calls, _path(identifier))
         self._session.rewind(0)
         ended = await self._follow(identifier, events)
         if ended is None:
             return None
         if ended.status != "succeeded":
             raise self._unsuccessful(ended)
-        return await fetch(self._calls, ended, events, job.path)
+        if not ended.model:
+            raise SentikitError(
+                f"The job {ended.id} succeeded, and {self._settings.address} does not name its "
+                "model. Look again with --resume."
+            )
+        return await self._fetch(ended, events, job.path)
 
     async def cancel(self, job: FineTuningJob) -> None:
-        """Cancel the job.
-
-        Raises:
-            InputError: there is none.
-            BackendError: the server refuses.
-        """
         identifier = self._session.recall("job") or await self._find(job.fingerprint)
         if not identifier:
             raise InputError(f"{job.path} has started no job; there is nothing to cancel.")
-        await self._calls.ask(lambda: self._jobs.cancel(identifier))
+        await self._calls.again(lambda: self._calls.post(f"{_path(identifier)}/cancel"))
 
     async def _identifier(self, job: FineTuningJob) -> str | None:
         """Return the id of this run's job: remembered, found, or of a new one."""
@@ -174,22 +302,20 @@ class RemoteJob:
         return found
 
     async def _find(self, fingerprint: str) -> str | None:
-        """Return the id of a job with this fingerprint that has not failed, or None.
-
-        Raises:
-            BackendError: the server refuses to list jobs.
-        """
-        after: str | None = None
+        """Return the id of a job with this fingerprint that has not failed, or None."""
+        after = ""
         for _ in range(_MOST_JOBS // _PAGE):
-            options: dict[str, Any] = {"limit": _PAGE, **({"after": after} if after else {})}
-            page = await self._calls.ask(lambda o=options: self._jobs.list(**o))  # type: ignore[misc]
-            for job in page.data:
-                mine = (job.metadata or {}).get(TAG) == fingerprint
+            options = {"limit": _PAGE, "after": after}
+            page = await self._calls.again(lambda o=options: self._calls.get(_JOBS, **o))  # type: ignore[misc]
+            jobs = [job for job in map(RemoteJob.read, _data(page)) if job]
+            for job in jobs:
+                mine = fingerprint and job.fingerprint == fingerprint
                 if mine and job.status not in ("failed", "cancelled"):
-                    return str(job.id)
-            if not page.data or not page.has_more or not fingerprint:
+                    return job.id
+            more = jobs and jobs[-1].id != after and as_mapping(page).get("has_more")
+            if not more or not fingerprint:
                 return None
-            after = page.data[-1].id
+            after = jobs[-1].id
         return None
 
     async def _files(self, job: FineTuningJob) -> dict[str, str]:
@@ -200,23 +326,52 @@ class RemoteJob:
             if path is None or use in uploaded or self._session.stop_requested():
                 continue
             self._session.say(f"Uploading {path.name} ({path.stat().st_size:,} bytes) …")
-            name = f"{use}-{job.fingerprint[:12]}.jsonl"
-            uploaded[use] = await upload(self._connection, path, name)
+            uploaded[use] = await self._upload(path, f"{use}-{job.fingerprint[:12]}.jsonl")
             self._session.remember("files", uploaded)
         return uploaded
 
-    async def _create(self, job: FineTuningJob, files: dict[str, str]) -> str:
-        """Start a job, once: where the answer is lost, the job may be there all the same.
+    async def _upload(self, path: Path, name: str) -> str:
+        """Upload a file, in parts where it is large, and return its id."""
+        client = self._connection.client.with_options(max_retries=_TRIES)
+        size, whole = path.stat().st_size, None
+        if size > self._settings.file_bytes:
+            whole = await self._calls.once(
+                client.uploads.upload_file_chunked(  # type: ignore[call-overload]  # of a path its types leave out the name
+                    file=path,
+                    filename=name,
+                    bytes=size,
+                    mime_type=_TYPE,
+                    purpose="fine-tune",
+                    part_size=self._settings.part_bytes,
+                )
+            )
+            uploaded = getattr(whole, "file", None)
+        else:
+            # A Path would be sent under its own name.
+            content = (name, path.read_bytes(), _TYPE)
+            uploaded = await self._calls.once(
+                client.files.create(file=content, purpose="fine-tune")
+            )
+        identifier = as_text(getattr(uploaded, "id", None))
+        status = as_text(getattr(uploaded if whole is None else whole, "status", None))
+        if not identifier or status == "error":
+            said = as_text(getattr(uploaded, "status_details", None)) or status or "no status"
+            raise SentikitError(
+                f"The server took {path.name} and made no file of it ({self._connection.safe(said)}"
+                "). Resume with --resume."
+            )
+        return identifier
 
-        Raises:
-            InputError: the server refuses it.
-            BackendError: the server fails again and again.
-        """
-        for tried in range(1, TRIES + 1):
+    async def _create(self, job: FineTuningJob, files: dict[str, str]) -> str:
+        """Start a job, once: where the answer is lost, the job may be there all the same."""
+        for tried in range(1, _TRIES + 1):
             try:
-                call = self._jobs.create(**self._body(job, files))
-                created = await self._calls.once(call)
-                return str(created.id)
+                created = RemoteJob.read(await self._calls.post(_JOBS, self._body(job, files)))
+                if created is not None:
+                    return created.id
+                raise RetryableError(
+                    f"{self._settings.address} answers a new job with something else.", "network"
+                )
             except RejectedError as error:
                 # The files themselves may be what is refused.
                 self._session.remember("files", None)
@@ -226,7 +381,7 @@ class RemoteJob:
                 found = await self._find(job.fingerprint)
                 if found:
                     return found
-                if tried == TRIES:
+                if tried == _TRIES:
                     raise SentikitError(f"{error.message} Resume with --resume.") from error
         raise AssertionError
 
@@ -242,7 +397,7 @@ class RemoteJob:
             "training_file": files["train"],
             "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
             "seed": settings.seed,
-            "metadata": {TAG: job.fingerprint},
+            "metadata": {_TAG: job.fingerprint},
         }
         if "validation" in files:
             body["validation_file"] = files["validation"]
@@ -253,17 +408,12 @@ class RemoteJob:
             body["integrations"] = [{"type": "wandb", "wandb": said}]
         return body
 
-    async def _follow(self, identifier: str, events: EventStream) -> Any:
-        """Return the job once it has ended; None where the user asks to stop.
-
-        Raises:
-            FatalError: the server refuses.
-            SentikitError: it answers nothing for too long.
-        """
+    async def _follow(self, identifier: str, events: EventStream) -> RemoteJob | None:
+        """Return the job once it has ended; None where the user asks to stop."""
         answered, failures = time.monotonic(), 0
         while not self._session.stop_requested():
             try:
-                job = await self._calls.once(self._jobs.retrieve(identifier))
+                job = await self._look(identifier)
                 for record in await events.fresh(complete=job.status in _ENDED):
                     self._session.record(record)
                 answered, failures = time.monotonic(), 0
@@ -282,15 +432,88 @@ class RemoteJob:
             await self._calls.sleep(self._settings.poll_seconds)
         return None
 
-    def _unsuccessful(self, job: Any) -> SentikitError:
+    async def _look(self, identifier: str) -> RemoteJob:
+        job = RemoteJob.read(await self._calls.get(_path(identifier)))
+        if job is None:
+            raise RetryableError(
+                f"{self._settings.address} answers about the job {identifier} in a form that "
+                "cannot be read.",
+                "server",
+            )
+        return job
+
+    def _unsuccessful(self, job: RemoteJob) -> SentikitError:
         """Describe a job that failed or was cancelled, and let the next try start another."""
         self._session.remember("job", None)
         if job.status == "cancelled":
             return SentikitError(
                 f"The job {job.id} was cancelled. Start another one with --resume."
             )
-        reason = (job.error.message if job.error else None) or "no reason given."
+        reason = self._connection.safe(job.reason) or "no reason given."
         return SentikitError(
-            f"The job {job.id} failed: {self._connection.safe(reason)} Mend that, then start "
-            "another one with --resume."
+            f"The job {job.id} failed: {reason} Mend that, then start another one with --resume."
         )
+
+    async def _fetch(self, job: RemoteJob, events: EventStream, folder: Path) -> FineTunedModel:
+        """Fetch all that a job leaves; its result files go into ``results/`` of the folder."""
+        for file in job.files:
+            await self._save(file, folder / "results")
+        # When a record came says nothing about the model.
+        curve = [{k: v for k, v in r.items() if k not in ("kind", "at")} for r in events.curve]
+        metrics = {
+            **_last_values(curve),
+            "job": job.id,
+            "hyperparameters": job.hyperparameters,
+            "curve": curve,
+            "checkpoints": await self._checkpoints(job.id),
+        }
+        server = {"base_url", "key_variable", "header_variables", "headers", "query"}
+        return FineTunedModel(
+            model=job.model,
+            llm=self._settings.model_dump(include=server, exclude_defaults=True),
+            tokens=job.tokens,
+            metrics=metrics,
+        )
+
+    async def _checkpoints(self, identifier: str) -> list[dict[str, Any]]:
+        path = f"{_path(identifier)}/checkpoints"
+        try:
+            page = await self._calls.again(lambda: self._calls.get(path, limit=_PAGE))
+        except (RejectedError, FatalError):
+            return []  # not every service keeps any
+        found = [
+            {
+                "step": as_count(one.get("step_number")) or 0,
+                "model": as_text(one.get("fine_tuned_model_checkpoint")),
+                **_numbers(as_mapping(one.get("metrics"))),
+            }
+            for one in map(as_mapping, _data(page))
+        ]
+        return sorted((one for one in found if one["model"]), key=lambda one: one["step"])
+
+    async def _save(self, file: str, folder: Path) -> None:
+        """Save a table of metrics by step; OpenAI sends it as base64."""
+        try:
+            content = await self._calls.again(
+                lambda: self._calls.once(self._calls.client.files.content(file))
+            )
+        except BackendError:
+            return  # the curve says the same
+        folder.mkdir(exist_ok=True)
+        name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in file)
+        (folder / f"{name}.csv").write_bytes(_decoded(content.content))
+
+
+def _path(identifier: str) -> str:
+    return f"{_JOBS}/{_quoted(identifier)}"
+
+
+def _quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe=":")
+
+
+def _decoded(content: bytes) -> bytes:
+    try:
+        return base64.b64decode(content, validate=True)
+    except binascii.Error:
+        return content

@@ -42,12 +42,7 @@ _MOST_LESSONS = 6
 async def find_abilities(
     connection: Connection[OpenAISettings], session: BackendSession
 ) -> Abilities:
-    """Return what the server can do: as remembered, or found out now.
-
-    Raises:
-        FatalError: the server answers no chat request at all.
-        RetryableError: it may later.
-    """
+    """Return what the server can do: as remembered, or found out now."""
     known = known_abilities(connection, session)
     if known is not None:
         return known
@@ -70,12 +65,7 @@ def known_abilities(
 
 
 async def check_key(connection: Connection[OpenAISettings]) -> None:
-    """Ask for the list of models, which costs nothing, to see that server and key are right.
-
-    Raises:
-        FatalError: the key is refused.
-        RetryableError: the server cannot be reached.
-    """
+    """Ask for the list of models, which costs nothing, to see that server and key are right."""
     try:
         await connection.guard(connection.client.get("/models", cast_to=object))
     except RetryableError as error:
@@ -124,11 +114,9 @@ class Probe:
         raise AssertionError("free text always holds")
 
     async def holds(self, guarantee: Guarantee, abilities: Abilities) -> Abilities | None:
-        """Try one guarantee.
+        """Return what the server can do together with a guarantee; None where it does not hold.
 
-        Returns:
-            What the server can do together with it, or None where it does not hold. The answer
-            decides, never the status: some servers accept what they then ignore.
+        The answer decides, never the status: some servers accept what they then ignore.
         """
         tried = replace(abilities, guarantee=guarantee.name)
         if guarantee.name == "text":
@@ -146,7 +134,7 @@ class Probe:
         return None
 
     async def _enforces(self, guarantee: Guarantee, abilities: Abilities) -> bool:
-        """Say whether the answer is one of the labels; a refused request is a no."""
+        """Return whether the answer is one of the labels; a refused request is a no."""
         for _ in range(2):
             try:
                 keys = self._api.guarantee_body(guarantee, _LABELS)
@@ -273,12 +261,7 @@ _MOST_LISTED = 100
 
 
 async def examine(connection: Connection[OpenAISettings]) -> Mapping[str, Any]:
-    """Return the server's models and, for the model asked about, what holds.
-
-    Raises:
-        FatalError: there is no such server or model.
-        RetryableError: it cannot be reached.
-    """
+    """Return the server's models and, for the model asked about, what holds."""
     models = await _models(connection)
     report: dict[str, Any] = {"address": connection.settings.address, "models": models}
     settings = _of_only_model(connection.settings, models)

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sentikit import Usage
 from sentikit.extension import RateLimit
@@ -29,15 +29,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TEXT_PARTS = frozenset({"text", "output_text"})
 
 
-@dataclass(frozen=True)
-class Token:
-    """A token of an answer.
-
-    Attributes:
-        text: of the token.
-        log: its log-probability, or None.
-        alternatives: what could have stood here, itself included, with log-probabilities.
-    """
+class Token(NamedTuple):
+    """A token of an answer, and what could have stood here, itself included."""
 
     text: str
     log: float | None
@@ -46,27 +39,17 @@ class Token:
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer as the server gave it.
-
-    Attributes:
-        text: of the message; "" where there is none.
-        arguments: of the first function it calls, or None.
-        refusal: why the model refuses, in its words, or "".
-        finish_reason: why it stopped; "" where the server does not say.
-        tokens: with log-probabilities; empty where there are none.
-        usage: tokens billed, or None.
-        listed: tokens of the answer as the server lists them, thinking perhaps left out.
-        billed_usd: what the provider says the call cost, or None.
-        model: that served, or "".
-        service_tier: that served, or None.
-    """
+    """An answer as the server gave it; what it does not say is empty, or None."""
 
     text: str
+    #: Of the first function it calls.
     arguments: str | None = None
+    #: Why the model refuses, in its words.
     refusal: str = ""
     finish_reason: str = ""
     tokens: tuple[Token, ...] = ()
     usage: Usage | None = None
+    #: Tokens of the answer as the server lists them, thinking perhaps left out.
     listed: int = 0
     billed_usd: float | None = None
     model: str = ""
@@ -80,13 +63,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class ServerError:
-    """An error as a server's body describes it.
-
-    Attributes:
-        message: in the server's words; "" where it gives none.
-        codes: its code and type.
-        status: the HTTP status its code stands for, or None.
-    """
+    """An error as a server's body describes it: its words, code and type, and HTTP status."""
 
     message: str = ""
     codes: frozenset[str] = field(default_factory=frozenset)
@@ -117,14 +94,14 @@ def _parsed(content: bytes) -> Any:
 
 def _streamed(content: bytes) -> Any:
     """Put the chunks of a stream together."""
-    chunks = [_mapping(_parsed(line)) for line in _SSE.findall(content)]
+    chunks = [as_mapping(_parsed(line)) for line in _SSE.findall(content)]
     whole: dict[str, Any] = {}
     text, finish = "", None
     for chunk in chunks:
         whole |= {key: value for key, value in chunk.items() if value is not None}
-        choice = _mapping(_first(chunk.get("choices")))
+        choice = as_mapping(_first(chunk.get("choices")))
         delta = choice.get("delta") or choice.get("message")
-        text += _content(_mapping(delta).get("content"))
+        text += _content(as_mapping(delta).get("content"))
         finish = choice.get("finish_reason") or finish
     if not any(chunks):
         return None
@@ -136,20 +113,20 @@ def _streamed(content: bytes) -> Any:
 
 def names_error(value: Any) -> bool:
     """Return whether a body holds an error object, or names an error."""
-    body = _mapping(value)
-    return bool(body.get("error") or _mapping(_first(body.get("choices"))).get("error"))
+    body = as_mapping(value)
+    return bool(body.get("error") or as_mapping(_first(body.get("choices"))).get("error"))
 
 
 def read_error(value: Any) -> ServerError:
     """Return the error that a body holds; servers wrap it in several ways, or not at all."""
-    body = _mapping(value)
-    error = body.get("error") or _mapping(_first(body.get("choices"))).get("error")
-    found = _mapping(error) or body
+    body = as_mapping(value)
+    error = body.get("error") or as_mapping(_first(body.get("choices"))).get("error")
+    found = as_mapping(error) or body
     words = found.get("message") or found.get("detail") or found.get("error")
     if isinstance(error, str):
         words = error
     codes = [found.get("code"), found.get("type"), found.get("status")]
-    numbers = [_count(code) for code in codes]
+    numbers = [as_count(code) for code in codes]
     status = next((n for n in numbers if n is not None and 400 <= n < 600), None)
     return ServerError(
         message="" if words is None else str(words),
@@ -160,22 +137,22 @@ def read_error(value: Any) -> ServerError:
 
 def read_completion(value: Any) -> Completion | None:
     """Read a chat completion, or a response of the Responses API; None where it is neither."""
-    body = _mapping(value)
+    body = as_mapping(value)
     if isinstance(body.get("output"), list):
         return _read_response(body)
-    choice = _mapping(_first(body.get("choices")))
+    choice = as_mapping(_first(body.get("choices")))
     if "message" not in choice and "text" not in choice:
         return None
     message = choice.get("message", choice.get("text"))
-    fields = _mapping(message)
+    fields = as_mapping(message)
     said = message if isinstance(message, str) else fields.get("content")
     refusal = fields.get("refusal")
     return Completion(
         text=_content(said),
         arguments=_arguments(fields),
         refusal=refusal if isinstance(refusal, str) else "",
-        finish_reason=_text(choice.get("finish_reason")),
-        tokens=tuple(read_tokens(_mapping(choice.get("logprobs")).get("content"))),
+        finish_reason=as_text(choice.get("finish_reason")),
+        tokens=tuple(read_tokens(as_mapping(choice.get("logprobs")).get("content"))),
         **_bill(body),
     )
 
@@ -183,27 +160,26 @@ def read_completion(value: Any) -> Completion | None:
 def _read_response(body: Mapping[str, Any]) -> Completion | None:
     """Read https://platform.openai.com/docs/api-reference/responses/object."""
     text, refusal, arguments, tokens = "", "", None, list[Token]()
-    for item in map(_mapping, body["output"]):
+    for item in map(as_mapping, body["output"]):
         if item.get("type") == "function_call" and arguments is None:
-            arguments = _text(item.get("arguments"))
-        content = item.get("content")
-        for part in map(_mapping, content if isinstance(content, list) else ()):
+            arguments = as_text(item.get("arguments"))
+        for part in map(as_mapping, as_list(item.get("content"))):
             if part.get("type") == "output_text":
-                text += _text(part.get("text"))
+                text += as_text(part.get("text"))
                 tokens += read_tokens(part.get("logprobs"))
-            refusal = refusal or _text(part.get("refusal"))
-    why = _text(_mapping(body.get("incomplete_details")).get("reason"))
+            refusal = refusal or as_text(part.get("refusal"))
+    why = as_text(as_mapping(body.get("incomplete_details")).get("reason"))
     finish = {"max_output_tokens": "length"}.get(why, why) or "stop"
     return Completion(text, arguments, refusal, finish, tuple(tokens), **_bill(body))
 
 
 def _bill(body: Mapping[str, Any]) -> dict[str, Any]:
-    tier, usage = body.get("service_tier"), _mapping(body.get("usage"))
+    tier, usage = body.get("service_tier"), as_mapping(body.get("usage"))
     return {
         "usage": read_usage(usage),
         "listed": _counted(usage, "completion_tokens", "output_tokens") or 0,
         "billed_usd": _dollars(usage.get("cost")),
-        "model": _text(body.get("model")),
+        "model": as_text(body.get("model")),
         "service_tier": tier if isinstance(tier, str) and tier else None,
     }
 
@@ -214,10 +190,10 @@ def read_usage(value: Any) -> Usage | None:
     Cached tokens beyond the prompt's were counted apart from it. Tokens that stand in the total
     alone are thinking, which is billed as completion.
     """
-    counts = _mapping(value)
+    counts = as_mapping(value)
     prompt = _counted(counts, "prompt_tokens", "input_tokens")
     completion = _counted(counts, "completion_tokens", "output_tokens")
-    total = _count(counts.get("total_tokens"))
+    total = as_count(counts.get("total_tokens"))
     if prompt is None and completion is not None and total is not None:
         prompt = total - completion
     if completion is None and prompt is not None and total is not None:
@@ -227,7 +203,7 @@ def read_usage(value: Any) -> Usage | None:
         prompt, completion = 0, total
     if prompt is None or completion is None or prompt < 0 or completion < 0:
         return None
-    details = _mapping(counts.get("prompt_tokens_details") or counts.get("input_tokens_details"))
+    details = as_mapping(counts.get("prompt_tokens_details") or counts.get("input_tokens_details"))
     cached = _counted(details, "cached_tokens") or _counted(counts, "cache_read_input_tokens") or 0
     written = (
         _counted(details, "cache_write_tokens", "cache_creation_tokens")
@@ -244,13 +220,13 @@ def read_usage(value: Any) -> Usage | None:
 def _counted(counts: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         value = counts.get(name)
-        found = None if value is None else _count(value)
+        found = None if value is None else as_count(value)
         if found is not None:
             return found
     return None
 
 
-def _count(value: Any) -> int | None:
+def as_count(value: Any) -> int | None:
     """Return a count of tokens or requests, or None where a value is none."""
     if type(value) is int and 0 <= value <= _MOST_TOKENS:
         return value
@@ -267,43 +243,47 @@ def _dollars(value: Any) -> float | None:
 
 
 def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and value else None
+    return next(iter(as_list(value)), None)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    # A JSON object: an abstract class takes much longer to check.
+    return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str:
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
 def _content(value: Any) -> str:
     """Return a message's own words; its parts of other kinds, such as thinking, are left out."""
     if not isinstance(value, list):
-        return _text(value)
+        return as_text(value)
     parts = (part if isinstance(part, Mapping) else {"text": part} for part in value)
     return "".join(
-        _text(part.get("text")) for part in parts if part.get("type", "text") in _TEXT_PARTS
+        as_text(part.get("text")) for part in parts if part.get("type", "text") in _TEXT_PARTS
     )
 
 
 def _arguments(message: Mapping[str, Any]) -> str | None:
-    call = _mapping(_first(message.get("tool_calls")))
+    call = as_mapping(_first(message.get("tool_calls")))
     if not call:
         return None
-    arguments = _mapping(call.get("function")).get("arguments")
-    return json.dumps(arguments) if isinstance(arguments, Mapping) else _text(arguments)
+    arguments = as_mapping(call.get("function")).get("arguments")
+    return json.dumps(arguments) if isinstance(arguments, Mapping) else as_text(arguments)
 
 
 def read_tokens(value: Any) -> Iterator[Token]:
     """Read ``logprobs.content``; a log-probability that is no number is None."""
-    for entry in map(_mapping, value if isinstance(value, list) else ()):
-        others = entry.get("top_logprobs")
-        listed = [*map(_mapping, others if isinstance(others, list) else ()), entry]
-        logs = ((_text(one.get("token")), _log(one.get("logprob"))) for one in listed)
+    for entry in map(as_mapping, as_list(value)):
+        listed = [*map(as_mapping, as_list(entry.get("top_logprobs"))), entry]
+        logs = ((as_text(one.get("token")), _log(one.get("logprob"))) for one in listed)
         alternatives = {text: log for text, log in logs if log is not None}
-        yield Token(_text(entry.get("token")), _log(entry.get("logprob")), alternatives)
+        yield Token(as_text(entry.get("token")), _log(entry.get("logprob")), alternatives)
 
 
 def _log(value: Any) -> float | None:
@@ -325,11 +305,8 @@ def label_log_probabilities(
 
     The answer's tokens are followed from where the label begins. At each one, every alternative
     that belongs to a single label adds the probability of the path so far times its own; the
-    answer's token is followed further for as long as several labels may still come of it.
-
-    Args:
-        tokens: of the answer.
-        labels: the labels; a label that no alternative leads to is left out.
+    answer's token is followed further for as long as several labels may still come of it. A label
+    that no alternative leads to is left out.
     """
     start = _label_start("".join(token.text for token in tokens))
     found: dict[str, float] = {}
@@ -413,8 +390,8 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
 
     https://platform.openai.com/docs/guides/rate-limits; negative values (Azure's) mean unknown.
     """
-    requests = _count(headers.get("x-ratelimit-remaining-requests"))
-    tokens = _count(headers.get("x-ratelimit-remaining-tokens"))
+    requests = as_count(headers.get("x-ratelimit-remaining-requests"))
+    tokens = as_count(headers.get("x-ratelimit-remaining-tokens"))
     if requests is None and tokens is None:
         return None
     return RateLimit(

@@ -1,16 +1,28 @@
-"""Settings of the backend and of the fine-tuner ``openai``."""
+"""Where a server is and how one signs in there: settings, keys, tokens and proxies."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import os
 import re
+import shlex
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from sentikit import InputError
-from sentikit.extension import PartSettings, may_hold_a_key, parsed_address, without_secrets
+from sentikit.extension import (
+    FatalError,
+    PartSettings,
+    find_key,
+    may_hold_a_key,
+    parsed_address,
+    without_secrets,
+)
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization", "cookie")
 #: The shapes of usual keys: a scheme before them, a provider's prefix, a JSON web token.
@@ -22,6 +34,7 @@ _KEY_LIKE = re.compile(
 #: Named like a secret, and none: it groups requests for the provider's prompt cache.
 _HARMLESS = "prompt_cache_key"
 _VARIABLE = "OPENAI_BASE_URL"
+_TOKEN_SECONDS = 30.0
 _NO_ADDRESS = "must be an address such as http://localhost:8000/v1"
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -79,11 +92,7 @@ class ServerSettings(PartSettings):
 
     @property
     def address(self) -> str:
-        """The server's address, from the recipe, OPENAI_BASE_URL or OpenAI's own.
-
-        Raises:
-            InputError: OPENAI_BASE_URL counts, and holds none.
-        """
+        """The server's address, from the recipe, OPENAI_BASE_URL or OpenAI's own."""
         if self.base_url:
             return self.base_url
         try:
@@ -112,11 +121,13 @@ class ServerSettings(PartSettings):
         return self.host.endswith("api.openai.com")
 
     def refuse_secrets(self) -> None:
-        """Keep keys out of what a run writes down, and out of this message.
-
-        Raises:
-            InputError: the address or a query parameter seems to hold one.
-        """
+        """Keep keys out of what a run writes down, and out of this message."""
+        for key, variables in (
+            ("key_variable", [self.key_variable]),
+            ("header_variables", self.header_variables.values()),
+        ):
+            for variable in variables:
+                _refuse_no_variable(variable, f"{self.section}.{key}")
         parts, section = parsed_address(self.address), self.section
         if parts is None or parts.username or parts.password or parts.query:
             raise InputError(
@@ -135,6 +146,13 @@ class ServerSettings(PartSettings):
                 f"{held} seems to hold a key, and recipes are written into the run. Give it by "
                 f"{self.section}.header_variables."
             )
+
+
+def _refuse_no_variable(name: str, setting: str) -> None:
+    try:
+        find_key(name)
+    except InputError as error:
+        raise InputError(f"{setting}: {error.message}") from error
 
 
 class OpenAISettings(ServerSettings):
@@ -164,18 +182,12 @@ class OpenAISettings(ServerSettings):
     )
 
     def refuse_secrets(self) -> None:
-        """Keep keys out of what a run writes down, and out of this message.
-
-        Raises:
-            InputError: the address, a query parameter or `extra_body` seems to hold one.
-        """
         super().refuse_secrets()
         self._refuse_keys("extra_body", self.extra_body)
 
 
 #: A file may have this many bytes; a larger one goes through the Uploads API.
-FILE_BYTES = 512 * 10**6
-PART_BYTES = 64 * 2**20
+FILE_BYTES, PART_BYTES = 512 * 10**6, 64 * 2**20
 
 Auto = Literal["auto"]
 
@@ -218,3 +230,116 @@ class OpenAIFineTuningSettings(ServerSettings):
         FILE_BYTES, ge=1, le=FILE_BYTES, description="a larger file is uploaded in parts"
     )
     part_bytes: int = Field(PART_BYTES, ge=1, le=PART_BYTES, description="bytes of such a part")
+
+
+class TokenCommand:
+    """A command of the user's that prints a fresh token.
+
+    The environment alone may name it (``OPENAI_API_KEY_COMMAND`` beside ``OPENAI_API_KEY``): a
+    recipe or a file ``.env`` that comes from elsewhere starts no program. It is split as a shell
+    would, and no shell runs it.
+    """
+
+    def __init__(self, variable: str) -> None:
+        self._variable = variable
+        self._command = os.environ.get(variable, "").strip()
+        self._token = ""
+        self._lock = asyncio.Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._command)
+
+    async def token(self, refused: str | None = None) -> str:
+        """Return the token; a new one where there is none yet or the last was refused."""
+        async with self._lock:
+            if not self._token or self._token == refused:
+                self._token = await self._run()
+            return self._token
+
+    async def _run(self) -> str:
+        try:
+            arguments = shlex.split(self._command)
+            process = await asyncio.create_subprocess_exec(
+                *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+            )
+        except (OSError, ValueError) as error:
+            raise FatalError(f"{self._variable} cannot be run: {error}.") from error
+        try:
+            async with asyncio.timeout(_TOKEN_SECONDS):
+                printed, _ = await process.communicate()
+        except TimeoutError:
+            raise FatalError(
+                f"{self._variable} printed no token within {_TOKEN_SECONDS:g} s."
+            ) from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        token = printed.decode("utf-8", "replace").strip()
+        if process.returncode or not token:
+            raise FatalError(f"{self._variable} printed no token (exit code {process.returncode}).")
+        return _sendable(token, self._variable)
+
+
+def find_secrets(settings: ServerSettings) -> dict[str, str]:
+    """Return what signs in, by the name of the key's variable or of the header."""
+    found = {}
+    key = find_key(settings.key_variable)
+    if key:
+        found[settings.key_variable] = _sendable(key, settings.key_variable)
+    for name, variable in settings.header_variables.items():
+        value = find_key(variable)
+        if not value:
+            raise InputError(
+                f"{settings.section}.header_variables: {variable} is not set, for header {name!r}."
+            )
+        found[name] = _sendable(value, variable)
+    return found
+
+
+def _sendable(secret: str, variable: str) -> str:
+    """Refuse what no header can carry, and whoever tried to send it would show."""
+    if secret.isascii() and secret.isprintable():
+        return secret
+    raise InputError(
+        f"{variable} holds a line break, or a letter that no key has. Copy it once more, in one "
+        "piece."
+    )
+
+
+def proxy_variable(address: str) -> str:
+    """Return the variable that names the HTTP proxy for an address, or ""."""
+    parts = urllib.parse.urlsplit(address)
+    proxies = urllib.request.getproxies()
+    kind = next((name for name in (parts.scheme, "all") if proxies.get(name)), None)
+    if kind is None or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    spellings = (f"{kind.upper()}_PROXY", f"{kind}_proxy")
+    variable = next((name for name in spellings if os.environ.get(name)), spellings[0])
+    scheme = proxies[kind].partition("://")[0].lower() if "://" in proxies[kind] else "http"
+    if scheme not in ("http", "https"):
+        raise InputError(
+            f"{variable} names a proxy of the kind {scheme}, and only HTTP proxies are supported. "
+            f"Unset it, or add {parts.hostname} to NO_PROXY."
+        )
+    return variable
+
+
+def proxy_of(address: str) -> tuple[str | None, dict[str, str]]:
+    """Return the proxy the environment names for an address, and what signs one in there.
+
+    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, as
+    https://docs.python.org/3/library/urllib.request.html#urllib.request.getproxies reads them.
+    """
+    parts = urllib.parse.urlsplit(address)
+    proxies = urllib.request.getproxies()
+    named = proxies.get(parts.scheme) or proxies.get("all")
+    if named is None or urllib.request.proxy_bypass(parts.netloc):
+        return None, {}
+    proxy = urllib.parse.urlsplit(named if "://" in named else f"http://{named}")
+    signed_in, _, host = proxy.netloc.rpartition("@")
+    bare = proxy._replace(netloc=host).geturl()
+    if not signed_in:
+        return bare, {}
+    credentials = base64.b64encode(urllib.parse.unquote_to_bytes(signed_in)).decode("ascii")
+    return bare, {"Proxy-Authorization": f"Basic {credentials}"}

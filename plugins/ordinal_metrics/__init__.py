@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_metrics(register: Any) -> None:
-    """Offer ``quadratic_weighted_kappa``."""
+    """Register ``quadratic_weighted_kappa``."""
     register(
         "quadratic_weighted_kappa",
         f"{__name__}.kappa:QuadraticWeightedKappa",

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_trackers(register: Any) -> None:
-    """Offer ``otel``."""
+    """Register ``otel``."""
     register(
         "otel",
         f"{__name__}.tracker:OtelTracker",

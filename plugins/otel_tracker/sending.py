@@ -1,4 +1,4 @@
-"""Sends spans by OTLP over HTTP, in the background, and notices where none arrive."""
+"""Spans sent by OTLP over HTTP in the background; failures to deliver are noticed."""
 
 from __future__ import annotations
 

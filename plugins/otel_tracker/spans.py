@@ -1,4 +1,4 @@
-"""What a span says of an LLM call, in OpenInference's terms.
+"""Attributes of an LLM call's span, in OpenInference's terms.
 
 The names and their meaning: https://github.com/Arize-ai/openinference/blob/main/spec/README.md
 """

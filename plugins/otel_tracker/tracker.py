@@ -1,4 +1,4 @@
-"""Shows each LLM call as an OpenTelemetry span."""
+"""LLM calls as OpenTelemetry spans."""
 
 from __future__ import annotations
 

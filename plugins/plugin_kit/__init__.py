@@ -1,4 +1,4 @@
-"""What plugin authors work with: the conformance kit, ``plugins check`` and ``plugins new``.
+"""Tools for plugin authors: the conformance kit, ``plugins check`` and ``plugins new``.
 
 A plugin's own tests import the kit from ``sentikit.plugins.plugin_kit.checks``.
 """
@@ -10,7 +10,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``plugins check`` and ``plugins new``."""
+    """Register ``plugins check`` and ``plugins new``."""
     register(
         "plugins check",
         f"{__name__}.commands:check",
@@ -19,5 +19,5 @@ def register_commands(register: Any) -> None:
     register(
         "plugins new",
         f"{__name__}.commands:new",
-        summary="Write a plugin to start from, with its tests.",
+        summary="Create a plugin to start from, with tests.",
     )

@@ -1,4 +1,4 @@
-"""What is expected of classifiers and metrics."""
+"""Conformance checks of classifiers and metrics."""
 
 from __future__ import annotations
 

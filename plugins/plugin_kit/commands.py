@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def check(name: str | None, as_json: bool) -> None:
     """Run sentikit's conformance kit on one plugin, or on all; exit 1 if one fails.
 
-    Parts that may load much or reach a network are imported and their settings checked; a
-    plugin's own tests put them to work, with sentikit.plugins.plugin_kit.checks.
+    Components that may load large files or use the network are not run; a plugin's own tests run
+    them, with sentikit.plugins.plugin_kit.checks.
     """
     _command_names()  # has plugins reported whose commands cannot be called
     registry = default_registry()
@@ -55,7 +55,7 @@ def check(name: str | None, as_json: bool) -> None:
     "prompt_strategy or tracker; default: a dataset, a head and a command.",
 )
 def new(name: str, output: Path | None, kind: str | None) -> None:
-    """Write a plugin to start from, with its tests."""
+    """Create a plugin to start from, with tests."""
     from .new_plugin import KINDS, write_plugin
 
     if kind is not None and kind not in KINDS:

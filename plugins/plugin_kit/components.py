@@ -94,7 +94,7 @@ def _check_defaults(name: str, schema: type[PartSettings]) -> None:
 
 
 def needs_settings(part_class: type[Part]) -> bool:
-    """Say whether the part cannot be made from its defaults alone."""
+    """Return whether the part cannot be made from its defaults alone."""
     return bool(validate(part_class.Settings, {})[1])
 
 

@@ -1,4 +1,4 @@
-"""What is expected of datasets, recipes and commands."""
+"""Conformance checks of datasets, recipes and commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is expected of an engine, measured against plain torch on a tiny model."""
+"""Conformance checks of engines, against plain torch on a tiny model."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def examine(
 def _loading_problems(
     report: PluginReport, measured: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Say what is wrong with how a plugin loads."""
+    """Describe what is wrong with how a plugin loads."""
     if report.state != "loaded":
         return
     if report.location not in measured:
@@ -250,10 +250,11 @@ def _measured(locations: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _sources(plugin: str | ModuleType) -> list[PluginSource]:
-    installed = installed_plugins()
-    if isinstance(plugin, str):
-        return installed
-    return [*installed, PluginSource.at(plugin.__name__, plugin.__name__, "", plugin.__name__)]
+    sources = installed_plugins()
+    if not isinstance(plugin, str):
+        name = plugin.__name__
+        sources.append(PluginSource.at(name, name, "", name))
+    return sources
 
 
 def _examined(
@@ -285,9 +286,9 @@ def _check(
     part_class = registration.load()
     check_settings_class(part_class)
     if registration.hook == "register_llm_backends":
-        teacher = fine_tuner_of(part_class)
-        if teacher is not None:
-            check_settings_class(teacher)
+        fine_tuner = fine_tuner_of(part_class)
+        if fine_tuner is not None:
+            check_settings_class(fine_tuner)
     careful = registration.hook in _CAREFUL or needs_settings(part_class)
     if settings is None and careful:
         return False

@@ -31,20 +31,22 @@ from sentikit.extension import FiniteRange, typed_command
     type=click.IntRange(1),
     default=100_000,
     show_default=True,
-    help="Rows of one output file, which is what a killed worker repeats.",
+    help="Rows per output file; a killed worker repeats one file.",
 )
 @click.option(
     "--max-cost",
     type=FiniteRange(min=0, min_open=True),
     metavar="USD",
-    help="Most to pay to providers, all workers together.",
+    help="Cost ceiling in USD for all workers together.",
 )
-@click.option("--address", metavar="HOST:PORT", help="A cluster; default: start one here.")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Address of a cluster; default: start one on this machine.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option(
-    "--resume",
-    is_flag=True,
-    help="Keep the parts that are finished, label the rest, and rows that failed again.",
+    "--resume", is_flag=True, help="Keep finished parts; label the rest and parts with failed rows."
 )
 @click.pass_context
 def predict_on_ray(
@@ -60,9 +62,9 @@ def predict_on_ray(
     device: str,
     resume: bool,
 ) -> None:
-    """Label the Parquet files at PATH with X, one classifier an actor of Ray Data.
+    """Label the Parquet files at PATH with X, one classifier per Ray Data actor.
 
-    The output is a folder of Parquet files, one a part, in the order of the input. It does not
+    The output is a folder of Parquet files, one per part, in the order of the input. It does not
     depend on the number of workers.
     """
     if importlib.util.find_spec("ray") is None:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import Labeller, atomic_writer, spent_usd
+from sentikit.extension import atomic_writer, spent_usd
+
+from .labeller import Labeller
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Registers the recipes that lie in ``sentikit.recipes``."""
+"""The recipes that lie in ``sentikit.recipes``, those of the published study among them."""
 
 from typing import Any
 
@@ -7,9 +7,19 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_recipes(register: Any) -> None:
-    """Offer every YAML file of the collection under its own name."""
+    """Register every YAML file of the collection under its own name."""
     from importlib.resources import files
 
     for entry in sorted(files("sentikit.recipes").iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".yaml"):
             register(entry.name.removesuffix(".yaml"), str(entry))
+
+
+@hookimpl
+def register_commands(register: Any) -> None:
+    """Register ``recipes study``."""
+    register(
+        "recipes study",
+        f"{__name__}.study:study",
+        summary="List the study's rows, with the figures it published.",
+    )

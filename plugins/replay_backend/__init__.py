@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_llm_backends(register: Any) -> None:
-    """Offer ``replay``."""
+    """Register ``replay``."""
     register(
         "replay",
         f"{__name__}.backend:Replay",

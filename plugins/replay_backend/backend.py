@@ -1,4 +1,4 @@
-"""Gives the answers that a run or a results file recorded, by text and occurrence."""
+"""Answers recorded in a run or a results file, found by text and occurrence."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Replay(LLMBackend):
         """Settings of ``replay``."""
 
         run: str = Field(description="a run, a results file, or PATH#encoder")
-        label_column: str | None = Field(None, description="of a file: the column of the labels")
+        label_column: str | None = Field(None, description="column of the labels in a results file")
         probabilities_column: str | None = Field(
-            None, description="of a file: the column of the probabilities"
+            None, description="column of the probabilities in a results file"
         )
 
     settings: Settings

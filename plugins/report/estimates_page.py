@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sentikit import Estimate, InputError
-from sentikit.extension import Estimates, LabelledTable, atomic_writer
+from sentikit.extension import Estimates, LabelledTable, atomic_writer, without_formula
 
 from .drawing import (
     DARK,
@@ -39,7 +39,7 @@ _SHADES = ("second", "plain", "accent", "third")
 def estimates_page(
     found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None
 ) -> str:
-    """Return the page: what was done, how sure it is, shares with charts, examples, assumptions."""
+    """Return one page: what was done, how sure it is, shares with charts, examples, assumptions."""
     pages = environment()
     style = pages.get_template("report.css").render(
         light=palette_variables(LIGHT), dark=palette_variables(DARK), charts=style_sheet()
@@ -136,11 +136,14 @@ def save_share_chart(found: Estimates, path: Path) -> Path:
     if kind == ".csv":
         with atomic_writer(path) as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow([column, "class", "share", "low", "high", "model_says", "checked"])
+            writer.writerow(
+                [without_formula(column), "class", "share", "low", "high", "model_says", "checked"]
+            )
             for one in own:
                 numbers = [f"{v:.6f}" for v in (one.value, one.low, one.high, one.raw or 0.0)]
                 group = "all" if one.group is None else one.group
-                writer.writerow([group, found.classes[int(one.name)], *numbers, one.checked])
+                names = map(without_formula, (group, found.classes[int(one.name)]))
+                writer.writerow([*names, *numbers, one.checked])
         return path
     if kind not in (".svg", ".png"):
         raise InputError(f"--chart {path}: name it .svg, .png or .csv.")

@@ -1,4 +1,4 @@
-"""The ``run`` dataset: what a classifier said, as training data."""
+"""A run's predictions as training data, the ``run`` dataset, and as a table."""
 
 from typing import Any
 
@@ -7,9 +7,20 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``run``."""
+    """Register ``run``."""
     register(
         "run",
         f"{__name__}.dataset:RunPredictions",
         summary="the predictions of a run or results file as training labels, not as gold",
+    )
+
+
+@hookimpl
+def register_commands(register: Any) -> None:
+    """Register ``runs table``."""
+    register(
+        "runs table",
+        f"{__name__}.table:table",
+        summary="Write a run's predictions as a table, beside the columns of the data they are "
+        "about.",
     )

@@ -23,10 +23,10 @@ class RunPredictions(DatasetLoader):
 
         path: str = Field(description="a run, a results file, or PATH#encoder")
         min_confidence: float = Field(
-            0, ge=0, le=1, description="least probability of a label that is taken"
+            0, ge=0, le=1, description="minimum probability of a label to use"
         )
         agree_with: str | tuple[str, ...] = Field(
-            (), description="runs that must give a text the same label"
+            (), description="runs that must give the same label"
         )
 
     settings: Settings

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``serve``."""
+    """Register ``serve``."""
     register(
         "serve",
         f"{__name__}.command:serve",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import FiniteRange, find_key
+from sentikit.extension import FiniteRange, find_key, label_map_of
 
 if TYPE_CHECKING:
     from sentikit import Classifier, Prediction
@@ -23,21 +23,6 @@ if TYPE_CHECKING:
 #: Environment variable (or line of ``.env``) with the key that clients must send.
 KEY = "SENTIKIT_SERVE_KEY"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-def _label_map(
-    context: click.Context, option: click.Parameter, given: tuple[str, ...]
-) -> dict[str, str] | None:
-    found: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        label, equals, meant = (part.strip() for part in pair.rpartition("="))
-        if not label or not equals or not meant or label in found:
-            raise InputError(
-                f"--label-map {pair!r} is not of the form LABEL=CLASS, as "
-                "LABEL_0=negative,LABEL_1=positive, or names its label twice."
-            )
-        found[label] = meant
-    return found or None
 
 
 @click.command(
@@ -59,14 +44,14 @@ def _label_map(
     "--max-cost",
     type=FiniteRange(min=0, min_open=True),
     metavar="USD",
-    help="Most to pay to providers in a day (UTC).",
+    help="Cost ceiling per day (UTC), in USD.",
 )
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("runs/serve.sqlite"),
     show_default=True,
-    help="File that keeps paid answers and the day's spending.",
+    help="File for paid answers and the day's spending.",
 )
 @click.option(
     "--most-texts", type=click.IntRange(1), default=1024, show_default=True, help="Of one request."
@@ -76,7 +61,7 @@ def _label_map(
     type=click.IntRange(1),
     default=4096,
     show_default=True,
-    help="Texts that may wait; a request beyond them gets 429.",
+    help="Most texts that may wait; further requests get 429.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
@@ -86,7 +71,7 @@ def _label_map(
     "--label-map",
     metavar="LABEL=CLASS,…",
     multiple=True,
-    callback=_label_map,
+    callback=lambda context, option, given: label_map_of(given),
     help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
 )
 def serve(

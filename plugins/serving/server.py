@@ -296,7 +296,8 @@ async def _classified(batcher: Batcher, texts: list[str]) -> list[Prediction]:
         raise RefusalError(422, without_secrets(error.message, {}), "Validation") from error
     except SentikitError as error:
         raise RefusalError(424, without_secrets(error.message, {}), "Backend") from error
-    failed = next((p.error for p in predictions if p.error is not None), None)
+    # A vote has a label even where one of its members failed.
+    failed = next((p.error for p in predictions if p.label is None and p.error is not None), None)
     if failed is not None:
         raise RefusalError(424, without_secrets(failed, {}), "Backend")
     return predictions

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``sql``."""
+    """Register ``sql``."""
     register(
         "sql",
         f"{__name__}.dataset:Sql",

@@ -34,7 +34,7 @@ def refuse_password(text: str) -> None:
     """
     if _PASSWORD.search(text):
         raise InputError(
-            "A password does not belong into an address or a query: it would be kept in manifests "
+            "A password does not belong in an address or a query: it would be kept in manifests "
             "and in the shell's history. Set PGPASSWORD, or write it into ~/.pgpass."
         )
 

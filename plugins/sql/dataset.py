@@ -29,14 +29,16 @@ class Sql(DatasetLoader):
             "PGPASSWORD or ~/.pgpass); without it, files are read by their names in the query",
         )
         text: str | tuple[str, ...] | None = Field(
-            None, description="column of the texts, or several to join; usual names are found"
+            None, description="column of the texts, or several to join; default: found by name"
         )
         markup: Literal["keep", "strip"] = Field(
-            "keep", description="strip: take HTML off the texts"
+            "keep", description="strip: remove HTML from the texts"
         )
-        label: str | None = Field(None, description="column of the labels; usual names are found")
-        source: str | None = Field(None, description="column of the sources; usual names are found")
-        id: str | None = Field(None, description="column of the ids; usual names are found")
+        label: str | None = Field(None, description="column of the labels; default: found by name")
+        source: str | None = Field(
+            None, description="column of the sources; default: found by name"
+        )
+        id: str | None = Field(None, description="column of the ids; default: found by name")
 
         @model_validator(mode="after")
         def _holds_a_query(self) -> Sql.Settings:

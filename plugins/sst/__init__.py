@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``sst``."""
+    """Register ``sst``."""
     register(
         "sst",
         f"{__name__}.dataset:StanfordSentimentTreebank",

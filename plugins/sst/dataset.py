@@ -34,7 +34,7 @@ class StanfordSentimentTreebank(DatasetLoader):
     """Sentences of movie reviews with five labels, very negative to very positive."""
 
     class Settings(PartSettings):
-        """Where the treebank comes from."""
+        """Source of the treebank."""
 
         path: Path | None = Field(
             None, description="folder of the official train.txt, dev.txt and test.txt trees"

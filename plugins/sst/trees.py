@@ -1,4 +1,4 @@
-"""Reads sentiment trees: one s-expression a line, as ``(3 (2 It) (4 (3 's) (4 fine)))``."""
+"""Sentiment trees: one s-expression per line, such as ``(3 (2 It) (4 (3 's) (4 fine)))``."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def parse(line: str) -> Tree:
 
 
 def _malformed(pieces: list[str], position: int, finished: bool = False) -> MalformedTreeError:
-    """Say what is wrong at a piece."""
+    """Describe what is wrong at a piece."""
     piece = pieces[position].strip()
     if finished:
         fault = "text after the tree's end"

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_result_formats(register: Any) -> None:
-    """Offer the study's two layouts and the usual column names."""
+    """Register the study's two layouts and the usual column names."""
     register(
         "study-encoder",
         f"{__name__}.formats:StudyEncoder",

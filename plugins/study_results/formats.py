@@ -41,7 +41,7 @@ class StudyLLM(ResultFormat):
     """What the study's prompting notebooks wrote; `probabilities` are the encoder's."""
 
     def columns(self, columns: Sequence[str]) -> ResultColumns | None:
-        """Recognise review, classification, prediction, match, with or without the opinion."""
+        """Recognise review, classification, prediction, match, perhaps with a prediction shown."""
         if not {"review", "classification", "prediction", "match"} <= set(columns):
             return None
         return ResultColumns(
@@ -49,8 +49,8 @@ class StudyLLM(ResultFormat):
             gold="classification",
             text="review",
             source=_present("source", columns),
-            opinion_label=_present("classifier_decision", columns),
-            opinion_probabilities=_present("probabilities", columns),
+            adviser_label=_present("classifier_decision", columns),
+            adviser_probabilities=_present("probabilities", columns),
         )
 
 

@@ -98,13 +98,13 @@ class LabelProbabilities(StudyStrategy):
 
 
 class ExamplesSettings(StudySettings):
-    """Settings of strategies that show the reviews most like this one."""
+    """Settings of strategies that show the nearest reviews."""
 
     k: int = Setting(5, ge=1, description="how many reviews to show")
 
 
 class LabelExamples(StudyStrategy):
-    """The encoder's label, and the reviews most like this one."""
+    """The encoder's label and the nearest reviews."""
 
     Settings = ExamplesSettings
     settings: ExamplesSettings
@@ -125,7 +125,7 @@ class BalancedExamplesSettings(ExamplesSettings):
 
 
 class LabelBalancedExamples(LabelExamples):
-    """The encoder's label, and the reviews of each class most like this one."""
+    """The encoder's label and the nearest reviews of each class."""
 
     Settings = BalancedExamplesSettings
     settings: BalancedExamplesSettings
@@ -136,7 +136,7 @@ class LabelBalancedExamples(LabelExamples):
 
 
 class Everything(LabelExamples):
-    """The encoder's label and probabilities, and the reviews most like this one."""
+    """The encoder's label and probabilities, and the nearest reviews."""
 
     def needs(self) -> Needs:
         """Ask for all of it."""

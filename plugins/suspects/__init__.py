@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Offer ``datasets suspects``."""
+    """Register ``datasets suspects``."""
     register(
         "datasets suspects",
         f"{__name__}.command:suspects",

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_prompt_strategies(register: Any) -> None:
-    """Offer ``template``."""
+    """Register ``template``."""
     register(
         "template",
         f"{__name__}.strategy:Template",

@@ -53,20 +53,18 @@ class TemplateSettings(PartSettings):
         "{adviser.probabilities}, {examples}, {id}, {source} and {row.COLUMN} are filled in",
     )
     descriptions: dict[str, str] = Field(
-        default_factory=dict, description="label to what it means; {labels} then lists both"
+        default_factory=dict, description="description of each label; {labels} then lists both"
     )
     example: str = Field(
-        _EXAMPLE, description="how {examples} shows each: {text} and {label} are filled in"
+        _EXAMPLE, description="format of each example in {examples}, with {text} and {label}"
     )
     shots: list[Shot] = Field(
         default_factory=list, description="labelled texts that every prompt shows"
     )
-    k: int = Field(
-        4, ge=1, description="how many examples are shown where shots names none; see examples"
-    )
+    k: int = Field(4, ge=1, description="number of examples if there are no shots; see examples")
     balanced: bool = Field(False, description="k examples of each label")
     nearest: bool = Field(
-        True, description="those most like the text, by an encoder; false: drawn with a seed"
+        True, description="examples nearest to the text by an encoder; false: drawn with a seed"
     )
 
     @field_validator("system", "user")

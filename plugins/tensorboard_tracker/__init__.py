@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_trackers(register: Any) -> None:
-    """Offer ``tensorboard``."""
+    """Register ``tensorboard``."""
     register(
         "tensorboard",
         f"{__name__}.tracker:TensorboardTracker",

@@ -1,4 +1,4 @@
-"""Writes TensorBoard files by https://docs.pytorch.org/docs/stable/tensorboard.html."""
+"""TensorBoard files, by https://docs.pytorch.org/docs/stable/tensorboard.html."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_classifiers(register: Any) -> None:
-    """Offer ``tfidf``."""
+    """Register ``tfidf``."""
     register(
         "tfidf",
         f"{__name__}.classifier:TfidfClassifier",

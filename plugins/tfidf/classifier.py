@@ -42,16 +42,18 @@ class TfidfClassifier(PluginClassifier):
         unit: Literal["word", "char_wb"] = Field(
             "word", description="n-grams of words, or of characters within words (char_wb)"
         )
-        longest: int = Field(2, ge=1, le=8, description="units of the longest n-gram")
-        min_texts: int = Field(2, ge=1, description="training texts that an n-gram must occur in")
+        longest: int = Field(2, ge=1, le=8, description="length of the longest n-gram")
+        min_texts: int = Field(
+            2, ge=1, description="least number of training texts that contain an n-gram"
+        )
         features: int | None = Field(
-            None, ge=1, description="keep only so many of the commonest n-grams"
+            None, ge=1, description="keep only this many of the most frequent n-grams"
         )
         c: float = Field(4.0, gt=0, description="inverse strength of the L2 regularisation")
         class_weights: Literal["none", "balanced"] = Field(
             "none", description="balanced weighs each class by the inverse of its frequency"
         )
-        steps: int = Field(1000, ge=1, description="iterations after which fitting ends")
+        steps: int = Field(1000, ge=1, description="most iterations of fitting")
 
     settings: Settings
 

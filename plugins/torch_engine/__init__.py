@@ -7,5 +7,5 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_engines(register: Any) -> None:
-    """Offer ``torch``."""
+    """Register ``torch``."""
     register("torch", f"{__name__}.engine:TorchEngine", summary="plain PyTorch, one process or DDP")

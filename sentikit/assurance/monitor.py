@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sentikit.errors import InputError
+from sentikit.assurance.certificates import check_rate
 
 #: Error rates one bets on, as multiples of the certified one, with their parts of the capital.
 #: Most lies on moderate growth, which takes longest to notice; growth beyond is noticed anyway.
@@ -32,9 +32,8 @@ class Monitor:
     """
 
     def __init__(self, error_rate: float, level: float = 0.95) -> None:
-        for name, value in (("error_rate", error_rate), ("level", level)):
-            if not 0 < value < 1:
-                raise InputError(f"{name} is {value:g}; it lies between 0 and 1.")
+        check_rate("error_rate", error_rate)
+        check_rate("level", level)
         self.error_rate = error_rate
         self.level = level
         self.checked = 0

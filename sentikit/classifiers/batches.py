@@ -62,11 +62,6 @@ class FastTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read the tokenizer.
-
-        Raises:
-            InputError: there is none, it is damaged, or it needs code of its own.
-        """
         from tokenizers import Tokenizer
 
         if not (folder / "tokenizer.json").is_file():
@@ -134,7 +129,6 @@ class PretrainedTokenizer:
         self.cuts_left = getattr(pretrained, "truncation_side", "right") == "left"
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the word pieces of each text, specials counted and nothing cut."""
         found: list[list[int]] = self.pretrained(
             list(texts),
             truncation=False,
@@ -145,7 +139,6 @@ class PretrainedTokenizer:
         return found
 
     def special_mask(self, text: str) -> list[int]:
-        """Return 1 for each special word piece of a text, 0 for the others."""
         return list(self.pretrained(text, return_special_tokens_mask=True)["special_tokens_mask"])
 
 
@@ -153,7 +146,6 @@ Tokenizer = FastTokenizer | PretrainedTokenizer
 
 
 def as_tokenizer(tokenizer: Tokenizer | PreTrainedTokenizerBase) -> Tokenizer:
-    """Return a tokenizer with the interface of `FastTokenizer`."""
     known = isinstance(tokenizer, FastTokenizer | PretrainedTokenizer)
     return tokenizer if known else PretrainedTokenizer(tokenizer)  # type: ignore[return-value, arg-type]
 
@@ -161,10 +153,7 @@ def as_tokenizer(tokenizer: Tokenizer | PreTrainedTokenizerBase) -> Tokenizer:
 def batches_by_length(
     lengths: NDArray[np.int64], most_tokens: int, most_rows: int, most_padding: float = 1.0
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield row numbers of batches of like length, longest first; see `BatchLimits`.
-
-    Longest first, so that memory is at its highest in the first batch and not in the last.
-    """
+    """Yield the rows of each batch, longest first: memory is at its highest in the first batch."""
     order = np.argsort(-lengths, kind="stable")
     falling = -lengths[order]
     start = 0
@@ -178,12 +167,10 @@ def batches_by_length(
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """Word pieces of many texts.
+    """Word pieces of many texts, one after the other, on disk when there are many.
 
     Attributes:
-        pieces: all ids one after the other, int32; on disk when there are many.
         starts: where each text begins in `pieces`, one more than there are texts.
-        padding: the id that fills up a batch.
         cut: texts of which word pieces were left out.
         unknown: texts of which the tokenizer knows less than half.
         owners: the text that each row is a chunk of, (rows,), or None where rows are texts.
@@ -201,15 +188,18 @@ class TokenizedTexts:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Word pieces of each text, specials counted."""
         return np.diff(self.starts)
 
     def by_text(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return one row a text: the mean over its chunks, (rows, …), weighted by their length."""
-        return rows if self.owners is None else mean_of_chunks(rows, self.owners, self.lengths)
+        if self.owners is None:
+            return rows
+        first = np.flatnonzero(np.diff(self.owners, prepend=-1))
+        weights = np.maximum(self.lengths, 1).astype(np.float64)
+        totals = np.add.reduceat(rows * weights[:, None], first)
+        return (totals / np.add.reduceat(weights, first)[:, None]).astype(np.float32)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return ids and mask as `arrays`, on the CPU."""
         import torch
 
         ids, mask = self.arrays(rows)
@@ -234,30 +224,13 @@ _MARGIN = 16
 _SPACE = re.compile(r"[ \n]")
 
 
-def mean_of_chunks(
-    rows: NDArray[np.float32], owners: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Average rows, (chunks, …), that belong to one text, weighted by the chunks' lengths."""
-    first = np.flatnonzero(np.diff(owners, prepend=-1))
-    weights = np.maximum(lengths, 1).astype(np.float64)
-    totals = np.add.reduceat(rows * weights[:, None], first)
-    return (totals / np.add.reduceat(weights, first)[:, None]).astype(np.float32)
-
-
 def tokenize(
     batches: Iterable[Sequence[str]],
     tokenizer: Tokenizer | PreTrainedTokenizerBase,
     max_length: int,
     long_texts: LongTexts = "cut",
 ) -> TokenizedTexts:
-    """Tokenise batches of texts; ids go to an unlinked temporary file, not to memory.
-
-    Args:
-        batches: texts in order, some thousands at a time.
-        tokenizer: of the model.
-        max_length: most word pieces of a row, specials counted.
-        long_texts: what happens to longer texts.
-    """
+    """Tokenise batches of texts; ids go to an unlinked temporary file, not to memory."""
     lengths: list[NDArray[np.int64]] = []
     owners: list[int] = []
     count = cut = unknown = 0
@@ -294,8 +267,6 @@ def tokenize(
 
 
 class _Fit:
-    """Fits the word pieces of a long text into rows, each with the special ones around it."""
-
     def __init__(self, tokenizer: Tokenizer, max_length: int, long_texts: LongTexts) -> None:
         special = tokenizer.special_mask("a 1 .")
         inner = np.flatnonzero(np.asarray(special) == 0)
@@ -308,7 +279,7 @@ class _Fit:
         self._tokenizer, self._max_length = tokenizer, max_length
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise texts; of those that are far too long, what counts."""
+        """Tokenise texts; of one that is far too long, only what counts."""
         if self._long_texts != "cut":
             return self._tokenizer.ids(texts)
         shown = [self._excerpt(text) for text in texts]

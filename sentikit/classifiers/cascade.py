@@ -12,12 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from sentikit.classifiers.classifier import Classifier, Example, Session, text_of
-from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.classifiers.plugin_classifier import prediction_problem
+from sentikit.classifiers.classifier import Classifier, Example, Session, checked
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import InputError
 
 #: Predictions held back while the last member works on an earlier example.
 MOST_PENDING = 8192
@@ -27,25 +25,17 @@ class Cascade(Classifier):
     """Classifiers of which each answers where it is sure enough; the last answers the rest.
 
     A member that gives no label is not sure. Examples stream through all members, in order and
-    with flat memory.
-
-    Args:
-        members: at least two, by the names that `Prediction.answered_by` shows; tried in order.
-        thresholds: for each member but the last, the certainty from which it answers.
-
-    Raises:
-        InputError: too few members, another number of thresholds, or members with other classes.
+    with flat memory. The thresholds are, for each member but the last, the certainty from which it
+    answers. Where a later member answers, `Prediction.adviser` is what the first one predicted.
     """
 
     def __init__(self, members: Mapping[str, Classifier], thresholds: Sequence[float]) -> None:
-        if len(members) < 2:
-            raise InputError(f"A cascade needs two members at least, not {len(members)}.")
+        refuse_unfit(members, "cascade")
         if len(thresholds) != len(members) - 1:
             raise InputError(
                 f"A cascade of {len(members)} members needs {len(members) - 1} thresholds, one for "
                 f"each member but the last; {len(thresholds)} given."
             )
-        refuse_other_classes(members, "cascade")
         self.members, self.thresholds = dict(members), tuple(thresholds)
         (self._name, self._first), (self._last_name, self._last) = islice(members.items(), 2)
         if len(members) > 2:
@@ -54,103 +44,56 @@ class Cascade(Classifier):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The first member's."""
         return self._first.scheme
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the labels, as JSON values."""
         return super().describe() | {"thresholds": list(self.thresholds)}
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        """Yield one prediction for each example, with the costs of all members asked.
+        firsts = member_predictions(self._name, self._first, examples, session)
+        # The last member may read the unsure examples in another thread than the one that takes
+        # the predictions: they meet in this deque alone.
+        pending: deque[Prediction | _Unsure] = deque()
+        exhausted = False
 
-        Where a later member answers, `Prediction.adviser` is what the first member predicted.
+        def unsure() -> Iterator[str | Example]:
+            """Yield unsure examples until much is pending: then the last member can finish."""
+            nonlocal exhausted
+            for example, prediction in firsts:
+                if self._is_sure(prediction):
+                    name = named(self._name, prediction)
+                    pending.append(dataclasses.replace(prediction, answered_by=name))
+                else:
+                    pending.append(_Unsure(prediction))
+                    yield example
+                if len(pending) >= MOST_PENDING:
+                    return
+            exhausted = True
 
-        Raises:
-            InputError: a member that is not the last gives neither probabilities nor a confidence.
-        """
-        stage = _FirstStage(self._first, self._name, self.thresholds[0], examples, session)
-        while not stage.exhausted:
-            pending: deque[Prediction | _Unsure] = deque()
-            unsure = stage.unsure(pending)
-            first = next(unsure, None)  # Without any unsure example the last member is not asked.
+        while not exhausted:
+            passed = unsure()
+            first = next(passed, None)  # Without any unsure example the last member is not asked.
             if first is not None:
-                rest = chain([first], unsure)
-                for answer in member_predictions(self._last_name, self._last, rest, session):
+                rest = chain([first], passed)
+                for _, answer in member_predictions(self._last_name, self._last, rest, session):
                     yield from _sure(pending, self.labels)
-                    yield self._merged(pending, answer)
+                    yield self._merged(pending.popleft(), answer)
             yield from _sure(pending, self.labels)
-            if pending:
-                raise SentikitError(f"{self._last_name} gives too few predictions.")
 
-    def _merged(self, pending: deque[Prediction | _Unsure], answer: Prediction) -> Prediction:
-        unsure = pending.popleft() if pending else None
-        if not isinstance(unsure, _Unsure):
-            raise SentikitError(f"{self._last_name} gives more predictions than it has examples.")
+    def _merged(self, unsure: Prediction | _Unsure, answer: Prediction) -> Prediction:
+        assert isinstance(unsure, _Unsure)
         merged = answer.with_costs_of([unsure.prediction]).in_order_of(self.labels)
         name = named(self._last_name, answer)
-        return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Unsure:
-    """A prediction of the first member that the last member's replaces."""
-
-    prediction: Prediction
-
-
-class _FirstStage:
-    """The first member's predictions, of which the unsure ones are passed on.
-
-    The last member may read the unsure examples in another thread than the one that takes the
-    predictions: they meet in deques alone.
-    """
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        name: str,
-        threshold: float,
-        examples: Iterable[str | Example],
-        session: Session | None,
-    ) -> None:
-        self.exhausted = False
-        self._name, self._threshold = name, threshold
-        self._given: deque[str | Example] = deque()
-        self._predictions = member_predictions(name, classifier, self._noted(examples), session)
-
-    def _noted(self, examples: Iterable[str | Example]) -> Iterator[str | Example]:
-        for example in examples:
-            self._given.append(example)
-            yield example
-
-    def unsure(self, pending: deque[Prediction | _Unsure]) -> Iterator[str | Example]:
-        """Yield unsure examples; append every prediction to `pending`, until it is full.
-
-        The end lets the last member finish, so that nothing waits behind a slow one for ever.
-        """
-        for prediction in self._predictions:
-            if not self._given:
-                raise SentikitError(f"{self._name} gives more predictions than it has examples.")
-            example = self._given.popleft()
-            if self._is_sure(prediction):
-                name = named(self._name, prediction)
-                pending.append(dataclasses.replace(prediction, answered_by=name))
-            else:
-                pending.append(_Unsure(prediction))
-                yield example
-            if len(pending) >= MOST_PENDING:
-                return
-        self.exhausted = True
-        if self._given:
-            raise SentikitError(f"{self._name} gives too few predictions.")
+        error = failure(self._last_name, answer) or failure(self._name, unsure.prediction)
+        return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction, error=error)
 
     def _is_sure(self, prediction: Prediction) -> bool:
+        threshold = self.thresholds[0]
         if prediction.label is None:
             # A row that waits for an answer has a confidence, and is not to be passed on yet.
-            return (prediction.confidence or 0.0) >= max(self._threshold, 1e-9)
+            return (prediction.confidence or 0.0) >= max(threshold, 1e-9)
         if prediction.certainty is None:
             raise InputError(
                 f"{self._name} gives neither probabilities nor a confidence, and a cascade asks "
@@ -158,7 +101,14 @@ class _FirstStage:
                 "run, a vote, or an LLM with log-probabilities or with llm.samples above 1 and a "
                 "llm.temperature."
             )
-        return prediction.certainty >= self._threshold
+        return prediction.certainty >= threshold
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unsure:
+    """A prediction of the first member that the last member's replaces."""
+
+    prediction: Prediction
 
 
 def _sure(pending: deque[Prediction | _Unsure], labels: tuple[str, ...]) -> Iterator[Prediction]:
@@ -170,38 +120,17 @@ def _sure(pending: deque[Prediction | _Unsure], labels: tuple[str, ...]) -> Iter
 
 def member_predictions(
     name: str, member: Classifier, examples: Iterable[str | Example], session: Session | None
-) -> Iterator[Prediction]:
-    """Yield a member's predictions in order; those an estimate has computed are taken from it.
+) -> Iterator[tuple[str | Example, Prediction]]:
+    """Yield each example with a member's checked prediction."""
+    title = f"The member {name}" if name else "The rest of the cascade"
+    return checked(title, member, examples, session)
 
-    Raises:
-        SentikitError: one is malformed, as with NaN or another label; names the member.
-    """
-    sampled = session.sampled if session and isinstance(member, EncoderClassifier) else None
-    given: deque[tuple[str, Prediction | None]] = deque()
 
-    def unknown() -> Iterator[str | Example]:
-        for example in examples:
-            text = text_of(example)
-            found = None if sampled is None else sampled.get((id(member), text))
-            given.append((text, found))
-            if found is None:
-                yield example
-
-    classes = frozenset(member.labels)
-    answers = member.classify(examples if sampled is None else unknown(), session)
-    for number, prediction in enumerate(answers):
-        while given and (computed := given[0][1]) is not None:
-            given.popleft()
-            yield computed
-        problem = prediction_problem(prediction, classes)
-        if problem:
-            raise SentikitError(f"The member {name}, text {number} (from 0): {problem}")
-        if sampled is not None and session is not None and given:
-            text, _ = given.popleft()
-            if session.sampling:
-                sampled[id(member), text] = prediction
-        yield prediction
-    yield from (computed for _, computed in given if computed is not None)
+def failure(member: str, prediction: Prediction) -> str | None:
+    """Return why a member could not answer; None where it could."""
+    if prediction.error is None:
+        return None
+    return f"{member}: {prediction.error}" if member else prediction.error
 
 
 def named(member: str, prediction: Prediction) -> str:
@@ -209,12 +138,10 @@ def named(member: str, prediction: Prediction) -> str:
     return "/".join(name for name in (member, prediction.answered_by) if name)
 
 
-def refuse_other_classes(members: Mapping[str, Classifier], kind: str) -> None:
-    """Refuse members with different classes; their order does not matter.
-
-    Raises:
-        InputError: names two members that differ.
-    """
+def refuse_unfit(members: Mapping[str, Classifier], kind: str) -> None:
+    """Refuse a single member, and members with different classes; their order does not matter."""
+    if len(members) < 2:
+        raise InputError(f"A {kind} needs two members at least, not {len(members)}.")
     first, *others = members
     for other in others:
         if set(members[first].labels) != set(members[other].labels):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.prediction import Prediction
-from sentikit.errors import InputError
+from sentikit.classifiers.prediction import Prediction, prediction_problem
+from sentikit.errors import InputError, SentikitError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,14 +44,12 @@ class Session:
 
     Attributes:
         stop_requested: whether the user asked to stop; checked several times a second.
-        sampled: what encoders predict of the rows that a job's cost is estimated from, by encoder
-            and text, so that the job does not compute it again; None where nothing is estimated.
-        sampling: whether these are being computed.
+        known: what encoders have computed, by their ids: a job does not compute again what its
+            cost was estimated from. None where nothing is estimated.
     """
 
     stop_requested: Callable[[], bool] = staticmethod(lambda: False)
-    sampled: dict[tuple[int, str], Prediction] | None = None
-    sampling = False
+    known: dict[int, Any] | None = None
 
 
 class Classifier(ABC):
@@ -130,5 +129,43 @@ class Classifier(ABC):
 
 
 def text_of(item: str | Example) -> str:
-    """Return the text of an item given to `Classifier.classify`."""
     return item.text if isinstance(item, Example) else item
+
+
+def checked(
+    name: str,
+    classifier: Classifier,
+    examples: Iterable[str | Example],
+    session: Session | None = None,
+) -> Generator[tuple[str | Example, Prediction], None, None]:
+    """Yield each example with its prediction; `name` is what messages call the classifier.
+
+    Raises:
+        SentikitError: there are too few predictions or too many, or one is malformed.
+    """
+    source, given, number = iter(examples), deque[str | Example](), 0
+
+    def noted() -> Iterator[str | Example]:
+        for example in source:
+            given.append(example)
+            yield example
+
+    classes = frozenset(classifier.labels)
+    answers = classifier.classify(noted(), session)
+    try:
+        for number, prediction in enumerate(answers, 1):
+            if not given:
+                raise SentikitError(f"{name} gave more predictions than it was given texts.")
+            problem = prediction_problem(prediction, classes)
+            if problem:
+                raise SentikitError(f"{name}, text {number - 1} (from 0): {problem}")
+            yield given.popleft(), prediction
+    finally:
+        # Calls under way are paid: a generator of an LLM waits for them as it closes.
+        close: Callable[[], Any] = getattr(answers, "close", lambda: None)
+        close()
+    if given or next(source, None) is not None:
+        raise SentikitError(
+            f"{name} gave {number:,} predictions and was given more texts. It must give one for "
+            "each text; Prediction(None, error=…) where it cannot."
+        )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from sentikit.classifiers.batches import LongTexts
-from sentikit.classifiers.hub import endpoint, hub_answers
+from sentikit.classifiers.hub import endpoint, hub_answers, hub_refusal
 from sentikit.components import Part, PartSettings
 from sentikit.errors import InputError, SentikitError
 from sentikit.weights import (
@@ -31,17 +31,10 @@ Pooling = Literal["cls", "mean", "max", "last", "head"]
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Pool token states as the study does.
+    """Pool token states, (texts, tokens, hidden), as the study does.
 
-    Args:
-        states: (texts, tokens, hidden).
-        mask: (texts, tokens), 1 for a token and 0 for padding.
-        pooling: ``cls`` takes the first token, ``mean`` averages the tokens, ``max`` takes each
-            feature's maximum over the states multiplied by the mask, so padding contributes 0,
-            ``last`` takes the last token, which alone has seen the whole text in a decoder.
-
-    Returns:
-        (texts, hidden).
+    The mask is 1 for a token and 0 for padding. ``last`` takes the last token, which alone has seen
+    the whole text in a decoder.
     """
     if pooling == "cls":
         return states[:, 0]
@@ -182,6 +175,15 @@ class Encoder(Part, ABC):
             backbone = AutoModel.from_config(config, trust_remote_code=False)
         return tokenizer, without_pooler(backbone)
 
+    @classmethod
+    def restore_light(cls, folder: Path) -> nn.Module | None:
+        """Rebuild the backbone alone, to label texts, without importing transformers.
+
+        It takes what `TorchPredictor` gives a backbone, and its weights have transformers' names.
+        None, as by default, leaves it to `restore`.
+        """
+        return None
+
 
 def without_pooler(backbone: PreTrainedModel) -> PreTrainedModel:
     """Drop a BERT-like pooler: heads here pool the tokens, and an idle layer gets no gradient."""
@@ -281,35 +283,23 @@ class PretrainedSource:
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
-        local = Path(self.model)
-        if local.is_absolute() or self.model.startswith((".", "~")) or local.is_dir():
-            self._check_folder(local.expanduser())
+        folder = Path(self.model)
+        local = folder.is_absolute() or self.model.startswith(".") or folder.is_dir()
+        if local and not (folder / "config.json").is_file():
+            raise InputError(
+                f"The encoder folder {folder} has no config.json. Give a folder in the hub's "
+                "layout: config.json, tokenizer.json and model.safetensors."
+            )
         try:
             yield
         except (OSError, ValueError, KeyError) as error:
             raise self._explain(error) from error
 
-    def _check_folder(self, folder: Path) -> None:
-        if not (folder / "config.json").is_file():
-            raise InputError(
-                f"The encoder folder {folder} has no config.json. Give a folder in the hub's "
-                "layout: config.json, tokenizer.json and model.safetensors."
-            )
-
     def _explain(self, error: Exception) -> SentikitError:
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-        causes = [error, error.__cause__, error.__context__]
+        refusal = hub_refusal("encoder", self.model, self.revision, error)
+        if refusal:
+            return refusal
         reason = " ".join(str(error).split())
-        if any(isinstance(cause, GatedRepoError) for cause in causes):
-            return InputError(
-                f"The encoder {self.model!r} is gated: accept its terms, set HF_TOKEN."
-            )
-        if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-            return InputError(
-                f"There is no encoder {self.model!r} on the hub, and no folder of that name. "
-                "Check the spelling, as in google/electra-base-discriminator."
-            )
         if "custom code" in reason:
             allow = f" unless you trust it: {self.trust_key}=true" if self.trust_key else ""
             return InputError(

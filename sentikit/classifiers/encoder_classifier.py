@@ -123,7 +123,6 @@ class EncoderClassifier(Classifier):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes, and the threshold where there is one."""
         return self._scheme
 
     @property
@@ -137,13 +136,11 @@ class EncoderClassifier(Classifier):
         return self.predictor.precision
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the labels: model files, calibration and label map."""
         files = None if self.folder is None else folder_checksum(self.folder)
         described = super().describe() | {"files": files, "calibrated": self.calibrated}
         return described | ({"label_map": self.label_map} if self.label_map else {})
 
     def predict_proba(self, texts: Iterable[str | Example]) -> NDArray[np.float64]:
-        """Return probabilities, (texts, labels), columns in `labels` order."""
         rows = [self.probabilities(logits) for logits in self.logits(texts)]
         return np.concatenate(rows) if rows else np.empty((0, len(self.labels)))
 
@@ -154,18 +151,23 @@ class EncoderClassifier(Classifier):
 
         A text without words gets whatever label the model gives an empty input.
         """
-        for logits in self.logits(examples):
+        known = None if session is None else session.known
+        for logits in self.logits(examples, known):
             yield from predictions(self.probabilities(logits), self.scheme)
 
-    def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
+    def logits(
+        self, texts: Iterable[str | Example], known: dict[int, Any] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes).
 
-        Equal texts are computed once. While one window is computed, the next one is tokenised and a
-        further one is read, unless `read_ahead` is False.
+        Equal texts are computed once, those of an earlier call with the same `known` too. While one
+        window is computed, the next one is tokenised and a further one is read, unless
+        `read_ahead` is False.
         """
         most = 2 if self.read_ahead else 0
         waiting: deque[tuple[_Distinct, NDArray[np.intp], Future[NDArray[np.float32]]]] = deque()
-        distinct, stopped = _Distinct(), threading.Event()
+        kept = {} if known is None else known
+        distinct, stopped = kept.pop(id(self), None) or _Distinct(), threading.Event()
         with ThreadPoolExecutor(2, "sentikit-encoder") as threads:
             try:
                 for window in windows(texts, ready=lambda: bool(waiting) and waiting[0][2].done()):
@@ -175,11 +177,12 @@ class EncoderClassifier(Classifier):
                         future = threads.submit(self.logits_of_texts, new, stopped)
                         waiting.append((distinct, places, future))
                     while waiting and (len(waiting) > most or waiting[0][2].done()):
-                        known, places, future = waiting.popleft()
-                        yield known.logits(places, future.result())
+                        met, places, future = waiting.popleft()
+                        yield met.logits(places, future.result())
                 while waiting:
-                    known, places, future = waiting.popleft()
-                    yield known.logits(places, future.result())
+                    met, places, future = waiting.popleft()
+                    yield met.logits(places, future.result())
+                kept[id(self)] = distinct
             finally:
                 stopped.set()  # After Ctrl-C a window ends with its present batch.
                 for _, _, future in waiting:
@@ -242,17 +245,14 @@ class EncoderClassifier(Classifier):
 
 
 class _Distinct:
-    """Different texts and their logits, so that of equal ones a single one is computed.
-
-    Some thousands are kept; then it is renewed, so that memory stays flat.
-    """
+    """Different texts and their logits; of equal ones a single one is computed."""
 
     def __init__(self) -> None:
         self._places: dict[str | bytes, int] = {}
         self._logits: NDArray[np.float32] | None = None
 
     def renewed(self) -> _Distinct:
-        """Return this one, or an empty one where this holds many texts."""
+        """Return an empty one where this holds many texts, so that memory stays flat."""
         return self if len(self._places) <= _MOST_DISTINCT else _Distinct()
 
     def met(self, texts: Sequence[str]) -> tuple[list[str], NDArray[np.intp]]:
@@ -280,9 +280,6 @@ def windows(
 
     An empty window comes where `ready` says so before the next one is complete: answers to a slow
     pipe do not wait for further texts.
-
-    Raises:
-        InputError: one text is given instead of many, or an item is no text; says which.
     """
     if isinstance(texts, str):
         raise InputError("One text was given where a list of texts is needed: [text].")
@@ -318,8 +315,7 @@ def _check_texts(texts: Sequence[object], before: int) -> None:
 class SharedClassifier(EncoderClassifier):
     """A classifier of which every process of a group has a copy.
 
-    All processes are given the same texts and read them in step: of each window a process labels
-    every n-th text, then the results are gathered. Memory stays flat.
+    All are given the same texts and read them in step: each labels every n-th text of a window.
     """
 
     def __init__(self, own: EncoderClassifier, group: ProcessGroup) -> None:
@@ -334,8 +330,9 @@ class SharedClassifier(EncoderClassifier):
         self.calibrated, self.folder, self.label_map = own.calibrated, own.folder, own.label_map
         self._own, self._group = own, group
 
-    def logits(self, texts: Iterable[str | Example]) -> Iterator[NDArray[np.float32]]:
-        """Yield the logits of successive windows of texts, (texts, classes)."""
+    def logits(
+        self, texts: Iterable[str | Example], known: dict[int, Any] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         distinct = _Distinct()
         for window in windows(texts, self._group.processes):
             distinct = distinct.renewed()
@@ -351,7 +348,6 @@ class SharedClassifier(EncoderClassifier):
             yield distinct.logits(places, self._shared(new))
 
     def _shared(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits of texts, of which this process computes its part."""
         rank, processes = self._group.rank, self._group.processes
         found = np.empty((len(texts), len(self.labels)), np.float32)
         own = self._own

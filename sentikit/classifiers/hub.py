@@ -19,7 +19,6 @@ _CLASSIFIER = "ForSequenceClassification"
 
 
 def is_hub_id(name: str) -> bool:
-    """Tell whether a name that is no path here may be a model on the hub, as ``owner/name``."""
     return re.fullmatch(r"(?!runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
 
 
@@ -37,7 +36,6 @@ def hub_answers(seconds: float = 10) -> bool:
 
 
 def endpoint() -> str:
-    """Return the hub's address."""
     from huggingface_hub import constants
 
     return constants.ENDPOINT
@@ -52,18 +50,7 @@ def architectures(folder: Path) -> list[str]:
 
 
 def fetch_model(name: str, revision: str | None = None) -> Path:
-    """Return the folder of a model in the hub's cache, downloaded where it is not there yet.
-
-    On a terminal the library shows a progress bar.
-
-    Args:
-        name: on the hub, as ``owner/name``.
-        revision: branch, tag or commit.
-
-    Raises:
-        InputError: there is no such model or revision, it is gated, or no text classifier.
-        SentikitError: the hub cannot be reached or fails, and the cache does not have the model.
-    """
+    """Return the folder of a model in the hub's cache, downloaded where it is not there yet."""
     from huggingface_hub import hf_hub_download, snapshot_download
 
     options: dict[str, Any] = {"revision": revision, "local_files_only": not hub_answers()}
@@ -96,21 +83,42 @@ def _refuse_other_architecture(folder: Path, name: str) -> None:
         )
 
 
+def hub_refusal(
+    kind: str, name: str, revision: str | None, error: BaseException
+) -> InputError | None:
+    """Return what the hub's refusal of a model, encoder or dataset means; None for the rest."""
+    from huggingface_hub import errors
+
+    causes = (error, error.__cause__, error.__context__)
+
+    def is_any(refusal: type[Exception]) -> bool:
+        return any(isinstance(cause, refusal) for cause in causes)
+
+    if is_any(errors.GatedRepoError) or f"is a gated {kind}" in str(error):
+        path = f"datasets/{name}" if kind == "dataset" else name
+        return InputError(
+            f"The {kind} {name!r} is gated: ask for access at https://huggingface.co/{path}, and "
+            "set HF_TOKEN."
+        )
+    if is_any(errors.HFValidationError):
+        return InputError(f"{name!r} is not a repository id (owner/name) nor a folder.")
+    if is_any(errors.RepositoryNotFoundError):
+        return InputError(
+            f"There is no {kind} {name!r} on the hub, and no folder of that name. Check the "
+            "spelling (owner/name); a private one needs HF_TOKEN."
+        )
+    if is_any(errors.RevisionNotFoundError):
+        return InputError(f"The {kind} {name!r} has no revision {revision!r} on the hub.")
+    return None
+
+
 def _explained(name: str, revision: str | None, error: Exception) -> SentikitError:
     from huggingface_hub import errors
 
+    refusal = hub_refusal("model", name, revision, error)
+    if refusal:
+        return refusal
     at = f" at revision {revision!r}" if revision else ""
-    if isinstance(error, errors.GatedRepoError):
-        return InputError(
-            f"{name} is gated: accept its terms at https://huggingface.co/{name}, and set HF_TOKEN."
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return InputError(
-            f"There is no folder {name} here and no such model on the hub; a private one needs "
-            "HF_TOKEN. Check the spelling."
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return InputError(f"{name} has no revision {revision!r} on the hub.")
     if isinstance(error, errors.LocalEntryNotFoundError):
         return SentikitError(
             f"{name}{at} is neither a folder here nor in the hub's cache, and the hub cannot be "

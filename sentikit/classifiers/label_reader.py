@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 #: Names of the one field that holds the label, on a line of its own or as a key of JSON.
 _FIELDS = ("classification", "label", "sentiment", "answer", "class", "category")
@@ -61,18 +62,11 @@ def parse_label(answer: str, classes: Sequence[str]) -> str | None:
 
 
 def parse_rationale(answer: str) -> str | None:
-    """Return the reason that an answer gives beside or before its label, or None.
-
-    It is the field ``rationale`` of a JSON object, or whatever stands before the line that names
-    the label.
-    """
+    """Return the ``rationale`` of a JSON answer, or what stands before the label's line."""
     text = _unfenced(answer)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if isinstance(value, dict):
-        reason = value.get("rationale")
+    fields = _json_object(text)
+    if fields is not None:
+        reason = fields.get("rationale")
         return reason.strip() or None if isinstance(reason, str) else None
     lines = text.splitlines()
     named = [number for number, line in enumerate(lines) if _FIELD_LINE.fullmatch(line)]
@@ -99,7 +93,6 @@ def _exact(text: str, classes: Sequence[str]) -> str | None:
 
 
 def _unwrapped(answer: str) -> str:
-    """Return an answer without thinking before it, a code fence around it, JSON around that."""
     return _from_json(_unfenced(answer))
 
 
@@ -125,13 +118,16 @@ def _without_end_tokens(text: str) -> str:
 
 def _from_json(text: str) -> str:
     """Return the label of a JSON object that names one, else the text itself."""
+    fields = _json_object(text) or {}
+    named = [label for key, label in fields.items() if key.casefold() in _FIELDS]
+    return named[0] if len(named) == 1 and isinstance(named[0], str) else text
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
     if not text.startswith("{") or not text.endswith("}"):
-        return text
+        return None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return text
-    if not isinstance(value, dict):
-        return text
-    named = [label for key, label in value.items() if key.casefold() in _FIELDS]
-    return named[0] if len(named) == 1 and isinstance(named[0], str) else text
+        return None
+    return value if isinstance(value, dict) else None

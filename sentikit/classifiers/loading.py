@@ -25,17 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadingOptions:
-    """How a model is loaded.
+    """How a model is loaded: what `sentikit.load` takes, and `whole`.
 
-    Attributes:
-        device: auto, cpu, cuda, cuda:1, mps.
-        precision: auto (bf16 where it is faster), fp32, bf16, fp16, or int8 for an ONNX folder
-            that holds it.
-        calibrated: divide the logits by the temperature fitted on validation.
-        revision: branch, tag or commit of a model on the hub.
-        label_map: for a classifier of transformers: its label to a class.
-        whole: build the backbone from transformers' own classes, which an export needs, and not
-            from lighter ones that compute the same.
+    With `whole` the backbone is built from transformers' own classes, which an export needs, and
+    not from lighter ones that compute the same.
     """
 
     device: str = "auto"
@@ -51,19 +44,8 @@ def load_model(
     options: LoadingOptions = LoadingOptions(),
     registry: Registry | None = None,
 ) -> Classifier:
-    """Load a model: an encoder, or a plugin's classifier that was trained.
-
-    Args:
-        path: a run that trained a model; a model folder, native or of a registered format; or a
-            model on the hub, as ``owner/name``.
-        options: device, precision and the like.
-        registry: where to look for plugins' components.
-
-    Raises:
-        InputError: there is no model there, it is damaged, or its components are not installed.
-        SentikitError: the hub cannot be reached.
-    """
-    from sentikit.classifiers.model_folder import is_native, load_native
+    """Load the model of a run, a model folder of any format, or the hub."""
+    from sentikit.classifiers.model_folder import ModelDescription, load_native
 
     registry = registry or default_registry()
     folder, model_format = _find_model(path, registry, options.revision)
@@ -75,7 +57,7 @@ def load_model(
     if model_format is not None:
         mapped: dict[str, Any] = {"label_map": options.label_map} if takes_map else {}
         classifier = model_format.load(folder, options.device, options.precision, **mapped)
-    elif is_native(folder):
+    elif ModelDescription.is_in(folder):
         classifier = load_native(folder, options.device, options.precision, registry, options.whole)
     elif options.calibrated:
         raise InputError(f"{folder} is not an encoder: it has no temperature. Leave it out.")
@@ -96,11 +78,6 @@ def load_encoder(
     options: LoadingOptions = LoadingOptions(),
     registry: Registry | None = None,
 ) -> EncoderClassifier:
-    """Load an encoder; arguments and errors as `load_model`.
-
-    Raises:
-        InputError: the model is a plugin's classifier.
-    """
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
 
     found = load_model(path, options, registry)
@@ -112,12 +89,7 @@ def load_encoder(
 def find_model_folder(
     named: str | Path, registry: Registry | None = None, revision: str | None = None
 ) -> Path:
-    """Return the folder of a model: of a run, the folder itself, or in the hub's cache.
-
-    Raises:
-        InputError: there is none.
-        SentikitError: the hub cannot be reached.
-    """
+    """Return the folder of a model: of a run, the folder itself, or in the hub's cache."""
     return _find_model(named, registry or default_registry(), revision)[0]
 
 
@@ -149,7 +121,7 @@ def export_model(
         InputError: no such model, format or option; `folder` holds something; or the format
             cannot hold the model.
     """
-    from sentikit.classifiers.model_folder import is_native, read_description
+    from sentikit.classifiers.model_folder import ModelDescription
     from sentikit.classifiers.model_format import ExportSource, ModelFormat
 
     registry = registry or default_registry()
@@ -164,7 +136,7 @@ def export_model(
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; an export needs a folder. Choose another name.")
     found = find_model_folder(path, registry, revision)
-    description = read_description(found) if is_native(found) else None
+    description = ModelDescription.read(found) if ModelDescription.is_in(found) else None
     if description is not None and label_map is not None:
         raise InputError(f"{found} names its classes itself; leave the label map out.")
     in_fp32 = LoadingOptions("cpu", "fp32", label_map=label_map, whole=True)
@@ -198,22 +170,16 @@ class HubClassifier(PluginClassifier):
 
     @property  # type: ignore[misc]  # nothing sets it
     def scheme(self) -> LabelScheme:
-        """The classes of the model, which is fetched for them."""
         return self._loaded.scheme
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        """Yield one prediction for each example, in order."""
         return self._loaded.classify(examples, session)
 
 
 def hub_model(name: str, registry: Registry) -> str | None:
-    """Return the model on the hub that a registered classifier's name means, or None.
-
-    Raises:
-        SentikitError: the plugin's class cannot be imported.
-    """
+    """Return the model on the hub that a registered classifier's name means, or None."""
     if name not in registry.names(HOOK):
         return None
     found = registry.load(HOOK, name)
@@ -249,9 +215,9 @@ def _find_model(
 
 
 def _is_own(folder: Path) -> bool:
-    from sentikit.classifiers.model_folder import is_native
+    from sentikit.classifiers.model_folder import ModelDescription
 
-    return is_native(folder) or is_trained(folder)
+    return ModelDescription.is_in(folder) or is_trained(folder)
 
 
 def _format_of(folder: Path, registry: Registry) -> ModelFormat | None:

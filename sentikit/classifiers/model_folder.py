@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from pydantic import Field, field_validator
 from sentikit.classifiers.batches import FastTokenizer, LongTexts
 from sentikit.classifiers.encoder import Encoder, Head, Pooling, most_positions
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.components import PartSettings, refuse, validate
-from sentikit.datasets.labels import OWN, LabelScheme, label_scheme, scheme_for_classes
+from sentikit.classifiers.plugin_classifier import SavedModel
+from sentikit.components import refuse, validate
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import (
@@ -42,46 +41,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-FORMAT = "sentikit-model"
-VERSION = 1
 WEIGHTS = "model.safetensors"
 
 
-class ModelDescription(PartSettings):
+class ModelDescription(SavedModel):
     """What, beside the weights, makes a model.
 
     Attributes:
-        label_scheme: name of the scheme the classes come from.
-        classes: class names in logit order.
-        ordered: whether classes of the user's own stand in an order.
-        threshold: see `LabelScheme`.
         encoder: the encoder section of the recipe.
         head: the head section's name and settings, without pooling.
-        pooling: cls, mean or max.
-        max_length: most word pieces of a text.
-        long_texts: what happens to longer ones.
         temperature: fitted on validation for calibrated probabilities; None if it was not.
-        components: where encoder and head come from: plugin, distribution and version.
     """
 
-    label_scheme: str
-    classes: tuple[str, ...] = Field(min_length=2)
-    ordered: bool = False
-    threshold: float | None = Field(ge=0, le=1)
+    FORMAT = "sentikit-model"
+
     encoder: dict[str, Any]
     head: dict[str, Any]
     pooling: Pooling
     max_length: int = Field(ge=3)
     long_texts: LongTexts = "cut"
     temperature: float | None = Field(gt=0)
-    components: list[dict[str, str]] = Field(default_factory=list)
-
-    @field_validator("classes")
-    @classmethod
-    def _are_different(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(classes)) < len(classes):
-            raise ValueError("each class needs a name of its own")
-        return classes
 
     @field_validator("encoder", "head")
     @classmethod
@@ -89,14 +68,6 @@ class ModelDescription(PartSettings):
         if not isinstance(part.get("name"), str):
             raise ValueError("the name of the part is missing")
         return part
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``config.json`` holds."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            **self.model_dump(mode="json"),
-        }
 
 
 def save_model(
@@ -107,11 +78,7 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     backbone: PreTrainedModel,
 ) -> None:
-    """Write a model folder; whatever stood there is replaced only when the new one is complete.
-
-    Raises:
-        SentikitError: the disk is full or refuses.
-    """
+    """Write a model folder; whatever stood there is replaced only when the new one is complete."""
     named = {"encoder": description.encoder, "head": description.head}
     components = default_registry().components(named)
     description = description.model_copy(update={"components": components})
@@ -123,16 +90,9 @@ def save_model(
 
 
 def refuse_damaged(folder: Path, inside: str) -> None:
-    """Refuse files that are not those which their ``config.json`` was written for.
+    """Refuse missing and changed files whose names begin with `inside`, by their checksums.
 
     A folder of a version that kept no checksums is taken as it is.
-
-    Args:
-        folder: the model folder.
-        inside: a file in it, or what the names of several begin with.
-
-    Raises:
-        InputError: a file is missing or has other bytes; names it.
     """
     for name, expected in dict(read_json(folder / "config.json").get("sha256") or {}).items():
         if name.startswith(inside) and file_checksum(folder / name) != expected:
@@ -142,34 +102,12 @@ def refuse_damaged(folder: Path, inside: str) -> None:
             )
 
 
-def is_native(folder: Path) -> bool:
-    """Say whether `folder` holds a model in sentikit's own format."""
-    path = folder / "config.json"
-    return path.is_file() and _format_of(read_json(path)) == FORMAT
-
-
-def _format_of(config: object) -> object:
-    return config.get("format") if isinstance(config, dict) else None
-
-
 def load_native(
     folder: Path, device: str, precision: str, registry: Registry, whole: bool = False
 ) -> EncoderClassifier:
-    """Load a native model folder.
-
-    Args:
-        folder: of the model.
-        device: auto, cpu, cuda, …
-        precision: auto, fp32, bf16 or fp16.
-        registry: where to look for encoder and head.
-        whole: let transformers build the backbone, where lighter classes would do.
-
-    Raises:
-        InputError: it is damaged, or its components or the device are not here.
-    """
     from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
 
-    description = read_description(folder)
+    description = ModelDescription.read(folder)
     where = choose_device(device)
     if precision == "int8":
         raise InputError(
@@ -190,7 +128,7 @@ def load_native(
     return EncoderClassifier(
         TorchPredictor(model, where, choose_precision(precision, where)),
         tokenizer,
-        _scheme(description),
+        description.scheme,
         # What comes behind the learnt positions cannot be read, whatever the file says.
         min(description.max_length, most_positions(model.encoder) or description.max_length),
         description.temperature,
@@ -198,44 +136,10 @@ def load_native(
     )
 
 
-def read_description(folder: Path) -> ModelDescription:
-    """Read ``config.json`` of a model folder.
-
-    Raises:
-        InputError: not a model of ours, of a later version, or incomplete.
-    """
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise InputError(f"{folder} is not a sentikit model (config.json does not say so).")
-    if config.get("version") != VERSION:
-        raise InputError(
-            f"{folder} has model version {config.get('version')!r}; this sentikit reads {VERSION}. "
-            "Use the sentikit that wrote it."
-        )
-    known = {key: value for key, value in config.items() if key in ModelDescription.model_fields}
-    description, problems = validate(ModelDescription, known)
-    refuse(problems, lambda problem: f"{folder}/config.json: {problem}")
-    assert description is not None
-    return description
-
-
-def _scheme(description: ModelDescription) -> LabelScheme:
-    if description.label_scheme == OWN:
-        return scheme_for_classes(description.classes, description.threshold, description.ordered)
-    known = label_scheme(description.label_scheme, description.threshold)
-    return dataclasses.replace(known, classes=description.classes)
-
-
 def _restored(
     folder: Path, description: ModelDescription, registry: Registry, whole: bool
 ) -> tuple[Any, Any]:
-    """Return the tokenizer and the backbone, its weights without values.
-
-    Raises:
-        InputError: a file is missing or damaged, or the encoder needs code of its own.
-    """
-    from sentikit.classifiers.bert import light_backbone
-
+    """Return the tokenizer and the backbone, its weights without values."""
     if description.encoder.get("trust_remote_code"):
         raise InputError(
             f"{folder} was trained with encoder.trust_remote_code: its encoder is Python code that "
@@ -248,7 +152,7 @@ def _restored(
     try:
         if common and not whole:
             refuse_impossible_sizes(inner, folder / WEIGHTS)
-            tokenizer, backbone = FastTokenizer(inner), light_backbone(inner)
+            tokenizer, backbone = FastTokenizer(inner), encoder_class.restore_light(inner)
             if backbone is not None:
                 return tokenizer, backbone
         return encoder_class.restore(inner)

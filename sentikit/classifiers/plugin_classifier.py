@@ -8,17 +8,15 @@ The model folder of one that was trained::
 
 from __future__ import annotations
 
-import math
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from sentikit.classifiers.classifier import Classifier, Example, Session
-from sentikit.classifiers.prediction import Prediction
+from sentikit.classifiers.classifier import Classifier, Example, Session, checked
 from sentikit.components import Part, PartSettings, check_part, refuse, validate
 from sentikit.datasets.labels import (
     OWN,
@@ -27,19 +25,17 @@ from sentikit.datasets.labels import (
     label_scheme,
     scheme_for_classes,
 )
-from sentikit.errors import InputError, SentikitError, quoted
+from sentikit.errors import InputError
 from sentikit.files import folder_checksum, folder_writer, read_json, write_json
 from sentikit.registry import Registry
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.prediction import Prediction
     from sentikit.datasets.examples import Examples
 
 HOOK = "register_classifiers"
-FORMAT = "sentikit-classifier"
 VERSION = 1
 CONFIG, FILES = "config.json", "classifier"
-#: How far the sum of probabilities may be from 1: what float32 leaves over many classes.
-SUM_TOLERANCE = 1e-3
 
 
 class PluginClassifier(Part, Classifier, ABC):
@@ -92,15 +88,61 @@ class PluginClassifier(Part, Classifier, ABC):
         raise NotImplementedError
 
 
-class _Description(PartSettings):
-    """What ``config.json`` of a trained classifier holds."""
+class SavedModel(PartSettings):
+    """What ``config.json`` of a model trained here holds, beside its format and version."""
 
-    classifier: dict[str, Any]
+    FORMAT: ClassVar[str]
+
     label_scheme: str
     classes: tuple[str, ...] = Field(min_length=2)
     ordered: bool = False
     threshold: float | None = Field(None, ge=0, le=1)
+    #: Of the encoder, the head or the classifier: plugin, distribution and version.
     components: list[dict[str, str]] = Field(default_factory=list)
+
+    @field_validator("classes")
+    @classmethod
+    def _are_different(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("each class needs a name of its own")
+        return classes
+
+    @property
+    def scheme(self) -> LabelScheme:
+        if self.label_scheme == OWN:
+            return scheme_for_classes(self.classes, self.threshold, self.ordered)
+        return replace(label_scheme(self.label_scheme, self.threshold), classes=self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": self.FORMAT, "version": VERSION, **self.model_dump(mode="json")}
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
+        return isinstance(config, dict) and config.get("format") == cls.FORMAT
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``config.json``; refuse that of another format or version, or an incomplete one."""
+        config = read_json(folder / CONFIG)
+        if not isinstance(config, dict) or config.get("format") != cls.FORMAT:
+            raise InputError(f"{folder} is not a sentikit model (config.json does not say so).")
+        if config.get("version") != VERSION:
+            raise InputError(
+                f"{folder} has model version {config.get('version')!r}; this sentikit reads "
+                f"{VERSION}. Use the sentikit that wrote it."
+            )
+        known = {key: value for key, value in config.items() if key in cls.model_fields}
+        description, problems = validate(cls, known)
+        refuse(problems, lambda problem: f"{folder / CONFIG}: {problem}")
+        assert description is not None
+        return description
+
+
+class _SavedClassifier(SavedModel):
+    FORMAT = "sentikit-classifier"
+
+    classifier: dict[str, Any]
 
 
 class CheckedClassifier(Classifier):
@@ -117,97 +159,21 @@ class CheckedClassifier(Classifier):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes, and the threshold where there is one."""
         return self.inner.scheme
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the labels: what the plugin says, and the files of the model."""
         files = None if self.folder is None else folder_checksum(self.folder)
         return self.inner.describe() | {"files": files}
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        """Yield one prediction for each example, in order.
-
-        Raises:
-            SentikitError: there are too few or too many, or one is malformed.
-        """
-        given, answered = _Counted(examples), 0
-        classes = frozenset(self.labels)
-        for prediction in self.inner.classify(given, session):
-            if answered == given.count:
-                raise SentikitError(f"{self.title} gave more predictions than it was given texts.")
-            problem = prediction_problem(prediction, classes)
-            if problem:
-                raise SentikitError(f"{self.title}, text {answered} (from 0): {problem}")
-            answered += 1
-            yield prediction
-        if answered < given.count or not given.is_exhausted():
-            raise SentikitError(
-                f"{self.title} gave {answered:,} predictions and was given more texts. It must "
-                "give one for each text; Prediction(None, error=…) where it cannot."
-            )
-
-
-class _Counted:
-    """Examples that are counted as they are read."""
-
-    def __init__(self, examples: Iterable[str | Example]) -> None:
-        self._examples = iter(examples)
-        self.count = 0
-
-    def __iter__(self) -> Iterator[str | Example]:
-        for example in self._examples:
-            self.count += 1
-            yield example
-
-    def is_exhausted(self) -> bool:
-        return next(self._examples, None) is None
-
-
-def prediction_problem(prediction: object, classes: frozenset[str]) -> str:
-    """Return what is wrong with a prediction, as a sentence; "" where nothing is."""
-    if not isinstance(prediction, Prediction):
-        return f"it gave {quoted(prediction)}; it must give a sentikit.Prediction."
-    known = ", ".join(sorted(classes))
-    if prediction.label is not None and prediction.label not in classes:
-        return f"it gave the label {quoted(prediction.label)}; it must be one of {known}, or None."
-    if prediction.confidence is not None and not _is_share(prediction.confidence):
-        return f"its confidence is {quoted(prediction.confidence)}; it must be from 0 to 1."
-    for name, amount in (("cost", prediction.cost), ("paid", prediction.paid)):
-        if amount is not None and not (_is_number(amount) and 0 <= amount < math.inf):
-            return f"its {name} is {quoted(amount)}; it must be USD from 0 on, or None."
-    found = prediction.probabilities
-    return "" if found is None else _probability_problem(found, classes)
-
-
-def _probability_problem(found: object, classes: frozenset[str]) -> str:
-    if not isinstance(found, Mapping) or set(found) != classes:
-        wanted = ", ".join(sorted(classes))
-        return f"its probabilities are {quoted(found)}; they must have one for each of {wanted}."
-    if not all(_is_share(value) for value in found.values()):
-        return f"its probabilities are {quoted(found)}; each must be a float from 0 to 1."
-    total = sum(found.values())
-    if abs(total - 1) > SUM_TOLERANCE:
-        return f"its probabilities sum to {total:.4g}; they must sum to 1."
-    return ""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and -SUM_TOLERANCE <= value <= 1 + SUM_TOLERANCE
+        pairs = checked(self.title, self.inner, examples, session)
+        return (prediction for _, prediction in pairs)
 
 
 def untrained_classifier(registry: Registry, name: str) -> Classifier:
-    """Make a plugin's classifier that needs no training, from its default settings.
-
-    Raises:
-        InputError: there is none of that name, it must be trained first, or it needs settings.
-    """
+    """Make a plugin's classifier that needs no training, from its default settings."""
     made = _made(registry, {"name": name})
     if made.learns():
         raise InputError(
@@ -225,19 +191,7 @@ def fit_classifier(
     validation: Examples | None,
     folder: Path,
 ) -> Classifier:
-    """Train a plugin's classifier into a model folder, and return it as loaded from there.
-
-    Args:
-        registry: where the plugin is found.
-        section: the recipe's ``classifier`` section: a name and settings.
-        scheme: the classes.
-        examples: the training split.
-        validation: the validation split, or None.
-        folder: the model folder, which appears when it is complete.
-
-    Raises:
-        InputError: the section, the settings or the data cannot be used.
-    """
+    """Train the classifier that a recipe's section names, and return it as loaded from `folder`."""
     classifier = _made(registry, section)
     name = str(section["name"])
     if not classifier.learns():
@@ -247,7 +201,7 @@ def fit_classifier(
         files = temporary / FILES
         files.mkdir()
         classifier.fit(examples, validation, files)
-        description = _Description(
+        saved = _SavedClassifier(
             classifier=dict(section),
             label_scheme=scheme.name,
             classes=scheme.classes,
@@ -255,44 +209,20 @@ def fit_classifier(
             threshold=scheme.threshold,
             components=[registry.find(HOOK, name).component()],
         )
-        config = {"format": FORMAT, "version": VERSION, **description.model_dump(mode="json")}
-        write_json(temporary / CONFIG, config)
+        write_json(temporary / CONFIG, saved.to_json())
     return load_trained(folder, registry)
 
 
 def is_trained(folder: Path) -> bool:
-    """Return whether a folder holds a plugin's trained classifier."""
-    if not (folder / CONFIG).is_file():
-        return False
-    config = read_json(folder / CONFIG)
-    return isinstance(config, dict) and config.get("format") == FORMAT
+    return _SavedClassifier.is_in(folder)
 
 
 def load_trained(folder: Path, registry: Registry) -> Classifier:
-    """Load a plugin's trained classifier from its model folder.
-
-    Raises:
-        InputError: the folder is damaged, or the plugin is not installed.
-    """
-    config = read_json(folder / CONFIG)
-    if config.get("version") != VERSION:
-        raise InputError(
-            f"{folder} has version {config.get('version')!r}; this sentikit reads {VERSION}."
-        )
-    known = {key: value for key, value in config.items() if key in _Description.model_fields}
-    description, problems = validate(_Description, known)
-    refuse(problems, lambda problem: f"{folder / CONFIG}: {problem}")
-    assert description is not None
-    name = str(description.classifier.get("name"))
-    registry.require(HOOK, name, description.components, f"{folder / CONFIG}")
-    classifier = _made(registry, description.classifier)
-    if description.label_scheme == OWN:
-        classifier.scheme = scheme_for_classes(
-            description.classes, description.threshold, description.ordered
-        )
-    else:
-        known_scheme = label_scheme(description.label_scheme, description.threshold)
-        classifier.scheme = replace(known_scheme, classes=description.classes)
+    saved = _SavedClassifier.read(folder)
+    name = str(saved.classifier.get("name"))
+    registry.require(HOOK, name, saved.components, f"{folder / CONFIG}")
+    classifier = _made(registry, saved.classifier)
+    classifier.scheme = saved.scheme
     classifier.load(folder / FILES)
     return CheckedClassifier(classifier, registry.title(HOOK, name), folder)
 

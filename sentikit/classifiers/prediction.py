@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.datasets.labels import LabelScheme
+from sentikit.errors import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ class Prediction:
         rationale: the reason that an LLM gave before its label, where it was asked for one.
         votes: of a vote, each member's label, in the order of the members.
         adviser: what the adviser shown in the prompt, or the first member of a cascade, said.
-        error: why the text could not be labelled; asking again may help.
+        error: why the text, or a member of an ensemble asked about it, could not be answered;
+            asking again may help.
     """
 
     label: str | None
@@ -100,6 +104,46 @@ class Prediction:
         return dataclasses.replace(self, probabilities=ordered)
 
 
+#: How far the sum of probabilities may be from 1: what float32 leaves over many classes.
+SUM_TOLERANCE = 1e-3
+
+
+def prediction_problem(prediction: object, classes: frozenset[str]) -> str:
+    """Return what is wrong with a prediction, as a sentence; "" where nothing is."""
+    if not isinstance(prediction, Prediction):
+        return f"it gave {quoted(prediction)}; it must give a sentikit.Prediction."
+    known = ", ".join(sorted(classes))
+    if prediction.label is not None and prediction.label not in classes:
+        return f"it gave the label {quoted(prediction.label)}; it must be one of {known}, or None."
+    if prediction.confidence is not None and not _is_share(prediction.confidence):
+        return f"its confidence is {quoted(prediction.confidence)}; it must be from 0 to 1."
+    for name, amount in (("cost", prediction.cost), ("paid", prediction.paid)):
+        if amount is not None and not (_is_number(amount) and 0 <= amount < math.inf):
+            return f"its {name} is {quoted(amount)}; it must be USD from 0 on, or None."
+    found = prediction.probabilities
+    return "" if found is None else _probability_problem(found, classes)
+
+
+def _probability_problem(found: object, classes: frozenset[str]) -> str:
+    if not isinstance(found, Mapping) or set(found) != classes:
+        wanted = ", ".join(sorted(classes))
+        return f"its probabilities are {quoted(found)}; they must have one for each of {wanted}."
+    if not all(_is_share(value) for value in found.values()):
+        return f"its probabilities are {quoted(found)}; each must be a float from 0 to 1."
+    total = sum(found.values())
+    if abs(total - 1) > SUM_TOLERANCE:
+        return f"its probabilities sum to {total:.4g}; they must sum to 1."
+    return ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and -SUM_TOLERANCE <= value <= 1 + SUM_TOLERANCE
+
+
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
     """Return probabilities, (texts, classes), of logits divided by `temperature`."""
     scaled = logits.astype(np.float64) / temperature
@@ -131,14 +175,10 @@ FEW_MISTAKES = 5
 
 
 def fit_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) -> float:
-    """Return the temperature that minimises the negative log-likelihood.
+    """Return the temperature that minimises the negative log-likelihood; gold -1 does not count.
 
     The likelihood is concave in 1 / temperature, so the one place where its slope changes sign is
     found by halving. The loss at the result is never above the loss at 1.
-
-    Args:
-        logits: (examples, classes), of texts that the model was not trained on.
-        gold: class numbers; examples with -1 (no gold label) do not count.
     """
     labelled = gold >= 0
     logits, gold = logits[labelled], gold[labelled]

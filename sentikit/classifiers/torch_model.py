@@ -116,34 +116,23 @@ class TorchPredictor:
 
     Attributes:
         model: the module, in evaluation mode.
+        device: where it is.
+        precision: of its weights.
+        batch_limits: the size of one pass.
     """
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         self.model = model.to(device=device, dtype=kinds[precision]).eval()
-        self._precision = precision
+        self.device, self.precision = str(device), precision
+        self.batch_limits: BatchLimits = BATCH_LIMITS[device.type]
         self._device = device
-
-    @property
-    def device(self) -> str:
-        """Where the module is."""
-        return str(self._device)
-
-    @property
-    def precision(self) -> str:
-        """In which precision the weights are."""
-        return self._precision
-
-    @property
-    def batch_limits(self) -> BatchLimits:
-        """The size of one pass."""
-        return BATCH_LIMITS[self._device.type]
 
     def logits(
         self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
     ) -> list[NDArray[np.float32]]:
         """Return the logits of each batch; the device is waited for once, at the end."""
-        on_cpu_in_fp32 = self._device.type == "cpu" and self._precision == "fp32"
+        on_cpu_in_fp32 = self._device.type == "cpu" and self.precision == "fp32"
         with torch.inference_mode(), fast_linear() if on_cpu_in_fp32 else nullcontext():
             results = [self.model(*self._moved(batch)) for batch in batches]
             return [logits.cpu().numpy() for logits in results]

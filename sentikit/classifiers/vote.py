@@ -3,64 +3,50 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import tee
 from typing import Literal, NamedTuple
 
-from sentikit.classifiers.cascade import member_predictions, named, refuse_other_classes
+from sentikit.classifiers.cascade import failure, member_predictions, named, refuse_unfit
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
-from sentikit.errors import InputError, SentikitError
 
 Ties = Literal["first", "probability"]
 
 
 class Vote(Classifier):
-    """Classifiers that vote on every example; one that gives no label abstains.
+    """Classifiers that vote on every example, the most trusted first; one without a label abstains.
 
     `Prediction.confidence` is the winner's share of the members, so that a vote can be the first
-    stage of a cascade.
-
-    Args:
-        members: at least two, the most trusted first, by name.
-        ties: see `elect`.
-
-    Raises:
-        InputError: too few members, or members with other classes.
+    stage of a cascade; `Prediction.answered_by` is the first member that gave the winning label.
+    Where a member failed, `Prediction.error` says so beside the others' label.
     """
 
     def __init__(self, members: Mapping[str, Classifier], ties: Ties = "first") -> None:
-        if len(members) < 2:
-            raise InputError(f"A vote needs two members at least, not {len(members)}.")
-        refuse_other_classes(members, "vote")
+        refuse_unfit(members, "vote")
         self.members, self.ties = dict(members), ties
         self._scheme = next(iter(members.values())).scheme
 
     @property
     def scheme(self) -> LabelScheme:
-        """The first member's."""
         return self._scheme
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        """Yield one prediction for each example, with the costs of all members.
-
-        `Prediction.answered_by` is the first member that gave the winning label.
-        """
-        shared = _SharedExamples(examples, len(self.members))
+        # The members may read in different threads. What the slowest has not read yet is kept; as
+        # the predictions are taken in step, this is no more than one of them reads ahead.
+        lock = threading.Lock()
         streams = [
-            member_predictions(name, member, shared.read(reader), session)
-            for reader, (name, member) in enumerate(self.members.items())
+            member_predictions(name, member, _read(copy, lock), session)
+            for (name, member), copy in zip(
+                self.members.items(), tee(examples, len(self.members)), strict=True
+            )
         ]
-        try:
-            for row in zip(*streams, strict=True):
-                yield self._elected(row)
-        except ValueError as error:
-            if "zip()" not in str(error):
-                raise
-            raise SentikitError("The members give different numbers of predictions.") from error
+        for row in zip(*streams, strict=True):
+            yield self._elected([prediction for _, prediction in row])
 
     def _elected(self, row: Sequence[Prediction]) -> Prediction:
         numbers = {label: number for number, label in enumerate(self.labels)}
@@ -71,28 +57,23 @@ class Vote(Classifier):
         ]
         winner = elect(labels, known, self.ties)
         votes = tuple(vote.label for vote in row)
+        errors = (failure(name, vote) for name, vote in zip(self.members, row, strict=True))
+        error = next((said for said in errors if said), None)
         if winner.number < 0:
-            errors = [vote.error for vote in row if vote.error]
-            nobody = Prediction(None, votes=votes, error=errors[0] if errors else None)
-            return nobody.with_costs_of(row)
+            return Prediction(None, votes=votes, error=error).with_costs_of(row)
         place = labels.index(winner.number)
         prediction = Prediction(
             self.labels[winner.number],
             confidence=winner.votes / len(row),
             answered_by=named(list(self.members)[place], row[place]),
             votes=votes,
+            error=error,
         )
         return prediction.with_costs_of(row)
 
 
 class Winner(NamedTuple):
-    """The outcome of a vote on one example.
-
-    Attributes:
-        number: the class number; -1 where all members abstain.
-        votes: how many members gave it.
-        tied: whether another label has as many.
-    """
+    """The class that won, -1 where all abstain; its votes; whether another has as many."""
 
     number: int
     votes: int
@@ -104,14 +85,11 @@ def elect(
     probabilities: Sequence[Sequence[float] | None],
     ties: Ties = "first",
 ) -> Winner:
-    """Return the label that most members give.
+    """Return the label that most members give; class number -1 abstains.
 
-    Args:
-        labels: each member's class number, the most trusted member first; -1 abstains.
-        probabilities: of each member, by class number; None where unknown.
-        ties: among labels with equally many votes: ``first`` takes that of the first named member
-            that gave one of them, ``probability`` the one with the highest mean probability over
-            the members that know probabilities, and then the first.
+    Among labels with equally many votes, the tie rule ``first`` takes that of the first member that
+    gave one of them, ``probability`` the one with the highest mean probability over the members
+    that know probabilities, and then the first.
     """
     counts = Counter(label for label in labels if label >= 0)
     if not counts:
@@ -124,27 +102,11 @@ def elect(
     return Winner(leading[0], most, len(leading) > 1)
 
 
-class _SharedExamples:
-    """One stream of examples for several readers, which may read in different threads.
-
-    What the slowest reader has not read yet is kept. The readers' predictions are taken in step,
-    so that this is no more than one of them reads ahead.
-    """
-
-    def __init__(self, examples: Iterable[str | Example], readers: int) -> None:
-        self._examples, self._lock = iter(examples), threading.Lock()
-        self._waiting: list[deque[str | Example]] = [deque() for _ in range(readers)]
-
-    def read(self, reader: int) -> Iterator[str | Example]:
-        own = self._waiting[reader]
-        while True:
-            with self._lock:
-                if not own:
-                    try:
-                        example = next(self._examples)
-                    except StopIteration:
-                        return
-                    for waiting in self._waiting:
-                        waiting.append(example)
-                following = own.popleft()
-            yield following
+def _read(examples: Iterator[str | Example], lock: threading.Lock) -> Iterator[str | Example]:
+    while True:
+        with lock:
+            try:
+                example = next(examples)
+            except StopIteration:
+                return
+        yield example

@@ -29,8 +29,6 @@ CORE_COMMANDS: dict[str, str] = {
     "cascade": "Combine classifiers: each answers where it is confident.",
     "vote": "Take the majority label of several runs.",
     "compare": "Judge runs: scores, significance, cost, and which one to use.",
-    "label": "Label a whole pile and certify as much of it as the checked texts allow.",
-    "export": "Write a model in another format.",
     "recipes": "List, show, copy and check recipes.",
     "datasets": "List and describe datasets.",
     "runs": "List and show runs.",
@@ -53,7 +51,6 @@ class CommandGroup(click.Group):
         return f"{self.name} "
 
     def own(self) -> dict[str, str]:
-        """Return the core's commands and their summaries."""
         return {name: command.get_short_help_str(100) for name, command in self.commands.items()}
 
     def added(self, registry: Registry) -> dict[str, Registration]:
@@ -77,16 +74,9 @@ class CommandGroup(click.Group):
         return commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return core commands, then plugins' commands."""
         return [*self.own(), *self.added(default_registry())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command.
-
-        Raises:
-            InputError: several plugins claim the name.
-            SentikitError: the command's plugin is broken.
-        """
         if cmd_name in self.own():
             return super().get_command(ctx, cmd_name)
         registry = default_registry()
@@ -230,7 +220,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _unexpected(error: BaseException) -> str:
-    """Say whose fault an unexpected exception is."""
     from sentikit.errors import one_line
     from sentikit.keys import redacted
 

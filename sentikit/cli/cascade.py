@@ -14,18 +14,18 @@ from sentikit.cli.options import (
     PLOTS_FOLDER,
     REPORT,
     RESUME,
-    RUNS,
     SETTINGS,
     check_plots,
     resolved_recipe,
-    resumable,
     write_charts,
 )
 from sentikit.errors import InputError
-from sentikit.terminal import FiniteRange, usd_text
+from sentikit.processes.launching import resumable
+from sentikit.terminal import FiniteRange, print_text, usd_text
 
 if TYPE_CHECKING:
-    from sentikit.ensembles.judgement import JudgedCascade
+    from sentikit.cli.options import Report
+    from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.ensembles.thresholds import Aim
 
 
@@ -92,7 +92,7 @@ def cascade(
     target: float | None,
     llm_cost: float | None,
     as_json: bool,
-    report: Path | None,
+    report: Report | None,
     plots: Path | None,
     max_cost: float | None,
     limit: int | None,
@@ -129,11 +129,11 @@ def cascade(
     else:
         _print(judged)
     for note in judged.notes:
-        click.echo(f"Note: {note}", err=True)
+        print_text(f"Note: {note}", err=True)
     if output is not None:
         click.echo(f"Run: {output}", err=True)
     if report or plots:
-        from sentikit.ensembles.judgement import compare_cascade
+        from sentikit.ensembles.cascade import compare_cascade
 
         write_charts(compare_cascade(judged, llm_cost), report, plots, judged)
 
@@ -146,7 +146,8 @@ def _recorded(
     plots: Path | None,
 ) -> JudgedCascade:
     """Judge a cascade of two recorded runs, and write its run."""
-    from sentikit.ensembles.judgement import gather_runs, judge_cascade
+    from sentikit.ensembles.cascade import judge_cascade
+    from sentikit.ensembles.ensemble import gather_runs
     from sentikit.ensembles.thresholds import CascadeChoice
     from sentikit.labelling.ensembles import recorded_recipe, write_cascade
     from sentikit.llm.prices import recorded_models_warnings
@@ -158,7 +159,7 @@ def _recorded(
             "LLM_RUN; or a recipe: sentikit cascade --recipe NAME."
         )
     check_plots(plots)
-    run = choose_run_folder(output, output.name, False, RUNS) if output else None
+    run = choose_run_folder(output, output.name, False) if output else None
     threshold, aim, llm_cost = chosen
     ensemble = gather_runs(runs)
     choice = CascadeChoice(threshold, gather_runs(tune) if tune else None, aim, llm_cost)
@@ -178,22 +179,20 @@ def _live(
     limits: tuple[float | None, int | None, bool],
     output: Path | None,
 ) -> tuple[JudgedCascade, Path]:
-    """Run a recipe; return the cascade and the run it left."""
     from sentikit.labelling.ensembles import run_cascade
     from sentikit.labelling.job import LabellingOptions
-    from sentikit.labelling.loading import load
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 
     registry = default_registry()
     resolved = resolved_recipe(recipe, settings, registry)
     max_cost, limit, resume = limits
-    run = choose_run_folder(output, resolved.name, resume, RUNS)
+    run = choose_run_folder(output, resolved.name, resume)
     with resumable(context, run.path) as stop_requested:
         options = LabellingOptions(
             max_cost, resume=resume, stop_requested=stop_requested, limit=limit
         )
-        return run_cascade(resolved, run, options, registry, RUNS, load), run.path
+        return run_cascade(resolved, run, options, registry), run.path
 
 
 def _print(judged: JudgedCascade) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,10 @@ import click
 
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
 from sentikit.errors import InputError
-from sentikit.terminal import FiniteRange
+from sentikit.terminal import FiniteRange, data_output
 
 if TYPE_CHECKING:
+    from sentikit.cli.options import Report
     from sentikit.comparison.judgement import Comparison
     from sentikit.reports import Section
 
@@ -106,7 +106,7 @@ def compare(
     form: str | None,
     rows: str,
     as_json: bool,
-    report: Path | None,
+    report: Report | None,
     plots: Path | None,
 ) -> None:
     """Judge runs: scores, significance, cost, and which one to use.
@@ -140,11 +140,6 @@ def compare(
 
 
 def _form(form: str | None, as_json: bool, rows: str) -> str:
-    """Return how to print.
-
-    Raises:
-        InputError: the options contradict one another.
-    """
     if as_json and form not in (None, "json"):
         raise InputError(f"--json and --format {form} contradict each other: give one.")
     chosen = "json" if as_json else form or "table"
@@ -164,7 +159,7 @@ def _print(comparison: Comparison, form: str, rows: str) -> None:
         _print_csv(report_format().records(comparison, rows))
     else:
         names = {"markdown": "md", "latex": "tex"}
-        click.echo(report_format(names[form]).comparison_page(comparison, None), nl=False)
+        data_output().write(report_format(names[form]).comparison_page(comparison, None))
 
 
 def _print_tables(sections: list[Section], sentences: list[str]) -> None:
@@ -180,25 +175,17 @@ def _print_tables(sections: list[Section], sentences: list[str]) -> None:
 
 def _print_csv(records: list[dict[str, Any]]) -> None:
     """Print records under all their columns; no name acts as a formula in a spreadsheet."""
+    from sentikit.labelling.table_writer import without_formula
+
     columns = list(dict.fromkeys(column for record in records for column in record))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(_safe, columns))
-    writer.writerows([_safe(record.get(column)) for column in columns] for record in records)
-    click.echo(stream.getvalue(), nl=False)
-
-
-def _safe(value: Any) -> Any:
-    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if formula else value
+    writer = csv.writer(data_output(), lineterminator="\n")
+    writer.writerow(map(without_formula, columns))
+    for record in records:
+        writer.writerow([without_formula(record.get(column)) for column in columns])
 
 
 def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
-    """Read RUN=USD; the last = parts them, since paths may hold others.
-
-    Raises:
-        click.BadParameter: one is no run and amount.
-    """
+    """Read RUN=USD; the last = parts them, since paths may hold others."""
     amounts = {}
     for item in given:
         name, _, amount = item.rpartition("=")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,19 +17,17 @@ from sentikit.cli.options import (
     OUTPUT,
     PLOTS,
     RESUME,
-    RUNS,
     THREADS,
     check_plots,
     draw,
-    resumable,
     warn,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
-    from sentikit.runs.folder import RunFolder
 
 
 @click.command(
@@ -78,19 +74,19 @@ def evaluate(
     from sentikit.devices import set_threads
     from sentikit.labelling import evaluation
     from sentikit.labelling.job import LabellingOptions
-    from sentikit.labelling.loading import load_classifier, refuse_missing
+    from sentikit.labelling.loading import load_classifier
+    from sentikit.processes.launching import is_main_process
 
     if output is None and (plots or batch or resume):
         raise InputError("--plots, --batch and --resume work on a run: give --output DIR as well.")
     check_plots(plots)
     choice = evaluation.DatasetChoice(dataset, path, split, settings)
     # Starting takes seconds: what does not exist is said before.
-    refuse_missing(model, loading.revision)
-    evaluation.refuse_missing(model, choice)
+    evaluation.refuse_missing(model, choice, loading.revision)
     start_processes(context, nproc, loading.device)
     with (
         resumable(context, output) as stop_requested,
-        _run_to_write(output, resume) as run,
+        evaluation.run_to_write(output if is_main_process() else None, resume) as run,
         joined_group(loading.device) as group,
     ):
         set_threads(threads)
@@ -101,25 +97,10 @@ def evaluate(
         if not group.is_main_process:
             evaluation.follow(model, own, choice)
             return
-        done = evaluation.evaluate(model, own, choice, run, options, warn, loading)
+        done = evaluation.score_split(model, own, choice, run, options, warn, loading)
     if output and plots:
         draw(output)
-    assert done.scores is not None
     if as_json:
         click.echo(json.dumps(done.metrics(), indent=2))
     else:
-        print_scores(f"{model} on {done.dataset}, {split}", done.scores, done.by_source)
-
-
-@contextmanager
-def _run_to_write(output: Path | None, resume: bool) -> Iterator[RunFolder | None]:
-    """Lend the run to leave, locked; a folder that is taken is refused before any work."""
-    from sentikit.processes.launching import is_main_process
-    from sentikit.runs.folder import choose_run_folder
-
-    if output is None or not is_main_process():
-        yield None
-        return
-    run = choose_run_folder(output, output.name, resume, RUNS)
-    with run.locked(new=not resume):
-        yield run
+        print_scores(f"{model} on {done.dataset}, {split}", done.metrics())

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from sentikit.errors import InputError, quoted
-from sentikit.terminal import FiniteRange
+from sentikit.terminal import FiniteRange, label_map_of, print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
     from sentikit.comparison.judgement import Comparison
     from sentikit.datasets.tables import InputFile
-    from sentikit.ensembles.judgement import JudgedCascade
+    from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
-
-#: Where runs go unless --output says otherwise.
-RUNS = Path("runs")
 
 RECIPE = click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
 SETTINGS = click.option(
@@ -125,84 +120,56 @@ def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> R
 
     recipe = resolve_recipe(name, settings, registry)
     for note in recipe.notes:
-        click.echo(f"Note: {note}", err=True)
+        print_text(f"Note: {note}", err=True)
     for warning in recipe.warnings:
         warn(warning)
     return recipe
 
 
 def warn(said: str) -> None:
-    """Say what may be wrong."""
-    click.echo(f"Warning: {said}", err=True)
+    print_text(f"Warning: {said}", err=True)
 
 
 def draw(run: Path) -> None:
-    """Draw a run's plots and say where they are."""
     from sentikit.reports import report_format
 
     for path in report_format().run_plots(run):
         click.echo(f"Drawn: {path}", err=True)
 
 
-def _page(context: click.Context, option: click.Parameter, report: Path | None) -> Path | None:
+def _report(given: dict[str, Any]) -> Report | None:
     """Refuse a name that another kind of file has: a report replaces what is there."""
-    if report is not None:
-        from sentikit.reports import format_for
+    if given["report"] is None:
+        if given["opened"]:
+            raise click.UsageError("--open opens the report: add --report FILE.html.")
+        return None
+    from sentikit.reports import format_for
 
-        format_for(report)
-    context.meta[_REPORTED] = report
-    _refuse_open_alone(context)
-    return report
+    format_for(given["report"])
+    return Report(given["report"], given["opened"])
 
 
-_REPORT = click.option(
-    "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=_page,
-    metavar="FILE.html",
-    help="Write a report in one page that opens in any browser.",
+class Report(NamedTuple):
+    """Where a report goes, and whether it is opened in the browser then."""
+
+    path: Path
+    opened: bool
+
+
+REPORT = _packed(
+    (
+        click.option(
+            "--report",
+            type=FILE,
+            metavar="FILE.html",
+            help="Write a report in one page that opens in any browser.",
+        ),
+        click.option("--open", "opened", is_flag=True, help="Open the report in the browser."),
+    ),
+    "report",
+    ("report", "opened"),
+    _report,
 )
-
-
-def _open(context: click.Context, option: click.Parameter, wanted: bool) -> None:
-    """Remember whether the report is to be opened, for `say_report`."""
-    context.meta[_OPEN] = wanted
-    _refuse_open_alone(context)
-
-
-def _refuse_open_alone(context: click.Context) -> None:
-    # Options are read in the order they are typed: whichever comes second finds the other.
-    if context.meta.get(_OPEN) and context.meta.get(_REPORTED, True) is None:
-        raise click.UsageError("--open opens the report: add --report FILE.html.", context)
-
-
-_OPEN, _REPORTED = "sentikit.open", "sentikit.report"
-_OPENED = click.option(
-    "--open",
-    is_flag=True,
-    expose_value=False,
-    callback=_open,
-    help="Open the report in the browser.",
-)
-
-
-def REPORT(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - used as the others
-    """Add ``--report`` and ``--open``."""
-    return _REPORT(_OPENED(command))
-
-
-def say_report(report: Path) -> None:
-    """Say where a report is, and open it where ``--open`` was given."""
-    import webbrowser
-
-    click.echo(f"Report: {report}", err=True)
-    context = click.get_current_context(silent=True)
-    if (
-        context is not None
-        and context.meta.get(_OPEN)
-        and not webbrowser.open(report.resolve().as_uri())
-    ):
-        click.echo("No browser could be opened here; open the file in one.", err=True)
 
 
 PLOTS_FOLDER = click.option(
@@ -214,11 +181,7 @@ PLOTS_FOLDER = click.option(
 
 
 def check_plots(plots: Path | bool | None) -> None:
-    """Make sure, before there is any work, that plots can be drawn where they are asked for.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """Make sure, before there is any work, that plots can be drawn where they are asked for."""
     if plots:
         from sentikit.reports import report_format
 
@@ -227,16 +190,20 @@ def check_plots(plots: Path | bool | None) -> None:
 
 def write_charts(
     comparison: Comparison,
-    report: Path | None,
+    report: Report | None,
     plots: Path | None,
     cascade: JudgedCascade | None = None,
 ) -> None:
     """Write a report and plots where they are asked for, and say where they are."""
     if report:
+        import webbrowser
+
         from sentikit.reports import write_report
 
-        write_report(comparison, report, cascade)
-        say_report(report)
+        write_report(comparison, report.path, cascade)
+        click.echo(f"Report: {report.path}", err=True)
+        if report.opened and not webbrowser.open(report.path.resolve().as_uri()):
+            click.echo("No browser could be opened here; open the file in one.", err=True)
     if plots:
         from sentikit.reports import save_plots
 
@@ -245,33 +212,12 @@ def write_charts(
 
 
 CLASSIFIER = click.argument("model", metavar="X")
-MODEL = click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
 REVISION = click.option(
     "--revision", metavar="R", help="Branch, tag or commit of a model on the hub."
 )
-
-
-def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
-    """Return what the values of ``--label-map`` mean together, or None without any.
-
-    Raises:
-        InputError: one is not LABEL=CLASS, or a label comes twice.
-    """
-    found: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        label, equals, meant = (part.strip() for part in pair.rpartition("="))
-        if not label or not equals or not meant:
-            raise InputError(
-                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
-                "LABEL_0=negative,LABEL_1=positive."
-            )
-        if label in found:
-            raise InputError(f"--label-map names the label {quoted(label)} twice.")
-        found[label] = meant
-    return found or None
 
 
 def _checked_map(
@@ -342,28 +288,3 @@ RESUME = click.option(
 ENSEMBLE_OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )
-
-
-@contextmanager
-def resumable(context: click.Context, path: Path | None) -> Iterator[Any]:
-    """Finish calls at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    import signal
-
-    from sentikit.processes.launching import typed_command
-    from sentikit.stopping import Interrupted, stop_on_signal
-
-    signals = [signal.SIGINT]
-
-    def tell(number: int) -> None:
-        signals[:] = [signal.Signals(number)]
-        click.echo("Stopping; once more stops at once.", err=True)
-
-    try:
-        with stop_on_signal(tell) as stop_requested:
-            yield stop_requested
-    except (Interrupted, KeyboardInterrupt) as error:
-        add = ["--output", str(path)] if path is not None else []
-        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
-        advice = f" Resume with: {again}" if getattr(error, "resumable", True) else ""
-        click.echo(f"Stopped.{advice}", err=True)
-        raise click.exceptions.Exit(128 + signals[0]) from error

@@ -16,11 +16,12 @@ from sentikit.cli.options import (
     RESUME,
     THREADS,
     input_file,
-    resumable,
     warn,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
+from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
@@ -29,17 +30,6 @@ if TYPE_CHECKING:
     from sentikit.datasets.tables import InputFile
     from sentikit.labelling.table_writer import TableWriter
 
-#: Endings of files, of what is read and of what is written, and the kind that is written.
-_KINDS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tsv-unquoted": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
-#: A user who names one of these would find text inside.
-_NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 #: Compression that is read and not written.
 _NOT_COMPRESSED = {".xz", ".bz2", ".zst"}
 
@@ -105,6 +95,7 @@ def predict(
     torchrun or by --nproc, share the texts of a file.
     """
     from sentikit.labelling.loading import load_classifier, refuse_missing
+    from sentikit.labelling.table_writer import written_kind
 
     if on is not None:
         _predict_on(context, on)
@@ -123,7 +114,7 @@ def predict(
             f"--output {output}: {output.suffix} is not written; the compressed form that can be "
             "written is .gz, as in labelled.csv.gz."
         )
-    chosen = output_format or _format_like(output, source.file, source.kind)
+    chosen = output_format or written_kind(output, source.file, source.kind)
     if chosen == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
     if spreadsheet_safe and chosen not in ("csv", "tsv"):
@@ -135,9 +126,10 @@ def predict(
             source.columns(rows)
     start_processes(context, nproc, loading.device)
 
+    from sentikit.classifiers.classifier import Example
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.job import LabellingOptions, has_text
 
     with (
         resumable(context, output) as stop_requested,
@@ -152,8 +144,9 @@ def predict(
             _estimate(classifier, source, batch)
             return
         if not group.is_main_process:
-            text = source.reader(rows)
-            for _ in classifier.classify(text(where, row) for where, row in rows):
+            read = source.reader(rows)
+            texts = (Example(read(where, row)) for where, row in rows)
+            for _ in classifier.classify(text for text in texts if has_text(text)):
                 pass
             return
         options = LabellingOptions(
@@ -165,11 +158,7 @@ def predict(
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
-    """Hand over to the command that a plugin brings for an engine: ``predict-on-ENGINE``.
-
-    Raises:
-        InputError: no such engine, or an option that it does not have.
-    """
+    """Hand over to the command that a plugin brings for an engine: ``predict-on-ENGINE``."""
     from click.core import ParameterSource
 
     from sentikit.errors import unknown_name
@@ -182,20 +171,20 @@ def _predict_on(context: click.Context, engine: str) -> None:
         raise unknown_name("engine", engine, engines)
     command = registry.load("register_commands", before + engine)
     assert isinstance(command, click.Command)
-    typed: list[str] = []
     own = {parameter.name: parameter for parameter in command.params}
+    typed = ["--", context.params["model"], context.params["file"]]
     for parameter in context.command.params:
         name, value = str(parameter.name), context.params.get(str(parameter.name))
         given = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if not given or name == "on" or isinstance(parameter, click.Argument):
             continue
-        if isinstance(value, tuple) and len(value) == 1:
-            (value,) = value
-        if name not in own or isinstance(value, tuple):
+        several = isinstance(value, tuple) and len(value) > 1
+        if name not in own or several:
             raise InputError(f"{parameter.opts[-1]} does not go together with --on {engine}.")
-        typed += [own[name].opts[-1]] if value is True else [own[name].opts[-1], str(value)]
-    arguments = [context.params["model"], context.params["file"]]
-    command.main([*typed, "--", *arguments], f"sentikit {command.name}", standalone_mode=False)
+        if value is not True:
+            typed.insert(0, str(value[0] if isinstance(value, tuple) else value))
+        typed.insert(0, own[name].opts[-1])
+    command.main(typed, f"sentikit {command.name}", standalone_mode=False)
 
 
 def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
@@ -211,7 +200,6 @@ def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
 
 
 def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
-    """Return the encoders among a classifier and its members."""
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
 
     own = [classifier] if isinstance(classifier, EncoderClassifier) else []
@@ -232,7 +220,7 @@ def _report(
     from sentikit.terminal import usd_text
 
     totals = done.totals
-    click.echo(_summary(done, output), err=True)
+    print_text(_summary(done, output), err=True)
     if done.without_text:
         rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
@@ -253,9 +241,9 @@ def _report(
     if totals.answers:
         cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
         click.echo(f"{totals.answers:,} of {totals.rows:,} rows asked, {cost} paid.", err=True)
-    invalid = totals.invalid - totals.failed
-    if invalid:
-        click.echo(f"{invalid:,} rows have no label: the answer is none (see error).", err=True)
+    if totals.misread:
+        said = f"{totals.misread:,} rows have no label: the answer is none (see error)."
+        click.echo(said, err=True)
     if totals.failed:
         again = ""
         if output is not None:
@@ -264,7 +252,9 @@ def _report(
             )
             again = f" Ask about these again: {typed}"
         rows_have = "1 row has" if totals.failed == 1 else f"{totals.failed:,} rows have"
-        click.echo(f"{rows_have} failed and no label (see error).{again}", err=True)
+        without = totals.invalid - totals.misread
+        label = " and no label" if without == totals.failed else f", {without:,} without a label"
+        click.echo(f"{rows_have} failed{label} (see error).{again}", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -293,21 +283,6 @@ def _summary(done: TableWriter, output: Path | None) -> str:
     )
 
 
-def _format_like(output: Path | None, file: str, input_format: str | None) -> str:
-    """Return what to write: as the output is named, else as the input is."""
-    if output is not None:
-        ending = _ending(output.name)
-        if ending in _NOT_WRITTEN:
-            raise InputError(
-                f"--output {output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
-                "also with .gz, or .parquet."
-            )
-        if ending in _KINDS:
-            return _KINDS[ending]
-    kind = _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
-    return "jsonl" if kind == "parquet" and output is None else kind
-
-
 def _certificate_of(output: Path) -> Path:
     """Return where a labelled table's certificate is unless it is named."""
     return output.with_suffix(".certificate.json")
@@ -322,7 +297,3 @@ def _forget_certificate(output: Path | None, file: str) -> None:
 
 def _is_same(output: Path, file: str) -> bool:
     return output.exists() and Path(file).is_file() and output.samefile(file)
-
-
-def _ending(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz")).suffix

@@ -20,12 +20,7 @@ NPROC = click.option(
 
 
 def start_processes(context: click.Context, processes: int | None, device: str) -> None:
-    """Do the command in several processes, where asked to, and end with their exit code.
-
-    Raises:
-        InputError: there are fewer GPUs, or a launcher has started processes already.
-        click.exceptions.Exit: they have done it.
-    """
+    """Do the command in several processes, where asked to, and end with their exit code."""
     if processes is None or processes == 1:
         return
     from sentikit.processes.launching import launch_processes
@@ -36,7 +31,7 @@ def start_processes(context: click.Context, processes: int | None, device: str) 
 @contextmanager
 def joined_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that a launcher has started, if any, and fail as one with them."""
-    from sentikit.processes.failures import joined_processes
+    from sentikit.processes.group import joined_processes
 
     with joined_processes():
         from sentikit.processes.group import ProcessGroup
@@ -47,11 +42,7 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
 
 
 def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
-    """Return a classifier whose texts the group shares.
-
-    Raises:
-        InputError: there are several processes, and the classifier is no encoder.
-    """
+    """Return a classifier whose texts the group shares."""
     from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
 
     if group.processes == 1:

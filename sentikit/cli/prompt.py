@@ -15,12 +15,11 @@ from sentikit.cli.options import (
     OUTPUT,
     RECIPE,
     RESUME,
-    RUNS,
     SETTINGS,
     resolved_recipe,
-    resumable,
 )
-from sentikit.errors import InputError
+from sentikit.errors import InputError, printable
+from sentikit.processes.launching import resumable
 from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
@@ -64,11 +63,10 @@ def prompt(
 ) -> None:
     """Label a dataset with an LLM and save a run: predictions, scores, costs."""
     from sentikit.labelling.job import LabellingOptions
-    from sentikit.labelling.loading import load
-    from sentikit.labelling.prompting import prompt as run_prompt
+    from sentikit.labelling.prompting import run_prompt
     from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit
-    from sentikit.recipe.catalogue import needed_recipe
+    from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 
@@ -84,44 +82,43 @@ def prompt(
         _estimate(parts, limit, batch, output, as_json)
         return
     failure_limit = FailureLimit.parse(fail_on_error) if fail_on_error else None
-    run = choose_run_folder(output, parts.recipe.name, resume, RUNS)
+    run = choose_run_folder(output, parts.recipe.name, resume)
     with resumable(context, run.path) as stop_requested:
         options = LabellingOptions(max_cost, failure_limit, batch, resume, stop_requested, limit)
-        finished = run_prompt(parts, run.path, options, load=load)
+        finished = run_prompt(parts, run.path, options)
     _print(finished, as_json)
 
 
 def _show(parts: PromptParts, number: int, as_json: bool) -> None:
-    from sentikit.labelling.loading import load
     from sentikit.labelling.prompting import shown_prompts
 
-    asked = shown_prompts(parts, number, load)
+    asked = shown_prompts(parts, number)
     if as_json:
         shown = [{"id": own, "messages": [m.__dict__ for m in messages]} for own, messages in asked]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     for identifier, messages in asked:
-        click.secho(f"=== example {identifier}", err=True, bold=True)
+        click.secho(f"=== example {printable(identifier)}", err=True, bold=True)
         for message in messages:
-            click.secho(f"--- {message.role}", err=True, dim=True)
-            click.echo(message.content)
+            click.secho(f"--- {printable(message.role)}", err=True, dim=True)
+            click.echo(printable(message.content))
 
 
 def _estimate(
     parts: PromptParts, limit: int | None, batch: bool, output: Path | None, as_json: bool
 ) -> None:
     from sentikit.labelling.job import estimate
-    from sentikit.labelling.loading import load
-    from sentikit.labelling.prompting import refuse_missing, split_classifier, split_to_label
+    from sentikit.labelling.loading import refuse_missing_model
+    from sentikit.labelling.prompting import split_classifier, split_to_label
     from sentikit.llm.session import CACHE
-    from sentikit.registry import default_registry
-    from sentikit.runs.writer import split_rows
+    from sentikit.runs.folder import RUNS
+    from sentikit.runs.writer import SplitRows
 
-    refuse_missing(parts)
+    refuse_missing_model(parts)
     cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
     split = split_to_label(parts, limit)
-    classifier = split_classifier(parts, split, default_registry(), load)
-    found = estimate(classifier, split_rows(split), cache, batch)
+    classifier = split_classifier(parts, split)
+    found = estimate(classifier, SplitRows(split), cache, batch)
     # An adviser that is an LLM is counted apart.
     counted = [one.to_json() for one in found]
     if as_json:
@@ -150,8 +147,7 @@ def _print(finished: FinishedRun, as_json: bool) -> None:
         click.echo(json.dumps(result, indent=2))
         return
     if scores is not None:
-        title = f"{finished.path}: scores on {finished.split}"
-        print_scores(title, scores, finished.by_source)
+        print_scores(f"{finished.path}: scores on {finished.split}", finished.metrics())
     else:
         click.echo(f"{finished.path}: {totals.rows:,} rows labelled, none has a gold label")
     rate = totals.invalid / max(1, totals.rows)

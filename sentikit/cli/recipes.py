@@ -24,63 +24,27 @@ def recipes() -> None:
 @recipes.command("list", epilog="Example: sentikit recipes list --study")
 @click.option("--study", is_flag=True, help="The study's 32 rows, with the figures it published.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_recipes(study: bool, as_json: bool) -> None:
+@click.pass_context
+def list_recipes(context: click.Context, study: bool, as_json: bool) -> None:
     """List the recipes that plugins offer."""
     from dataclasses import asdict
 
-    from sentikit.recipe.catalogue import list_recipes as offered
+    from sentikit.recipe.resolving import list_recipes as offered
     from sentikit.registry import default_registry
-
-    registry = default_registry()
-    found = [asdict(recipe) for recipe in offered(registry)]
-    if study:
-        found = _study([recipe["name"] for recipe in found], registry)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    elif study:
-        _print_study(found)
-    else:
-        _print_recipes(found)
-
-
-def _print_recipes(found: list[dict[str, Any]]) -> None:
     from sentikit.terminal import print_table
 
+    registry = default_registry()
+    if study:
+        command = registry.load("register_commands", "recipes study")
+        context.invoke(command, as_json=as_json)
+        return
+    found = [asdict(recipe) for recipe in offered(registry)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
     columns = ("name", "kind", "description")
     rows = [[recipe[column] for column in columns] for recipe in found]
     print_table("", ["recipe", *columns[1:]], rows)
-
-
-def _study(names: list[str], registry: Registry) -> list[dict[str, Any]]:
-    """Return the study's rows with their recipes, and with the recipes to run before those."""
-    from dataclasses import asdict
-
-    from sentikit.recipe.catalogue import recipes_before, recipes_of, study_rows
-    from sentikit.recipe.resolving import resolve_recipe
-
-    def described(name: str) -> dict[str, Any]:
-        values = resolve_recipe(name, registry=registry).values
-        return {"name": name, "after": recipes_before(values, names)}
-
-    return [
-        {**asdict(row), "recipes": [described(name) for name in recipes_of(row, names)]}
-        for row in study_rows()
-    ]
-
-
-def _print_study(rows: list[dict[str, Any]]) -> None:
-    from sentikit.recipe.catalogue import CITATION
-    from sentikit.terminal import print_table
-
-    numbers = ["macro-F1", "DynaSent R1", "DynaSent R2", "SST-3", "accuracy", "training"]
-    table = []
-    for row in rows:
-        scores = [row["overall"], *row["by_source"].values()]
-        shown = [f"{score['macro_f1']:.4f}" for score in scores]
-        shown += [f"{row['overall']['accuracy']:.4f}", f"${row['training_usd']:.2f}"]
-        names = "\n".join(recipe["name"] for recipe in row["recipes"]) or "(no recipe)"
-        table.append([row["id"], names, *shown])
-    print_table(f"Published, first round: {CITATION}", ["", "recipe", *numbers], table, numbers)
 
 
 @recipes.command(epilog="Example: sentikit recipes show electra-large --resolved")

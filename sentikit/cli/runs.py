@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from sentikit.cli import CommandGroup
-from sentikit.cli.options import RUNS
-from sentikit.files import refuse_overlap
+from sentikit.runs.folder import RUNS
+from sentikit.terminal import print_table, print_text
 
 
 @click.group(cls=CommandGroup)
@@ -24,7 +24,6 @@ def runs() -> None:
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs under FOLDER (runs/ if left out), newest last."""
     from sentikit.runs.listing import find_runs
-    from sentikit.terminal import print_table
 
     found = find_runs(folder)
     if as_json:
@@ -49,7 +48,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
     print_table("", columns, rows, ["macro-F1", "accuracy"])
     for run in found:
         if run.problem:
-            click.echo(f"{run.path} is damaged: {run.problem}", err=True)
+            print_text(f"{run.path} is damaged: {run.problem}", err=True)
 
 
 #: What of a manifest is shown.
@@ -72,38 +71,17 @@ def show(run: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"manifest": manifest, "metrics": metrics}, indent=2))
         return
-    click.echo(f"{summary.path}: {summary.kind}, {summary.status}")
+    print_text(f"{summary.path}: {summary.kind}, {summary.status}")
     for key in _SHOWN:
         if manifest.get(key) not in (None, {}, []):
-            click.echo(f"{key.replace('_', ' '):<14} {manifest[key]}")
+            print_text(f"{key.replace('_', ' '):<14} {manifest[key]}")
     made = manifest.get("fine_tuned") or {}
     if made:
-        click.echo(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
+        print_text(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
     else:
         _print_metrics(metrics, summary.status)
     if summary.status != "finished" and (run / PARTIAL).is_file():
         click.echo(f"The rows labelled so far are in {run / PARTIAL}.", err=True)
-
-
-@runs.command(epilog="Example: sentikit runs table runs/quickstart --output labelled.csv")
-@click.argument("run", metavar="RUN|FILE")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    required=True,
-    help="What to write: FILE.csv, FILE.jsonl or FILE.parquet.",
-)
-def table(run: str, output: Path) -> None:
-    """Write a run's predictions as a table, beside the columns of the data they are about."""
-    from sentikit.runs.export import export_table
-    from sentikit.runs.reading import read_run, split_suffix
-
-    folder = Path(split_suffix(run)[0])
-    refuse_overlap([("--output", output)], folder.iterdir() if folder.is_dir() else [folder])
-    found = read_run(run)
-    export_table(found, output)
-    click.echo(f"Wrote {output}: {len(found):,} rows.", err=True)
 
 
 def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, float]:
@@ -120,26 +98,13 @@ def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, flo
 
 
 def _print_metrics(metrics: dict[str, Any] | None, status: str) -> None:
-    from sentikit.terminal import print_table
+    from sentikit.cli.tables import print_scores
 
-    if not metrics or "overall" not in metrics:
-        finished = "No scores: there is no metrics.json, as where no text has a gold label."
-        click.echo(finished if status == "finished" else "No scores yet.", err=True)
+    if metrics and "overall" in metrics:
+        print_scores(f"scores on {metrics.get('split', '')}", metrics)
         return
-    overall = metrics["overall"]
-    columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {c}" for c in overall["per_class"])]
-    by_source = metrics["by_source"] if len(metrics["by_source"]) > 1 else {}
-    rows = [
-        [
-            name,
-            f"{scores['examples']:,}",
-            _score(scores["macro_f1"]),
-            _score(scores["accuracy"]),
-            *(_score(c["f1"]) for c in scores["per_class"].values()),
-        ]
-        for name, scores in {"all": overall, **by_source}.items()
-    ]
-    print_table(f"scores on {metrics['split']}", columns, rows, columns[1:])
+    finished = "No scores: there is no metrics.json, as where no text has a gold label."
+    click.echo(finished if status == "finished" else "No scores yet.", err=True)
 
 
 def _score(value: float | None) -> str:

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sentikit.terminal import print_table
 
 if TYPE_CHECKING:
     from sentikit.comparison.results import Estimate
-    from sentikit.scoring import Scores
-
-
 _MOST_CLASS_COLUMNS = 6
 
 
-def print_scores(title: str, overall: Scores, by_source: Mapping[str, Scores]) -> None:
-    """Print scores overall, by source and by class, as fractions."""
+def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
+    """Print the scores of ``metrics.json`` overall, by source and by class, as fractions."""
+    overall, by_source = metrics["overall"], metrics.get("by_source", {})
     # With many classes, their scores have a table of their own.
-    classes = tuple(overall.per_class) if len(overall.per_class) <= _MOST_CLASS_COLUMNS else ()
+    by_class = overall["per_class"] if len(overall["per_class"]) > _MOST_CLASS_COLUMNS else {}
+    classes = [] if by_class else list(overall["per_class"])
     columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {name}" for name in classes)]
-    rows = [_row("all", overall, classes)]
-    if len(by_source) > 1:
-        rows += [_row(name, scores, classes) for name, scores in by_source.items()]
+    shown = {"all": overall, **(by_source if len(by_source) > 1 else {})}
+    rows = [
+        [name, f"{own['examples']:,}", *(f"{own[key]:.4f}" for key in ("macro_f1", "accuracy"))]
+        + [f"{c['f1']:.4f}" for c in own["per_class"].values() if not by_class]
+        for name, own in shown.items()
+    ]
     print_table(title, columns, rows, columns[1:])
-    if not classes:
+    if by_class:
         columns = ["class", "examples", "precision", "recall", "F1"]
         rows = [
-            [name, f"{c.support:,}", f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}"]
-            for name, c in overall.per_class.items()
+            [name, f"{c['support']:,}", *(f"{c[key]:.4f}" for key in ("precision", "recall", "f1"))]
+            for name, c in by_class.items()
         ]
         print_table("by class", columns, rows, columns[1:])
-
-
-def _row(name: str, scores: Scores, classes: Sequence[str]) -> list[str]:
-    shown = [f"{scores.macro_f1:.4f}", f"{scores.accuracy:.4f}"]
-    shown += [f"{scores.per_class[own].f1:.4f}" for own in classes]
-    return [name, f"{scores.examples:,}", *shown]
 
 
 def scored(found: Estimate) -> tuple[str, str]:

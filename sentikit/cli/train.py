@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, RUNS, SETTINGS, draw, resolved_recipe
+from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, SETTINGS, draw, resolved_recipe
 from sentikit.cli.processes import NPROC, start_processes
+from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
-    from sentikit.processes.failures import Together
     from sentikit.runs.folder import RunFolder
     from sentikit.training.job import TrainedRun
     from sentikit.training.recipe import ClassifierParts, TrainParts
+
+_STOPPING = "Finishing the step and saving; once more stops at once."
 
 
 @click.command(
@@ -54,11 +52,10 @@ def train(
 
     Under torchrun, the deepspeed launcher or srun it joins the processes there are.
     """
-    from sentikit.processes.failures import failing_together
-    from sentikit.processes.launching import is_main_process, join_slurm, process_count
+    from sentikit.processes.group import joined_processes
+    from sentikit.processes.launching import process_count
 
-    os.environ.update(join_slurm())
-    with failing_together() as together:
+    with joined_processes() as is_main_process:
         parts = _parts(recipe, settings)
         if plots:
             from sentikit.reports import report_format
@@ -69,7 +66,7 @@ def train(
 
             choose_device(device)  # a device that is not here, before a folder is chosen
         if dry_run:
-            if is_main_process():
+            if is_main_process:
                 _print_plan(parts, nproc or process_count(), as_json)
             return
         run = _run_folder(output, parts.recipe.name, resume)
@@ -78,20 +75,20 @@ def train(
 
             check_processes(parts.training, nproc)
             start_processes(context, nproc, device)
-        with _resumable(context, run.path, together) as stop_requested:
+        with resumable(context, run.path, _STOPPING) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
 
             options = JobOptions(device, threads, bool(run.status), stop_requested, interactive)
             finished = run_training(parts, run.path, options)
-        if is_main_process():
+        if is_main_process:
             _print_result(finished, as_json)
             if plots:
                 draw(finished.path)
 
 
 def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts | ClassifierParts:
-    from sentikit.recipe.catalogue import needed_recipe
+    from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
     from sentikit.training.recipe import train_parts
 
@@ -103,52 +100,21 @@ def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts | Classi
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     """Choose the run's folder; only the process that writes has it before its eyes."""
     from sentikit.processes.launching import is_main_process, job_id
-    from sentikit.runs.folder import RunFolder, choose_run_folder
+    from sentikit.runs.folder import RUNS, RunFolder, choose_run_folder
 
     if not is_main_process():
         return RunFolder(output or RUNS / name)
-    return choose_run_folder(output, name, resume, RUNS, job_id())
+    return choose_run_folder(output, name, resume, job=job_id())
 
 
 def _print_plan(parts: TrainParts | ClassifierParts, processes: int, as_json: bool) -> None:
     import json
+    from dataclasses import asdict
 
     from sentikit.training.planning import plan_training
 
     plan = plan_training(parts, processes)
-    click.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.to_text())
-
-
-@contextmanager
-def _resumable(context: click.Context, path: Path, together: Together) -> Iterator[Any]:
-    """Save at the first Ctrl-C (or SIGTERM), and say how to go on after a stop."""
-    from sentikit.processes.launching import is_main_process, process_count
-    from sentikit.stopping import Interrupted, stop_on_signal
-
-    def tell(number: int) -> None:
-        # By SIGTERM a launcher also stops what a failed process has left behind.
-        if (
-            is_main_process()
-            and not together.failed
-            and (number == signal.SIGINT or process_count() == 1)
-        ):
-            click.echo("Finishing the step and saving; once more stops at once.", err=True)
-
-    try:
-        with stop_on_signal(tell) as stop_requested:
-            yield stop_requested
-    except (Interrupted, KeyboardInterrupt) as error:
-        if is_main_process():
-            click.echo(f"Stopped. {_resume_advice(context, path)}", err=True)
-        raise click.exceptions.Exit(130) from error
-
-
-def _resume_advice(context: click.Context, path: Path) -> str:
-    from sentikit.processes.launching import launched_processes, process_count, typed_command
-
-    again = typed_command(context, ["output", "resume"], ["--output", str(path), "--resume"])
-    elsewhere = " by the same launcher" if process_count() > 1 and not launched_processes() else ""
-    return f"Resume{elsewhere} with: {again}"
+    click.echo(json.dumps(asdict(plan), indent=2) if as_json else plan.to_text())
 
 
 def _print_result(finished: TrainedRun, as_json: bool) -> None:
@@ -161,10 +127,5 @@ def _print_result(finished: TrainedRun, as_json: bool) -> None:
         head = {"run": str(finished.path), "best_epoch": finished.best_epoch}
         click.echo(json.dumps(head | results.metrics(), indent=2))
         return
-    assert results.scores is not None
     best = f"best epoch {finished.best_epoch}, " if finished.best_epoch else ""
-    print_scores(
-        f"{finished.path}: {best}scores on {results.split}",
-        results.scores,
-        results.by_source,
-    )
+    print_scores(f"{finished.path}: {best}scores on {results.split}", results.metrics())

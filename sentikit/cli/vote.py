@@ -12,15 +12,15 @@ from sentikit.cli.options import (
     ENSEMBLE_OUTPUT,
     MAX_COST,
     RESUME,
-    RUNS,
     SETTINGS,
     resolved_recipe,
-    resumable,
 )
 from sentikit.errors import InputError
+from sentikit.processes.launching import resumable
+from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
-    from sentikit.ensembles.judgement import JudgedVote
+    from sentikit.ensembles.vote import JudgedVote
     from sentikit.runs.folder import RunFolder
 
 
@@ -78,7 +78,7 @@ def vote(
     run = None
     if output is not None:
         taken = bool(RunFolder(output).status)
-        run = choose_run_folder(output, output.name, resume and taken, RUNS)
+        run = choose_run_folder(output, output.name, resume and taken)
     if recipe is None:
         judged = _recorded(runs, ties, run)
     else:
@@ -93,13 +93,13 @@ def vote(
 
 def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> JudgedVote:
     """Judge a vote of recorded runs, and write its run."""
-    from sentikit.ensembles.judgement import vote as vote_of
+    from sentikit.ensembles.vote import vote as vote_of
     from sentikit.labelling.ensembles import write_vote
     from sentikit.llm.prices import recorded_models_warnings
 
     judged = vote_of(runs, "first" if ties == "first" else "probability")
     for warning in recorded_models_warnings(member.manifest for member in judged.ensemble.members):
-        click.echo(warning, err=True)
+        print_text(warning, err=True)
     if run is not None:
         with run.locked(new=not run.status):
             write_vote(run, judged)
@@ -114,10 +114,8 @@ def _live(
     resume: bool,
     run: RunFolder | None,
 ) -> tuple[JudgedVote, RunFolder | None]:
-    """Run a recipe; return the vote and the run it left."""
     from sentikit.labelling.ensembles import run_vote
     from sentikit.labelling.job import LabellingOptions
-    from sentikit.labelling.loading import load
     from sentikit.registry import default_registry
 
     registry = default_registry()
@@ -125,7 +123,7 @@ def _live(
     resumed = resume and (run is None or bool(run.status))
     with resumable(context, run.path if run else None) as stop_requested:
         options = LabellingOptions(max_cost, resume=resumed, stop_requested=stop_requested)
-        return run_vote(resolved, run, options, registry, RUNS, load)
+        return run_vote(resolved, run, options, registry)
 
 
 def _print(judged: JudgedVote) -> None:

@@ -32,20 +32,13 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True)
 class Resampling:
-    """Settings of resampling.
-
-    Attributes:
-        resamples: the number of resamples.
-        seed: of the random numbers; the same seed gives the same figures.
-        confidence: of the intervals.
-    """
+    """How often is resampled, by which random numbers, and the confidence of the intervals."""
 
     resamples: int = 10_000
     seed: int = 42
     confidence: float = 0.95
 
     def generator(self, purpose: Purpose) -> np.random.Generator:
-        """Return the random numbers of a purpose."""
         return np.random.default_rng([self.seed, purpose])
 
     def pieces(self, most: int) -> Iterator[int]:
@@ -54,12 +47,9 @@ class Resampling:
             yield min(most, self.resamples - start)
 
     def counts(self, counts: Numbers, purpose: Purpose, most: int = 0) -> Iterator[Numbers]:
-        """Yield how often each kind of row is drawn, (resamples, kinds), piece by piece.
+        """Yield how often each kind of row is drawn, (resamples, kinds), `most` resamples a time.
 
-        Args:
-            counts: how often each kind of row is there, (kinds,).
-            purpose: decides the random numbers.
-            most: resamples in a piece; 0 draws all at once.
+        `most` 0 draws all at once.
         """
         generator, rows = self.generator(purpose), int(counts.sum())
         for size in self.pieces(most or self.resamples):
@@ -77,12 +67,8 @@ def estimate(
 ) -> Estimate:
     """Return a value with its intervals.
 
-    Args:
-        value: on all examples.
-        samples: on each resample, (resamples,).
-        left_out: without one row of each cell, (cells,).
-        counts: how many rows each cell has, (cells,).
-        confidence: of the intervals.
+    `samples` are its values on each resample, `left_out` those without one row of each cell, of
+    which there are `counts`.
     """
     tail = (1 - confidence) / 2
     ordered = np.sort(samples)
@@ -136,21 +122,10 @@ def _bca_shares(
     return shares if all(math.isfinite(s) for s in shares) and shares[0] < shares[1] else None
 
 
-@dataclass(frozen=True)
-class PairedEstimates:
-    """The second run's scores less the first's.
+@dataclass(frozen=True, kw_only=True)
+class PairedEstimates(Estimates):
+    """The second run's scores less the first's; `p` and `standard_error` are of macro-F1."""
 
-    Attributes:
-        macro_f1: with its intervals.
-        accuracy: with its intervals.
-        metrics: of plugins, by name, with their intervals.
-        p: two-sided, of the macro-F1 difference, from the resampled differences.
-        standard_error: of the macro-F1 difference.
-    """
-
-    macro_f1: Estimate
-    accuracy: Estimate
-    metrics: dict[str, Estimate]
     p: float
     standard_error: float
 
@@ -284,14 +259,7 @@ _DRAWN_AT_A_TIME = 2_000_000
 def joint_samples(
     gold: Numbers, labels: Sequence[Numbers], statistics: Statistics, resampling: Resampling
 ) -> list[Floats]:
-    """Draw rows once for all runs; return each statistic's values, (runs, resamples).
-
-    Args:
-        gold: class numbers, (rows,), in an order that depends on the examples alone.
-        labels: of each run, (rows,).
-        statistics: what to compute.
-        resampling: its settings.
-    """
+    """Draw rows once for all runs; return each statistic's values, (runs, resamples)."""
     codes, rows = _patterns(gold, labels, statistics)
     found: list[tuple[Floats, ...]] = []
     for drawn in _drawn_patterns(codes, len(rows), resampling):

@@ -159,11 +159,7 @@ RUNS = Path("runs")
 
 
 def read_finished(path: str | Path, registry: Registry | None = None) -> RunTable:
-    """Read a run or a results file.
-
-    Raises:
-        InputError: it cannot be read, or is a run that is not finished.
-    """
+    """Read a results file, or a run, which is finished."""
     table = read_run(path, registry=registry)
     manifest = table.manifest or _manifest_beside(str(path))
     status = str(manifest.get("status") or FINISHED)
@@ -177,16 +173,7 @@ def read_finished(path: str | Path, registry: Registry | None = None) -> RunTabl
 def finished_runs(
     folder: Path = RUNS, dataset: str | None = None, split: str | None = None
 ) -> list[str]:
-    """Return all finished runs under a folder, oldest first.
-
-    Args:
-        folder: where to look.
-        dataset: take runs on this dataset alone.
-        split: take runs on this split alone.
-
-    Raises:
-        InputError: there is none, or they are on different data.
-    """
+    """Return all finished runs under a folder, oldest first; they are on the same data."""
     found = [run for run in find_runs(folder) if run.status == FINISHED]
     by_data: dict[tuple[str, str, str], list[str]] = {}
     for run in found:
@@ -215,18 +202,14 @@ def load_truth(
     path: str | None = None,
     registry: Registry | None = None,
 ) -> Truth:
-    """Load a dataset's split with its gold labels in the classes of the runs.
-
-    Raises:
-        InputError: no such dataset or split, it is malformed, or its labels mean other classes.
-    """
+    """Load a dataset's split with its gold labels in the classes of the runs."""
     from sentikit.datasets.opening import open_dataset, with_path
 
     scheme = scheme_for_classes(classes)
     labels = list(classes) if scheme.name == OWN else scheme.name
     section = with_path({"name": dataset, "labels": labels}, path, registry)
     opened = open_dataset(section, registry=registry or default_registry())
-    return Truth(f"{dataset} {split}", opened.split(split), opened.scheme.classes)
+    return Truth(f"{dataset} {split}", opened.split(split, empty_texts=True), opened.scheme.classes)
 
 
 def _manifest_beside(name: str) -> dict[str, object]:

@@ -16,34 +16,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cells:
-    """The distinct rows of a run or a pair, and how often each occurs.
-
-    Attributes:
-        counts: occurrences, (cells,); none is 0.
-        gold: class number of each cell, (cells,).
-        labels: each run's label in each cell, (runs, cells); -1 is an invalid answer.
-        classes: how many there are.
-    """
+    """The distinct rows of a run or a pair, and how often each occurs; none occurs 0 times."""
 
     counts: Numbers
     gold: Numbers
+    #: Of each run, (runs, cells); -1 is an invalid answer.
     labels: Numbers
     classes: int
 
     @property
     def examples(self) -> int:
-        """How many rows were counted."""
         return int(self.counts.sum())
 
 
 def count_cells(gold: Numbers, labels: Sequence[Numbers], classes: int) -> Cells:
-    """Count rows with equal gold class and equal labels; cells come in the order of their classes.
-
-    Args:
-        gold: class numbers, (rows,).
-        labels: of each run, (rows,); -1 is an invalid answer.
-        classes: how many there are.
-    """
+    """Count rows of equal gold class and labels; cells come in the order of their classes."""
     width = classes + 1
     codes = gold.astype(np.int64)
     for answered in labels:
@@ -89,13 +76,7 @@ def accuracy(tallied: Floats, examples: int) -> Floats:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Macro-F1, accuracy and the metrics of plugins, as functions of sums over rows.
-
-    Attributes:
-        classes: how many there are.
-        metrics: those of plugins.
-        names: of the classes, for the metrics.
-    """
+    """Macro-F1, accuracy and the metrics of plugins, as functions of sums over rows."""
 
     classes: int
     metrics: tuple[NamedMetric, ...] = ()

@@ -10,16 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sentikit.comparison.alignment import AlignedRun, AlignedRuns, is_called, same_path
+from sentikit.comparison.alignment import AlignedRuns, is_called, same_path
 from sentikit.comparison.bootstrap import Resampling, estimate_run
-from sentikit.comparison.counts import Statistics, count_cells
+from sentikit.comparison.counts import Numbers, Statistics, count_cells
 from sentikit.comparison.money import Rates, break_even, check_rates, pareto_front, run_cost
 from sentikit.comparison.pairs import Pairs, adjusted, partnership
 from sentikit.comparison.results import (
     Advice,
-    CochranQ,
     Difference,
     Estimates,
     Findings,
@@ -41,6 +39,8 @@ from sentikit.comparison.significance import (
 from sentikit.errors import InputError, did_you_mean
 from sentikit.metrics import NamedMetric
 from sentikit.registry import default_registry
+from sentikit.runs.reading import ENCODER_SUFFIX
+from sentikit.runs.table import Labelling, RunTable
 from sentikit.scoring import Scores, score, without_curves
 from sentikit.terminal import usd_text
 
@@ -94,15 +94,7 @@ def _presenter() -> Any:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Options of a comparison.
-
-    Attributes:
-        baseline: a run's name or path; None compares all pairs.
-        resampling: resamples, seed and confidence.
-        rates: costs given by the user.
-        delta: difference for which sample sizes are wanted, a fraction, or None.
-        metrics: of plugins.
-    """
+    """Options of a comparison."""
 
     baseline: str | None = None
     resampling: Resampling = field(default_factory=Resampling)
@@ -114,17 +106,7 @@ class CompareOptions:
 def compare_aligned(
     aligned: AlignedRuns, options: CompareOptions, progress: Progress = lambda *_: None
 ) -> Comparison:
-    """Judge aligned runs.
-
-    Args:
-        aligned: the runs.
-        options: how.
-        progress: told what is being done, how many of it are done, and of how many.
-
-    Raises:
-        InputError: the baseline or a rate is of none of the runs, or another option is out of
-            range.
-    """
+    """Judge aligned runs."""
     baseline = find_baseline(aligned.runs, options.baseline)
     check_rates(aligned.runs, options.rates)
     if options.delta is not None:
@@ -133,15 +115,16 @@ def compare_aligned(
     pairs, fewer = _pairs(findings, baseline)
     judged = Pairs(aligned, options.resampling, len(pairs), options.metrics)
     differences, errors = _differences(judged, pairs, progress)
+    labels = [run.answers.labels for run in aligned.runs]
     return Comparison(
         dataset=aligned.dataset,
         examples=len(aligned),
         classes=aligned.classes,
-        sources=_source_sizes(aligned),
+        sources={name: len(aligned.rows_of_source(name)) for name in aligned.sources},
         runs=tuple(findings),
         baseline=baseline,
         differences=differences,
-        cochran_q=_cochran(aligned),
+        cochran_q=cochrans_q(aligned.gold, labels) if len(labels) > 2 else None,
         groups=group_runs(aligned.runs, findings),
         break_even=break_even(findings),
         sample_sizes=_sample_sizes(differences, errors, len(aligned), options.delta),
@@ -162,12 +145,8 @@ def compare_aligned(
     )
 
 
-def find_baseline(runs: Sequence[AlignedRun], wanted: str | None) -> str | None:
-    """Return the name of the run that a name or path means.
-
-    Raises:
-        InputError: it is none of the runs, or the file or folder name of several.
-    """
+def find_baseline(runs: Sequence[RunTable], wanted: str | None) -> str | None:
+    """Return the name of the run that a name or path means."""
     if wanted is None:
         return None
     called = [run for run in runs if is_called(wanted, run.name, run.path)]
@@ -207,49 +186,33 @@ def _differences(
 
 
 def _judge(
-    aligned: AlignedRuns, run: AlignedRun, baseline: str | None, options: CompareOptions
+    aligned: AlignedRuns, run: RunTable, baseline: str | None, options: CompareOptions
 ) -> RunFindings:
-    everything = np.arange(len(aligned))
+    classes, metrics, said = aligned.classes, options.metrics, run.answers
+    statistics = Statistics(len(classes), metrics, classes)
+
+    def scored(gold: Numbers, own: Labelling) -> Scores:
+        return score(gold, own.labels, classes, own.probabilities, metrics)
+
+    def estimated(gold: Numbers, own: Labelling) -> Estimates:
+        cells = count_cells(gold, [own.labels], len(classes))
+        return estimate_run(cells, options.resampling, statistics)
+
     rows = {name: aligned.rows_of_source(name) for name in aligned.sources}
-    scores = _scores(aligned, run, everything, options)
+    parts = {name: (aligned.gold[own], said.select(own)) for name, own in rows.items()}
+    scores = scored(aligned.gold, said)
+    encoder = run.path.endswith(ENCODER_SUFFIX)
     return RunFindings(
         name=run.name,
         path=run.path,
-        kind=_kind(run),
+        kind="encoder" if encoder else str(run.manifest.get("kind") or "file"),
         scores=scores,
-        by_source={
-            name: without_curves(_scores(aligned, run, own, options)) for name, own in rows.items()
-        },
-        estimates=_estimates(aligned, run, everything, options),
-        estimates_by_source={
-            name: _estimates(aligned, run, own, options) for name, own in rows.items()
-        },
+        by_source={name: without_curves(scored(*part)) for name, part in parts.items()},
+        estimates=estimated(aligned.gold, said),
+        estimates_by_source={name: estimated(*part) for name, part in parts.items()},
         partnership=partnership(aligned, run, baseline),
         cost=run_cost(run, scores.macro_f1, len(aligned), options.rates),
     )
-
-
-def _kind(run: AlignedRun) -> str:
-    if run.path.endswith("#encoder"):
-        return "encoder"
-    return str(run.manifest.get("kind") or "file")
-
-
-def _scores(
-    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], options: CompareOptions
-) -> Scores:
-    answers = run.answers.select(rows)
-    return score(
-        aligned.gold[rows], answers.labels, aligned.classes, answers.probabilities, options.metrics
-    )
-
-
-def _estimates(
-    aligned: AlignedRuns, run: AlignedRun, rows: NDArray[np.int64], options: CompareOptions
-) -> Estimates:
-    cells = count_cells(aligned.gold[rows], [run.answers.labels[rows]], len(aligned.classes))
-    statistics = Statistics(len(aligned.classes), options.metrics, aligned.classes)
-    return estimate_run(cells, options.resampling, statistics)
 
 
 def _pairs(
@@ -296,12 +259,6 @@ def _p_to_best(
     return dict(zip(names, holm(values), strict=True))
 
 
-def _cochran(aligned: AlignedRuns) -> CochranQ | None:
-    if len(aligned.runs) < 3:
-        return None
-    return cochrans_q(aligned.gold, [run.answers.labels for run in aligned.runs])
-
-
 def _sample_sizes(
     differences: Sequence[Difference], errors: Sequence[float], examples: int, delta: float | None
 ) -> SampleSizes | None:
@@ -312,11 +269,6 @@ def _sample_sizes(
         for found, error in zip(differences, errors, strict=True)
     )
     return SampleSizes(delta, ALPHA, POWER, tuple(sizes))
-
-
-def _source_sizes(aligned: AlignedRuns) -> dict[str, int]:
-    counts = np.bincount(aligned.source_of[aligned.source_of >= 0], minlength=len(aligned.sources))
-    return dict(zip(aligned.sources, map(int, counts), strict=True))
 
 
 def _warnings(aligned: AlignedRuns) -> list[str]:
@@ -341,39 +293,32 @@ def _warnings(aligned: AlignedRuns) -> list[str]:
     return warnings
 
 
-_LEVEL = 0.05
 #: A difference below this is written as 0.
-_LEVEL_WITH = 0.00005
+_NOTHING = 0.00005
 
 
 def advise(findings: Sequence[RunFindings], p_to_best: Mapping[str, float]) -> Advice:
     """Choose the cheapest run that is not significantly worse than the best.
 
-    Args:
-        findings: of all runs.
-        p_to_best: a run's name to the p-value of its macro-F1 difference from the best run,
-            adjusted by Holm.
+    `p_to_best` has each other run's p-value of the macro-F1 difference, adjusted by Holm.
     """
     best = best_run(findings)
     if len(findings) == 1:
         return Advice(best.name, f"{_scored(best)}; there is no other run to compare it with.")
-    level = [run for run in findings if run is best or p_to_best[run.name] >= _LEVEL]
+    level = [run for run in findings if run is best or p_to_best[run.name] >= ALPHA]
     priced = [run for run in level if run.cost.total is not None]
-    if best.cost.total is not None and len(priced) > 1:
+    if best.cost.total is not None:
         cheapest = min(priced, key=lambda run: (run.cost.total or 0.0, -run.scores.macro_f1))
-        if (cheapest.cost.total or 0.0) < best.cost.total:
-            return Advice(cheapest.name, _cheaper(cheapest, best, p_to_best))
+        saved = best.cost.total - (cheapest.cost.total or 0.0)
+        if saved > 0:
+            behind = best.scores.macro_f1 - cheapest.scores.macro_f1
+            return Advice(
+                cheapest.name,
+                f"Use {_scored(cheapest)}: {best.name} scores {behind:.4f} higher, but not "
+                f"significantly on these texts (p = {p_to_best[cheapest.name]:.2g}), and costs "
+                f"${usd_text(saved)} more for them, training included.",
+            )
     return Advice(best.name, _best(best, findings, level, p_to_best))
-
-
-def _cheaper(run: RunFindings, best: RunFindings, p_to_best: Mapping[str, float]) -> str:
-    behind = best.scores.macro_f1 - run.scores.macro_f1
-    saved = (best.cost.total or 0.0) - (run.cost.total or 0.0)
-    return (
-        f"Use {_scored(run)}: {best.name} scores {behind:.4f} higher, but not significantly on "
-        f"these texts (p = {_p(p_to_best[run.name])}), and costs ${usd_text(saved)} more for them, "
-        "training included."
-    )
 
 
 def _best(
@@ -385,8 +330,8 @@ def _best(
     others = [run for run in findings if run is not best]
     runner_up = best_run(others)
     ahead = best.scores.macro_f1 - runner_up.scores.macro_f1
-    above = f"{ahead:.4f} above" if ahead >= _LEVEL_WITH else "equal to"
-    evidence = f"it is {above} {runner_up.name}, p = {_p(p_to_best[runner_up.name])}"
+    above = f"{ahead:.4f} above" if ahead >= _NOTHING else "equal to"
+    evidence = f"it is {above} {runner_up.name}, p = {p_to_best[runner_up.name]:.2g}"
     if len(level) == 1:
         whom = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
         return f"Use {_scored(best)}: it is significantly better than {whom} ({evidence})."
@@ -404,15 +349,11 @@ def _scored(run: RunFindings) -> str:
     return f"{run.name} (macro-F1 {run.scores.macro_f1:.4f}, {bounds.low:.4f} to {bounds.high:.4f})"
 
 
-def _p(value: float) -> str:
-    return f"{value:.2g}"
-
-
 #: What ends the name of a results file that is one of several: -seed42, _round2, -r3, .run1.
 _ROUND = re.compile(r"[-_. ]+(?:seed|round|run|rep|r|s)[-_ ]?\d+$", re.IGNORECASE)
 
 
-def group_runs(runs: Sequence[AlignedRun], findings: Sequence[RunFindings]) -> tuple[Group, ...]:
+def group_runs(runs: Sequence[RunTable], findings: Sequence[RunFindings]) -> tuple[Group, ...]:
     """Group runs whose recipes differ in seeds alone, and files whose names differ in a round."""
     members: dict[tuple[str, str], list[RunFindings]] = {}
     for run, found in zip(runs, findings, strict=True):
@@ -427,9 +368,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 def _group(key: str, found: Sequence[RunFindings]) -> Group:
     names = tuple(run.name for run in found)
-    name = shared_name(names) if key.startswith("{") else key
     return Group(
-        name,
+        shared_name(names) if key.startswith("{") else key,
         names,
         spread([run.scores.macro_f1 for run in found]),
         spread([run.scores.accuracy for run in found]),
@@ -447,9 +387,9 @@ def shared_name(names: Sequence[str]) -> str:
     return trimmed or names[0]
 
 
-def _set_up(run: AlignedRun) -> tuple[str, str]:
+def _set_up(run: RunTable) -> tuple[str, str]:
     """Return the key that runs of one set-up share."""
-    suffix = "#encoder" if run.path.endswith("#encoder") else ""
+    suffix = ENCODER_SUFFIX if run.path.endswith(ENCODER_SUFFIX) else ""
     recipe = run.manifest.get("recipe")
     if recipe:
         return "recipe", json.dumps(_without_seeds(recipe), sort_keys=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sentikit.comparison.alignment import AlignedRun, is_called
+from sentikit.comparison.alignment import is_called
 from sentikit.comparison.results import BreakEven, RunCost, RunFindings
 from sentikit.errors import InputError, did_you_mean
+from sentikit.runs.table import RunTable
 from sentikit.terminal import usd_text
 
 #: Items of a manifest's cost_usd: the answers, and what is paid once before them.
@@ -24,13 +25,7 @@ _TRAINED = ("train", "finetune")
 
 @dataclass(frozen=True)
 class Rates:
-    """Costs given by the user.
-
-    Attributes:
-        gpu_hour: USD an hour for each device of a measured training, or None.
-        training: a run's name or path to its training cost in USD.
-        per_1000: a run's name or path to the cost of 1,000 answers in USD.
-    """
+    """Costs in USD given by the user: of a GPU's hour, and by a run's name or path."""
 
     gpu_hour: float | None = None
     training: Mapping[str, float] = field(default_factory=dict)
@@ -43,13 +38,8 @@ class _Known:
     basis: str
 
 
-def check_rates(runs: Sequence[AlignedRun], rates: Rates) -> None:
-    """Refuse costs given for something that is not compared.
-
-    Raises:
-        InputError: a name is of no run, or, for training, of no run's part either; an amount is no
-            cost.
-    """
+def check_rates(runs: Sequence[RunTable], rates: Rates) -> None:
+    """Refuse amounts that are no cost, or of something that is neither compared nor part of it."""
     if rates.gpu_hour is not None and not _is_amount(rates.gpu_hour):
         raise InputError(f"--gpu-rate: {rates.gpu_hour:g} USD an hour is no price.")
     parts = (
@@ -74,12 +64,8 @@ def check_rates(runs: Sequence[AlignedRun], rates: Rates) -> None:
 _MOST_USD = 1e12
 
 
-def check_recorded(run: AlignedRun) -> None:
-    """Refuse amounts in a manifest or a row that no bill can have.
-
-    Raises:
-        InputError: a cost is negative, infinite or no number, or a training's time is.
-    """
+def check_recorded(run: RunTable) -> None:
+    """Refuse amounts in a manifest or a row that no bill can have."""
     costs = run.manifest.get("cost_usd") or {}
     if not isinstance(costs, Mapping):
         raise InputError(f"{run.path}: cost_usd of its manifest is no mapping of items to USD.")
@@ -111,18 +97,7 @@ def _shown(value: Any) -> str:
     return repr(value) if len(repr(value)) <= 30 else f"{repr(value)[:30]}…"
 
 
-def run_cost(run: AlignedRun, macro_f1: float, examples: int, rates: Rates) -> RunCost:
-    """Return the costs of a run.
-
-    Args:
-        run: with its manifest and the cost of its rows.
-        macro_f1: a fraction.
-        examples: how many texts were compared.
-        rates: costs given by the user.
-
-    Raises:
-        InputError: an amount recorded with the run is no cost.
-    """
+def run_cost(run: RunTable, macro_f1: float, examples: int, rates: Rates) -> RunCost:
     check_recorded(run)
     training, answers = _training(run, rates), _per_1000(run, rates)
     total = None
@@ -144,7 +119,7 @@ def cost_per_point(usd: float | None, macro_f1: float) -> float | None:
     return None if usd is None or macro_f1 <= 0 else usd / (100 * macro_f1)
 
 
-def _training(run: AlignedRun, rates: Rates) -> _Known:
+def _training(run: RunTable, rates: Rates) -> _Known:
     given = _given(run, rates.training)
     if given is not None:
         return _Known(given, "given by the user")
@@ -213,9 +188,7 @@ def _trained_parts(
 ) -> dict[str, Mapping[str, Any] | None]:
     """Return the runs that trained the members of a run, each once; None for other members.
 
-    Args:
-        manifest: of the run.
-        above: the runs it is part of: a folder written anew may come to name itself.
+    `above` are the runs it is part of: a folder written anew may come to name itself.
     """
     found: dict[str, Mapping[str, Any] | None] = {}
     for name in _members(manifest.get("recipe") or {}):
@@ -253,7 +226,7 @@ def _manifest_of(name: str) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _per_1000(run: AlignedRun, rates: Rates) -> _Known:
+def _per_1000(run: RunTable, rates: Rates) -> _Known:
     given = _given(run, rates.per_1000)
     if given is not None:
         return _Known(given, "given by the user")
@@ -275,7 +248,7 @@ def _per_1000(run: AlignedRun, rates: Rates) -> _Known:
     return _Known(None, "unknown: no costs are recorded")
 
 
-def _given(run: AlignedRun, amounts: Mapping[str, float]) -> float | None:
+def _given(run: RunTable, amounts: Mapping[str, float]) -> float | None:
     for key in (run.name, run.path):
         if key in amounts:
             return float(amounts[key])
@@ -302,18 +275,14 @@ def pareto_front(findings: Sequence[RunFindings]) -> dict[str, bool | None]:
 def break_even(findings: Sequence[RunFindings]) -> tuple[BreakEven, ...]:
     """Return where one run overtakes another: less training against cheaper answers."""
     found = []
-    for one, other in itertools.combinations(findings, 2):
-        first, second = _cheaper_first(one, other)
-        a, b = first.cost, second.cost
-        if None in (a.training, a.per_1000, b.training, b.per_1000):
-            continue
-        more = (b.training or 0.0) - (a.training or 0.0)
-        saved = ((a.per_1000 or 0.0) - (b.per_1000 or 0.0)) / 1000
-        if more > 0 and saved > 0:
-            found.append(BreakEven(first.name, second.name, more / saved))
+    known = [
+        (run.cost.training, run.cost.per_1000, run.name)
+        for run in findings
+        if run.cost.training is not None and run.cost.per_1000 is not None
+    ]
+    for pair in itertools.combinations(known, 2):
+        (before, dearer, first), (after, cheaper, second) = sorted(pair, key=lambda one: one[0])
+        if after > before and dearer > cheaper:
+            texts = (after - before) / ((dearer - cheaper) / 1000)
+            found.append(BreakEven(first, second, texts))
     return tuple(found)
-
-
-def _cheaper_first(one: RunFindings, other: RunFindings) -> tuple[RunFindings, RunFindings]:
-    in_turn = (one.cost.training or 0.0) <= (other.cost.training or 0.0)
-    return (one, other) if in_turn else (other, one)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.comparison.alignment import AlignedRun, AlignedRuns
+from sentikit.comparison.alignment import AlignedRuns
 from sentikit.comparison.bootstrap import (
     PairedEstimates,
     Resampling,
@@ -34,6 +34,7 @@ from sentikit.comparison.significance import (
     permutation_tests,
 )
 from sentikit.metrics import NamedMetric
+from sentikit.runs.table import RunTable
 
 #: So many pairs or more draw rows for all runs at once, where that is the faster way.
 _PAIRS_FOR_JOINT = 20
@@ -54,7 +55,12 @@ class Pairs:
         self._statistics = Statistics(len(aligned.classes), metrics, aligned.classes)
         self._places = {run.name: place for place, run in enumerate(aligned.runs)}
         together = pairs >= _PAIRS_FOR_JOINT and len(aligned) <= _ROWS_FOR_JOINT
-        self._joint = _joint(aligned, resampling, self._statistics) if together else None
+        self._joint: list[Floats] | None = None
+        if together:
+            order = canonical_order(aligned)
+            labels = [run.answers.labels[order] for run in aligned.runs]
+            gold = aligned.gold[order]
+            self._joint = joint_samples(gold, labels, self._statistics, resampling)
 
     def difference(self, first: str, second: str) -> tuple[Difference, PairedEstimates]:
         """Return the difference between two runs, p-values not yet adjusted."""
@@ -98,15 +104,8 @@ class Pairs:
         return paired_estimates(cells, samples, self._resampling, self._statistics)
 
 
-def _joint(aligned: AlignedRuns, resampling: Resampling, statistics: Statistics) -> list[Floats]:
-    """Resample rows in an order that depends on the texts alone, whatever that of the runs."""
-    order = canonical_order(aligned)
-    labels = [run.answers.labels[order] for run in aligned.runs]
-    return joint_samples(aligned.gold[order], labels, statistics, resampling)
-
-
 def canonical_order(aligned: AlignedRuns) -> NDArray[np.int64]:
-    """Return the rows ordered by text, then id, then gold label."""
+    """Return the rows ordered by text, then id, then gold label: whatever the order of the runs."""
     keys = list(
         zip(aligned.examples.texts, aligned.examples.ids, aligned.gold.tolist(), strict=True)
     )
@@ -145,14 +144,8 @@ def _family(tests: Sequence[Test]) -> list[Test]:
     return list(map(Test, values, holm(values), benjamini_hochberg(values)))
 
 
-def partnership(aligned: AlignedRuns, run: AlignedRun, baseline: str | None) -> Partnership | None:
-    """Measure how a run follows its encoder; None for a run that was shown none.
-
-    Args:
-        aligned: all runs.
-        run: one of them.
-        baseline: the run all others are compared to, if there is one.
-    """
+def partnership(aligned: AlignedRuns, run: RunTable, baseline: str | None) -> Partnership | None:
+    """Measure how a run follows its encoder; None for a run that was shown none."""
     # A cascade's LLM was not shown the encoder's prediction: it answered in its place.
     if run.adviser is None or run.manifest.get("kind") == "cascade":
         return None
@@ -162,21 +155,19 @@ def partnership(aligned: AlignedRuns, run: AlignedRun, baseline: str | None) -> 
     said, answered = run.adviser.labels[rows], run.answers.labels[rows]
     followed, right = answered == said, said == aligned.gold[rows]
     when_right, when_wrong = _share(followed[right]), _share(followed[~right])
-    known = when_right is not None and when_wrong is not None
+    gap = None if when_right is None or when_wrong is None else when_right - when_wrong
     alone = runs_alone(aligned.runs, run, baseline)
     return Partnership(
         rows=len(rows),
         follow_rate=float(followed.mean()),
         follow_rate_right=when_right,
         follow_rate_wrong=when_wrong,
-        discrimination_gap=when_right - when_wrong if known else None,  # type: ignore[operator]
+        discrimination_gap=gap,
         changed=tuple(changed_decisions(aligned.gold, run, other) for other in alone),
     )
 
 
-def runs_alone(
-    runs: Sequence[AlignedRun], run: AlignedRun, baseline: str | None
-) -> list[AlignedRun]:
+def runs_alone(runs: Sequence[RunTable], run: RunTable, baseline: str | None) -> list[RunTable]:
     """Return runs that may be the same LLM without the encoder.
 
     These are the runs of the same model without an adviser, where manifests name the model; else
@@ -195,7 +186,7 @@ def runs_alone(
 
 
 def changed_decisions(
-    gold: NDArray[np.int64], augmented: AlignedRun, alone: AlignedRun
+    gold: NDArray[np.int64], augmented: RunTable, alone: RunTable
 ) -> ChangedDecisions:
     """Count where the augmented LLM changed its own answer to the encoder's, right and wrong."""
     assert augmented.adviser is not None
@@ -205,7 +196,7 @@ def changed_decisions(
     return ChangedDecisions(alone.name, right, int(changed.sum()) - right)
 
 
-def _may_be_llm(run: AlignedRun) -> bool:
+def _may_be_llm(run: RunTable) -> bool:
     return run.manifest.get("kind", "prompt") == "prompt" and not run.path.endswith("#encoder")
 
 

@@ -96,11 +96,6 @@ def _swaps(members: NDArray[np.int64], start: int, resampling: Resampling) -> ND
 
     Uniform numbers are turned into binomial ones by the inverse of their distribution. The uniform
     numbers are the same for every pair of runs, so they are sorted once.
-
-    Args:
-        members: how many examples each cell has.
-        start: the number of the first cell.
-        resampling: how often, and the seed.
     """
     from scipy.special import bdtr
 
@@ -119,7 +114,7 @@ def _swaps(members: NDArray[np.int64], start: int, resampling: Resampling) -> ND
 
 @functools.lru_cache(maxsize=256)
 def _uniform(seed: int, resamples: int, cell: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return uniform numbers, sorted, and the index of each before sorting."""
+    """Return the index of each uniform number before sorting, and the numbers, sorted."""
     numbers = np.random.default_rng([seed, Purpose.PERMUTATION, cell]).random(resamples)
     order = np.argsort(numbers)
     return order, numbers[order]
@@ -167,12 +162,7 @@ def _in_order(adjusted: NDArray[np.float64], order: NDArray[np.int64]) -> list[f
 
 
 def cochrans_q(gold: NDArray[np.int64], labels: Sequence[NDArray[np.int64]]) -> CochranQ:
-    """Test whether runs are equally accurate (Cochran 1950).
-
-    Args:
-        gold: class numbers, (examples,).
-        labels: of each run, (examples,).
-    """
+    """Test whether runs are equally accurate (Cochran 1950)."""
     from scipy.special import chdtrc
 
     runs = len(labels)
@@ -208,31 +198,18 @@ def cohens_kappa(cells: Cells) -> tuple[float, float]:
 ALPHA, POWER = 0.05, 0.8
 
 
-def check_delta(delta: float) -> float:
-    """Check the difference that a sample size is for, and return it.
-
-    Raises:
-        InputError: it is no fraction between 0 and 1.
-    """
+def check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise InputError(
             f"--sample-size {delta:g}: the difference to be seen is a fraction between 0 and 1, "
             "as 0.01 for one point."
         )
-    return delta
 
 
 def sample_size(
     difference: Difference, standard_error: float, examples: int, delta: float
 ) -> SampleSize:
-    """Return how many texts show a difference of `delta` between runs that differ like these.
-
-    Args:
-        difference: between the runs, with their contingency.
-        standard_error: of the macro-F1 difference on `examples` texts.
-        examples: how many texts were compared.
-        delta: the difference to be seen, a fraction.
-    """
+    """Return how many texts show a difference of `delta` between runs that differ like these."""
     (_, one), (other, _) = difference.contingency
     return SampleSize(
         difference.first,
@@ -252,9 +229,7 @@ def texts_for_mean(deviation: float, delta: float) -> int:
 def texts_for_mcnemar(discordant: float, delta: float) -> int:
     """Return texts for McNemar's test to see a difference of accuracy (Connor 1987).
 
-    Args:
-        discordant: share of texts that one run alone labels right; at least `delta` is assumed.
-        delta: difference of accuracy.
+    `discordant` is the share of texts that one run alone labels right; at least `delta` is assumed.
     """
     share = max(discordant, delta)
     reach = _quantile(1 - ALPHA / 2) * math.sqrt(share)

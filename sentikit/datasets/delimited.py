@@ -33,14 +33,7 @@ _SPACED_QUOTES = re.compile(r' +".*" *', re.DOTALL)
 
 
 class DelimitedRows(Rows):
-    """Rows of a CSV or TSV file whose first record names the columns.
-
-    Args:
-        lines: the file's lines, line ends included.
-        name: the file's name, for messages.
-        dialect: a key of `DIALECTS`; of ``csv``, semicolons or bars may take the commas' place.
-        close: closes the file.
-    """
+    """Rows of a CSV or TSV file whose first record names the columns."""
 
     unit = "line"
 
@@ -58,7 +51,6 @@ class DelimitedRows(Rows):
         super().__init__(name, header, close, f"{name}, line {line}")
 
     def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Yield the line each record starts on and its values."""
         positions = [self._places[column] for column in columns]
         width = len(self.columns)
         for line, fields in self._records:
@@ -94,7 +86,6 @@ def _count(things: Sequence[str], noun: str) -> str:
 
 
 def _until_filled(lines: Iterator[str]) -> Iterator[str]:
-    """Yield blank lines and the first other one."""
     for line in lines:
         yield line
         if line.strip():

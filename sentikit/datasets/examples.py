@@ -299,11 +299,7 @@ class MadeIds:
         return digest.hex()
 
     def told_apart(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Return the column of ids with the repeated ones numbered; other chunks stay as they are.
-
-        Args:
-            ids: of all rows, as `make` and the data gave them.
-        """
+        """Return the column of all ids with the repeated ones numbered."""
         rows, occurrences = self._repeated()
         chunks, start = [], 0
         for chunk in ids.chunks:

@@ -76,11 +76,6 @@ class ObjectRows(Rows):
 def json_lines(
     stream: BinaryIO, name: str, looked_at: int, close: Callable[[], None]
 ) -> ObjectRows:
-    """Open JSON Lines.
-
-    Raises:
-        InputError: as for `json_records`; or an object around all rows is all there is.
-    """
     records = json_records(decoded_lines(stream, name), name)
     rows = ObjectRows(records, name, "line", looked_at, close)
     if looked_at > 1 and len(rows._first) == 1:
@@ -101,9 +96,6 @@ def json_records(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[st
 
     ``NaN``, which Python and others write for a missing number though JSON has no such thing, is
     read as null.
-
-    Raises:
-        InputError: a line is not JSON, or is no object; says which and what is wrong with it.
     """
     for number, line in enumerate(lines, start=1):
         if not line or line.isspace():

@@ -14,14 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sentikit.components import (
-    Part,
-    PartSettings,
-    Path,
-    Problem,
-    check_section,
-    refuse,
-)
+from sentikit.components import Part, PartSettings, Path, Problem, check_section, refuse
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
 from sentikit.datasets.rows import Rows
@@ -87,7 +80,6 @@ class ListedLabels(PartSettings):
     ordered: bool = Field(False, description="whether the classes stand in an order")
 
     def scheme(self, threshold: float | None = None) -> LabelScheme:
-        """Return the classes as a scheme."""
         return label_scheme(self.classes, threshold, self.ordered)
 
 
@@ -157,7 +149,6 @@ class DatasetOptions(PartSettings):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes, and how gold labels fold into them."""
         if isinstance(self.labels, ListedLabels):
             return self.labels.scheme(self.threshold)
         return label_scheme(self.labels, self.threshold)
@@ -207,39 +198,41 @@ class OpenedDataset:
         hint = did_you_mean(unused[0], sorted(known))
         return [f"dataset.label_map: no label of {splits} is {keys}. {hint}"]
 
-    def split(self, name: str, labelled: bool = True) -> Examples:
+    def split(self, name: str, labelled: bool = True, empty_texts: bool = False) -> Examples:
         """Load a split with its labels folded into the scheme's classes.
 
         Args:
             name: one of `splits`.
             labelled: whether every example needs a gold label.
+            empty_texts: whether examples without text stay, as where they only get no label.
 
         Raises:
-            InputError: no such split, an empty one, an empty text, or a label outside the scheme.
+            InputError: no such split, an empty one, an empty text that may not stay, or a label
+                outside the scheme.
         """
         if name not in self.splits:
             raise InputError(
                 f"The dataset {self.name!r} has no split {name!r}. "
                 f"{did_you_mean(name, self.splits)}"
             )
-        examples = self._sampled(name, labelled)
+        examples = self._sampled(name, labelled, empty_texts)
         if not len(examples):
             raise InputError(f"The split {name!r} of the dataset {self.name!r} is empty.")
         return examples
 
-    def _sampled(self, name: str, labelled: bool) -> Examples:
+    def _sampled(self, name: str, labelled: bool, empty_texts: bool) -> Examples:
         whole = not self.options.validation_holdout and self.options.sample == 1
         if name == "train" and not whole:
             return self._train_and_holdout[0]
         if name == "validation" and self.options.validation_holdout:
             there = self.options.splits.get(name, name if name in self.loader.splits() else None)
-            own = [self._folded("validation", labelled)] if there is not None else []
+            own = [self._folded(name, labelled, empty_texts)] if there is not None else []
             return Examples.concatenate([*own, self._train_and_holdout[1]])
-        return self._folded(name, labelled)
+        return self._folded(name, labelled, empty_texts)
 
     @cached_property
     def _train_and_holdout(self) -> tuple[Examples, Examples]:
-        train = self._folded("train", labelled=True)
+        train = self._folded("train", labelled=True, empty_texts=False)
         generator = np.random.default_rng(self.options.seed)
         held = np.zeros(len(train), np.bool_)
         moved = np.empty(0, np.intp)
@@ -278,7 +271,7 @@ class OpenedDataset:
         chosen[ordered[places.astype(np.intp)]] = True
         return chosen
 
-    def _folded(self, name: str, labelled: bool) -> Examples:
+    def _folded(self, name: str, labelled: bool, empty_texts: bool) -> Examples:
         origin = self.options.splits.get(name) or name
         if origin not in self.loader.splits():
             raise InputError(
@@ -286,7 +279,8 @@ class OpenedDataset:
                 f"{did_you_mean(origin, self.loader.splits())}"
             )
         examples = self.loader.load(origin)
-        self._refuse_empty_texts(origin, examples)
+        if not empty_texts:
+            self._refuse_empty_texts(origin, examples)
         if labelled:
             self._refuse_missing_labels(origin, examples)
         elif len(self.splits) == 1 and examples.table.column("label").null_count == len(examples):

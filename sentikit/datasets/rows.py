@@ -16,33 +16,15 @@ from typing import Any, BinaryIO, ClassVar, Self
 from sentikit.components import Part
 from sentikit.errors import InputError, did_you_mean
 
+_TEXT_NAMES = (
+    "text sentence review content comment body tweet message review_text review_body full_text "
+    "X_test_sent"
+)
+_LABEL_NAMES = "label gold gold_label sentiment classification class label_text target y_test"
 #: Names these columns usually have, likeliest first; case and blanks do not count.
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
-    "text": (
-        "text",
-        "sentence",
-        "review",
-        "content",
-        "comment",
-        "body",
-        "tweet",
-        "message",
-        "review_text",
-        "review_body",
-        "full_text",
-        "X_test_sent",
-    ),
-    "label": (
-        "label",
-        "gold",
-        "gold_label",
-        "sentiment",
-        "classification",
-        "class",
-        "label_text",
-        "target",
-        "y_test",
-    ),
+    "text": tuple(_TEXT_NAMES.split()),
+    "label": tuple(_LABEL_NAMES.split()),
     "id": ("id", "text_id", "example_id"),
     "source": ("source", "domain", "dataset"),
 }
@@ -313,15 +295,10 @@ class TableFormat(Part, ABC):
         Raises:
             sentikit.InputError: it cannot be read, or only files can, as here.
         """
-        raise no_pipe(type(self).__name__, name)
-
-
-def no_pipe(kind: str, name: str) -> InputError:
-    """Return the error for a format that is read from several places of a file."""
-    return InputError(
-        f"{name}: {kind.capitalize()} cannot be read from a pipe. Save it as a file and give its "
-        "path."
-    )
+        raise InputError(
+            f"{name}: {type(self).__name__} cannot be read from a pipe. Save it as a file and give "
+            "its path."
+        )
 
 
 def usual_column(columns: Sequence[str], what: str) -> str | None:

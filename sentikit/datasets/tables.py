@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from sentikit.components import open_component
 from sentikit.datasets.delimited import DelimitedRows
 from sentikit.datasets.json_lines import OBJECTS_LOOKED_AT, json_lines
-from sentikit.datasets.rows import Rows, TableFormat, no_pipe
+from sentikit.datasets.rows import RecordRows, Rows, TableFormat
 from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.registry import default_registry
@@ -24,17 +24,12 @@ SUFFIXES: dict[str, str] = {
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
     ".txt": "text",
 }
 #: Formats of `read_rows`; plugins bring more.
-FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "parquet", "arrow", "text")
+FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "text")
 STANDARD_INPUT = "standard input"
 _HOOK = "register_table_formats"
-_COLUMNAR = ("parquet", "arrow")
 _OTHER_SPREADSHEETS = (".xls", ".ods")
 #: Bytes at a file's beginning and end that tell it from another of its size.
 _EDGE = 2**16
@@ -51,9 +46,9 @@ def read_rows(
 
     Formats: ``csv`` and ``tsv`` (the first row names the columns; quoted as RFC 4180 has it; of CSV
     whose header holds semicolons or bars and no comma, these separate the fields), ``tsv-unquoted``
-    (quotes mean nothing), ``jsonl`` (an object a line), ``parquet``, ``arrow``, ``text`` (a text a
-    line, in a column ``text``), and what plugins read: ``json`` (an array of objects, or an object
-    with one such list) and ``xlsx``. All texts are UTF-8. Blank lines are skipped.
+    (quotes mean nothing), ``jsonl`` (an object a line), ``text`` (a text a line, in a column
+    ``text``), and what plugins read: ``parquet``, ``arrow``, ``json`` (an array of objects, or an
+    object with one such list) and ``xlsx``. All texts are UTF-8. Blank lines are skipped.
 
     A folder, or a pattern such as ``texts/*.txt``, is a table of its ``.txt`` files: ``file``, the
     name, and ``text``.
@@ -82,11 +77,6 @@ def read_rows(
         raise InputError(f"{path} has no sheets; only an Excel workbook has. Leave the sheet out.")
     if reader is not None:
         return reader.open(path, sheet)
-    if kind in _COLUMNAR:
-        # Importing pyarrow takes a while; most tables need none of it.
-        from sentikit.datasets.columnar import ColumnarRows
-
-        return ColumnarRows(path, kind)
     stream = open_binary(path)
     try:
         return _rows_of(stream, kind, str(path), OBJECTS_LOOKED_AT, stream.close)
@@ -96,8 +86,6 @@ def read_rows(
 
 
 def _streamed(stream: BinaryIO, kind: str, name: str) -> Rows:
-    if kind in _COLUMNAR:
-        raise no_pipe(kind, name)
     if kind not in FORMATS:
         return _from_plugin(kind).open_stream(stream, name)
     return _rows_of(stream, kind, name, 1, lambda: None)
@@ -121,11 +109,6 @@ def _from_plugin(kind: str) -> TableFormat:
 
 
 def format_of(path: Path) -> str:
-    """Return the format that a path's suffix stands for.
-
-    Raises:
-        InputError: the suffix is unknown.
-    """
     suffix = path.suffix.lower()
     packed = suffix in COMPRESSED
     if packed:
@@ -166,7 +149,7 @@ def _formats() -> list[str]:
 
 
 def _reads_compressed(kind: str) -> bool:
-    return kind not in _COLUMNAR if kind in FORMATS else _from_plugin(kind).compressed
+    return kind in FORMATS or _from_plugin(kind).compressed
 
 
 def _text_files(path: Path) -> list[Path] | None:
@@ -201,24 +184,20 @@ class _TextRows(Rows):
                 yield number, (text,) * len(columns)
 
 
-class _FolderRows(Rows):
-    """Files that hold a text each, by name."""
-
+class _FolderRows(RecordRows):
     unit = "file"
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         self._files = files
-        super().__init__(name, ("file", "text"))
+        super().__init__(name, ("file", "text"), map(_name_and_text, files))
 
     def at(self, where: int) -> str:
         return str(self._files[where - 1])
 
-    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        for number, path in enumerate(self._files, 1):
-            with open_binary(path) as stream:
-                text = "".join(decoded_lines(stream, str(path))).rstrip("\r\n")
-            known = {"file": path.name, "text": text}
-            yield number, tuple([known[column] for column in columns])
+
+def _name_and_text(path: Path) -> tuple[str, str]:
+    with open_binary(path) as stream:
+        return path.name, "".join(decoded_lines(stream, str(path))).rstrip("\r\n")
 
 
 @dataclass(frozen=True)

@@ -72,14 +72,6 @@ def decoded_lines(stream: BinaryIO, name: str) -> Iterator[str]:
 
     A stream is read no further than the line asked for, so that a pipe can be followed as it
     grows. A byte order mark at the start is dropped.
-
-    Args:
-        stream: bytes in UTF-8.
-        name: the file's name, for messages.
-
-    Raises:
-        InputError: a byte that is not UTF-8, a NUL, a line over 64 MiB, a damaged gzip file.
-        SentikitError: the disk failed.
     """
     with reading_errors(name):
         lines = iter(functools.partial(stream.readline, LONGEST_LINE), b"")

@@ -1,31 +1,37 @@
-"""Recorded runs over the same texts, their rows side by side, and their vote."""
+"""Recorded runs over the same texts, their rows side by side, and the scores of what they give."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentikit.classifiers.vote import Ties, elect
+from sentikit.comparison.bootstrap import Resampling, estimate_pair, estimate_run
+from sentikit.comparison.counts import count_cells
+from sentikit.comparison.results import Estimate
 from sentikit.datasets.examples import Examples
+from sentikit.datasets.labels import scheme_for_classes
 from sentikit.errors import InputError
+from sentikit.metrics import metrics_for
+from sentikit.registry import default_registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.table import Labelling, RunTable
+from sentikit.runs.reading import read_run
+from sentikit.runs.table import RunTable
+from sentikit.scoring import Scores, score, score_by_source
+
+#: A run's folder, a results file, PATH#encoder, or rows read already.
+Recorded: TypeAlias = str | Path | RunTable
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Runs over the same texts.
-
-    Attributes:
-        examples: the texts, with gold labels and sources from whichever run has them.
-        classes: what class numbers stand for.
-        gold: class numbers, (rows,); -1 where no run knows.
-        members: the runs, rows and classes in the order of `examples` and `classes`.
-    """
+    """Runs over the same texts, rows and classes in one order; gold is -1 where no run knows it."""
 
     examples: Examples
     classes: tuple[str, ...]
@@ -42,20 +48,14 @@ class Ensemble:
 
     @property
     def ordered(self) -> bool:
-        """Whether the classes stand in an order."""
         return any(member.ordered for member in self.members)
 
 
 def gather(tables: Sequence[RunTable]) -> Ensemble:
-    """Put runs side by side.
+    """Put runs side by side; refuse those over different texts, classes or gold labels.
 
-    Args:
-        tables: at least one; the first run that has texts decides the order of rows, the first
-            whose classes stand in an order that of classes.
-
-    Raises:
-        InputError: a run is given twice, or the runs are over different texts, classes or gold
-            labels; says how many differ, and shows the first.
+    The first run that has texts decides the order of rows, the first whose classes stand in an
+    order that of classes.
     """
     names = [table.name for table in tables]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -85,11 +85,6 @@ def gather(tables: Sequence[RunTable]) -> Ensemble:
 
 
 def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return the gold labels that any run knows.
-
-    Raises:
-        InputError: two runs know different ones.
-    """
     known_by, gold = members[0], members[0].gold
     for table in members[1:]:
         differing = np.flatnonzero((gold >= 0) & (table.gold >= 0) & (gold != table.gold))
@@ -106,35 +101,54 @@ def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArr
     return gold
 
 
-@dataclass(frozen=True)
-class VoteCount:
-    """The outcome of a vote of recorded runs.
+def gather_runs(runs: Sequence[Recorded]) -> Ensemble:
+    """Read runs and put them side by side; errors are those of `read_run` and `gather`."""
+    return gather([run if isinstance(run, RunTable) else read_run(run) for run in runs])
 
-    Attributes:
-        labels: class numbers, (rows,); -1 where no member gave a valid answer.
-        unanimous: whether all members gave the same valid label, (rows,).
-        tied: whether several labels had the most votes, (rows,).
+
+@dataclass(frozen=True)
+class EnsembleScores:
+    """Scores of an ensemble's answers and of its members; empty without gold labels.
+
+    Gains are how much its macro-F1 is above each member's, on the same resamples.
     """
 
-    labels: NDArray[np.int64]
-    unanimous: NDArray[np.bool_]
-    tied: NDArray[np.bool_]
+    scores: Scores | None = None
+    by_source: Mapping[str, Scores] = field(default_factory=dict)
+    macro_f1: Estimate | None = None
+    members: Mapping[str, Estimate] = field(default_factory=dict)
+    gains: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        found = dataclasses.asdict(self)
+        return {"overall": found.pop("scores"), **found}
 
 
-def vote(members: Sequence[Labelling], ties: Ties = "first") -> VoteCount:
-    """Return the label most members give to each row, the most trusted first; see `elect`."""
-    labels = np.stack([member.labels for member in members], 1).tolist()
-    shares = [_known_probabilities(member) for member in members]
-    rows = enumerate(labels)
-    winners = [elect(votes, [own[row] for own in shares], ties) for row, votes in rows]
-    return VoteCount(
-        labels=np.array([winner.number for winner in winners], np.int64),
-        unanimous=np.array([winner.votes == len(members) for winner in winners], bool),
-        tied=np.array([winner.tied for winner in winners], bool),
+def score_ensemble(
+    ensemble: Ensemble,
+    labels: NDArray[np.int64],
+    members: Mapping[str, RunTable],
+    resampling: Resampling,
+) -> EnsembleScores:
+    """Score an ensemble's answers, (rows,), beside those of members that answered all rows."""
+    rows, classes = ensemble.scored, ensemble.classes
+    if not len(rows):
+        return EnsembleScores()
+    gold, own = ensemble.gold[rows], labels[rows]
+    singles, gains = {}, {}
+    for name, member in members.items():
+        found = member.answers.labels[rows]
+        cells = count_cells(gold, [found], len(classes))
+        singles[name] = estimate_run(cells, resampling).macro_f1
+        both = count_cells(gold, [found, own], len(classes))
+        gains[name] = estimate_pair(both, resampling).macro_f1
+    scheme = scheme_for_classes(classes, ordered=ensemble.ordered)
+    metrics = metrics_for(scheme, default_registry())
+    sources = ensemble.examples.select(rows).sources
+    return EnsembleScores(
+        score(gold, own, classes, metrics=metrics),
+        score_by_source(gold, own, sources, classes, metrics=metrics),
+        estimate_run(count_cells(gold, [own], len(classes)), resampling).macro_f1,
+        singles,
+        gains,
     )
-
-
-def _known_probabilities(member: Labelling) -> list[list[float] | None]:
-    if member.probabilities is None:
-        return [None] * len(member.labels)
-    return [None if np.isnan(row).any() else row.tolist() for row in member.probabilities]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path as FilePath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
+from sentikit.classifiers.vote import Ties
 from sentikit.components import PartSettings, Problem, Section, refuse, validate
 from sentikit.datasets.opening import check_dataset
 from sentikit.ensembles.thresholds import Aim, Goal
@@ -40,7 +41,6 @@ class Tuning(PartSettings):
 
     @property
     def aim(self) -> Aim:
-        """What the threshold is chosen for."""
         return Aim(self.goal, self.target)
 
     @property
@@ -76,7 +76,6 @@ class CascadeSettings(PartSettings):
 
     @property
     def stages(self) -> dict[str, str]:
-        """The members, by the names that rows show."""
         return member_names(self.members)
 
 
@@ -96,7 +95,7 @@ class VoteSettings(PartSettings):
     members: list[str] = Field(
         min_length=2, description="runs, results files or names of recipes, most trusted first"
     )
-    ties: Literal["first", "probability"] = Field(
+    ties: Ties = Field(
         "first",
         description="among tied labels: the first member's, or the one with the highest mean "
         "probability",
@@ -145,22 +144,13 @@ def check_ensemble(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
     return problems
 
 
-def cascade_settings(recipe: ResolvedRecipe, registry: Registry) -> CascadeRecipe:
-    """Return the settings of a cascade's recipe.
+T = TypeVar("T", CascadeRecipe, VoteRecipe)
 
-    Raises:
-        InputError: anything wrong with it; all problems at once, each with its place.
-    """
-    refuse_other_kind(recipe, "cascade")
+
+def ensemble_settings(recipe: ResolvedRecipe, registry: Registry, schema: type[T]) -> T:
+    refuse_other_kind(recipe, schema.model_fields["kind"].default)
     refuse(check_ensemble(recipe, registry), recipe.describe)
-    return CascadeRecipe.model_validate(recipe.values)
-
-
-def vote_settings(recipe: ResolvedRecipe, registry: Registry) -> VoteRecipe:
-    """Return the settings of a vote's recipe; errors are those of `cascade_settings`."""
-    refuse_other_kind(recipe, "vote")
-    refuse(check_ensemble(recipe, registry), recipe.describe)
-    return VoteRecipe.model_validate(recipe.values)
+    return schema.model_validate(recipe.values)
 
 
 def is_recorded(member: str) -> bool:
@@ -172,22 +162,14 @@ def is_recorded(member: str) -> bool:
 
 
 def member_recipe(member: str, registry: Registry) -> ResolvedRecipe | None:
-    """Return the recipe that a member names; None for a run, a file or a plugin's classifier.
-
-    Raises:
-        InputError: it names none of them, or the recipe cannot be read.
-    """
+    """Return the recipe that a member names; None for a run, a file or a plugin's classifier."""
     if is_recorded(member) or member in registry.names("register_classifiers"):
         return None
     return resolve_recipe(member, registry=registry)
 
 
 def member_path(member: str, runs: FilePath, registry: Registry) -> str:
-    """Return the run or file that a member means; a recipe means its run.
-
-    Raises:
-        InputError: the recipe has no finished run; says how to make one.
-    """
+    """Return the run or file that a member means; a recipe means its finished run."""
     recipe = member_recipe(member, registry)
     if recipe is None:
         return member

@@ -26,11 +26,9 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Aim:
-    """What a threshold is chosen for.
+    """What a threshold is chosen for: the best macro-F1, perhaps within a target.
 
-    Attributes:
-        goal: the best macro-F1; or the best within a share of calls or a cost.
-        target: ``calls``: the largest share of texts sent; ``cost``: USD for 1,000 texts.
+    The target is the largest share of texts sent (``calls``), or USD for 1,000 texts (``cost``).
     """
 
     goal: Goal = "f1"
@@ -61,14 +59,9 @@ class Aim:
 
 @dataclass(frozen=True)
 class CascadeChoice:
-    """What a user decides about a cascade.
+    """Where a cascade's threshold comes from: given, chosen on other runs, or cross-fitted.
 
-    Attributes:
-        threshold: given, or None to choose it.
-        tune: the same two classifiers' runs on other texts, to choose it on.
-        aim: what to choose it for.
-        llm_cost: USD for 1,000 texts, where the run does not know its costs.
-        resampling: of the intervals.
+    `llm_cost` is USD for 1,000 texts, where the run does not know its costs.
     """
 
     threshold: float | None = None
@@ -80,15 +73,10 @@ class CascadeChoice:
 
 @dataclass(frozen=True)
 class Routed:
-    """The rows of a cascade with what either member answers.
+    """The rows of a cascade with what either member answers, as columns; class -1 is invalid.
 
-    Attributes:
-        gold: class numbers, (rows,).
-        encoder: the encoder's class numbers, -1 where invalid.
-        confidence: its top probability, `UNSURE` where it has none.
-        llm: the LLM's class numbers, -1 where invalid.
-        classes: how many there are.
-        cost: USD of each row if the LLM is asked, (rows,); None where unknown.
+    `confidence` is the encoder's top probability, `UNSURE` where it has none; `cost` is USD of each
+    row if the LLM is asked.
     """
 
     gold: NDArray[np.int64]
@@ -102,22 +90,13 @@ class Routed:
         return len(self.gold)
 
     def select(self, rows: NDArray[np.int64]) -> Routed:
-        """Return some rows."""
         cost = None if self.cost is None else self.cost[rows]
         gold, encoder, sure = self.gold[rows], self.encoder[rows], self.confidence[rows]
         return Routed(gold, encoder, sure, self.llm[rows], self.classes, cost)
 
 
 def routed(ensemble: Ensemble, llm_cost: float | None = None) -> Routed:
-    """Return the rows of a cascade of an ensemble's first two runs.
-
-    Args:
-        ensemble: the encoder's run and the LLM's.
-        llm_cost: USD for 1,000 texts; without it, what the LLM's run recorded.
-
-    Raises:
-        InputError: the encoder has no probabilities at all.
-    """
+    """Return the rows of an ensemble's first two runs; `llm_cost` is for 1,000 texts."""
     encoder, llm = ensemble.members[:2]
     cost = llm.cost
     if llm_cost is not None:
@@ -148,14 +127,10 @@ def _confidence(answers: Labelling, name: str) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A cascade at one threshold.
+    """A cascade at one threshold: the top probability from which on the encoder answers.
 
-    Attributes:
-        threshold: the top probability from which on the encoder answers.
-        calls: texts sent to the LLM.
-        share: of all texts.
-        macro_f1: as a fraction.
-        cost: USD for 1,000 texts (all of them, not only those sent), None where unknown.
+    Macro-F1 is a fraction, the share that of texts sent to the LLM; costs are USD for 1,000 texts,
+    all of them and not only those sent.
     """
 
     threshold: float
@@ -176,7 +151,6 @@ class Cuts:
     rows: int
 
     def at(self, place: int) -> OperatingPoint:
-        """Return one of them."""
         calls = int(self.calls[place])
         cost = None if self.cost is None else float(self.cost[place])
         f1, threshold = float(self.macro_f1[place]), float(self.thresholds[place])
@@ -215,11 +189,7 @@ def all_cuts(rows: Routed) -> Cuts:
 
 
 def choose(rows: Routed, aim: Aim) -> OperatingPoint:
-    """Return the threshold with the best macro-F1 within the aim; among equals, fewest calls.
-
-    Raises:
-        InputError: no threshold is within the target, or the LLM's cost is unknown.
-    """
+    """Return the threshold with the best macro-F1 within the aim; among equals, fewest calls."""
     cuts = all_cuts(rows)
     if aim.goal == "cost" and cuts.cost is None:
         raise InputError(
@@ -246,9 +216,6 @@ def cross_fit(
     The rows fall into folds by their key, so that neither their order nor which others are there
     matters, and equal texts stay together. Each fold is answered at the threshold chosen on all
     others: the result estimates how a threshold chosen this way scores on new texts.
-
-    Raises:
-        InputError: too few rows; or as `choose`.
     """
     if len(rows) < 2 * folds:
         raise InputError(

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from sentikit.classifiers.classifier import Example, Session
-from sentikit.components import PartSettings, Problem, Section, refuse, split_options, validate
+from sentikit.classifiers.prediction import Prediction
+from sentikit.components import (
+    PartSettings,
+    Problem,
+    Section,
+    make_part,
+    refuse,
+    split_options,
+    validate,
+)
 from sentikit.errors import InputError, SentikitError
+from sentikit.files import atomic_writer
 from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
-from sentikit.llm.context import PromptContext, kept_contexts
+from sentikit.llm.context import PromptContext
 from sentikit.llm.recipe import StrategyParts, check_strategy_parts
-from sentikit.llm.strategy import Message
-from sentikit.recipe.catalogue import needed_recipe
-from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind, resolve_recipe
+from sentikit.llm.strategy import Message, RetrievedExample
+from sentikit.recipe.resolving import (
+    ResolvedRecipe,
+    needed_recipe,
+    refuse_other_kind,
+    resolve_recipe,
+)
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import LabelledSplit
+from sentikit.runs.writer import SplitRows
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
 
 if TYPE_CHECKING:
+    from sentikit.runs.folder import LabelledSplit
     from sentikit.tracking import Tracker
     from sentikit.training.engine import Engine
 
@@ -72,12 +88,6 @@ _HOOK = "register_llm_backends"
 
 
 def fine_tuner_class(provider: Any, registry: Registry) -> type[FineTuner]:
-    """Return the class that teaches models for the backend called `provider`.
-
-    Raises:
-        InputError: there is no such backend, or it cannot teach.
-        SentikitError: its plugin is broken.
-    """
     if not isinstance(provider, str):
         raise InputError(f"a name is needed. Known: {', '.join(providers(registry))}.")
     backend: type[LLMBackend] = registry.load(_HOOK, provider)
@@ -98,7 +108,14 @@ def fine_tuner_of(backend: type[LLMBackend]) -> type[FineTuner] | None:
     """
     named: Any = backend.fine_tuner
     if isinstance(named, str):
-        named = _imported(named, backend.__name__)
+        module, _, name = named.partition(":")
+        try:
+            named = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SentikitError(
+                f"The fine-tuner of {backend.__name__} cannot be loaded from {named!r}: {error}. "
+                "Repair its plugin."
+            ) from error
     if named is None or (isinstance(named, type) and issubclass(named, FineTuner)):
         return named
     raise SentikitError(
@@ -118,17 +135,6 @@ def providers(registry: Registry) -> list[str]:
         if backend.fine_tuner is not None:
             found.append(name)
     return found
-
-
-def _imported(place: str, owner: str) -> Any:
-    module, _, name = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SentikitError(
-            f"The fine-tuner of {owner} cannot be loaded from {place!r}: {error}. Repair its "
-            "plugin."
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -151,31 +157,8 @@ class FinetuneParts(StrategyParts):
     trackers: Mapping[str, Tracker]
     registry: Registry
 
-    @property
-    def splits(self) -> dict[str, str]:
-        """The splits to read, by use: ``train`` and, where there is one, ``validation``."""
-        uses = {"train": self.split, "validation": self.options.validation}
-        return {use: split for use, split in uses.items() if split}
-
-    def labelled_split(self, use: str) -> LabelledSplit:
-        """Return the examples of ``train`` or ``validation``.
-
-        Raises:
-            InputError: the dataset has no such split.
-        """
-        dataset, split = self.dataset, self.splits[use]
-        if split not in dataset.splits:
-            none = ", or none with --set finetune.validation=null" if use == "validation" else ""
-            raise InputError(
-                f"The dataset {dataset.name!r} has no split {split!r}; it has "
-                f"{', '.join(dataset.splits)}. Choose one with --set finetune.{use}=SPLIT{none}."
-            )
-        classes, ordered = dataset.scheme.classes, dataset.scheme.ordered
-        return LabelledSplit(dataset.split(split), classes, dataset.name, split, ordered)
-
     def conversations(
         self,
-        use: str,
         split: LabelledSplit,
         kept: Path,
         advance: Callable[[int], object] = lambda texts: None,
@@ -183,8 +166,7 @@ class FinetuneParts(StrategyParts):
         """Yield each example of a split with its label and the strategy's messages.
 
         Args:
-            use: ``train`` or ``validation``.
-            split: its examples.
+            split: the examples, all with a gold label.
             kept: a file that keeps what an encoder says of them, written where it is missing.
             advance: told how many texts the encoder has read since the last call.
 
@@ -192,40 +174,53 @@ class FinetuneParts(StrategyParts):
             InputError: the adviser cannot be loaded, or lacks what is shown.
             SentikitError: the strategy fails; names the row.
         """
-        row, contexts = 0, self._contexts(use, split, kept, advance)
-        for batch in split.examples.batches():
-            columns = (batch["id"], batch["text"], batch["label"])
-            for identifier, text, label in zip(*columns, strict=True):
-                example = Example(text, identifier)
-                given = prompt_input(example, split.classes, next(contexts))
-                yield example, label, messages_for(self, given, row)
-                row += 1
+        contexts = self._contexts(split, kept, advance)
+        for number, row in enumerate(SplitRows(split)):
+            given = prompt_input(row.example, split.classes, next(contexts))
+            yield row.example, str(row.gold), messages_for(self, given, number)
 
     def _contexts(
-        self, use: str, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
+        self, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
     ) -> Iterator[PromptContext]:
-        """Return what the prompts of a split show, computed once and kept."""
-        if not self.strategy.needs().encoder:
+        """Yield what the prompts of a split show, computed once and kept."""
+        needs = self.strategy.needs()
+        if not needs.prediction and needs.examples is None:
             return itertools.repeat(PromptContext())
         strategy = self.recipe.values.get("strategy")
         identity = [split.examples.fingerprint(), split.classes, strategy]
 
         def compute() -> Iterator[PromptContext]:
-            parts = replace(self, split=self.splits[use])
+            parts = replace(self, split=split.split)
             try:
                 source = split_context(parts, split, self.registry)
             except InputError as error:
                 raise InputError(f"{split.name}: {error.message}") from error
             source.advance = advance
-            # With ids: answers recorded without texts are found by them.
-            given = (
-                Example(text, identifier, source_of, columns)
-                for identifier, text, _, source_of, columns in split.examples.rows()
-            )
-            for _, context in source.stream(given, Session()):
+            for _, context in source.stream((row.example for row in SplitRows(split)), Session()):
                 yield context
 
-        return kept_contexts(kept, identity, compute)
+        return _kept_contexts(kept, json.dumps(identity) + "\n", compute)
+
+
+def _kept_contexts(
+    path: Path, identity: str, compute: Callable[[], Iterator[PromptContext]]
+) -> Iterator[PromptContext]:
+    """Yield contexts out of a file, which is written first where it is not there or another's."""
+    known = False
+    if path.is_file():
+        with path.open(encoding="utf-8") as stream:
+            known = stream.readline() == identity
+    if not known:
+        with atomic_writer(path) as stream:
+            stream.write(identity)
+            for said, examples in compute():
+                values = [said and [said.label, said.probabilities], examples]
+                stream.write(json.dumps(values, default=asdict) + "\n")
+    with path.open(encoding="utf-8") as stream:
+        stream.readline()
+        for said, examples in map(json.loads, stream):
+            shown = tuple(RetrievedExample(**example) for example in examples)
+            yield PromptContext(said and Prediction(*said), shown)
 
 
 def open_finetune_recipe(
@@ -247,11 +242,6 @@ def open_finetune_recipe(
 
 
 def finetune_parts(recipe: ResolvedRecipe, registry: Registry) -> FinetuneParts:
-    """Make the parts of a fine-tuning recipe.
-
-    Raises:
-        InputError: anything wrong with the recipe; all problems at once, each with its place.
-    """
     refuse_other_kind(recipe, "finetune")
     parts, problems = check_finetune(recipe, registry)
     refuse(problems, recipe.describe)
@@ -291,15 +281,8 @@ def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Prob
     except InputError as error:
         return made, [*problems, Problem(("finetune", "provider"), error.message)]
     known = ["provider", *FinetuneOptions.model_fields]
-    values, more = validate(chosen.Settings, own, ("finetune",), known)
-    problems += more
-    if values is None:
-        return made, problems
-    try:
-        made["fine_tuner"] = chosen(values)
-    except InputError as error:
-        problems.append(Problem(("finetune",), error.message))
-    return made, problems
+    made["fine_tuner"], more = make_part(chosen, own, ("finetune",), known)
+    return made, problems + more
 
 
 def _engine(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,51 +15,37 @@ from sentikit.classifiers.cascade import Cascade
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.classifiers.vote import Ties, Vote
-from sentikit.ensembles.ensemble import Ensemble, VoteCount
-from sentikit.ensembles.ensemble import vote as count_votes
-from sentikit.ensembles.judgement import (
-    JudgedCascade,
-    JudgedVote,
-    gather_runs,
-    judge_cascade,
-    judge_vote,
-    vote,
-)
+from sentikit.ensembles.cascade import JudgedCascade, judge_cascade
+from sentikit.ensembles.ensemble import Ensemble, gather_runs
 from sentikit.ensembles.recipe import (
     CascadeRecipe,
+    CascadeSettings,
     Tuning,
-    cascade_settings,
+    VoteRecipe,
+    ensemble_settings,
     is_recorded,
     member_names,
     member_path,
     member_recipe,
-    vote_settings,
 )
 from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
+from sentikit.ensembles.vote import JudgedVote, count_votes, judge_vote, vote
 from sentikit.errors import InputError
 from sentikit.labelling.job import LabellingOptions, RunSteps, label_run, predicted
-from sentikit.labelling.prompting import (
-    earlier_costs,
-    refuse_missing,
-    split_classifier,
-    split_to_label,
-)
+from sentikit.labelling.loading import load, refuse_missing_model
+from sentikit.labelling.prompting import earlier_costs, split_classifier, split_to_label
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.folder import FINISHED, LabelledSplit, RunFolder, choose_run_folder
+from sentikit.runs.folder import FINISHED, RUNS, LabelledSplit, RunFolder, choose_run_folder
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import Labelling, RunTable, class_numbers
-from sentikit.runs.writer import RunPlan, RunWriter, split_rows
+from sentikit.runs.writer import RunPlan, RunWriter, SplitRows
 from sentikit.yaml_files import dump_yaml
-
-#: The whole judgement, curve included, beside the run's metrics.
-CASCADE, VOTE = "cascade.json", "vote.json"
-Load = Callable[[str], Classifier]
 
 
 @dataclass(frozen=True)
@@ -67,40 +53,30 @@ class _Members:
     """The members of an ensemble, to be found and loaded for a split."""
 
     stages: Mapping[str, str]
-    runs: Path
     registry: Registry
-    load: Load
     dataset: Mapping[str, Any] | None = None
     split: str = "test"
 
     def asked(self) -> dict[str, PromptParts]:
-        """Return the components of the members that are LLMs to ask, by name.
-
-        Raises:
-            InputError: a recipe is wrong, or one that trains has no run yet.
-        """
+        """Return the components of the members that are LLMs to ask, by name."""
         found: dict[str, PromptParts] = {}
         for name, member in self.stages.items():
             recipe = member_recipe(member, self.registry)
             if recipe is None or kind_of(recipe) in ("cascade", "vote"):
                 continue
             # A recipe with a finished run is taken as recorded.
-            finished = RunFolder(self.runs / recipe.name).status == FINISHED
+            finished = RunFolder(RUNS / recipe.name).status == FINISHED
             if kind_of(recipe) != "prompt" or finished:
-                member_path(member, self.runs, self.registry)
+                member_path(member, RUNS, self.registry)
                 continue
             values = recipe.values | {"split": self.split}
             values |= {} if self.dataset is None else {"dataset": self.dataset}
             found[name] = prompt_parts(resolve_values(values, recipe.name, member), self.registry)
-            refuse_missing(found[name])
+            refuse_missing_model(found[name])
         return found
 
     def split_to_label(self, asked: Mapping[str, PromptParts], limit: int | None) -> LabelledSplit:
-        """Load the split that the first LLM to ask labels.
-
-        Raises:
-            InputError: there is none.
-        """
+        """Load the split that the first LLM to ask labels."""
         if not asked:
             raise InputError(
                 f"None of the members {', '.join(self.stages.values())} is a prompt recipe, whose "
@@ -111,13 +87,8 @@ class _Members:
     def loaded(
         self, asked: Mapping[str, PromptParts], split: LabelledSplit
     ) -> dict[str, Classifier]:
-        """Return the members that label a split, by name.
-
-        Raises:
-            InputError: one cannot be loaded; a file or PATH#encoder lacks examples of the split.
-        """
         return {
-            name: split_classifier(asked[name], split, self.registry, self.load)
+            name: split_classifier(asked[name], split, self.registry)
             if name in asked
             else self._member(member, split)
             for name, member in self.stages.items()
@@ -127,13 +98,13 @@ class _Members:
         """Return a member as recorded where the whole split is, else loaded."""
         recipe = member_recipe(member, self.registry)
         if recipe is not None and kind_of(recipe) in ("cascade", "vote"):
-            return self.load(member)
-        path = member_path(member, self.runs, self.registry)
+            return load(member)
+        path = member_path(member, RUNS, self.registry)
         plain, of_encoder = split_suffix(path)
         folder = Path(plain).expanduser()
         of_file = of_encoder or folder.is_file()
         if not of_file and not (folder / "predictions.jsonl").is_file():
-            return self.load(path)
+            return load(path)
         table = read_run(path, registry=self.registry)
         try:
             names = (split.name, table.name)
@@ -142,7 +113,7 @@ class _Members:
             if of_file:
                 raise
             try:
-                return self.load(path)
+                return load(path)
             except InputError:
                 raise error from None
         return RecordedClassifier(table)
@@ -154,7 +125,7 @@ class _Members:
             costs |= earlier_costs(parts)
         for member in self.stages.values():
             recipe = member_recipe(member, self.registry)
-            path = member if recipe is None else str(self.runs / recipe.name)
+            path = member if recipe is None else str(RUNS / recipe.name)
             trained = encoder_cost(path) if Path(path).is_dir() else 0.0
             costs |= {"encoder": trained} if trained else {}
         return costs
@@ -165,22 +136,15 @@ def run_cascade(
     run: RunFolder,
     options: LabellingOptions,
     registry: Registry,
-    runs: Path,
-    load: Load,
 ) -> JudgedCascade:
     """Label a split with a cascade and leave a run; each member is asked what is left to it.
 
     Two members that are runs or files are judged as recorded. Runs of recipes are looked for in
-    `runs`; `load` loads members that label any text.
-
-    Raises:
-        Interrupted: the user asked to stop; the run can be resumed.
-        InputError: something the user gave cannot be used.
-        SentikitError: a member failed; the run can be resumed.
+    ``runs``.
     """
-    settings = cascade_settings(recipe, registry)
+    settings = ensemble_settings(recipe, registry, CascadeRecipe)
     stages = settings.cascade.stages
-    members = _Members(stages, runs, registry, load, settings.dataset, settings.split)
+    members = _Members(stages, registry, settings.dataset, settings.split)
     first, *others = stages.values()
     if len(stages) == 2 and is_recorded(others[0]):
         if options.limit is not None:
@@ -189,22 +153,19 @@ def run_cascade(
             raise InputError(
                 "A recorded LLM has answered about its own dataset: leave dataset out."
             )
-        judged = _judge_recorded(settings, member_path(first, runs, registry), others[0])
+        judged = _judge_recorded(settings.cascade, member_path(first, RUNS, registry), others[0])
         with run.locked(new=run.status == ""):
             write_cascade(run, judged, recipe.values)
         return judged
     asked = members.asked()
     split = members.split_to_label(asked, options.limit)
-    loaded = members.loaded(asked, split)
-    steps = _CascadeSteps(settings, loaded, split, members, options)
-    plan = _plan(recipe, split, options, loaded, members.paid_before(asked))
-    with run.locked(new=not options.resume):
-        label_run(steps.cascade(), run, plan, options, _cache(asked.values()), steps=steps)
+    steps = _CascadeSteps(settings.cascade, members.loaded(asked, split), split, members, options)
+    _label(recipe, run, options, members.paid_before(asked), steps, asked)
     return steps.judged
 
 
-def _judge_recorded(settings: CascadeRecipe, encoder: str, llm: str) -> JudgedCascade:
-    tune, cuts = settings.cascade.tune, settings.cascade.thresholds
+def _judge_recorded(settings: CascadeSettings, encoder: str, llm: str) -> JudgedCascade:
+    tune, cuts = settings.tune, settings.thresholds
     choice = CascadeChoice(cuts[0]) if cuts else CascadeChoice()
     if tune is not None:
         runs = gather_runs(tune.runs) if tune.runs else None
@@ -217,22 +178,13 @@ def run_vote(
     run: RunFolder | None,
     options: LabellingOptions,
     registry: Registry,
-    runs: Path,
-    load: Load,
 ) -> tuple[JudgedVote, RunFolder | None]:
-    """Label a split with a vote and leave a run; recorded members are not asked again.
-
-    Arguments and errors are those of `run_cascade`; where all members are recorded, `run` may be
-    None, and none is left.
-
-    Returns:
-        The vote, and its run where it left one.
-    """
-    settings = vote_settings(recipe, registry).vote
-    members = _Members(member_names(settings.members), runs, registry, load)
+    """Label a split with a vote; where all members are recorded and `run` is None, none is left."""
+    settings = ensemble_settings(recipe, registry, VoteRecipe).vote
+    members = _Members(member_names(settings.members), registry)
     asked = members.asked()
     paths = [
-        member if name in asked else member_path(member, runs, registry)
+        member if name in asked else member_path(member, RUNS, registry)
         for name, member in members.stages.items()
     ]
     if not asked:
@@ -242,31 +194,27 @@ def run_vote(
                 write_vote(run, judged, recipe.values)
         return judged, run
     split = members.split_to_label(asked, options.limit)
-    loaded = members.loaded(asked, split)
-    steps = _VoteSteps(paths, split, settings.ties)
-    plan = _plan(recipe, split, options, loaded, members.paid_before(asked))
-    run = run or choose_run_folder(None, recipe.name, options.resume, runs)
-    with run.locked(new=not options.resume):
-        label_run(
-            Vote(loaded, settings.ties), run, plan, options, _cache(asked.values()), steps=steps
-        )
+    steps = _VoteSteps(settings.ties, members.loaded(asked, split), split, paths)
+    run = run or choose_run_folder(None, recipe.name, options.resume)
+    _label(recipe, run, options, members.paid_before(asked), steps, asked)
     return steps.judged, run
 
 
-def _cache(asked: Iterable[PromptParts]) -> Path | None:
-    return next((parts.llm_options.cache for parts in asked if parts.llm_options.cache), None)
-
-
-def _plan(
+def _label(
     recipe: ResolvedRecipe,
-    split: LabelledSplit,
+    run: RunFolder,
     options: LabellingOptions,
-    members: Mapping[str, Classifier],
     costs: Mapping[str, float | None],
-) -> RunPlan:
-    described = {name: member.describe() for name, member in members.items()}
+    steps: _CascadeSteps | _VoteSteps,
+    asked: Mapping[str, PromptParts],
+) -> None:
+    described = {name: member.describe() for name, member in steps.members.items()}
     manifest = {"limit": options.limit, "members": described}
-    return RunPlan(kind_of(recipe), recipe.values, recipe.to_yaml(), split, manifest, costs)
+    plan = RunPlan(kind_of(recipe), recipe.values, recipe.to_yaml(), steps.split, manifest, costs)
+    caches = (parts.llm_options.cache for parts in asked.values())
+    cache = next((path for path in caches if path), None)
+    with run.locked(new=not options.resume):
+        label_run(steps.classifier(), run, plan, options, cache, steps=steps)
 
 
 class _Answers:
@@ -278,17 +226,20 @@ class _Answers:
         self._shares: list[list[float] | None] = []
         self._costs: list[float] = []
 
-    def add(self, prediction: Prediction | None) -> None:
-        """Add a row; None: the member was not asked."""
-        said = prediction or Prediction(None, cost=None)
-        known = said.probabilities
-        self._labels.append(-1 if said.label is None else self._classes[said.label])
+    def add(self, prediction: Prediction) -> None:
+        label, known, cost = prediction.label, prediction.probabilities, prediction.cost
+        self._labels.append(-1 if label is None else self._classes[label])
         shares = None if known is None else [known.get(label, 0.0) for label in self._classes]
         self._shares.append(shares)
-        self._costs.append(float("nan") if said.cost is None else said.cost)
+        self._costs.append(float("nan") if cost is None else cost)
+
+    @property
+    def cost(self) -> float | None:
+        """USD of all rows; None where one is unknown."""
+        total = sum(self._costs)
+        return None if np.isnan(total) else total
 
     def table(self, split: LabelledSplit, name: str) -> RunTable:
-        """Return the rows as those of a run."""
         examples, unknown = split.examples, [float("nan")] * len(self._classes)
         gold = class_numbers(pa.array(examples.labels, pa.string()), split.classes)
         shares = None
@@ -308,42 +259,35 @@ class _Answers:
 
 
 class _CascadeSteps(RunSteps):
-    """What the run of a cascade has besides: a threshold chosen on validation, and the judgement.
-
-    Attributes:
-        judged: the cascade, once all rows are labelled.
-    """
+    """What a cascade's run has besides: a threshold chosen on validation, and the judgement."""
 
     judged: JudgedCascade
 
     def __init__(
         self,
-        settings: CascadeRecipe,
+        settings: CascadeSettings,
         members: Mapping[str, Classifier],
         split: LabelledSplit,
         origin: _Members,
         options: LabellingOptions,
     ) -> None:
-        self._settings, self._members, self._split = settings.cascade, members, split
-        self._origin, self._options = origin, options
-        self._thresholds = settings.cascade.thresholds
+        self.members, self.split = members, split
+        self._settings, self._origin, self._options = settings, origin, options
+        self._thresholds = settings.thresholds
         self._explanation = ""
         self._tuning_cost: float | None = 0.0
         self._asked: list[bool] = []
         self._first, self._last = _Answers(split.classes), _Answers(split.classes)
 
-    def cascade(self) -> Cascade:
+    def classifier(self) -> Cascade:
         """Return the cascade; where a threshold is to be chosen, one for the checks before."""
-        thresholds = self._thresholds or [1.0] * (len(self._members) - 1)
-        return Cascade(self._members, thresholds)
+        return Cascade(self.members, self._thresholds or [1.0] * (len(self.members) - 1))
 
     def begin(self, session: RequestSession) -> Classifier | None:
-        """Choose the threshold where none is given."""
-        tune = self._settings.tune
-        if tune is None:
+        if self._settings.tune is None:
             return None
-        self._thresholds = [self._tuned(tune, session)]
-        return self.cascade()
+        self._thresholds = [self._tuned(self._settings.tune, session)]
+        return self.classifier()
 
     def _tuned(self, tune: Tuning, session: RequestSession) -> float:
         ensemble = gather_runs(tune.runs) if tune.runs else self._asked_for_tuning(session)
@@ -362,36 +306,32 @@ class _CascadeSteps(RunSteps):
         members = dataclasses.replace(self._origin, split="validation")
         asked = members.asked()
         split = members.split_to_label(asked, self._options.limit)
-        tables = []
+        answers = {name: _Answers(split.classes) for name in members.stages}
         for name, classifier in members.loaded(asked, split).items():
-            answers = _Answers(split.classes)
             classifier.prepare(session)
-            for _, prediction in predicted(classifier, split_rows(split), session):
-                answers.add(prediction)
-                cost, spent = prediction.cost, self._tuning_cost
-                self._tuning_cost = None if cost is None or spent is None else spent + cost
-            tables.append(answers.table(split, name))
-        return gather_runs(tables)
+            for _, prediction in predicted(classifier, SplitRows(split), session):
+                answers[name].add(prediction)
+        costs = [own.cost for own in answers.values()]
+        self._tuning_cost = None if None in costs else sum(cost or 0.0 for cost in costs)
+        return gather_runs([own.table(split, name) for name, own in answers.items()])
 
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
     ) -> None:
-        """Count a row, and write it with what the first member predicts."""
-        name = next(iter(self._members))
+        name = next(iter(self.members))
         sure = (prediction.answered_by or "").partition("/")[0] == name
         first = prediction if sure else (prediction.adviser or Prediction(None))
         self._asked.append(not sure)
         self._first.add(first)
-        self._last.add(None if sure else prediction)
+        self._last.add(Prediction(None, cost=None) if sure else prediction)
         writer.add(example, gold, dataclasses.replace(prediction, adviser=first))
 
     def results(self) -> dict[str, Any]:
-        """Judge the cascade."""
         assert self._thresholds is not None
         first, *others = self._settings.stages.values()
         tables = [
-            self._first.table(self._split, first),
-            self._last.table(self._split, " → ".join(others)),
+            self._first.table(self.split, first),
+            self._last.table(self.split, " → ".join(others)),
         ]
         choice = CascadeChoice(threshold=self._thresholds[0])
         if self._settings.tune:
@@ -401,50 +341,50 @@ class _CascadeSteps(RunSteps):
         found = self.judged.to_json() | {"thresholds": list(self._thresholds)}
         return {
             "metrics": {"cascade": self.judged.summary()},
-            "files": {CASCADE: found},
+            "files": {"cascade.json": found},
             "costs": {"tuning": self._tuning_cost},
         }
 
 
 class _VoteSteps(RunSteps):
-    """What the run of a vote has besides: every member's label, and the judgement.
-
-    Attributes:
-        judged: the vote, once all rows are labelled.
-    """
+    """What a vote's run has besides: every member's label, and the judgement."""
 
     judged: JudgedVote
 
-    def __init__(self, paths: list[str], split: LabelledSplit, ties: Ties) -> None:
-        self._paths, self._split, self._ties = paths, split, ties
-        self._members = [_Answers(split.classes) for _ in paths]
+    def __init__(
+        self,
+        ties: Ties,
+        members: Mapping[str, Classifier],
+        split: LabelledSplit,
+        paths: Sequence[str],
+    ) -> None:
+        self.members, self.split = members, split
+        self._ties, self._paths = ties, paths
+        self._votes = [_Answers(split.classes) for _ in members]
         self._own = _Answers(split.classes)
-        self._cost: float | None = 0.0
+
+    def classifier(self) -> Vote:
+        return Vote(self.members, self._ties)
 
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
     ) -> None:
-        """Count a row, and write it with the votes."""
-        votes = prediction.votes or (None,) * len(self._members)
-        for member, vote_of in zip(self._members, votes, strict=True):
-            member.add(Prediction(vote_of))
+        votes = prediction.votes or (None,) * len(self._votes)
+        for answers, label in zip(self._votes, votes, strict=True):
+            answers.add(Prediction(label))
         self._own.add(prediction)
-        spent, cost = self._cost, prediction.cost
-        self._cost = None if spent is None or cost is None else spent + cost
         writer.add(example, gold, prediction, votes=list(votes))
 
     def results(self) -> dict[str, Any]:
-        """Judge the vote."""
-        pairs = zip(self._members, self._paths, strict=True)
-        ensemble = gather_runs([answers.table(self._split, path) for answers, path in pairs])
-        counted = count_votes([member.answers for member in ensemble.members])
-        own = self._own.table(self._split, "vote").in_classes(ensemble.classes, "vote")
-        outcome = VoteCount(own.answers.labels, counted.unanimous, counted.tied)
-        cost = None if self._cost is None else self._cost / len(own) * 1000
-        self.judged = judge_vote(ensemble, outcome, self._ties, cost)
+        pairs = zip(self._votes, self._paths, strict=True)
+        ensemble = gather_runs([answers.table(self.split, path) for answers, path in pairs])
+        winners = count_votes([member.answers for member in ensemble.members])
+        own = self._own.table(self.split, "vote").in_classes(ensemble.classes, "vote")
+        cost = None if self._own.cost is None else self._own.cost / len(own) * 1000
+        self.judged = judge_vote(ensemble, winners, self._ties, cost, own.answers.labels)
         return {
             "metrics": {"vote": self.judged.summary()},
-            "files": {VOTE: self.judged.to_json()},
+            "files": {"vote.json": self.judged.to_json()},
         }
 
 
@@ -482,8 +422,7 @@ def write_cascade(run: RunFolder, judged: JudgedCascade, recipe: Mapping[str, An
             by = "llm" if asked else "encoder"
             yield dataclasses.replace(answered, answered_by=by, adviser=sure)
 
-    plan = _recorded_plan("cascade", judged.ensemble, recipe, costs)
-    _write(run, plan, predictions(), {"cascade": judged.summary()}, {CASCADE: judged.to_json()})
+    _write(run, judged, recipe, costs, predictions())
 
 
 def write_vote(run: RunFolder, judged: JudgedVote, recipe: Mapping[str, Any] | None = None) -> None:
@@ -501,56 +440,26 @@ def write_vote(run: RunFolder, judged: JudgedVote, recipe: Mapping[str, Any] | N
         Prediction(names[label], votes=tuple(names[number] for number in votes))
         for label, votes in zip(judged.labels.tolist(), labels, strict=True)
     )
-    plan = _recorded_plan("vote", judged.ensemble, recipe or {"kind": "vote", "vote": named}, costs)
-    _write(run, plan, predictions, {"vote": judged.summary()}, {VOTE: judged.to_json()})
+    _write(run, judged, recipe or {"kind": "vote", "vote": named}, costs, predictions)
 
 
 def _write(
     run: RunFolder,
-    plan: RunPlan,
-    predictions: Iterable[Prediction],
-    metrics: Mapping[str, Any],
-    files: Mapping[str, Any],
-) -> None:
-    with RunWriter(run, plan) as writer:
-        writer.begin(resume=bool(run.status))
-        for row, prediction in zip(split_rows(plan.split), predictions, strict=True):
-            more = {} if prediction.votes is None else {"votes": list(prediction.votes)}
-            writer.add(row.example, row.gold, prediction, **more)
-        writer.finish(metrics=metrics, files=files)
-
-
-def _recorded_plan(
-    kind: str,
-    ensemble: Ensemble,
+    judged: JudgedCascade | JudgedVote,
     recipe: Mapping[str, Any],
     costs: Mapping[str, float | None],
-) -> RunPlan:
-    """Return the plan of a run over the split that the members labelled, as far as one knows it."""
+    predictions: Iterable[Prediction],
+) -> None:
+    """Write a run over the split that the members labelled, as far as one of them knows it."""
+    ensemble, kind = judged.ensemble, recipe["kind"]
     described = [m.manifest["dataset"] for m in ensemble.members if "dataset" in m.manifest]
     known: Mapping[str, Any] = described[0] if described else {}
     name, split = known.get("dataset", "recorded"), known.get("split", "test")
     labelled = LabelledSplit(ensemble.examples, ensemble.classes, name, split, ensemble.ordered)
-    return RunPlan(kind, recipe, dump_yaml(dict(recipe)), labelled, costs=costs)
-
-
-def load_ensemble(
-    recipe: ResolvedRecipe, registry: Registry, load: Load, threshold: float | None = None
-) -> Cascade | Vote:
-    """Return the classifier of a recipe of kind cascade or vote, for any text.
-
-    Raises:
-        InputError: the recipe is wrong, a member is missing, or its threshold is not chosen yet.
-    """
-    if kind_of(recipe) == "vote":
-        settings = vote_settings(recipe, registry).vote
-        members = {name: load(member) for name, member in member_names(settings.members).items()}
-        return Vote(members, settings.ties)
-    cascade = cascade_settings(recipe, registry).cascade
-    cuts = cascade.thresholds or (None if threshold is None else [threshold])
-    if cuts is None:
-        raise InputError(
-            f"The threshold of {recipe.name} is chosen when it is run: sentikit cascade --recipe "
-            f"{recipe.name}; then give that run."
-        )
-    return Cascade({name: load(member) for name, member in cascade.stages.items()}, cuts)
+    plan = RunPlan(kind, recipe, dump_yaml(dict(recipe)), labelled, costs=costs)
+    with RunWriter(run, plan) as writer:
+        writer.begin(resume=bool(run.status))
+        for row, prediction in zip(SplitRows(labelled), predictions, strict=True):
+            more = {} if prediction.votes is None else {"votes": list(prediction.votes)}
+            writer.add(row.example, row.gold, prediction, **more)
+        writer.finish(metrics={kind: judged.summary()}, files={f"{kind}.json": judged.to_json()})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from sentikit.classifiers.loading import LoadingOptions
 from sentikit.datasets.labels import OWN
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
-from sentikit.labelling.job import LabellingOptions, label_run
+from sentikit.labelling.job import LabellingOptions, has_text, label_run
+from sentikit.labelling.loading import load_classifier
+from sentikit.labelling.loading import refuse_missing as refuse_missing_classifier
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
-from sentikit.runs.folder import LabelledSplit, RunFolder
-from sentikit.runs.writer import FinishedRun, RunPlan, split_rows
+from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
+from sentikit.runs.writer import FinishedRun, RunPlan, SplitRows
 
 #: What a run keeps of how its classifier was loaded.
 _KEPT = ("revision", "label_map")
@@ -36,37 +40,102 @@ class DatasetChoice:
     dataset: str | Mapping[str, Any] | None = None
     path: str | None = None
     split: str = "test"
-    settings: Sequence[str] = field(default_factory=tuple)
+    settings: Sequence[str] = ()
 
 
 def evaluate(
+    name: str | Path,
+    dataset: str | Mapping[str, Any] | None = None,
+    *,
+    split: str = "test",
+    path: str | Path | None = None,
+    output: str | Path | None = None,
+    max_cost: float | None = None,
+    batch: bool = False,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    calibrated: bool = False,
+    revision: str | None = None,
+    label_map: Mapping[str, str] | None = None,
+) -> FinishedRun:
+    """Score a classifier on a split of a dataset, as ``sentikit evaluate``.
+
+    Args:
+        name: what `load` takes: a run, a recipe, a model folder, …
+        dataset: its name, or its section (``{"name": "files", "test": "reviews.csv"}``); None: the
+            one that the run was made on. Labels are the classifier's unless the section says them.
+        split: which split to score; each of its examples needs a gold label.
+        path: the folder of the dataset's files.
+        output: the folder of the run to leave; None: none is left.
+        max_cost: USD that LLMs may cost at most, or None.
+        batch: send requests through the provider's batch service; needs `output`.
+        resume: resume the run that was stopped or killed, or ask again about the rows that failed.
+        device: as for `load`, like all that follow.
+        precision: auto, fp32, bf16, fp16 or int8.
+        calibrated: divide an encoder's logits by the temperature fitted on validation.
+        revision: branch, tag or commit of a model on the hub.
+        label_map: for a classifier of transformers: its label to a class.
+
+    Returns:
+        The scores, also by source, with counts and costs.
+
+    Raises:
+        InputError: no such classifier, dataset or split, labels that do not fit, a text without a
+            label, or the folder is taken.
+        SentikitError: the classifier fails, or no money is left; the run can be resumed.
+    """
+    if output is None and (batch or resume):
+        raise InputError("batch and resume work on a run: give output as well.")
+    if isinstance(dataset, Mapping) and "name" not in dataset:
+        raise InputError(
+            "The dataset's section has no name. Give one, as "
+            "{'name': 'files', 'test': 'reviews.csv'}."
+        )
+    choice = DatasetChoice(dataset, None if path is None else str(path), split)
+    loading = LoadingOptions(device, precision, calibrated, revision, label_map)
+    refuse_missing(name, choice, revision)
+    options = LabellingOptions(max_cost=max_cost, batch=batch, resume=resume)
+    with run_to_write(None if output is None else Path(output), resume) as run:
+        classifier = load_classifier(name, loading)
+        return score_split(str(name), classifier, choice, run, options, _warn, loading)
+
+
+def _warn(said: str) -> None:
+    warnings.warn(said, UserWarning, stacklevel=3)
+
+
+@contextmanager
+def run_to_write(output: Path | None, resume: bool) -> Iterator[RunFolder | None]:
+    """Lend the run to leave, locked; a folder that is taken is refused before any work."""
+    if output is None:
+        yield None
+        return
+    run = choose_run_folder(output, output.name, resume)
+    with run.locked(new=not resume):
+        yield run
+
+
+def score_split(
     name: str,
     classifier: Classifier,
     choice: DatasetChoice,
-    run: RunFolder | None = None,
-    options: LabellingOptions | None = None,
-    say: Callable[[str], None] = lambda warning: None,
-    loading: LoadingOptions | None = None,
+    run: RunFolder | None,
+    options: LabellingOptions,
+    say: Callable[[str], None],
+    loading: LoadingOptions,
 ) -> FinishedRun:
-    """Score a classifier on a split, whose examples all need a gold label.
-
-    Raises:
-        InputError: no such dataset or split, labels that do not fit, a text without a label.
-        SentikitError: the classifier fails.
-    """
-    plan, warnings = _plan(name, classifier, choice, loading)
-    for warning in warnings:
+    """Score a classifier on a split, whose examples all need a gold label; see `label_run`."""
+    plan, warned = _plan(name, classifier, choice, loading)
+    for warning in warned:
         say(warning)
-    return label_run(classifier, run, plan, options or LabellingOptions())
+    return label_run(classifier, run, plan, options)
 
 
-def refuse_missing(name: str, choice: DatasetChoice) -> None:
-    """Refuse a dataset, a split or a file that does not exist, before the classifier is loaded.
-
-    Raises:
-        InputError: it does not exist, or its settings are wrong.
-    """
-    section = _section(name, choice, None)
+def refuse_missing(name: str | Path, choice: DatasetChoice, revision: str | None) -> None:
+    """Refuse what does not exist, be it classifier, dataset, split or file, before loading any."""
+    refuse_missing_classifier(name, revision)
+    section = _section(str(name), choice, None)
     if choice.dataset is not None:
         # Which classes there are is known once the classifier is loaded.
         section = {
@@ -78,7 +147,8 @@ def refuse_missing(name: str, choice: DatasetChoice) -> None:
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
     """Take part in an evaluation that another process writes down."""
     plan, _ = _plan(name, classifier, choice)
-    for _prediction in classifier.classify(row.example for row in split_rows(plan.split)):
+    examples = (row.example for row in SplitRows(plan.split) if has_text(row.example))
+    for _prediction in classifier.classify(examples):
         pass
 
 
@@ -86,13 +156,12 @@ def _plan(
     name: str,
     classifier: Classifier,
     choice: DatasetChoice,
-    loading: LoadingOptions | None = None,
+    options: LoadingOptions | None = None,
 ) -> tuple[RunPlan, Sequence[str]]:
-    """Return what the run is, and the dataset's warnings."""
     section = _section(name, choice, classifier)
     opened = _open(section, classifier)
     _refuse_unknown_split(opened, choice.split)
-    examples = opened.split(choice.split)
+    examples = opened.split(choice.split, empty_texts=True)
     # A model made elsewhere may have the same classes in another order, or not know of any.
     scheme = opened.scheme if opened.scheme.ordered else classifier.scheme
     plan = RunPlan(
@@ -102,7 +171,7 @@ def _plan(
             "model": name,
             "dataset": section,
             "split": choice.split,
-            **{key: value for key in _KEPT if (value := getattr(loading, key, None))},
+            **{key: value for key in _KEPT if (value := getattr(options, key, None))},
         },
         recipe_text="",
         split=LabelledSplit(examples, scheme.classes, opened.name, choice.split, scheme.ordered),
@@ -112,7 +181,6 @@ def _plan(
 
 
 def _computed_by(classifier: Classifier) -> dict[str, Any]:
-    """Return what the manifest says of an encoder."""
     if not isinstance(classifier, EncoderClassifier):
         return {}
     return {
@@ -140,7 +208,6 @@ def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) ->
 
 
 def _labels_of(classifier: Classifier) -> dict[str, Any]:
-    """Return the keys of a dataset's section for the classifier's own classes."""
     if classifier.scheme.name != OWN:
         return {"labels": classifier.scheme.name}
     listed = {"classes": list(classifier.labels), "ordered": True}

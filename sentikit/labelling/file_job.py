@@ -18,7 +18,8 @@ from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_tabl
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import Limits, RequestSession
+from sentikit.llm.session import RequestSession
+from sentikit.llm.settings import Limits
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs.writer import Row
 from sentikit.stopping import Interrupted
@@ -48,24 +49,9 @@ def label_file(
     options: LabellingOptions,
     spreadsheet_safe: bool = False,
 ) -> TableWriter:
-    """Label a table into a file, or to standard output.
+    """Label a table, open as `rows`, into a file or, where `output` is None, standard output.
 
-    Args:
-        classifier: labels the texts.
-        source: what is labelled.
-        rows: the same, open.
-        output: the file; None: standard output.
-        kind: csv, tsv, jsonl or parquet.
-        options: what the user decides.
-        spreadsheet_safe: whether cells that a spreadsheet would run are written as texts.
-
-    Returns:
-        What the rows came to.
-
-    Raises:
-        Interrupted: the user asked to stop.
-        InputError: something the user gave cannot be used; nothing is written.
-        SentikitError: an outage, no money left; where answers were paid, they are kept.
+    `kind` is csv, tsv, jsonl or parquet; `spreadsheet_safe` as for `open_table`.
     """
     models, cache = language_models(classifier), cache_of(classifier)
     _check_options(source, output, models, options)
@@ -101,7 +87,6 @@ def label_file(
 
 
 def cache_of(classifier: Classifier) -> Path:
-    """Return the file that keeps the answers of a classifier's LLMs."""
     named = (model.parts.llm_options.cache for model in language_models(classifier))
     return next((path for path in named if path is not None), DEFAULT_CACHE)
 
@@ -124,31 +109,16 @@ def _check_options(
 
 
 class _State:
-    """What the journal keeps of a job, so that it can be resumed.
-
-    Args:
-        cache: the journal.
-        output: the file that is written.
-        source: the texts.
-        classifier: labels them.
-    """
+    """What the journal keeps of a job, so that it can be resumed."""
 
     def __init__(
         self, cache: Path, output: Path, source: InputFile, classifier: Classifier
     ) -> None:
         self._cache, self._output = cache, output
         self._key = f"predict {output.resolve()}"
-        self._settings = {
-            "classifier": classifier.describe(),
-            **source.describe(),
-        }
+        self._settings = {"classifier": classifier.describe(), **source.describe()}
 
     def resumed(self) -> str:
-        """Return the id of the job to resume.
-
-        Raises:
-            InputError: there is none, or it was begun with other settings.
-        """
         kept = self._with_journal(lambda j: j.recall(self._key)) if self._cache.exists() else None
         if kept is None:
             raise InputError(
@@ -161,12 +131,10 @@ class _State:
         return str(kept["run"])
 
     def begin(self, identity: str) -> None:
-        """Keep the job's id."""
         value = {"run": identity, "settings": self._settings}
         self._with_journal(lambda j: j.remember(self._key, value))
 
     def end(self) -> None:
-        """Forget the job: every row is labelled."""
         self._with_journal(lambda j: j.forget(self._key))
 
     def _with_journal(self, use: Callable[[AnswerJournal], Any]) -> Any:

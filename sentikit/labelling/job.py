@@ -7,30 +7,29 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Classifier, Example
-from sentikit.classifiers.plugin_classifier import prediction_problem
+from sentikit.classifiers.classifier import Classifier, Example, checked
 from sentikit.classifiers.prediction import Prediction
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.keys import redacted
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import recorded_models_warnings, usd
-from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.requests.calls import LLMMember
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import CACHE, Limits, LLMMember, RequestSession
-from sentikit.llm.settings import FailureLimit, RequestOptions
+from sentikit.llm.session import CACHE, RequestSession
+from sentikit.llm.settings import FailureLimit, Limits, RequestOptions
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
 from sentikit.runs.recorded import RecordedClassifier
-from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, split_rows
+from sentikit.runs.writer import FinishedRun, Row, RunPlan, RunWriter, SplitRows
 from sentikit.stopping import Interrupted
 from sentikit.terminal import usd_text
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
@@ -44,6 +43,11 @@ BATCHES = "batches"
 _SAMPLE = 300
 #: Seconds between two looks of the live line, where nothing is asked.
 _SHOWN_EVERY = 0.2
+
+
+def _never() -> bool:
+    """Nobody asks to stop."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class LabellingOptions:
     failure_limit: FailureLimit | None = None
     batch: bool = False
     resume: bool = False
-    stop_requested: Callable[[], bool] = lambda: False
+    stop_requested: Callable[[], bool] = _never
     limit: int | None = None
 
 
@@ -80,12 +84,7 @@ def _path_from(folder: Path, file: Path) -> str:
 
 
 def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: RequestSession) -> None:
-    """Put rows, which start over each time they are gone through, through a classifier.
-
-    Raises:
-        Interrupted: the user asked to stop.
-        SentikitError: the classifier fails, or breaks its contract.
-    """
+    """Put rows, which start over each time they are gone through, through a classifier."""
     if session.batch_folder is not None:
         models = len(language_models(classifier))
         session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
@@ -102,36 +101,30 @@ def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: Requ
 def predicted(
     classifier: Classifier, rows: Iterable[Row], session: RequestSession
 ) -> Iterator[tuple[Row, Prediction]]:
-    """Yield each row with its checked prediction."""
+    """Yield each row with its checked prediction; one without text is not asked about."""
     waiting: deque[Row] = deque()
 
     def examples() -> Iterator[Example]:
         for row in rows:
             waiting.append(row)
-            yield row.example
+            if has_text(row.example):
+                yield row.example
 
-    labels, number = frozenset(classifier.labels), 0
-    answers = classifier.classify(examples(), session)
-    try:
-        for prediction in answers:
+    def without_text() -> Iterator[tuple[Row, Prediction]]:
+        while waiting and not has_text(waiting[0].example):
+            yield waiting.popleft(), Prediction(None)
+
+    with closing(checked("The classifier", classifier, examples(), session)) as answered:
+        for _, prediction in answered:
             if not session.members and session.stop_requested():
-                raise RequestsInterrupted
-            if not waiting:
-                raise SentikitError("The classifier gives more predictions than it is given texts.")
-            problem = prediction_problem(prediction, labels)
-            if problem:
-                raise SentikitError(f"The classifier, row {number + 1}: {problem}")
-            number += 1
+                raise Interrupted
+            yield from without_text()
             yield waiting.popleft(), prediction
-    finally:
-        # Calls under way are paid: a generator of an LLM waits for them as it closes.
-        close: Callable[[], Any] = getattr(answers, "close", lambda: None)
-        close()
-    if waiting:
-        raise SentikitError(
-            f"The classifier gives {number:,} predictions for {number + len(waiting):,} texts. One "
-            "for each is needed: repair its plugin."
-        )
+    yield from without_text()
+
+
+def has_text(example: Example) -> bool:
+    return bool(example.text) and not example.text.isspace()
 
 
 def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession) -> None:
@@ -144,22 +137,22 @@ def estimate(
     rows: Iterable[Row],
     cache: Path,
     batch: bool = False,
-    sampled: dict[tuple[int, str], Prediction] | None = None,
+    known: dict[int, Any] | None = None,
 ) -> list[Estimate]:
     """Count what each LLM of a classifier would cost; nothing is asked and nothing written.
 
-    `sampled` gets what encoders predict of the rows.
+    `known` gets what encoders compute of the rows.
     """
     from sentikit.llm.estimate import EstimateCollector
 
     found: list[EstimateCollector] = []
 
     def collector(member: LLMMember) -> EstimateCollector:
-        found.append(EstimateCollector(member.backend, member.options, batch))
+        found.append(EstimateCollector(member, batch))
         return found[-1]
 
     with RequestSession("", cache) as session:
-        session.sampled, session.sampling = sampled, sampled is not None
+        session.known = known
         session.collect(collector)
         _drain(classifier, rows, session)
     return [counted.estimate() for counted in found]
@@ -181,8 +174,8 @@ def say_estimate(
     step = max(1, total // _SAMPLE)
     sample = list(islice(islice(rows, 0, None, step), _SAMPLE))
     share = total / max(1, len(sample))
-    session.sampled = {}
-    for found in estimate(classifier, sample, session.cache, batch, session.sampled):
+    session.known = {}
+    for found in estimate(classifier, sample, session.cache, batch, session.known):
         if not found.most_usd or found.expected_usd is None:
             continue
         calls = found.requests * share
@@ -203,7 +196,6 @@ class RunSteps:
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
     ) -> None:
-        """Write a row."""
         writer.add(example, gold, prediction)
 
     def results(self) -> dict[str, Any]:
@@ -220,21 +212,10 @@ def label_run(
     trackers: Mapping[str, Tracker] | None = None,
     steps: RunSteps | None = None,
 ) -> FinishedRun:
-    """Label a split and leave a run.
+    """Label a split and leave a run in `run`, which the caller has locked.
 
-    Args:
-        classifier: labels it.
-        run: the folder, locked by the caller; None: nothing is written but the answers' file.
-        plan: what the run is.
-        options: what the user decides beside the recipe.
-        cache: the file that keeps answers; default: ``answers.sqlite`` beside the run.
-        trackers: where the run is shown besides, by name.
-        steps: what this kind of run does besides.
-
-    Raises:
-        Interrupted: the user asked to stop; the run can be resumed.
-        InputError: something the user gave cannot be used; nothing is written.
-        SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
+    Without `run` nothing is written but `cache`, the file that keeps answers; by default it is
+    ``answers.sqlite`` beside the run. `steps` is what this kind of run does besides.
     """
     steps = steps or RunSteps()
     identity, changed = uuid.uuid4().hex, list[str]()
@@ -242,7 +223,7 @@ def label_run(
         members = plan.manifest.get("members")
         changed = refuse_changed(run, plan.recipe, plan.split, members, plan.kind == "prompt")
         identity = str(run.manifest.get("run_id", ""))
-    total, rows = len(plan.split.examples), split_rows(plan.split)
+    total, rows = len(plan.split.examples), SplitRows(plan.split)
     reporter = RequestReporter(total)
     beside = run.path.resolve().parent / CACHE if run else DEFAULT_CACHE
     session = RequestSession(
@@ -318,8 +299,8 @@ def _requests(session: RequestSession) -> dict[str, Any]:
     return {
         "requests": {
             "retries": tally.retries,
-            "rate_limit_episodes": tally.limited,
-            "service_tiers": tally.tiers,
+            "rate_limit_episodes": tally.rate_limit_episodes,
+            "service_tiers": tally.service_tiers,
         }
     }
 
@@ -335,9 +316,6 @@ def refuse_changed(
 
     Members of an ensemble are compared by what decides their labels. Where `prompts` may change,
     answers are found by what was asked.
-
-    Raises:
-        InputError: they differ; says which.
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), recipe)
@@ -360,7 +338,6 @@ def refuse_changed(
 
 
 def other_settings(path: Path, changed: Sequence[str]) -> InputError:
-    """Return the error for resuming a run with different settings."""
     return InputError(
         f"{path} was begun with other settings: {', '.join(changed)}. Resume it with the same "
         "ones, or start anew with another --output: answers that still fit are found in the cache."
@@ -379,8 +356,6 @@ def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 class _Tracking:
-    """A run as its trackers see it, from start to end; a context manager."""
-
     def __init__(
         self, trackers: Mapping[str, Tracker], run: TrackedRun, session: RequestSession
     ) -> None:

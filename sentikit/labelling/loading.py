@@ -17,15 +17,16 @@ from sentikit.classifiers.loading import (
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
+from sentikit.runs.folder import MANIFEST, RUNS, near_runs
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.cascade import Cascade
     from sentikit.classifiers.classifier import Classifier
+    from sentikit.classifiers.vote import Vote
+    from sentikit.llm.recipe import PromptParts
     from sentikit.recipe.resolving import ResolvedRecipe
 
-#: Where the run of a training recipe is looked for.
-_RUNS = Path("runs")
 _RECIPES = (".yaml", ".yml")
-_MANIFEST = "manifest.json"
 
 
 def load(
@@ -77,12 +78,7 @@ def _warn(said: str) -> None:
 def refuse_missing(
     name: str | Path, revision: str | None = None, registry: Registry | None = None
 ) -> None:
-    """Refuse a name that stands for no classifier, before anything heavy is imported.
-
-    Raises:
-        InputError: as for `load`.
-        SentikitError: what looks like a path may be a model on the hub, which cannot be reached.
-    """
+    """Refuse a name that stands for no classifier, before anything heavy is imported."""
     registry, name = registry or default_registry(), str(name)
     path = Path(name).expanduser()
     if path.exists() or path.suffix in _RECIPES or name.endswith("#encoder"):
@@ -92,7 +88,18 @@ def refuse_missing(
     if "/" not in name:
         raise _Loader(registry, LoadingOptions()).unknown(name)
     if path.parent.is_dir():
+        meant = near_runs(path)
+        if any(path.parent.glob(f"*/{MANIFEST}")) and meant:
+            raise InputError(f"{name} does not exist. {meant}")
         find_model_folder(name, registry, revision)
+
+
+def refuse_missing_model(parts: PromptParts) -> None:
+    """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet."""
+    from sentikit.llm.recipe import missing_run
+
+    if missing := missing_run(parts.llm.model):
+        raise InputError(missing)
 
 
 class _Loader:
@@ -109,7 +116,7 @@ class _Loader:
             return self._recorded(name)
         if path.is_file() and path.suffix not in _RECIPES:
             return self._recorded(name)
-        if (path / _MANIFEST).is_file():
+        if (path / MANIFEST).is_file():
             return self._of_run(path, name)
         if path.is_dir():
             return self._model(name)
@@ -124,7 +131,12 @@ class _Loader:
             return untrained_classifier(self._registry, name)
         if "/" not in name and not path.exists():
             raise self.unknown(name)
-        return self._model(name)
+        try:
+            return self._model(name)
+        except InputError as error:
+            if path.exists() or not (meant := near_runs(path)):
+                raise
+            raise InputError(f"{error.message} {meant}") from error
 
     def _model(self, name: str) -> Classifier:
         return load_model(name, self._options, self._registry)
@@ -146,7 +158,7 @@ class _Loader:
         if kind in ("prompt", "cascade", "vote"):
             if not values:
                 raise InputError(
-                    f"{path / _MANIFEST} holds no recipe; it is not that of a whole run."
+                    f"{path / MANIFEST} holds no recipe; it is not that of a whole run."
                 )
             threshold = None
             if (path / "cascade.json").is_file():
@@ -181,20 +193,41 @@ class _Loader:
             self._say(warning)
         kind = kind_of(recipe)
         if kind in ("cascade", "vote"):
-            from sentikit.labelling.ensembles import load_ensemble
-
-            members = _Loader(self._registry, replace(self._options, revision=None), self._say)
-            return load_ensemble(recipe, self._registry, members.load, threshold)
+            return self._ensemble(recipe, kind, threshold)
         if kind == "prompt":
-            from sentikit.labelling.prompting import load_llm
+            from sentikit.llm.classifier import LLMClassifier, context_source
+            from sentikit.llm.recipe import prompt_parts
 
             self._refuse_options(name)
-            return load_llm(recipe, self._registry, self.load)
+            parts = prompt_parts(recipe, self._registry)
+            refuse_missing_model(parts)
+            return LLMClassifier(parts, context_source(parts, self.load))
         if kind == "finetune":
             raise InputError(f"{name} is a recipe that fine-tunes an LLM; give a prompt recipe.")
         from sentikit.ensembles.recipe import member_path
 
-        return self.load(member_path(name, _RUNS, self._registry))
+        return self.load(member_path(name, RUNS, self._registry))
+
+    def _ensemble(
+        self, recipe: ResolvedRecipe, kind: str, threshold: float | None
+    ) -> Cascade | Vote:
+        from sentikit.classifiers.cascade import Cascade
+        from sentikit.classifiers.vote import Vote
+        from sentikit.ensembles import recipe as schemas
+
+        load = _Loader(self._registry, replace(self._options, revision=None), self._say).load
+        if kind == "vote":
+            vote = schemas.ensemble_settings(recipe, self._registry, schemas.VoteRecipe).vote
+            named = schemas.member_names(vote.members).items()
+            return Vote({name: load(member) for name, member in named}, vote.ties)
+        cascade = schemas.ensemble_settings(recipe, self._registry, schemas.CascadeRecipe).cascade
+        cuts = cascade.thresholds or (None if threshold is None else [threshold])
+        if cuts is None:
+            raise InputError(
+                f"The threshold of {recipe.name} is chosen when it is run: sentikit cascade "
+                f"--recipe {recipe.name}; then give that run."
+            )
+        return Cascade({name: load(member) for name, member in cascade.stages.items()}, cuts)
 
     def _refuse_options(self, name: str) -> None:
         """Refuse options that an encoder alone can follow."""
@@ -207,9 +240,9 @@ class _Loader:
         known = [
             *self._registry.names("register_recipes"),
             *self._registry.names("register_classifiers"),
-            *(str(run) for run in sorted(_RUNS.glob("*")) if run.is_dir()),
+            *(str(run) for run in sorted(RUNS.glob("*")) if run.is_dir()),
         ]
-        likely = nearest(name, known) or nearest(f"{_RUNS}/{name}", known)
+        likely = nearest(name, known) or nearest(f"{RUNS}/{name}", known)
         meant = f" Did you mean {' or '.join(map(repr, likely))}?" if likely else ""
         return InputError(
             f"{name} does not exist.{meant} Give a run, a recipe, a model folder, a results file, "

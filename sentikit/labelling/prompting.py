@@ -2,47 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sentikit.classifiers.classifier import Classifier, Session
-from sentikit.errors import InputError
+from sentikit.classifiers.classifier import Session
+from sentikit.errors import InputError, did_you_mean
 from sentikit.labelling.job import LabellingOptions, label_run
-from sentikit.llm.classifier import LLMClassifier, context_source, split_context
+from sentikit.labelling.loading import load, refuse_missing_model
+from sentikit.llm.classifier import LLMClassifier, split_context
 from sentikit.llm.context import encoder_cost
-from sentikit.llm.fine_tuned import missing_run
 from sentikit.llm.prices import model_facts, price_record
 from sentikit.llm.recipe import PromptParts, prompt_parts
+from sentikit.llm.settings import PromptRecipe
 from sentikit.llm.strategy import Message
-from sentikit.recipe.resolving import ResolvedRecipe
+from sentikit.recipe.resolving import merge, resolve_recipe, resolve_values
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import LabelledSplit, RunFolder
-from sentikit.runs.writer import FinishedRun, RunPlan, split_rows
+from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
+from sentikit.runs.writer import FinishedRun, RunPlan, SplitRows
 
 
 def prompt(
-    parts: PromptParts,
-    path: Path,
-    options: LabellingOptions,
-    registry: Registry | None = None,
-    split: LabelledSplit | None = None,
-    load: Callable[[str], Classifier] | None = None,
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    output: str | Path | None = None,
+    limit: int | None = None,
+    max_cost: float | None = None,
+    batch: bool = False,
+    resume: bool = False,
+    **settings: Any,
 ) -> FinishedRun:
-    """Label a split with an LLM and leave a run in `path`.
+    """Label a dataset with an LLM and save a run folder, as ``sentikit prompt``.
+
+    Args:
+        recipe: a recipe of kind ``prompt`` by name or file, or its sections.
+        output: the run's folder; by default one under ``runs``.
+        limit: label so many examples at most, or None.
+        max_cost: USD for all that is asked, or None.
+        batch: send requests through the provider's batch service.
+        resume: resume the run that was stopped or killed, or ask again about the rows that failed.
+        settings: what to change: a section (``dataset={"name": "demo"}``), or a path
+            (``llm__model="gpt-4o-mini"``).
+
+    Returns:
+        Counts, costs and, where there are gold labels, scores.
 
     Raises:
-        Interrupted: the user asked to stop; the run can be resumed.
-        InputError: something the user gave cannot be used; nothing is written.
+        InputError: the recipe, a setting or the data cannot be used, or the folder is taken.
         SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
     """
-    registry = registry or default_registry()
-    split = split or split_to_label(parts, options.limit)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit={limit}: label one example at least.")
+    if isinstance(recipe, Mapping):
+        resolved = resolve_values({"kind": "prompt", **recipe}, "prompt", "the recipe")
+    else:
+        resolved = resolve_recipe(str(recipe))
+    for said in resolved.warnings:
+        warnings.warn(said, UserWarning, stacklevel=2)
+    values = resolved.values
+    for key, value in settings.items():
+        values = merge(values, _nested(key, value))
+    changed = resolve_values(values, resolved.name, "the recipe and the settings given")
+    parts = prompt_parts(changed, default_registry())
+    folder = Path(output) if output is not None else None
+    run = choose_run_folder(folder, resolved.name, resume)
+    options = LabellingOptions(max_cost=max_cost, batch=batch, resume=resume, limit=limit)
+    return run_prompt(parts, run.path, options)
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    first, *inner = key.split("__")
+    if first not in PromptRecipe.model_fields:
+        known = list(PromptRecipe.model_fields)
+        raise InputError(f"Unknown setting {key!r}. {did_you_mean(first, known)}")
+    for name in reversed([first, *inner]):
+        value = {name: value}
+    return dict(value)
+
+
+def run_prompt(parts: PromptParts, path: Path, options: LabellingOptions) -> FinishedRun:
+    """Label the split of a prompt recipe and leave a run in `path`; see `label_run`."""
+    split = split_to_label(parts, options.limit)
     run = RunFolder(path)
     with run.locked(new=not options.resume):
-        refuse_missing(parts)
-        classifier = split_classifier(parts, split, registry, load)
+        refuse_missing_model(parts)
+        classifier = split_classifier(parts, split)
+        facts = model_facts(parts.llm.model, provider=parts.llm.provider)
         plan = RunPlan(
             kind="prompt",
             recipe=parts.recipe.values,
@@ -52,11 +101,7 @@ def prompt(
                 "limit": options.limit,
                 "seed": parts.strategy_options.examples.seed,
                 "model": parts.llm.model,
-                "prices": price_record(
-                    model_facts(parts.llm.model, provider=parts.llm.provider),
-                    parts.llm_options.prices,
-                    parts.llm.billed,
-                ),
+                "prices": price_record(facts, parts.llm_options.prices, parts.llm.billed),
             },
             costs=earlier_costs(parts),
         )
@@ -64,12 +109,8 @@ def prompt(
 
 
 def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSplit:
-    """Load the split that a recipe asks to label; gold labels may be missing.
-
-    Raises:
-        InputError: there is no such split, or it cannot be read.
-    """
-    examples = parts.dataset.split(parts.split, labelled=False)
+    """Load the split that a recipe asks to label; gold labels may be missing."""
+    examples = parts.dataset.split(parts.split, labelled=False, empty_texts=True)
     if limit is not None:
         examples = examples.select(np.arange(min(limit, len(examples))))
     scheme, name = parts.dataset.scheme, parts.dataset.name
@@ -77,59 +118,19 @@ def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSpli
 
 
 def split_classifier(
-    parts: PromptParts,
-    split: LabelledSplit,
-    registry: Registry,
-    load: Callable[[str], Classifier] | None = None,
+    parts: PromptParts, split: LabelledSplit, registry: Registry | None = None
 ) -> LLMClassifier:
-    """Return the classifier of a prompt recipe for its own split.
-
-    Raises:
-        InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
-            examples to show.
-    """
-    return LLMClassifier(parts, split_context(parts, split, registry, load))
+    registry = registry or default_registry()
+    context = split_context(parts, split, registry, partial(load, registry=registry))
+    return LLMClassifier(parts, context)
 
 
-def load_llm(
-    recipe: ResolvedRecipe, registry: Registry, load: Callable[[str], Classifier]
-) -> LLMClassifier:
-    """Load the LLM of a prompt recipe.
-
-    Raises:
-        InputError: the recipe is wrong, or its adviser cannot be loaded.
-    """
-    parts = prompt_parts(recipe, registry)
-    refuse_missing(parts)
-    return LLMClassifier(parts, context_source(parts, load))
-
-
-def shown_prompts(
-    parts: PromptParts, number: int, load: Callable[[str], Classifier]
-) -> list[tuple[str, tuple[Message, ...]]]:
-    """Return the ids and messages of the first examples; nothing is asked.
-
-    Raises:
-        InputError: the adviser cannot be used.
-        SentikitError: the strategy fails.
-    """
+def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
+    """Return the ids and messages of the first examples; nothing is asked."""
     split = split_to_label(parts, number)
-    classifier = split_classifier(parts, split, default_registry(), load)
-    examples = (row.example for row in split_rows(split))
-    return [
-        (example.id, messages) for example, messages in classifier.messages(examples, Session())
-    ]
-
-
-def refuse_missing(parts: PromptParts) -> None:
-    """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet.
-
-    Raises:
-        InputError: it is not there; says how to make it.
-    """
-    missing = missing_run(parts.llm.model)
-    if missing:
-        raise InputError(missing)
+    examples = (row.example for row in SplitRows(split))
+    asked = split_classifier(parts, split).messages(examples, Session())
+    return [(example.id, messages) for example, messages in asked]
 
 
 def earlier_costs(parts: PromptParts) -> dict[str, float | None]:

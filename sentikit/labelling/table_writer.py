@@ -9,7 +9,6 @@ import io
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from sentikit.keys import redacted
 from sentikit.llm.classifier import LLMClassifier, language_models
 from sentikit.runs.reading import LABEL_COLUMN
 from sentikit.runs.writer import RowTotals, rounded
+from sentikit.terminal import data_output
 
 #: In tables one column a class, ``probability_negative``; in JSON Lines one object.
 PROBABILITIES_COLUMN = "probabilities"
@@ -31,6 +31,17 @@ RATIONALE_COLUMN = "rationale"
 #: Tables of text that can be written, by kind.
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _ROWS_PER_GROUP = 10_000
+#: Endings of files, of what is read and of what is written, and the kind that is written.
+_KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tsv-unquoted": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+#: A user who names one of these would find text inside.
+_NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 #: What a cell begins with that a spreadsheet runs, unless it is a number.
 _FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 _SIGNED_NUMBER = re.compile(r"[+-]\d+([.,]\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -57,7 +68,6 @@ class AddedColumns:
 
     @classmethod
     def of(cls, classifier: Classifier) -> AddedColumns:
-        """Return what a classifier adds."""
         composed = bool(classifier.members) and not isinstance(classifier, LLMClassifier)
         models = language_models(classifier)
         rationale = any(model.parts.strategy_options.rationale for model in models)
@@ -85,7 +95,8 @@ class AddedColumns:
         if self.rationale:
             row[RATIONALE_COLUMN] = None if said.rationale is None else redacted(said.rationale)
         if self.paid:
-            cost = None if said.cost is None or said.error is not None else round(said.cost, 9)
+            unpaid = said.cost is None or (said.error is not None and not said.cost)
+            cost = None if unpaid else round(said.cost or 0.0, 9)
             row[COST_COLUMN] = None if prediction is None else cost
             row[ERROR_COLUMN] = redacted(said.error or invalid_answer(said) or "") or None
         return row
@@ -96,7 +107,6 @@ class AddedColumns:
 
 
 def invalid_answer(said: Prediction) -> str | None:
-    """Say that an LLM's answer is no label, where that is so."""
     if said.label is not None or said.answer is None:
         return None
     return f"The answer is no label: {said.answer[:60]!r}"
@@ -118,7 +128,6 @@ class TableWriter:
         self.labelled = dict.fromkeys(added.labels, 0)
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
-        """Write a row."""
         empty = not example.text.strip()
         self.without_text += empty
         if not empty:
@@ -128,6 +137,29 @@ class TableWriter:
                 self.without_words += not any(map(str.isalnum, example.text))
         said = None if empty else prediction
         self._write(example.columns, self._added.values(said, self._nested))
+
+
+def written_kind(output: Path | None, file: str, input_format: str | None = None) -> str:
+    """Return the kind of table to write: as the output is named, else as the input is.
+
+    Raises:
+        InputError: the output has the name of a kind that is not written.
+    """
+    if output is not None:
+        ending = _ending(output.name)
+        if ending in _NOT_WRITTEN:
+            raise InputError(
+                f"--output {output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
+                "also with .gz, or .parquet."
+            )
+        if ending in _KINDS:
+            return _KINDS[ending]
+    kind = _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
+    return "jsonl" if kind == "parquet" and output is None else kind
+
+
+def _ending(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz")).suffix
 
 
 @contextlib.contextmanager
@@ -141,18 +173,9 @@ def open_table(
     """Open the place labelled rows go to and yield what takes them.
 
     A file appears only when it is complete, compressed if its name ends in ``.gz``; standard
-    output is written as rows are labelled.
-
-    Args:
-        output: the file; None: standard output.
-        kind: csv, tsv, jsonl or parquet.
-        columns: of the input.
-        added: what the classifier adds.
-        spreadsheet_safe: whether ``'`` is written before cells of CSV and TSV that a spreadsheet
-            would run as formulas.
-
-    Raises:
-        InputError: the input has a column of a name that is added here.
+    output, where `output` is None, is written as rows are labelled. `columns` are the input's.
+    With `spreadsheet_safe`, ``'`` is written before cells of CSV and TSV that a spreadsheet would
+    run as formulas.
     """
     nested = kind == "jsonl"
     names = added.names(nested)
@@ -178,7 +201,7 @@ def open_table(
 @contextlib.contextmanager
 def _stream(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
-        yield sys.stdout
+        yield data_output()
     elif output.suffix.lower() != ".gz":
         with atomic_writer(output) as stream:
             yield stream
@@ -200,7 +223,7 @@ def _delimited_writer(
     spreadsheet_safe: bool,
 ) -> Write:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    made: Callable[[Any], Any] = _without_formula if spreadsheet_safe else lambda cell: cell
+    made: Callable[[Any], Any] = without_formula if spreadsheet_safe else lambda cell: cell
     writer.writerow(map(made, [*columns, *added]))
     known = frozenset(columns)
 
@@ -228,7 +251,7 @@ def _number(value: Any, column: str) -> Any:
     return f"{value:.9f}" if column == COST_COLUMN else f"{value:.6f}"
 
 
-def _without_formula(cell: Any) -> Any:
+def without_formula(cell: Any) -> Any:
     """Return a cell that a spreadsheet shows as it is and never runs (OWASP, CSV injection)."""
     if not isinstance(cell, str) or not cell.lstrip().startswith(_FORMULA_STARTS):
         return cell

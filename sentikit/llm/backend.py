@@ -32,8 +32,7 @@ class ChatRequest:
         text: text of the example asked about; never sent by itself.
         occurrence: how often the same text was asked about before in this split; never sent.
         sample: number of this answer among several to one question; never sent.
-        rationale: whether a reason is wanted before the label, as a field ``rationale`` of its own
-            in whatever guarantees the label.
+        rationale: whether a reason is wanted before the label, in a field ``rationale``.
         free_text: whether the answer is free text, over which no guarantee is laid.
         expected_tokens: of an answer beside its label, for estimates; never sent.
     """
@@ -54,13 +53,11 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class RateLimit:
-    """What a server says is left, from its headers; None where it says nothing.
+    """What a server says is left; None where it says nothing.
 
     Attributes:
-        requests: requests left in the window.
-        requests_reset: seconds until they are full again.
-        tokens: tokens left in the window.
-        tokens_reset: seconds until they are full again.
+        requests, tokens: left in the window.
+        requests_reset, tokens_reset: seconds until they are full again.
     """
 
     requests: int | None = None
@@ -76,11 +73,10 @@ class Answer:
     Attributes:
         text: the answer, freed of what a label guarantee wraps around it.
         usage: tokens billed; None where the server does not say, which is never taken for zero.
-        log_probabilities: label (as in ``ChatRequest.labels``) to natural logarithm, not yet
-            normalised over the labels; None where the backend has none.
+        log_probabilities: label to natural logarithm, not yet normalised over the labels; None
+            where the backend has none.
         finish_reason: ``stop``, ``length``, ``content_filter``, … as the server says.
-        model: the model that served, as the server says.
-        service_tier: the tier that served, as the server says; bills follow it.
+        model, service_tier: that served, as the server says; bills follow the tier.
         raw: the answer as it came, wrapping included.
         billed_usd: what the provider says the call cost, or None; the greater of it and our own
             price counts.
@@ -124,16 +120,10 @@ class RetryableError(BackendError):
     """
 
     def __init__(
-        self,
-        message: str,
-        reason: str,
-        retry_after: float | None = None,
-        exhausted: bool = False,
+        self, message: str, reason: str, retry_after: float | None = None, exhausted: bool = False
     ) -> None:
         super().__init__(message)
-        self.reason = reason
-        self.retry_after = retry_after
-        self.exhausted = exhausted
+        self.reason, self.retry_after, self.exhausted = reason, retry_after, exhausted
 
 
 class RejectedError(BackendError):
@@ -145,12 +135,9 @@ class FatalError(BackendError):
 
 
 class BackendSession(Protocol):
-    """What the core lends a backend while it opens.
+    """What the core lends a backend while it opens."""
 
-    Attributes:
-        probabilities: whether log-probabilities will be asked for.
-    """
-
+    #: Whether log-probabilities will be asked for.
     probabilities: bool
 
     def say(self, message: str) -> None:
@@ -160,10 +147,7 @@ class BackendSession(Protocol):
         """Set money aside for a call of the backend's own; follow it with `settle`.
 
         What is never settled is given back where the backend raises that the call was refused, and
-        else counts as spent.
-
-        Raises:
-            SentikitError: the user's budget has no room for it.
+        else counts as spent. Where the user's budget has no room, a `SentikitError` is raised.
         """
 
     def settle(self, used: Usage | None) -> None:
@@ -249,27 +233,19 @@ class LLMBackend(Part, ABC):
     async def check(self, session: BackendSession) -> None:
         """Refuse what cannot work before a run begins: no key, no such server, no such model.
 
-        Called in an event loop of its own, so that nothing may stay open; `open` comes later.
+        Nothing may stay open: `open` comes later.
 
         Raises:
             InputError: something is missing on this side.
             RetryableError: it may succeed later; called again after a while.
             FatalError: it never will.
         """
-        return
 
     async def open(self, session: BackendSession) -> None:
-        """Connect and get ready; called before the first `ask`.
-
-        Raises:
-            RetryableError: it may succeed later; called again after a while.
-            FatalError: it never will.
-        """
-        return
+        """Connect and get ready before the first `ask`; raises as `check` does."""
 
     async def close(self) -> None:
         """Let go of connections and memory."""
-        return
 
     @abstractmethod
     def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
@@ -304,8 +280,7 @@ class BatchStatus:
 
     Attributes:
         state: ``running``; ``done``, with results to fetch, maybe not for all; or ``failed``.
-        answered: requests it is done with.
-        total: requests it holds.
+        answered, total: requests it is done with, and holds.
         message: why it failed, or what became of the rest.
     """
 
@@ -317,6 +292,8 @@ class BatchStatus:
 
 class BatchBackend(LLMBackend):
     """A backend whose provider also takes many requests at once and answers within a day.
+
+    All raise a `BackendError`, as `ask` does.
 
     Attributes:
         batch_requests: the most a batch may hold.
@@ -332,11 +309,7 @@ class BatchBackend(LLMBackend):
 
     @abstractmethod
     async def submit_batch(self, path: Path, tag: str) -> str:
-        """Hand in a file of lines and return the batch's id; `tag` finds it again.
-
-        Raises:
-            BackendError: as `ask`.
-        """
+        """Hand in a file of lines and return the batch's id; `tag` finds it again."""
 
     @abstractmethod
     async def find_batch(self, tag: str) -> str | None:
@@ -352,6 +325,5 @@ class BatchBackend(LLMBackend):
     ) -> AsyncIterator[tuple[str, Answer | str]]:
         """Yield each request's name and its answer, or why it has none.
 
-        Raises:
-            BackendError: as `ask`; a `RetryableError` makes all be asked for again after a while.
+        A `RetryableError` makes all be asked for again after a while.
         """

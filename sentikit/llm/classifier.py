@@ -6,9 +6,9 @@ import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
@@ -16,7 +16,7 @@ from sentikit.classifiers.label_reader import parse_rationale
 from sentikit.classifiers.prediction import Prediction, Usage
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import Answer, ChatRequest
+from sentikit.llm.backend import ChatRequest
 from sentikit.llm.context import (
     ContextSource,
     Memory,
@@ -25,9 +25,10 @@ from sentikit.llm.context import (
     no_embeddings,
     recorded_adviser,
 )
-from sentikit.llm.requests.loop import AnsweredQuestion, LabelReader, Question
-from sentikit.llm.retrieval import drawn_examples, retriever
-from sentikit.llm.session import CACHE, LLMMember, RequestSession
+from sentikit.llm.requests.calls import LabelReader, LLMMember
+from sentikit.llm.requests.loop import AnsweredQuestion, Question
+from sentikit.llm.retrieval import Retriever, drawn_examples
+from sentikit.llm.session import CACHE, RequestSession
 from sentikit.llm.settings import RequestOptions
 from sentikit.llm.strategy import Message, PromptInput
 
@@ -48,17 +49,12 @@ _RATIONALE = (
 )
 
 
-@dataclass(frozen=True)
-class _Row:
-    """What a question is about."""
-
+class _Row(NamedTuple):
     example: Example
     context: PromptContext
 
 
 class LLMClassifier(Classifier):
-    """An LLM that labels texts."""
-
     def __init__(self, parts: PromptParts, context: ContextSource) -> None:
         self.parts, self.context = parts, context
         if context.adviser is not None:
@@ -67,7 +63,6 @@ class LLMClassifier(Classifier):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes."""
         return self.parts.dataset.scheme
 
     @property
@@ -76,12 +71,7 @@ class LLMClassifier(Classifier):
         return self.parts.llm_options.cache or DEFAULT_CACHE
 
     def prepare(self, session: Session) -> None:
-        """Refuse what cannot work before anything is asked: no key, no such server or model.
-
-        Raises:
-            InputError: something is missing on this side.
-            SentikitError: the server fails.
-        """
+        """Refuse what cannot work before anything is asked: no key, no such server or model."""
         super().prepare(session)
         if isinstance(session, RequestSession):
             session.check(self.parts.llm, self.parts.llm_options)
@@ -93,33 +83,23 @@ class LLMClassifier(Classifier):
 
         Outside of a job, answers are kept in the recipe's ``llm.cache``, else in
         ``runs/answers.sqlite``.
-
-        Raises:
-            RequestsInterrupted: the user asked to stop.
-            SentikitError: no call can succeed, an outage, no money left, a failing strategy.
         """
         with ExitStack() as stack:
             if not isinstance(session, RequestSession):
                 stop_requested = session.stop_requested if session else lambda: False
                 own = RequestSession(uuid.uuid4().hex, self.cache, stop_requested=stop_requested)
                 session = stack.enter_context(own)
-            parts = self.parts
-            options, read = parts.llm_options, self._read_label
-            member = session.member(parts.llm, options, read, self.labels)
+            llm, options = self.parts.llm, self.parts.llm_options
+            member = session.member(llm, options, self._read_label, self.labels)
             answers = session.ask(member, self._questions(examples, session, member))
             stack.callback(answers.close)
-            while answered := list(itertools.islice(answers, parts.llm_options.samples)):
+            while answered := list(itertools.islice(answers, options.samples)):
                 found = [_prediction(one, session.collecting) for one in answered]
                 yield found[0] if len(found) == 1 else _together(found, self.labels)
 
     def messages(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, tuple[Message, ...]]]:
-        """Yield each example with the messages that would be sent.
-
-        Raises:
-            SentikitError: the strategy fails; names the row.
-        """
         for row, (example, shown) in enumerate(self.context.stream(examples, session, memory)):
             yield example, messages_for(self.parts, prompt_input(example, self.labels, shown), row)
 
@@ -144,22 +124,21 @@ class LLMClassifier(Classifier):
                 yield from (unasked for _ in samples)
                 continue
             request = self._request(row, number, member)
-            yield from (Question(row, replace(request, sample=sample)) for sample in samples)
+            for sample in samples:
+                yield Question(row, replace(request, sample=sample) if sample else request)
 
     def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
         options, example = self.parts.llm_options, row.example
         needs, rationale = self.parts.strategy.needs(), self.parts.strategy_options.rationale
         messages = messages_for(self.parts, prompt_input(example, self.labels, row.context), number)
-        expected, most = needs.tokens, options.max_tokens
-        if rationale:
-            expected += _RATIONALE_TOKENS
+        expected = needs.tokens + (_RATIONALE_TOKENS if rationale else 0)
         given = "max_tokens" in options.model_fields_set
-        most = max(most, 2 * expected + (0 if given else member.backend.least_tokens))
+        least = 2 * expected + (0 if given else member.backend.least_tokens)
         return ChatRequest(
             messages=messages,
             labels=self.labels,
             temperature=options.temperature,
-            max_tokens=most,
+            max_tokens=max(options.max_tokens, least),
             probabilities=options.probabilities and options.samples == 1,
             example_id=example.id,
             text=example.text,
@@ -183,10 +162,10 @@ class LLMClassifier(Classifier):
 
 def language_models(classifier: Classifier) -> list[LLMClassifier]:
     """Return the LLMs that a classifier may ask, its members' included."""
-    own = [classifier] if isinstance(classifier, LLMClassifier) else []
-    return own + [
-        found for member in classifier.members.values() for found in language_models(member)
-    ]
+    found = [classifier] if isinstance(classifier, LLMClassifier) else []
+    for member in classifier.members.values():
+        found += language_models(member)
+    return found
 
 
 def split_context(
@@ -198,10 +177,6 @@ def split_context(
     """Return what gives prompts about a split their context.
 
     An adviser that is recorded answers must hold every example of the split.
-
-    Raises:
-        InputError: the adviser cannot be loaded, has other classes or lacks what is shown; too few
-            examples to show.
     """
     needs, adviser = parts.strategy.needs(), None
     if needs.prediction:
@@ -212,34 +187,25 @@ def split_context(
 def context_source(
     parts: StrategyParts, load: Callable[[str], Classifier], adviser: Classifier | None = None
 ) -> ContextSource:
-    """Return what gives prompts the context that a recipe's strategy shows.
-
-    Raises:
-        InputError: the adviser cannot be loaded or has other classes; too few examples to show.
-    """
+    """Return what gives prompts the context that a recipe's strategy shows."""
     needs, options = parts.strategy.needs(), parts.strategy_options
+    classes, name = parts.dataset.scheme.classes, options.adviser or ""
     if needs.prediction and adviser is None:
-        assert options.adviser is not None
-        adviser = load(options.adviser)
-    found = None
-    if needs.examples is not None and not needs.examples.nearest:
-        drawn = drawn_examples(parts)
-        classes = parts.dataset.scheme.classes
-        return ContextSource(classes, adviser, options.adviser or "", drawn=drawn)
-    if needs.examples is not None:
-        name = options.examples.encoder or options.adviser
-        assert name is not None
-        encoder = adviser if name == options.adviser and adviser is not None else load(name)
-        if not isinstance(encoder, EncoderClassifier):
-            encoder = load(name)
-        if not isinstance(encoder, EncoderClassifier):
-            raise no_embeddings(name)
-        found = retriever(parts, encoder, name)
-    return ContextSource(parts.dataset.scheme.classes, adviser, options.adviser or "", found)
+        adviser = load(name)
+    if needs.examples is None:
+        return ContextSource(classes, adviser, name)
+    if not needs.examples.nearest:
+        return ContextSource(classes, adviser, name, drawn=drawn_examples(parts))
+    finder = options.examples.encoder or name
+    encoder = adviser if finder == name and adviser is not None else load(finder)
+    if not isinstance(encoder, EncoderClassifier):
+        encoder = load(finder)
+    if not isinstance(encoder, EncoderClassifier):
+        raise no_embeddings(finder)
+    return ContextSource(classes, adviser, name, Retriever(encoder, finder, parts))
 
 
 def prompt_input(example: Example, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
-    """Return all that a strategy may say about an example."""
     known = context.adviser
     return PromptInput(
         text=example.text,
@@ -253,11 +219,7 @@ def prompt_input(example: Example, classes: tuple[str, ...], context: PromptCont
 
 
 def label_reader(parts: StrategyParts) -> LabelReader:
-    """Return what reads labels out of answers: the strategy's parser, trusted with labels alone.
-
-    Raises:
-        SentikitError: when it is called, and the strategy fails.
-    """
+    """Return what reads labels out of answers: the strategy's parser, trusted with labels alone."""
 
     def read(answer: str, labels: Sequence[str]) -> str | None:
         try:
@@ -273,11 +235,6 @@ def label_reader(parts: StrategyParts) -> LabelReader:
 
 
 def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Message, ...]:
-    """Return the strategy's messages for one row, numbered from 0.
-
-    Raises:
-        SentikitError: the strategy fails, or returns no messages; names the row.
-    """
     name = parts.strategy_name
     try:
         messages: Any = parts.strategy.messages(given)
@@ -305,9 +262,9 @@ def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Predictio
     said = answered.question.row.context.adviser
     if answered.pending or (collecting and answered.label is None):
         return Prediction(None, confidence=1.0, adviser=said, error=PENDING)
-    cost, paid, usage = answered.cost, answered.paid, answered.usage
-    if answered.error is not None:
-        cost = paid = 0.0
+    failed = answered.error is not None
+    cost, paid = (0.0, 0.0) if failed else (answered.cost, answered.paid)
+    usage = answered.usage
     if said is not None and said.usage is not None:
         cost, paid = _sum(cost, said.cost), _sum(paid, said.paid)
         usage = said.usage if usage is None else usage + said.usage
@@ -318,8 +275,8 @@ def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Predictio
         cost=cost,
         paid=paid,
         usage=usage,
-        answer=_raw(answers[-1]) if answers else None,
-        first_answer=_raw(answers[0]) if len(answers) > 1 else None,
+        answer=_writable(answers[-1].raw or answers[-1].text) if answers else None,
+        first_answer=_writable(answers[0].raw or answers[0].text) if len(answers) > 1 else None,
         finish_reason=answers[-1].finish_reason if answers else None,
         rationale=_rationale(answered),
         adviser=said,
@@ -340,42 +297,32 @@ def _rationale(answered: AnsweredQuestion[_Row]) -> str | None:
 def _together(samples: list[Prediction], labels: tuple[str, ...]) -> Prediction:
     """Return one prediction of several answers: the most frequent label, shares of the labels."""
     valid = [one for one in samples if one.label is not None]
-    first = samples[0]
+    costs, paid = [one.cost for one in samples], [one.paid for one in samples]
+    said, usages = samples[0].adviser, [one.usage for one in samples]
+    bills: dict[str, Any] = {
+        "cost": _sum(*costs),
+        "paid": _sum(*paid),
+        "usage": None if None in usages else sum(filter(None, usages), Usage()),
+    }
+    if said is not None and said.cost and bills["cost"] is not None:
+        # The adviser was asked once.
+        bills["cost"] -= said.cost * (len(samples) - 1)
     if not valid:
-        failed = next((one for one in samples if one.error is not None), first)
-        return replace(failed, **_bills(samples))
+        failed = next((one for one in samples if one.error is not None), samples[0])
+        return replace(failed, **bills)
     shares = {name: sum(one.label == name for one in valid) / len(valid) for name in labels}
     winner = max(labels, key=shares.__getitem__)
-    said = next(one for one in valid if one.label == winner)
     return replace(
-        said,
+        next(one for one in valid if one.label == winner),
         probabilities=shares,
         confidence=shares[winner],
         error=next((one.error for one in samples if one.error == PENDING), None),
-        **_bills(samples),
+        **bills,
     )
 
 
-def _bills(samples: list[Prediction]) -> dict[str, Any]:
-    """Return the sums of what several answers cost, the adviser counted once."""
-    cost: float | None = 0.0
-    paid: float | None = 0.0
-    usage: Usage | None = Usage()
-    for one in samples:
-        cost, paid = _sum(cost, one.cost), _sum(paid, one.paid)
-        usage = None if usage is None or one.usage is None else usage + one.usage
-    said = samples[0].adviser
-    if said is not None and said.cost and cost is not None:
-        cost -= said.cost * (len(samples) - 1)
-    return {"cost": cost, "paid": paid, "usage": usage}
-
-
-def _sum(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one + other
-
-
-def _raw(answer: Answer) -> str:
-    return _writable(answer.raw or answer.text)
+def _sum(*amounts: float | None) -> float | None:
+    return None if None in amounts else sum(filter(None, amounts), 0.0)
 
 
 def _writable(text: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from sentikit.classifiers.classifier import Classifier, Example, Session, text_o
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
-from sentikit.files import atomic_writer, read_json
+from sentikit.files import read_json
 from sentikit.llm.retrieval import Retriever
 from sentikit.llm.settings import StrategyOptions
 from sentikit.llm.strategy import Needs, RetrievedExample
@@ -32,49 +32,21 @@ from sentikit.runs.table import RunTable
 _FIRST_WINDOW, _LARGEST_WINDOW = 256, 4096
 
 
-@dataclass(frozen=True)
-class PromptContext:
-    """What a prompt may show beside the text.
-
-    Attributes:
-        adviser: what the adviser predicts, or None.
-        examples: labelled texts like this one, the most alike first (or class by class).
-    """
-
+class PromptContext(NamedTuple):
     adviser: Prediction | None = None
     examples: tuple[RetrievedExample, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        known = self.adviser and [self.adviser.label, self.adviser.probabilities]
-        return {"adviser": known, "examples": [[own.text, own.label] for own in self.examples]}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> PromptContext:
-        """Return the context of plain values."""
-        known = values["adviser"] and Prediction(*values["adviser"])
-        return cls(known, tuple(RetrievedExample(*own) for own in values["examples"]))
 
 
 class Memory(Protocol):
     """Keeps JSON values, so that a resumed job shows the very same context."""
 
-    def recall(self, key: str) -> Any:
-        """Return the value of a key, or None."""
+    def recall(self, key: str) -> Any: ...
 
-    def remember(self, key: str, value: Any) -> None:
-        """Keep a value."""
+    def remember(self, key: str, value: Any) -> None: ...
 
 
 class ContextSource:
-    """Gives each text of a stream its prompt context.
-
-    Attributes:
-        advance: told how many texts a model read since the last call.
-
-    Raises:
-        InputError: the adviser has other classes.
-    """
+    """Gives each text of a stream its prompt context."""
 
     def __init__(
         self,
@@ -91,6 +63,7 @@ class ContextSource:
                 "scheme (dataset.labels)."
             )
         self.adviser = adviser
+        #: Told how many texts a model has read since the last call.
         self.advance: Callable[[int], object] = lambda texts: None
         self._classes, self._name, self._retriever = classes, adviser_name, retriever
         self._drawn = drawn
@@ -101,9 +74,10 @@ class ContextSource:
     ) -> Iterator[tuple[Example, PromptContext]]:
         """Yield each example with its context, in order, some thousands read ahead."""
         whole = (item if isinstance(item, Example) else Example(item) for item in examples)
-        computed = isinstance(self.adviser, EncoderClassifier)
-        advised = self._advised(whole, session) if not computed else ((e, None) for e in whole)
-        if not computed and self._retriever is None:
+        # An encoder reads whole windows of texts, below.
+        apart = not isinstance(self.adviser, EncoderClassifier)
+        advised = self._advised(whole, session) if apart else ((e, None) for e in whole)
+        if apart and self._retriever is None:
             for example, prediction in advised:
                 yield example, PromptContext(prediction, self._drawn)
             return
@@ -141,55 +115,31 @@ class ContextSource:
         kept = None if memory is None else memory.recall(key)
         if kept is None:
             kept = self._compute(texts)
+            self.advance(len(texts))
             if memory is not None:
                 memory.remember(key, kept)
-        self.advance(len(texts))
         shown = kept["shown"] or [()] * len(texts)
         said = kept["said"] or [None] * len(texts)
-        pool = retriever.shown if retriever else ()
         for row, numbers in zip(said, shown, strict=True):
             prediction = None
             if row is not None:
                 label, values = row
                 probabilities = dict(zip(self._classes, values, strict=True))
                 prediction = Prediction(self._classes[label], probabilities)
-            yield prediction, tuple(pool[number] for number in numbers)
+            yield prediction, retriever.pool.shown(numbers) if retriever else ()
 
     def _compute(self, texts: list[str]) -> dict[str, Any]:
-        shown: list[list[int]] | None = None
-        made: list[Prediction] = []
-        if self._retriever is not None:
-            shown, made = self._retriever.find(texts)
+        shown, made = (None, None) if self._retriever is None else self._retriever.find(texts)
         if not self._together:
             own = isinstance(self.adviser, EncoderClassifier)
             made = list(self.adviser.classify(texts)) if own and self.adviser else []
         said = []
-        for prediction in made:
+        for prediction in made or ():
             known = prediction.in_order_of(self._classes)
             assert known.label is not None
             assert known.probabilities is not None
             said.append([self._classes.index(known.label), list(known.probabilities.values())])
         return {"shown": shown, "said": said or None}
-
-
-def kept_contexts(
-    path: Path, identity: Any, compute: Callable[[], Iterable[PromptContext]]
-) -> Iterator[PromptContext]:
-    """Yield contexts out of a file, which is written first where it is not there or another's."""
-    first = json.dumps(identity) + "\n"
-    known = False
-    if path.is_file():
-        with path.open(encoding="utf-8") as stream:
-            known = stream.readline() == first
-    if not known:
-        with atomic_writer(path) as stream:
-            stream.write(first)
-            for context in compute():
-                stream.write(json.dumps(context.to_json()) + "\n")
-    with path.open(encoding="utf-8") as stream:
-        stream.readline()
-        for line in stream:
-            yield PromptContext.from_json(json.loads(line))
 
 
 def recorded_adviser(
@@ -199,9 +149,6 @@ def recorded_adviser(
 
     A file and ``PATH#encoder`` must hold every example. A run that labelled other texts is asked
     through its model, if it has one.
-
-    Raises:
-        InputError: the records do not belong to the split, or lack what is needed.
     """
     assert options.adviser is not None
     path = Path(options.adviser).expanduser()
@@ -222,7 +169,7 @@ def recorded_adviser(
             raise
         return None
     # What the records cost was paid for another run.
-    table = replace(table.select(rows), raw=None, cost=None, tokens=None, opinion=None)
+    table = replace(table.select(rows), raw=None, cost=None, tokens=None, adviser=None)
     _refuse_gaps(table, split, needs)
     return RecordedClassifier(table)
 
@@ -244,24 +191,25 @@ def _has_model(path: Path, registry: Registry) -> bool:
 
 
 def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
-    """Refuse records that lack what a strategy shows."""
     total = len(split.examples)
-    lacking = np.flatnonzero(table.answers.labels < 0)
+    # Nobody is asked about an example without text.
+    asked = np.fromiter((bool(text.strip()) for text in split.examples.values("text")), np.bool_)
+    lacking = np.flatnonzero(asked & (table.answers.labels < 0))
     if needs.label and len(lacking):
         raise InputError(
             f"{table.name} has no valid label for {len(lacking):,} of {total:,} examples of "
             f"{split.name}, the first in row {int(lacking[0]) + 1}. Take records without gaps."
         )
-    if not needs.probabilities:
-        return
-    if table.answers.probabilities is None:
+    probabilities = table.answers.probabilities
+    if needs.probabilities and probabilities is None:
         raise InputError(
             f"{table.name} records labels without probabilities, and the strategy shows "
             "probabilities. Name their column (strategy.probabilities_column), a model or "
             "another run."
         )
-    unknown = np.flatnonzero(np.isnan(table.answers.probabilities).any(1))
-    if len(unknown):
+    known = probabilities is None or np.isfinite(probabilities).all(1)
+    unknown = np.flatnonzero(asked & ~np.atleast_1d(known))
+    if needs.probabilities and len(unknown):
         raise InputError(
             f"{table.name} has no probabilities for {len(unknown):,} of {total:,} examples, the "
             f"first in row {int(unknown[0]) + 1}."
@@ -269,11 +217,6 @@ def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
 
 
 def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
-    """Load the model of an encoder that a strategy names.
-
-    Raises:
-        InputError: there is no model.
-    """
     from sentikit.classifiers.loading import load_encoder
 
     if _must_be_recorded(name):

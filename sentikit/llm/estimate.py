@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentikit.classifiers.prediction import Usage
-from sentikit.llm.backend import ChatRequest, LLMBackend
-from sentikit.llm.prices import describe_cost, model_facts, prices_for, usd
+from sentikit.llm.backend import ChatRequest
+from sentikit.llm.prices import model_facts, plain_usd
 from sentikit.llm.requests.batches import BATCH_TIER
-from sentikit.llm.requests.budget import Money, TokenCounter
-from sentikit.llm.settings import RequestOptions
+from sentikit.llm.requests.budget import Money
+from sentikit.llm.requests.calls import LLMMember
+from sentikit.terminal import usd_text
 
 #: Tokens of the question behind an invalid answer, generously.
 _REPAIR_TOKENS = 64
@@ -39,11 +40,9 @@ class Estimate:
     prices_as_of: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """Return the lines that people read."""
         about = "" if self.exact else "about "
         again = f", {self.repeated:,} repeated" if self.repeated else ""
         lines = [
@@ -61,26 +60,18 @@ class Estimate:
     def _cost(self) -> str:
         if self.expected_usd is None or self.most_usd is None:
             return "unknown: the model has no price; give llm.prices.prompt and .completion"
-        expected, most = (
-            describe_cost(round(v * 10**12)) for v in (self.expected_usd, self.most_usd)
-        )
+        expected, most = usd_text(self.expected_usd), usd_text(self.most_usd)
         dated = f" (prices of {self.prices_as_of})" if self.prices_as_of else ""
-        return f"about {expected}, at most {most}{dated}"
+        return f"about ${expected}, at most ${most}{dated}"
 
 
 class EstimateCollector:
-    """Counts the requests of one LLM instead of asking them.
+    """Counts the requests of one LLM instead of asking them."""
 
-    Attributes:
-        known: requests that were answered before.
-    """
-
-    def __init__(self, backend: LLMBackend, options: RequestOptions, batch: bool = False) -> None:
-        self._backend, self._facts = backend, model_facts(backend.model, provider=backend.provider)
-        self._prices = prices_for(self._facts, options.prices, backend.billed)
-        self._own_prices, self._repair = options.prices is not None, options.repair
-        self._counter = TokenCounter(self._facts.tokenizer)
-        self._tier = BATCH_TIER if batch else backend.service_tier
+    def __init__(self, member: LLMMember, batch: bool = False) -> None:
+        self._backend, self._options = member.backend, member.options
+        self._prices, self._counter = member.budget.prices, member.budget.counter
+        self._tier = BATCH_TIER if batch else member.backend.service_tier
         self.known = self._repeated = 0
         self._seen: set[bytes] = set()
         self._usage, self._most = Usage(), Money()
@@ -90,7 +81,6 @@ class EstimateCollector:
         """Do nothing: no batch is awaited for an estimate."""
 
     def add(self, row: int, key: bytes, request: ChatRequest) -> None:
-        """Count a request."""
         if key in self._seen:
             self._repeated += 1
             return
@@ -99,7 +89,7 @@ class EstimateCollector:
         label = max(self._counter.count(json.dumps({"label": name})) for name in request.labels)
         self._usage += Usage(tokens.expected, 0, request.expected_tokens + label)
         self._add_worst(tokens.most, request, self._tier)
-        if self._repair:
+        if self._options.repair:
             # Asked at once also after a batch, with the answer and a question behind it.
             longer = tokens.most + request.max_tokens + _REPAIR_TOKENS
             self._add_worst(longer, request, self._backend.service_tier)
@@ -110,12 +100,12 @@ class EstimateCollector:
         self._most.add(None if prices is None else prices.worst(prompt, request.max_tokens, tier))
 
     def estimate(self) -> Estimate:
-        """Return what was counted."""
-        prices, facts, most = self._prices, self._facts, self._most.known
+        prices, backend = self._prices, self._backend
+        facts = model_facts(backend.model, provider=backend.provider)
         expected = prices.cost(self._usage, self._tier) if prices else None
-        dated = facts.as_of is not None and not self._own_prices
+        dated = facts.as_of is not None and self._options.prices is None
         return Estimate(
-            model=self._backend.model,
+            model=backend.model,
             requests=len(self._seen),
             cached=self.known,
             repeated=self._repeated,
@@ -125,7 +115,7 @@ class EstimateCollector:
             longest_prompt=self._longest[0],
             longest_id=self._longest[1],
             context=facts.context,
-            expected_usd=None if expected is None else usd(expected),
-            most_usd=None if prices is None or most is None else usd(most),
+            expected_usd=plain_usd(expected),
+            most_usd=plain_usd(self._most.known) if prices else None,
             prices_as_of=facts.as_of.isoformat() if facts.as_of and dated else None,
         )

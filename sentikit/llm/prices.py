@@ -39,12 +39,10 @@ _DATED = re.compile(r"(?P<name>.+?)-\d{4}-\d{2}-\d{2}")
 
 
 def usd(picodollars: int) -> float:
-    """Return picodollars as dollars."""
     return picodollars / PICODOLLARS
 
 
 def picodollars(dollars: float) -> int:
-    """Return dollars as picodollars."""
     return int(Decimal(str(dollars)) * PICODOLLARS)
 
 
@@ -75,22 +73,29 @@ class Prices(TierPrices):
         """Return the cost of `usage` in picodollars; None where it or the price is unknown."""
         if usage is None:
             return 0 if self.free else None
-        found = self._of_tier(tier)
-        if found is None:
+        prices: TierPrices | float | None = self
+        if tier not in STANDARD_TIERS:
+            prices = self.tiers.get(str(tier))
+        if prices is None:
             return None
-        prices, factor = found
-        prompt, completion = self._factors(usage.prompt, factor)
+        factor = Decimal(1)
+        if not isinstance(prices, TierPrices):
+            prices, factor = self, Decimal(str(prices))
+        long = self.long_prompt
+        if long is None or usage.prompt <= long.over:
+            long = LongPrompt(over=0)
         plain = usage.prompt - usage.cached - usage.cache_writes
         tokens_in = (
             _of(prices.prompt, plain)
             + _of(_or(prices.cached, prices.prompt), usage.cached)
             + _of(_or(prices.cache_writes, prices.prompt), usage.cache_writes)
         )
-        return round(tokens_in * prompt + _of(prices.completion, usage.completion) * completion)
+        tokens_out = _of(prices.completion, usage.completion)
+        whole = tokens_in * Decimal(str(long.prompt)) + tokens_out * Decimal(str(long.completion))
+        return round(whole * factor)
 
     @property
     def free(self) -> bool:
-        """Whether nothing costs anything."""
         return not (self.prompt or self.completion or self.cached or self.cache_writes)
 
     def worst(self, prompt: int, completion: int, tier: str | None = None) -> int | None:
@@ -98,22 +103,6 @@ class Prices(TierPrices):
         written = self.cost(Usage(prompt, 0, completion, prompt), tier)
         plain = self.cost(Usage(prompt, 0, completion), tier)
         return None if written is None or plain is None else max(written, plain)
-
-    def _of_tier(self, tier: str | None) -> tuple[TierPrices, Decimal] | None:
-        if tier in STANDARD_TIERS:
-            return self, Decimal(1)
-        found = self.tiers.get(str(tier))
-        if found is None:
-            return None
-        if isinstance(found, TierPrices):
-            return found, Decimal(1)
-        return self, Decimal(str(found))
-
-    def _factors(self, prompt: int, factor: Decimal) -> tuple[Decimal, Decimal]:
-        long = self.long_prompt
-        if long is None or prompt <= long.over:
-            return factor, factor
-        return factor * Decimal(str(long.prompt)), factor * Decimal(str(long.completion))
 
 
 def _of(price: float, tokens: int) -> Decimal:
@@ -125,15 +114,15 @@ def _or(price: float | None, other: float) -> float:
     return other if price is None else price
 
 
-class _Lifecycle(PartSettings):
-    """What another provider of a model says of its end."""
+class Lifecycle(PartSettings):
+    """What a provider of a model says of its end."""
 
     ends: date | None = None
     successor: str = ""
     fine_tuning_ends: date | None = None
 
 
-class ModelFacts(PartSettings):
+class ModelFacts(Lifecycle):
     """What is known of a model, as `models.yaml` writes it; all unknown for one that it lacks.
 
     Attributes:
@@ -163,14 +152,11 @@ class ModelFacts(PartSettings):
     training: float | None = Field(None, ge=0)
     context: int | None = Field(None, gt=0)
     most_completion: int | None = Field(None, gt=0)
-    ends: date | None = None
-    successor: str = ""
     training_context: int | None = Field(None, gt=0)
     fine_tunable: bool = True
-    fine_tuning_ends: date | None = None
     reasoning: bool = False
     tokenizer: str = ""
-    providers: dict[str, _Lifecycle] = Field(default_factory=dict)
+    providers: dict[str, Lifecycle] = Field(default_factory=dict)
     name: str = ""
     as_of: date | None = None
     source: str = ""
@@ -205,11 +191,7 @@ class _File(PartSettings):
 def model_facts(
     name: str, environment: Mapping[str, str] = os.environ, provider: str = ""
 ) -> ModelFacts:
-    """Return what is known of a model: by the user's file, our table, else by genai-prices.
-
-    Raises:
-        InputError: the user's own file cannot be read or is malformed.
-    """
+    """Return what is known of a model: by the user's file, our table, else by genai-prices."""
     for source, table in _tables(environment):
         spelling = next((known for known in _spellings(name) if known in table.models), None)
         if spelling is not None:
@@ -236,11 +218,7 @@ def recorded_models_warnings(manifests: Iterable[Mapping[str, Any]]) -> list[str
 def listed_models(
     environment: Mapping[str, str] = os.environ, provider: str = ""
 ) -> list[ModelFacts]:
-    """Return what is known of every model in the tables, and of a provider's models besides.
-
-    Raises:
-        InputError: the user's own file cannot be read or is malformed.
-    """
+    """Return what is known of every model in the tables, and of a provider's models besides."""
     names = [name for _, table in _tables(environment) for name in table.models]
     names += [model.id for model in _package_models(provider)]
     return [model_facts(name, environment, provider) for name in dict.fromkeys(names)]
@@ -258,7 +236,6 @@ def _provider(address: str) -> str:
 
 
 def _package_models(address: str) -> list[Any]:
-    """Return the models that genai-prices knows of the provider at an address."""
     if not address:
         return []
     from genai_prices import data_snapshot
@@ -278,10 +255,11 @@ def _from_package(name: str, address: str) -> ModelFacts | None:
     from genai_prices import data_snapshot
 
     try:
-        found = data_snapshot.get_snapshot().find_provider_model(name, None, None, address)
+        provider, model = data_snapshot.get_snapshot().find_provider_model(
+            name, None, None, address
+        )
     except LookupError:
         return None
-    provider, model = found
     now = datetime.now(UTC)
     prices = _package_prices(model.get_prices(now))
     batch = _package_prices(model.get_prices(now, {"processing": "batch"}))
@@ -340,7 +318,7 @@ def _read(path: Path) -> _File:
 
 
 def prices_for(facts: ModelFacts, own: Prices | None, billed: bool) -> Prices | None:
-    """Return the prices a run counts with: the recipe's own, the file's, or none."""
+    """Return the prices a run counts with: the recipe's own, the table's, or none."""
     if own is not None:
         return own
     if not billed:
@@ -366,22 +344,16 @@ def model_hint(name: str) -> str:
 
 
 def unknown_price(model: str) -> InputError:
-    """Build the refusal of a ceiling for a model whose price nobody gave."""
     return InputError(
         f"--max-cost needs prices, and those of {model!r} are not known.{model_hint(model)} Give "
-        "them, in USD per "
-        "million tokens: --set llm.prices.prompt=0.10 --set llm.prices.completion=0.40, or in a "
-        f"file named by {MODELS_VARIABLE}."
+        "them, in USD per million tokens: --set llm.prices.prompt=0.10 --set "
+        f"llm.prices.completion=0.40, or in a file named by {MODELS_VARIABLE}."
     )
 
 
 def describe_cost(cost: int | None) -> str:
-    """Write picodollars for people."""
-    if cost is None:
-        return "unknown cost"
-    return f"${usd_text(usd(cost))}"
+    return "unknown cost" if cost is None else f"${usd_text(usd(cost))}"
 
 
-def plain_usd(cost: int | None) -> Any:
-    """Return dollars for JSON, or None."""
+def plain_usd(cost: int | None) -> float | None:
     return None if cost is None else usd(cost)

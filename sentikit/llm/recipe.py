@@ -1,20 +1,23 @@
-"""Recipes of kind `prompt`: the components made of them, or all that is wrong with them."""
+"""Recipes of kind `prompt`: their components, or what is wrong; and models that were fine-tuned."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.components import Problem, check_section, refuse, validate
+from sentikit.components import Problem, check_section, refuse, split_options, validate
 from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.errors import InputError
+from sentikit.files import read_json
 from sentikit.llm.backend import LLMBackend
-from sentikit.llm.fine_tuned import FineTunedRun, check_taught, find_fine_tuned
 from sentikit.llm.settings import LLMOptions, PromptRecipe, StrategyOptions
 from sentikit.llm.strategy import PromptStrategy
 from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
+from sentikit.runs.folder import FINISHED, MANIFEST
 from sentikit.tracking import check_trackers
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT_STRATEGY = "zero-shot"
+_RUNS = Path("runs")
+_KIND = "finetune"
 
 
 @dataclass(frozen=True)
@@ -37,26 +42,21 @@ class StrategyParts:
 
     @property
     def strategy_name(self) -> str:
-        """The strategy's name in the recipe."""
         return str(self.recipe.values.get("strategy", {}).get("name", DEFAULT_STRATEGY))
 
 
 def check_strategy_parts(
     recipe: ResolvedRecipe, registry: Registry, splits: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Make the components of `StrategyParts`, or say all that is wrong; no data is touched.
-
-    Returns:
-        Keywords of `StrategyParts`, those that could be made, and the problems.
-    """
+    """Return the keywords of `StrategyParts` that can be made, and all that is wrong."""
     made: dict[str, Any] = {}
     problems: list[Problem] = []
-    raw = recipe.values.get("dataset")
+    raw, section = recipe.values.get("dataset"), recipe.values.get("strategy")
     # The schema says that a section must be one.
     if isinstance(raw, Mapping):
         made["dataset"], problems = check_dataset(registry, raw, ("dataset",))
-    raw = recipe.values.get("strategy")
-    section = {"name": DEFAULT_STRATEGY} if raw is None else raw
+    if section is None:
+        section = {"name": DEFAULT_STRATEGY}
     if not isinstance(section, Mapping):
         return made, problems
     strategy, options, more = check_section(
@@ -90,24 +90,57 @@ def _check_needs(
     """Compare what a strategy needs with what the recipe gives it."""
     section = values.get("strategy") or {}
     name, needs, examples = section.get("name"), strategy.needs(), options.examples
-    problems = []
+    found = {}
     if needs.prediction and options.adviser is None:
-        message = (
+        found["adviser"] = (
             f"the strategy {name!r} shows a prediction. Name the classifier that "
             "makes it: a model, a run, a results file or PATH#encoder."
         )
-        problems.append(Problem(("strategy", "adviser"), message))
     elif needs.encoder and (examples.encoder or options.adviser) is None:
-        message = f"the strategy {name!r} needs an encoder to find examples. Name a model or a run."
-        problems.append(Problem(("strategy", "adviser"), message))
+        found["adviser"] = (
+            f"the strategy {name!r} needs an encoder to find examples. Name a model or a run."
+        )
     own_dataset = examples.dataset is None or examples.dataset == values.get("dataset")
     if needs.examples and own_dataset and examples.split in splits:
-        message = (
+        found["examples.split"] = (
             f"the split {examples.split!r} is the one to label: an example from it would give its "
             "label away. Choose another split."
         )
-        problems.append(Problem(("strategy", "examples", "split"), message))
-    return problems
+    return [Problem(("strategy", *key.split(".")), message) for key, message in found.items()]
+
+
+@dataclass(frozen=True)
+class FineTunedRun:
+    """A finished run of ``gpt-finetune``."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def provider(self) -> str:
+        return str(self.manifest.get("provider"))
+
+    @property
+    def model(self) -> str:
+        """What the backend is asked for: a name, or the folder of the model."""
+        made = self.manifest.get("fine_tuned") or {}
+        return str(made.get("model") or self.path / str(made.get("folder")))
+
+    @property
+    def strategy(self) -> dict[str, Any]:
+        recipe = self.manifest.get("recipe") or {}
+        return dict(recipe.get("strategy") or {"name": "zero-shot"})
+
+    @property
+    def cost(self) -> float | None:
+        """USD that was billed, or None where nothing was, or it is unknown."""
+        costs = self.manifest.get("cost_usd") or {}
+        return costs.get("fine_tuning")
+
+    def section(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a recipe's ``llm`` section with the model itself in the place of the run."""
+        made = self.manifest.get("fine_tuned") or {}
+        return {**(made.get("llm") or {}), **raw, "model": self.model}
 
 
 @dataclass(frozen=True)
@@ -121,11 +154,7 @@ class PromptParts(StrategyParts):
 
 
 def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
-    """Make the components of a prompt recipe.
-
-    Raises:
-        InputError: anything wrong with the recipe; all problems at once, each with its place.
-    """
+    """Make the components of a prompt recipe, or refuse it with all that is wrong."""
     refuse_other_kind(recipe, "prompt")
     parts, problems = check_prompt(recipe, registry)
     refuse(problems, recipe.describe)
@@ -136,29 +165,25 @@ def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
 def check_prompt(
     recipe: ResolvedRecipe, registry: Registry
 ) -> tuple[PromptParts | None, list[Problem]]:
-    """Make the components, or say all that is wrong; no data, no model and no server is touched."""
+    """Make the components, or say all that is wrong; neither data nor server is touched."""
     settings, problems = validate(PromptRecipe, recipe.values)
     splits = [settings.split] if settings else []
     made, more = check_strategy_parts(recipe, registry, splits)
     problems += more
     found, more = _llm(registry, recipe.values.get("llm"))
     made, problems = made | found, problems + more
-    problems += _check_rationale(made.get("llm"), made.get("strategy_options"))
+    llm, options = made.get("llm"), made.get("strategy_options")
+    if llm and options and options.rationale and not llm.writes_text:
+        message = "this LLM backend only chooses among the labels. Leave the rationale out."
+        problems.append(Problem(("strategy", "rationale"), message))
     made["trackers"], more = check_trackers(registry, recipe.values.get("trackers", []))
     problems += more
-    if not problems and made["fine_tuned"]:
-        options, classes = made["strategy_options"], made["dataset"].scheme.classes
+    if not problems and options and made["fine_tuned"]:
+        classes = made["dataset"].scheme.classes
         problems += check_taught(made["fine_tuned"], made["strategy"], options, classes, registry)
     if problems or settings is None:
         return None, problems
     return PromptParts(recipe=recipe, split=settings.split, **made), []
-
-
-def _check_rationale(llm: LLMBackend | None, options: StrategyOptions | None) -> list[Problem]:
-    if llm is None or options is None or not options.rationale or llm.writes_text:
-        return []
-    message = "this LLM backend only chooses among the labels. Leave the rationale out."
-    return [Problem(("strategy", "rationale"), message)]
 
 
 def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
@@ -173,3 +198,98 @@ def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
         registry, "register_llm_backends", LLMOptions, section, ("llm",), LLMBackend, "backend"
     )
     return {"llm": part, "llm_options": options, "fine_tuned": run}, problems
+
+
+def find_fine_tuned(raw: Mapping[str, Any]) -> FineTunedRun | None:
+    """Return the run whose model an ``llm`` section asks for: by its folder, or by its name."""
+    model = raw.get("model")
+    if not isinstance(model, str) or not model:
+        return None
+    folder = Path(model).expanduser()
+    # The name of a model that is no folder here has no parent either, but for this very folder.
+    run = _run(folder) or (_run(folder.parent) if folder.exists() else None)
+    if run is None:
+        return _by_name(model, raw.get("backend"))
+    if run.manifest.get("status") != FINISHED:
+        raise InputError(
+            f"{run.path} has no model yet: it is {run.manifest.get('status')}. Come back to it: "
+            f"sentikit gpt-finetune --recipe {run.path}/recipe.yaml --output {run.path} --resume."
+        )
+    if run.provider != raw.get("backend"):
+        raise InputError(
+            f"{run.path} was taught by {run.provider!r}; llm.backend is {raw.get('backend')!r}. "
+            f"Ask it through {run.provider!r}, or name the model as its server does."
+        )
+    return run
+
+
+def missing_run(model: str) -> str:
+    """Say that a model is meant to be a run and is not there, or return ""."""
+    path = Path(model).expanduser()
+    if path.exists() or path.parts[:1] != _RUNS.parts:
+        return ""
+    return (
+        f"There is no run {model}. Make it first (sentikit gpt-finetune --recipe {path.name} "
+        "leaves it there), or name another model with --set llm.model=…"
+    )
+
+
+def check_taught(
+    run: FineTunedRun,
+    strategy: PromptStrategy,
+    options: StrategyOptions,
+    classes: tuple[str, ...],
+    registry: Registry,
+) -> list[Problem]:
+    """Say in what the messages differ from those the model was taught, unless that is meant."""
+    if options.not_as_trained:
+        return []
+    advice = "If that is meant, say so: strategy.not_as_trained: true."
+    learnt = tuple(run.manifest.get("classes") or ())
+    problems = []
+    if learnt != classes:
+        message = f"{run.path} learnt the labels {', '.join(learnt)}, not {', '.join(classes)}."
+        problems.append(Problem(("dataset", "labels"), f"{message} {advice}"))
+    if not _same(strategy, run.strategy, registry):
+        message = (
+            f"{run.path} learnt the messages of {_described(run.strategy)}; this recipe sends "
+            f"others, which it was never taught. Take that strategy. {advice}"
+        )
+        problems.append(Problem(("strategy",), message))
+    return problems
+
+
+def _same(strategy: PromptStrategy, learnt: Mapping[str, Any], registry: Registry) -> bool:
+    try:
+        learnt_class = registry.load("register_prompt_strategies", str(learnt.get("name")))
+    except InputError:
+        return False
+    own = split_options(StrategyOptions, learnt)[1]
+    own.pop("name", None)
+    settings, _ = validate(learnt_class.Settings, own)
+    return type(strategy) is learnt_class and strategy.settings == settings
+
+
+def _described(section: Mapping[str, Any]) -> str:
+    own = split_options(StrategyOptions, section)[1]
+    name = own.pop("name", "zero-shot")
+    settings = ", ".join(f"{key}: {str(value).lower()}" for key, value in own.items())
+    return f"{name!r} ({settings})" if settings else repr(name)
+
+
+def _run(path: Path) -> FineTunedRun | None:
+    if not (path / MANIFEST).is_file():
+        return None
+    manifest = read_json(path / MANIFEST)
+    return FineTunedRun(path, manifest) if manifest.get("kind") == _KIND else None
+
+
+def _by_name(model: str, backend: Any) -> FineTunedRun | None:
+    """Return the finished run under runs/ that made the model of this name, if any."""
+    for manifest in sorted(_RUNS.glob(f"*/{MANIFEST}")):
+        with contextlib.suppress(InputError):
+            run = _run(manifest.parent)
+            finished = run is not None and run.manifest.get("status") == FINISHED
+            if run and finished and (run.model, run.provider) == (model, backend):
+                return run
+    return None

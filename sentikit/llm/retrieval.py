@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +26,7 @@ _WINDOW = 4096
 _BLOCK = 4 * 2**20
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What an encoder made of some texts."""
-
+class Reading(NamedTuple):
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float32]
 
@@ -40,9 +36,6 @@ def read_texts(classifier: EncoderClassifier, texts: list[str]) -> Reading:
 
     Embeddings are the mean over the tokens of the last hidden states, before the head, divided by
     their length (the study's retriever).
-
-    Raises:
-        InputError: the model gives logits alone.
     """
     import torch
 
@@ -78,9 +71,6 @@ def choose_examples(
 
     No text of the evaluated split is among them, whatever its case, Unicode form and white space,
     and no text twice.
-
-    Raises:
-        InputError: fewer are left than wanted, or none.
     """
     seen = {canonical_text(text) for batch in evaluated.batches() for text in batch["text"]}
     rows = []
@@ -100,66 +90,64 @@ def choose_examples(
     return examples.select(np.asarray(rows)[np.sort(drawn)])
 
 
-@dataclass(frozen=True)
 class Pool:
-    """Labelled texts and where they lie.
+    """Labelled texts to be shown, as many of each as a strategy needs."""
 
-    Attributes:
-        texts: to be shown.
-        labels: their gold labels.
-        embeddings: (texts, hidden), each of length 1.
-    """
-
-    texts: Sequence[str]
-    labels: Sequence[str]
-    embeddings: NDArray[np.float32]
-
-    def check(self, needed: ExamplesNeeded, classes: Sequence[str]) -> None:
-        """Refuse a pool that is too small for what is needed.
-
-        Raises:
-            InputError: there are fewer texts, of some class or in all, than k.
-        """
-        groups = {name: self.labels.count(name) for name in classes}
-        kinds = groups if needed.balanced else {"": len(self.labels)}
-        for name, count in kinds.items():
+    def __init__(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        needed: ExamplesNeeded,
+        classes: tuple[str, ...],
+    ) -> None:
+        self.texts, self.labels, self.needed = texts, labels, needed
+        self.groups = [np.arange(len(labels))]
+        if needed.balanced:
+            own = np.array(labels, dtype=object)
+            self.groups = [np.flatnonzero(own == name) for name in classes]
+        for name, group in zip(classes if needed.balanced else ("",), self.groups, strict=True):
             # One may be the text that is asked about.
-            if count <= needed.k:
+            if len(group) <= needed.k:
                 raise InputError(
                     f"The strategy shows {needed.k} examples{f' of {name}' if name else ''}, and "
-                    f"there are {count} to choose from; one more is needed. Set strategy.k lower "
-                    "or strategy.examples.pool higher."
+                    f"there are {len(group)} to choose from; one more is needed. Set strategy.k "
+                    "lower or strategy.examples.pool higher."
                 )
 
     def nearest(
         self,
+        embeddings: NDArray[np.float32],
         queries: NDArray[np.float32],
         texts: Sequence[str],
-        needed: ExamplesNeeded,
-        classes: Sequence[str],
     ) -> NDArray[np.int32]:
         """Return the rows of the most similar texts, (queries, shown), the most alike first.
 
-        Balanced, they come class by class in the order of `classes`, k each. A text that differs
+        Balanced, they come class by class in the order of the classes, k each. A text that differs
         from the query in nothing but case, Unicode form and white space is passed over.
         """
-        groups = [np.arange(len(self.labels))]
-        if needed.balanced:
-            labels = np.array(self.labels, dtype=object)
-            groups = [np.flatnonzero(labels == name) for name in classes]
         own_rows: dict[str, list[int]] = {}
         for row, text in enumerate(self.texts):
             own_rows.setdefault(canonical_text(text), []).append(row)
         step = max(1, _BLOCK // max(1, len(self.texts)))
-        blocks = []
+        blocks = [np.empty((0, self.needed.k * len(self.groups)))]
         for start in range(0, len(queries), step):
-            similarities = queries[start : start + step] @ self.embeddings.T
+            similarities = queries[start : start + step] @ embeddings.T
             for number, text in enumerate(texts[start : start + step]):
                 similarities[number, own_rows.get(canonical_text(text), [])] = -np.inf
-            best = [group[_best(similarities[:, group], needed.k)] for group in groups]
+            best = [group[_best(similarities[:, group], self.needed.k)] for group in self.groups]
             blocks.append(np.concatenate(best, axis=1))
-        shown = needed.k * len(groups)
-        return np.concatenate([np.empty((0, shown)), *blocks]).astype(np.int32)
+        return np.concatenate(blocks).astype(np.int32)
+
+    def drawn(self, seed: int) -> tuple[RetrievedExample, ...]:
+        source = np.random.default_rng(seed)
+        draws = [source.choice(group, self.needed.k, replace=False) for group in self.groups]
+        rows = np.concatenate(draws).tolist()
+        # In an order that does not tell the label.
+        source.shuffle(rows)
+        return self.shown(rows)
+
+    def shown(self, rows: Iterable[int]) -> tuple[RetrievedExample, ...]:
+        return tuple(RetrievedExample(self.texts[row], self.labels[row]) for row in rows)
 
 
 def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -181,79 +169,38 @@ def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 class Retriever:
     """Finds labelled texts that an encoder embeds near another one."""
 
-    def __init__(
-        self,
-        encoder: EncoderClassifier,
-        name: str,
-        examples: Examples,
-        needed: ExamplesNeeded,
-        classes: tuple[str, ...],
-    ) -> None:
-        self.encoder, self.name, self._examples = encoder, name, examples
-        self._needed, self._classes = needed, classes
-        _pool_of(examples).check(needed, classes)
-
-    @property
-    def identity(self) -> list[Any]:
-        """All that decides what is found, as JSON values."""
-        return [self.name, self._examples.fingerprint(), repr(self._needed)]
-
-    @cached_property
-    def shown(self) -> tuple[RetrievedExample, ...]:
-        """The examples there are to show."""
-        rows = zip(self._examples.texts, self._examples.labels, strict=True)
-        return tuple(RetrievedExample(text, str(label)) for text, label in rows)
+    def __init__(self, encoder: EncoderClassifier, name: str, parts: StrategyParts) -> None:
+        self.encoder = encoder
+        examples = _chosen_examples(parts)
+        self.pool = _pool_of(examples, parts)
+        #: All that decides what is found, as JSON values.
+        self.identity = [name, examples.fingerprint(), repr(self.pool.needed)]
 
     def find(self, texts: Sequence[str]) -> tuple[list[list[int]], list[Prediction]]:
-        """Return the rows of `shown` for each text, and what the encoder predicts of it."""
+        """Return the rows of the pool for each text, and what the encoder predicts of it."""
         reading = read_texts(self.encoder, list(texts))
-        nearest = self._pool.nearest(reading.embeddings, texts, self._needed, self._classes)
+        nearest = self.pool.nearest(self._embeddings, reading.embeddings, texts)
         return nearest.tolist(), list(predictions(reading.probabilities, self.encoder.scheme))
 
     @cached_property
-    def _pool(self) -> Pool:
-        texts, embeddings = iter(self._examples.texts), []
+    def _embeddings(self) -> NDArray[np.float32]:
+        texts, embeddings = iter(self.pool.texts), []
         while window := list(islice(texts, _WINDOW)):
             embeddings.append(read_texts(self.encoder, window).embeddings)
-        return _pool_of(self._examples, np.concatenate(embeddings))
-
-
-def _pool_of(examples: Examples, embeddings: NDArray[np.float32] | None = None) -> Pool:
-    vectors = np.empty((0, 0), np.float32) if embeddings is None else embeddings
-    return Pool(examples.texts, [str(label) for label in examples.labels], vectors)
-
-
-def retriever(parts: StrategyParts, encoder: EncoderClassifier, name: str) -> Retriever:
-    """Return what finds the examples that a recipe's strategy shows.
-
-    Raises:
-        InputError: the examples have other classes, or are too few.
-    """
-    needed, classes = parts.strategy.needs().examples, parts.dataset.scheme.classes
-    assert needed is not None
-    return Retriever(encoder, name, _chosen_examples(parts), needed, classes)
+        return np.concatenate(embeddings)
 
 
 def drawn_examples(parts: StrategyParts) -> tuple[RetrievedExample, ...]:
-    """Return examples drawn with the recipe's seed, the same for every prompt.
+    """Return examples drawn with the recipe's seed, the same for every prompt."""
+    pool = _pool_of(_chosen_examples(parts), parts)
+    return pool.drawn(parts.strategy_options.examples.seed)
 
-    Raises:
-        InputError: the examples have other classes, or are too few.
-    """
-    needed, classes = parts.strategy.needs().examples, parts.dataset.scheme.classes
+
+def _pool_of(examples: Examples, parts: StrategyParts) -> Pool:
+    needed = parts.strategy.needs().examples
     assert needed is not None
-    chosen = _pool_of(_chosen_examples(parts))
-    chosen.check(needed, classes)
-    labels = chosen.labels
-    source = np.random.default_rng(parts.strategy_options.examples.seed)
-    groups: list[str | None] = [*classes] if needed.balanced else [None]
-    shown: list[int] = []
-    for name in groups:
-        rows = [row for row, label in enumerate(labels) if name in (None, label)]
-        shown += source.choice(rows, needed.k, replace=False).tolist()
-    # In an order that does not tell the label.
-    source.shuffle(shown)
-    return tuple(RetrievedExample(chosen.texts[row], labels[row]) for row in shown)
+    labels = [str(label) for label in examples.labels]
+    return Pool(examples.texts, labels, needed, parts.dataset.scheme.classes)
 
 
 def _chosen_examples(parts: StrategyParts) -> Examples:
@@ -266,7 +213,7 @@ def _chosen_examples(parts: StrategyParts) -> Examples:
         )
     return choose_examples(
         dataset.split(options.split, labelled=False),
-        parts.dataset.split(parts.split, labelled=False),
+        parts.dataset.split(parts.split, labelled=False, empty_texts=True),
         options.pool,
         options.seed,
         f"{dataset.name}/{options.split}",

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import random
 import tempfile
 import threading
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from concurrent import futures
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from sentikit.classifiers.classifier import Session
-from sentikit.classifiers.prediction import Usage
 from sentikit.errors import InputError, SentikitError
-from sentikit.llm.backend import (
-    BackendSession,
-    BatchBackend,
-    FatalError,
-    LLMBackend,
-    RetryableError,
-)
+from sentikit.llm.backend import BackendSession, FatalError, LLMBackend
 from sentikit.llm.prices import (
     model_facts,
     model_hint,
@@ -34,85 +23,35 @@ from sentikit.llm.prices import (
     unknown_price,
     usd,
 )
-from sentikit.llm.requests.batches import BatchRound
+from sentikit.llm.requests.batches import BatchRound, needed_batches
 from sentikit.llm.requests.budget import (
     Budget,
     BudgetSpentError,
+    InFlight,
     Ledger,
-    Reservation,
     Tally,
     TokenCounter,
 )
-from sentikit.llm.requests.calls import Caller, Collector
-from sentikit.llm.requests.journal import AnswerJournal, opening_key
+from sentikit.llm.requests.calls import Collector, LabelReader, LLMMember, Opening
+from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import (
     AnsweredQuestion,
-    LabelReader,
     Question,
     RequestLoop,
-    RequestsInterrupted,
     Row,
     cut_answers,
 )
-from sentikit.llm.requests.pacing import Patience, backoff
+from sentikit.llm.requests.pacing import Patience, patiently
 from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.settings import FailureLimit, RequestOptions
+from sentikit.llm.settings import Limits, RequestOptions
 from sentikit.tracking import LLMCall
 
 Result = TypeVar("Result")
 
 #: Default name of the file that keeps answers, beside the run's folder.
 CACHE = "answers.sqlite"
-_OPENING_TRIES = 4
-_TICK = 0.2
-#: Rows of the members of a job are numbered apart: by so many.
-_ROWS_OF_A_MEMBER = 2**40
-#: Answers handed over before the request loop is told that there is room for as many.
-_TAKEN_AT_ONCE = 64
-
-
-class LLMMember:
-    """One LLM of a job."""
-
-    def __init__(
-        self,
-        backend: LLMBackend,
-        options: RequestOptions,
-        caller: Caller,
-        read_label: LabelReader,
-        labels: tuple[str, ...],
-        number: int,
-    ) -> None:
-        self.backend, self.options, self.caller = backend, options, caller
-        self.read_label, self.labels, self.number = read_label, labels, number
-        self.begin()
-
-    def begin(self) -> None:
-        """Count from the first row again, for another pass over the same texts."""
-        self.numbers = itertools.count(self.number * _ROWS_OF_A_MEMBER)
-        self._texts: Counter[int] = Counter()
-
-    def occurrence(self, text: str) -> int:
-        """Return how often a text was asked about before, for a backend that tells them apart."""
-        if not self.backend.by_occurrence:
-            return 0
-        self._texts[hash(text)] += 1
-        return self._texts[hash(text)] - 1
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a user allows a job.
-
-    Attributes:
-        max_cost: USD, or None.
-        failure_limit: how many failing rows end the job, or None.
-        total: rows of the job, where known.
-    """
-
-    max_cost: float | None = None
-    failure_limit: FailureLimit | None = None
-    total: int | None = None
+#: Tries of opening a backend.
+_TRIES = 4
 
 
 class RequestSession(Session):
@@ -183,23 +122,15 @@ class RequestSession(Session):
         """
         self._collectors = collectors
         for member in self._members.values():
-            member.caller.collector = None if collectors is None else collectors(member)
+            member.collector = None if collectors is None else collectors(member)
             member.begin()
 
     def fill_by_batches(self, go_through: Callable[[], None], models: int = 1) -> None:
         """Let the providers' batch services answer what a job asks, before it asks live.
 
-        Where an LLM's questions depend on another's answers, the job is gone through again until
-        it asks nothing new.
-
-        Args:
-            go_through: puts the job's rows through its classifier.
-            models: how many LLMs the classifier may ask.
-
-        Raises:
-            RequestsInterrupted: the user asked to stop; the batches go on at the provider.
-            InputError: the ceiling is lower than what the batches may cost.
-            SentikitError: a batch failed, or the provider cannot be reached.
+        `go_through` puts the job's rows through its classifier. Where that asks several `models`,
+        and the questions to one may depend on another's answers, it is called again until nothing
+        new is asked.
         """
         rounds: list[BatchRound] = []
 
@@ -207,10 +138,8 @@ class RequestSession(Session):
             assert self.batch_folder is not None
             suffix = f".{member.number}" if member.number else ""
             batches = BatchRound(
-                needed_batches(member.backend),
-                member.caller,
+                member,
                 self.batch_folder.with_name(self.batch_folder.name + suffix),
-                member.labels,
                 self.reporter,
                 self.stop_requested,
                 self.run + suffix,
@@ -233,18 +162,11 @@ class RequestSession(Session):
         self.collect(None)
 
     def check(self, backend: LLMBackend, options: RequestOptions) -> None:
-        """Refuse what cannot work before a job begins, and warn of what ends or has no price.
-
-        Raises:
-            InputError: no key, a wrong one, no such server or model; a ceiling too low for one
-                call or for a model without a price.
-            SentikitError: the server fails.
-        """
+        """Refuse what cannot work before a job begins, and warn of what ends or has no price."""
         if id(backend) in self._checked:
             return
         facts = model_facts(backend.model, provider=backend.provider)
-        warning = facts.lifecycle_warning(date.today())
-        if warning:
+        if warning := facts.lifecycle_warning(date.today()):
             self.reporter.say(warning)
         if backend.billed and prices_for(facts, options.prices, backend.billed) is None:
             self.reporter.say(
@@ -266,21 +188,24 @@ class RequestSession(Session):
         to be taken at most.
 
         Raises:
-            RequestsInterrupted: the user asked to stop.
+            Interrupted: the user asked to stop.
             InputError: a ceiling too low for one call.
             SentikitError: no call can succeed, an outage, too many failing rows, no money left.
         """
-        answers: _Answers[Row] = _Answers()
-        work = self._submit(self._answer(member, questions, answers))
+        loop: RequestLoop[Row] = RequestLoop(member, self.limits, self.stop_requested, self._tick)
+        work = self._submit(self._answer(loop, questions))
         try:
-            yield from answers
+            for answered in loop.answered:
+                yield from answered
+                self._soon(loop.answered.take, len(answered))
         except GeneratorExit:
-            answers.stop()
-            work.result()
+            self._soon(loop.stop)
+            futures.wait([work])
             raise
         except BaseException:
             work.cancel()
             raise
+        work.result()
 
     def member(
         self,
@@ -289,12 +214,7 @@ class RequestSession(Session):
         read_label: LabelReader,
         labels: tuple[str, ...],
     ) -> LLMMember:
-        """Return the member of a backend, opened when it is asked for first.
-
-        Raises:
-            InputError: a ceiling too low for one call or for a model without a price.
-            SentikitError: it cannot be opened.
-        """
+        """Return the member of a backend, opened when it is asked for first."""
         with self._opening:
             found = self._members.get(id(backend))
             if found is None:
@@ -348,45 +268,31 @@ class RequestSession(Session):
         asyncio.run_coroutine_threadsafe(self._close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
 
-    def _submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+    def _submit(self, work: Coroutine[Any, Any, Result]) -> futures.Future[Result]:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=_run, args=(self._loop,), daemon=True).start()
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _answer(
-        self, member: LLMMember, questions: Iterable[Question[Row]], answers: _Answers[Row]
-    ) -> None:
-        loop = RequestLoop(
-            caller=member.caller,
-            read_label=member.read_label,
-            deliver=answers.put,
-            tally=self.tally,
-            total=self.limits.total,
-            repair=member.options.repair,
-            failure_limit=self.limits.failure_limit,
-            stop_requested=self.stop_requested,
-            tick=self._tick,
-            numbers=member.numbers,
-        )
-        answers.feed(loop)
-        # Opening may take minutes, and a batch a day: silence begins now.
-        member.caller.patience.answered()
-        error: BaseException | None = None
+    def _soon(self, call: Callable[..., object], *arguments: Any) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    async def _answer(self, loop: RequestLoop[Row], questions: Iterable[Question[Row]]) -> None:
         try:
             await loop.run(questions)
             if loop.cut is not None:
                 self.reporter.say(cut_answers(self.tally.cut, loop.cut))
         except BudgetSpentError as spent:
-            error = _explain(spent, self.tally)
-        except BaseException as raised:
-            error = raised
+            raise _explain(spent, self.tally) from spent
         finally:
             self._tick()
-            answers.finish(error)
+            loop.answered.end()
 
     def _tick(self) -> None:
-        in_flight = sum(member.caller.pacer.in_flight for member in self.members)
+        for member in self.members:
+            member.budget.in_flight.note()
+        in_flight = sum(member.pacer.in_flight for member in self.members)
         self.reporter.update(self.tally, in_flight)
 
     async def _open(
@@ -396,16 +302,15 @@ class RequestSession(Session):
         read_label: LabelReader,
         labels: tuple[str, ...],
     ) -> LLMMember:
-        caller = self._caller(backend, options)
-        member = LLMMember(backend, options, caller, read_label, labels, len(self._members))
-        if self.watch is not None:
-            caller.watch = _with_labels(self.watch, read_label)
+        budget = self._budget(backend, options)
+        member = LLMMember(budget, options, read_label, labels, len(self._members))
+        member.watch, member.batched = self.watch, self.batch_folder is not None
         try:
-            if self._collectors is None or self.batch_folder is not None:
-                await self._get_ready(backend.open, caller, options)
+            if self._collectors is None or member.batched:
+                await self._get_ready(backend.open, budget, options)
             if self._collectors is not None:
-                caller.collector = self._collectors(member)
-                await caller.collector.begin()
+                member.collector = self._collectors(member)
+                await member.collector.begin()
         except BaseException:
             await backend.close()
             raise
@@ -413,61 +318,29 @@ class RequestSession(Session):
 
     async def _check(self, backend: LLMBackend, options: RequestOptions) -> None:
         try:
-            await self._get_ready(backend.check, self._caller(backend, options), options)
+            await self._get_ready(backend.check, self._budget(backend, options), options)
         except FatalError as error:
             raise InputError(error.message) from error
 
     async def _get_ready(
         self,
         get_ready: Callable[[BackendSession], Awaitable[None]],
-        caller: Caller,
+        budget: Budget,
         options: RequestOptions,
     ) -> None:
-        """Call `check` or `open`, again after a while where the server fails.
-
-        Raises:
-            RequestsInterrupted: the user asked to stop.
-            SentikitError: the server fails again and again, or asks for too long a wait.
-        """
-        opening = _Opening(caller, options, self.reporter)
-        source = random.Random()  # noqa: S311 - jitter
+        """Call `check` or `open`, again after a while where the server fails."""
+        opening = Opening(budget, getattr(options, "probabilities", True), self.reporter)
         patience = Patience(options.patience, options.longest_wait)
-        failures = 0
         try:
-            while True:
-                try:
-                    await self._unless_stopped(opening.lend_to(get_ready))
-                    return
-                except RetryableError as error:
-                    failures += 1
-                    if failures == _OPENING_TRIES:
-                        raise SentikitError(error.message) from error
-                    patience.heed(error)
-                    pause = (error.retry_after or 0) + backoff(failures, source)
-                    await self._unless_stopped(asyncio.sleep(pause))
+            await patiently(
+                lambda: opening.lend_to(get_ready), patience, _TRIES, self.stop_requested
+            )
         except BudgetSpentError as error:
             raise _explain(error, self.tally) from error
         finally:
-            self.opening_cost = caller.journal.opening_cost(self.run)
+            self.opening_cost = budget.journal.opening_cost(self.run)
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do some work before the first row, until the user asks to stop.
-
-        Raises:
-            RequestsInterrupted: the user did.
-        """
-        task = asyncio.create_task(work)
-        try:
-            while not task.done():
-                await asyncio.wait([task], timeout=_TICK)
-                if self.stop_requested() and not task.done():
-                    raise RequestsInterrupted
-            await task
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-    def _caller(self, backend: LLMBackend, options: RequestOptions) -> Caller:
+    def _budget(self, backend: LLMBackend, options: RequestOptions) -> Budget:
         journal = self._open_journal()
         assert self._ledger is not None
         facts = model_facts(backend.model, provider=backend.provider)
@@ -480,10 +353,17 @@ class RequestSession(Session):
                 "--max-cost cannot be kept. Leave llm.service_tier or --max-cost out, or give "
                 f"llm.prices.tiers.{tier}."
             )
-        own, counter = options.prices is not None, TokenCounter(facts.tokenizer)
-        budget = Budget(prices, counter, self._ledger, self.tally, any_tier=own)
-        batched = self.batch_folder is not None
-        return Caller(backend, journal, self.run, budget, options, batched=batched)
+        return Budget(
+            backend,
+            prices,
+            TokenCounter(facts.tokenizer),
+            self._ledger,
+            self.tally,
+            journal,
+            self.run,
+            InFlight(journal, self.run),
+            any_tier=options.prices is not None,
+        )
 
     def _open_journal(self) -> AnswerJournal:
         """Open the journal once; while requests are only counted, none is made."""
@@ -512,109 +392,6 @@ class RequestSession(Session):
             self._exit.close()
 
 
-class _Answers(Generic[Row]):
-    """Answers on their way from the event loop to the thread that takes them."""
-
-    def __init__(self) -> None:
-        self._ready: deque[AnsweredQuestion[Row]] = deque()
-        self._changed = threading.Condition()
-        self._ended = False
-        self._error: BaseException | None = None
-        self._source: tuple[asyncio.AbstractEventLoop, RequestLoop[Row]] | None = None
-
-    def feed(self, loop: RequestLoop[Row]) -> None:
-        """Name the loop that fills this; called in its event loop."""
-        self._source = (asyncio.get_running_loop(), loop)
-
-    def put(self, answered: AnsweredQuestion[Row]) -> None:
-        """Hand over an answer."""
-        with self._changed:
-            self._ready.append(answered)
-            self._changed.notify()
-
-    def finish(self, error: BaseException | None) -> None:
-        """Hand over the end."""
-        with self._changed:
-            self._ended, self._error = True, error
-            self._changed.notify()
-
-    def stop(self) -> None:
-        """Let the loop end: calls under way may finish."""
-        if self._source is not None:
-            loop, source = self._source
-            loop.call_soon_threadsafe(source.stop)
-
-    def __iter__(self) -> Iterator[AnsweredQuestion[Row]]:
-        while True:
-            with self._changed:
-                while not self._ready and not self._ended:
-                    self._changed.wait()
-                ready = [
-                    self._ready.popleft() for _ in range(min(_TAKEN_AT_ONCE, len(self._ready)))
-                ]
-            if not ready:
-                break
-            yield from ready
-            if self._source is not None and not self._ended:
-                loop, source = self._source
-                loop.call_soon_threadsafe(source.take, len(ready))
-        if self._error is not None:
-            raise self._error
-
-
-class _Opening:
-    """What a backend may use while it opens: its calls are budgeted and booked like all others."""
-
-    def __init__(self, caller: Caller, options: RequestOptions, reporter: RequestReporter) -> None:
-        self._caller = caller
-        self.probabilities = bool(getattr(options, "probabilities", True))
-        self._reserved = Reservation()
-        self.say = reporter.say
-        self.recall = caller.journal.recall
-        self.remember = caller.journal.remember
-
-    async def lend_to(self, get_ready: Callable[[BackendSession], Awaitable[None]]) -> None:
-        """Call `check` or `open`, and let go of what it set aside and did not settle."""
-        try:
-            await get_ready(self)
-        except BaseException as error:
-            self._caller.unsettle(opening_key(self._caller.run), self._reserved, error)
-            self._reserved = Reservation()
-            raise
-        self._lose()
-
-    async def reserve(self, most: Usage) -> None:
-        self._lose()
-        caller = self._caller
-        if caller.ledger.ceiling is None:
-            return
-        # A ceiling is refused for a model, or in a tier, without a price.
-        assert caller.budget.prices is not None
-        worst = caller.budget.prices.worst(
-            most.prompt, most.completion, caller.backend.service_tier
-        )
-        assert worst is not None
-        self._reserved = await caller.ledger.reserve(worst)
-        caller.journal.reserve(opening_key(caller.run), caller.run, self._reserved.amount)
-
-    def settle(self, used: Usage | None) -> None:
-        caller = self._caller
-        cost = None
-        if caller.budget.prices is not None:
-            cost = caller.budget.prices.cost(used, caller.backend.service_tier)
-        if cost is None and caller.ledger.ceiling is not None:
-            cost = self._reserved.amount
-        caller.ledger.release(self._reserved)
-        caller.ledger.spent += cost or 0
-        caller.journal.add_opening(caller.run, cost, self._reserved.amount)
-        self._reserved = Reservation()
-
-    def _lose(self) -> None:
-        """Count a call that was never settled at its worst: it may have been billed."""
-        self._caller.ledger.lose(self._reserved)
-        self._reserved = Reservation()
-
-
 def spent_usd(run: str, cache: Path) -> float:
     """Return the USD that a job's calls were billed so far; calls in flight count at their worst.
 
@@ -628,43 +405,14 @@ def spent_usd(run: str, cache: Path) -> float:
         return usd(journal.spent(run))
 
 
-def needed_batches(backend: LLMBackend) -> BatchBackend:
-    """Return the backend as one with a batch service.
-
-    Raises:
-        InputError: it has none.
-    """
-    if not isinstance(backend, BatchBackend):
-        raise InputError("This LLM backend has no batch service. Leave --batch out.")
-    return backend
-
-
 def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:
     """Say what to do about a ceiling that was reached, or never left room."""
-    explained: SentikitError
     if not tally.calls:
-        advice = "Nothing was asked. Raise it, or lower llm.max_tokens."
-        explained = InputError(f"{error.message} {advice}")
-    else:
-        explained = SentikitError(
-            f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Resume with "
-            "--resume and a higher --max-cost."
-        )
-    explained.__cause__ = error
-    return explained
-
-
-def _with_labels(
-    watch: Callable[[LLMCall], None], read_label: LabelReader
-) -> Callable[[LLMCall], None]:
-    """Return what passes a call on with the label that its answer holds."""
-
-    def tell(call: LLMCall) -> None:
-        if call.answer is not None:
-            call = replace(call, label=read_label(call.answer.text, call.request.labels))
-        watch(call)
-
-    return tell
+        return InputError(f"{error.message} Nothing was asked. Raise it, or lower llm.max_tokens.")
+    return SentikitError(
+        f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Resume with "
+        "--resume and a higher --max-cost."
+    )
 
 
 async def _submit_all(rounds: Sequence[BatchRound]) -> int:
@@ -675,10 +423,5 @@ async def _submit_all(rounds: Sequence[BatchRound]) -> int:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()

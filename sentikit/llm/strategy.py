@@ -18,12 +18,7 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a chat.
-
-    Attributes:
-        role: system, user or assistant.
-        content: what is said, sent as it is.
-    """
+    """One message of a chat; the content is sent as it is."""
 
     role: Role
     content: str
@@ -36,9 +31,8 @@ class Message:
 def training_line(messages: Sequence[Message], label: str) -> str:
     """Return one line of JSON Lines, newline included: the messages, then the label as answer.
 
-    The format is that of supervised fine-tuning at OpenAI and compatible services
-    (https://platform.openai.com/docs/guides/supervised-fine-tuning); characters outside ASCII are
-    escaped, as in the study's files.
+    The format is that of https://platform.openai.com/docs/guides/supervised-fine-tuning; characters
+    outside ASCII are escaped, as in the study's files.
     """
     whole = [message.to_json() for message in [*messages, Message("assistant", label)]]
     return json.dumps({"messages": whole}) + "\n"

@@ -1,4 +1,9 @@
-"""What processes tell one another over torch.distributed, however they were started."""
+"""The processes of one job: they meet, exchange what they know, and fail as one.
+
+Exchanges between processes wait for all of them, so a process that fails alone would leave the
+others waiting. Each announces its failure in the store that torch.distributed meets at, and a
+thread in each of the others looks there.
+"""
 
 from __future__ import annotations
 
@@ -9,66 +14,64 @@ import gc
 import importlib
 import json
 import os
+import re
 import socket
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit.devices import choose_device
-from sentikit.errors import InputError
-from sentikit.processes.failures import meeting_store
+from sentikit.errors import InputError, SentikitError
+from sentikit.processes.launching import (
+    LEFT_ALONE,
+    is_main_process,
+    join_slurm,
+    launched_processes,
+    process_count,
+)
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+#: How long a process waits for the others in one exchange: the first may be writing a checkpoint,
+#: or asking the user what to do next.
+EXCHANGE_LIMIT = timedelta(hours=1)
 #: Read by gloo, which otherwise asks what address this machine's own name stands for: often none,
 #: or one of the loopback that no other machine can reach.
-_VARIABLE = "GLOO_SOCKET_IFNAME"
+_INTERFACE = "GLOO_SOCKET_IFNAME"
 #: ``SIOCGIFADDR`` of Linux, see netdevice(7).
 _GET_ADDRESS = 0x8915
 
 
 def name_interface() -> None:
     """Let gloo use the interface that leads to the first process, unless the user has chosen."""
-    if _VARIABLE in os.environ or not sys.platform.startswith("linux"):
+    if _INTERFACE in os.environ or not sys.platform.startswith("linux"):
         return
-    address = _own_address(os.environ.get("MASTER_ADDR", "localhost"))
-    name = _interface_of(address) if address and not address.startswith("127.") else None
-    if name:
-        os.environ[_VARIABLE] = name
-
-
-def _own_address(host: str) -> str | None:
-    """Return the IPv4 address from which this machine reaches `host`; nothing is sent."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))
-        return str(probe.getsockname()[0])
-    return None
-
-
-def _interface_of(address: str) -> str | None:
-    """Return the interface that bears an IPv4 address."""
     import fcntl  # not on Windows
 
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    own = ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with contextlib.suppress(OSError):
+            # Nothing is sent: the system only chooses the way.
+            probe.connect((os.environ.get("MASTER_ADDR", "localhost"), 9))
+            own = str(probe.getsockname()[0])
         for _, name in socket.if_nameindex():
-            request = struct.pack("256s", name.encode()[:15])
             with contextlib.suppress(OSError):
-                answer = fcntl.ioctl(asking.fileno(), _GET_ADDRESS, request)
-                if socket.inet_ntoa(answer[20:24]) == address:
-                    return name
-    return None
-
-
-#: How long a process waits for the others in one exchange: the first may be writing a checkpoint,
-#: or asking the user what to do next.
-EXCHANGE_LIMIT = timedelta(hours=1)
+                request = struct.pack("256s", name.encode()[:15])
+                answer = fcntl.ioctl(probe.fileno(), _GET_ADDRESS, request)
+                if socket.inet_ntoa(answer[20:24]) == own and not own.startswith("127."):
+                    os.environ[_INTERFACE] = name
+                    return
 
 
 class ProcessGroup:
@@ -76,10 +79,6 @@ class ProcessGroup:
 
     torchrun, the deepspeed launcher and `sentikit.processes.launching` describe the group in the
     environment (https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization).
-
-    Attributes:
-        rank: this process's number, from 0.
-        processes: how many take part.
     """
 
     rank: int = 0
@@ -97,11 +96,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def join(self, device: str, even_alone: bool = False) -> None:
-        """Choose the device, join the group and meet the others.
-
-        Raises:
-            InputError: no such device, or one that several processes cannot share.
-        """
+        """Choose the device, join the group and meet the others."""
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         self._wanted = device
         if processes > 1 or even_alone:
@@ -124,39 +119,37 @@ class ProcessGroup:
         return [float(value) for value in total.tolist()]
 
     def gather(self, array: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Collect every process's array; they may differ in size, not in their dimensions."""
+        """Collect every process's array; they may differ in shape."""
         import torch
 
         if self.processes == 1:
             return [array]
-        shapes = self._all_gather(torch.tensor(array.shape, dtype=torch.int64))
-        sizes = [int(shape.prod()) for shape in shapes]
-        padded = torch.zeros(max(sizes), dtype=torch.float32)
-        padded[: array.size] = torch.from_numpy(np.ascontiguousarray(array)).reshape(-1)
-        return [
-            piece[:size].numpy().reshape(tuple(shape.tolist()))
-            for piece, size, shape in zip(self._all_gather(padded), sizes, shapes, strict=True)
-        ]
+        own = {"array": torch.from_numpy(np.ascontiguousarray(array))}
+        ranks = range(self.processes)
+        return [self._tensors_of(rank, own)["array"].numpy() for rank in ranks]
 
     def broadcast(self, value: Any) -> Any:
         """Return what process 0 has; it travels as JSON, so that nothing is unpickled."""
+        return self._value_of(0, value)
+
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return, on the CPU, the tensors that process 0 has; it alone needs a disk with them."""
+        return self._tensors_of(0, tensors)
+
+    def _value_of(self, rank: int, value: Any) -> Any:
         import torch
         from torch import distributed
 
         if self.processes == 1:
             return value
-        text = json.dumps(value).encode() if self.rank == 0 else b""
+        text = json.dumps(value).encode() if self.rank == rank else b""
         size = torch.tensor([len(text)], device=self.device)
-        distributed.broadcast(size, src=0)
-        if self.rank == 0:
-            content = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(self.device)
-        else:
-            content = torch.empty(int(size), dtype=torch.uint8, device=self.device)
-        distributed.broadcast(content, src=0)
+        distributed.broadcast(size, src=rank)
+        content = torch.frombuffer(bytearray(text or int(size)), dtype=torch.uint8).to(self.device)
+        distributed.broadcast(content, src=rank)
         return json.loads(content.cpu().numpy().tobytes())
 
-    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return, on the CPU, the tensors that process 0 has; it alone needs a disk with them."""
+    def _tensors_of(self, rank: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         import torch
         from torch import distributed
 
@@ -164,23 +157,15 @@ class ProcessGroup:
             return dict(tensors)
         shapes = [(n, str(t.dtype).removeprefix("torch."), t.shape) for n, t in tensors.items()]
         received = {}
-        for name, kind, shape in self.broadcast(shapes):
-            if self.rank == 0:
+        for name, kind, shape in self._value_of(rank, shapes):
+            if self.rank == rank:
                 tensor = tensors[name].to(self.device).contiguous()
             else:
                 tensor = torch.empty(shape, dtype=getattr(torch, kind), device=self.device)
-            distributed.broadcast(tensor, src=0)
+            if tensor.numel():
+                distributed.broadcast(tensor, src=rank)
             received[name] = tensor.cpu()
         return received
-
-    def _all_gather(self, tensor: Tensor) -> list[Tensor]:
-        import torch
-        from torch import distributed
-
-        own = tensor.to(self.device)
-        gathered = [torch.empty_like(own) for _ in range(self.processes)]
-        distributed.all_gather(gathered, own)
-        return [piece.cpu() for piece in gathered]
 
 
 def _own_device(wanted: str, processes: int) -> torch.device:
@@ -190,18 +175,13 @@ def _own_device(wanted: str, processes: int) -> torch.device:
     device = choose_device(wanted)
     if processes > 1 and device.type == "mps":
         raise InputError("Several processes cannot share the device mps. Use --device cpu.")
-    if device.type != "cuda":
-        return device
-    if processes > 1 and ":" in wanted:
+    if processes > 1 and device.type == "cuda" and ":" in wanted:
         raise InputError(
             f"--device {wanted} names one GPU, and there are {processes} processes. "
             "Use --device cuda: each process takes its own."
         )
-    if device.index is None:
-        # Slurm may show each process its own GPU alone; then the rank is beyond their number.
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        device = torch.device("cuda", local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 
@@ -244,3 +224,184 @@ def _leave() -> None:
     gc.collect()
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+#: How long processes wait for one another to appear.
+MEETING_LIMIT = timedelta(minutes=10)
+_GREET_EVERY = 0.1
+_WELCOME = "sentikit/welcome"
+
+
+@functools.cache
+def meeting_store() -> Any:
+    """Return the store this process shares with the others of its attempt; they meet once."""
+    # Set before torch is loaded: its traces of lost connections tell a user nothing.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store, rank, processes = next(rendezvous("env://", timeout=MEETING_LIMIT))
+        word = agree(store, rank, processes)
+    except Exception as error:
+        raise SentikitError(
+            f"The {os.environ.get('WORLD_SIZE')} processes of this job did not find one another "
+            f"at {os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} "
+            f"({' '.join(str(error).split())[:200]})."
+        ) from error
+    return PrefixStore(word, store)
+
+
+def agree(store: Any, rank: int, processes: int, limit: timedelta = MEETING_LIMIT) -> str:
+    """Return a word that the living processes agree on, whatever dead ones have left in the store.
+
+    Everyone says a word of their own. The first process repeats what it hears, with its own word
+    before it, until everyone has confirmed; nobody heeds a welcome that does not hold their word.
+    """
+    own, deadline = uuid.uuid4().hex, time.monotonic() + limit.total_seconds()
+    store.set(f"sentikit/hello/{rank}", own)
+    others = [f"sentikit/hello/{other}" for other in range(1, processes)]
+    while time.monotonic() < deadline:
+        agreed = _welcome(store, own, others) if rank == 0 else _welcomed(store, own)
+        if agreed:
+            return agreed
+        time.sleep(_GREET_EVERY)
+    raise TimeoutError(f"not all {processes} came within {limit}")
+
+
+def _welcome(store: Any, own: str, others: Sequence[str]) -> str | None:
+    if others and not store.check(list(others)):
+        return None
+    words = [store.get(other).decode() for other in others]
+    store.set(_WELCOME, json.dumps([own, *words]))
+    confirmed = store.add(f"sentikit/confirmed/{own}", 0)
+    return own if confirmed == len(others) else None
+
+
+def _welcomed(store: Any, own: str) -> str | None:
+    if not store.check([_WELCOME]):
+        return None
+    first, *words = json.loads(store.get(_WELCOME))
+    if own not in words:
+        return None
+    store.add(f"sentikit/confirmed/{first}", 1)
+    return str(first)
+
+
+#: Seconds between two looks at the store.
+_LOOK_EVERY = 0.5
+#: Seconds a process has to end by itself after another has failed, and its watch to stop looking.
+_GRACE = 5.0
+_FAILURE, _STOPPED = "sentikit/failure", "sentikit/stopped"
+#: What gloo, NCCL and the store say when a peer is gone; no error of anybody else's.
+_LOST_CONTACT = re.compile(
+    r"third_party/gloo|gloo/transport|NCCL|TCPStore|\[c10d\]|Connection (closed|reset|refused) by|"
+    r"connect\(\)|recvValue failed|sendBytes failed"
+)
+
+
+@contextlib.contextmanager
+def joined_processes() -> Iterator[bool]:
+    """Surround a command that a launcher may have started several times; they fail as one.
+
+    The first process to fail prints its error; the others end silently with the same exit code.
+
+    Yields:
+        Whether this process is the one that talks to the user.
+
+    Raises:
+        click.exceptions.Exit: another process has failed, or all agreed to stop.
+        SentikitError: the other processes did not appear in time.
+    """
+    os.environ.update(join_slurm())
+    if process_count() == 1:
+        yield is_main_process()
+        return
+    with _Watch(meeting_store()):
+        yield is_main_process()
+
+
+class _Watch:
+    """Looks at the store every moment, and ends the process when another has failed."""
+
+    def __init__(self, meeting: Any) -> None:
+        # A connection of its own: the other one may be waiting for an answer.
+        self._store = meeting.clone()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if isinstance(error, click.exceptions.Exit):
+                self._wait_for_main_process()
+            elif isinstance(error, Exception):
+                self._report(error)
+        finally:
+            # A thread that still talks to the store while the interpreter ends aborts the process.
+            self._done.set()
+            self._thread.join(_GRACE)
+
+    def _report(self, error: Exception) -> None:
+        """Tell the others of a failure here, or end silently where another one was first."""
+        lost_contact = is_lost_contact(error)
+        if lost_contact:
+            # The other one may be about to say why it went.
+            time.sleep(2 * _LOOK_EVERY)
+        first_code = self._announce(error)
+        if first_code is not None:
+            raise click.exceptions.Exit(first_code) from error
+        if lost_contact and launched_processes():
+            # The launcher knows which process was killed, and says so.
+            raise click.exceptions.Exit(LEFT_ALONE) from error
+        if lost_contact:
+            raise SentikitError(
+                "Another process of this run ended without a word, or cannot be reached any more "
+                f"({' '.join(str(error).split())[:200]})."
+            ) from error
+
+    def _announce(self, error: Exception) -> int | None:
+        code = error.exit_code if isinstance(error, click.ClickException) else 1
+        own = f"{os.environ.get('RANK', '0')} {code}".encode()
+        # Where the store is gone, so are the others.
+        with contextlib.suppress(Exception):
+            # In one exchange: who sees a failure finds its code, and never waits for it with the
+            # connection that the code would have to come by.
+            first = self._store.compare_set(_FAILURE, "", own.decode())
+            if first != own:
+                return _code(first)
+            # A process that ends takes its connections with it: first let the others know why.
+            time.sleep(2 * _LOOK_EVERY)
+        return None
+
+    def _wait_for_main_process(self) -> None:
+        """Stay until the process that writes has written: a launcher kills the rest after one."""
+        with contextlib.suppress(Exception):
+            if is_main_process():
+                self._store.set(_STOPPED, "1")
+            else:
+                self._store.wait([_STOPPED], MEETING_LIMIT)
+
+    def _look(self) -> None:
+        while not self._done.wait(_LOOK_EVERY):
+            try:
+                if not self._store.check([_FAILURE]):
+                    continue
+                code = _code(self._store.get(_FAILURE))
+            except Exception:
+                # The store is gone, and with it the launcher or the first process.
+                code = 1
+            if not self._done.wait(_GRACE):
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+
+def _code(failure: bytes) -> int:
+    return int(failure.split()[-1])
+
+
+def is_lost_contact(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and bool(_LOST_CONTACT.search(str(error)))

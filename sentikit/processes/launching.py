@@ -14,13 +14,16 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from sentikit.devices import check_gpus, choose_device
 from sentikit.errors import InputError, SentikitError
+from sentikit.stopping import Interrupted, stop_on_signal
 
 #: Seconds a stopped process has for its last step and its checkpoint, before it is killed.
 SHUTDOWN_SECONDS = 600
@@ -43,7 +46,6 @@ def launched_processes() -> int | None:
 
 
 def is_main_process() -> bool:
-    """Say whether this process is the one that writes and talks to the user."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -97,13 +99,7 @@ def first_host(nodes: str) -> str:
 def command_arguments(
     context: click.Context, leave_out: Sequence[str] = (), add: Sequence[str] = ()
 ) -> list[str]:
-    """Write a command as it would be typed, from what click has understood of it.
-
-    Args:
-        context: of the command.
-        leave_out: names of options that must not appear.
-        add: more options.
-    """
+    """Write a command as it would be typed, from what click has understood of it."""
     words, positions = context.command_path.split()[1:], list[str]()
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
@@ -125,33 +121,7 @@ def _option(option: click.Option, value: Any) -> list[str]:
     return [word for items in given for word in (option.opts[0], *map(str, items))]
 
 
-def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Run ``sentikit ARGUMENTS`` in several processes on this machine; return the exit code.
-
-    Ctrl-C and SIGTERM are passed on to the processes, which then have time to save.
-
-    Raises:
-        InputError: this process was itself started by a launcher.
-        SentikitError: a process was killed.
-    """
-    if "WORLD_SIZE" in os.environ or join_slurm():
-        raise InputError(
-            "--nproc starts the processes itself, and a launcher (torchrun, deepspeed or srun) "
-            "has done so already. Leave --nproc out."
-        )
-    environment = {**worker_environment(processes), _LAUNCHED: str(processes)}
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        with tempfile.TemporaryDirectory(prefix="sentikit-") as logs:
-            return _run_agent(processes, arguments, logs)
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
 def usable_cores() -> int:
-    """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -171,22 +141,31 @@ def worker_environment(processes: int, cores: int | None = None) -> dict[str, st
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
-def _run_agent(processes: int, arguments: Sequence[str], logs: str) -> int:
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run ``sentikit ARGUMENTS`` in several processes on this machine; return the exit code.
+
+    Ctrl-C and SIGTERM are passed on to the processes, which then have time to save.
+    """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
+    before = dict(os.environ)
+    os.environ.update(worker_environment(processes), **{_LAUNCHED: str(processes)})
     # The agent's log tells what the processes have said already, and at greater length.
     logging.disable(logging.CRITICAL)
     try:
-        agent = elastic_launch(_agent_config(processes, logs), sys.executable)
-        agent("-m", "sentikit", *arguments)
+        with tempfile.TemporaryDirectory(prefix="sentikit-") as logs:
+            agent = elastic_launch(_agent_config(processes, logs), sys.executable)
+            agent("-m", "sentikit", *arguments)
     except ChildFailedError as error:
         return _exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
     except SignalException:
         return _STOPPED
     finally:
         logging.disable(logging.NOTSET)
+        os.environ.clear()
+        os.environ.update(before)
     return 0
 
 
@@ -240,6 +219,11 @@ def launch_processes(context: click.Context, processes: int, device: str = "auto
         click.exceptions.Exit: always, when all is done.
         InputError: a launcher has started this process already, or there are too few GPUs.
     """
+    if "WORLD_SIZE" in os.environ or join_slurm():
+        raise InputError(
+            "--nproc starts the processes itself, and a launcher (torchrun, deepspeed or srun) "
+            "has done so already. Leave --nproc out."
+        )
     check_gpus(device, processes)
     cores = usable_cores()
     if processes > cores and choose_device(device).type == "cpu":
@@ -261,3 +245,35 @@ def typed_command(
     processes = ["--nproc", str(launched)] if launched else []
     words = command_arguments(context, leave_out, [*add, *processes])
     return shlex.join(["sentikit", *words])
+
+
+@contextmanager
+def resumable(
+    context: click.Context, path: Path | None, told: str = "Stopping; once more stops at once."
+) -> Iterator[Callable[[], bool]]:
+    """Finish what is begun at the first Ctrl-C (or SIGTERM), and say how to go on after a stop.
+
+    Args:
+        context: of the command.
+        path: of the run or file to resume, or None.
+        told: what the user is told at once.
+    """
+    signals = [signal.SIGINT]
+
+    def tell(number: int) -> None:
+        signals[:] = [signal.Signals(number)]
+        # By SIGTERM a launcher also stops what a failed process has left behind.
+        if is_main_process() and (number == signal.SIGINT or process_count() == 1):
+            click.echo(told, err=True)
+
+    try:
+        with stop_on_signal(tell) as stop_requested:
+            yield stop_requested
+    except (Interrupted, KeyboardInterrupt) as error:
+        add = ["--output", str(path)] if path is not None else []
+        again = typed_command(context, ["output", "resume"], [*add, "--resume"])
+        by = " by the same launcher" if process_count() > 1 and not launched_processes() else ""
+        advice = f" Resume{by} with: {again}" if getattr(error, "resumable", True) else ""
+        if is_main_process():
+            click.echo(f"Stopped.{advice}", err=True)
+        raise click.exceptions.Exit(128 + signals[0]) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from sentikit.components import Problem, dotted, refuse
-from sentikit.errors import InputError, did_you_mean, quoted
-from sentikit.registry import Registry
+from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
+from sentikit.registry import Registry, default_registry
 from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
 
 _SUFFIXES = (".yaml", ".yml")
@@ -22,12 +23,8 @@ _SUFFIXES = (".yaml", ".yml")
 class ResolvedRecipe:
     """A recipe with everything it extends and every override laid in.
 
-    Attributes:
-        name: what the user asked for, without folders and suffix.
-        values: the sections, as plain YAML values.
-        origins: for each path, ``file:line`` or ``--set``.
-        notes: what the user should know about it, a sentence each.
-        warnings: old names of keys that it uses, a sentence each.
+    `origins` holds ``file, line N`` or ``--set KEY`` of each path. `notes` and `warnings`, the
+    latter of old names, are sentences.
     """
 
     name: str
@@ -56,11 +53,6 @@ class ResolvedRecipe:
 
 
 def recipe_path(name: str, registry: Registry) -> FilePath:
-    """Return the file of a recipe, by path or by registered name.
-
-    Raises:
-        InputError: no such file or no such recipe.
-    """
     if name.endswith(_SUFFIXES) or "\\" in name:
         return FilePath(name)
     try:
@@ -79,8 +71,6 @@ def resolve_recipe(
     Raises:
         InputError: unknown name, unreadable file, a circle of `extends`, a malformed override.
     """
-    from sentikit.registry import default_registry
-
     registry = registry or default_registry()
     warnings: list[str] = []
     values, origins = _read_chain(recipe_path(name, registry), registry, (), warnings)
@@ -143,17 +133,7 @@ _RENAMED = (
 def _with_new_names(
     own: dict[str, Any], origins: dict[Path, str], base: Mapping[str, Any], warnings: list[str]
 ) -> tuple[dict[str, Any], dict[Path, str]]:
-    """Rename old keys before they are laid over what they change, so that the later value wins.
-
-    Args:
-        own: a file's sections, or what ``--set`` gives.
-        origins: of its values.
-        base: what it is laid over.
-        warnings: gets a sentence for each old key.
-
-    Raises:
-        InputError: the old and the new name of one key.
-    """
+    """Rename old keys before they are laid over what they change, so that the later value wins."""
     made: dict[str, Any] = {}
     for section, old, new in _RENAMED:
         given, inherited = own.get(section), base.get(section)
@@ -211,10 +191,6 @@ def parse_overrides(
     A value is read as YAML and coerced by the recipe's schema afterwards. A component's name and
     its settings may come in any order: ``training.schedule=cosine``,
     ``training.schedule.eta_min=1e-7``.
-
-    Raises:
-        InputError: no ``=``, an empty key, a value that is not YAML or has a comment, or two that
-            exclude another.
     """
     result: dict[str, Any] = {}
     for assignment in assignments:
@@ -332,16 +308,10 @@ def kind_of(recipe: ResolvedRecipe) -> str:
 
 
 def unknown_kind(kind: str) -> Problem:
-    """Return the problem of a kind that there is not."""
     return Problem(("kind",), f"unknown kind {kind!r}. {did_you_mean(kind, COMMANDS)}")
 
 
 def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
-    """Refuse a recipe of another kind than a command needs.
-
-    Raises:
-        InputError: it is of another kind; says which command runs it.
-    """
     kind = kind_of(recipe)
     if kind == wanted:
         return
@@ -365,3 +335,44 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{key}"
         flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
     return flat
+
+
+@dataclass(frozen=True)
+class ListedRecipe:
+    """A registered recipe; one that cannot be read has no kind, and says why as its description."""
+
+    name: str
+    kind: str
+    description: str
+    plugin: str
+
+
+def list_recipes(registry: Registry, kind: str | None = None) -> list[ListedRecipe]:
+    """Return the recipes that plugins offer, e2 before e10; of one kind where it is given."""
+    listed = []
+    for name in sorted(registry.names("register_recipes"), key=_natural_order):
+        plugin, found, said = registry.find("register_recipes", name).plugin, "", ""
+        try:
+            recipe = resolve_recipe(name, registry=registry)
+            found, said = kind_of(recipe), str(recipe.values.get("description", ""))
+        except SentikitError as error:
+            said = error.message
+        listed.append(ListedRecipe(name, found, said, plugin))
+    return [recipe for recipe in listed if kind in (None, recipe.kind)]
+
+
+def needed_recipe(recipe: str | None, kind: str, registry: Registry) -> str:
+    """Return the recipe; where none was given, refuse with a list of those of the kind."""
+    if recipe:
+        return recipe
+    choices = list_recipes(registry, kind)
+    width = max((len(choice.name) for choice in choices), default=0)
+    lines = [f"  {choice.name:<{width}}  {choice.description}".rstrip() for choice in choices]
+    raise InputError(
+        "\n".join(["Which recipe? Choose one with --recipe, or give a YAML file:", *lines])
+    )
+
+
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    parts = re.findall(r"\d+|\D+", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

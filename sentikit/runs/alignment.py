@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from sentikit.datasets.examples import Examples, canonical_text
 from sentikit.errors import InputError, quoted
 
 Rows = NDArray[np.int64]
-#: What two rows must share, as a 64-bit hash of each row: whole texts would be held again.
-Key = Callable[[Examples], Rows]
+#: What two rows must share.
+Key = Literal["id", "text", "id and text", "canonical text"]
 
 
 def align(wanted: Examples, recorded: Examples, by_id_alone: bool = False) -> Rows:
@@ -21,34 +21,20 @@ def align(wanted: Examples, recorded: Examples, by_id_alone: bool = False) -> Ro
 
     Rows belong together when their texts are equal; among equal texts, first those with equal ids,
     then in their order. Texts that differ in nothing but case, white space and Unicode form are
-    matched where nothing better is found. No recorded row is given twice.
-
-    Args:
-        wanted: the examples to find.
-        recorded: where to find them.
-        by_id_alone: `recorded` has no texts.
+    matched where nothing better is found. No recorded row is given twice. With `by_id_alone`,
+    `recorded` has no texts.
     """
     if by_id_alone:
-        return _match_in_turn(wanted, recorded, [_id_hashes])
+        return _match_in_turn(wanted, recorded, ["id"])
     if len(wanted) == len(recorded) and _same_texts(wanted, recorded):
         return np.arange(len(wanted), dtype=np.int64)
-    return _match_in_turn(wanted, recorded, [_hashes, _text_hashes, _canonical_hashes])
+    return _match_in_turn(wanted, recorded, ["id and text", "text", "canonical text"])
 
 
 def align_all(
     wanted: Examples, recorded: Examples, names: tuple[str, str], by_id_alone: bool = False
 ) -> Rows:
-    """Return the recorded row of each wanted example.
-
-    Args:
-        wanted: the examples to find.
-        recorded: where to find them.
-        names: what the two are called, for the message.
-        by_id_alone: `recorded` has no texts.
-
-    Raises:
-        InputError: some are not recorded; says how many, and shows the first.
-    """
+    """Return the recorded row of each wanted example, or refuse, with the two `names`, a gap."""
     rows = align(wanted, recorded, by_id_alone)
     missing = np.flatnonzero(rows < 0)
     if not len(missing):
@@ -65,10 +51,10 @@ def align_all(
 
 def text_occurrences(examples: Examples) -> Rows:
     """Return how often each example's text occurred before it."""
-    return _occurrences(_text_hashes(examples))
+    return _occurrences(_hashes(examples, "text"))
 
 
-def _match_in_turn(wanted: Examples, recorded: Examples, keys: list[Key]) -> Rows:
+def _match_in_turn(wanted: Examples, recorded: Examples, keys: Sequence[Key]) -> Rows:
     """Match by each key what the keys before it left over."""
     rows = np.full(len(wanted), -1, np.int64)
     free = np.arange(len(recorded), dtype=np.int64)
@@ -76,7 +62,7 @@ def _match_in_turn(wanted: Examples, recorded: Examples, keys: list[Key]) -> Row
         open_rows = np.flatnonzero(rows < 0)
         if not len(open_rows) or not len(free):
             break
-        found = _match(key(_some(wanted, open_rows)), key(_some(recorded, free)))
+        found = _match(_hashes(_some(wanted, open_rows), key), _hashes(_some(recorded, free), key))
         rows[open_rows] = np.where(found >= 0, free[found], -1)
         free = np.delete(free, found[found >= 0])
     return rows
@@ -101,7 +87,6 @@ def _match(wanted: Rows, recorded: Rows) -> Rows:
 
 
 def _occurrences(codes: Rows) -> Rows:
-    """Return how often each code occurred before."""
     order = np.argsort(codes, kind="stable")
     ordered = codes[order]
     begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -116,30 +101,19 @@ def _same_texts(wanted: Examples, recorded: Examples) -> bool:
     return all(one.column("text").equals(other.column("text")) for one, other in pairs)
 
 
-def _hashed(examples: Examples, key: Callable[[dict[str, list[Any]]], Iterable[Hashable]]) -> Rows:
-    hashes = np.empty(len(examples), np.int64)
-    done = 0
+def _hashes(examples: Examples, key: Key) -> Rows:
+    """Return a 64-bit hash of each row: whole texts would be held again."""
+    hashes, done = np.empty(len(examples), np.int64), 0
     for batch in examples.batches():
-        found = [hash(value) for value in key(batch)]
+        values: Iterable[Hashable]
+        if key == "id and text":
+            values = zip(batch["id"], batch["text"], strict=True)
+        else:
+            values = map(canonical_text, batch["text"]) if key == "canonical text" else batch[key]
+        found = list(map(hash, values))
         hashes[done : done + len(found)] = found
         done += len(found)
     return hashes
-
-
-def _id_hashes(examples: Examples) -> Rows:
-    return _hashed(examples, lambda batch: batch["id"])
-
-
-def _text_hashes(examples: Examples) -> Rows:
-    return _hashed(examples, lambda batch: batch["text"])
-
-
-def _hashes(examples: Examples) -> Rows:
-    return _hashed(examples, lambda batch: zip(batch["id"], batch["text"], strict=True))
-
-
-def _canonical_hashes(examples: Examples) -> Rows:
-    return _hashed(examples, lambda batch: map(canonical_text, batch["text"]))
 
 
 def _shown(examples: Examples, row: int, column: str) -> str:

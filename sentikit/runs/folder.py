@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sentikit import __version__
-from sentikit.errors import InputError, one_line
+from sentikit.errors import InputError, nearest, one_line
 from sentikit.files import disk_errors, read_json, write_json, write_text
 from sentikit.keys import redacted
 from sentikit.registry import default_registry
@@ -85,6 +85,8 @@ def describe_split(
     return said if label_origin is None else {**said, "label_origin": label_origin}
 
 
+#: Where runs go unless a user names another folder.
+RUNS = Path("runs")
 MANIFEST = "manifest.json"
 PREDICTIONS = "predictions.jsonl"
 #: The rows of a run that has not finished.
@@ -100,7 +102,6 @@ RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "inter
 
 
 def end_status(error: BaseException | None) -> str:
-    """Return the status of a run that ended with `error`, or well."""
     if error is None:
         return FINISHED
     interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
@@ -187,8 +188,16 @@ class RunFolder:
                     self.path.rmdir()
 
 
+def near_runs(path: Path) -> str:
+    """Return a question that names the runs whose path is most like one that does not exist."""
+    beside = [*RUNS.glob(f"*/{MANIFEST}"), *path.parent.glob(f"*/{MANIFEST}")]
+    runs = {entry.parent.name: str(entry.parent) for entry in beside}
+    meant = " or ".join(runs[name] for name in nearest(path.name, runs))
+    return f"Did you mean {meant}?" if meant else ""
+
+
 def choose_run_folder(
-    output: Path | None, name: str, resume: bool, root: Path, job: str | None = None
+    output: Path | None, name: str, resume: bool, root: Path = RUNS, job: str | None = None
 ) -> RunFolder:
     """Return the folder a command should work in; it holds a run only where one is resumed.
 
@@ -198,7 +207,7 @@ def choose_run_folder(
         output: what the user asked for.
         name: the recipe's name.
         resume: resume an unfinished run.
-        root: where runs live, usually ``runs``.
+        root: where runs live.
         job: of the launcher; its own unfinished run is resumed automatically.
 
     Raises:
@@ -271,7 +280,6 @@ class JsonLinesLog:
         self._stream: IO[str] | None = None
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append a record."""
         with disk_errors(self._path):
             if self._stream is None:
                 self._stream = self._path.open("a", encoding="utf-8", newline="\n")
@@ -300,7 +308,6 @@ class JsonLinesLog:
         write_text(self._path, "".join(kept))
 
     def close(self) -> None:
-        """Close the file and make it durable."""
         if self._stream is not None:
             os.fsync(self._stream.fileno())
             self._stream.close()

@@ -10,9 +10,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sentikit.components import refuse, validate
-from sentikit.errors import InputError, nearest
+from sentikit.errors import InputError
 from sentikit.files import read_json
-from sentikit.runs.folder import LOG, MANIFEST, METRICS, PREDICTIONS, RECIPE, RunFolder
+from sentikit.runs.folder import (
+    LOG,
+    MANIFEST,
+    METRICS,
+    PREDICTIONS,
+    RECIPE,
+    RUNS,
+    RunFolder,
+    near_runs,
+)
 
 DAMAGED = "damaged"
 
@@ -24,7 +33,10 @@ class _Foreign(BaseModel):
 
 
 class _ClassScores(_Foreign):
+    precision: float = Field(ge=0, le=1)
+    recall: float = Field(ge=0, le=1)
     f1: float = Field(ge=0, le=1)
+    support: int = Field(ge=0)
 
 
 class _Scores(_Foreign):
@@ -76,18 +88,13 @@ class RunSummary:
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
         return asdict(self)
 
 
 def find_runs(folder: Path) -> list[RunSummary]:
-    """Return the runs under `folder`, at any depth but inside each other, by their start.
-
-    Raises:
-        InputError: `folder` is not there.
-    """
+    """Return the runs under `folder`, at any depth but inside each other, by their start."""
     if not folder.is_dir():
-        if folder == Path("runs"):
+        if folder == RUNS:
             return []
         raise InputError(f"{folder} is not a folder. Give the folder that holds your runs.")
     # Other programs have files of that name; none of them may hide a run.
@@ -122,17 +129,9 @@ def _summary_or_damage(path: Path) -> RunSummary:
 
 
 def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any] | None]:
-    """Return a run's summary, manifest and metrics.
-
-    Raises:
-        InputError: there is no run, its manifest is another program's, or a file is damaged.
-    """
     if not path.exists():
-        beside = [*path.parent.glob(f"*/{MANIFEST}"), *Path("runs").glob(f"*/{MANIFEST}")]
-        runs = {entry.parent.name: str(entry.parent) for entry in beside}
-        meant = " or ".join(runs[name] for name in nearest(path.name, runs))
-        advice = f"Did you mean {meant}? " if meant else ""
-        raise InputError(f"{path} does not exist. {advice}See: sentikit runs list")
+        advice = f"{near_runs(path)} See: sentikit runs list".lstrip()
+        raise InputError(f"{path} does not exist. {advice}")
     manifest = read_manifest(path)
     metrics = read_json(path / METRICS) if (path / METRICS).is_file() else None
     if metrics is not None:
@@ -147,11 +146,6 @@ def _refuse_misfit(schema: type[_Foreign], values: Any, path: Path) -> None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of a run.
-
-    Raises:
-        InputError: there is none, it is another program's, or it is damaged.
-    """
     if not (path / MANIFEST).is_file():
         raise InputError(f"{path} is not a run: it has no {MANIFEST}. See: sentikit runs list")
     manifest = RunFolder(path).manifest

@@ -24,7 +24,7 @@ from sentikit.datasets.rows import Rows, cell_text, usual_column
 from sentikit.datasets.tables import read_rows
 from sentikit.errors import InputError, did_you_mean, quoted
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS, RunFolder
+from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS, RunFolder, near_runs
 from sentikit.runs.table import Labelling, RunTable, are_distributions, read_run_rows
 
 #: Behind a path: the prediction of the encoder recorded inside, as a run of its own.
@@ -48,8 +48,8 @@ class ResultColumns:
             format has it; or a column for each class.
         raw: the answer as it came.
         cost: USD.
-        opinion_label: the label of the encoder that the LLM was shown.
-        opinion_probabilities: that encoder's probabilities, like `probabilities`.
+        adviser_label: the label of the encoder that the LLM was shown.
+        adviser_probabilities: that encoder's probabilities, like `probabilities`.
     """
 
     label: str
@@ -60,8 +60,8 @@ class ResultColumns:
     probabilities: str | Mapping[str, str] | None = None
     raw: str | None = None
     cost: str | None = None
-    opinion_label: str | None = None
-    opinion_probabilities: str | Mapping[str, str] | None = None
+    adviser_label: str | None = None
+    adviser_probabilities: str | Mapping[str, str] | None = None
 
 
 class ResultFormat(Part, ABC):
@@ -83,14 +83,6 @@ class ResultFormat(Part, ABC):
     @abstractmethod
     def columns(self, columns: Sequence[str]) -> ResultColumns | None:
         """Say which column holds what, or None if the file is not of this format."""
-
-
-@dataclass(frozen=True)
-class ColumnChoice:
-    """The columns of labels and probabilities that a user names; None leaves them to a format."""
-
-    label: str | None = None
-    probabilities: str | None = None
 
 
 def read_run(
@@ -115,8 +107,8 @@ def read_run(
     """
     name = str(path)
     plain, of_encoder = split_suffix(name)
-    columns = (label_column, probabilities_column)
-    table = _read(Path(plain).expanduser(), plain, columns, registry or default_registry())
+    chosen = (label_column, probabilities_column)
+    table = _read(Path(plain).expanduser(), plain, chosen, registry or default_registry())
     return table.of_encoder(name) if of_encoder else table
 
 
@@ -127,16 +119,23 @@ def split_suffix(name: str) -> tuple[str, bool]:
     return (plain, True) if meant else (name, False)
 
 
-def _read(
-    path: Path, name: str, columns: tuple[str | None, str | None], registry: Registry
-) -> RunTable:
+#: The columns of labels and of probabilities that a user names; None leaves one to a format.
+_Chosen = tuple[str | None, str | None]
+
+
+def _read(path: Path, name: str, chosen: _Chosen, registry: Registry) -> RunTable:
     if path.name == PREDICTIONS and (path.parent / MANIFEST).is_file():
         path = path.parent
     if path.is_file():
-        return read_results(path, name, ColumnChoice(*columns), registry)
+        with read_rows(path) as rows:
+            collected = _Collected(rows, _choose_columns(rows, chosen, registry))
+            for where, row in rows:
+                collected.add(where, row)
+        return collected.table(name)
     if not path.exists():
-        raise InputError(f"{name} does not exist. Give a run's folder or a results file.")
-    if columns != (None, None):
+        advice = near_runs(path) or "Give a run's folder or a results file."
+        raise InputError(f"{name} does not exist. {advice}")
+    if chosen != (None, None):
         raise InputError(f"{name} is a run; columns are named for results files alone.")
     if not (path / MANIFEST).is_file():
         raise InputError(f"{name} is not a run: it has no {MANIFEST}. See: sentikit runs list")
@@ -156,41 +155,17 @@ def _read(
             f"{name} has no predictions yet: it is {status or 'not finished'}. Finish it with "
             "--resume, or choose another run."
         )
-    return read_run_rows(path / PREDICTIONS, name, run_classes(manifest), manifest)
+    # In the order of its probabilities; the manifests of old runs name no classes.
+    classes = tuple(manifest.get("classes") or label_scheme("neg_neu_pos").classes)
+    return read_run_rows(path / PREDICTIONS, name, classes, manifest)
 
 
-def run_classes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a run's classes, in the order of its probabilities."""
-    return tuple(manifest.get("classes") or label_scheme("neg_neu_pos").classes)
-
-
-def read_results(path: Path, name: str, choice: ColumnChoice, registry: Registry) -> RunTable:
-    """Read a results file; `name` is what the user calls it.
-
-    Raises:
-        InputError: no format knows the file, or it is malformed; says where.
-    """
-    with read_rows(path) as rows:
-        collected = _Collected(rows, choose_columns(rows, choice, registry))
-        for where, row in rows:
-            collected.add(where, row)
-    return collected.table(name)
-
-
-def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> ResultColumns:
-    """Find out what each column of a file holds.
-
-    Raises:
-        InputError: no format knows the file, two claim it, or a named column is not there.
-    """
-    for column, key in (
-        (choice.label, "label_column"),
-        (choice.probabilities, "probabilities_column"),
-    ):
+def _choose_columns(rows: Rows, chosen: _Chosen, registry: Registry) -> ResultColumns:
+    for column, key in zip(chosen, ("label_column", "probabilities_column"), strict=True):
         if column is not None and column not in rows.columns:
             meant = did_you_mean(column, rows.columns)
             raise InputError(f"{rows.name} has no column {column!r} ({key}). {meant}")
-    found, label = _recognised(rows, registry), choice.label
+    found, (label, probabilities) = _recognised(rows, registry), chosen
     if label is not None:
         # What the format made of the other columns belongs to the label it found.
         gold = found.gold if found and found.gold != label else None
@@ -202,8 +177,8 @@ def choose_columns(rows: Rows, choice: ColumnChoice, registry: Registry) -> Resu
             f"{rows.name}: which column holds the predicted labels? It has {listed}. Rename "
             "it to 'prediction'; a recipe that names the file can set label_column instead."
         )
-    if choice.probabilities is not None:
-        found = dataclasses.replace(found, probabilities=choice.probabilities)
+    if probabilities is not None:
+        found = dataclasses.replace(found, probabilities=probabilities)
     return _with_usual(found, rows)
 
 
@@ -263,7 +238,6 @@ class SpelledLabels:
         self._first: list[int] = []
 
     def add(self, label: str | None, where: int) -> None:
-        """Add the label of the next row, which stands at `where`."""
         spelled = label.strip() if label else None
         code = self._known.setdefault(spelled or None, len(self._known))
         if code == len(self._first):
@@ -276,7 +250,6 @@ class SpelledLabels:
         return [label for label in self._known if label is not None]
 
     def first(self, label: str) -> int:
-        """Return where a label stood first."""
         return self._first[self._known[label]]
 
     def numbers(self, scheme: LabelScheme) -> NDArray[np.int64]:
@@ -306,11 +279,6 @@ class SpelledProbabilities:
         self._width = 0
 
     def add(self, row: Mapping[str, Any], where: int, place: str) -> None:
-        """Add the value of the next row, which stands at `where`.
-
-        Raises:
-            InputError: it is no distribution over classes, or unlike the rows before.
-        """
         if self._columns is None:
             return
         numbers = self._numbers(row, place)
@@ -327,11 +295,7 @@ class SpelledProbabilities:
         self._where.append(where)
 
     def array(self, classes: Sequence[str], name: str) -> NDArray[np.float64] | None:
-        """Return (rows, classes), NaN where a row has none; None where no row has any.
-
-        Raises:
-            InputError: not one probability a class, or not probabilities; `name` is the file.
-        """
+        """Return (rows, classes), NaN where a row has none; None where no row has any."""
         if not self._width:
             return None
         where = np.frombuffer(self._where, np.int64)
@@ -413,9 +377,6 @@ def scheme_of(
     """Return the scheme of the gold labels, or, where there are none, of the answers.
 
     Gold labels of no scheme are classes themselves.
-
-    Raises:
-        InputError: the labels are of no scheme, or of several.
     """
     if not gold.spellings:
         spelled = {plain_label(label).casefold() for label in answered.spellings} & _KNOWN
@@ -450,20 +411,17 @@ def scheme_of(
 
 
 class _Collected:
-    """The columns of a results file as they are read."""
-
     def __init__(self, rows: Rows, columns: ResultColumns) -> None:
         self._rows, self._columns = rows, columns
         self._builder = ExamplesBuilder()
         self._gold, self._labels, self._adviser = SpelledLabels(), SpelledLabels(), SpelledLabels()
         self._probabilities = SpelledProbabilities(columns.probabilities)
-        self._adviser_probabilities = SpelledProbabilities(columns.opinion_probabilities)
+        self._adviser_probabilities = SpelledProbabilities(columns.adviser_probabilities)
         self._cost = array("d")
         self._raw: list[pa.Array] = []
         self._raw_open: list[str | None] = []
 
     def add(self, where: int, row: Mapping[str, Any]) -> None:
-        """Add the row that stands at `where`."""
         columns, place = self._columns, self._rows.at(where)
 
         def cell(column: str | None) -> str | None:
@@ -481,7 +439,7 @@ class _Collected:
         self._builder.add(text, label=gold, source=source, id=cell(columns.id))
         self._gold.add(gold, where)
         self._labels.add(cell(columns.label), where)
-        self._adviser.add(cell(columns.opinion_label), where)
+        self._adviser.add(cell(columns.adviser_label), where)
         self._probabilities.add(row, where, place)
         self._adviser_probabilities.add(row, where, place)
         if columns.cost is not None:
@@ -508,7 +466,7 @@ class _Collected:
                 self._answered(self._labels, scheme, self._columns.label, name),
                 self._probabilities.array(scheme.classes, name),
             ),
-            opinion=self._of_adviser(scheme, name),
+            adviser=self._of_adviser(scheme, name),
             raw=None if self._columns.raw is None else raw,
             cost=np.frombuffer(self._cost, np.float64) if len(self._cost) else None,
             has_texts=self._columns.text is not None,
@@ -542,7 +500,7 @@ class _Collected:
 
     def _of_adviser(self, scheme: LabelScheme, name: str) -> Labelling | None:
         probabilities = self._adviser_probabilities.array(scheme.classes, name)
-        column = self._columns.opinion_label
+        column = self._columns.adviser_label
         if column is not None:
             return Labelling(self._answered(self._adviser, scheme, column, name), probabilities)
         if probabilities is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +37,6 @@ class RecordedClassifier(Classifier):
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes of the run."""
         return self._scheme
 
     def describe(self) -> dict[str, Any]:
@@ -52,11 +51,7 @@ class RecordedClassifier(Classifier):
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        """Yield the recorded prediction of each example; nothing is paid for again.
-
-        Raises:
-            InputError: a text is not recorded.
-        """
+        """Yield the recorded prediction of each example; nothing is paid for again."""
         seen: Counter[int] = Counter()
         for example in examples:
             given = Example(example) if isinstance(example, str) else example
@@ -87,11 +82,10 @@ class RecordedClassifier(Classifier):
         return int(rows[min(seen[first], len(rows)) - 1])
 
     def prediction(self, row: int) -> Prediction:
-        """Return what was recorded in a row."""
         table = self.table
         label, probabilities = self._said(table.answers, row)
         certain = table.answers.probabilities is None or probabilities is not None
-        adviser = None if table.opinion is None else Prediction(*self._said(table.opinion, row))
+        adviser = None if table.adviser is None else Prediction(*self._said(table.adviser, row))
         raw = None if table.raw is None else table.raw[row].as_py()
         return Prediction(
             label,
@@ -121,15 +115,15 @@ class RecordedClassifier(Classifier):
 
     @cached_property
     def _by_text(self) -> _Index:
-        return _Index(self._column("text"), lambda text: text)
+        return _Index(self._column("text"))
 
     @cached_property
     def _by_canonical_text(self) -> _Index:
-        return _Index(self._column("text"), canonical_text)
+        return _Index(map(canonical_text, self._column("text")))
 
     @cached_property
     def _by_id(self) -> _Index:
-        return _Index(self._column("id"), lambda identifier: identifier)
+        return _Index(self._column("id"))
 
     def _column(self, name: str) -> Iterator[str]:
         for batch in self.table.examples.batches():
@@ -139,12 +133,11 @@ class RecordedClassifier(Classifier):
 class _Index:
     """Where each value stands: 16 bytes a row, whole texts would be held again."""
 
-    def __init__(self, values: Iterable[str], key: Callable[[str], str]) -> None:
-        hashes: NDArray[np.int64] = np.fromiter((hash(key(value)) for value in values), np.int64)
+    def __init__(self, values: Iterable[str]) -> None:
+        hashes: NDArray[np.int64] = np.fromiter(map(hash, values), np.int64)
         self._order = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._order]
 
     def rows(self, value: str) -> NDArray[np.int64]:
-        """Return the rows with a value, in their order."""
         first, end = np.searchsorted(self._hashes, [hash(value), hash(value) + 1])
         return self._order[first:end]

@@ -65,13 +65,14 @@ class RunTable:
         examples: ids, texts, gold labels as class names, sources.
         gold: class numbers, (rows,); -1 where unknown.
         answers: labels and probabilities.
-        opinion: the prediction of the encoder that the LLM was shown, or None.
+        adviser: the prediction of the encoder that the LLM was shown, or None.
         raw: the LLM's answers as they came (strings, null where there is none), or None.
         cost: USD of each row, NaN where unknown; None where all are.
         tokens: prompt, cached and completion tokens, (rows, 3); None where unknown.
         has_texts: False for a results file with ids alone; its texts are empty.
         manifest: of a run; empty for a file.
         ordered: whether the classes stand in an order, as stars do.
+        path: as the user gave it, where a comparison gave the run a short name.
     """
 
     name: str
@@ -79,13 +80,14 @@ class RunTable:
     examples: Examples
     gold: NDArray[np.int64]
     answers: Labelling
-    opinion: Labelling | None = None
+    adviser: Labelling | None = None
     raw: pa.Array | None = None
     cost: NDArray[np.float64] | None = None
     tokens: NDArray[np.int64] | None = None
     has_texts: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
     ordered: bool = False
+    path: str = ""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -101,7 +103,7 @@ class RunTable:
         Raises:
             InputError: none is recorded.
         """
-        if self.opinion is None:
+        if self.adviser is None:
             raise InputError(
                 f"{self.name} holds no encoder's prediction: it is not an augmented run, or its "
                 f"columns do not show one. Leave #encoder out."
@@ -109,8 +111,8 @@ class RunTable:
         return dataclasses.replace(
             self,
             name=name,
-            answers=self.opinion,
-            opinion=None,
+            answers=self.adviser,
+            adviser=None,
             raw=None,
             cost=None,
             tokens=None,
@@ -140,7 +142,7 @@ class RunTable:
             classes=classes,
             gold=_renumbered(self.gold, own, classes),
             answers=self.answers.in_classes(own, classes),
-            opinion=None if self.opinion is None else self.opinion.in_classes(own, classes),
+            adviser=None if self.adviser is None else self.adviser.in_classes(own, classes),
             ordered=self.ordered and classes == own[::-1],
         )
 
@@ -183,7 +185,7 @@ class RunTable:
             examples=self.examples.select(rows),
             gold=self.gold[rows],
             answers=self.answers.select(rows),
-            opinion=None if self.opinion is None else self.opinion.select(rows),
+            adviser=None if self.adviser is None else self.adviser.select(rows),
             raw=None if self.raw is None else self.raw.take(pa.array(rows)),
             cost=None if self.cost is None else self.cost[rows],
             tokens=None if self.tokens is None else self.tokens[rows],
@@ -213,11 +215,7 @@ def are_distributions(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
 def read_run_rows(
     path: Path, name: str, classes: tuple[str, ...], manifest: Mapping[str, Any]
 ) -> RunTable:
-    """Read the predictions of a run, given its classes in the order of its probabilities.
-
-    Raises:
-        InputError: the file is missing or damaged; says which line.
-    """
+    """Read the predictions of a run, given its classes in the order of its probabilities."""
     table = _read_rows(path, classes)
     columns = [table.column(name) for name in ("id", "text", "gold", "source")]
     answer, cost, usage = (table.column(name) for name in ("answer", "cost", "usage"))
@@ -231,7 +229,7 @@ def read_run_rows(
             _classes(table, "label", classes, path),
             _probabilities(table.column("probabilities"), classes, path),
         ),
-        opinion=_of_adviser(table.column("encoder"), classes, path),
+        adviser=_of_adviser(table.column("encoder"), classes, path),
         raw=None if _is_null(answer) else answer.combine_chunks(),
         cost=None if _is_null(cost) else _with_nan(cost),
         tokens=None if _is_null(usage) else np.column_stack(tokens).astype(np.int64),

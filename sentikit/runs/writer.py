@@ -46,17 +46,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _SplitRows:
+class SplitRows:
+    """The rows of a split, read piece by piece each time they are gone through."""
+
     split: LabelledSplit
 
     def __iter__(self) -> Iterator[Row]:
         for identifier, text, gold, source, columns in self.split.examples.rows():
             yield Row(Example(text, identifier, source, columns), gold)
-
-
-def split_rows(split: LabelledSplit) -> Iterable[Row]:
-    """Return the rows of a split, read piece by piece each time they are gone through."""
-    return _SplitRows(split)
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,8 @@ class RowTotals:
         rows: counted so far.
         answers: rows that an LLM answered.
         invalid: rows without a valid label, failed ones among them.
-        failed: rows that could not be labelled; asking again may help.
+        misread: those of them that an LLM answered, but with no label.
+        failed: rows about which the classifier or a member of it failed; asking again may help.
         repaired: rows whose second answer was valid.
         unmetered: rows with an answer whose usage the server does not say.
         usage: tokens of all answers, as far as the server says.
@@ -97,31 +95,29 @@ class RowTotals:
 
     def __init__(self) -> None:
         self.rows = self.answers = self.invalid = self.failed = self.repaired = 0
-        self.unmetered = 0
+        self.unmetered = self.misread = 0
         self.usage = Usage()
         self.cost: float | None = 0.0
         self.paid: float | None = 0.0
 
     def add(self, prediction: Prediction) -> None:
-        """Count a row."""
         self.rows += 1
         self.answers += prediction.answer is not None
         self.invalid += prediction.label is None
+        self.misread += prediction.label is None and prediction.error is None
         self.failed += prediction.error is not None
         self.repaired += prediction.first_answer is not None and prediction.label is not None
         self.unmetered += prediction.answer is not None and prediction.usage is None
         self.usage += prediction.usage or Usage()
-        if prediction.error is None:
+        if prediction.error is None or prediction.cost:
             self.cost = _sum(self.cost, prediction.cost)
             self.paid = _sum(self.paid, prediction.paid)
 
     @property
     def asked(self) -> bool:
-        """Whether an LLM was asked about a row."""
         return bool(self.answers or self.failed or self.cost != 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys of the manifest."""
         saved = None if self.cost is None or self.paid is None else self.cost - self.paid
         return {
             "rows": self.rows,
@@ -146,7 +142,6 @@ class ScoredRows:
         self._probabilities = array("d")
 
     def add(self, gold: str | None, source: str | None, prediction: Prediction) -> None:
-        """Take a row; without a gold label it is not scored."""
         if gold is None:
             return
         self._gold.append(self._numbers[gold])
@@ -296,7 +291,7 @@ class RunWriter:
 
     def add_split(self, predictions: Iterable[Prediction]) -> None:
         """Write all rows of the split, given one prediction for each in order."""
-        for row, prediction in zip(split_rows(self.plan.split), predictions, strict=True):
+        for row, prediction in zip(SplitRows(self.plan.split), predictions, strict=True):
             self.add(row.example, row.gold, prediction)
 
     def finish(
@@ -322,17 +317,9 @@ class RunWriter:
         paid = {"llm": _rounded(self.totals.cost)} if self._asks else {}
         items = {name: _rounded(cost) for name, cost in (costs or {}).items() if cost != 0}
         cost_usd = {**paid, **items, **self.plan.costs}
-        path = self.run.path if self.run else None
-        found = FinishedRun(
-            path=path,
-            dataset=self.plan.split.dataset,
-            split=self.plan.split.split,
-            totals=self.totals,
-            scores=scores,
-            by_source=by_source,
-            cost_usd=cost_usd,
-            more=metrics or {},
-        )
+        path, split = self.run.path if self.run else None, self.plan.split
+        labelled = (split.dataset, split.split, self.totals)
+        found = FinishedRun(path, *labelled, scores, by_source, cost_usd, metrics or {})
         if self.run:
             if scores is not None:
                 write_json(self.run.path / run_folder.METRICS, found.metrics())
@@ -380,7 +367,7 @@ def row_json(
     if asked or adviser is not None or prediction.error is not None:
         record["answer"] = redacted(prediction.answer) if prediction.answer else prediction.answer
         record["usage"] = None if prediction.usage is None else asdict(prediction.usage)
-        record["cost"] = prediction.cost if asked and prediction.error is None else None
+        record["cost"] = prediction.cost if asked else None
         record["finish_reason"] = prediction.finish_reason
         record["encoder"] = None
     if adviser is not None and adviser.label is not None:
@@ -392,16 +379,6 @@ def row_json(
     if prediction.error is not None:
         record["error"] = redacted(prediction.error)
     return record
-
-
-def spent_usd(run: RunFolder) -> float:
-    """Return the USD that a finished run's calls were billed, probing the server included.
-
-    Answers found in the cache cost nothing; neither does, here, a call whose price is unknown.
-    """
-    manifest = run.manifest
-    probing = manifest.get("cost_usd", {}).get("probing")
-    return float((manifest.get("paid_usd") or 0.0) + (probing or 0.0))
 
 
 def rounded(

@@ -39,53 +39,30 @@ _MOST_WRITING = 2
 
 @dataclass
 class TrainingState:
-    """Where training stands.
-
-    Attributes:
-        identity: hash of whatever must not change between the parts of a run.
-        epoch: epochs done.
-        batch: batches done in the present epoch.
-        step: optimizer steps done.
-        best_value: best value of the watched metric, or None.
-        best_epoch: the epoch (from 1) it belongs to, or 0.
-        highest_macro_f1: on validation so far, whichever metric is watched.
-        stopping_best: the value early stopping compares with, or None.
-        stale_epochs: epochs since it was reached.
-        plateau_factor: what reduce_on_plateau has made of the rate.
-        plateau_best: the value reduce_on_plateau compares with, or None.
-        plateau_stale: evaluations since then.
-        epoch_loss: sum of the batches' losses in the present epoch, up to the last log line.
-        interval_loss: the same since the last log line.
-        interval_steps: steps since then.
-        seconds: time trained so far.
-        stopped: why training ended before its last epoch, or "".
-        changes: what the user changed on the way, see `settings.Change`.
-    """
+    """Where training stands; `identity` hashes whatever must not change between parts of a run."""
 
     identity: str
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best_value: float | None = None
-    best_epoch: int = 0
-    highest_macro_f1: float = 0.0
-    stopping_best: float | None = None
-    stale_epochs: int = 0
-    plateau_factor: float = 1.0
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches done in the present epoch
+    step: int = 0  # optimizer steps done
+    best_value: float | None = None  # of the watched metric
+    best_epoch: int = 0  # from 1
+    highest_macro_f1: float = 0.0  # whichever metric is watched
+    stopping_best: float | None = None  # what early stopping compares with
+    stale_epochs: int = 0  # since it was reached
+    plateau_factor: float = 1.0  # what reduce_on_plateau has made of the rate
     plateau_best: float | None = None
-    plateau_stale: int = 0
-    epoch_loss: float = 0.0
-    interval_loss: float = 0.0
+    plateau_stale: int = 0  # evaluations since plateau_best was reached
+    epoch_loss: float = 0.0  # sum of the batches' losses in this epoch, up to the last log line
+    interval_loss: float = 0.0  # the same since the last log line
     interval_steps: int = 0
     seconds: float = 0.0
-    stopped: str = ""
-    changes: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""  # why training ended before its last epoch
+    changes: list[dict[str, Any]] = field(default_factory=list)  # by the user: settings.Change
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state with its tensors."""
-
     state: TrainingState
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -110,20 +87,11 @@ class CheckpointFolder:
         self._writing: deque[Future[None]] = deque()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Begin to write a checkpoint, which replaces the oldest ones.
-
-        Raises:
-            SentikitError: the disk is full or refuses; earlier checkpoints stay.
-        """
+        """Begin to write a checkpoint, which replaces the oldest ones."""
         state = replace(checkpoint.state, changes=list(checkpoint.state.changes))
         self._begin(self._save, replace(checkpoint, state=state))
 
     def flush(self) -> None:
-        """Wait until all is on the disk.
-
-        Raises:
-            SentikitError: the disk is full or refuses.
-        """
         while self._writing:
             self._writing.popleft().result()
 
@@ -150,20 +118,12 @@ class CheckpointFolder:
             shutil.rmtree(old, ignore_errors=True)
         self._prune_best(checkpoint.state.best_epoch)
 
-    def latest(
-        self, identity: str, tell: Callable[[str], None] = lambda _: None
-    ) -> Checkpoint | None:
-        """Read the newest checkpoint that is whole, or return None where there is none.
-
-        Args:
-            identity: of the run.
-            tell: told where a damaged one was passed over.
-
-        Raises:
-            InputError: it belongs to another recipe, or all are damaged.
-        """
+    def latest(self, identity: str, tell: Callable[[str], None]) -> Checkpoint | None:
+        """Read the newest checkpoint that is whole, or return None where there is none."""
         self.flush()
-        self._mend()
+        # Put back or remove what kills have left of writing checkpoints.
+        for name in {path.name.split(".")[1] for path in self.folder.glob(f".{_PREFIX}*")}:
+            remove_leftovers(self.folder / name)
         found = self._found()
         for path in reversed(found):
             try:
@@ -189,11 +149,7 @@ class CheckpointFolder:
         return Checkpoint(state, read_weights(path / _WEIGHTS), read_weights(path / _OPTIMIZER))
 
     def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
-        """Begin to write the best weights so far; those that a checkpoint names stay beside them.
-
-        Raises:
-            SentikitError: the disk is full or refuses.
-        """
+        """Begin to write the best weights so far; those a checkpoint names stay beside them."""
         self._begin(self._save_best, weights, epoch)
 
     def _save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
@@ -208,7 +164,6 @@ class CheckpointFolder:
         self._prune_best(epoch)
 
     def best(self, epoch: int) -> dict[str, Tensor]:
-        """Read the weights of the best epoch."""
         self.flush()
         return read_weights(self._best(epoch))
 
@@ -226,11 +181,6 @@ class CheckpointFolder:
         for path in self.folder.glob(f"{_BEST_PREFIX}*.safetensors"):
             if path not in named:
                 path.unlink(missing_ok=True)
-
-    def _mend(self) -> None:
-        """Put back or remove what kills have left of writing checkpoints."""
-        for name in {path.name.split(".")[1] for path in self.folder.glob(f".{_PREFIX}*")}:
-            remove_leftovers(self.folder / name)
 
     def clear(self) -> None:
         """Remove everything; a finished run needs none of it."""

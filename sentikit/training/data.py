@@ -1,37 +1,33 @@
-"""The data of a training run: splits, model inputs, and texts embedded by a frozen encoder."""
+"""The data of a training run: splits, model inputs, and batches of texts of like length."""
 
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentikit.classifiers.batches import (
-    BATCH_LIMITS,
-    LongTexts,
-    TokenizedTexts,
-    batches_by_length,
-    tokenize,
-)
-from sentikit.classifiers.torch_model import SentimentModel
+from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.devices import autocast
 from sentikit.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifiers.batches import TokenizedTexts
     from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.engine import Engine
     from sentikit.training.recipe import TrainData
+
+
+Rows = NDArray[np.int64]
 
 
 class ModelInputs(Protocol):
@@ -43,8 +39,7 @@ class ModelInputs(Protocol):
     def lengths(self) -> NDArray[np.int64]:
         """The size of each text, by which batches are planned."""
 
-    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
-        """Return the model's inputs for some rows."""
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -64,41 +59,34 @@ class Splits:
     test: Examples | None
 
     def items(self) -> list[tuple[str, Examples]]:
-        """Return the splits there are, by name."""
         found = [("train", self.train), ("validation", self.validation), ("test", self.test)]
         return [(name, examples) for name, examples in found if examples is not None]
 
 
 def load_splits(parts: TrainData, validated: bool = True) -> Splits:
-    """Load what training needs.
-
-    Args:
-        parts: of the run.
-        validated: whether a validation split is needed.
-
-    Raises:
-        InputError: no training or validation split, or only one class to learn.
-    """
-    has_validation = "validation" in parts.dataset_for("validation").splits
-    if validated and not has_validation:
+    """Load what training needs; `validated` says whether it needs a validation split."""
+    dataset, judge = parts.dataset, parts.dataset_for("validation")
+    if validated and "validation" not in judge.splits:
         raise InputError(
-            f"The dataset {parts.dataset_for('validation').name!r} has no validation split to "
+            f"The dataset {judge.name!r} has no validation split to "
             "choose the best epoch by. Set dataset.validation_holdout, as 10% or 500."
         )
-    train = parts.dataset.split("train")
+    train = dataset.split("train")
     present = set(train.values("label"))
     if len(present) < 2:
         raise InputError(
-            f"The training split of {parts.dataset.name!r} has only the class "
+            f"The training split of {dataset.name!r} has only the class "
             f"{present.pop()!r}. At least two classes are needed to learn anything."
         )
-    judged = parts.dataset_for("test")
-    test = judged.split("test") if "test" in judged.splits else None
-    validation = None
-    if has_validation:
-        validation = parts.dataset_for("validation").split("validation")
-    if validation is not None and validated:
-        check_validation(validation, parts.dataset.scheme.classes)
+    test, validation = (
+        judge.split(name) if name in judge.splits else None for name in ("test", "validation")
+    )
+    if validated and validation is not None and len(validation) < len(dataset.scheme.classes):
+        raise InputError(
+            f"The validation split has {len(validation)} texts for {len(dataset.scheme.classes)} "
+            "classes; the best epoch cannot be chosen by it. Raise dataset.validation_holdout, "
+            "as 10%."
+        )
     return Splits(train, validation, test)
 
 
@@ -108,21 +96,7 @@ FEW_VALIDATION = 30
 MANY_UNKNOWN = 0.05
 
 
-def check_validation(validation: Examples, classes: Sequence[str]) -> None:
-    """Refuse a validation split that cannot tell epochs apart.
-
-    Raises:
-        InputError: it has fewer texts than there are classes.
-    """
-    if len(validation) < len(classes):
-        raise InputError(
-            f"The validation split has {len(validation)} texts for {len(classes)} classes; the "
-            "best epoch cannot be chosen by it. Raise dataset.validation_holdout, as 10%."
-        )
-
-
 def data_warnings(splits: Splits, batch_size: int) -> Iterator[str]:
-    """Yield what is suspect about the examples of a training run, one sentence each."""
     train, validation = splits.train, splits.validation
     if validation is not None and len(validation) < FEW_VALIDATION:
         yield (
@@ -148,11 +122,10 @@ def data_warnings(splits: Splits, batch_size: int) -> Iterator[str]:
 
 
 def _conflicting_labels(train: Examples, hashes: NDArray[np.uint64]) -> Iterator[str]:
-    """Yield a sentence on training texts that stand there with several labels."""
     first: dict[int, str] = {}
     conflicting: dict[int, tuple[int, str, str]] = {}
-    labels = train.values("label")
-    for row, (key, label) in enumerate(zip(hashes.tolist(), labels, strict=True)):
+    pairs = zip(hashes.tolist(), train.values("label"), strict=True)
+    for row, (key, label) in enumerate(pairs):
         before = first.setdefault(key, label)
         if label != before:
             conflicting.setdefault(key, (row, before, label))
@@ -167,16 +140,7 @@ def _conflicting_labels(train: Examples, hashes: NDArray[np.uint64]) -> Iterator
 
 
 def repeated_rows(examples: Examples, wanted: str | Mapping[str, int]) -> NDArray[np.int64]:
-    """Return the rows to train on, some of them several times.
-
-    Args:
-        examples: the training split.
-        wanted: ``none``; ``source`` or ``class``, each as often as brings it to the size of the
-            largest, rounded up, as in the study's balanced variant; or how often by name.
-
-    Raises:
-        InputError: a name is neither a source nor a class.
-    """
+    """Return the rows to train on, some of them several times."""
     rows = np.arange(len(examples), dtype=np.int64)
     if wanted == "none":
         return rows
@@ -212,24 +176,16 @@ class SelectedInputs:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The size of each row."""
         return np.asarray(self.inputs.lengths[self.rows])
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
-        """Return the model's inputs for some rows."""
         return self.inputs.batch(self.rows[rows])
 
 
 def token_warnings(
     inputs: Mapping[str, TokenizedTexts], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Iterator[str]:
-    """Yield what is suspect about tokenised splits: texts cut, and unknown word pieces.
-
-    Args:
-        inputs: the splits, by name.
-        tokenizer: the one they were tokenised with.
-        max_length: word pieces after which texts were cut.
-    """
+    """Yield what is suspect about tokenised splits: texts cut, and unknown word pieces."""
     for name, texts in inputs.items():
         cut = texts.cut
         if cut:
@@ -249,29 +205,9 @@ def token_warnings(
         )
 
 
-def tokenize_examples(
-    examples: Examples,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    long_texts: LongTexts = "cut",
-) -> TokenizedTexts:
-    """Tokenise a split, some thousands of texts at a time."""
-    return tokenize(_text_batches(examples), tokenizer, max_length, long_texts)
-
-
-def _text_batches(examples: Examples) -> Iterator[Sequence[str]]:
-    for batch in examples.batches():
-        yield batch["text"]
-
-
 @dataclass(frozen=True)
 class EmbeddedTexts:
-    """Pooled texts of a frozen encoder.
-
-    Attributes:
-        vectors: (rows, hidden), float32; on disk.
-        tokens: what was embedded.
-    """
+    """Pooled texts of a frozen encoder."""
 
     vectors: NDArray[np.float32]
     tokens: TokenizedTexts
@@ -281,13 +217,9 @@ class EmbeddedTexts:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """One for each text: all are alike."""
         return np.ones(len(self.vectors), np.int64)
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor]:
-        """Return the vectors of some rows, (rows, hidden)."""
-        import torch
-
         return (torch.from_numpy(np.ascontiguousarray(self.vectors[rows])),)
 
 
@@ -299,7 +231,6 @@ class HeadOnly(nn.Module):
         self.head = head
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Return logits, (texts, classes), in float32."""
         logits: Tensor = self.head(pooled)
         return logits.float()
 
@@ -307,16 +238,7 @@ class HeadOnly(nn.Module):
 def embed(
     model: SentimentModel, inputs: TokenizedTexts, engine: Engine, precision: str
 ) -> EmbeddedTexts:
-    """Embed every text once, without dropout; processes share the work.
-
-    Args:
-        model: on the engine's device.
-        inputs: the tokenised texts.
-        engine: who else is at work.
-        precision: fp32, bf16 or fp16.
-    """
-    import torch
-
+    """Embed every text once, without dropout; processes share the work."""
     hidden, device = int(model.encoder.config.hidden_size), engine.device
     model.eval()
     batches = list(batches_by_length(inputs.lengths, *BATCH_LIMITS[device.type]))
@@ -335,20 +257,116 @@ def embed(
 def exchange_rows(
     engine: Engine, batches: Sequence[NDArray[np.int64]], rows: NDArray[np.float32]
 ) -> None:
-    """Fill in the rows that other processes have worked out; each sends its own and no more.
-
-    Args:
-        engine: who takes part.
-        batches: row numbers; batch b was worked out by process b mod processes.
-        rows: (rows, …), the own ones filled in.
-    """
+    """Fill in the rows of other processes: batch b is worked out by process b mod processes."""
     if engine.processes == 1:
         return
-    nothing = np.empty(0, np.int64)
-    shares = [
-        np.concatenate([nothing, *batches[rank :: engine.processes]])
-        for rank in range(engine.processes)
-    ]
+    nothing, processes = np.empty(0, np.int64), engine.processes
+    shares = [np.concatenate([nothing, *batches[rank::processes]]) for rank in range(processes)]
     pieces = engine.gather(rows[shares[engine.rank]])
     for share, piece in zip(shares, pieces, strict=True):
         rows[share] = piece
+
+
+#: Batches in a pool that is sorted by length: more means less padding and less randomness.
+POOL_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one process passes forward at once.
+
+    Attributes:
+        rows: row numbers; never empty, see `weights`.
+        weights: 1 for a row that counts, 0 for one that only keeps processes in step.
+    """
+
+    rows: Rows
+    weights: NDArray[np.float32]
+
+
+def plan_epoch(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[Rows]:
+    """Return the batches of an epoch, every row once; only one batch may be smaller.
+
+    Texts are shuffled, sorted by length within pools of some batches, and the batches shuffled:
+    they are nearly without padding and still random (about 93 % of a batch is text, against 42 %
+    in random order). One optimizer step takes one batch, however many processes share it.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths))
+    pool = batch_size * POOL_BATCHES
+    batches: list[Rows] = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def share(
+    batch: Rows,
+    lengths: NDArray[np.int64],
+    rank: int,
+    processes: int,
+    most_rows: int,
+    most_tokens: int,
+) -> list[MicroBatch]:
+    """Return one process's part of a batch, cut into micro-batches.
+
+    Every process gets as many micro-batches, since engines synchronise in each; a process with
+    nothing left repeats a row with weight 0.
+    """
+    parts = [batch[number::processes] for number in range(processes)]
+    cuts = [_cut(part, lengths, most_rows, most_tokens) for part in parts]
+    pieces = max(map(len, cuts))
+    idle = MicroBatch(batch[:1], np.zeros(1, np.float32))
+    own = [MicroBatch(rows, np.ones(len(rows), np.float32)) for rows in cuts[rank]]
+    return own + [idle] * (pieces - len(own))
+
+
+def _cut(rows: Rows, lengths: NDArray[np.int64], most_rows: int, most_tokens: int) -> list[Rows]:
+    """Cut rows into pieces of like length, longest first, as few as the limits allow."""
+    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
+    pieces: list[Rows] = []
+    start = 0
+    while start < len(ordered):
+        longest = max(1, int(lengths[ordered[start]]))
+        count = max(1, min(most_rows, most_tokens // longest))
+        pieces.append(ordered[start : start + count])
+        start += count
+    return pieces
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    return -(-examples // batch_size)
+
+
+def pinned(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Return tensors that a GPU can fetch while it computes, or as they are for other devices."""
+    if device.type != "cuda":
+        return tensors
+    return tuple(tensor.pin_memory() for tensor in tensors)
+
+
+Plan = TypeVar("Plan")
+Batch = TypeVar("Batch")
+
+
+def prefetched(
+    plans: Iterable[Plan], make: Callable[[Plan], Batch], workers: int, ahead: int
+) -> Iterator[tuple[Plan, Batch]]:
+    """Yield each plan with what `make` makes of it, in order, `ahead` of them made in threads."""
+    if ahead == 0:
+        yield from ((plan, make(plan)) for plan in plans)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    waiting: deque[tuple[Plan, Future[Batch]]] = deque()
+    try:
+        for plan in plans:
+            waiting.append((plan, pool.submit(make, plan)))
+            if len(waiting) > ahead:
+                first, made = waiting.popleft()
+                yield first, made.result()
+        for last, made in waiting:
+            yield last, made.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -221,11 +221,7 @@ _MICRO_BATCH = {"cpu": (32, 4096), "cuda": (1024, 16_384), "mps": (64, 4096)}
 
 
 def check_alike(engine: Engine, identity: str) -> None:
-    """Refuse processes that would train on other data than the first: machines may differ.
-
-    Raises:
-        InputError: this process is one of them.
-    """
+    """Refuse processes that would train on other data than the first: machines may differ."""
     if engine.broadcast(identity) != identity:
         raise InputError(
             f"{socket.gethostname()}: the data or the recipe of process {engine.rank} are not "
@@ -236,11 +232,6 @@ def check_alike(engine: Engine, identity: str) -> None:
 def step_plan(
     training: LoopSettings, engine: Engine, precision: str, section: str = "training"
 ) -> StepPlan:
-    """Decide how a batch is cut.
-
-    Raises:
-        InputError: more processes than texts in a batch.
-    """
     check_processes(training, engine.processes, section)
     share = -(-training.batch_size // engine.processes)
     rows, tokens = _MICRO_BATCH[engine.device.type]
@@ -255,16 +246,6 @@ def step_plan(
 
 
 def check_processes(training: LoopSettings, processes: int, section: str = "training") -> None:
-    """Refuse more processes than texts in a batch.
-
-    Args:
-        training: the settings.
-        processes: how many there are.
-        section: where the settings stand in the recipe.
-
-    Raises:
-        InputError: there are more.
-    """
     if processes > training.batch_size:
         raise InputError(
             f"{section}.batch_size is {training.batch_size}, fewer than the {processes} "
@@ -313,8 +294,6 @@ def _best(registry: Registry) -> str:
 
 
 def _passed_on(name: str) -> Any:
-    """Return a method that calls the inner engine's."""
-
     def method(self: EngineWrapper, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.inner, name)(*args, **kwargs)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
+from sentikit.classifiers.encoder_classifier import windows
 from sentikit.classifiers.loading import LoadingOptions, load_model
 from sentikit.components import PartSettings
 from sentikit.datasets.examples import Examples
@@ -75,10 +76,9 @@ def _resolved(
         resolved = resolve_values(recipe, "recipe", "the recipe")
     else:
         resolved = resolve_recipe(str(recipe))
-    changes: dict[str, Any] = {}
+    values = resolved.values
     for key, value in settings.items():
-        changes = merge(changes, _nested(key, value))
-    values = merge(resolved.values, changes)
+        values = merge(values, _nested(key, value))
     return resolve_values(values, resolved.name, "the recipe and the settings given")
 
 
@@ -215,8 +215,6 @@ _SPLITTING = ("validation_holdout", "sample", "seed", "threshold")
 
 
 class _InMemory(DatasetLoader):
-    """Examples that a program has given."""
-
     def __init__(self, examples: Examples) -> None:
         super().__init__(PartSettings())
         self._examples = examples
@@ -236,23 +234,12 @@ class _InMemory(DatasetLoader):
 
 
 def _texts(given: Any) -> list[str]:
-    """Return texts as a list.
-
-    Raises:
-        InputError: it is one text, a table, or an item is no text.
-    """
     if hasattr(given, "columns"):
         columns = ", ".join(map(str, list(given.columns)[:5]))
         raise InputError(
             f"A table was given where a list of texts is needed; it would be read as its column "
             f"names ({columns}). Give the column with the texts, as table['text']."
         )
-    if isinstance(given, str):
-        raise InputError("One text was given where a list of texts is needed: [text].")
     if getattr(given, "ndim", 1) != 1:
         raise InputError(f"An array of shape {given.shape} was given where texts are needed.")
-    found = list(given)
-    for place, text in enumerate(found):
-        if not isinstance(text, str):
-            raise InputError(f"Item {place} (from 0) is no text but {text!r}. Leave out such rows.")
-    return [str(text) for text in found]
+    return [str(text) for window in windows(given) for text in window]

@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 
 from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length
 from sentikit.errors import InputError, SentikitError, did_you_mean
-from sentikit.training.batches import MicroBatch, Rows, pinned, prefetched
-from sentikit.training.data import EmbeddedTexts, ModelInputs, exchange_rows
-from sentikit.training.schedules import ReduceOnPlateau
+from sentikit.training.data import (
+    EmbeddedTexts,
+    MicroBatch,
+    ModelInputs,
+    Rows,
+    exchange_rows,
+    pinned,
+    prefetched,
+)
+from sentikit.training.settings import ReduceOnPlateau
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,42 +37,20 @@ class Objective(Protocol):
         """Return what a whole batch's loss is divided by."""
 
     def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
-        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean.
-
-        Args:
-            logits: what the model made of the rows, float32.
-            micro_batch: the rows, and which count.
-            total_weight: of the whole batch, over all processes.
-        """
+        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean."""
 
 
 @dataclass
 class CrossEntropy:
-    """Cross-entropy of a classifier's logits.
-
-    Attributes:
-        gold: class number of every training example.
-        class_weights: one weight a class.
-        label_smoothing: mass spread over all classes.
-    """
-
     gold: NDArray[np.int64]
     class_weights: NDArray[np.float32]
     label_smoothing: float
     _moved: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def total_weight(self, batch: Rows) -> float:
-        """Return what a whole batch's loss is divided by: the weights of its gold classes."""
         return float(self.class_weights[self.gold[batch]].sum())
 
     def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
-        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean.
-
-        Args:
-            logits: (rows, classes), float32.
-            micro_batch: the rows, and which count.
-            total_weight: of the whole batch, over all processes.
-        """
         import torch
         from torch.nn import functional
 
@@ -93,9 +78,6 @@ def class_weights(
     """Return one weight a class.
 
     ``balanced`` is examples / (classes · examples of the class), as scikit-learn's.
-
-    Raises:
-        InputError: a weight for a class that is not there, or a class without a weight.
     """
     if wanted == "none":
         return np.ones(len(classes), np.float32)
@@ -162,14 +144,13 @@ _COLLAPSE_DROP = 0.2
 
 
 def watched_value(stopping: EarlyStopping, loss: float, scores: Scores) -> float:
-    """Return the metric that early stopping watches."""
     own = {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy, "loss": loss}
     return (scores.metrics | own)[stopping.metric]
 
 
 def watch_patience(stopping: EarlyStopping, state: TrainingState, value: float) -> None:
     """Count the epochs since the last improvement that was more than the tolerance."""
-    if stopping.improves(value, state.stopping_best):
+    if stopping.is_better(value, state.stopping_best, stopping.tolerance):
         state.stopping_best, state.stale_epochs = value, 0
     else:
         state.stale_epochs += 1
@@ -192,8 +173,7 @@ def watch_plateau(settings: LoopSettings, state: TrainingState, value: float) ->
     schedule = settings.schedule
     if not isinstance(schedule, ReduceOnPlateau):
         return
-    watch = settings.early_stopping.model_copy(update={"tolerance": schedule.threshold})
-    if watch.improves(value, state.plateau_best):
+    if settings.early_stopping.is_better(value, state.plateau_best, schedule.threshold):
         state.plateau_best, state.plateau_stale = value, 0
         return
     state.plateau_stale += 1
@@ -203,12 +183,7 @@ def watch_plateau(settings: LoopSettings, state: TrainingState, value: float) ->
 
 
 def collapse(state: TrainingState, scores: Scores) -> str:
-    """Say that a model answers one class only, at the start or after it had learnt more; or "".
-
-    Args:
-        state: with the epoch that was just evaluated, and the highest score before it.
-        scores: of that epoch.
-    """
+    """Say that a model answers one class only, at the start or after it had learnt more; or ""."""
     answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
     if len(answered) > 1:
         return ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.classifiers.batches import TokenizedTexts
+from sentikit.classifiers.batches import TokenizedTexts, tokenize
 from sentikit.classifiers.encoder import most_positions
 from sentikit.classifiers.model_folder import ModelDescription, save_model
 from sentikit.classifiers.plugin_classifier import fit_classifier
@@ -28,7 +28,7 @@ from sentikit.metrics import metrics_for
 from sentikit.processes.launching import job_id, process_count
 from sentikit.registry import default_registry
 from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder, describe_split
+from sentikit.runs.folder import LabelledSplit, RunFolder, describe_split
 from sentikit.runs.writer import FinishedRun, RunPlan, RunWriter
 from sentikit.scoring import calibration
 from sentikit.tracking import TrackedRun
@@ -44,47 +44,31 @@ from sentikit.training.data import (
     load_splits,
     repeated_rows,
     token_warnings,
-    tokenize_examples,
 )
-from sentikit.training.engine import (
-    check_alike,
-    out_of_memory,
-    step_plan,
-)
+from sentikit.training.engine import check_alike, out_of_memory, step_plan
 from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
 from sentikit.training.parameters import add_adapters, freeze, merged_adapters, parameter_groups
 from sentikit.training.recipe import ClassifierParts
 from sentikit.training.reporting import (
-    ConsoleJournal,
     EpochDialogue,
-    Journal,
+    SilentJournal,
+    TrainingReporter,
     read_line,
     tell,
 )
-from sentikit.training.task import remarks
 from sentikit.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.recipe import TrainData, TrainParts
     from sentikit.training.settings import LoopSettings
 
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What a user decides at the command line and not in the recipe.
-
-    Attributes:
-        device: auto, cpu, cuda, …
-        threads: CPU threads of this process, or None.
-        resume: go on from the run's last checkpoint.
-        stop_requested: asked after every step.
-        interactive: ask at each epoch's end what to change.
-        quiet: show warnings alone.
-    """
+    """What a user decides at the command line and not in the recipe."""
 
     device: str = "auto"
     threads: int | None = None
@@ -146,11 +130,7 @@ def train(parts: TrainParts | ClassifierParts, path: Path, options: JobOptions) 
 
 
 def _train_classifier(parts: ClassifierParts, run: RunFolder, splits: Splits) -> TrainedRun:
-    """Let a plugin's classifier learn, and leave a run; what was killed begins anew.
-
-    Raises:
-        InputError: several processes were started.
-    """
+    """Let a plugin's classifier learn, and leave a run; what was killed begins anew."""
     if process_count() > 1:
         raise InputError("A classifier that trains itself uses one process. Leave --nproc out.")
     scheme = parts.dataset.scheme
@@ -165,24 +145,16 @@ def _train_classifier(parts: ClassifierParts, run: RunFolder, splits: Splits) ->
         for warning in [*data_warnings(splits, 1), *parts.dataset.warnings()]:
             tell(warning)
         started = time.monotonic()
-        with _tracked(parts, run) as scored:
+        tracked = TrackedRun("train", run.path, parts.recipe.values)
+        with TrainingReporter(tracked, parts.trackers, shown=False) as reporter:
             model = run.path / run_folder.MODEL
             texts = (splits.train, splits.validation)
             classifier = fit_classifier(parts.registry, parts.classifier, scheme, *texts, model)
             seconds = time.monotonic() - started
             writer.add_split(predictions(classifier.predict_proba(examples.texts), scheme))
             finished = writer.finish(training_seconds=round(seconds, 3))
-            scored(finished.metrics())
+            reporter.metrics = finished.metrics()
     return TrainedRun(run.path, finished)
-
-
-@contextlib.contextmanager
-def _tracked(parts: ClassifierParts, run: RunFolder) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Show the run to its trackers; yield what takes its scores."""
-    log = JsonLinesLog(run.path / run_folder.LOG)
-    tracked = TrackedRun("train", run.path, parts.recipe.values, 0)
-    with ConsoleJournal(log, tracked, parts.trackers, bar=False) as journal:
-        yield journal.scored
 
 
 def _plan(parts: TrainData, splits: Splits) -> RunPlan:
@@ -211,7 +183,6 @@ def _plan(parts: TrainData, splits: Splits) -> RunPlan:
 
 @contextlib.contextmanager
 def _memory_errors() -> Iterator[None]:
-    """Say what to change where memory is exhausted."""
     try:
         yield
     except BaseException as error:
@@ -221,28 +192,19 @@ def _memory_errors() -> Iterator[None]:
 
 
 class _Job:
-    """The steps of a training run, in order."""
-
     def __init__(
-        self,
-        parts: TrainParts,
-        run: RunFolder,
-        splits: Splits,
-        identity: str,
-        options: JobOptions,
+        self, parts: TrainParts, run: RunFolder, splits: Splits, identity: str, options: JobOptions
     ) -> None:
         self.parts, self.folder, self.splits, self.options = parts, run, splits, options
         is_main_process = parts.engine.is_main_process
         self.writer = RunWriter(run if is_main_process else None, _plan(parts, splits))
         assert splits.validation is not None
-        self.validation = splits.validation
-        self.identity = identity
+        self.validation, self.identity = splits.validation, identity
         self.engine = parts.engine
         self.classes = parts.dataset.scheme.classes
         self.checkpoints = CheckpointFolder(
             run.path / run_folder.CHECKPOINTS, parts.training.checkpoints.keep
         )
-        self.log = JsonLinesLog(run.path / run_folder.LOG)
         self.max_length = parts.encoder_options.max_length
         self.long_texts = parts.encoder_options.long_texts
         self.notes: list[str] = []
@@ -250,30 +212,38 @@ class _Job:
         self.frozen_weights: dict[str, Tensor] = {}
 
     def run(self) -> TrainedRun:
-        """Train and write everything."""
         tokenizer = self.parts.encoder.load_tokenizer()
-        model = build_model(self.parts, len(self.classes))
+        model = build_model(self.parts)
         self.notes += data_warnings(self.splits, self.parts.training.batch_size)
         values = self.parts.recipe.values
         names = {part: str(values[part]["name"]) for part in ("encoder", "head")}
         check_shapes(model, len(self.classes), names)
         self._limit_length(model)
         trainer = self._trainer(model, tokenizer)
-        self.notes += [*remarks(trainer), *self.parts.dataset.warnings()]
-        state = self._state(trainer)
+        self.notes += [*trainer.remarks(), *self.parts.dataset.warnings()]
+        state = trainer.resume(self.identity, tell, self.options.resume)
         with _memory_errors(), self.writer:
-            self._begin(trainer, state)
-            with self._journal(state) as trainer.journal:
-                for note in self.notes:
-                    trainer.journal.say(note)
-                if state.step:
-                    trainer.journal.say(f"Resuming after step {state.step:,}.")
+            if not self.engine.is_main_process:
+                trainer.announce(state, self.notes)
+                return self._finish(trainer.run(state), tokenizer, model)
+            remove_leftovers(self.folder.path / run_folder.MODEL)
+            self.writer.begin(
+                self.options.resume,
+                device=str(self.engine.device),
+                processes=self.engine.processes,
+                precision=trainer.plan.precision,
+            )
+            self._write_recipe(state)
+            shown = not (self.options.interactive or self.options.quiet)
+            run = TrackedRun("train", self.folder.path, values, state.step)
+            with TrainingReporter(run, self.parts.trackers, shown, self.options.quiet) as reporter:
+                trainer.journal = reporter
+                trainer.announce(state, self.notes)
                 finished = self._finish(trainer.run(state), tokenizer, model)
-                trainer.journal.scored(finished.metrics)
+                reporter.metrics = finished.metrics
                 return finished
 
     def _limit_length(self, model: SentimentModel) -> None:
-        """Lower the length of texts to the encoder's positions, and say so."""
         most, wanted = most_positions(model.encoder), self.max_length
         if most is not None and wanted > most:
             self.max_length = most
@@ -289,7 +259,12 @@ class _Job:
         precision = choose_precision(training.precision, self.engine.device)
         plan = step_plan(training, self.engine, precision)
         tokens = {
-            name: tokenize_examples(examples, tokenizer, self.max_length, self.long_texts)
+            name: tokenize(
+                (batch["text"] for batch in examples.batches()),
+                tokenizer,
+                self.max_length,
+                self.long_texts,
+            )
             for name, examples in self.splits.items()
         }
         self.inputs = dict(tokens)
@@ -307,7 +282,7 @@ class _Job:
             classes=self.classes,
             objective=CrossEntropy(train.gold, weights, training.label_smoothing),
             checkpoints=self.checkpoints,
-            journal=Journal(),
+            journal=SilentJournal(),
             stop_requested=self.options.stop_requested,
             changed=self._write_recipe,
             metrics=metrics_for(self.parts.dataset.scheme, default_registry()),
@@ -328,25 +303,6 @@ class _Job:
         self.frozen_weights = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
         return HeadOnly(model.head)
 
-    def _state(self, trainer: Trainer) -> TrainingState:
-        wanted = self.options.resume and self.engine.is_main_process
-        checkpoint = self.checkpoints.latest(self.identity, tell) if wanted else None
-        return trainer.restore(checkpoint) or TrainingState(self.identity)
-
-    def _begin(self, trainer: Trainer, state: TrainingState) -> None:
-        """Write what is known before the first step."""
-        if not self.engine.is_main_process:
-            return
-        self.log.keep(state.step, state.epoch)
-        remove_leftovers(self.folder.path / run_folder.MODEL)
-        self.writer.begin(
-            self.options.resume,
-            device=str(self.engine.device),
-            processes=self.engine.processes,
-            precision=trainer.plan.precision,
-        )
-        self._write_recipe(state)
-
     def _write_recipe(self, state: TrainingState) -> None:
         """Write the recipe with what the user has changed so far: it trains the same again."""
         values = self.parts.recipe.values
@@ -358,18 +314,8 @@ class _Job:
         self.folder.write_recipe(replace(self.parts.recipe, values=values).to_yaml())
         self.folder.update_manifest(recipe=values)
 
-    def _journal(self, state: TrainingState) -> Any:
-        if not self.engine.is_main_process:
-            return contextlib.nullcontext(Journal())
-        bar = not (self.options.interactive or self.options.quiet)
-        run = TrackedRun("train", self.folder.path, self.parts.recipe.values, state.step)
-        return ConsoleJournal(self.log, run, self.parts.trackers, bar, self.options.quiet)
-
     def _finish(
-        self,
-        state: TrainingState,
-        tokenizer: PreTrainedTokenizerBase,
-        model: SentimentModel,
+        self, state: TrainingState, tokenizer: PreTrainedTokenizerBase, model: SentimentModel
     ) -> TrainedRun:
         """Save the best model, predict, score; every process takes part in the passes."""
         weights = self.frozen_weights | self.engine.weights()
@@ -381,7 +327,10 @@ class _Job:
             name: shared_logits(self.engine, self.inputs[name], len(self.classes))
             for name in dict.fromkeys(["validation", split])  # in the same order everywhere
         }
-        temperature = self._temperature(logits["validation"])
+        gold = scheme.numbers(self.validation.labels)
+        temperature, warning = trusted_temperature(logits["validation"], gold)
+        if warning and self.engine.is_main_process:
+            tell(warning)
         if self.engine.is_main_process:
             save_model(
                 self.folder.path / run_folder.MODEL,
@@ -429,13 +378,6 @@ class _Job:
             return Labelled(inputs, gold)
         return Labelled(SelectedInputs(inputs, rows), gold[rows])
 
-    def _temperature(self, logits: NDArray[np.float32]) -> float | None:
-        gold = self.parts.dataset.scheme.numbers(self.validation.labels)
-        temperature, warning = trusted_temperature(logits, gold)
-        if warning and self.engine.is_main_process:
-            tell(warning)
-        return temperature
-
     def _description(self, temperature: float | None) -> ModelDescription:
         values, scheme = self.parts.recipe.values, self.parts.dataset.scheme
         head = {k: v for k, v in values["head"].items() if k != "pooling"}
@@ -453,34 +395,28 @@ class _Job:
         )
 
 
-def build_model(parts: TrainParts, classes: int) -> SentimentModel:
-    """Build the pretrained encoder with a new head; the head's weights follow from the seed."""
+def build_model(parts: TrainParts, pretrained: bool = True) -> SentimentModel:
+    """Build the encoder with a new head, whose weights follow from the seed."""
     import torch
 
-    backbone = parts.encoder.load_backbone()
+    encoder, lora = parts.encoder, parts.encoder_options.lora
+    backbone = (
+        encoder.load_backbone() if pretrained else encoder.build_backbone(encoder.load_config())
+    )
     torch.manual_seed(parts.training.seed)
-    if parts.encoder_options.lora is not None:
+    if lora is not None:
         if parts.training.finetune_layers != "all":
             raise InputError(
                 "encoder.lora trains adapters in place of layers. Leave "
                 "training.finetune_layers at all."
             )
-        add_adapters(backbone, parts.encoder_options.lora)
-    head = parts.head.build_on(backbone.config, classes)
+        add_adapters(backbone, lora)
+    head = parts.head.build_on(backbone.config, len(parts.dataset.scheme.classes))
     return SentimentModel(backbone, head, parts.head_options.pooling)
 
 
 def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) -> None:
-    """Pass two short texts through a model, and refuse NaN and shapes that do not fit.
-
-    Args:
-        model: on the CPU.
-        classes: how many.
-        names: of the encoder and the head, for messages.
-
-    Raises:
-        SentikitError: names the component, the shape wanted and the shape got.
-    """
+    """Pass two short texts through a model, and refuse NaN and shapes that do not fit."""
     import torch
 
     hidden = int(model.encoder.config.hidden_size)

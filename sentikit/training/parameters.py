@@ -34,11 +34,7 @@ class ParameterGroup:
 
 
 def encoder_layers(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the name and the list of the backbone's layers, bottom first.
-
-    Raises:
-        InputError: the backbone has no list of `num_hidden_layers` layers.
-    """
+    """Return the name and the list of the backbone's layers, bottom first."""
     from torch import nn
 
     config = encoder.config
@@ -53,11 +49,7 @@ def encoder_layers(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
 
 
 def add_adapters(backbone: PreTrainedModel, lora: Lora) -> None:
-    """Put low-rank adapters beside the backbone's linear layers, and freeze all else.
-
-    Raises:
-        InputError: peft is not installed, or no layer has one of the names.
-    """
+    """Put low-rank adapters beside the backbone's linear layers, and freeze all else."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
@@ -95,9 +87,6 @@ def freeze(model: SentimentModel, finetune_layers: int | str) -> None:
     """Stop gradients of the encoder parts that are not to be trained.
 
     Must run before groups are built and before an engine sees the model.
-
-    Raises:
-        InputError: more layers are asked for than the encoder has.
     """
     if finetune_layers == "all":
         return
@@ -135,30 +124,26 @@ def _tiers(
     model: SentimentModel, settings: TrainingSettings
 ) -> dict[str, tuple[float, dict[str, nn.Parameter]]]:
     tiers: dict[str, tuple[float, dict[str, nn.Parameter]]] = {}
-    head_rate = settings.head_lr or settings.lr
-    layered = settings.layer_decay < 1
-    layers_name, count = "", 0
+    lr, decay = settings.lr, settings.layer_decay
+    layered = decay < 1
+    inside, count = "", 0
     if layered:
         layers_name, layers = encoder_layers(model.encoder)
-        count = len(layers)
+        inside, count = f"encoder.{layers_name}.", len(layers)
     seen_layers = False
     for name, parameter in model.named_parameters():
-        inside = f"encoder.{layers_name}." if layered else ""
         if name.startswith("head."):
-            tier, rate = "head", head_rate
+            tier, rate = "head", settings.head_lr or lr
         elif not layered:
-            tier, rate = "encoder", settings.lr
+            tier, rate = "encoder", lr
         elif name.startswith(inside):
             number = int(name.removeprefix(inside).split(".")[0])
             seen_layers = True
-            tier, rate = (
-                f"layer {number}",
-                settings.lr * settings.layer_decay ** (count - 1 - number),
-            )
+            tier, rate = f"layer {number}", lr * decay ** (count - 1 - number)
         elif seen_layers and "embedding" not in name:
-            tier, rate = "above the layers", settings.lr
+            tier, rate = "above the layers", lr
         else:
-            tier, rate = "embeddings", settings.lr * settings.layer_decay**count
+            tier, rate = "embeddings", lr * decay**count
         if parameter.requires_grad:
             tiers.setdefault(tier, (rate, {}))[1][name] = parameter
     return tiers

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.errors import InputError, SentikitError
-from sentikit.training.batches import steps_per_epoch
-from sentikit.training.data import Splits, load_splits, repeated_rows
+from sentikit.training.data import Splits, load_splits, repeated_rows, steps_per_epoch
 from sentikit.training.engine import MemoryNeed, ModelSize
-from sentikit.training.parameters import add_adapters, freeze, parameter_groups
+from sentikit.training.job import build_model
+from sentikit.training.parameters import freeze, parameter_groups
 from sentikit.training.recipe import ClassifierParts, TrainData, TrainParts
+
+if TYPE_CHECKING:
+    from sentikit.classifiers.torch_model import SentimentModel
 
 _MIB = 2**20
 
@@ -21,125 +24,85 @@ _MIB = 2**20
 class TrainingPlan:
     """What would be done.
 
-    Attributes:
-        recipe: the resolved recipe as YAML.
-        engine: the engine that would run it; "" for a classifier that trains itself.
-        counts: examples by split and label, or the reason they are not known here.
-        steps_per_epoch: optimizer steps, where the counts are known.
-        total_steps: of all epochs.
-        parameters: of the whole model.
-        trained_parameters: those that are not frozen.
-        groups: name, parameters, base rate and weight decay of each optimizer group.
-        processes: how many would share the work.
-        memory: what one of them needs, by the engine's ways to spread the state.
+    `counts` are examples by split and label, or the reason why they are not known here; `memory`
+    is what one process needs, by the engine's ways to spread the state. A classifier that trains
+    itself has neither engine nor parameters.
     """
 
     recipe: str
-    engine: str
     counts: dict[str, Any] | str
-    steps_per_epoch: int | None
-    total_steps: int | None
-    parameters: int
-    trained_parameters: int
-    groups: tuple[dict[str, Any], ...]
     processes: int
-    memory: dict[str, MemoryNeed]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
+    engine: str = ""
+    steps_per_epoch: int | None = None
+    total_steps: int | None = None
+    parameters: int = 0
+    trained_parameters: int = 0
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    memory: Mapping[str, MemoryNeed] = field(default_factory=dict)
 
     def to_text(self) -> str:
-        """Return the plan for a reader."""
         lines = [self.recipe.rstrip(), ""]
         if self.engine:
             lines.append(f"engine          {self.engine}")
         if isinstance(self.counts, str):
             lines.append(f"examples        not known here: {self.counts}")
         else:
-            lines += [_split_line(name, labels) for name, labels in self.counts.items()]
+            for name, labels in self.counts.items():
+                by_label = ", ".join(f"{label} {count:,}" for label, count in labels.items())
+                lines.append(f"{name:<15} {sum(labels.values()):,} ({by_label})")
         if self.total_steps:
             lines.append(
                 f"steps           {self.total_steps:,} ({self.steps_per_epoch:,} an epoch)"
             )
         if self.parameters:
-            lines += self._memory_lines()
+            lines += [
+                f"parameters      {self.parameters:,}, {self.trained_parameters:,} of them trained",
+                f"memory          of one of {self.processes} processes, activations left out",
+                *(_memory_line(name, need) for name, need in self.memory.items()),
+            ]
         return "\n".join([*lines, "Nothing was written."])
-
-    def _memory_lines(self) -> list[str]:
-        return [
-            f"parameters      {self.parameters:,}, {self.trained_parameters:,} of them trained",
-            f"memory          of one of {self.processes} processes, activations left out",
-            *(_memory_line(name, need) for name, need in self.memory.items()),
-        ]
-
-
-def _split_line(name: str, labels: dict[str, int]) -> str:
-    by_label = ", ".join(f"{label} {count:,}" for label, count in labels.items())
-    return f"{name:<15} {sum(labels.values()):,} ({by_label})"
 
 
 def _memory_line(name: str, need: MemoryNeed) -> str:
-    items = ("weights", "gradients", "optimizer", "buffers")
-    spelled = ", ".join(
-        f"{item} {getattr(need, item) / _MIB:,.0f}" for item in items if getattr(need, item)
-    )
+    spelled = ", ".join(f"{item} {size / _MIB:,.0f}" for item, size in asdict(need).items() if size)
     return f"  {name:<13} {need.total / _MIB:>7,.0f} MiB ({spelled})"
 
 
 def plan_training(parts: TrainParts | ClassifierParts, processes: int = 1) -> TrainingPlan:
-    """Plan a run from its parts; weights are never loaded, the model is built without memory.
-
-    Args:
-        parts: of the recipe.
-        processes: how many would share the work.
-
-    Raises:
-        InputError: the recipe's freezing or layer decay does not fit the encoder.
-    """
+    """Plan a run from its parts; weights are never loaded, the model is built without memory."""
+    splits, recipe = _splits(parts), parts.recipe.to_yaml()
+    counts = splits if isinstance(splits, str) else _counts(splits, parts.dataset.scheme.classes)
     if isinstance(parts, ClassifierParts):
-        return TrainingPlan(
-            parts.recipe.to_yaml(),
-            "",
-            _counts(parts, _splits(parts)),
-            None,
-            None,
-            0,
-            0,
-            (),
-            processes,
-            {},
-        )
-    model = shape_of(parts)
-    freeze(model, parts.training.finetune_layers)
-    groups = parameter_groups(model, parts.training)
+        return TrainingPlan(recipe, counts, processes)
+    training, model = parts.training, shape_of(parts)
+    freeze(model, training.finetune_layers)
+    groups = [
+        {
+            "name": group.name,
+            "parameters": sum(p.numel() for p in group.parameters.values()),
+            "lr": group.lr,
+            "weight_decay": group.weight_decay,
+        }
+        for group in parameter_groups(model, training)
+    ]
     parameters = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for g in groups for p in g.parameters.values())
-    splits = _splits(parts)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     epoch = None
     if isinstance(splits, Splits):
-        rows = repeated_rows(splits.train, parts.training.oversample)
-        epoch = steps_per_epoch(len(rows), parts.training.batch_size)
+        rows = repeated_rows(splits.train, training.oversample)
+        epoch = steps_per_epoch(len(rows), training.batch_size)
     return TrainingPlan(
-        recipe=parts.recipe.to_yaml(),
+        recipe,
+        counts,
+        processes,
         engine=type(parts.engine).__name__,
-        counts=_counts(parts, splits),
         steps_per_epoch=epoch,
-        total_steps=None if epoch is None else epoch * parts.training.epochs,
+        total_steps=None if epoch is None else epoch * training.epochs,
         parameters=parameters,
         trained_parameters=trained,
-        groups=tuple(
-            {
-                "name": group.name,
-                "parameters": sum(p.numel() for p in group.parameters.values()),
-                "lr": group.lr,
-                "weight_decay": group.weight_decay,
-            }
-            for group in groups
-        ),
-        processes=processes,
+        groups=groups,
         memory=parts.engine.memory(
-            ModelSize(parameters, trained, parts.training.optimizer.moments), processes
+            ModelSize(parameters, trained, training.optimizer.moments), processes
         ),
     )
 
@@ -148,14 +111,8 @@ def shape_of(parts: TrainParts) -> SentimentModel:
     """Build the model on the meta device: shapes without weights."""
     import torch
 
-    config = parts.encoder.load_config()
     with torch.device("meta"):
-        backbone = parts.encoder.build_backbone(config)
-        if parts.encoder_options.lora is not None:
-            add_adapters(backbone, parts.encoder_options.lora)
-        classes = len(parts.dataset.scheme.classes)
-        head = parts.head.build_on(config, classes)
-    return SentimentModel(backbone, head, parts.head_options.pooling)
+        return build_model(parts, pretrained=False)
 
 
 def _splits(parts: TrainData) -> Splits | str:
@@ -168,12 +125,6 @@ def _splits(parts: TrainData) -> Splits | str:
         return error.message
 
 
-def _counts(parts: TrainData, splits: Splits | str) -> dict[str, Any] | str:
-    """Return examples by split and label, or why they are not known."""
-    if isinstance(splits, str):
-        return splits
-    order = parts.dataset.scheme.classes
-    return {
-        name: {label: counts[label] for label in order}
-        for name, counts in ((n, Counter(e.labels)) for n, e in splits.items())
-    }
+def _counts(splits: Splits, classes: Sequence[str]) -> dict[str, Any]:
+    found = {name: Counter(examples.labels) for name, examples in splits.items()}
+    return {name: {label: counts[label] for label in classes} for name, counts in found.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -57,16 +57,6 @@ class TrainRecipe(PartSettings):
 
 @dataclass(frozen=True)
 class TrainData:
-    """What every training run is made of, whatever learns.
-
-    Attributes:
-        recipe: the resolved recipe, as written beside the run.
-        dataset: train, validation and test.
-        evaluation_dataset: validation and test, where they come from elsewhere.
-        training: how to train.
-        trackers: where the run is shown besides, by name.
-    """
-
     recipe: ResolvedRecipe
     dataset: OpenedDataset
     evaluation_dataset: OpenedDataset | None
@@ -74,35 +64,17 @@ class TrainData:
     trackers: Mapping[str, Tracker]
 
     def dataset_for(self, split: str) -> OpenedDataset:
-        """Return the dataset that `split` is read from."""
         return self.dataset if split == "train" else self.evaluation_dataset or self.dataset
 
 
 @dataclass(frozen=True)
 class ClassifierParts(TrainData):
-    """A training run of a plugin's classifier that trains itself.
-
-    Attributes:
-        classifier: its section of the recipe.
-        registry: where it is found.
-    """
-
     classifier: Section
     registry: Registry
 
 
 @dataclass(frozen=True)
 class TrainParts(TrainData):
-    """A training run of an encoder with a head.
-
-    Attributes:
-        encoder: tokenizer and backbone.
-        encoder_options: the core's keys of the section.
-        head: the layers above the pooling.
-        head_options: the pooling.
-        engine: how steps run.
-    """
-
     encoder: Encoder
     encoder_options: EncoderOptions
     head: Head
@@ -113,16 +85,6 @@ class TrainParts(TrainData):
 def train_parts(
     recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
 ) -> TrainParts | ClassifierParts:
-    """Make the parts of a train recipe.
-
-    Args:
-        recipe: the recipe.
-        registry: where to look for components.
-        dataset: takes the place of the one that the recipe names.
-
-    Raises:
-        InputError: anything wrong with the recipe; all problems at once, each with its place.
-    """
     refuse_other_kind(recipe, "train")
     parts, problems = check_train(recipe, registry, dataset)
     refuse(problems, recipe.describe)
@@ -151,7 +113,7 @@ def check_train(
         problems += more
     made["trackers"], more = check_trackers(registry, raw.get("trackers", []))
     problems += more
-    problems += _useless_holdout(made) + _other_classes(made)
+    problems += _judge_problems(made)
     if settings is not None and made.get("dataset") is not None:
         metric = settings.training.early_stopping.metric
         if said := unsuitable_metric(metric, made["dataset"].scheme, registry):
@@ -166,7 +128,6 @@ def check_train(
 
 
 def _learner_problems(raw: Mapping[str, Any]) -> list[Problem]:
-    """Refuse a recipe that names no learner, half of one, or two."""
     sections = ("encoder", "head")
     if "classifier" not in raw:
         return [
@@ -187,25 +148,18 @@ def _classifier(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any
     return {}, problems
 
 
-def _useless_holdout(made: Mapping[str, Any]) -> list[Problem]:
-    """Refuse to take examples from training for a validation that another dataset does."""
-    dataset = made.get("dataset")
-    if made.get("evaluation_dataset") is None or dataset is None:
-        return []
-    if not dataset.options.validation_holdout:
-        return []
-    message = "has no use where evaluation_dataset validates. Leave one of the two out."
-    return [Problem(("dataset", "validation_holdout"), message)]
-
-
-def _other_classes(made: Mapping[str, Any]) -> list[Problem]:
-    """Refuse an evaluation dataset whose classes are not those that are learnt."""
+def _judge_problems(made: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find what does not fit between the dataset that is learnt and the one that judges."""
     dataset, judge = made.get("dataset"), made.get("evaluation_dataset")
-    if dataset is None or judge is None or dataset.scheme.classes == judge.scheme.classes:
-        return []
-    learnt, judged = (", ".join(opened.scheme.classes) for opened in (dataset, judge))
-    message = f"the classes are {judged}, those of dataset {learnt}. Give both the same labels."
-    return [Problem(("evaluation_dataset", "labels"), message)]
+    if dataset is None or judge is None:
+        return
+    if dataset.options.validation_holdout:
+        message = "has no use where evaluation_dataset validates. Leave one of the two out."
+        yield Problem(("dataset", "validation_holdout"), message)
+    if dataset.scheme.classes != judge.scheme.classes:
+        learnt, judged = (", ".join(opened.scheme.classes) for opened in (dataset, judge))
+        message = f"the classes are {judged}, those of dataset {learnt}. Give both the same labels."
+        yield Problem(("evaluation_dataset", "labels"), message)
 
 
 def _dataset(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:

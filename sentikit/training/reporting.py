@@ -6,91 +6,58 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol
 
 import click
 
+from sentikit.components import refuse, validate
 from sentikit.errors import InputError, did_you_mean
-from sentikit.keys import redacted
-from sentikit.runs import folder as run_folder
-from sentikit.runs.folder import JsonLinesLog
+from sentikit.runs.reporter import RunReporter
 from sentikit.terminal import LiveBar
-from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
+from sentikit.tracking import TrackedRun, Tracker
+from sentikit.training.settings import Change
 
 
-class Journal:
-    """Where the loop reports to; this one, of all but the main process, ignores everything."""
+class Journal(Protocol):
+    """Where the loop reports to; a fine-tuner's session is one.
 
-    def step(self, record: dict[str, Any]) -> None:
-        """Report on the last few steps."""
+    A record has a ``kind``: ``step``, ``epoch``, or ``change`` of settings by the user.
+    """
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Report on an epoch and its validation."""
+    def say(self, message: str) -> None: ...
 
-    def change(self, record: dict[str, Any]) -> None:
-        """Report on settings that the user has changed."""
+    def alert(self, title: str, text: str) -> None: ...
 
-    def advance(self, step: int, total: int) -> None:
-        """Move the progress bar."""
+    def record(self, record: Mapping[str, Any]) -> None: ...
 
-    def say(self, message: str) -> None:
-        """Tell the user something."""
-
-    def alert(self, title: str, text: str) -> None:
-        """Tell the user, wherever they are, what deserves a look at once."""
-        self.say(text)
-
-    def scored(self, metrics: dict[str, Any]) -> None:
-        """Report the scores of the finished run, as in ``metrics.json``."""
+    def rewind(self, step: int, epochs: int = 0) -> None: ...
 
 
-class ConsoleJournal(Journal):
-    """Writes the log, talks to the user and to the run's trackers; use as a context manager."""
+class SilentJournal:
+    """The journal of all but the main process."""
+
+    def _ignore(self, *values: Any, **named: Any) -> None: ...
+
+    say = alert = record = rewind = _ignore
+
+
+class TrainingReporter(RunReporter):
+    """The journal of the main process: log, trackers, progress bar and a line for each epoch."""
 
     def __init__(
-        self,
-        log: JsonLinesLog,
-        run: TrackedRun,
-        trackers: Mapping[str, Tracker],
-        bar: bool = True,
-        quiet: bool = False,
+        self, run: TrackedRun, trackers: Mapping[str, Tracker], shown: bool, quiet: bool = False
     ) -> None:
-        self._log, self._run, self._quiet = log, run, quiet
-        self._bar = LiveBar("steps", shown=bar)
-        self._trackers = TrackerGroup(trackers, self.say)
-        self._metrics: dict[str, Any] = {}
+        self._steps, self._quiet = LiveBar("steps", shown), quiet
+        super().__init__(run, trackers, self._steps, "training")
 
-    def __enter__(self) -> Self:
-        # Trackers may print or ask something, which a moving bar would garble.
-        self._trackers.start(self._run)
-        self._bar.start(line="training")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        self._log.close()
-        status = run_folder.end_status(error)
-        if status != run_folder.INTERRUPTED:
-            reason = redacted(str(error)) if error else scores_line(self._metrics)
-            self._trackers.alert(f"Run {status}", f"{self._run.path} {status}: {reason}")
-        self._trackers.finish(self._metrics, status)
-
-    def step(self, record: dict[str, Any]) -> None:
-        """Log a few steps."""
-        self._log.write({"kind": "step", **record})
-        self._trackers.log({"kind": "step", **record})
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Log an epoch and print its line."""
-        self._log.write({"kind": "epoch", **record})
-        best = " (best)" if record["best_epoch"] == record["epoch"] else ""
-        if not self._quiet:
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Log a record and show it."""
+        kept = {key: value for key, value in record.items() if key != "steps"}
+        super().record(kept)
+        if record["kind"] == "step":
+            self._steps.update(record["step"], record["steps"])
+        elif record["kind"] == "epoch" and not self._quiet:
+            best = " (best)" if record["best_epoch"] == record["epoch"] else ""
             self.say(
                 f"epoch {record['epoch']}/{record['epochs']}  loss {record['training_loss']:.4f}  "
                 f"validation: loss {record['validation_loss']:.4f}, "
@@ -98,41 +65,14 @@ class ConsoleJournal(Journal):
                 f"accuracy {record['validation_accuracy']:.4f}{best}  "
                 f"[{record['seconds']:.0f} s]"
             )
-        self._trackers.log({"kind": "epoch", **record})
-
-    def change(self, record: dict[str, Any]) -> None:
-        """Log what the user has changed."""
-        self._log.write({"kind": "change", **record})
-
-    def advance(self, step: int, total: int) -> None:
-        """Move the bar."""
-        self._bar.update(step, total)
-
-    def say(self, message: str) -> None:
-        """Print above the bar."""
-        self._bar.say(message)
-
-    def alert(self, title: str, text: str) -> None:
-        """Print the text and pass it on."""
-        self.say(text)
-        self._trackers.alert(title, text)
-
-    def scored(self, metrics: dict[str, Any]) -> None:
-        """Keep the scores for the trackers."""
-        self._metrics = metrics
 
 
 def tell(message: str) -> None:
-    """Print on standard error."""
     click.echo(message, err=True)
 
 
 def read_line() -> str:
-    """Read a line the user types; Ctrl-C is ``quit``, for there is no step to wait for.
-
-    Raises:
-        EOFError: there is no more input.
-    """
+    """Read a line the user types; Ctrl-C is ``quit``, for there is no step to wait for."""
     click.echo("> ", nl=False, err=True)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -146,33 +86,20 @@ def read_line() -> str:
     return line
 
 
-#: Command, what it takes, and what it does; the settings it changes come back in `Decision`.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "continue": ("[N]", "go on, and ask again after N epochs (1)"),
-    "lr": ("X", "learning rate of the top layer; the other layers and the head in proportion"),
-    "epochs": ("N", "epochs in all"),
-    "patience": ("N", "epochs without improvement before stopping; 0: never stop"),
-    "tolerance": ("X", "an improvement must be more than this"),
-    "target": ("X", "stop once the watched metric is this good"),
-    "checkpoint": ("N", "epochs between checkpoints"),
-    "save": ("", "write a checkpoint now"),
-    "memory": ("", "show memory in use"),
-    "help": ("", "show this list"),
-    "quit": ("", "save and stop; --resume goes on"),
+#: What may be typed: the settings of a `Change`, and these.
+COMMANDS = {
+    "continue": "go on; with a number: ask again after so many epochs",
+    **{name: field.description or "" for name, field in Change.model_fields.items()},
+    "save": "write a checkpoint now",
+    "memory": "show memory in use",
+    "help": "show this list",
+    "quit": "save and stop; --resume goes on",
 }
+del COMMANDS["after_epoch"]
 
 
 @dataclass
 class Decision:
-    """What the user wants before the next epoch.
-
-    Attributes:
-        changes: settings to change, by command.
-        silent_epochs: epochs to go on before asking again.
-        save: write a checkpoint.
-        quit: save and stop.
-    """
-
     changes: dict[str, float] = field(default_factory=dict)
     silent_epochs: int = 1
     save: bool = False
@@ -188,38 +115,31 @@ class EpochDialogue:
         self._silent = 0
 
     def ask(self, epoch: int, memory: Callable[[], str]) -> Decision:
-        """Talk with the user until training goes on or ends; the end of input means go on.
-
-        Args:
-            epoch: epochs done.
-            memory: describes the memory in use.
-        """
+        """Talk with the user until training goes on or ends; the end of input means go on."""
         if self._silent > 0:
             self._silent -= 1
             return Decision()
         self._say(f"Epoch {epoch} is done. Enter goes on, help lists what can be changed.")
-        decision = Decision()
-        while not self._obey(decision, memory):
-            continue
+        decision, over = Decision(), False
+        while not over:
+            try:
+                over = self._carry_out(self._words(), decision, memory)
+            except InputError as error:
+                self._say(error.message)
         self._silent = decision.silent_epochs - 1
         return decision
 
-    def _obey(self, decision: Decision, memory: Callable[[], str]) -> bool:
-        """Read and carry out one line; return whether the dialogue is over."""
+    def _words(self) -> list[str]:
         try:
-            line = self._read()
+            return self._read().split() or ["continue"]
         except EOFError:
-            line = "continue"
-        try:
-            return self._carry_out(line.split() or ["continue"], decision, memory)
-        except InputError as error:
-            self._say(error.message)
-            return False
+            return ["continue"]
 
     def _carry_out(self, words: list[str], decision: Decision, memory: Callable[[], str]) -> bool:
-        command = words[0]
+        """Carry out a command; return whether the dialogue is over."""
+        command, *values = words
         if command == "continue":
-            decision.silent_epochs = int(_number(words, whole=True)) if words[1:] else 1
+            decision.silent_epochs = int(_change("epochs", values)) if values else 1
         elif command == "quit":
             decision.quit = True
         elif command == "save":
@@ -228,19 +148,26 @@ class EpochDialogue:
         elif command == "memory":
             self._say(memory())
         elif command == "help":
-            self._say(_help())
+            self._say("\n".join(f"  {name:<11} {does}" for name, does in COMMANDS.items()))
         elif command in COMMANDS:
-            whole = COMMANDS[command][0] == "N"
-            value = _number(words, whole)
-            decision.changes[command] = int(value) if whole else value
+            decision.changes[command] = _change(command, values)
             self._say(f"{command} will be {decision.changes[command]:g}.")
         else:
             raise InputError(f"Unknown command {command!r}. {did_you_mean(command, COMMANDS)}")
         return command in ("continue", "quit")
 
 
+def _change(name: str, values: list[str]) -> float:
+    """Return the new value of a setting, as typed."""
+    if len(values) != 1:
+        raise InputError(f"{name} takes a number, as: {name} 3")
+    change, problems = validate(Change, {"after_epoch": 1, name: values[0]})
+    refuse(problems)
+    number: float = getattr(change, name)
+    return number
+
+
 def memory_in_use() -> str:
-    """Describe the memory this process uses."""
     import resource
     import sys
 
@@ -253,22 +180,3 @@ def memory_in_use() -> str:
         used, most = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
         text += f"; GPU: {used / 2**20:,.0f} MiB, at its highest {most / 2**20:,.0f} MiB"
     return text
-
-
-def _number(words: list[str], whole: bool) -> float:
-    command = words[0]
-    kind = "a whole number" if whole else "a number"
-    lowest = 0 if command in ("patience", "tolerance", "target") else 1 if whole else 1e-30
-    try:
-        value: float = int(words[1]) if whole else float(words[1])
-    except (IndexError, ValueError) as error:
-        raise InputError(f"{command} takes {kind}, as: {command} 3") from error
-    if len(words) > 2 or not lowest <= value < float("inf"):
-        raise InputError(f"{command} takes {kind} of at least {lowest:g}.")
-    return value
-
-
-def _help() -> str:
-    return "\n".join(
-        f"  {f'{name} {takes}':<14} {does}" for name, (takes, does) in COMMANDS.items()
-    )

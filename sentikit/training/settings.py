@@ -1,8 +1,11 @@
-"""Settings of a training: optimizers, when to stop and save, and the training section."""
+"""Settings of a training: optimizers, schedules, when to stop and save, the training section."""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,7 +15,6 @@ from sentikit.errors import did_you_mean
 from sentikit.metrics import HOOK as METRICS
 from sentikit.metrics import metrics_for
 from sentikit.registry import Registry, default_registry
-from sentikit.training.schedules import Linear, Schedule
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,6 @@ class _OptimizerSettings(PartSettings):
 
     @property
     def moments(self) -> int:
-        """Numbers kept for each parameter."""
         options = ("momentum", "centered", "amsgrad")
         return self._always + sum(bool(getattr(self, option, False)) for option in options)
 
@@ -53,24 +54,23 @@ class _OptimizerSettings(PartSettings):
         return built
 
 
-class AdamW(_OptimizerSettings):
+class _AdamSettings(_OptimizerSettings):
+    _always: ClassVar[int] = 2
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    amsgrad: bool = False
+
+
+class AdamW(_AdamSettings):
     """https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html."""
 
-    _always: ClassVar[int] = 2
     name: Literal["adamw"] = "adamw"
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    amsgrad: bool = False
 
 
-class Adam(_OptimizerSettings):
+class Adam(_AdamSettings):
     """https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html."""
 
-    _always: ClassVar[int] = 2
     name: Literal["adam"] = "adam"
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    amsgrad: bool = False
 
 
 class SGD(_OptimizerSettings):
@@ -114,6 +114,199 @@ Optimizer = Annotated[
 ]
 
 
+# Schedules are pure functions of the step, so that nothing of them needs saving; of
+# `reduce_on_plateau` alone, which depends on scores, the loop keeps a factor in its state.
+
+Rate = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Moment:
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    warmup_steps: int
+
+    @property
+    def epochs(self) -> float:
+        """Epochs done, with the fraction of the present one."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps after warm-up that is done, 0 to 1."""
+        left = max(1, self.total_steps - self.warmup_steps)
+        return min(1.0, max(0.0, (self.step - self.warmup_steps) / left))
+
+
+class _ScheduleSettings(PartSettings, ABC):
+    name: str
+
+    @abstractmethod
+    def rate(self, base: float, moment: Moment) -> float:
+        """Return a group's rate, from its base rate."""
+
+    def longest_epochs(self) -> float:
+        """Return the epochs before which the schedule does nothing, or 0."""
+        return 0
+
+
+class Constant(_ScheduleSettings):
+    """The base rate throughout."""
+
+    name: Literal["constant"] = "constant"
+
+    def rate(self, base: float, moment: Moment) -> float:
+        return base
+
+
+class Linear(_ScheduleSettings):
+    """Falls in a straight line to `end_factor` of the base rate."""
+
+    name: Literal["linear"] = "linear"
+    end_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def rate(self, base: float, moment: Moment) -> float:
+        return base * (1 - moment.progress * (1 - self.end_factor))
+
+
+class Cosine(_ScheduleSettings):
+    """Falls along half a cosine to `eta_min` (Loshchilov and Hutter, arXiv:1608.03983)."""
+
+    name: Literal["cosine"] = "cosine"
+    eta_min: Rate = 0.0
+
+    def rate(self, base: float, moment: Moment) -> float:
+        return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * moment.progress)) / 2
+
+
+#: Far less than a step, in epochs, and far more than what sums of periods are off by.
+_ROUNDING = 1e-9
+
+
+class CosineWarmRestarts(_ScheduleSettings):
+    """Cosine annealing that starts anew every `t_0` epochs, each period `t_mult` times longer."""
+
+    name: Literal["cosine_warm_restarts"] = "cosine_warm_restarts"
+    t_0: Annotated[float, Field(gt=0)] = 5
+    t_mult: Annotated[float, Field(ge=1)] = 1
+    eta_min: Rate = 0.0
+
+    def rate(self, base: float, moment: Moment) -> float:
+        """Return the rate within the present period (arXiv:1608.03983, equation 5)."""
+        # Of a step that lies on a restart, rounding must not make the last of the period before.
+        epochs = moment.epochs + _ROUNDING
+        begun, period = 0.0, self.t_0
+        if self.t_mult == 1:
+            begun = epochs // period * period
+        while epochs - begun >= period:
+            begun, period = begun + period, period * self.t_mult
+        share = max(0.0, moment.epochs - begun) / period
+        return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * share)) / 2
+
+    def longest_epochs(self) -> float:
+        return self.t_0
+
+
+class Step(_ScheduleSettings):
+    """Multiplies the rate by `gamma` every `step_size` epochs."""
+
+    name: Literal["step"] = "step"
+    step_size: Annotated[int, Field(ge=1)] = 1
+    gamma: Factor = 0.1
+
+    def rate(self, base: float, moment: Moment) -> float:
+        return base * self.gamma ** int(moment.epochs // self.step_size)
+
+    def longest_epochs(self) -> float:
+        return self.step_size
+
+
+class MultiStep(_ScheduleSettings):
+    """Multiplies the rate by `gamma` at each milestone, in epochs."""
+
+    name: Literal["multi_step"] = "multi_step"
+    milestones: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    gamma: Factor = 0.1
+
+    def rate(self, base: float, moment: Moment) -> float:
+        return base * self.gamma ** sum(moment.epochs >= m for m in self.milestones)
+
+    def longest_epochs(self) -> float:
+        return max(self.milestones)
+
+
+class Exponential(_ScheduleSettings):
+    """Multiplies the rate by `gamma` once an epoch, spread evenly over its steps."""
+
+    name: Literal["exponential"] = "exponential"
+    gamma: Factor = 0.9
+
+    def rate(self, base: float, moment: Moment) -> float:
+        return float(base * self.gamma**moment.epochs)
+
+
+class Cyclic(_ScheduleSettings):
+    """Swings in a triangle between `low_factor` · base and base (Smith, arXiv:1506.01186)."""
+
+    name: Literal["cyclic"] = "cyclic"
+    epochs_up: Annotated[float, Field(gt=0)] = 1
+    epochs_down: Annotated[float, Field(gt=0)] | None = None
+    low_factor: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    def rate(self, base: float, moment: Moment) -> float:
+        down = self.epochs_down or self.epochs_up
+        position = moment.epochs % (self.epochs_up + down)
+        rising = position / self.epochs_up
+        height = rising if rising <= 1 else 1 - (position - self.epochs_up) / down
+        return base * (self.low_factor + (1 - self.low_factor) * height)
+
+    def longest_epochs(self) -> float:
+        return self.epochs_up + (self.epochs_down or self.epochs_up)
+
+
+class ReduceOnPlateau(_ScheduleSettings):
+    """Multiplies the rate by `factor` after `patience` evaluations without improvement.
+
+    The metric is that of early stopping. https://docs.pytorch.org/docs/stable/generated/
+    torch.optim.lr_scheduler.ReduceLROnPlateau.html
+    """
+
+    name: Literal["reduce_on_plateau"] = "reduce_on_plateau"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Annotated[int, Field(ge=0)] = 2
+    threshold: Annotated[float, Field(ge=0)] = 1e-4
+    min_factor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def rate(self, base: float, moment: Moment) -> float:
+        """Return the base rate; the loop multiplies it by the factor reached so far."""
+        return base
+
+
+Schedule = Annotated[
+    Constant
+    | Linear
+    | Cosine
+    | CosineWarmRestarts
+    | Step
+    | MultiStep
+    | Exponential
+    | Cyclic
+    | ReduceOnPlateau,
+    Field(discriminator="name"),
+    BeforeValidator(as_section),
+]
+
+
+def rate_at(schedule: _ScheduleSettings, base: float, moment: Moment) -> float:
+    """Return a group's rate at a moment, warm-up included: rate · (step + 1) / warm-up steps."""
+    rate = schedule.rate(base, moment)
+    if moment.step < moment.warmup_steps:
+        return rate * (moment.step + 1) / moment.warmup_steps
+    return rate
+
+
 #: What early stopping can watch without any plugin.
 OWN_METRICS = ("macro_f1", "accuracy", "loss")
 
@@ -134,32 +327,24 @@ class EarlyStopping(PartSettings):
     tolerance: float = Field(0.0, ge=0, description="an improvement must be more than this")
     target: float | None = Field(None, description="stop once the metric is this good")
 
-    def improves(self, value: float, best: float | None) -> bool:
-        """Say whether `value` beats `best` by more than the tolerance."""
-        return self.is_better(value, best, self.tolerance)
-
-    def is_better(self, value: float, best: float | None, by_more_than: float = 0.0) -> bool:
-        """Say whether `value` beats `best`, which may not be there yet."""
+    def is_better(self, value: float, best: float | None, tolerance: float = 0.0) -> bool:
         if best is None:
             return True
-        return value < best - by_more_than if self._falls else value > best + by_more_than
+        return value < best - tolerance if self._falls else value > best + tolerance
 
     def reached(self, value: float) -> bool:
-        """Say whether the target is reached."""
         if self.target is None:
             return False
         return value <= self.target if self._falls else value >= self.target
 
     @property
     def _falls(self) -> bool:
-        """Whether the lowest value of the metric is the best."""
         if self.metric in OWN_METRICS:
             return self.metric == "loss"
         return not default_registry().load(METRICS, self.metric).higher_is_better
 
 
 def unsuitable_metric(metric: str, scheme: LabelScheme, registry: Registry) -> str:
-    """Say that early stopping cannot watch a metric of classes, or return ""."""
     known = [*OWN_METRICS, *(found.name for found in metrics_for(scheme, registry))]
     if metric in known:
         return ""
@@ -180,11 +365,15 @@ class Change(PartSettings):
     """Settings that change between two epochs, as ``--interactive`` records them."""
 
     after_epoch: int = Field(ge=1, description="epochs done when the change takes effect")
-    lr: float | None = Field(None, gt=0, description="learning rate of the top layer")
+    lr: float | None = Field(
+        None, gt=0, description="learning rate of the top layer; the others in proportion"
+    )
     epochs: int | None = Field(None, ge=1, description="epochs in all")
-    patience: int | None = Field(None, ge=0, description="of early stopping; 0: never stop")
-    tolerance: float | None = Field(None, ge=0, description="of early stopping")
-    target: float | None = Field(None, description="of early stopping")
+    patience: int | None = Field(
+        None, ge=0, description="epochs without improvement before stopping; 0: never stop"
+    )
+    tolerance: float | None = Field(None, ge=0, description="an improvement must be more than this")
+    target: float | None = Field(None, description="stop once the watched metric is this good")
     checkpoint: int | None = Field(None, ge=1, description="epochs between checkpoints")
 
 

@@ -1,21 +1,28 @@
-"""The training loop, read from top to bottom: rate, batch, step, log, evaluate, keep the best."""
+"""The training loop, read from top to bottom: rate, batch, step, log, evaluate, keep the best.
+
+`fit` is its interface for plugins that train a module of their own.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from sentikit.classifiers.prediction import softmax
-from sentikit.errors import SentikitError
+from sentikit.devices import choose_precision, half_precision_pays
+from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.metrics import NamedMetric, installed_metrics
 from sentikit.scoring import Scores, score
 from sentikit.stopping import Interrupted
-from sentikit.training.batches import (
+from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
+from sentikit.training.data import (
+    Labelled,
     MicroBatch,
     Rows,
     pinned,
@@ -24,7 +31,7 @@ from sentikit.training.batches import (
     share,
     steps_per_epoch,
 )
-from sentikit.training.checkpoints import Checkpoint, CheckpointFolder, TrainingState
+from sentikit.training.engine import step_plan
 from sentikit.training.evaluation import (
     collapse,
     reason_to_stop,
@@ -33,18 +40,22 @@ from sentikit.training.evaluation import (
     watch_plateau,
     watched_value,
 )
-from sentikit.training.reporting import Decision, EpochDialogue, memory_in_use
-from sentikit.training.schedules import Moment, rate_at
+from sentikit.training.parameters import ParameterGroup
+from sentikit.training.reporting import (
+    Decision,
+    EpochDialogue,
+    Journal,
+    SilentJournal,
+    memory_in_use,
+)
+from sentikit.training.settings import OWN_METRICS, Moment, rate_at
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from sentikit.training.data import Labelled
     from sentikit.training.engine import Engine, StepPlan
     from sentikit.training.evaluation import Objective
-    from sentikit.training.parameters import ParameterGroup
-    from sentikit.training.reporting import Journal
     from sentikit.training.settings import LoopSettings
 
 
@@ -52,22 +63,8 @@ if TYPE_CHECKING:
 class Trainer:
     """Trains what `engine` holds on `train`, keeping the weights that are best on `validation`.
 
-    Attributes:
-        engine: prepared with the model.
-        groups: the parameter groups it was prepared with.
-        plan: batch sizes.
-        settings: the training section.
-        train: inputs and gold classes to learn from.
-        validation: to choose the best epoch by.
-        classes: class names.
-        objective: the loss.
-        checkpoints: where the state goes.
-        journal: where reports go.
-        stop_requested: asked after every step; True saves and stops.
-        dialogue: asked at the end of every epoch, where the user wants to steer.
-        section: of the recipe, where the settings stand.
-        changed: called on the main process when the user has changed settings.
-        metrics: those of plugins; None means all installed ones that suit the classes' names.
+    `changed` is called on the main process when the user has changed settings. `metrics` are those
+    of plugins; None means all installed ones that suit the classes' names.
     """
 
     engine: Engine
@@ -92,16 +89,10 @@ class Trainer:
         self._fetched: tuple[int, dict[str, Tensor]] = (-1, {})
 
     def scored(self) -> Sequence[NamedMetric]:
-        """Return the metrics of plugins that an epoch is scored by."""
         return installed_metrics(self.classes) if self.metrics is None else self.metrics
 
     def run(self, state: TrainingState) -> TrainingState:
-        """Train from `state` to the end and leave the best weights in the engine.
-
-        Raises:
-            Interrupted: the user asked to stop; a checkpoint is there.
-            SentikitError: the loss became NaN before any epoch was finished.
-        """
+        """Train from `state` to the end and leave the best weights in the engine."""
         self._saved_at = time.monotonic()
         self._base = self.settings
         self.settings = self._base.after(state.epoch, state.changes)
@@ -129,11 +120,9 @@ class Trainer:
                 self._steer(state)
 
     def total_steps(self) -> int:
-        """Return the optimizer steps of the whole training."""
         return self.settings.epochs * self._steps_per_epoch()
 
     def train_epoch(self, state: TrainingState) -> None:
-        """Take the steps that are left of the present epoch."""
         batches = plan_epoch(
             self.train.inputs.lengths, self.plan.batch_size, self.settings.seed, state.epoch
         )
@@ -154,9 +143,8 @@ class Trainer:
             if state.step % self.settings.log_every == 0 or state.batch == len(batches):
                 self._settle(state, pending)
                 self._log(state, rates, norm)
-                if state.stopped:
-                    return
-            self._between_steps(state, pending, rates, norm)
+            if not state.stopped:
+                self._between_steps(state, pending, rates, norm)
             if state.stopped:
                 return
 
@@ -196,7 +184,6 @@ class Trainer:
         return torch.stack(losses).sum()
 
     def rates(self, state: TrainingState) -> list[float]:
-        """Return each group's rate for the next step."""
         moment = Moment(
             state.step, self.total_steps(), self._steps_per_epoch(), self.warmup_steps()
         )
@@ -205,7 +192,6 @@ class Trainer:
         return [rate_at(schedule, group.lr, moment) * factor for group in self.groups]
 
     def warmup_steps(self) -> int:
-        """Return the steps of rising rate."""
         warmup = self.settings.warmup
         return round(warmup * self.total_steps()) if warmup < 1 else int(warmup)
 
@@ -230,10 +216,11 @@ class Trainer:
         total, steps = state.interval_loss, state.interval_steps
         state.epoch_loss += total
         state.interval_loss, state.interval_steps = 0.0, 0
-        self.journal.advance(state.step, self.total_steps())
-        self.journal.step(
+        self.journal.record(
             {
+                "kind": "step",
                 "step": state.step,
+                "steps": self.total_steps(),
                 "epoch": state.epoch + 1,
                 "loss": _finite(total / steps),
                 "gradient_norm": _finite(float(norm)),
@@ -297,8 +284,9 @@ class Trainer:
         watch_plateau(self.settings, state, value)
         if state.epoch < self.settings.epochs:
             state.stopped = reason_to_stop(stopping, state, value)
-        self.journal.epoch(
+        self.journal.record(
             {
+                "kind": "epoch",
                 "epoch": state.epoch,
                 "epochs": self.settings.epochs,
                 "step": state.step,
@@ -334,7 +322,6 @@ class Trainer:
             raise Interrupted
 
     def _anybody(self, *wishes: bool) -> list[bool]:
-        """Say of each wish whether any process has it."""
         return [count > 0 for count in self.engine.sum([float(wish) for wish in wishes])]
 
     def _steer(self, state: TrainingState) -> None:
@@ -349,7 +336,7 @@ class Trainer:
             change = {"after_epoch": state.epoch, **decided.changes}
             state.changes.append(change)
             self.settings = self._base.after(state.epoch, state.changes)
-            self.journal.change({"step": state.step, **change})
+            self.journal.record({"kind": "change", "step": state.step, **change})
             if self.changed is not None and self.engine.is_main_process:
                 self.changed(state)
         if decided.save or decided.quit or decided.changes:
@@ -358,12 +345,7 @@ class Trainer:
             raise Interrupted
 
     def save(self, state: TrainingState, wait: bool = False) -> None:
-        """Write a checkpoint in the background; every process takes part in gathering it.
-
-        Args:
-            state: where training stands.
-            wait: return only when it is on the disk, on all processes.
-        """
+        """Write a checkpoint in the background; every process takes part in gathering it."""
         weights, optimizer = self._weights(state), self.engine.optimizer_state()
         if self.engine.is_main_process:
             self.checkpoints.save(Checkpoint(state, weights, optimizer))
@@ -382,31 +364,69 @@ class Trainer:
             self._fetched = (state.step, weights)
         return weights
 
-    def restore(self, checkpoint: Checkpoint | None) -> TrainingState | None:
-        """Put a checkpoint into the engine and return its state; None where there is none.
-
-        Args:
-            checkpoint: what the main process has found; the others have nothing.
-        """
+    def resume(
+        self, identity: str, tell: Callable[[str], None], wanted: bool = True
+    ) -> TrainingState:
+        """Put the latest checkpoint into the engine; the main process alone looks for one."""
+        checkpoint = None
+        if wanted and self.engine.is_main_process:
+            checkpoint = self.checkpoints.latest(identity, tell)
         found = self.engine.broadcast(asdict(checkpoint.state) if checkpoint else None)
         if found is None:
-            return None
+            return TrainingState(identity)
         weights = checkpoint.weights if checkpoint else {}
         self.engine.load_weights(self.engine.broadcast_tensors(weights))
         optimizer = checkpoint.optimizer if checkpoint else {}
         self.engine.load_optimizer_state(self.engine.broadcast_tensors(optimizer))
         return TrainingState(**found)
 
+    def announce(self, state: TrainingState, notes: Iterable[str]) -> None:
+        """Tell what is odd about the training, and where it begins."""
+        self.journal.rewind(state.step, state.epoch)
+        for note in notes:
+            self.journal.say(note)
+        if state.step:
+            self.journal.say(f"Resuming after step {state.step:,}.")
+
+    def remarks(self) -> Iterator[str]:
+        """Yield what is odd about the plan but no mistake for sure; refuse what cannot work."""
+        total, warmup, settings = self.total_steps(), self.warmup_steps(), self.settings
+        watched = settings.early_stopping.metric
+        known = [*OWN_METRICS, *(metric.name for metric in self.scored())]
+        if watched not in known:
+            raise InputError(
+                f"{self.section}.early_stopping.metric: {watched!r} does not score these classes. "
+                f"{did_you_mean(watched, known)}"
+            )
+        if warmup >= total:
+            raise InputError(
+                f"{self.section}.warmup: {warmup} steps of warm-up, training has {total}. Give "
+                "fewer, or a share such as 0.1."
+            )
+        longest = settings.schedule.longest_epochs()
+        if longest > settings.epochs:
+            yield (
+                f"{self.section}.schedule {settings.schedule.name} changes only after {longest:g} "
+                f"epochs, training has {settings.epochs}: it will not run its course."
+            )
+        if self.plan.precision == "bf16" and not half_precision_pays(self.engine.device):
+            yield (
+                f"{self.section}.precision bf16 is several times slower than fp32 on this device; "
+                "auto chooses fp32 here."
+            )
+        for split, examples in (("training", self.train), ("validation", self.validation)):
+            counts = np.bincount(examples.gold, minlength=len(self.classes))
+            for name in [self.classes[number] for number in np.flatnonzero(counts == 0)]:
+                yield (
+                    f"No {split} example is labelled {name!r}, whose F1 counts as 0 in macro-F1. "
+                    "For data of two classes set dataset.labels, as bin_neg or bin_pos."
+                )
+        yield from self.engine.remarks()
+
 
 @dataclass(frozen=True)
 class _Batch:
-    """One process's share of a step.
-
-    Attributes:
-        pieces: micro-batches with the model's inputs.
-        total_weight: what the loss of the whole batch is divided by.
-        dropout_seed: of this step and process.
-    """
+    """One process's share of a step."""
 
     pieces: list[tuple[MicroBatch, tuple[Tensor, ...]]]
     total_weight: float
@@ -432,3 +452,90 @@ def seed_dropout(seed: int, device: torch.device) -> None:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+class TrainingSession(Journal, Protocol):
+    """Whom the loop reports to and asks, as a fine-tuner's session."""
+
+    def stop_requested(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """A model and what it is trained on.
+
+    Attributes:
+        model: its forward pass of a batch of `train` gives what `objective` reads, and of one of
+            `validation` logits, (rows, classes); its state dict holds all that is to be kept.
+        objective: the loss.
+        train: inputs and gold classes to learn from.
+        validation: to choose the best epoch by.
+        classes: their names.
+    """
+
+    model: nn.Module
+    objective: Objective
+    train: Labelled
+    validation: Labelled
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingPlace:
+    """Where training runs, and the identity by which it resumes.
+
+    Attributes:
+        engine: started.
+        checkpoints: a folder for them.
+        identity: a hash of whatever must not change between the parts of a run.
+        section: of the recipe, for messages.
+    """
+
+    engine: Engine
+    checkpoints: Path
+    identity: str
+    section: str
+
+
+def fit(
+    task: TrainingTask, settings: LoopSettings, place: TrainingPlace, session: TrainingSession
+) -> TrainingState | None:
+    """Train, or go on where training was killed, and leave the best epoch's weights in the model.
+
+    With several processes each calls this; only the main process reports.
+
+    Returns:
+        Where training ended; None where the user asked to stop. The checkpoints stay until
+        the caller has kept the model.
+
+    Raises:
+        InputError: the checkpoints belong to another training, or the settings cannot work.
+        SentikitError: the disk failed, or the loss became NaN at once.
+    """
+    engine = place.engine
+    trained = {n: p for n, p in task.model.named_parameters() if p.requires_grad}
+    groups = [ParameterGroup("all", trained, settings.lr, settings.weight_decay)]
+    precision = choose_precision(settings.precision, engine.device)
+    plan = step_plan(settings, engine, precision, place.section)
+    engine.prepare(task.model, groups, plan)
+    trainer = Trainer(
+        engine=engine,
+        groups=groups,
+        plan=plan,
+        settings=settings,
+        train=task.train,
+        validation=task.validation,
+        classes=task.classes,
+        objective=task.objective,
+        checkpoints=CheckpointFolder(place.checkpoints, settings.checkpoints.keep),
+        journal=session if engine.is_main_process else SilentJournal(),
+        stop_requested=session.stop_requested,
+        section=place.section,
+    )
+    notes = list(trainer.remarks())
+    state = trainer.resume(place.identity, session.say)
+    trainer.announce(state, notes)
+    try:
+        return trainer.run(state)
+    except Interrupted:
+        return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import disk_errors
@@ -22,21 +22,25 @@ from sentikit.llm.backend import (
     BatchStatus,
     ChatRequest,
     FatalError,
-    RetryableError,
+    LLMBackend,
     answer_problem,
 )
 from sentikit.llm.prices import describe_cost
-from sentikit.llm.requests.calls import Caller
+from sentikit.llm.requests.calls import LLMMember, title_of
 from sentikit.llm.requests.journal import BatchPart, Record
-from sentikit.llm.requests.loop import RequestsInterrupted
+from sentikit.llm.requests.pacing import patiently, unless_stopped
 from sentikit.llm.requests.progress import RequestReporter
+
+Result = TypeVar("Result")
 
 #: The tier of prices that batches are billed by.
 BATCH_TIER = "batch"
 _PREPARED, _SUBMITTED, _FETCHED = "prepared", "submitted", "fetched"
 #: What a name of ours holds: a row that SQLite can keep, and the bytes of a SHA-256.
 _MOST_ROWS, _KEY_BYTES = 2**63, 32
-_FIRST_WAIT, _LONGEST_WAIT, _TICK = 1.0, 60.0, 0.2
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+#: Tries of a call about a batch, a minute in all.
+_TRIES = 8
 
 
 class BatchRound:
@@ -48,18 +52,17 @@ class BatchRound:
 
     def __init__(
         self,
-        backend: BatchBackend,
-        caller: Caller,
+        member: LLMMember,
         folder: Path,
-        labels: tuple[str, ...],
         reporter: RequestReporter,
         stop_requested: Callable[[], bool],
-        batches: str = "",
+        batches: str,
     ) -> None:
-        self._backend, self._caller, self._journal = backend, caller, caller.journal
-        self._folder, self._labels = folder, labels
-        self._reporter, self._stop_requested = reporter, stop_requested
-        self._run, self._batches = caller.run, batches or caller.run
+        self._backend = needed_batches(member.backend)
+        self._member, self._budget, self._journal = member, member.budget, member.journal
+        self._folder, self._reporter = folder, reporter
+        self._stop_requested, self._batches = stop_requested, batches
+        self._refusals = f"batch refused {batches}"
         self.known = 0
         self._seen: set[bytes] = set()
         self._refused: set[str] = set()
@@ -67,20 +70,15 @@ class BatchRound:
         self._prepared: list[BatchPart] = []
 
     async def begin(self) -> None:
-        """Finish the batches that an earlier sitting submitted.
-
-        Raises:
-            RequestsInterrupted: the user asked to stop; the batches go on at the provider.
-            SentikitError: a batch failed, or the provider cannot be reached.
-        """
+        """Finish the batches that an earlier sitting submitted."""
         known = [part for part in self._journal.batches(self._batches) if part.state != _FETCHED]
         await self._finish(known, maybe_submitted=True)
 
     def add(self, row: int, key: bytes, request: ChatRequest) -> None:
         """Write a request into the file of the next batch, unless it is there or was refused."""
         if self._writer is None:
-            first = len(self._journal.batches(self._batches))
-            self._writer = _PartWriter(self._backend, self._folder, first)
+            self._writer = _PartWriter(self._backend, self._folder, self._batches)
+            self._writer.number = len(self._journal.batches(self._batches))
             self._refused = set(self._journal.recall(self._refusals) or ())
         if key in self._seen or _name(row, key) in self._refused:
             return
@@ -88,36 +86,25 @@ class BatchRound:
         self._writer.add(_name(row, key), request, self._worst(request))
 
     def prepare(self) -> None:
-        """Note all requests that were added, all or none, before they are submitted.
-
-        Raises:
-            InputError: the ceiling is lower than what the batches may cost.
-        """
+        """Note all requests that were added, all or none, before they are submitted."""
         if self._writer is None:
             return
-        written = self._writer.finish()
-        self._refuse_over_ceiling(sum(part.cost or 0 for part in written))
-        known = self._caller.budget.prices is not None
+        self._writer.close()
+        self._refuse_over_ceiling(sum(part.cost or 0 for part in self._writer.written))
+        known = self._budget.prices is not None
         self._prepared = [
-            replace(part, tag=f"{self._batches}-{part.part}", cost=part.cost if known else None)
-            for part in written
+            part if known else replace(part, cost=None) for part in self._writer.written
         ]
         self._journal.keep_batches(self._batches, self._prepared)
 
     async def finish(self) -> int:
-        """Submit what was prepared, await its answers and return how many requests it held.
-
-        Raises:
-            RequestsInterrupted: the user asked to stop; the batches go on at the provider.
-            SentikitError: a batch failed, or the provider cannot be reached.
-        """
+        """Submit what was prepared, await its answers and return how many requests it held."""
         await self._finish(self._prepared, maybe_submitted=False)
         return len(self._seen)
 
     def close(self) -> None:
-        """Close the file that is being written."""
         if self._writer is not None:
-            self._writer.finish()
+            self._writer.close()
 
     async def _finish(self, parts: list[BatchPart], maybe_submitted: bool) -> None:
         submitted = [await self._submit(part, maybe_submitted) for part in parts]
@@ -127,11 +114,11 @@ class BatchRound:
 
     def _worst(self, request: ChatRequest) -> int:
         """Return the most an answer can cost; without a batch's price, what it costs elsewhere."""
-        worst = self._caller.worst_cost(request, BATCH_TIER)
-        return (self._caller.worst_cost(request) if worst is None else worst) or 0
+        worst = self._budget.worst(request, BATCH_TIER)
+        return (self._budget.worst(request) if worst is None else worst) or 0
 
     def _refuse_over_ceiling(self, worst: int) -> None:
-        ledger = self._caller.ledger
+        ledger = self._budget.ledger
         if ledger.ceiling is not None and ledger.spent + worst > ledger.ceiling:
             raise InputError(
                 f"The batch may cost {describe_cost(worst)} at worst, and --max-cost "
@@ -142,7 +129,6 @@ class BatchRound:
         ledger.spent += worst
 
     async def _submit(self, part: BatchPart, maybe_submitted: bool) -> BatchPart:
-        """Hand a part in, unless it was; note its id."""
         if part.state == _SUBMITTED:
             return part
         handed_in = maybe_submitted
@@ -163,7 +149,6 @@ class BatchRound:
         return submitted
 
     async def _wait(self, part: BatchPart, name: str) -> None:
-        """Wait until a batch has results."""
         assert part.batch is not None
         batch, pause = part.batch, _FIRST_WAIT
         while True:
@@ -179,16 +164,20 @@ class BatchRound:
                 if status.message:
                     self._reporter.say(f"{batch}: {status.message}")
                 return
-            await self._sleep(pause)
+            await unless_stopped(asyncio.sleep(pause), self._stop_requested)
             pause = min(_LONGEST_WAIT, pause * 1.5)
 
     async def _fetch(self, part: BatchPart) -> None:
         """Put a batch's answers into the journal, and forget what it was reserved for."""
         # From the first answer, where it breaks off: what was kept before is kept once.
-        self._remember_refused(await self._again(lambda: self._collect(part)))
+        refused = await self._again(lambda: self._collect(part))
+        if refused:
+            # Not put into the next batch: the loop asks them once more.
+            before = self._journal.recall(self._refusals) or []
+            self._journal.remember(self._refusals, sorted({*before, *refused}))
         self._journal.keep_batches(self._batches, [replace(part, state=_FETCHED)])
         # What it was reserved for gives way to what it really cost.
-        self._caller.ledger.spent = self._journal.spent(self._run)
+        self._budget.ledger.spent = self._journal.spent(self._member.run)
         with disk_errors(self._folder):
             _path(self._folder, part.part).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -199,18 +188,18 @@ class BatchRound:
         assert part.batch is not None
         refused: list[str] = []
         foreign, reasons = 0, list[str]()
-        async for name, answer in self._backend.batch_answers(part.batch, self._labels):
+        async for name, answer in self._backend.batch_answers(part.batch, self._member.labels):
             found = _parse_name(name)
             if found is None:
                 foreign += 1
                 continue
             row, key = found
             if isinstance(answer, Answer):
-                if problem := answer_problem(answer, self._labels):
-                    raise FatalError(f"The LLM backend {type(self._backend).__name__}: {problem}")
+                if problem := answer_problem(answer, self._member.labels):
+                    raise FatalError(f"{title_of(self._backend)}: {problem}")
                 cost = self._cost(answer, part)
-                kept = self._caller.without_keys(answer)
-                self._journal.keep(key, Record(self._run, row, cost, kept))
+                kept = self._member.without_keys(answer)
+                self._journal.keep(key, Record(self._member.run, row, cost, kept))
             else:
                 refused.append(name)
                 reasons.append(answer)
@@ -224,48 +213,29 @@ class BatchRound:
         return refused
 
     def _cost(self, answer: Answer, part: BatchPart) -> int | None:
-        cost = self._caller.budget.cost(answer, BATCH_TIER)
-        if cost is None and part.cost and self._caller.ledger.ceiling is not None:
+        cost = self._budget.cost(answer, BATCH_TIER)
+        if cost is None and part.cost and self._budget.ledger.ceiling is not None:
             # A share of what was reserved for the batch: together they come to all of it.
             cost = -(-part.cost // part.requests)
         return cost
 
-    @property
-    def _refusals(self) -> str:
-        return f"batch refused {self._batches}"
-
-    def _remember_refused(self, names: list[str]) -> None:
-        """Keep what a batch could not answer out of the next one: the loop asks it once more."""
-        if names:
-            before = self._journal.recall(self._refusals) or []
-            self._journal.remember(self._refusals, sorted({*before, *names}))
-
-    async def _again(self, call: Callable[[], Any]) -> Any:
+    async def _again(self, call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Make a call about a batch, patiently: the batch goes on whatever the network does."""
-        pause = _FIRST_WAIT
-        while True:
-            try:
-                return await call()
-            except RetryableError as error:
-                if pause >= _LONGEST_WAIT:
-                    raise SentikitError(f"{error.message} Go on later with --resume.") from error
-                await self._sleep(error.retry_after or pause)
-                pause *= 2
+        return await patiently(
+            call, self._member.patience, _TRIES, self._stop_requested, " Go on later with --resume."
+        )
 
-    async def _sleep(self, seconds: float) -> None:
-        deadline = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < deadline:
-            if self._stop_requested():
-                raise RequestsInterrupted
-            await asyncio.sleep(min(_TICK, seconds))
+
+def needed_batches(backend: LLMBackend) -> BatchBackend:
+    if not isinstance(backend, BatchBackend):
+        raise InputError("This LLM backend has no batch service. Leave --batch out.")
+    return backend
 
 
 class _PartWriter:
-    """Writes requests into files that a batch service takes."""
-
-    def __init__(self, backend: BatchBackend, folder: Path, first: int) -> None:
-        self._backend, self._folder = backend, folder
-        self._next = first
+    def __init__(self, backend: BatchBackend, folder: Path, batches: str) -> None:
+        self._backend, self._folder, self._batches = backend, folder, batches
+        self.number = 0
         self._stream: IO[bytes] | None = None
         self._bytes = self._requests = self._cost = 0
         self.written: list[BatchPart] = []
@@ -275,30 +245,27 @@ class _PartWriter:
         line = self._backend.batch_line(name, request) + b"\n"
         full = self._requests >= self._backend.batch_requests
         if full or self._bytes + len(line) > self._backend.batch_bytes:
-            self._close()
+            self.close()
         with disk_errors(self._folder):
             if self._stream is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._stream = _path(self._folder, self._next).open("wb")
+                self._stream = _path(self._folder, self.number).open("wb")
             self._stream.write(line)
         self._bytes += len(line)
         self._requests += 1
         self._cost += cost
 
-    def finish(self) -> list[BatchPart]:
-        """Close the last file and return all."""
-        self._close()
-        return self.written
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file that is being written; it is a whole part."""
         if self._stream is None:
             return
         with disk_errors(self._folder):
             self._stream.close()
-        part = BatchPart(self._next, "", None, _PREPARED, self._requests, self._cost)
+        tag = f"{self._batches}-{self.number}"
+        part = BatchPart(self.number, tag, None, _PREPARED, self._requests, self._cost)
         self.written.append(part)
         self._stream = None
-        self._next += 1
+        self.number += 1
         self._bytes = self._requests = self._cost = 0
 
 

@@ -1,11 +1,13 @@
-"""Makes one call: from the cache if it is there, else with a slot, a budget and retries."""
+"""One call: answered out of the journal, else made with a slot, a reservation and retries."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ from sentikit.errors import SentikitError
 from sentikit.keys import redacted, secret_values
 from sentikit.llm.backend import (
     Answer,
+    BackendSession,
     ChatRequest,
     FatalError,
     LLMBackend,
@@ -21,17 +24,23 @@ from sentikit.llm.backend import (
     RetryableError,
     answer_problem,
 )
-from sentikit.llm.prices import usd
+from sentikit.llm.prices import plain_usd
 from sentikit.llm.requests.budget import Budget, Reservation
-from sentikit.llm.requests.journal import AnswerJournal, Record, request_key
+from sentikit.llm.requests.journal import Record, opening_key, request_key
 from sentikit.llm.requests.pacing import MOST, START, Pacer, Patience, Tries
+from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import RequestOptions
+from sentikit.registry import default_registry
 from sentikit.tracking import LLMCall
 
 #: Rejections in a row, with no answer before them, after which no row is expected to succeed.
 _HOPELESS = 20
 #: Rows without an answer at a run's end which are taken for rows that fail, not for an outage.
 _LAST_FEW = 3
+#: Rows of the members of a job are numbered apart: by so many.
+_ROWS_OF_A_MEMBER = 2**40
+#: Reads the label out of an answer's text: one of the labels, or None where it is invalid.
+LabelReader = Callable[[str, Sequence[str]], str | None]
 
 
 class FailedCallError(Exception):
@@ -42,37 +51,31 @@ class PendingError(Exception):
     """This call was collected to be made later, or to be counted."""
 
 
-class Collector(Protocol):
-    """Takes requests that are not answered yet instead of making calls.
-
-    Attributes:
-        known: how many requests had an answer.
-    """
-
-    known: int
-
-    async def begin(self) -> None:
-        """Get ready, once the LLM is open."""
-
-    def add(self, row: int, key: bytes, request: ChatRequest) -> None:
-        """Take a request; `key` is the journal's."""
-
-
 class StoppedError(Exception):
     """No call is made any more, because the run is ending."""
 
 
+class Collector(Protocol):
+    """Takes requests that are not answered yet instead of making calls; counts the `known` ones."""
+
+    known: int
+
+    async def begin(self) -> None: ...
+
+    def add(self, row: int, key: bytes, request: ChatRequest) -> None: ...
+
+
 @dataclass(frozen=True)
 class Answered:
-    """A call's outcome: what came back, what it cost, and whether this row paid for it."""
+    """What came back, what it cost in picodollars, and whether this row paid for it."""
 
     answer: Answer
     cost: int | None
     own: bool
 
 
-class Caller:
-    """Makes calls for one run.
+class LLMMember:
+    """One LLM of a job: makes its calls.
 
     Attributes:
         collector: takes the requests without an answer while it is set, and no call is made.
@@ -84,17 +87,17 @@ class Caller:
 
     def __init__(
         self,
-        backend: LLMBackend,
-        journal: AnswerJournal,
-        run: str,
         budget: Budget,
         options: RequestOptions,
-        watch: Callable[[LLMCall], None] | None = None,
-        batched: bool = False,
+        read_label: LabelReader,
+        labels: tuple[str, ...],
+        number: int = 0,
     ) -> None:
-        self.backend, self.journal, self.run = backend, journal, run
+        self.backend, self.journal, self.run = budget.backend, budget.journal, budget.run
         self.budget, self.ledger, self.tally = budget, budget.ledger, budget.tally
-        fixed = options.in_flight if isinstance(options.in_flight, int) else backend.most_in_flight
+        self.options, self.read_label = options, read_label
+        self.labels, self.number = labels, number
+        fixed = options.in_flight if options.in_flight != "auto" else self.backend.most_in_flight
         self.pacer = Pacer(
             fixed or START,
             fixed or MOST,
@@ -102,9 +105,9 @@ class Caller:
             tokens_per_minute=options.tokens_per_minute,
         )
         self.patience = Patience(options.patience, options.longest_wait)
-        self.timeout = None if backend.in_process else options.timeout
-        self.tries = options.tries
-        self.watch, self.batched = watch, batched
+        self.timeout = None if self.backend.in_process else options.timeout
+        self.watch: Callable[[LLMCall], None] | None = None
+        self.batched = False
         self.collector: Collector | None = None
         self.stopping = False
         self.last_rows = False
@@ -114,17 +117,22 @@ class Caller:
         self._rejected_in_a_row = 0
         self._any_answer = False
         self._secrets = tuple(secret_values())
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from the first row again, for another pass over the same texts."""
+        self.numbers = itertools.count(self.number * _ROWS_OF_A_MEMBER)
+        self._texts: Counter[int] = Counter()
+
+    def occurrence(self, text: str) -> int:
+        """Return how often a text was asked about before, for a backend that tells them apart."""
+        if not self.backend.by_occurrence:
+            return 0
+        self._texts[hash(text)] += 1
+        return self._texts[hash(text)] - 1
 
     async def call(self, request: ChatRequest, row: int, first: bool = True) -> Answered:
-        """Answer a request; the same request is never on its way twice.
-
-        Raises:
-            PendingError: it was collected.
-            FailedCallError: it cannot be answered.
-            FatalError: no request can.
-            SentikitError: an outage, or no money left.
-            StoppedError: the run is ending.
-        """
+        """Answer a request; the same request is never on its way twice."""
         canonical = self.backend.canonical(request)
         key = request_key({**canonical, "sample": request.sample} if request.sample else canonical)
         while True:
@@ -149,16 +157,6 @@ class Caller:
             del self._asking[key]
             done.set_result(None)
 
-    def unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
-        """Give a failed call's reservation back, unless the provider may have billed its answer."""
-        refused = isinstance(error, RejectedError | FatalError) or (
-            isinstance(error, RetryableError) and error.reason != "network"
-        )
-        if refused:
-            self._release(key, reserved)
-        elif not isinstance(error, SentikitError) or isinstance(error, RetryableError):
-            self.ledger.lose(reserved)
-
     def _found(self, key: bytes, row: int) -> Answered | None:
         """Return an answer that was there before; another run's is priced as of today."""
         record = self.journal.find(key)
@@ -166,13 +164,11 @@ class Caller:
             return None
         cost, own = record.cost, (record.run, record.row) == (self.run, row)
         if record.run != self.run:
-            tier = record.answer.service_tier
-            today = self.budget.cost(record.answer, tier, self.backend.service_tier)
+            today = self.budget.cost(record.answer)
             cost = cost if today is None else today
         return Answered(record.answer, cost, own)
 
     async def _ask(self, key: bytes, request: ChatRequest, row: int) -> Answered:
-        """Try until there is an answer or no hope of one."""
         tries = Tries(self._jitter)
         while True:
             try:
@@ -181,7 +177,7 @@ class Caller:
                 self._check_hope(error)
                 self.tally.retries += 1
                 tries.fail(error)
-                if tries.hopeless(self.tries, self.patience.last_answer):
+                if tries.hopeless(self.options.tries, self.patience.last_answer):
                     number = tries.number - 1
                     raise FailedCallError(f"{error.message} ({number} tries)") from error
                 await asyncio.sleep(tries.wait(error))
@@ -190,27 +186,23 @@ class Caller:
         """End the run in an outage; the last rows of one that was answered fail by themselves."""
         self.patience.heed(error)
         if self.patience.exhausted:
-            if self._row_is_to_blame(error):
+            last_few = self.last_rows and len(self._asking) <= _LAST_FEW
+            if last_few and self.tally.rows and error.reason != "unreachable":
                 raise FailedCallError(error.message) from error
             raise self.patience.outage(error)
         if self.stopping:
             raise StoppedError
 
-    def _row_is_to_blame(self, error: RetryableError) -> bool:
-        """Say whether a row that is not answered is no outage: it is one of the last few."""
-        few = len(self._asking) <= _LAST_FEW
-        return self.last_rows and few and self.tally.rows > 0 and error.reason != "unreachable"
-
     async def _try(self, key: bytes, request: ChatRequest, row: int, tries: Tries) -> Answered:
-        """Make one try, with a slot and a reservation held."""
-        reserved = await self._reserve(key, request)
+        budget = self.budget
+        reserved = await budget.reserve(key, budget.worst(request))
         episode = await self._slot(key, reserved)
         tries.begin()
         moment = time.monotonic()
         try:
             answer = await self._within_time(request)
         except BaseException as error:
-            self.unsettle(key, reserved, error)
+            budget.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__
             self._tell(request, moment, attempt=tries.number, reason=reason, error=said)
             self._blame(error, episode)
@@ -220,25 +212,25 @@ class Caller:
         if problem := answer_problem(answer, request.labels):
             # The provider may have billed it: what was reserved counts as spent.
             self.ledger.lose(reserved)
-            said = f"The LLM backend {type(self.backend).__name__}: {problem}"
+            said = f"{title_of(self.backend)}: {problem}"
             self._tell(request, moment, attempt=tries.number, reason="fatal", error=said)
             raise FatalError(said)
         answer = self.without_keys(answer)
-        cost = self._settle(request, reserved, answer)
+        cost = budget.settle(request, reserved, answer)
         self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
         self._learn(answer)
-        self._tell(request, moment, attempt=tries.number, answer=answer, cost=_dollars(cost))
+        self._tell(request, moment, attempt=tries.number, answer=answer, cost=plain_usd(cost))
         return Answered(answer, cost, own=True)
 
     async def _slot(self, key: bytes, reserved: Reservation) -> int:
         try:
             episode = await self.pacer.acquire()
         except BaseException:
-            self._release(key, reserved)
+            self.budget.release(key, reserved)
             raise
         if self.stopping:
             self.pacer.release()
-            self._release(key, reserved)
+            self.budget.release(key, reserved)
             raise StoppedError
         return episode
 
@@ -262,36 +254,6 @@ class Caller:
             return answer
         return replace(answer, text=redacted(answer.text), raw=redacted(answer.raw))
 
-    async def _reserve(self, key: bytes, request: ChatRequest) -> Reservation:
-        if self.ledger.ceiling is None:
-            return Reservation()
-        worst = self.worst_cost(request)
-        assert worst is not None
-        reserved = await self.ledger.reserve(worst)
-        self.journal.reserve(key, self.run, reserved.amount)
-        return reserved
-
-    def worst_cost(
-        self, request: ChatRequest, tier: str | None = None, unmetered: bool = False
-    ) -> int | None:
-        """Return the most a request can cost, in picodollars; None where prices are unknown."""
-        sent, asked = self.backend.canonical(request), tier or self.backend.service_tier
-        return self.budget.worst(request, sent, asked, unmetered)
-
-    def _settle(self, request: ChatRequest, reserved: Reservation, answer: Answer) -> int | None:
-        cost = self.budget.cost(answer, answer.service_tier, self.backend.service_tier)
-        if cost is None and self.ledger.ceiling is not None:
-            # Where usage, or the price of the tier that served, is unknown, the worst case stands.
-            unmetered = self.worst_cost(request, unmetered=True) or 0
-            cost = max(reserved.amount, unmetered)
-        self.ledger.settle(reserved, cost or 0)
-        return cost
-
-    def _release(self, key: bytes, reserved: Reservation) -> None:
-        if self.ledger.ceiling is not None:
-            self.ledger.release(reserved)
-            self.journal.release(key, self.run, reserved.amount)
-
     def _learn(self, answer: Answer) -> None:
         self.patience.answered()
         self._rejected_in_a_row = 0
@@ -302,7 +264,9 @@ class Caller:
     def _blame(self, error: BaseException, episode: int) -> None:
         """Update the pacing after a failed try; a rejection becomes the row's failure."""
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
-            self.tally.limited += self.pacer.refused(episode, error.retry_after, error.exhausted)
+            self.tally.rate_limit_episodes += self.pacer.refused(
+                episode, error.retry_after, error.exhausted
+            )
         if not isinstance(error, RejectedError):
             return
         self.patience.answered()
@@ -314,10 +278,12 @@ class Caller:
         raise FailedCallError(error.message) from error
 
     def _tell(self, request: ChatRequest, moment: float, **outcome: Any) -> None:
-        """Tell the watcher of what began at a `moment` of the monotonic clock."""
         if self.watch is None:
             return
         seconds = time.monotonic() - moment
+        answer = outcome.get("answer")
+        if answer is not None:
+            outcome["label"] = self.read_label(answer.text, request.labels)
         self.watch(
             LLMCall(
                 request=request,
@@ -332,17 +298,68 @@ class Caller:
     def _tell_found(self, request: ChatRequest, found: Answered) -> None:
         """Tell of an answer out of the journal; what an earlier sitting asked was told there."""
         if self.watch is not None and (self.batched or not found.own):
-            cost = _dollars(found.cost)
+            cost = plain_usd(found.cost)
             told = {"answer": found.answer, "cost": cost, "cached": not found.own}
             self._tell(request, time.monotonic(), **told)
 
 
-def _dollars(cost: int | None) -> float | None:
-    return None if cost is None else usd(cost)
+class Opening:
+    """What a backend may use while it opens: its calls are budgeted and booked like all others."""
+
+    def __init__(self, budget: Budget, probabilities: bool, reporter: RequestReporter) -> None:
+        self._budget, self._key = budget, opening_key(budget.run)
+        self.probabilities = probabilities
+        self._reserved = Reservation()
+        self.say = reporter.say
+        self.recall, self.remember = budget.journal.recall, budget.journal.remember
+
+    async def lend_to(self, get_ready: Callable[[BackendSession], Awaitable[None]]) -> None:
+        """Call `check` or `open`, and let go of what it set aside and did not settle."""
+        try:
+            await get_ready(self)
+            self._lose()
+        except BaseException as error:
+            self._budget.unsettle(self._key, self._reserved, error)
+            raise
+        finally:
+            self._reserved = Reservation()
+            self._budget.in_flight.note()
+
+    async def reserve(self, most: Usage) -> None:
+        self._lose()
+        prices, tier = self._budget.prices, self._budget.backend.service_tier
+        worst = None if prices is None else prices.worst(most.prompt, most.completion, tier)
+        self._reserved = await self._budget.reserve(self._key, worst)
+
+    def settle(self, used: Usage | None) -> None:
+        prices, ledger = self._budget.prices, self._budget.ledger
+        tier = self._budget.backend.service_tier
+        cost = None if prices is None else prices.cost(used, tier)
+        if cost is None and ledger.ceiling is not None:
+            cost = self._reserved.amount
+        if ledger.ceiling is None:
+            self._budget.in_flight.remove(self._reserved.worst)
+        ledger.release(self._reserved)
+        ledger.spent += cost or 0
+        self._budget.journal.add_opening(self._budget.run, cost, self._reserved.amount)
+        self._reserved = Reservation()
+
+    def _lose(self) -> None:
+        """Count a call that was never settled at its worst: it may have been billed."""
+        self._budget.ledger.lose(self._reserved)
+        self._reserved = Reservation()
+
+
+def title_of(backend: LLMBackend) -> str:
+    """Return what messages call a backend, its plugin included."""
+    kind = type(backend)
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    registered = default_registry().registrations("register_llm_backends")
+    found = (one.title for one in registered if one.target in (kind, place))
+    return next(found, f"The LLM backend {kind.__name__}")
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a word why a call failed."""
     if isinstance(error, RetryableError):
         return error.reason
     if isinstance(error, RejectedError):

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from sentikit.classifiers.prediction import Usage
@@ -44,6 +43,9 @@ _FROM_VERSION_1 = (
     "DROP TABLE reservations_1",
     f"PRAGMA user_version = {_VERSION}",
 )
+#: Encoders made once: `json.dumps` makes one for every call.
+_SORTED = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 #: Seconds to wait for other processes.
 _WAIT = 60.0
 # The row number of what a run paid before its first row.
@@ -52,8 +54,6 @@ _OPENING_ROW = -1
 
 @dataclass(frozen=True)
 class Record:
-    """An answer as it was kept."""
-
     run: str
     row: int
     #: Picodollars, or None where the price was unknown.
@@ -63,8 +63,6 @@ class Record:
 
 @dataclass(frozen=True)
 class BatchPart:
-    """One file handed to a batch service."""
-
     part: int
     tag: str
     batch: str | None
@@ -75,8 +73,7 @@ class BatchPart:
 
 def request_key(canonical: Mapping[str, Any]) -> bytes:
     """Return the SHA-256 of all that decides an answer."""
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).digest()
+    return hashlib.sha256(_SORTED.encode(canonical).encode("ascii")).digest()
 
 
 def opening_key(run: str) -> bytes:
@@ -90,9 +87,6 @@ class AnswerJournal:
     Every answer is committed before the row it belongs to is reported, in WAL mode
     (https://sqlite.org/wal.html): a killed process loses only calls in flight. Several runs may
     share the file at a time.
-
-    Raises:
-        InputError: the file is no journal, or may not be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,20 +108,11 @@ class AnswerJournal:
                 on_failure.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._connection.close()
 
     def find(self, key: bytes) -> Record | None:
-        """Return what was answered before, or None."""
-        with self._errors():
-            found = self._connection.execute(
-                "SELECT run, row, cost, answer FROM answers WHERE key = ?", (key,)
-            ).fetchone()
+        found = self._one("SELECT run, row, cost, answer FROM answers WHERE key = ?", key)
         if found is None:
             return None
         run, row, cost, answer = found
@@ -138,9 +123,7 @@ class AnswerJournal:
         values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
         insert = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)"
         if not reserved:
-            # One statement is a transaction of its own, and the cheapest.
-            with self._errors():
-                self._connection.execute(insert, values)
+            self._one(insert, *values)
             return
         with self._transaction():
             kept = self._connection.execute(insert, values).rowcount
@@ -150,13 +133,12 @@ class AnswerJournal:
 
     def spent(self, run: str) -> int:
         """Return the picodollars a run has paid; calls and batches in flight at their worst."""
-        query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = :run)
-                        + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = :run)
+        query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = ?1)
+                        + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = ?1)
                         + (SELECT COALESCE(SUM(cost), 0) FROM batches
-                           WHERE (run = :run OR substr(run, 1, length(:run) + 1) = :run || '.')
+                           WHERE (run = ?1 OR substr(run, 1, length(?1) + 1) = ?1 || '.')
                            AND state != 'fetched')"""
-        with self._errors():
-            return int(self._connection.execute(query, {"run": run}).fetchone()[0])
+        return int(self._one(query, run)[0])
 
     def add_opening(self, run: str, cost: int | None, reserved: int = 0) -> None:
         """Book a call a run made before its first row, in place of what was reserved for it."""
@@ -171,19 +153,25 @@ class AnswerJournal:
 
     def opening_cost(self, run: str) -> int | None:
         """Return what a run paid before its first row."""
-        query = "SELECT cost FROM answers WHERE run = ? AND row = ?"
-        with self._errors():
-            found = self._connection.execute(query, (run, _OPENING_ROW)).fetchone()
+        found = self._one("SELECT cost FROM answers WHERE run = ? AND row = ?", run, _OPENING_ROW)
         return 0 if found is None else found[0]
 
     def reserve(self, key: bytes, run: str, cost: int) -> None:
         """Note a call that is about to be made and what it may cost at worst."""
-        with self._errors():
-            self._connection.execute(
-                "INSERT INTO reservations VALUES (?, ?, ?) "
-                "ON CONFLICT (key, run) DO UPDATE SET cost = cost + excluded.cost",
-                (key, run, cost),
-            )
+        self._one(
+            "INSERT INTO reservations VALUES (?, ?, ?) "
+            "ON CONFLICT (key, run) DO UPDATE SET cost = cost + excluded.cost",
+            key,
+            run,
+            cost,
+        )
+
+    def note(self, key: bytes, run: str, cost: int) -> None:
+        """Put what may be billed under `key` in the place of what was noted there before."""
+        if cost:
+            self._one("INSERT OR REPLACE INTO reservations VALUES (?, ?, ?)", key, run, cost)
+        else:
+            self._one("DELETE FROM reservations WHERE key = ? AND run = ?", key, run)
 
     def release(self, key: bytes, run: str, cost: int) -> None:
         """Forget a reservation: the call was never billed."""
@@ -191,29 +179,17 @@ class AnswerJournal:
             self._let_go(key, run, cost)
 
     def recall(self, key: str) -> Any:
-        """Return what was remembered under `key`, or None."""
-        with self._errors():
-            found = self._connection.execute(
-                "SELECT value FROM memory WHERE key = ?", (key,)
-            ).fetchone()
+        found = self._one("SELECT value FROM memory WHERE key = ?", key)
         return None if found is None else json.loads(found[0])
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value."""
-        with self._errors():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, json.dumps(value))
-            )
+        self._one("INSERT OR REPLACE INTO memory VALUES (?, ?)", key, json.dumps(value))
 
     def forget(self, prefix: str) -> None:
         """Drop what was remembered under keys that begin with `prefix`."""
-        with self._errors():
-            self._connection.execute(
-                "DELETE FROM memory WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
-            )
+        self._one("DELETE FROM memory WHERE substr(key, 1, ?) = ?", len(prefix), prefix)
 
     def batches(self, run: str) -> list[BatchPart]:
-        """Return the parts of a run's batches, in order."""
         query = "SELECT part, tag, batch, state, requests, cost FROM batches WHERE run = ?"
         with self._errors():
             found = self._connection.execute(f"{query} ORDER BY part", (run,)).fetchall()
@@ -227,6 +203,11 @@ class AnswerJournal:
                 "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", rows
             )
 
+    def _one(self, statement: str, *values: Any) -> Any:
+        """Execute a statement, in a transaction of its own, and return its first row, or None."""
+        with self._errors():
+            return self._connection.execute(statement, values).fetchone()
+
     def _let_go(self, key: bytes, run: str, cost: int) -> None:
         """Take `cost` off a reservation; what lost tries of the same call left there stays."""
         self._connection.execute(
@@ -238,30 +219,26 @@ class AnswerJournal:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Commit all of a block or none of it."""
         with self._errors(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
 
     def _make_tables(self) -> None:
-        """Check the version, make a new file's tables and bring an older one's up to date."""
         with self._transaction():
-            for step in self._steps():
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            steps: tuple[str, ...] = ()
+            if version in (0, 1) and not tables:
+                steps = _SCHEMA
+            elif version == 1:
+                steps = _FROM_VERSION_1
+            elif version != _VERSION:
+                raise InputError(
+                    f"{self.path} is not a file of answers this version of sentikit can read. Name "
+                    "another with --set llm.cache=FILE."
+                )
+            for step in steps:
                 self._connection.execute(step)
-
-    def _steps(self) -> tuple[str, ...]:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if version == _VERSION:
-            return ()
-        if version in (0, 1) and not tables:
-            return _SCHEMA
-        if version == 1:
-            return _FROM_VERSION_1
-        raise InputError(
-            f"{self.path} is not a file of answers this version of sentikit can read. Name "
-            "another with --set llm.cache=FILE."
-        )
 
     def _log_ahead(self) -> None:
         """Switch to WAL; SQLite itself waits for nobody here."""
@@ -305,7 +282,7 @@ def _write_answer(answer: Answer) -> str:
         "billed": answer.billed_usd,
     }
     # In ASCII: an answer may hold half a surrogate pair, which SQLite cannot.
-    return json.dumps(values, separators=(",", ":"))
+    return _COMPACT.encode(values)
 
 
 def _read_answer(text: str) -> Answer:

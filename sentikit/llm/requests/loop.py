@@ -1,4 +1,4 @@
-"""The request loop: pulls questions, keeps calls running, hands answers back in order."""
+"""The request loop: takes questions, keeps calls running, hands answers back in order."""
 
 from __future__ import annotations
 
@@ -6,70 +6,57 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from queue import Queue, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import Answer, ChatRequest
-from sentikit.llm.prices import usd
-from sentikit.llm.requests.budget import Money, Tally
+from sentikit.llm.prices import plain_usd
+from sentikit.llm.requests.budget import Money
 from sentikit.llm.requests.calls import (
     Answered,
-    Caller,
     FailedCallError,
+    LLMMember,
     PendingError,
     StoppedError,
 )
-from sentikit.llm.settings import FailureLimit
+from sentikit.llm.settings import Limits
 from sentikit.llm.strategy import Message
 from sentikit.stopping import Interrupted
 
 Row = TypeVar("Row")
 
-#: Reads the label out of an answer's text: one of the labels, or None where it is invalid.
-LabelReader = Callable[[str, Sequence[str]], str | None]
-
 
 @dataclass(frozen=True)
 class Question(Generic[Row]):
-    """One row to ask about.
-
-    Attributes:
-        row: whatever the caller wants back with the answer.
-        request: what to ask; None where nothing is to be asked, as about a text without words.
-        error: why nothing can be asked, where that is a failure.
-    """
+    """One row to ask about; `row` is whatever the caller wants back with the answer."""
 
     row: Row
+    #: None where nothing is to be asked, as about a text without words.
     request: ChatRequest | None
+    #: Why nothing can be asked, where that is a failure.
     error: str | None = None
 
 
 @dataclass(frozen=True)
 class AnsweredQuestion(Generic[Row]):
-    """What became of one row.
-
-    Attributes:
-        question: as it went in.
-        label: one of the request's labels; None where no answer was valid or the row failed.
-        answers: the first try and, where that was invalid, the repair; empty where the row failed.
-        cost: USD of these answers, cached or not; None where the model's price is unknown.
-        paid: USD of those that were asked for this row and not found in the cache; None likewise.
-        saved: whether all answers were found in the cache: of an earlier run or an earlier row.
-        error: why the row failed, or None.
-        pending: whether the request was collected, for a batch or an estimate, and not asked.
-    """
+    """What became of one row."""
 
     question: Question[Row]
+    #: One of the request's labels; None where no answer was valid or the row failed.
     label: str | None
+    #: The first try and, where that was invalid, the repair; none where the row failed.
     answers: tuple[Answer, ...]
+    #: USD of the answers, and of those that were asked for this row; None where unknown.
     cost: float | None
     paid: float | None = None
+    #: Whether all answers were found in the cache: of an earlier run or an earlier row.
     saved: bool = False
     error: str | None = None
+    #: Whether the request was collected, for a batch or an estimate, and not asked.
     pending: bool = False
 
     @property
@@ -93,12 +80,8 @@ class AnsweredQuestion(Generic[Row]):
     @property
     def usage(self) -> Usage | None:
         """Tokens of all answers; None where there is no answer or one of them has no usage."""
-        total = Usage()
-        for answer in self.answers:
-            if answer.usage is None:
-                return None
-            total += answer.usage
-        return total if self.answers else None
+        usages = [answer.usage for answer in self.answers]
+        return None if None in usages or not usages else sum(filter(None, usages), Usage())
 
 
 #: Finish reasons after which asking again gives the same.
@@ -108,7 +91,6 @@ _FIRST_ROWS = 20
 
 
 def cut_answers(number: int, request: ChatRequest) -> str:
-    """Say what to do about answers that were cut."""
     were = "answer was" if number == 1 else "answers were"
     return (
         f"{number:,} {were} cut at llm.max_tokens={request.max_tokens}: raise it, or lower "
@@ -126,18 +108,95 @@ def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
     return replace(request, messages=messages, rationale=False, free_text=False)
 
 
+_TICK = 0.2
+
+
 Item = TypeVar("Item")
+
+#: Items made ahead of those that are taken.
+_MADE_AHEAD = 256
+#: Seconds that the making of items may take to stop.
+_LONGEST_STOP = 20.0
+#: Items handed over before the event loop is told that there is room for as many.
+_TAKEN_AT_ONCE = 64
+
+
+class MadeAhead(Generic[Item]):
+    """Makes items in a thread of its own, some ahead: making them may run an encoder."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._made: Queue[Item] = Queue(_MADE_AHEAD)
+        self._arrived = asyncio.Event()
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(items,), daemon=True)
+        self._thread.start()
+
+    async def take(self) -> list[Item]:
+        """Return the items made since the last call, at least one; none at the end."""
+        while not self._closed:
+            self._arrived.clear()
+            ended = self._ended
+            if taken := self._drain():
+                return taken
+            if self._error is not None:
+                raise self._error
+            if ended:
+                break
+            await self._arrived.wait()
+        return []
+
+    def close(self) -> None:
+        """Hand out nothing more, whatever is waited for."""
+        self._closed = True
+        self._arrived.set()
+
+    async def stop(self) -> None:
+        """End the thread; what waits for its next example is left alone after some seconds."""
+        self.close()
+        deadline = self._loop.time() + _LONGEST_STOP
+        while self._thread.is_alive() and self._loop.time() < deadline:
+            self._drain()
+            await asyncio.sleep(0.005)
+
+    def _drain(self) -> list[Item]:
+        return [self._made.get_nowait() for _ in range(self._made.qsize())]
+
+    def _work(self, items: Iterable[Item]) -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                self._made.put(item)
+                if self._closed:
+                    break
+                if self._made.qsize() == 1:
+                    self._wake()
+        except BaseException as error:
+            self._error = error
+        finally:
+            close: Callable[[], Any] | None = getattr(iterator, "close", None)
+            if close is not None:
+                with contextlib.suppress(Exception):
+                    close()
+            self._ended = True
+            self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._arrived.set)
 
 
 class OrderedDelivery(Generic[Item]):
-    """Holds what comes early, never more than a window of it."""
+    """Hands items from the event loop to a thread, in their order; holds a window of them."""
 
-    def __init__(self, deliver: Callable[[Item], None], window: int = 4096) -> None:
-        self._deliver, self._window = deliver, window
-        self._waiting: dict[int, Item] = {}
+    def __init__(self, window: int = 4096) -> None:
+        self._window = window
+        self._early: dict[int, Item] = {}
         self._next = self._taken = 0
         self._moved = asyncio.Event()
         self._closed = False
+        self._ready: SimpleQueue[Item | None] = SimpleQueue()
 
     async def room(self, index: int) -> None:
         """Wait until the item of `index` may be started, or nothing more will be delivered."""
@@ -152,201 +211,93 @@ class OrderedDelivery(Generic[Item]):
 
     def put(self, index: int, item: Item) -> None:
         """Hand in an item; it and those waiting behind it are delivered when it is their turn."""
-        self._waiting[index] = item
-        while self._next in self._waiting:
-            self._deliver(self._waiting.pop(self._next))
+        self._early[index] = item
+        while self._next in self._early:
+            self._ready.put(self._early.pop(self._next))
             self._next += 1
 
+    def end(self) -> None:
+        self._ready.put(None)
+
     def take(self, number: int) -> None:
-        """Make room: so many more items have left the queue behind the delivery."""
+        """Make room: so many more items were taken."""
         self._taken += number
         self._moved.set()
 
-
-#: Questions made ahead of those that are asked.
-_MADE_AHEAD = 256
-#: Seconds that the making of questions may take to stop.
-_LONGEST_STOP = 20.0
-_TICK = 0.2
-
-
-class RequestsInterrupted(Interrupted):
-    """The user asked to stop; everything answered is in the journal."""
-
-
-class QuestionThread(Generic[Row]):
-    """Makes questions in a thread of its own, some ahead: making them may run an encoder."""
-
-    def __init__(self, questions: Iterable[Question[Row]]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._made: deque[Question[Row]] = deque()
-        self._changed = threading.Condition()
-        self._arrived = asyncio.Event()
-        self._ended = self._stopped = False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, args=(questions,), daemon=True)
-        self._thread.start()
-
-    async def take(self) -> list[Question[Row]]:
-        """Return the questions made since the last call, at least one; none at the end.
-
-        Raises:
-            BaseException: what the making of a question raised.
-        """
+    def __iter__(self) -> Iterator[list[Item]]:
+        """Yield, in another thread, lists of the items that are ready; report them to `take`."""
         while True:
-            self._arrived.clear()
-            with self._changed:
-                taken, ended = list(self._made), self._ended
-                self._made.clear()
-                self._changed.notify()
-            if taken:
-                return taken
-            if self._error is not None:
-                raise self._error
-            if ended:
-                return []
-            await self._arrived.wait()
-
-    async def stop(self) -> None:
-        """End the thread; what waits for its next example is left alone after some seconds."""
-        with self._changed:
-            self._stopped = True
-            self._made.clear()
-            self._changed.notify()
-        deadline = self._loop.time() + _LONGEST_STOP
-        while self._thread.is_alive() and self._loop.time() < deadline:
-            await asyncio.sleep(0.005)
-
-    def _work(self, questions: Iterable[Question[Row]]) -> None:
-        iterator = iter(questions)
-        try:
-            for question in iterator:
-                if not self._put(question):
-                    break
-        except BaseException as error:
-            self._error = error
-        finally:
-            close: Callable[[], Any] | None = getattr(iterator, "close", None)
-            if close is not None:
-                with contextlib.suppress(Exception):
-                    close()
-            with self._changed:
-                self._ended = True
-            self._wake()
-
-    def _put(self, question: Question[Row]) -> bool:
-        with self._changed:
-            while len(self._made) >= _MADE_AHEAD and not self._stopped:
-                self._changed.wait()
-            if self._stopped:
-                return False
-            self._made.append(question)
-            first = len(self._made) == 1
-        if first:
-            self._wake()
-        return True
-
-    def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._arrived.set)
+            number = min(_TAKEN_AT_ONCE, max(1, self._ready.qsize()))
+            taken = [self._ready.get() for _ in range(number)]
+            yield [item for item in taken if item is not None]
+            if taken[-1] is None:
+                return
 
 
 class RequestLoop(Generic[Row]):
-    """Answers questions with one `Caller`.
-
-    Attributes:
-        cut: the last request whose answer was cut at the limit on tokens, or None.
-    """
+    """Answers questions to one LLM."""
 
     def __init__(
         self,
-        caller: Caller,
-        read_label: LabelReader,
-        deliver: Callable[[AnsweredQuestion[Row]], None],
-        tally: Tally,
-        total: int | None,
-        repair: bool,
-        failure_limit: FailureLimit | None,
+        member: LLMMember,
+        limits: Limits,
         stop_requested: Callable[[], bool],
         tick: Callable[[], None],
-        numbers: Iterator[int],
     ) -> None:
-        self._caller, self._read, self._tally = caller, read_label, tally
-        self._total, self._repair, self._failure_limit = total, repair, failure_limit
+        self._member, self._tally, self._limits = member, member.tally, limits
         self._stop_requested, self._tick = stop_requested, tick
-        self._delivery = OrderedDelivery(deliver)
-        self._numbers = numbers
+        self.answered: OrderedDelivery[AnsweredQuestion[Row]] = OrderedDelivery()
         self._open: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._ending: BaseException | None = None
+        self._made: MadeAhead[Question[Row]] | None = None
+        #: The last request whose answer was cut at the limit on tokens.
         self.cut: ChatRequest | None = None
 
     async def run(self, questions: Iterable[Question[Row]]) -> None:
-        """Answer all questions.
-
-        Raises:
-            RequestsInterrupted: the user asked to stop.
-            SentikitError: no call can succeed, an outage, too many failing rows, no money left.
-        """
-        self._caller.stopping = self._caller.last_rows = False
+        """Answer all questions; their making and every call under way ends before an error."""
+        self._member.stopping = self._member.last_rows = False
+        # Opening may take minutes, and a batch a day: silence begins now.
+        self._member.patience.answered()
         ticker = asyncio.create_task(self._ticks())
-        made = QuestionThread(questions)
+        made = self._made = MadeAhead(questions)
         try:
             try:
                 await self._dispatch(made)
             except Exception as error:
                 # A question that cannot be made; the calls under way are paid all the same.
                 self._end(error)
-            self._caller.last_rows = True
+            self._member.last_rows = True
             while self._open and self._ending is None:
                 await self._someone_done()
             if self._ending is not None:
-                await self._wind_up()
+                await self._cancel(self._open - self._member.calling)
                 raise self._ending
         except BaseException:
-            await self._abandon()
+            await self._cancel(self._open)
             raise
         finally:
             ticker.cancel()
             await made.stop()
 
-    def take(self, number: int) -> None:
-        """Make room for more rows: so many of those delivered were consumed."""
-        self._delivery.take(number)
-
     def stop(self) -> None:
         """End the loop as if the user asked to stop: calls under way may finish."""
-        self._end(RequestsInterrupted())
+        self._end(Interrupted())
 
-    async def _dispatch(self, made: QuestionThread[Row]) -> None:
+    async def _dispatch(self, made: MadeAhead[Question[Row]]) -> None:
         indices = itertools.count()
         while self._ending is None:
-            pulled = await self._next(made)
-            if not pulled:
+            taken = await made.take()
+            if not taken:
                 return
-            for question in pulled:
+            for question in taken:
                 index = next(indices)
-                await self._delivery.room(index)
-                while len(self._open) >= 2 * self._caller.pacer.limit and self._ending is None:
+                await self.answered.room(index)
+                while len(self._open) >= 2 * self._member.pacer.limit and self._ending is None:
                     await self._someone_done()
                 if self._ending is not None:
                     return
-                self._start(index, next(self._numbers), question)
-
-    async def _next(self, made: QuestionThread[Row]) -> list[Question[Row]]:
-        """Return the next questions; none once the loop is ending, whatever they wait for."""
-        taking = asyncio.ensure_future(made.take())
-        while not taking.done():
-            self._freed.clear()
-            if self._ending is not None:
-                break
-            freed = asyncio.ensure_future(self._freed.wait())
-            await asyncio.wait([taking, freed], return_when=asyncio.FIRST_COMPLETED)
-            freed.cancel()
-        if taking.done():
-            return taking.result()
-        taking.cancel()
-        return []
+                self._start(index, next(self._member.numbers), question)
 
     def _start(self, index: int, number: int, question: Question[Row]) -> None:
         task = asyncio.create_task(self._row(index, number, question))
@@ -379,23 +330,20 @@ class RequestLoop(Generic[Row]):
             calls = []
             row = AnsweredQuestion(question, None, (), 0.0, 0.0, pending=True)
         self._count(row, calls)
-        self._delivery.put(index, row)
+        self.answered.put(index, row)
 
     async def _asked(
-        self,
-        number: int,
-        question: Question[Row],
-        request: ChatRequest,
-        calls: list[Answered],
+        self, number: int, question: Question[Row], request: ChatRequest, calls: list[Answered]
     ) -> AnsweredQuestion[Row]:
         """Ask, and once more where the answer is no label; if that call fails it stays invalid."""
-        calls.append(await self._caller.call(request, number))
-        label = self._read(calls[-1].answer.text, request.labels)
-        if label is None and self._repair and calls[-1].answer.finish_reason not in _FINAL:
+        member, read = self._member, self._member.read_label
+        calls.append(await member.call(request, number))
+        label = read(calls[-1].answer.text, request.labels)
+        if label is None and member.options.repair and calls[-1].answer.finish_reason not in _FINAL:
             with contextlib.suppress(FailedCallError):
                 again = repair_request(request, calls[-1].answer)
-                calls.append(await self._caller.call(again, number, first=False))
-                label = self._read(calls[-1].answer.text, request.labels)
+                calls.append(await member.call(again, number, first=False))
+                label = read(calls[-1].answer.text, request.labels)
                 self._tally.repaired += label is not None
         return _answered(question, label, calls)
 
@@ -414,8 +362,8 @@ class RequestLoop(Generic[Row]):
                 self.cut = asked
         for call in calls:
             tally.add(call.answer, call.cost, call.own)
-        limit = self._failure_limit
-        if row.error and limit is not None and limit.reached(tally.failed, self._total or 0):
+        limit = self._limits.failure_limit
+        if row.error and limit and limit.reached(tally.failed, self._limits.total or 0):
             raise SentikitError(
                 f"{tally.failed} rows have failed, as many as --fail-on-error {limit} allows; the "
                 f"last: {row.error} Continue with --resume: answered rows are kept."
@@ -429,27 +377,23 @@ class RequestLoop(Generic[Row]):
         """Start nothing new; calls under way may finish, for they are paid."""
         if self._ending is None and why is not None:
             self._ending = why
-            self._caller.stopping = True
+            self._member.stopping = True
             self._freed.set()
-            self._delivery.close()
+            self.answered.close()
+            if self._made is not None:
+                self._made.close()
 
     async def _ticks(self) -> None:
         while True:
             self._tick()
             if self._stop_requested():
-                self._end(RequestsInterrupted())
+                self._end(Interrupted())
             await asyncio.sleep(_TICK)
 
-    async def _wind_up(self) -> None:
-        for task in self._open - self._caller.calling:
+    async def _cancel(self, tasks: set[asyncio.Task[None]]) -> None:
+        for task in tasks:
             task.cancel()
         while self._open:
-            await asyncio.wait(self._open)
-
-    async def _abandon(self) -> None:
-        for task in self._open:
-            task.cancel()
-        if self._open:
             await asyncio.wait(self._open)
 
 
@@ -465,7 +409,7 @@ def _answered(
         question=question,
         label=label,
         answers=tuple(call.answer for call in calls),
-        cost=None if cost.known is None else usd(cost.known),
-        paid=None if paid.known is None else usd(paid.known),
+        cost=plain_usd(cost.known),
+        paid=plain_usd(paid.known),
         saved=not any(call.own for call in calls),
     )

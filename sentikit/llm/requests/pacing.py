@@ -6,11 +6,13 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import RateLimit, RetryableError
+from sentikit.stopping import Interrupted
 
 START = 20
 MOST = 256
@@ -34,8 +36,6 @@ _UNREACHED = 10.0
 
 @dataclass
 class _Phase:
-    """Answers at one limit, to see whether the limit was worth it."""
-
     began: float
     answers: int = 0
     full: bool = False
@@ -118,11 +118,7 @@ class Pacer:
         return max(0, most - self.in_flight)
 
     async def acquire(self) -> int:
-        """Wait for a slot, first come first served.
-
-        Returns:
-            The episode the call starts in; hand it back to `refused`.
-        """
+        """Wait for a slot; return the episode the call starts in, for `refused`."""
         if self._waiting or not self.idle:
             turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -136,12 +132,10 @@ class Pacer:
         return self.episodes
 
     def release(self) -> None:
-        """Give a slot back."""
         self.in_flight -= 1
         self._wake()
 
     def answered(self, rate_limit: RateLimit | None = None, tokens: int = 0) -> None:
-        """Learn from an answer."""
         self._refused_in_a_row = 0
         self._outcomes.append(False)
         self._note_tokens(tokens)
@@ -155,11 +149,7 @@ class Pacer:
         self._adapt_rate()
 
     def refused(self, episode: int, retry_after: float | None, exhausted: bool = False) -> bool:
-        """Learn from a 429.
-
-        Returns:
-            Whether this began a new episode.
-        """
+        """Learn from a 429, and return whether it began a new episode."""
         if self._tokens:
             self._tokens.take(-self._tokens_a_call)
         new = episode == self.episodes
@@ -222,16 +212,14 @@ class Pacer:
 
     def _short(self) -> float:
         """Return the seconds until the allowances have room for a call."""
-        waits = [0.0]
-        if self._learnt:
-            waits.append(self._learnt.wait())
-            if waits[-1]:
-                self._held_back_at = self._clock()
+        wait = 0.0
+        if self._learnt and (wait := self._learnt.wait()):
+            self._held_back_at = self._clock()
         if self._requests:
-            waits.append(self._requests.wait())
+            wait = max(wait, self._requests.wait())
         if self._tokens:
-            waits.append(self._tokens.wait(self._tokens_a_call))
-        return max(waits)
+            wait = max(wait, self._tokens.wait(self._tokens_a_call))
+        return wait
 
     def _note_tokens(self, tokens: int) -> None:
         """Correct what was taken for a call, and what the next are expected to use."""
@@ -293,16 +281,13 @@ class Pacer:
         elif turn.done() and not turn.cancelled():
             self.release()
 
-    def _begin_phase(self) -> None:
-        self._phase = _Phase(self._clock())
-
     def _consider_growth(self) -> None:
         phase, now = self._phase, self._clock()
         lasted = now - phase.began
         if lasted < _SHORTEST_PHASE or phase.answers < max(self.limit, _FEWEST_ANSWERS):
             return
         if not phase.full or now < self._no_growth_until or self.limit >= self._most:
-            self._begin_phase()
+            self._phase = _Phase(now)
             return
         rate = phase.answers / lasted
         growth = self.limit / self._limit_before - 1
@@ -316,13 +301,16 @@ class Pacer:
             self.limit = min(self.limit, self._limit_before)
             self._rate_before = 0.0
             self._no_growth_until = now + _SETTLED
-        self._begin_phase()
+        self._phase = _Phase(now)
         self._wake()
 
+
+Result = TypeVar("Result")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 #: Tries of a call that is refused for its rate, each after the wait the server asked for.
 _MOST_REFUSALS = 50
+_TICK = 0.2
 
 
 def backoff(failures: int, source: random.Random) -> float:
@@ -338,22 +326,18 @@ class Tries:
         self._source = source
         self._failed_at: float | None = None
         self._last_wait = 0.0
-        self.failures = 0
-        self.refusals = 0
+        self.failures = self.refusals = 0
         self._first_failure = self._first_refusal = float("inf")
 
     @property
     def number(self) -> int:
-        """The number of the next try, from 1."""
         return 1 + self.failures + self.refusals
 
     def begin(self) -> None:
-        """Note that a try starts now."""
         if self._failed_at is not None:
             self._last_wait = time.monotonic() - self._failed_at
 
     def fail(self, error: RetryableError) -> None:
-        """Count a failure."""
         self._failed_at = time.monotonic()
         if error.reason == "rate_limit":
             self.refusals += 1
@@ -374,7 +358,7 @@ class Tries:
     def wait(self, error: RetryableError) -> float:
         """Return the seconds until the next try: what the server asks for, or a back-off."""
         if error.retry_after is not None:
-            return error.retry_after + self._source.uniform(0.01, 0.25)
+            return error.retry_after + self._source.uniform(0.005, 0.05)
         longer = self._last_wait * self._source.uniform(1.25, 1.5)
         return min(_LONGEST_WAIT, max(longer, backoff(self.number - 1, self._source)))
 
@@ -385,9 +369,6 @@ class Patience:
     The longest wait that the server asked for since its last answer is waited for in addition. It
     counts once: a server that is down and asks every row, again and again, to wait a little would
     otherwise be waited for without end.
-
-    Attributes:
-        last_answer: when that was; before the first answer, when this object was made.
     """
 
     def __init__(
@@ -398,16 +379,11 @@ class Patience:
         self._asked_for = 0.0
 
     def answered(self) -> None:
-        """Note that the server works."""
         self.last_answer = self._clock()
         self._asked_for = 0.0
 
     def heed(self, error: RetryableError) -> None:
-        """Note a wait that the server asks for, and stop the run where it is too long.
-
-        Raises:
-            SentikitError: it is.
-        """
+        """Note a wait that the server asks for, and stop the run where it is too long."""
         asked = error.retry_after or 0.0
         if asked > self._longest_wait:
             raise SentikitError(
@@ -418,13 +394,49 @@ class Patience:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing was answered for too long."""
         return self._clock() - self.last_answer > self._seconds + self._asked_for
 
     def outage(self, error: RetryableError) -> SentikitError:
-        """Build the error that ends the run."""
         silent = self._clock() - self.last_answer
         return SentikitError(
             f"The server has answered nothing for {silent:.0f} s; its last word: "
             f"{error.message} Nothing is lost; resume with --resume when it works again."
         )
+
+
+async def patiently(
+    call: Callable[[], Coroutine[Any, Any, Result]],
+    patience: Patience,
+    most: int,
+    stop_requested: Callable[[], bool],
+    advice: str = "",
+) -> Result:
+    """Make a call, again after a while where the server fails, at most so often."""
+    source = random.Random()  # noqa: S311 - jitter
+    failures = 0
+    while True:
+        try:
+            return await unless_stopped(call(), stop_requested)
+        except RetryableError as error:
+            failures += 1
+            if failures == most:
+                raise SentikitError(f"{error.message}{advice}") from error
+            patience.heed(error)
+            pause = (error.retry_after or 0) + backoff(failures, source)
+            await unless_stopped(asyncio.sleep(pause), stop_requested)
+
+
+async def unless_stopped(
+    work: Coroutine[Any, Any, Result], stop_requested: Callable[[], bool]
+) -> Result:
+    """Do some work until the user asks to stop, which raises `Interrupted`."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=_TICK)
+            if stop_requested() and not task.done():
+                raise Interrupted
+        return await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any, Self
 
 from sentikit.llm.prices import describe_cost, plain_usd
@@ -29,59 +28,40 @@ class RequestReporter:
         self._bar.start(self._total)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self._bar.stop()
         self.write_summary()
         if self.log is not None:
             self.log.close()
 
     def write_summary(self) -> None:
-        """Write the summary into the log, once."""
         if self.log is not None and not self._summed_up:
             self._summed_up = True
             self.log.write(self.summary())
 
     def summary(self) -> dict[str, Any]:
         """Return what the log says of this sitting; a resumed run has several."""
-        tally = self._tally
+        counts = asdict(self._tally)
+        del counts["paid"], counts["saved"]
         return {
             "kind": "requests",
             "seconds": round(time.monotonic() - self._began, 3),
-            "rows": tally.rows,
-            "calls": tally.calls,
-            "saved_calls": tally.saved_calls,
-            "invalid": tally.invalid,
-            "cut": tally.cut,
-            "failed": tally.failed,
-            "repaired": tally.repaired,
-            "retries": tally.retries,
-            "rate_limit_episodes": tally.limited,
-            "service_tiers": tally.tiers,
-            "usage": asdict(tally.usage),
-            "calls_without_usage": tally.unmetered,
-            "paid_usd": plain_usd(tally.paid.known),
-            "saved_usd": plain_usd(tally.saved.known),
+            **counts,
+            "paid_usd": plain_usd(self._tally.paid.known),
+            "saved_usd": plain_usd(self._tally.saved.known),
         }
 
     def update(self, tally: Tally, in_flight: int) -> None:
-        """Renew the live line."""
         self._tally = tally
         seconds = max(1e-9, time.monotonic() - self._began)
         rows = tally.rows if self.rows is None else self.rows
         self._bar.update(rows, line=live_line(tally, in_flight, rows / seconds))
 
     def waiting(self, what: str, answered: int, total: int) -> None:
-        """Show how far something at the provider is."""
         line = f"{what}: {answered:,} of {total:,} answered, waiting for the provider"
         self._bar.update(line=line)
 
     def say(self, message: str) -> None:
-        """Tell the user something, the same thing once."""
         if message in self._said:
             return
         self._said.add(message)
@@ -91,7 +71,6 @@ class RequestReporter:
 
 
 def live_line(tally: Tally, in_flight: int, rate: float) -> str:
-    """Return what the live line says beside the bar."""
     parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"]
     if not tally.rows:
         return parts[0]

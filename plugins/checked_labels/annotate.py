@@ -1,0 +1,300 @@
+"""``sentikit annotate`` and ``sentikit sample``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentikit import InputError
+
+from .options import FILE, TEXT_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .annotation import Annotation
+    from .checked import Check
+
+_LABELS = "negative,neutral,positive"
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  sentikit annotate reviews.csv --size 300 --output checked.csv\n"
+    "  sentikit annotate reviews.csv --for labelled.csv --output accuracy.csv\n"
+    "  sentikit annotate queue.csv --output checked-queue.csv --annotator Ada"
+)
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option(
+    "--output",
+    type=FILE,
+    required=True,
+    metavar="CHECKED.csv",
+    help="Where answers go, each at once; an unfinished file is resumed.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    metavar="N",
+    help="Texts to draw, uniformly unless --for or --by say otherwise.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option(
+    "--for",
+    "labelled",
+    type=FILE,
+    metavar="LABELLED",
+    help="Draw by strata of this table's confidence: for accuracy, not for a certificate.",
+)
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    help="Draw as many texts of each value of a column, or of each period of dates: date:month",
+)
+@click.option("--annotator", metavar="NAME", default="", help="Who answers; several may.")
+@click.option(
+    "--labels",
+    default=_LABELS,
+    show_default=True,
+    metavar="A,B,…",
+    help="In the order of the keys.",
+)
+@click.option(
+    "--guidelines",
+    type=FILE,
+    metavar="FILE",
+    help="A text that can be unfolded under each text to check.",
+)
+@TEXT_COLUMNS
+@click.option("--terminal", is_flag=True, help="Ask here, not on a page.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="P", help="Of the page; default: a free one."
+)
+@click.option("--decide", is_flag=True, help="Show the texts that annotators label differently.")
+@click.option("--agreement", is_flag=True, help="Say how far annotators agree; ask nothing.")
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Write Label Studio's JSON.",
+)
+@click.option(
+    "--import",
+    "imported",
+    type=FILE,
+    metavar="FILE",
+    help="Add the answers of a Label Studio export, or of another table, to CHECKED.csv.",
+)
+def annotate(file: str | None, output: Path, **given: Any) -> None:
+    """Check texts by hand, at speed, on a local page or in the terminal.
+
+    Keys: 1 2 3 label, n not sure, s skip, u undo, e note, g guidelines, m what the model says. The
+    page runs on this machine alone; the answers can be read by their owner alone.
+    """
+    if given["imported"]:
+        _import(given["imported"], output)
+    elif given["export"]:
+        _export(given["export"], output)
+    elif given["agreement"]:
+        _agreement(output, _labels(given["labels"]))
+    else:
+        _ask(_annotation(file, output, given), given["terminal"], given["port"])
+
+
+def _labels(spelled: str) -> list[str]:
+    labels = [label.strip() for label in spelled.split(",") if label.strip()]
+    if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):
+        raise InputError("--labels: two to nine different names, as negative,neutral,positive.")
+    return labels
+
+
+def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annotation:
+    from sentikit.extension import InputFile, disk_errors, refuse_overlap
+
+    from .annotation import Annotation
+    from .checked_files import refuse_foreign
+    from .draws import DrawOptions, conflict_items, drawn_items
+
+    refuse_foreign(output)
+    labels, guidelines = _labels(given["labels"]), ""
+    if given["guidelines"]:
+        with disk_errors(given["guidelines"]):
+            guidelines = given["guidelines"].read_text(encoding="utf-8", errors="replace")
+    if given["decide"]:
+        return Annotation(conflict_items(output), output, labels, deciding=True, repeats=0)
+    if file is None or file == "-":
+        raise InputError("Name the FILE whose texts are to be checked, as reviews.csv.")
+    if given["labelled"] and given["by"]:
+        raise InputError("--for and --by are two ways to draw. Give one of them.")
+    if Path(file).exists() and output.exists() and output.samefile(file):
+        raise InputError(f"--output {output} is the file to check. Choose another name.")
+    written = [("--output", output), ("The record of --output,", Path(f"{output}.json"))]
+    refuse_overlap(written, [file, given["labelled"], given["guidelines"]])
+    source = InputFile(file, None, given["text_columns"])
+    options = DrawOptions(given["size"], given["seed"], given["labelled"], given["by"])
+    items = drawn_items(source, output, options)
+    return Annotation(items, output, labels, given["annotator"], guidelines)
+
+
+def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
+    if terminal:
+        _ask_here(annotation)
+        return
+    from .server import AnnotationServer
+
+    with AnnotationServer(annotation, port or 0) as server:
+        click.echo(f"Open: {server.address}\nEvery answer is saved at once. Ctrl-C ends.", err=True)
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            state = annotation.state()
+            click.echo(f"{state['done']} of {state['total']} texts are checked.", err=True)
+
+
+def _ask_here(annotation: Annotation) -> None:
+    """Ask in the terminal, one key a text."""
+    keys = " ".join(f"[{n}] {_printable(label)}" for n, label in enumerate(annotation.labels, 1))
+    click.echo(f"{keys} [n] not sure [s] skip [u] undo [m] model [g] guidelines [q] quit", err=True)
+    state, revealed = annotation.state(), False
+    while item := state["item"]:
+        click.echo(f"\n{state['done']} of {state['total']}", err=True)
+        click.echo(_printable(item["text"]))
+        key = click.getchar()
+        if key in ("q", "\x04", "\x03", ""):
+            return
+        if key.isdigit() and 0 < int(key) <= len(annotation.labels):
+            label, status = annotation.labels[int(key) - 1], "checked"
+        elif key in "ns":
+            label, status = None, "not sure" if key == "n" else "skipped"
+        else:
+            if key == "u":
+                state = annotation.undo()
+            elif key == "m":
+                said = _printable(annotation.reveal(item["row"])["predicted"] or "")
+                click.echo(f"The model says {said}." if said else "No model has labelled it.")
+                revealed = True
+            elif key == "g":
+                click.echo(_printable(annotation.guidelines) or "There are no guidelines.")
+            continue
+        state = annotation.answer(item["row"], item["repeat"], label, status, "", revealed)
+        revealed = False
+    click.echo("All texts are checked.", err=True)
+
+
+def _printable(text: str) -> str:
+    """Return a text without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _agreement(output: Path, labels: list[str]) -> None:
+    from .agreement import annotator_agreement, self_agreement
+    from .checked import read_checked
+
+    checked = read_checked(output)
+    found = annotator_agreement(checked.answers, labels)
+    found["with_themselves"] = self_agreement(checked.repeats)
+    found["conflicts"] = len(checked.conflicts())
+    click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _export(path: Path, output: Path) -> None:
+    from sentikit.extension import refuse_overlap, write_json
+
+    from .checked import read_checked
+    from .checked_files import label_studio
+
+    refuse_overlap([("--export", path)], [output, f"{output}.json"])
+    tasks = label_studio(read_checked(output).answers)
+    write_json(path, tasks)
+    click.echo(f"Written: {path} ({len(tasks):,} tasks)", err=True)
+
+
+def _import(path: Path, output: Path) -> None:
+    from sentikit.extension import read_json, refuse_overlap
+
+    from .checked import read_checked, read_draw
+    from .checked_files import append_answer, from_label_studio
+
+    refuse_overlap([("--output", output)], [path])
+    checks: Sequence[Check]
+    if path.suffix.lower() == ".json":
+        checks = from_label_studio(read_json(path), str(path))
+    else:
+        checks = read_checked(path).answers
+    drawn = read_draw(output).get("drawn")
+    other = [check for check in checks if drawn is not None and check.row not in drawn]
+    if other:
+        raise InputError(
+            f"{path} holds {len(other)} answers about rows that were not drawn for {output} and "
+            "would spoil it. Choose another --output."
+        )
+    for check in checks:
+        append_answer(output, check)
+    click.echo(f"Added to {output}: {len(checks):,} answers.", err=True)
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  sentikit sample reviews.csv --size 2000 --output sample.csv\n"
+    "  sentikit sample labelled.csv --size 500 --least-sure --output unsure.csv"
+)
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--size", type=click.IntRange(min=1), required=True, metavar="N", help="Rows to draw."
+)
+@click.option(
+    "--output",
+    type=FILE,
+    required=True,
+    metavar="SAMPLE.csv",
+    help="The rows, with all their columns, as CSV or JSON Lines.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option(
+    "--least-sure",
+    is_flag=True,
+    help="Take the rows of a labelled table with the lowest confidence instead. As examples to "
+    "learn from they did worse than random ones in our benchmark.",
+)
+def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> None:
+    """Draw rows of a table, uniformly, for an LLM or for people to label.
+
+    A cheap classifier learns the labels of such a sample; see docs/label-a-pile.md.
+    """
+    import csv
+
+    import numpy as np
+
+    from sentikit.extension import InputFile, atomic_writer
+
+    from .draws import least_sure as least_sure_rows
+    from .draws import uniform_draw
+    from .pile import scan_pile
+
+    source = InputFile(file)
+    if output.suffix.lower() not in (".csv", ".jsonl"):
+        raise InputError(f"--output {output}: name it .csv or .jsonl.")
+    if file == "-" or (output.exists() and output.samefile(file)):
+        raise InputError("A sample is drawn from a FILE, into another one.")
+    drawn = (
+        least_sure_rows(source, size)
+        if least_sure
+        else np.sort(uniform_draw(scan_pile(source).rows, size, seed).rows)
+    )
+    wanted = frozenset(drawn.tolist())
+    with source.open() as rows, atomic_writer(output) as stream:
+        chosen = (dict(row) for number, (_, row) in enumerate(rows) if number in wanted)
+        if output.suffix.lower() == ".csv":
+            writer = csv.DictWriter(stream, rows.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(chosen)
+        else:
+            stream.writelines(
+                json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in chosen
+            )
+    click.echo(f"Written: {output} ({len(wanted):,} rows)", err=True)

@@ -1,0 +1,175 @@
+"""One person's work on a list of texts: what is shown next, answers, undo and progress."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentikit import InputError
+
+from .checked import Check, read_checked
+from .checked_files import append_answer
+from .draws import Item
+
+#: Share of the texts that is shown a second time, at least so many texts later.
+REPEATS, _LATER = 0.05, 15
+_IDLE = 180.0
+
+
+class Annotation:
+    """One person's work on a drawn list of texts; every answer is on disk at once.
+
+    Safe to use from several threads, as where the page is open twice.
+
+    Attributes:
+        labels: the classes; key 1 is the first.
+        guidelines: for the fold of the page.
+        annotator: who answers.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        output: Path,
+        labels: Sequence[str],
+        annotator: str = "",
+        guidelines: str = "",
+        repeats: float = REPEATS,
+        deciding: bool = False,
+    ) -> None:
+        self._given = "decided" if deciding else "checked"
+        self.labels, self.guidelines, self.annotator = tuple(labels), guidelines, annotator
+        self._output, self._lock = output, threading.Lock()
+        self._order = _with_repeats(items, repeats)
+        self._answers: dict[tuple[int, bool], Check] = self._read()
+        self._history: list[tuple[int, bool]] = []
+        self._paces: list[float] = []
+        self._shown: tuple[tuple[int, bool], float] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Return what the page shows: the next text, progress and pace, and no prediction."""
+        with self._lock:
+            return self._state()
+
+    def answer(
+        self, row: int, repeat: bool, label: str | None, status: str, note: str, revealed: bool
+    ) -> dict[str, Any]:
+        """Keep an answer and return the next state.
+
+        Raises:
+            InputError: the row is not asked about, or the label is none of the classes.
+        """
+        if status not in ("checked", "not sure", "skipped") or (
+            (status == "checked") != (label is not None)
+            or (label is not None and label not in self.labels)
+        ):
+            raise InputError(f"The label is one of {', '.join(self.labels)}.")
+        with self._lock:
+            key = (row, repeat)
+            item = next((i for i, again in self._order if (i.row, again) == key), None)
+            if item is None:
+                raise InputError(f"Row {row} is none of the texts to check.")
+            seconds = self._seconds(key)
+            status = self._given if status == "checked" else status
+            known = row if row >= 0 else None
+            check = Check(
+                item.text, label, status, known, item.id, self.annotator, item.inclusion, repeat,
+                note.strip(), item.predicted, item.confidence, item.group, seconds,
+                revealed=revealed,
+            )  # fmt: skip
+            append_answer(self._output, check)
+            self._answers[key] = check
+            self._history.append(key)
+            if seconds is not None:
+                self._paces.append(seconds)
+            return self._state()
+
+    def undo(self) -> dict[str, Any]:
+        """Take the last answer of this sitting back and return its text's state."""
+        with self._lock:
+            if self._history:
+                key = self._history.pop()
+                check = self._answers.pop(key, None)
+                if check is not None:
+                    status = "undecided" if check.status == "decided" else "undone"
+                    append_answer(
+                        self._output, replace(check, status=status, label=None, note="", time="")
+                    )
+            return self._state()
+
+    def reveal(self, row: int) -> dict[str, Any]:
+        """Return what the classifier says of a text, because the annotator asks."""
+        item = next((i for i, _ in self._order if i.row == row), None)
+        if item is None:
+            raise InputError(f"Row {row} is none of the texts to check.")
+        return {"predicted": item.predicted, "confidence": item.confidence}
+
+    def _state(self) -> dict[str, Any]:
+        waiting = [(i, again) for i, again in self._order if (i.row, again) not in self._answers]
+        total, done = len(self._order), len(self._order) - len(waiting)
+        pace = float(np.median(self._paces[-30:])) if self._paces else None
+        state: dict[str, Any] = {
+            "done": done,
+            "total": total,
+            "not_sure": sum(c.label is None for c in self._answers.values()),
+            "seconds_each": None if pace is None else round(pace, 1),
+            "minutes_left": None if pace is None else round(pace * len(waiting) / 60, 1),
+            "labels": list(self.labels),
+            "can_undo": bool(self._history),
+            "item": None,
+        }
+        if waiting:
+            item, again = waiting[0]
+            key = (item.row, again)
+            if self._shown is None or self._shown[0] != key:
+                self._shown = (key, time.monotonic())
+            state["item"] = {
+                "row": item.row,
+                "repeat": again,
+                "text": item.text,
+                "has_prediction": item.predicted is not None,
+            }
+        return state
+
+    def _seconds(self, key: tuple[int, bool]) -> float | None:
+        """Return how long a text was shown; None after a break."""
+        if self._shown is None or self._shown[0] != key:
+            return None
+        passed = time.monotonic() - self._shown[1]
+        return round(passed, 1) if passed < _IDLE else None
+
+    def _read(self) -> dict[tuple[int, bool], Check]:
+        """Return this annotator's answers so far."""
+        if self._given == "decided":
+            return {}  # only open conflicts are shown
+        if not self._output.exists() or not self._output.stat().st_size:
+            return {}
+        try:
+            checked = read_checked(self._output)
+        except InputError as error:
+            if "nothing is checked" in str(error) or "no rows" in str(error):
+                return {}
+            raise
+        own = [c for c in checked.answers if c.annotator == self.annotator]
+        again = [second for _, second in checked.repeats if second.annotator == self.annotator]
+        return {(c.row, c.repeat): c for c in [*own, *again] if c.row is not None}
+
+
+def _with_repeats(items: Sequence[Item], share: float) -> list[tuple[Item, bool]]:
+    """Return the items in order, with every so many of them a second time later on."""
+    order = [(item, False) for item in items]
+    count = int(len(items) * share)
+    if not count:
+        return order
+    step = len(items) / count
+    chosen = [items[int(number * step)] for number in range(count)]
+    for item in chosen:
+        place = next(at for at, (known, again) in enumerate(order) if known is item and not again)
+        order.insert(min(len(order), place + _LATER), (item, True))
+    return order

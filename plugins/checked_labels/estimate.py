@@ -1,0 +1,146 @@
+"""``sentikit estimate``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentikit import InputError
+
+from .options import FILE, RATE, TEXT_COLUMNS
+
+if TYPE_CHECKING:
+    from sentikit import Estimate
+    from sentikit.extension import Estimates
+
+
+@click.command(
+    epilog="\b\nExample:\n"
+    "  sentikit estimate labelled.csv --checked checked.csv --by date:month --report shares.html"
+)
+@click.argument("labelled", metavar="LABELLED", type=FILE)
+@click.option(
+    "--checked",
+    type=FILE,
+    required=True,
+    metavar="CHECKED.csv",
+    help="Texts of LABELLED that people labelled.",
+)
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    multiple=True,
+    help="Estimate each group of a column, or each period of dates, as date:month (also :week, "
+    ":quarter, :year); repeat.",
+)
+@click.option(
+    "--level",
+    type=RATE,
+    default=0.95,
+    show_default=True,
+    metavar="L",
+    help="How often an interval holds the true value.",
+)
+@TEXT_COLUMNS
+@click.option(
+    "--report",
+    type=FILE,
+    metavar="FILE.html",
+    help="Write a page for people who did not do the work, with charts.",
+)
+@click.option(
+    "--certificate",
+    type=FILE,
+    metavar="FILE.json",
+    help="Shown in the report; default: LABELLED with the ending .certificate.json.",
+)
+@click.option(
+    "--chart",
+    "charts",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Shares by the first --by, as .svg, .png or .csv; repeat.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -> None:
+    """Estimate class shares, accuracy and macro-F1 of a labelled table, with intervals.
+
+    The classifier's own shares are corrected by the checked texts (prediction-powered inference);
+    they never stand alone. Groups with fewer than 30 checks are estimated together.
+    """
+    from sentikit.extension import refuse_overlap
+
+    from .checked import read_checked
+    from .table_estimates import estimate_table
+    from .tables import read_labelled
+
+    named, beside = given["certificate"], labelled.with_suffix(".certificate.json")
+    if named is not None and not named.exists():
+        raise InputError(f"--certificate {named} does not exist. Check the path.")
+    written = [("--report", given["report"]), *(("--chart", chart) for chart in given["charts"])]
+    refuse_overlap(written, [labelled, checked, f"{checked}.json", named, beside])
+    table = read_labelled(labelled, by, given["text_columns"])
+    found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
+    for warning in found.warnings:
+        click.echo(f"Note: {_printable(warning)}", err=True)
+    if given["as_json"]:
+        click.echo(json.dumps(_record(found), ensure_ascii=False))
+    else:
+        _print(found)
+    if given["report"] or given["charts"]:
+        from sentikit.extension import report_format, write_estimates_report
+
+        for chart in given["charts"]:
+            click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
+        if report := given["report"]:
+            shown = named or (beside if beside.exists() else None)
+            write_estimates_report(found, table, shown, report)
+            click.echo(f"Report: {report}", err=True)
+
+
+def _print(found: Estimates) -> None:
+    level = f"{found.shares[0].level:.0%}"
+    click.echo(f"{'share':<34} {'estimate':>8}  {level + ' interval':<16} {'model says':>10}")
+    for column, estimates in [("", found.shares), *found.by_group.items()]:
+        for one in estimates:
+            group = "" if one.group is None else f"{column} {one.group}: "
+            name = _printable(f"{group}{found.classes[int(one.name)]}")
+            click.echo(f"{name:<34} {_numbers(one)} {one.raw or 0:>10.1%}")
+    for one in found.accuracy:
+        click.echo(f"{str(one.name).replace('_', '-'):<34} {_numbers(one)}")
+    clear = [d for d in found.differences if d["p_holm"] < 0.05]
+    for entry in clear:
+        one, other = entry["groups"]
+        said = f"{entry['class']}: {entry['column']} {other} {entry['difference']:+.1%} against "
+        click.echo(_printable(f"{said}{one} (p {entry['p_holm']:.3g}, Holm)"))
+    if found.differences and not clear:
+        click.echo("No difference between groups is significant on these checks (Holm, .05).")
+
+
+def _printable(text: str) -> str:
+    """Return a line without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def _numbers(one: Estimate) -> str:
+    return f"{one.value:>8.1%}  {f'{one.low:.1%} to {one.high:.1%}':<16}"
+
+
+def _record(found: Estimates) -> dict[str, Any]:
+    def named(one: Estimate) -> dict[str, Any]:
+        return asdict(one) | {"name": found.classes[int(one.name)]}
+
+    return {
+        "classes": list(found.classes),
+        "shares": [named(one) for one in found.shares],
+        "by": {column: [named(one) for one in own] for column, own in found.by_group.items()},
+        "accuracy": asdict(found.accuracy.accuracy),
+        "macro_f1": asdict(found.accuracy.macro_f1),
+        "differences": found.differences,
+        "warnings": found.warnings,
+    }

@@ -1,0 +1,181 @@
+"""Piles: tables of texts, and where the checked texts are in them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit import InputError
+from sentikit.extension import InputFile, Rows, did_you_mean, quoted
+
+from .checked import Check
+
+#: Rows whose words are counted, and the common words that are kept.
+_ALL_ROWS, _EVERY, _COMMON = 20_000, 50, 2000
+_WORD = re.compile(r"\w+")
+_PERIODS = ("week", "month", "quarter", "year")
+
+
+@dataclass(frozen=True)
+class Pile:
+    """What one pass over a pile finds.
+
+    Attributes:
+        source: the file.
+        rows: how many there are.
+        fingerprint: of all texts in their order.
+        duplicates: rows whose text an earlier row has.
+        language: what its texts look like, for a later comparison.
+    """
+
+    source: InputFile
+    rows: int
+    fingerprint: str
+    duplicates: int
+    language: Language
+    _places: Mapping[str, Sequence[int]] = field(repr=False)
+    _by_id: Mapping[str, int] = field(repr=False)
+
+    def rows_of(self, checks: Sequence[Check]) -> NDArray[np.int64]:
+        """Return the row of each check: by id where both have one, else by the exact text.
+
+        Raises:
+            InputError: a text is not in the pile.
+        """
+        unused = {text: iter(rows) for text, rows in self._places.items()}
+        found, missing = [], []
+        for check in checks:
+            if check.row is not None and check.row in self._places.get(check.text, ()):
+                found.append(check.row)
+            elif check.id and check.id in self._by_id:
+                found.append(self._by_id[check.id])
+            elif (row := next(unused.get(check.text, iter(())), None)) is not None:
+                found.append(row)
+            else:
+                missing.append(check)
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(checks)} checked texts are not in {self.source.file}, as "
+                f"{quoted(missing[0].text)}. A checked file is drawn from the pile that it "
+                "certifies."
+            )
+        return np.array(found, np.int64)
+
+
+@dataclass
+class Language:
+    """Lengths and words of some rows of a pile: all at first, then each fiftieth."""
+
+    lengths: list[int] = field(default_factory=list)
+    words: Counter[str] = field(default_factory=Counter)
+
+    def add(self, number: int, text: str) -> None:
+        """Take in a row."""
+        if number < _ALL_ROWS or not number % _EVERY:
+            self.lengths.append(len(text))
+            self.words.update(_WORD.findall(text.lower()))
+
+    def reference(self) -> dict[str, Any]:
+        """Return what a later pile is compared with."""
+        common = [word for word, _ in self.words.most_common(_COMMON)]
+        total = self.words.total()
+        step = max(1, len(self.lengths) // _COMMON)
+        return {
+            "length": sorted(self.lengths[::step]),
+            "words": common,
+            "unknown_words": total - sum(self.words[word] for word in common),
+            "all_words": total,
+        }
+
+
+def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
+    """Read a pile once, in memory that grows by eight bytes a row.
+
+    Args:
+        source: its table.
+        checks: checked texts whose rows are to be found.
+
+    Raises:
+        InputError: it cannot be read, or holds no rows.
+    """
+    wanted, known = {check.text for check in checks}, {check.id for check in checks if check.id}
+    places: dict[str, list[int]] = {}
+    by_id: dict[str, int] = {}
+    whole, hashes, number, language = hashlib.sha256(), array("Q"), 0, Language()
+    with source.open() as rows:
+        text_of = source.reader(rows)
+        has_ids = "id" in rows.columns
+        for number, (where, row) in enumerate(rows, 1):
+            text = text_of(where, row)
+            digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+            whole.update(digest)
+            language.add(number - 1, text)
+            hashes.append(int.from_bytes(digest, "little"))
+            if text in wanted:
+                places.setdefault(text, []).append(number - 1)
+            if has_ids and known and (identifier := _text(row.get("id"))) in known:
+                by_id.setdefault(identifier, number - 1)
+    distinct = len(np.unique(np.frombuffer(hashes, np.uint64)))
+    fingerprint = whole.hexdigest()[:16]
+    return Pile(source, number, fingerprint, number - distinct, language, places, by_id)
+
+
+def group_reader(name: str, rows: Rows) -> Callable[[int, Mapping[str, Any]], str]:
+    """Return what gives the group of a row, by COLUMN or, of dates, by COLUMN:PERIOD.
+
+    Periods are week (ISO 8601), month, quarter and year. An empty cell's group is "(none)".
+
+    Raises:
+        InputError: there is no such column or period; later, a cell that is no date.
+    """
+    column, _, period = name.rpartition(":")
+    if name in rows.columns:
+        return lambda where, row: _text(row.get(name)) or "(none)"
+    if column not in rows.columns:
+        known = did_you_mean(column or name, rows.columns)
+        raise InputError(f"{rows.name} has no column {column or name!r}. {known}")
+    if period not in _PERIODS:
+        raise InputError(f"--by {name}: {did_you_mean(period, _PERIODS)}")
+
+    def group(where: int, row: Mapping[str, Any]) -> str:
+        cell = row.get(column)
+        if cell in (None, ""):
+            return "(none)"
+        day = cell if isinstance(cell, date) else _date(str(cell).strip())
+        if day is None:
+            raise InputError(
+                f"--by {name}: line {where} has {quoted(str(cell))}, which is no date as "
+                "2026-03-14 or 2026-03-14T09:30. Write the column so."
+            )
+        week = day.isocalendar()
+        return {
+            "week": f"{week.year:04d}-W{week.week:02d}",
+            "month": f"{day.year:04d}-{day.month:02d}",
+            "quarter": f"{day.year:04d}-Q{(day.month + 2) // 3}",
+            "year": f"{day.year:04d}",
+        }[period]
+
+    return group
+
+
+def _date(text: str) -> date | None:
+    """Read an ISO 8601 date or time, also with slashes or without a day."""
+    spelled = text.replace("/", "-") if re.match(r"\d{4}/", text) else text
+    spelled += "-01" if re.fullmatch(r"\d{4}-\d{2}", spelled) else ""
+    try:
+        return datetime.fromisoformat(spelled)
+    except ValueError:
+        return None
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)

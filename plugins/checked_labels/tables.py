@@ -1,0 +1,193 @@
+"""Labelled tables: as ``label`` writes them, and as they are read back."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit import Example, InputError, Prediction
+from sentikit.extension import (
+    AddedColumns,
+    InputFile,
+    LabelledTable,
+    Labels,
+    Rows,
+    open_table,
+    written_kind,
+)
+
+from .pile import Language, group_reader
+
+LABEL, _PREFIX = "predicted_label", "probability_"
+CONFIDENCE, STATUS = "confidence", "status"
+CERTIFIED, REVIEW = "certified", "review"
+#: In a review queue, the row of the pile, from 0.
+PILE_ROW = "row"
+#: Rows of a review queue: more than anybody reads.
+MOST_QUEUED = 10_000
+
+
+@dataclass(frozen=True)
+class ReadTable(LabelledTable):
+    """A labelled table with the lengths and words of its texts."""
+
+    language: Language
+
+
+def read_labelled(
+    path: Path, by: Sequence[str] = (), text_columns: tuple[str, ...] = ()
+) -> ReadTable:
+    """Read the labels of a table; texts are not kept.
+
+    Args:
+        path: of the table.
+        by: columns that divide it into groups, or COLUMN:PERIOD of dates.
+        text_columns: as of `InputFile`.
+
+    Raises:
+        InputError: it has no labels, lacks a column, or holds no date where one is needed.
+    """
+    source = InputFile(str(path), None, text_columns)
+    with source.open() as rows:
+        text_of = source.reader(rows)
+        if LABEL not in rows.columns:
+            raise InputError(
+                f"{path} has no column {LABEL!r}; it is a table that sentikit label or "
+                "predict wrote."
+            )
+        columns = {name: group_reader(name, rows) for name in by}
+        named = [c.removeprefix(_PREFIX) for c in rows.columns if c.startswith(_PREFIX)]
+        said, sure, shares = list[str](), array("d"), array("f")
+        language, number = Language(), 0
+        groups: dict[str, list[str]] = {name: [] for name in by}
+        same: dict[str, str] = {}  # one string a value, however many rows have it
+        for number, (where, row) in enumerate(rows, 1):
+            nested = row.get("probabilities")
+            if isinstance(nested, dict) and not named:
+                named = list(nested)
+                shares.extend([np.nan] * (len(named) * (number - 1)))
+            name = str(row.get(LABEL) or "")
+            said.append(same.setdefault(name, name))
+            if isinstance(nested, dict):
+                shares.extend(_number(nested.get(name)) for name in named)
+            else:
+                shares.extend(_number(row.get(f"{_PREFIX}{name}")) for name in named)
+            sure.append(_number(row.get("confidence")))
+            language.add(number - 1, text_of(where, row))
+            for column, group in columns.items():
+                value = group(where, row)
+                groups[column].append(same.setdefault(value, value))
+    classes = tuple(named) or tuple(sorted(set(said) - {""}))
+    if len(classes) < 2:
+        raise InputError(f"{path} names fewer than two classes; estimates need at least two.")
+    table = np.array(shares, np.float32) if named else np.full(number * len(classes), np.nan)
+    labels = _labels(classes, said, table.reshape(number, len(classes)), np.array(sure))
+    return ReadTable(source, labels, groups, number, language)
+
+
+def _labels(
+    classes: tuple[str, ...],
+    said: Sequence[str],
+    table: NDArray[Any],
+    sure: NDArray[np.float64],
+) -> Labels:
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers.get(name, -1) for name in said], np.int16)
+    silent = np.isnan(table).any(axis=1)
+    table[silent] = labels[silent, None] == np.arange(len(classes))
+    table[silent & (labels < 0)] = 1 / len(classes)
+    known = np.where(labels < 0, np.nan, table.max(axis=1))
+    confidence = np.where(np.isnan(sure), known, sure)
+    return Labels(classes, labels, confidence, table.astype(np.float32))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def write_labelled(
+    source: InputFile,
+    output: Path,
+    labels: Labels,
+    marked: NDArray[np.bool_],
+    statuses: tuple[str, str] = (REVIEW, CERTIFIED),
+) -> None:
+    """Write the pile's table with label, probabilities, confidence and status.
+
+    A row has the second status where it is marked, else the first.
+
+    Raises:
+        InputError: the pile has a column of a name that is added.
+    """
+    with source.open() as rows:
+        refuse_taken(rows, [CONFIDENCE, STATUS])
+        text_of = source.reader(rows)
+        columns = [*rows.columns, CONFIDENCE, STATUS]
+        kind = written_kind(output, source.file)
+        with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
+            for number, (where, row) in enumerate(rows):
+                more = {CONFIDENCE: _sure(labels, number), STATUS: statuses[int(marked[number])]}
+                example = Example(text_of(where, row), columns={**row, **more})
+                out.add(example, None, _prediction(labels, number))
+
+
+def write_queue(
+    source: InputFile, output: Path, labels: Labels, certified: NDArray[np.bool_]
+) -> int:
+    """Write the rows that are for review, least sure first, and return how many.
+
+    The least sure are those whose labels a person most probably corrects.
+    """
+    waiting = np.flatnonzero(~certified)
+    sure = np.nan_to_num(labels.confidence[waiting], nan=-1.0)
+    order = waiting[np.argsort(sure, kind="stable")][:MOST_QUEUED]
+    wanted, kept = frozenset(order.tolist()), {}
+    with source.open() as rows:
+        refuse_taken(rows, [CONFIDENCE, PILE_ROW])
+        text_of = source.reader(rows)
+        columns = [*rows.columns, PILE_ROW, CONFIDENCE]
+        for number, (where, row) in enumerate(rows):
+            if number in wanted:
+                kept[number] = text_of(where, row), dict(row)
+    kind = written_kind(output, source.file)
+    with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
+        for number in order.tolist():
+            text, row = kept[number]
+            more = {PILE_ROW: number, CONFIDENCE: _sure(labels, number)}
+            out.add(Example(text, columns=row | more), None, _prediction(labels, number))
+    return len(order)
+
+
+def _prediction(labels: Labels, number: int) -> Prediction:
+    said = int(labels.labels[number])
+    if said < 0:
+        return Prediction(None)
+    shares = labels.probabilities[number].astype(float)
+    known = None if np.isnan(shares).any() else dict(zip(labels.classes, shares, strict=True))
+    return Prediction(labels.classes[said], known, float(labels.confidence[number]))
+
+
+def _sure(labels: Labels, number: int) -> float | None:
+    """Return the confidence of a row as it is written, None where there is no label."""
+    sure = float(labels.confidence[number])
+    return None if np.isnan(sure) else round(sure, 6)
+
+
+def refuse_taken(rows: Rows, added: Sequence[str]) -> None:
+    """Refuse a pile with a column of a name that is added.
+
+    Raises:
+        InputError: it has one.
+    """
+    taken = [column for column in rows.columns if column in added]
+    if taken:
+        raise InputError(f"The pile already has a column {taken[0]!r}. Rename it first.")

@@ -1,0 +1,95 @@
+"""The stateful class for Ray Data's `map_batches`: one classifier per actor.
+
+>>> import ray, sentikit.ray  # doctest: +SKIP
+>>> reviews = ray.data.read_parquet("reviews/")  # doctest: +SKIP
+>>> labelled = reviews.map_batches(  # doctest: +SKIP
+...     sentikit.ray.Labeller,
+...     fn_constructor_args=["runs/mine"],
+...     batch_format="pyarrow",
+...     batch_size=4096,
+...     concurrency=2,
+... )
+
+See https://docs.ray.io/en/latest/data/transforming-data.html#stateful-transforms. Ray itself is not
+imported here: the class works on any Arrow table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sentikit import Example, InputError, load
+from sentikit.extension import AddedColumns, Session, find_column, set_threads
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sentikit import Prediction
+
+
+class Labeller:
+    """Adds a classifier's labels to Arrow tables; the columns are those `predict` writes.
+
+    Args:
+        classifier: whatever `sentikit.load` takes.
+        text_column: the column of the texts; None: one with a usual name.
+        device: auto, cpu, cuda, …
+        threads: CPU threads of torch; one, since every core has an actor of its own.
+
+    Attributes:
+        failed: rows so far that could not be labelled; asking again may help.
+    """
+
+    def __init__(
+        self,
+        classifier: str,
+        text_column: str | None = None,
+        device: str = "auto",
+        threads: int | None = 1,
+    ) -> None:
+        set_threads(threads)
+        self._classifier = load(classifier, device=device)
+        self._added = AddedColumns.of(self._classifier)
+        self._text_column = text_column
+        self.failed = 0
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Return a table with the labels behind its columns."""
+        return self.label(table)
+
+    def label(self, table: pa.Table, session: Session | None = None) -> pa.Table:
+        """Return a table with the labels behind its columns.
+
+        Args:
+            table: with a column of texts; a row without text gets no label.
+            session: journal and budget of what asks LLMs.
+
+        Raises:
+            InputError: there is no column of texts, or a column of a name that is added.
+        """
+        import pyarrow as pa
+
+        wanted = self._text_column
+        column = find_column(table.column_names, wanted, "text", "the table", "text_column")
+        names = self._added.names(nested=False)
+        if taken := [name for name in table.column_names if name in names]:
+            raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+        texts = table.column(column).cast(pa.large_string()).to_pylist()
+        said = list(self._predictions([text or "" for text in texts], session))
+        self.failed += sum(one is not None and one.error is not None for one in said)
+        rows = [self._added.values(one, nested=False) for one in said]
+        for name in names:
+            numeric = name.startswith("probability_") or name == "cost"
+            kind = pa.float64() if numeric else pa.string()
+            table = table.append_column(name, pa.array([row[name] for row in rows], kind))
+        return table
+
+    def _predictions(
+        self, texts: list[str], session: Session | None
+    ) -> Iterator[Prediction | None]:
+        """Yield a prediction a text, None where it has no words; equal texts are asked once."""
+        distinct = {text: None for text in texts if text.strip()}
+        said = self._classifier.classify(map(Example, distinct), session)
+        known = dict(zip(distinct, said, strict=True))
+        return (known.get(text) for text in texts)

@@ -1,0 +1,153 @@
+"""The job that puts a pile through classifiers: one journal of paid answers, one budget."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.assurance.labels import Labels
+from sentikit.classifiers.classifier import Classifier, Example
+from sentikit.classifiers.prediction import Prediction
+from sentikit.datasets.tables import InputFile
+from sentikit.labelling.file_job import FileRows
+from sentikit.labelling.job import LabellingOptions, label, say_estimate
+from sentikit.llm.classifier import DEFAULT_CACHE, language_models
+from sentikit.llm.prices import usd
+from sentikit.llm.requests.progress import RequestReporter
+from sentikit.llm.session import RequestSession
+from sentikit.llm.settings import Limits
+from sentikit.runs.writer import Row
+
+
+class Answers:
+    """A member's answers about a pile, or about some of its rows: a sink of the labelling job."""
+
+    def __init__(self, rows: int, classes: tuple[str, ...], only: NDArray[np.int64] | None) -> None:
+        table = np.full((rows, len(classes)), np.nan, np.float32)
+        self.labels = Labels(classes, np.full(rows, -1, np.int16), np.full(rows, np.nan), table)
+        self.paid: float | None = 0.0
+        self.cost: float | None = 0.0
+        self._places: Iterator[int] = iter(range(rows) if only is None else only.tolist())
+
+    def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+        """Take in the next row's prediction."""
+        place, labels = next(self._places), self.labels
+        self.paid, self.cost = _sum(self.paid, prediction.paid), _sum(self.cost, prediction.cost)
+        if prediction.label is None or not example.text.strip():
+            return
+        number = labels.classes.index(prediction.label)
+        labels.labels[place] = number
+        if prediction.probabilities is not None:
+            labels.probabilities[place] = [prediction.probabilities[c] for c in labels.classes]
+        else:
+            labels.probabilities[place] = np.arange(len(labels.classes)) == number
+        sure = prediction.certainty
+        labels.confidence[place] = Labels.ASSUMED_ACCURACY if sure is None else sure
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+class PileJob:
+    """Puts a pile through classifiers with one journal and one budget; use as a context manager.
+
+    All are made ready, and what their LLMs cost is estimated, before any is asked. Paid answers are
+    kept in the journal of the working folder: labelling again after a kill pays for none twice.
+
+    The answers belong to what the classifiers say of themselves and to the pile's fingerprint.
+
+    Attributes:
+        costs: USD that each classifier's answers were billed by this job, by name; None: unknown.
+    """
+
+    def __init__(
+        self,
+        source: InputFile,
+        rows: int,
+        fingerprint: str,
+        classifiers: Mapping[str, Classifier],
+        options: LabellingOptions,
+    ) -> None:
+        self._source, self._rows, self._classifiers = source, rows, classifiers
+        self.costs: dict[str, float | None] = {}
+        self._earlier: dict[str, float | None] = {}
+        described = {name: one.describe() for name, one in classifiers.items()}
+        text = json.dumps([described, fingerprint], sort_keys=True, default=str)
+        models = [m for one in classifiers.values() for m in language_models(one)]
+        named = (model.parts.llm_options.cache for model in models)
+        self._session = RequestSession(
+            hashlib.sha256(text.encode()).hexdigest()[:32],
+            next((path for path in named if path is not None), DEFAULT_CACHE),
+            Limits(options.max_cost, options.failure_limit, rows),
+            stop_requested=options.stop_requested,
+        )
+
+    def __enter__(self) -> Self:
+        self._session.__enter__()
+        try:
+            for classifier in self._classifiers.values():
+                classifier.prepare(self._session)
+            for classifier in filter(language_models, self._classifiers.values()):
+                # Before the first question: an estimate opens and closes backends itself.
+                with self._source.open() as opened:
+                    given = FileRows(self._source, opened)
+                    say_estimate(classifier, given, self._rows, self._session)
+        except BaseException:
+            self._session.close()
+            raise
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._session.close()
+
+    def ask(self, name: str, only: NDArray[np.int64] | None = None) -> Answers:
+        """Put the pile, or some of its rows in ascending order, through a classifier.
+
+        Raises:
+            Interrupted: the user asked to stop.
+            SentikitError: an outage, no money left; paid answers are kept.
+        """
+        with self._source.open() as opened:
+            wanted = np.ones(self._rows, np.bool_)
+            if only is not None:
+                wanted[:] = False
+                wanted[only] = True
+            rows = compress(FileRows(self._source, opened), wanted)
+            answers = self._ask(name, rows, self._rows, only)
+        # Earlier answers about these rows are in the journal, and counted once more here.
+        self.costs[name] = _sum(self._earlier.get(name, 0.0), answers.paid)
+        return answers
+
+    def ask_texts(self, name: str, texts: Sequence[str]) -> Answers:
+        """Put other texts, as those a combination is fitted on, through a classifier."""
+        rows = (Row(Example(text)) for text in texts)
+        answers = self._ask(name, rows, len(texts), None)
+        self._earlier[name] = answers.paid
+        return answers
+
+    def _ask(
+        self, name: str, given: Iterator[Row], rows: int, only: NDArray[np.int64] | None
+    ) -> Answers:
+        classifier, session = self._classifiers[name], self._session
+        session.reporter = RequestReporter(rows if only is None else len(only))
+        for member in session.members:
+            member.begin()
+        answers = Answers(rows, classifier.labels, only)
+        with session.reporter:
+            label(classifier, given, answers.add, session)
+        return answers
+
+    @property
+    def paid(self) -> float | None:
+        """USD that this job paid, calls that were lost at their worst; None: unknown."""
+        if not self._session.members:
+            return 0.0
+        spent = self._session.spent
+        return None if spent is None else usd(spent)

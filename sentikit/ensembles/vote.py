@@ -1,0 +1,127 @@
+"""Votes of recorded runs: counted and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentikit.classifiers.vote import Ties, Winner, elect
+from sentikit.comparison.alignment import display_names
+from sentikit.comparison.bootstrap import Resampling
+from sentikit.ensembles.ensemble import (
+    Ensemble,
+    EnsembleScores,
+    Recorded,
+    gather_runs,
+    score_ensemble,
+)
+from sentikit.errors import InputError
+from sentikit.runs.reading import ENCODER_SUFFIX
+from sentikit.runs.table import Labelling, RunTable
+
+#: Kinds of runs that answer on own hardware, and that ask LLMs about some texts alone.
+_ENCODERS, _ENSEMBLES = ("train", "evaluate"), ("cascade", "vote")
+
+
+@dataclass(frozen=True)
+class JudgedVote:
+    """A vote of recorded runs.
+
+    Costs are USD of all members for 1,000 texts, encoders free; None unless all are known.
+    """
+
+    members: tuple[str, ...]
+    ties: Ties
+    rows: int
+    unanimous: int
+    tied: int
+    cost: float | None
+    scores: EnsembleScores
+    labels: NDArray[np.int64]
+    ensemble: Ensemble = field(repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        return {"ties": self.ties, "unanimous": self.unanimous, "tied": self.tied}
+
+    def to_json(self) -> dict[str, Any]:
+        more = {"rows": self.rows, "cost_per_1000": self.cost, **self.scores.to_json()}
+        return {"voters": list(self.members), **self.summary(), **more}
+
+
+def vote(runs: Sequence[Recorded], ties: Ties = "first") -> JudgedVote:
+    """Let recorded runs vote on every text.
+
+    Args:
+        runs: most trusted first.
+        ties: among labels with equally many votes: the one of the first named run that gave one
+            of them, or the one with the highest mean probability.
+
+    Raises:
+        InputError: fewer than two runs, one cannot be read, they are over different texts, or
+            ties to break by probabilities that none records.
+    """
+    if len(runs) < 2:
+        raise InputError("A vote needs two runs at least, and three to be of use.")
+    ensemble = gather_runs(runs)
+    answers = [member.answers for member in ensemble.members]
+    if ties == "probability" and all(own.probabilities is None for own in answers):
+        raise InputError(
+            "None of the runs records probabilities, so they cannot break ties. Let the first "
+            "named break them: --ties first."
+        )
+    costs = [_cost_of(member) for member in ensemble.members]
+    cost = None if None in costs else sum(known or 0.0 for known in costs)
+    return judge_vote(ensemble, count_votes(answers, ties), ties, cost)
+
+
+def judge_vote(
+    ensemble: Ensemble,
+    winners: Sequence[Winner],
+    ties: Ties,
+    cost: float | None,
+    labels: NDArray[np.int64] | None = None,
+) -> JudgedVote:
+    """Judge a vote; its labels are the winners' unless they were decided elsewhere."""
+    if labels is None:
+        labels = np.array([winner.number for winner in winners], np.int64)
+    members = dict(zip(display_names(ensemble.members), ensemble.members, strict=True))
+    return JudgedVote(
+        members=tuple(member.name for member in ensemble.members),
+        ties=ties,
+        rows=len(ensemble),
+        unanimous=sum(winner.votes == len(members) for winner in winners),
+        tied=sum(winner.tied for winner in winners),
+        cost=cost,
+        scores=score_ensemble(ensemble, labels, members, Resampling()),
+        labels=labels,
+        ensemble=ensemble,
+    )
+
+
+def count_votes(members: Sequence[Labelling], ties: Ties = "first") -> list[Winner]:
+    """Return the winner of each row; the most trusted member comes first."""
+    labels = np.stack([member.labels for member in members], 1).tolist()
+    shares = [_known_probabilities(member) for member in members]
+    return [elect(votes, [own[row] for own in shares], ties) for row, votes in enumerate(labels)]
+
+
+def _known_probabilities(member: Labelling) -> list[list[float] | None]:
+    if member.probabilities is None:
+        return [None] * len(member.labels)
+    return [None if np.isnan(row).any() else row.tolist() for row in member.probabilities]
+
+
+def _cost_of(member: RunTable) -> float | None:
+    """Return USD for 1,000 texts, or None."""
+    kind = member.manifest.get("kind")
+    if kind in _ENCODERS or member.name.endswith(ENCODER_SUFFIX):
+        return 0.0
+    if member.cost is None or np.isnan(member.cost).all():
+        return None
+    # An ensemble's row without a cost is one that no LLM was asked about.
+    spent = np.nanmean(member.cost) if kind not in _ENSEMBLES else np.nan_to_num(member.cost).mean()
+    return float(spent) * 1000

@@ -1,0 +1,92 @@
+"""Rows without text keep their place and get no label, and repeated ids stay, in every command."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from llm_fixtures import RunningServer, serving
+
+from sentikit.cli import sentikit
+
+TABLE = [
+    ("1", "", "neutral"),
+    ("2", "I love it", "positive"),
+    ("2", "I hate it", "negative"),
+    ("3", "   ", "positive"),
+    ("4", "I read it", "neutral"),
+    ("4", "", "negative"),
+]
+IDS = [row[0] for row in TABLE]
+TEXTS = [row[1] for row in TABLE]
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(sentikit, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def labels(folder: str) -> list[str | None]:
+    lines = Path(folder, "predictions.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["id"] for row in rows] == IDS
+    assert [row["text"] for row in rows] == [text.strip() for text in TEXTS]
+    return [row["label"] for row in rows]
+
+
+def has_none_without_text(found: list[Any]) -> bool:
+    return [label is None for label in found] == [not text.strip() for text in TEXTS]
+
+
+@pytest.fixture
+def table() -> str:
+    with open("reviews.csv", "w", newline="") as stream:
+        csv.writer(stream).writerows([("id", "text", "label"), *TABLE])
+    return "reviews.csv"
+
+
+def prompt(server: RunningServer, folder: str, **strategy: Any) -> None:
+    recipe = {
+        "kind": "prompt",
+        "dataset": {"name": "files", "test": "reviews.csv"},
+        "llm": {"backend": "openai", "model": "any", "base_url": server.url},
+        "strategy": {"name": "zero-shot", **strategy},
+    }
+    Path("mine.yaml").write_text(json.dumps(recipe))
+    run("prompt", "--recipe", "mine.yaml", "--output", folder)
+
+
+def test_by_an_encoder_an_llm_and_their_cascade(table: str, trained_run: Path) -> None:
+    found = run("predict", str(trained_run), table, "--format", "jsonl").splitlines()
+    assert has_none_without_text([json.loads(line)["predicted_label"] for line in found])
+    data = ("--dataset", "files", "--set", f"test={table}")
+    run("evaluate", str(trained_run), *data, "--output", "runs/encoder")
+    assert has_none_without_text(labels("runs/encoder"))
+    with serving() as server:
+        prompt(server, "runs/llm")
+        said = [body["messages"][-1]["content"] for body in server.server.bodies]
+        asked = [text for text in said if "Review:" in text]
+        assert len(asked) == 3
+        prompt(server, "runs/advised", name="label", adviser="runs/encoder")
+    assert labels("runs/llm") == [None, "positive", "negative", None, "neutral", None]
+    assert has_none_without_text(labels("runs/advised"))
+    run("cascade", "runs/encoder", "runs/llm", "--threshold", "0.4", "--output", "runs/cascade")
+    assert has_none_without_text(labels("runs/cascade"))
+    run("vote", "runs/encoder", "runs/llm", "runs/advised", "--output", "runs/vote")
+    assert has_none_without_text(labels("runs/vote"))
+    run("compare", "runs/encoder", "runs/llm", "runs/cascade")
+    shown = json.loads(run("datasets", "show", *data[1:], "--json"))
+    assert shown["splits"][0]["empty_texts"] == 3
+
+
+def test_learning_from_one_is_refused(table: str, tiny_recipe: Path) -> None:
+    result = CliRunner().invoke(
+        sentikit, ["train", "--recipe", str(tiny_recipe), "--set", f"dataset.train={table}"]
+    )
+    assert result.exit_code == 2
+    assert "reviews.csv, line 2: the text is empty (3 such in split 'train')" in result.output
