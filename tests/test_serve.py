@@ -17,9 +17,9 @@ from typing import Any
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from hub_server import Repository, serve
+from hub_server import Repository, files_of, serve
 from served_classifiers import served
-from test_hub_classifier import POLARITY, files_of, make_text_classifier
+from tiny_classifiers import POLARITY, make_text_classifier
 
 import sentikit
 from sentikit.cli import sentikit as cli
