@@ -183,7 +183,7 @@ from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
 from sentikit.llm.settings import Limits as Limits
-from sentikit.labelling.job import LabellingOptions as LabellingOptions
+from sentikit.labelling.rows import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
 from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -227,6 +228,9 @@ class LiveBar:
             total: what it counts up to; None: not known yet.
             line: what stands beside it.
         """
+        forced = any(name in os.environ for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
+        if not (sys.stderr.isatty() or forced or "IPython" in sys.modules):
+            return  # Importing rich takes as long as labelling some lines.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sentikit.classifiers.classifier import Session
-from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import run_prompt, split_to_label
+from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.classifier import prompt_input, split_context
 from sentikit.llm.context import Memory
 from sentikit.llm.recipe import PromptParts, prompt_parts

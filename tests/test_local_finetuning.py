@@ -17,8 +17,8 @@ from tiny_language_models import make_language_model
 from sentikit import InputError, Interrupted, export_model, load
 from sentikit.extension import read_weights
 from sentikit.finetuning.recipe import finetune_parts
-from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import run_prompt
+from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.recipe import prompt_parts
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry

@@ -15,8 +15,8 @@ from sentikit.plugins.plugin_kit.checks import check_tracker
 
 from sentikit import InputError
 from sentikit.cli import sentikit
-from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import run_prompt
+from sentikit.labelling.rows import LabellingOptions
 from sentikit.runs.writer import FinishedRun
 from sentikit.stopping import Interrupted
 

@@ -16,10 +16,11 @@ from sklearn.metrics import cohen_kappa_score
 import sentikit
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.plugin_classifier import (
+    CLASSIFIER_FORMAT,
     CheckedClassifier,
     fit_classifier,
-    is_trained,
     load_trained,
+    saved_format,
     untrained_classifier,
 )
 from sentikit.classifiers.prediction import Prediction
@@ -127,7 +128,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tfidf_beats_chance_and_answers_the_same_when_loaded_again(trained: Path) -> None:
-    assert is_trained(trained)
+    assert saved_format(trained) == CLASSIFIER_FORMAT
     test = demo("test")
     loaded = load_trained(trained, default_registry())
     labels = loaded.predict(test.texts)

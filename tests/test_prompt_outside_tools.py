@@ -15,8 +15,8 @@ from openai_contract import Recorder, judged_by
 from outside_tools import llama_server, llmock, missing, small_llm
 from prompt_runs import make_parts
 
-from sentikit.labelling.job import LabellingOptions
 from sentikit.labelling.prompting import run_prompt
+from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.settings import RequestOptions
 from sentikit.registry import default_registry
 

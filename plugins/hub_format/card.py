@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 _LICENCE = "unknown"
 
 
@@ -205,6 +203,8 @@ def _recipe(manifest: Mapping[str, Any]) -> str:
     if not manifest.get("recipe"):
         return ""
     recipe = without_local_folders(manifest["recipe"])
+    from ruamel.yaml import YAML
+
     yaml, written = YAML(typ="safe", pure=True), io.StringIO()
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from pydantic import Field, model_validator
 
 from sentikit import InputError
 from sentikit.extension import ExportSource, ModelFormat, PartSettings, read_json, write_json
 
-from .card import CardFacts, without_local_folders, write_card
+if TYPE_CHECKING:
+    from .card import CardFacts
 
 CONFIG = "config.json"
 #: What a model folder may hold; anything else stays at home, pickled weights above all.
@@ -53,6 +54,7 @@ class PublishedFormat(ModelFormat):
                 there is no token.
             SentikitError: the hub cannot be reached or refuses.
         """
+        from .card import write_card
         from .pushing import needed_token, push
 
         repository = self.settings.push
@@ -85,6 +87,8 @@ class HubFormat(PublishedFormat):
 
 
 def _copy_model(source: Path, folder: Path) -> None:
+    from .card import without_local_folders
+
     for path in sorted(source.rglob("*")):
         place = path.relative_to(source)
         hidden = any(part.startswith(".") for part in place.parts)
@@ -95,6 +99,8 @@ def _copy_model(source: Path, folder: Path) -> None:
 
 
 def _facts(source: ExportSource, repository: str | None, library: str) -> CardFacts:
+    from .card import CardFacts
+
     manifest = source.run_file("manifest.json") or {}
     own_metrics = manifest.get("status") == "finished"
     name = (source.run or source.path).resolve().name
@@ -114,5 +120,7 @@ def _encoder(source: ExportSource) -> str:
     if description is None:
         config: dict[str, Any] = read_json(source.folder / CONFIG)
         return str(config.get("model_type") or "unknown")
+    from .card import without_local_folders
+
     section = without_local_folders(description.encoder)
     return str(section.get("model") or section.get("name"))

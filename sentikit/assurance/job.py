@@ -16,7 +16,8 @@ from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.tables import InputFile
 from sentikit.labelling.file_job import FileRows
-from sentikit.labelling.job import LabellingOptions, label, say_estimate
+from sentikit.labelling.job import label, say_estimate
+from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import usd
 from sentikit.llm.requests.progress import RequestReporter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,11 @@ class Session:
     stop_requested: Callable[[], bool] = staticmethod(lambda: False)
     known: dict[int, Any] | None = None
 
+    @property
+    def members(self) -> Sequence[object]:
+        """The LLMs asked so far."""
+        return ()
+
 
 class Classifier(ABC):
     """Anything that labels texts: an encoder, an LLM, recorded answers, a cascade, a vote.
@@ -59,9 +64,11 @@ class Classifier(ABC):
 
     Attributes:
         members: the classifiers it asks, by name.
+        asks_llm: whether it asks an LLM itself.
     """
 
     members: Mapping[str, Classifier] = MappingProxyType({})
+    asks_llm = False
 
     @property
     @abstractmethod
@@ -126,6 +133,11 @@ class Classifier(ABC):
                 )
             rows.append([prediction.probabilities[label] for label in self.labels])
         return np.array(rows, np.float64).reshape(-1, len(self.labels))
+
+
+def asks_llms(classifier: Classifier) -> bool:
+    """Return whether a classifier or a member of it asks an LLM."""
+    return classifier.asks_llm or any(map(asks_llms, classifier.members.values()))
 
 
 def text_of(item: str | Example) -> str:

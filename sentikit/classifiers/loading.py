@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentikit.classifiers.hub import architectures, fetch_model, is_hub_id
-from sentikit.classifiers.plugin_classifier import HOOK, PluginClassifier, is_trained, load_trained
+from sentikit.classifiers.plugin_classifier import (
+    CLASSIFIER_FORMAT,
+    HOOK,
+    MODEL_FORMAT,
+    PluginClassifier,
+    load_trained,
+    saved_format,
+)
 from sentikit.components import check_part, refuse
 from sentikit.errors import InputError
 from sentikit.files import folder_writer, read_json
@@ -45,8 +52,6 @@ def load_model(
     registry: Registry | None = None,
 ) -> Classifier:
     """Load the model of a run, a model folder of any format, or the hub."""
-    from sentikit.classifiers.model_folder import ModelDescription, load_native
-
     registry = registry or default_registry()
     folder, model_format = _find_model(path, registry, options.revision)
     takes_map = getattr(model_format, "takes_label_map", False)
@@ -57,7 +62,9 @@ def load_model(
     if model_format is not None:
         mapped: dict[str, Any] = {"label_map": options.label_map} if takes_map else {}
         classifier = model_format.load(folder, options.device, options.precision, **mapped)
-    elif ModelDescription.is_in(folder):
+    elif saved_format(folder) == MODEL_FORMAT:
+        from sentikit.classifiers.model_folder import load_native
+
         classifier = load_native(folder, options.device, options.precision, registry, options.whole)
     elif options.calibrated:
         raise InputError(f"{folder} is not an encoder: it has no temperature. Leave it out.")
@@ -136,7 +143,8 @@ def export_model(
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; an export needs a folder. Choose another name.")
     found = find_model_folder(path, registry, revision)
-    description = ModelDescription.read(found) if ModelDescription.is_in(found) else None
+    is_native = saved_format(found) == MODEL_FORMAT
+    description = ModelDescription.read(found) if is_native else None
     if description is not None and label_map is not None:
         raise InputError(f"{found} names its classes itself; leave the label map out.")
     in_fp32 = LoadingOptions("cpu", "fp32", label_map=label_map, whole=True)
@@ -215,9 +223,7 @@ def _find_model(
 
 
 def _is_own(folder: Path) -> bool:
-    from sentikit.classifiers.model_folder import ModelDescription
-
-    return ModelDescription.is_in(folder) or is_trained(folder)
+    return saved_format(folder) in (CLASSIFIER_FORMAT, MODEL_FORMAT)
 
 
 def _format_of(folder: Path, registry: Registry) -> ModelFormat | None:

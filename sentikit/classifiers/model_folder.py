@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from sentikit.classifiers.batches import FastTokenizer, LongTexts
 from sentikit.classifiers.encoder import Encoder, Head, Pooling, most_positions
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
-from sentikit.classifiers.plugin_classifier import SavedModel
+from sentikit.classifiers.plugin_classifier import MODEL_FORMAT, SavedModel
 from sentikit.components import refuse, validate
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
@@ -53,7 +53,7 @@ class ModelDescription(SavedModel):
         temperature: fitted on validation for calibrated probabilities; None if it was not.
     """
 
-    FORMAT = "sentikit-model"
+    FORMAT = MODEL_FORMAT
 
     encoder: dict[str, Any]
     head: dict[str, Any]

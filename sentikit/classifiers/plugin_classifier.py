@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sentikit.datasets.examples import Examples
 
 HOOK = "register_classifiers"
+#: What ``config.json`` calls a model folder: a classifier of a plugin, or an encoder and a head.
+CLASSIFIER_FORMAT, MODEL_FORMAT = "sentikit-classifier", "sentikit-model"
 VERSION = 1
 CONFIG, FILES = "config.json", "classifier"
 
@@ -117,16 +119,11 @@ class SavedModel(PartSettings):
         return {"format": self.FORMAT, "version": VERSION, **self.model_dump(mode="json")}
 
     @classmethod
-    def is_in(cls, folder: Path) -> bool:
-        config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
-        return isinstance(config, dict) and config.get("format") == cls.FORMAT
-
-    @classmethod
     def read(cls, folder: Path) -> Self:
         """Read ``config.json``; refuse that of another format or version, or an incomplete one."""
-        config = read_json(folder / CONFIG)
-        if not isinstance(config, dict) or config.get("format") != cls.FORMAT:
+        if saved_format(folder) != cls.FORMAT:
             raise InputError(f"{folder} is not a sentikit model (config.json does not say so).")
+        config = read_json(folder / CONFIG)
         if config.get("version") != VERSION:
             raise InputError(
                 f"{folder} has model version {config.get('version')!r}; this sentikit reads "
@@ -139,8 +136,14 @@ class SavedModel(PartSettings):
         return description
 
 
+def saved_format(folder: Path) -> str | None:
+    """Return which of our formats a model folder has, or what else its ``config.json`` names."""
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    return str(config.get("format")) if isinstance(config, dict) else None
+
+
 class _SavedClassifier(SavedModel):
-    FORMAT = "sentikit-classifier"
+    FORMAT = CLASSIFIER_FORMAT
 
     classifier: dict[str, Any]
 
@@ -211,10 +214,6 @@ def fit_classifier(
         )
         write_json(temporary / CONFIG, saved.to_json())
     return load_trained(folder, registry)
-
-
-def is_trained(folder: Path) -> bool:
-    return _SavedClassifier.is_in(folder)
 
 
 def load_trained(folder: Path, registry: Registry) -> Classifier:

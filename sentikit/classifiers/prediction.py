@@ -104,6 +104,8 @@ class Prediction:
         return dataclasses.replace(self, probabilities=ordered)
 
 
+#: The column of labels in the tables that `predict` writes.
+LABEL_COLUMN = "predicted_label"
 #: How far the sum of probabilities may be from 1: what float32 leaves over many classes.
 SUM_TOLERANCE = 1e-3
 

@@ -181,6 +181,8 @@ def main(arguments: list[str] | None = None) -> None:
     # Read when torch is loaded. Threads that spin while they wait, the default, make training take
     # five times as long where another program keeps one of the cores busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Else pydantic looks through all installed distributions for plugins of its own.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         code = sentikit.main(args=arguments, prog_name="sentikit", standalone_mode=False) or 0
     except click.ClickException as error:

@@ -180,7 +180,7 @@ def _live(
     output: Path | None,
 ) -> tuple[JudgedCascade, Path]:
     from sentikit.labelling.ensembles import run_cascade
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.registry import default_registry
     from sentikit.runs.folder import choose_run_folder
 

@@ -73,8 +73,8 @@ def evaluate(
     from sentikit.cli.tables import print_scores
     from sentikit.devices import set_threads
     from sentikit.labelling import evaluation
-    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.loading import load_classifier
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.processes.launching import is_main_process
 
     if output is None and (plots or batch or resume):

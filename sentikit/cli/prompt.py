@@ -62,8 +62,8 @@ def prompt(
     as_json: bool,
 ) -> None:
     """Label a dataset with an LLM and save a run: predictions, scores, costs."""
-    from sentikit.labelling.job import LabellingOptions
     from sentikit.labelling.prompting import run_prompt
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.llm.recipe import prompt_parts
     from sentikit.llm.settings import FailureLimit
     from sentikit.recipe.resolving import needed_recipe

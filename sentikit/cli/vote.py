@@ -115,7 +115,7 @@ def _live(
     run: RunFolder | None,
 ) -> tuple[JudgedVote, RunFolder | None]:
     from sentikit.labelling.ensembles import run_vote
-    from sentikit.labelling.job import LabellingOptions
+    from sentikit.labelling.rows import LabellingOptions
     from sentikit.registry import default_registry
 
     registry = default_registry()

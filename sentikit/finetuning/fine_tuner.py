@@ -1,4 +1,4 @@
-"""The interface of a fine-tuner: what an LLM backend's plugin implements to teach its models."""
+"""The interface of a fine-tuner: what an LLM backend's plugin implements to fine-tune models."""
 
 from __future__ import annotations
 

@@ -31,9 +31,10 @@ from sentikit.ensembles.recipe import (
 from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
 from sentikit.ensembles.vote import JudgedVote, count_votes, judge_vote, vote
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions, RunSteps, label_run, predicted
+from sentikit.labelling.job import RunSteps, label_run
 from sentikit.labelling.loading import load, refuse_missing_model
 from sentikit.labelling.prompting import earlier_costs, split_classifier, split_to_label
+from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.session import RequestSession

@@ -15,9 +15,10 @@ from sentikit.classifiers.loading import LoadingOptions
 from sentikit.datasets.labels import OWN
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
-from sentikit.labelling.job import LabellingOptions, has_text, label_run
+from sentikit.labelling.job import label_run
 from sentikit.labelling.loading import load_classifier
 from sentikit.labelling.loading import refuse_missing as refuse_missing_classifier
+from sentikit.labelling.rows import LabellingOptions, has_text
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
 from sentikit.runs.writer import FinishedRun, RunPlan, SplitRows

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import io
+import os
+import select
+import sys
+import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Classifier, Example
+from sentikit.classifiers.classifier import Classifier, Example, Session, asks_llms
 from sentikit.datasets.rows import Rows
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
-from sentikit.labelling.job import LabellingOptions, label, other_settings, say_estimate
+from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.labelling.table_writer import AddedColumns, TableWriter, open_table
-from sentikit.llm.classifier import DEFAULT_CACHE, language_models
-from sentikit.llm.requests.journal import AnswerJournal
-from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import RequestSession
-from sentikit.llm.settings import Limits
-from sentikit.recipe.resolving import differing_keys
 from sentikit.runs.writer import Row
 from sentikit.stopping import Interrupted
+from sentikit.terminal import LiveBar
+
+if TYPE_CHECKING:
+    from sentikit.llm.requests.journal import AnswerJournal
+
+#: Seconds between two looks of the live line.
+_SHOWN_EVERY = 0.2
+#: Seconds without input after which rows that came before are answered.
+_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,24 @@ class FileRows:
             for where, row in rows:
                 yield Row(Example(text(where, row), columns=row))
 
+    def pauses(self) -> bool:
+        """Whether the next row of a pipe has not come, and does not for a moment."""
+        stream: object = sys.stdin.buffer if self.source.piped else None
+        # Windows cannot tell.
+        if not isinstance(stream, io.BufferedReader) or sys.platform == "win32":
+            return False
+        descriptor = stream.fileno()
+        if select.select([descriptor], [], [], 0)[0]:
+            return False
+        # Nothing is on its way; whole lines may have been read ahead.
+        os.set_blocking(descriptor, False)
+        try:
+            if b"\n" in stream.peek():
+                return False
+        finally:
+            os.set_blocking(descriptor, True)
+        return not select.select([descriptor], [], [], _PAUSE)[0]
+
 
 def label_file(
     classifier: Classifier,
@@ -53,23 +78,74 @@ def label_file(
 
     `kind` is csv, tsv, jsonl or parquet; `spreadsheet_safe` as for `open_table`.
     """
-    models, cache = language_models(classifier), cache_of(classifier)
-    _check_options(source, output, models, options)
+    asks = asks_llms(classifier)
+    _check_options(source, output, asks, options)
     total = None if source.piped else source.count()
-    state = _State(cache, output, source, classifier) if models and output else None
+    added = AddedColumns.of(classifier)
+    table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
+    given = FileRows(source, rows)
+    if source.piped and output is None and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    state = None
+    with table as writer:
+        if asks:
+            state = _label_by_llms(classifier, given, total, output, options, writer)
+        else:
+            try:
+                _label_free(classifier, given, total, options, writer)
+            except Interrupted as stopped:
+                stopped.resumable = False
+                raise
+    # Only now the file is there.
+    if state and not writer.totals.failed:
+        state.end()
+    return writer
+
+
+def _label_free(
+    classifier: Classifier,
+    given: FileRows,
+    total: int | None,
+    options: LabellingOptions,
+    writer: TableWriter,
+) -> None:
+    """Label rows without an LLM; nothing that only LLMs need is imported."""
+    session, began = Session(), time.monotonic()
+    session.stop_requested = options.stop_requested
+    classifier.prepare(session)
+    with LiveBar() as bar:
+        bar.update(0, total)
+        shown = began
+        for number, (row, prediction) in enumerate(predicted(classifier, given, session), 1):
+            writer.add(row.example, row.gold, prediction)
+            if (now := time.monotonic()) - shown > _SHOWN_EVERY:
+                bar.update(number, line=f"{number / (now - began):,.0f}/s")
+                shown = now
+
+
+def _label_by_llms(
+    classifier: Classifier,
+    given: FileRows,
+    total: int | None,
+    output: Path | None,
+    options: LabellingOptions,
+    writer: TableWriter,
+) -> _State | None:
+    from sentikit.labelling.job import label, say_estimate
+    from sentikit.llm.requests.progress import RequestReporter
+    from sentikit.llm.session import RequestSession
+    from sentikit.llm.settings import Limits
+
+    source, cache = given.source, cache_of(classifier)
+    state = _State(cache, output, source, classifier) if output else None
     identity = state.resumed() if state and options.resume else uuid.uuid4().hex
     reporter = RequestReporter(total)
     batches = cache.with_name(f"batches-{identity[:12]}") if options.batch else None
     limits = Limits(options.max_cost, options.failure_limit, total)
     session = RequestSession(identity, cache, limits, reporter, options.stop_requested, batches)
-    given = FileRows(source, rows)
-    with ExitStack() as stack:
-        added = AddedColumns.of(classifier)
-        table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
-        writer = stack.enter_context(table)
-        stack.enter_context(session)
+    with session:
         classifier.prepare(session)
-        if models and total is not None:
+        if total is not None:
             say_estimate(classifier, given, total, session, options.batch)
         if state:
             state.begin(identity)
@@ -81,30 +157,30 @@ def label_file(
                 raise
         if not writer.totals.failed:
             session.forget()
-    if state and not writer.totals.failed:
-        state.end()
-    return writer
+    return state
 
 
 def cache_of(classifier: Classifier) -> Path:
+    from sentikit.llm.classifier import DEFAULT_CACHE, language_models
+
     named = (model.parts.llm_options.cache for model in language_models(classifier))
     return next((path for path in named if path is not None), DEFAULT_CACHE)
 
 
 def _check_options(
-    source: InputFile, output: Path | None, models: Sequence[Any], options: LabellingOptions
+    source: InputFile, output: Path | None, asks: bool, options: LabellingOptions
 ) -> None:
     """Refuse options that a pipe, standard output or a free classifier cannot have."""
     if options.resume and output is None:
         raise InputError("--resume needs --output: what went to standard output is not kept.")
-    if options.resume and not models:
+    if options.resume and not asks:
         raise InputError(
             "There is nothing to resume: this classifier asks no LLM, and nothing of it is kept. "
             "Leave --resume out."
         )
     if source.piped and options.batch:
         raise InputError("--batch reads the texts several times. Save them in a file and name it.")
-    if options.batch and not models:
+    if options.batch and not asks:
         raise InputError("--batch is for LLMs; this classifier asks none. Leave it out.")
 
 
@@ -125,6 +201,9 @@ class _State:
                 f"There is nothing to resume: {self._output} is finished, or was never begun "
                 f"({self._cache} knows nothing of it). Leave --resume out."
             )
+        from sentikit.labelling.job import other_settings
+        from sentikit.recipe.resolving import differing_keys
+
         changed = differing_keys(kept["settings"], self._settings)
         if changed:
             raise other_settings(self._output, changed)
@@ -138,5 +217,7 @@ class _State:
         self._with_journal(lambda j: j.forget(self._key))
 
     def _with_journal(self, use: Callable[[AnswerJournal], Any]) -> Any:
+        from sentikit.llm.requests.journal import AnswerJournal
+
         with AnswerJournal(self._cache) as journal:
             return use(journal)

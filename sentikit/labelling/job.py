@@ -5,26 +5,25 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.classifiers.classifier import Classifier, Example, checked
+from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.keys import redacted
+from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import recorded_models_warnings, usd
 from sentikit.llm.requests.calls import LLMMember
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import CACHE, RequestSession
-from sentikit.llm.settings import FailureLimit, Limits, RequestOptions
+from sentikit.llm.settings import Limits, RequestOptions
 from sentikit.recipe.resolving import differing_keys
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import JsonLinesLog, LabelledSplit, RunFolder
@@ -43,32 +42,6 @@ BATCHES = "batches"
 _SAMPLE = 300
 #: Seconds between two looks of the live line, where nothing is asked.
 _SHOWN_EVERY = 0.2
-
-
-def _never() -> bool:
-    """Nobody asks to stop."""
-    return False
-
-
-@dataclass(frozen=True)
-class LabellingOptions:
-    """What a user decides at the command line and not in the recipe.
-
-    Attributes:
-        max_cost: USD for all that is asked, or None.
-        failure_limit: how many failing rows end the job, or None.
-        batch: send requests through the provider's batch service.
-        resume: resume an unfinished job, or ask again about the failed rows of a finished one.
-        stop_requested: checked several times a second.
-        limit: label so many examples of a split at most, or None.
-    """
-
-    max_cost: float | None = None
-    failure_limit: FailureLimit | None = None
-    batch: bool = False
-    resume: bool = False
-    stop_requested: Callable[[], bool] = _never
-    limit: int | None = None
 
 
 #: Takes a row with its gold label and its prediction.
@@ -96,35 +69,6 @@ def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: Requ
         if not session.members and time.monotonic() - shown > _SHOWN_EVERY:
             session.reporter.update(session.tally, 0)
             shown = time.monotonic()
-
-
-def predicted(
-    classifier: Classifier, rows: Iterable[Row], session: RequestSession
-) -> Iterator[tuple[Row, Prediction]]:
-    """Yield each row with its checked prediction; one without text is not asked about."""
-    waiting: deque[Row] = deque()
-
-    def examples() -> Iterator[Example]:
-        for row in rows:
-            waiting.append(row)
-            if has_text(row.example):
-                yield row.example
-
-    def without_text() -> Iterator[tuple[Row, Prediction]]:
-        while waiting and not has_text(waiting[0].example):
-            yield waiting.popleft(), Prediction(None)
-
-    with closing(checked("The classifier", classifier, examples(), session)) as answered:
-        for _, prediction in answered:
-            if not session.members and session.stop_requested():
-                raise Interrupted
-            yield from without_text()
-            yield waiting.popleft(), prediction
-    yield from without_text()
-
-
-def has_text(example: Example) -> bool:
-    return bool(example.text) and not example.text.isspace()
 
 
 def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 
 from sentikit.classifiers.classifier import Session
 from sentikit.errors import InputError, did_you_mean
-from sentikit.labelling.job import LabellingOptions, label_run
+from sentikit.labelling.job import label_run
 from sentikit.labelling.loading import load, refuse_missing_model
+from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.classifier import LLMClassifier, split_context
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.prices import model_facts, price_record

@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sentikit.classifiers.classifier import Classifier, Example
-from sentikit.classifiers.prediction import Prediction
+from sentikit.classifiers.classifier import Classifier, Example, asks_llms
+from sentikit.classifiers.prediction import LABEL_COLUMN, Prediction
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.keys import redacted
-from sentikit.llm.classifier import LLMClassifier, language_models
-from sentikit.runs.reading import LABEL_COLUMN
 from sentikit.runs.writer import RowTotals, rounded
 from sentikit.terminal import data_output
 
@@ -68,10 +66,14 @@ class AddedColumns:
 
     @classmethod
     def of(cls, classifier: Classifier) -> AddedColumns:
-        composed = bool(classifier.members) and not isinstance(classifier, LLMClassifier)
+        composed = bool(classifier.members) and not classifier.asks_llm
+        if not asks_llms(classifier):
+            return cls(classifier.labels, composed)
+        from sentikit.llm.classifier import language_models
+
         models = language_models(classifier)
         rationale = any(model.parts.strategy_options.rationale for model in models)
-        return cls(classifier.labels, composed, bool(models), rationale)
+        return cls(classifier.labels, composed, True, rationale)
 
     def names(self, nested: bool) -> list[str]:
         """Return the columns; `nested` keeps probabilities together."""
@@ -149,7 +151,7 @@ def written_kind(output: Path | None, file: str, input_format: str | None = None
         ending = _ending(output.name)
         if ending in _NOT_WRITTEN:
             raise InputError(
-                f"--output {output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
+                f"{output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
                 "also with .gz, or .parquet."
             )
         if ending in _KINDS:

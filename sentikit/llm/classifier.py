@@ -55,6 +55,8 @@ class _Row(NamedTuple):
 
 
 class LLMClassifier(Classifier):
+    asks_llm = True
+
     def __init__(self, parts: PromptParts, context: ContextSource) -> None:
         self.parts, self.context = parts, context
         if context.adviser is not None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentikit.classifiers.label_reader import plain_label
+from sentikit.classifiers.prediction import LABEL_COLUMN
 from sentikit.components import Part
 from sentikit.datasets.examples import ExamplesBuilder
 from sentikit.datasets.labels import SCHEMES, LabelScheme, label_scheme, scheme_for_classes
@@ -29,8 +30,6 @@ from sentikit.runs.table import Labelling, RunTable, are_distributions, read_run
 
 #: Behind a path: the prediction of the encoder recorded inside, as a run of its own.
 ENCODER_SUFFIX = "#encoder"
-#: What ``sentikit predict`` calls the column that it adds.
-LABEL_COLUMN = "predicted_label"
 _HOOK = "register_result_formats"
 
 
@@ -385,7 +384,9 @@ def scheme_of(
                 return scheme
         raise InputError(
             f"{rows.name}: none of the labels in {columns.label!r} is a sentiment "
-            f"({', '.join(map(repr, answered.spellings[:3]))}). Write them out, as positive."
+            f"({', '.join(map(repr, answered.spellings[:3]))}). Write them out, as positive; or, "
+            "where they are classes of your own, add a column 'gold' that names each class at "
+            "least once."
         )
     spelled = {label.casefold() for label in gold.spellings}
     for scheme in SCHEMES.values():

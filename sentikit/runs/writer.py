@@ -34,7 +34,6 @@ from sentikit.runs.folder import (
 )
 from sentikit.scoring import Scores, score, score_by_source
 from sentikit.stopping import Interrupted
-from sentikit.yaml_files import dump_yaml
 
 
 @dataclass(frozen=True)
@@ -238,6 +237,8 @@ class RunWriter:
         """
         if self.run is None:
             return
+        from sentikit.yaml_files import dump_yaml
+
         begun = {} if resume else {"kind": self.plan.kind, "started": now()}
         if not resume or self.run.manifest.get("recipe") != dict(self.plan.recipe):
             self.run.write_recipe(self.plan.recipe_text or dump_yaml(self.plan.recipe))
