@@ -139,7 +139,6 @@ def predict(
         set_threads(threads)
         source.columns(rows)
         classifier = shared(load_classifier(model, loading, warn), group)
-        _read_ahead(classifier, not source.piped)
         if estimate:
             _estimate(classifier, source, batch)
             return
@@ -202,12 +201,6 @@ def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
 
     own = [classifier] if isinstance(classifier, EncoderClassifier) else []
     return own + [one for member in classifier.members.values() for one in _encoders(member)]
-
-
-def _read_ahead(classifier: Classifier, wanted: bool) -> None:
-    """Let encoders read ahead, or not: who writes to a pipe may wait for answers in between."""
-    for encoder in _encoders(classifier):
-        encoder.read_ahead = wanted
 
 
 def _report(

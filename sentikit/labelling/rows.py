@@ -21,7 +21,7 @@ _MOST_EMPTY = 8192
 
 
 def _never() -> bool:
-    """Nobody asks to stop."""
+    """Say that nobody asks to stop, and that no source pauses."""
     return False
 
 
@@ -49,28 +49,33 @@ class LabellingOptions:
 def predicted(
     classifier: Classifier, rows: Iterable[Row], session: Session
 ) -> Iterator[tuple[Row, Prediction]]:
-    """Yield each row with its checked prediction; one without text is not asked about."""
+    """Yield each row with its checked prediction; one without text is not asked about.
+
+    Where `rows` know that their source `pauses`, the classifier is given what came so far as if it
+    were all: whoever writes to a pipe may wait for answers before sending more.
+    """
     waiting: deque[Row] = deque()
-    left, exhausted = iter(rows), False
+    pauses: Callable[[], bool] = getattr(rows, "pauses", _never)
+    source, ended = iter(rows), False
 
     def examples() -> Iterator[Example]:
         """Yield texts until many rows in a row have none: then those need wait no longer."""
-        nonlocal exhausted
+        nonlocal ended
         empty = 0
-        for row in left:
+        for row in source:
             waiting.append(row)
-            if has_text(row.example):
-                empty = 0
+            empty = 0 if has_text(row.example) else empty + 1
+            if not empty:
                 yield row.example
-            elif (empty := empty + 1) >= _MOST_EMPTY:
+            if empty >= _MOST_EMPTY or pauses():
                 return
-        exhausted = True
+        ended = True
 
     def without_text() -> Iterator[tuple[Row, Prediction]]:
         while waiting and not has_text(waiting[0].example):
             yield waiting.popleft(), Prediction(None)
 
-    while not exhausted:
+    while not ended:
         with closing(checked("The classifier", classifier, examples(), session)) as answered:
             for _, prediction in answered:
                 if not session.members and session.stop_requested():
