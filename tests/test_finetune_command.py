@@ -384,6 +384,9 @@ class TestComingBack:
             assert done.returncode == 0, done.stderr
             before = Path("runs/own/train.jsonl").read_bytes()
             assert b"Classifier Decision: " in before
+            kept = Path("runs/own/context-train.jsonl").read_text().splitlines()[1:]
+            # The file of a run that an earlier version began is read as well.
+            assert all(set(json.loads(line)) == {"adviser", "examples"} for line in kept)
             shutil.rmtree(encoder)
             done = fine_tune(service, "--resume", strategy=strategy)
             assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ import asyncio
 import base64
 import binascii
 import json
-import math
 import random
+import sys
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -216,7 +216,8 @@ def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
         value = data.get(theirs)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if 0 <= value < math.inf:
+        # Whole numbers in JSON may be larger than any float.
+        if 0 <= value <= sys.float_info.max:
             found[name] = float(value)
     return found
 

@@ -6,7 +6,7 @@ import importlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -214,13 +214,14 @@ def _kept_contexts(
         with atomic_writer(path) as stream:
             stream.write(identity)
             for said, examples in compute():
-                values = [said and [said.label, said.probabilities], examples]
-                stream.write(json.dumps(values, default=asdict) + "\n")
+                advised = said and [said.label, said.probabilities]
+                shown = [[one.text, one.label] for one in examples]
+                stream.write(json.dumps({"adviser": advised, "examples": shown}) + "\n")
     with path.open(encoding="utf-8") as stream:
         stream.readline()
-        for said, examples in map(json.loads, stream):
-            shown = tuple(RetrievedExample(**example) for example in examples)
-            yield PromptContext(said and Prediction(*said), shown)
+        for kept in map(json.loads, stream):
+            found = kept["adviser"] and Prediction(*kept["adviser"])
+            yield PromptContext(found, tuple(RetrievedExample(*one) for one in kept["examples"]))
 
 
 def open_finetune_recipe(
