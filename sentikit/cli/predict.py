@@ -126,10 +126,10 @@ def predict(
             source.columns(rows)
     start_processes(context, nproc, loading.device)
 
-    from sentikit.classifiers.classifier import Example
+    from sentikit.classifiers.classifier import Session
     from sentikit.devices import set_threads
-    from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.rows import LabellingOptions, has_text
+    from sentikit.labelling.file_job import FileRows, label_file
+    from sentikit.labelling.rows import LabellingOptions, predicted
 
     with (
         resumable(context, output) as stop_requested,
@@ -143,9 +143,7 @@ def predict(
             _estimate(classifier, source, batch)
             return
         if not group.is_main_process:
-            read = source.reader(rows)
-            texts = (Example(read(where, row)) for where, row in rows)
-            for _ in classifier.classify(text for text in texts if has_text(text)):
+            for _ in predicted(classifier, FileRows(source, rows), Session()):
                 pass
             return
         options = LabellingOptions(

@@ -16,6 +16,9 @@ from sentikit.stopping import Interrupted
 if TYPE_CHECKING:
     from sentikit.llm.settings import FailureLimit
 
+#: Rows without text, one after the other, that are held back at most.
+_MOST_EMPTY = 8192
+
 
 def _never() -> bool:
     """Say that nobody asks to stop, and that no source pauses."""
@@ -56,12 +59,15 @@ def predicted(
     source, ended = iter(rows), False
 
     def examples() -> Iterator[Example]:
+        """Yield texts until many rows in a row have none: then those need wait no longer."""
         nonlocal ended
+        empty = 0
         for row in source:
             waiting.append(row)
-            if has_text(row.example):
+            empty = 0 if has_text(row.example) else empty + 1
+            if not empty:
                 yield row.example
-            if pauses():
+            if empty >= _MOST_EMPTY or pauses():
                 return
         ended = True
 
