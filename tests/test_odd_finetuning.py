@@ -163,6 +163,14 @@ def test_what_ends_a_job_is_said_in_words(
         assert len(service.server.jobs) <= 1
 
 
+def test_a_job_that_is_accepted_without_a_name_is_not_started_again(tmp_path: Path) -> None:
+    changes = {"create": instead({"ok": True}), "listed": instead([])}
+    with fine_tuning_service(changes=changes) as service:
+        with pytest.raises(SentikitError, match="does not name it"):
+            learn(service, tmp_path)
+        assert len(service.server.jobs) == 1
+
+
 def test_a_job_whose_model_is_named_late_is_found_when_resumed(tmp_path: Path) -> None:
     session, unnamed = Session(), with_keys(fine_tuned_model="")
     with fine_tuning_service(changes={"look": unnamed}) as service:

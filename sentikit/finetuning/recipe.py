@@ -64,7 +64,7 @@ class FinetuneOptions(PartSettings):
 
 
 class FinetuneRecipe(PartSettings):
-    """Teach an LLM: ``kind: finetune``."""
+    """Fine-tune an LLM: ``kind: finetune``."""
 
     kind: Literal["finetune"] = "finetune"
     description: str = Field("", description="one line for the lists")
