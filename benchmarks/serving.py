@@ -1,25 +1,30 @@
 """Throughput of `sentikit serve` against the classifier in-process and an unbatched handler.
 
-Usage: python benchmarks/serving.py [--clients 32] [--seconds 10] [--model X]
+Usage: python benchmarks/serving.py --model X [--clients 32] [--seconds 10] [--rounds 3]
 
 Every arm labels the same texts, one a request, over MiniLM with a fresh head (weights do not
-matter to speed). The unbatched handler is FastAPI over the same classifier, a call a request.
-Prints requests per second, ratios and latencies of the server at the given number of clients.
+matter to speed). The unbatched handler is FastAPI over the same classifier, a call a request. The
+arms take turns; printed are medians and the ratios of the rounds. On a machine with other work the
+CPU time a request tells more than the rates do.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -95,57 +100,98 @@ def loaded(port: int, texts: list[str], clients: int, seconds: float) -> list[fl
     return sorted(latency for own in latencies for latency in own)
 
 
-def measured(command: list[str], texts: list[str], clients: int, seconds: float) -> list[float]:
-    """Start a server, warm it up, load it, stop it."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    port = None
-    for line in process.stderr:
-        if found := re.search(r"http://127\.0\.0\.1:(\d+) serves", line):
-            port = int(found[1])
-            break
-    assert port is not None, "the server did not start"
-    threading.Thread(target=process.stderr.read, daemon=True).start()
-    for _ in range(100):
+@contextlib.contextmanager
+def started(command: list[str]) -> Iterator[Server]:
+    """Start a server and wait until it answers."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    try:
-        loaded(port, texts, 1, 0.5)
-        return loaded(port, texts, clients, seconds)
-    finally:
-        process.terminate()
-        process.wait()
+            port = next(
+                int(found[1])
+                for line in process.stderr
+                if (found := re.search(r"http://127\.0\.0\.1:(\d+) serves", line))
+            )
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            for _ in range(100):
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                time.sleep(0.1)
+            yield Server(process.pid, port)
+        finally:
+            process.terminate()
+
+
+@dataclass
+class Server:
+    """A server that runs, and what was measured of it."""
+
+    process: int
+    port: int
+    latencies: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    processor_ms: list[float] = field(default_factory=list)
+
+    def measure(self, texts: list[str], clients: int, seconds: float) -> None:
+        """Load it once, and keep rate, latencies and CPU time a request."""
+        before = self.processor_seconds()
+        latencies = loaded(self.port, texts, clients, seconds)
+        self.latencies += latencies
+        self.rates.append(len(latencies) / seconds)
+        self.processor_ms.append((self.processor_seconds() - before) / len(latencies) * 1000)
+
+    def processor_seconds(self) -> float:
+        """Return the CPU seconds that the server has taken so far."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Run the three arms and print the table."""
+    """Run the arms in turn and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", required=True, help="a run or a model folder")
     options = parser.parse_args()
     texts = texts_of(TEXTS)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         script = Path(folder) / "unbatched.py"
         script.write_text(UNBATCHED)
-        alone = in_process(options.model, texts, options.seconds)
         python = [sys.executable]
-        arms = {
-            "sentikit serve": [*python, "-m", "sentikit", "serve", options.model, "--port", "0"],
-            "unbatched FastAPI": [*python, str(script), options.model, "8917"],
-        }
-        print(f"in-process  {alone:.0f} texts/s")
-        for name, command in arms.items():
-            latencies = measured(command, texts, options.clients, options.seconds)
-            rate = len(latencies) / options.seconds
-            p50, p99 = (latencies[int(q * len(latencies))] * 1000 for q in (0.5, 0.99))
-            print(
-                f"{name}  {rate:.0f} requests/s = {rate / alone:.2f} of in-process, "
-                f"p50 {p50:.0f} ms, p99 {p99:.0f} ms at {options.clients} clients"
-            )
+        served = stack.enter_context(
+            started([*python, "-m", "sentikit", "serve", options.model, "--port", "0"])
+        )
+        unbatched = stack.enter_context(started([*python, str(script), options.model, "8917"]))
+        own: list[float] = []
+        for server in (served, unbatched):
+            loaded(server.port, texts, options.clients, 1)
+        for _ in range(options.rounds):
+            own.append(in_process(options.model, texts, options.seconds))
+            for server in (served, unbatched):
+                server.measure(texts, options.clients, options.seconds)
+    print(f"in-process         {statistics.median(own):.0f} texts/s")
+    for name, server in (("sentikit serve", served), ("unbatched FastAPI", unbatched)):
+        ordered = sorted(server.latencies)
+        p50, p99 = (ordered[int(q * len(ordered))] * 1000 for q in (0.5, 0.99))
+        print(
+            f"{name:17}  {statistics.median(server.rates):.0f} requests/s, "
+            f"{statistics.median(server.processor_ms):.2f} ms of CPU a request, "
+            f"p50 {p50:.0f} ms, p99 {p99:.0f} ms at {options.clients} clients"
+        )
+    pairs = list(zip(served.rates, own, unbatched.rates, strict=True))
+    shares, times = [a / b for a, b, _ in pairs], [a / c for a, _, c in pairs]
+    spent = [a / b for a, b in zip(unbatched.processor_ms, served.processor_ms, strict=True)]
+    print(
+        f"serve by pairs: {statistics.median(shares):.2f} of in-process ({shown(shares)}), "
+        f"{statistics.median(times):.2f} times the unbatched rate ({shown(times)}), which takes "
+        f"{statistics.median(spent):.2f} times the CPU ({shown(spent)})"
+    )
+
+
+def shown(ratios: list[float]) -> str:
+    """Return the range of ratios."""
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Each block marked `sh` is run in one shell, from top to bottom, and the block marked `text` behind
 it is replaced by the output. `sh fails` is a block whose last command must fail; a fence such as
-`python plugin.py` writes that file. The folder `data` that the page speaks of is given::
+`python plugin.py` writes that file. The page's folder `data` is given as an argument::
 
     python docs/run_tutorial.py FOLDER_WITH_THE_DATA [FOLDER_TO_WORK_IN [PAGE]]
 """

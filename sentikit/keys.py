@@ -146,6 +146,7 @@ def without_secrets(text: str, secrets: Mapping[str, str]) -> str:
         text: a message that may quote a secret.
         secrets: name to value, beside those of the environment.
     """
+    # The longest first: one key may begin like another.
     for name, value in sorted(secrets.items(), key=lambda item: -len(item[1])):
         text = text.replace(value, f"[{name}]")
     return redacted(text)

@@ -310,3 +310,12 @@ class LoadingProcess:
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return the contents of a folder's files by path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

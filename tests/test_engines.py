@@ -242,6 +242,34 @@ def half_precision_steps(name: str, settings: dict[str, Any], precision: str) ->
     return found
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
+def test_gradients_of_any_number_type_are_clipped_as_torch_clips_them(
+    kind: torch.dtype, optimizer: str
+) -> None:
+    from sentikit.plugins.plugin_kit.engines import tiny_training
+
+    engine_class = default_registry().load("register_engines", "torch")
+    engine = engine_class(engine_class.Settings(graphs=False))
+    engine.start("cpu")
+    training = tiny_training(engine, optimizer)
+    groups, batch = training.groups, training.batches[0]
+    engine.prepare(training.model.to(kind), groups, replace(training.plan, clip_norm=0.01))
+    loss = torch.nn.functional.cross_entropy(engine.forward(*batch.inputs), batch.gold)
+    engine.backward(loss)
+    parameters = [p for group in groups for p in group.parameters.values()]
+    before = [p.grad.double().clone() for p in parameters]
+    expected = torch.stack([g.norm() for g in before]).norm()
+    assert expected > 0.1
+    engine._optimizer.zero_grad = lambda **_: None
+    norm = float(engine.step((0.01, 0.01)))
+    engine.finish()
+    assert norm == pytest.approx(float(expected), rel=0.02)
+    for parameter, own in zip(parameters, before, strict=True):
+        clipped = own * 0.01 / expected
+        assert torch.allclose(parameter.grad.double(), clipped, rtol=0.03, atol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -200,6 +200,16 @@ class TestAccuracy:
         accuracy, _ = estimate_accuracy(said, confidence, draw.rows, gold[draw.rows])
         assert accuracy.value == pytest.approx(expected.mean, abs=1e-9)
 
+    @pytest.mark.parametrize("seed", [1041, 1085])
+    def test_few_checks_give_an_interval_of_macro_f1_from_0_to_1(self, seed: int) -> None:
+        random, rows = np.random.default_rng(seed), 2000
+        gold = random.choice(3, rows, p=[0.62, 0.3, 0.08])
+        confidence = random.uniform(0.4, 1, rows)
+        said = np.where(random.random(rows) < confidence, gold, random.integers(0, 3, rows))
+        drawn = random.permutation(rows)[:34]
+        _, f1 = estimate_accuracy(said, confidence, drawn, gold[drawn])
+        assert 0 <= f1.low < f1.value < f1.high <= 1
+
     def test_a_row_checked_twice_is_refused(self) -> None:
         with pytest.raises(InputError, match="at most once"):
             estimate_accuracy([0, 1], [0.5, 0.6], [1, 1], [0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,26 @@ def test_clone_and_get_params_keep_every_setting() -> None:
     assert estimator.get_params()["epochs"] == 2
     with pytest.raises(toolkit.InputError, match="Did you mean 'epochs'"):
         copy.set_params(epoch=5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"head__layers": 2, "head__name": "mlp", "schedule__eta_min": 1e-7, "schedule": "cosine"},
+        {"head": "mlp", "head__layers": 2, "schedule": {"eta_min": 1e-7, "name": "cosine"}},
+        {"schedule__name": "cosine", "head__name": "mlp", "schedule__eta_min": 1e-7}
+        | {"head": {"layers": 2}},
+    ],
+)
+def test_a_components_name_and_its_settings_are_given_in_any_order(
+    settings: dict[str, Any], tiny_recipe: Path
+) -> None:
+    given = copy.deepcopy(settings)
+    run = toolkit.train(tiny_recipe, output="run", epochs=1, **settings)
+    assert settings == given
+    recipe = json.loads((run.path / "manifest.json").read_text())["recipe"]
+    assert recipe["head"] == {"name": "mlp", "layers": 2}
+    assert recipe["training"]["schedule"] == {"name": "cosine", "eta_min": 1e-7}
 
 
 def test_cross_validation_grid_search_and_a_pipeline_work() -> None:

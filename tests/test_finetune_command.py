@@ -234,7 +234,7 @@ class TestRuns:
             said = fine_tune(service, finetune={"epochs": 2}).stderr
         cost = f"costs about ${manifest()['estimate']['usd']:.4f} ($3 per million"
         assert said.index(cost) < said.index("Uploading")
-        assert " on 12 examples in 2 epochs, " in said
+        assert "12 examples for 2 epochs, " in said
 
     def test_the_uploaded_files_equal_the_prepared_files(self) -> None:
         with fine_tuning_service() as service:
@@ -384,6 +384,9 @@ class TestComingBack:
             assert done.returncode == 0, done.stderr
             before = Path("runs/own/train.jsonl").read_bytes()
             assert b"Classifier Decision: " in before
+            kept = Path("runs/own/context-train.jsonl").read_text().splitlines()[1:]
+            # The file of a run that an earlier version began is read as well.
+            assert all(set(json.loads(line)) == {"adviser", "examples"} for line in kept)
             shutil.rmtree(encoder)
             done = fine_tune(service, "--resume", strategy=strategy)
             assert done.returncode == 0, done.stderr
@@ -522,7 +525,7 @@ class TestUsing:
             model = manifest()["fine_tuned"]["model"] if by_name else "runs/own"
             done = self.ask(service, model, name="minimal")
             assert done.returncode == 2
-            assert "learnt the messages of 'zero-shot' (fine_tuned: true)" in done.stderr
+            assert "was fine-tuned on the messages of 'zero-shot' (fine_tuned: true)" in done.stderr
             assert "strategy.not_as_trained: true" in done.stderr
             done = self.ask(service, model, name="zero-shot")
             assert done.returncode == 2

@@ -8,17 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from hub_server import Repository, serve
+from hub_server import Repository, files_of, serve
 from safetensors.torch import load_file, save_file
-from tiny_classifiers import TEXTS, make_classifier
-from tiny_models import SIZES, WORDS, make_tokenizer
+from tiny_classifiers import POLARITY, TEXTS, make_classifier, make_text_classifier
 
 import sentikit
 from sentikit import InputError
@@ -30,23 +28,6 @@ from sentikit.registry import default_registry
 MLP = {"name": "mlp", "layers": 1, "width": 8, "activation": "relu", "dropout": 0.0}
 TEXT = "the food was great"
 NOT_EMPTY = [text for text in TEXTS if text.strip()]
-POLARITY = {0: "Negative", 1: "Neutral", 2: "Positive"}
-
-
-def make_text_classifier(
-    folder: Path, labels: Mapping[int, str] | None = None, architecture: str = "bert", **more: Any
-) -> Path:
-    """Write a tiny random classifier as transformers does."""
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    make_tokenizer(folder)
-    named = {} if labels is None else {"id2label": dict(labels)}
-    sizes = dict(SIZES, vocab_size=len(WORDS) + 5, pad_token_id=0, initializer_range=0.5)
-    config = AutoConfig.for_model(architecture, **sizes, **named, **more)
-    torch.manual_seed(3)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    return folder
 
 
 def pipeline_shares(folder: Path) -> list[dict[str, float]]:
@@ -256,14 +237,6 @@ def loaded(endpoint: str, cache: Path, *asked: tuple[str, dict[str, Any]]) -> li
     )
     assert found.returncode == 0, found.stderr
     return [json.loads(line) for line in found.stdout.splitlines()]
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.mark.slow

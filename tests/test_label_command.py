@@ -18,7 +18,7 @@ from sentikit.plugins.checked_labels.checked import Check, read_checked, write_d
 from sentikit.plugins.checked_labels.checked_files import append_answer
 from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
 
-from sentikit import read_run
+from sentikit import InputError, read_run
 from sentikit.assurance.job import PileJob
 from sentikit.cli import sentikit
 from sentikit.datasets.tables import InputFile
@@ -284,6 +284,16 @@ class TestLooks:
         assert "has had its 1 declared look" in message
         assert "--looks K" in message
 
+    def test_of_two_runs_at_once_with_different_targets_one_gets_the_only_look(
+        self, pile: Pile
+    ) -> None:
+        checked = pile.check()
+        one, other = read_checked(checked), read_checked(checked)
+        one.record_look({"target": 0.9}, 1)
+        with pytest.raises(InputError, match="has had its 1 declared look"):
+            other.record_look({"target": 0.85}, 1)
+        assert [look["target"] for look in read_checked(one.path).looks] == [0.9]
+
     def test_repeating_a_look_is_not_a_new_look(
         self, pile: Pile, run: Callable[..., Result]
     ) -> None:
@@ -483,7 +493,8 @@ class TestBadInput:
         message = failure(run(*words, "--review-queue", pile.folder / "q.csv"))
         assert f"already has a column {column!r}" in message
         message = failure(run(*words, "--review-queue", pile.folder / "q.xlsx"))
-        assert ".xlsx is not written" in message
+        assert f"{pile.folder / 'q.xlsx'}: .xlsx is not written" in message
+        assert "--output" not in message
 
     def test_repeated_texts_in_the_pile_are_reported(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path

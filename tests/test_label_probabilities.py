@@ -47,6 +47,13 @@ def test_summed_spellings_are_capped_at_one() -> None:
     assert found({**top[0], "top_logprobs": top}) == {"positive": 1.0}
 
 
+def test_log_probabilities_beyond_any_float_are_ignored() -> None:
+    known = {"token": "positive", "logprob": math.log(0.7)}
+    assert found(
+        {**known, "top_logprobs": [known, {"token": "neutral", "logprob": -(10**400)}]}
+    ) == {"positive": 0.7}
+
+
 def test_the_label_is_found_inside_json() -> None:
     """What leads to the label is certain, whatever its own probability was."""
     start = [token('{"'), token("label"), token('":"', other=0.1)]

@@ -607,6 +607,29 @@ def test_answers_of_a_full_window_arrive_while_the_pipe_is_open(model: Path) -> 
     assert process.returncode == 0
 
 
+def test_a_program_that_waits_for_answers_before_it_sends_more_gets_them(model: Path) -> None:
+    cascade = Path("two.yaml")
+    members = f"[{model}, {model}]"
+    cascade.write_text(f"kind: cascade\ncascade: {{members: {members}, thresholds: [0.5]}}\n")
+    for classifier in (model, cascade):
+        words = [sys.executable, "-m", "sentikit", "predict", str(classifier), "-"]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        end = threading.Timer(120, process.kill)
+        end.start()
+        for rows in (FIRST_WINDOW, FIRST_WINDOW, 1, 3):
+            process.stdin.write("".join(f"the film was great {n}\n" for n in range(rows)))
+            process.stdin.flush()
+            answers = [json.loads(process.stdout.readline()) for _ in range(rows)]
+            assert [row["text"] for row in answers] == [
+                f"the film was great {n}" for n in range(rows)
+            ]
+        assert process.communicate(timeout=60)[0] == ""
+        end.cancel()
+        assert process.returncode == 0
+
+
 def test_a_terminated_prediction_leaves_no_partial_output(model: Path) -> None:
     words = [sys.executable, "-m", "sentikit", "predict", str(model), "--output", "out/labels.csv"]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True)

@@ -278,12 +278,15 @@ def test_processes_end_when_their_launcher_dies(tiny_recipe: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_once_and_the_printed_command_resumes(tiny_recipe: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_once_and_the_printed_command_resumes(
+    tiny_recipe: Path, number: signal.Signals
+) -> None:
     process = start([*SENTIKIT, *words(tiny_recipe, "run", *LONG), "--nproc", "2"])
     wait_for_steps(process, Path("run"), 10)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     outcome = end(process)
-    assert outcome.code == 130, outcome.error
+    assert outcome.code == 128 + number, outcome.error
     assert status("run") == "interrupted"
     (advice,) = [line for line in outcome.error.splitlines() if "--resume" in line]
     assert "--nproc 2" in advice

@@ -61,6 +61,19 @@ class TestCascade:
         assert told["paid_usd"] + costs.get("probing", 0.0) == pytest.approx(billed)
         assert told["usage"]["prompt"] > 0
 
+    def test_rows_without_text_are_no_calls_of_a_live_cascade(self) -> None:
+        with serving() as s:
+            write_ensembles(s.url)
+            rows = Path("encoder.jsonl").read_text().splitlines()
+            empty = json.loads(rows[0]) | {"text": "", "label": None, "probabilities": None}
+            Path("encoder.jsonl").write_text("\n".join([json.dumps(empty), *rows]) + "\n")
+            header, *texts = Path("test.csv").read_text().splitlines()
+            Path("test.csv").write_text("\n".join([header, ",negative", *texts]) + "\n")
+            done = command("cascade", "--recipe", "cascade.yaml", "--output", "run", "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert (found["rows"], found["calls"]) == (ROWS + 1, len(asked_about(s)))
+
     def test_a_failed_row_of_a_live_cascade_keeps_its_place(self) -> None:
         faults = {"number 7 ": "400:No.", "number 8 ": "say:Hm.", "exactly one word": "say:Hm."}
         with serving(fault_words=faults) as s:

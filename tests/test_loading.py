@@ -115,3 +115,24 @@ def test_deprecated_recipe_keys_work_in_predict_and_python_with_a_warning() -> N
     assert [row["predicted_label"] for row in rows] == expected
     for key in ("encoder", "llm", "threshold"):
         assert f"Warning: old.yaml, line 1: cascade.{key} is the old name of" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "runs/quickstrat", "in.csv"),
+        ("evaluate", "runs/quickstrat"),
+        ("compare", "runs/quickstrat"),
+        ("vote", "runs/quickstrat", "runs/quickstrat"),
+        ("runs", "show", "runs/quickstrat"),
+        ("predict", "quickstrat", "in.csv"),
+    ],
+)
+def test_a_mistyped_run_is_answered_with_the_run_that_was_meant(words: tuple[str, ...]) -> None:
+    Path("runs/quickstart").mkdir(parents=True)
+    Path("runs/quickstart/manifest.json").write_text('{"kind": "train", "status": "finished"}')
+    Path("in.csv").write_text("text\nfine\n")
+    refused = CliRunner().invoke(command, list(words))
+    assert refused.exit_code == 2, refused.output
+    assert "does not exist" in refused.stderr
+    assert "runs/quickstart" in refused.stderr

@@ -163,6 +163,14 @@ def test_what_ends_a_job_is_said_in_words(
         assert len(service.server.jobs) <= 1
 
 
+def test_a_job_that_is_accepted_without_a_name_is_not_started_again(tmp_path: Path) -> None:
+    changes = {"create": instead({"ok": True}), "listed": instead([])}
+    with fine_tuning_service(changes=changes) as service:
+        with pytest.raises(SentikitError, match="does not name it"):
+            learn(service, tmp_path)
+        assert len(service.server.jobs) == 1
+
+
 def test_a_job_whose_model_is_named_late_is_found_when_resumed(tmp_path: Path) -> None:
     session, unnamed = Session(), with_keys(fine_tuned_model="")
     with fine_tuning_service(changes={"look": unnamed}) as service:
@@ -178,6 +186,7 @@ def test_odd_numbers_are_left_out_of_the_curve(tmp_path: Path) -> None:
         for event in page["data"]:
             if event["type"] == "metrics":
                 event["data"] |= {"train_loss": "low", "valid_loss": True, "total_steps": None}
+                event["data"]["full_valid_mean_token_accuracy"] = 10**400
         return page
 
     session = Session()

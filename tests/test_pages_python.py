@@ -57,11 +57,27 @@ def test_the_python_of_the_comparing_page_writes_plots_and_report(
     assert list(Path("plots").glob("*.svg"))
 
 
+def test_the_lines_for_pandas_polars_and_datasets_label_every_row_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("polars")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    make_classifier(tmp_path / "runs" / "mine")
+    texts = ["I love it", "not worth a cent", "a table", "good food"]
+    Path("reviews.csv").write_text("text\n" + "\n".join(texts) + "\n")
+    names = run_blocks(ROOT / "docs" / "models.md")
+    expected = names["classifier"].predict(texts)
+    for found in (names["frame"], names["table"], names["rows"]):
+        assert list(found["predicted_label"]) == expected
+        assert list(found["text"]) == texts
+
+
 def test_every_page_with_python_is_run_by_a_test() -> None:
     pages = {
         str(page.relative_to(ROOT))
         for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
         if python_blocks(page) and page.parent.name != "hooks"
     }
-    assert pages == {"README.md", "docs/comparing.md", *RUN_ELSEWHERE}
+    assert pages == {"README.md", "docs/comparing.md", "docs/models.md", *RUN_ELSEWHERE}
     assert all((ROOT / "tests" / test).is_file() for test in RUN_ELSEWHERE.values())

@@ -12,8 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
+from llm_fixtures import PRICES, serving
+from prompt_commands import texts, write_recipe
 
 import sentikit
+from sentikit.cli import sentikit as cli
 
 pytest.importorskip("ray")
 
@@ -122,6 +126,74 @@ def test_a_killed_ray_job_resumes_to_the_same_bytes(trained_run: Path, tmp_path:
     final = contents(Path("labelled"))
     assert len(final) == 6
     assert {name: final[name] for name in kept} == kept
+
+
+def recipe_for(url: str) -> str:
+    """Write a prompt recipe whose own split is not what is labelled."""
+    return write_recipe(url, ["I love it"], prices=PRICES)
+
+
+@pytest.mark.slow
+def test_rows_that_fail_are_counted_with_exit_1_and_resume_asks_about_them_alone() -> None:
+    rows = texts(40)
+    pq.write_table(pa.table({"text": rows}), "in.parquet")
+    with serving(fault_words={"number 13": "400:No.", "number 27": "400:No."}) as s:
+        command = [recipe_for(s.url), "in.parquet", "--output", "out", "--rows-per-part", "10"]
+        failed = on_ray(*command)
+        assert failed.returncode == 1
+        assert "40 rows in 4 parts at out." in failed.stderr
+        last = failed.stderr.strip().splitlines()[-1]
+        assert last == (
+            "2 rows have failed and no label. Ask about these again: sentikit predict-on-ray "
+            "--output out --rows-per-part 10 --resume -- own.yaml in.parquet"
+        )
+        found = labelled("out")
+        assert [n for n, row in enumerate(found) if not row["predicted_label"]] == [13, 27]
+        assert "No." in found[13]["error"]
+        s.server.behaviour = type(s.server.behaviour)()
+        before, kept = s.server.calls, contents(Path("out"))
+        done = on_ray(*command, "--resume")
+        assert done.returncode == 0, done.stderr
+        assert s.server.calls - before == 2
+    final = contents(Path("out"))
+    assert [name for name in final if final[name] == kept[name]] == [
+        "part-000000.parquet",
+        "part-000003.parquet",
+    ]
+    labels = ["positive", "negative", "neutral"]
+    assert [row["predicted_label"] for row in labelled("out")] == [labels[n % 3] for n in range(40)]
+
+
+@pytest.mark.slow
+def test_all_workers_share_one_budget_that_holds() -> None:
+    pq.write_table(pa.table({"text": texts(60)}), "in.parquet")
+    with serving() as s:
+        command = [recipe_for(s.url), "in.parquet", "--output", "out", "--rows-per-part", "5"]
+        stopped = on_ray(*command, "--max-cost", "0.001")
+        assert stopped.returncode == 1, stopped.stderr
+        assert "The budget is spent. Finished parts are kept: resume with --resume." in (
+            stopped.stderr
+        )
+        assert 0 < sum(s.server.billed.values()) / 1e6 <= 0.001
+        done = on_ray(*command, "--max-cost", "1", "--resume")
+        assert done.returncode == 0, done.stderr
+    assert len(labelled("out")) == 60
+
+
+def labelled(folder: str) -> list[dict[str, str]]:
+    return [row for path in sorted(Path(folder).glob("*.parquet")) for row in rows_of(path)]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(pq.read_table(path).to_pylist())
+
+
+def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for command in (["predict-on-ray"], ["predict", "--on", "ray"]):
+        done = CliRunner().invoke(cli, [*command, "runs/none", "x.parquet", "--output", "out"])
+        assert done.exit_code == 2
+        assert "pip install 'sentikit[ray]'" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["predict-on-ray"], ["predict", "--on", "ray"]])

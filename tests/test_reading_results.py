@@ -213,6 +213,7 @@ def test_results_with_ids_and_without_texts_are_read() -> None:
             "line 3: the label 'mixed'",
         ),
         ("text,prediction\na,0\nb,2\n", "none of the labels in 'prediction' is a sentiment"),
+        ("text,prediction\na,joy\nb,anger\n", "of your own, add a column 'gold' that names each"),
         (
             'text,prediction,probabilities\na,positive,"[0.1, 0.2]"\n',
             "one for each of negative, neutral, positive is needed",
@@ -264,3 +265,11 @@ def test_the_published_files_give_the_published_scores(shared_data: Path) -> Non
     encoder = read_run(f"{recorded / 'E3-G4OM-EBFT.csv'}#encoder")
     electra = read_run(recorded / "E1-EBFT.csv")
     assert (encoder.answers.labels == electra.answers.labels).all()
+
+
+def test_classes_of_ones_own_are_known_by_a_gold_column_that_names_each_once() -> None:
+    Path("own.csv").write_text("text,gold,prediction\na,joy,joy\nb,anger,joy\nc,,anger\n")
+    found = read_run("own.csv")
+    assert found.classes == ("anger", "joy")
+    assert found.answers.labels.tolist() == [1, 1, 0]
+    assert found.gold.tolist() == [1, 0, -1]

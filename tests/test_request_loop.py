@@ -314,6 +314,35 @@ class TestFaults:
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
             assert s.server.calls < FIRST + 40
 
+    def test_a_journal_that_cannot_be_written_ends_the_run(self, tmp_path: Path) -> None:
+        made: list[str] = []
+        failures: list[Exception] = []
+
+        def questions() -> Iterator[Question[str]]:
+            yield from ask_about(TEXTS[:1])
+            with contextlib.closing(sqlite3.connect(tmp_path / "answers.sqlite")) as journal:
+                while not journal.execute("SELECT * FROM reservations").fetchall():
+                    time.sleep(0.01)
+                journal.execute("DROP TABLE reservations")
+            for number in range(300):
+                made.append(str(number))
+                yield Question(made[-1], None)
+                time.sleep(0.05)
+
+        def run(url: str) -> None:
+            try:
+                ask(openai_backend(url), questions(), tmp_path, options=fast(prices=PRICES))
+            except SentikitError as error:
+                failures.append(error)
+
+        with serving(seconds=0.5) as s:
+            running = threading.Thread(target=run, args=(s.url,), daemon=True)
+            running.start()
+            running.join(30)
+        assert not running.is_alive()
+        assert "no such table" in str(failures[0])
+        assert len(made) < 300
+
     def test_stopping_keeps_the_answers_received(self, tmp_path: Path) -> None:
         kept = Asked()
         with serving(seconds=0.05) as s:

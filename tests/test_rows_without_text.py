@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ import pytest
 from click.testing import CliRunner
 from llm_fixtures import RunningServer, serving
 
+from sentikit import Classifier, Example, Prediction
+from sentikit.classifiers.classifier import Session
 from sentikit.cli import sentikit
+from sentikit.datasets.labels import LabelScheme, label_scheme
+from sentikit.labelling.rows import predicted
+from sentikit.runs.writer import Row
 
 TABLE = [
     ("1", "", "neutral"),
@@ -50,7 +56,7 @@ def table() -> str:
     return "reviews.csv"
 
 
-def prompt(server: RunningServer, folder: str, **strategy: Any) -> None:
+def prompt(server: RunningServer, folder: str, **strategy: Any) -> str:
     recipe = {
         "kind": "prompt",
         "dataset": {"name": "files", "test": "reviews.csv"},
@@ -58,7 +64,10 @@ def prompt(server: RunningServer, folder: str, **strategy: Any) -> None:
         "strategy": {"name": "zero-shot", **strategy},
     }
     Path("mine.yaml").write_text(json.dumps(recipe))
-    run("prompt", "--recipe", "mine.yaml", "--output", folder)
+    arguments = ["prompt", "--recipe", "mine.yaml", "--output", folder]
+    result = CliRunner().invoke(sentikit, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stderr
 
 
 def test_by_an_encoder_an_llm_and_their_cascade(table: str, trained_run: Path) -> None:
@@ -68,7 +77,8 @@ def test_by_an_encoder_an_llm_and_their_cascade(table: str, trained_run: Path) -
     run("evaluate", str(trained_run), *data, "--output", "runs/encoder")
     assert has_none_without_text(labels("runs/encoder"))
     with serving() as server:
-        prompt(server, "runs/llm")
+        told = prompt(server, "runs/llm")
+        assert "0 of 3 answers invalid (0.0%), 3 rows without text" in told
         said = [body["messages"][-1]["content"] for body in server.server.bodies]
         asked = [text for text in said if "Review:" in text]
         assert len(asked) == 3
@@ -90,3 +100,33 @@ def test_learning_from_one_is_refused(table: str, tiny_recipe: Path) -> None:
     )
     assert result.exit_code == 2
     assert "reviews.csv, line 2: the text is empty (3 such in split 'train')" in result.output
+
+
+class Neutral(Classifier):
+    """Reads all texts before it answers."""
+
+    @property
+    def scheme(self) -> LabelScheme:
+        return label_scheme("neg_neu_pos")
+
+    def classify(
+        self, examples: Iterable[str | Example], session: Session | None = None
+    ) -> Iterator[Prediction]:
+        yield from [Prediction("neutral") for _ in examples]
+
+
+def test_many_of_them_in_a_row_do_not_gather_in_memory() -> None:
+    texts, read = ["a", *[""] * 30_000, "b", "", "c", *[" "] * 30_000], 0
+
+    def rows() -> Iterator[Row]:
+        nonlocal read
+        for text in texts:
+            read += 1
+            yield Row(Example(text))
+
+    ahead, found = 0, []
+    for row, prediction in predicted(Neutral(), rows(), Session()):
+        found.append((row.example.text, prediction.label))
+        ahead = max(ahead, read - len(found))
+    assert found == [(text, "neutral" if text.strip() else None) for text in texts]
+    assert ahead < 20_000

@@ -16,7 +16,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
+from hub_server import Repository, files_of, serve
 from served_classifiers import served
+from tiny_classifiers import POLARITY, make_text_classifier
+
+import sentikit
+from sentikit.cli import sentikit as cli
 
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
@@ -35,6 +41,7 @@ INFO = {
     "required": [
         "model_id",
         "model_dtype",
+        "served_model_name",
         "model_type",
         "max_concurrent_requests",
         "max_input_length",
@@ -66,7 +73,9 @@ ERROR = {
     "required": ["error", "error_type"],
     "properties": {
         "error": {"type": "string"},
-        "error_type": {"enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer"]},
+        "error_type": {
+            "enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
+        },
     },
 }
 
@@ -107,8 +116,6 @@ class TestContract:
     def test_one_text_gets_one_list_of_scores_highest_first(
         self, server: Client, trained_run: Path
     ) -> None:
-        import sentikit
-
         status, headers, answer = server.predict("I love it")
         assert status == 200
         jsonschema.validate(answer, SCORES)
@@ -127,8 +134,8 @@ class TestContract:
             single = {row["label"]: row["score"] for row in server.predict(text)[2]}
             assert {row["label"]: row["score"] for row in scores} == pytest.approx(single, abs=1e-5)
 
-    def test_an_empty_batch_is_an_empty_list(self, server: Client) -> None:
-        assert server.predict([])[::2] == (200, [])
+    def test_a_text_in_a_list_of_its_own_is_a_single_text(self, server: Client) -> None:
+        assert server.predict(["I love it"])[::2] == server.predict("I love it")[::2]
 
     def test_info_describes_the_classifier(self, server: Client, trained_run: Path) -> None:
         status, _, content = server.send("GET", "/info")
@@ -173,7 +180,9 @@ class TestContract:
         (b'{"inputs": NaN}', 422, "inputs"),
         (b'{"inputs": null}', 422, "inputs"),
         (b'{"inputs": 1}', 422, "inputs"),
-        (b'{"inputs": ""}', 422, "Text 0 (from 0) is empty."),
+        (b'{"inputs": ""}', 400, "Text 0 (from 0) is empty."),
+        (b'{"inputs": []}', 400, "The batch is empty."),
+        (b'{"inputs": [[]]}', 422, "inputs"),
         (b'{"inputs": ["a", "pair"]}', 422, "inputs"),
         (b'{"inputs": [["a", "pair"]]}', 422, "inputs"),
         (b'{"inputs": "\\ud800"}', 422, ""),
@@ -192,6 +201,7 @@ def test_a_wrong_body_is_refused_in_one_sentence(
     error = json.loads(content)
     jsonschema.validate(error, ERROR)
     assert said in error["error"]
+    assert (error["error_type"] == "Empty") == (status == 400)
 
 
 def test_a_form_from_another_site_is_refused(server: Client) -> None:
@@ -294,3 +304,92 @@ def test_more_waiting_texts_than_allowed_get_429(trained_run: Path) -> None:
         assert refused
         assert all(headers["retry-after"] == "1" for headers in refused)
         assert {status for status, _, _ in answers} == {200, 429}
+
+
+LABEL_MAP = {"LABEL_0": "positive", "LABEL_1": "neutral", "LABEL_2": "negative"}
+
+
+def best(answer: list[dict[str, Any]]) -> str:
+    return str(answer[0]["label"])
+
+
+def test_a_label_map_names_the_classes_of_a_transformers_model(tmp_path: Path) -> None:
+    folder = make_text_classifier(tmp_path / "model", num_labels=3)
+    pairs = ",".join(f"{label}={meant}" for label, meant in LABEL_MAP.items())
+    with served(str(folder), "--label-map", pairs) as (port, _):
+        client = Client(port)
+        info = json.loads(client.send("GET", "/info")[2])
+        answer = client.predict("I love it")[2]
+    assert set(info["model_type"]["classifier"]["label2id"]) == set(LABEL_MAP.values())
+    (expected,) = sentikit.load(folder, label_map=LABEL_MAP).predict(["I love it"])
+    assert best(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--label-map", "LABEL_0"], "--label-map 'LABEL_0' is not of the form LABEL=CLASS"),
+        (["--label-map", "A=a,A=b"], "names its label twice"),
+        (["--revision", "v2"], "a revision is for models on the hub"),
+    ],
+)
+def test_a_wrong_label_map_or_revision_is_one_sentence(
+    trained_run: Path, words: list[str], said: str
+) -> None:
+    done = CliRunner().invoke(cli, ["serve", str(trained_run), *words, "--port", "0"])
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+@pytest.mark.slow
+def test_a_revision_of_a_model_on_the_hub_is_served(tmp_path: Path) -> None:
+    main = make_text_classifier(tmp_path / "main", POLARITY)
+    other = make_text_classifier(tmp_path / "v2", {0: "anger", 1: "joy"})
+    repository = Repository({"main": files_of(main), "v2": files_of(other)})
+    named = ["jane/mood", "--revision", "v2"]
+    with serve({"jane/mood": repository}) as hub:
+        place = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache")}
+        with served(*named, **place) as (port, _):
+            info = json.loads(Client(port).send("GET", "/info")[2])
+    assert list(info["model_type"]["classifier"]["label2id"]) == ["anger", "joy"]
+
+
+class TestImage:
+    """What the Dockerfile says of the container: its command, its user, its health check."""
+
+    def instruction(self, name: str) -> str:
+        text = Path(__file__).resolve().parents[1].joinpath("Dockerfile").read_text()
+        joined = text.replace("\\\n", " ")
+        return [line.partition(" ")[2] for line in joined.splitlines() if line.startswith(name)][-1]
+
+    def test_the_command_serves_to_others_only_with_a_key_and_its_health_check_passes(
+        self, trained_run: Path, locked: Client
+    ) -> None:
+        words = [*json.loads(self.instruction("ENTRYPOINT")), *json.loads(self.instruction("CMD "))]
+        assert words[:3] == ["sentikit", "serve", "/model"]
+        words[2] = str(trained_run)
+        refused = CliRunner().invoke(cli, words[1:])
+        assert refused.exit_code == 2
+        assert "Set SENTIKIT_SERVE_KEY" in refused.stderr
+        check = json.loads(self.instruction("HEALTHCHECK").partition("CMD ")[2])
+        assert check[0] == "python"
+        for port, status in ((locked.port, 0), (1, 1)):
+            code = check[2].replace(":8080/", f":{port}/")
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+            assert done.returncode == status
+
+    def test_it_runs_as_a_user_without_rights_and_reaches_no_hub(self) -> None:
+        assert int(self.instruction("USER")) >= 1000
+        assert "HF_HUB_OFFLINE=1" in self.instruction("ENV")
+
+    def test_all_that_is_copied_is_in_the_context_and_nothing_else(self) -> None:
+        root = Path(__file__).resolve().parents[1]
+        copied = {
+            word
+            for line in (root / "Dockerfile").read_text().splitlines()
+            if line.startswith("COPY ") and "--from" not in line
+            for word in line.split()[1:-1]
+        }
+        allowed = (root / ".dockerignore").read_text().splitlines()
+        assert {f"!{name}" for name in copied} == {line for line in allowed if line[0] == "!"}
+        assert all((root / name).exists() for name in copied)

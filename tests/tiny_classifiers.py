@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiny_models import make_encoder
+from tiny_models import SIZES, WORDS, make_encoder, make_tokenizer
 
 TEXTS = ["the food was great", "awful", "opens at nine .", "", "never again ! " * 30, "so-so"]
 
@@ -56,4 +57,23 @@ def make_classifier(
     )
     tokenizer = encoder.load_tokenizer()
     save_model(folder, description, model.state_dict(), encoder, tokenizer, backbone)
+    return folder
+
+
+POLARITY = {0: "Negative", 1: "Neutral", 2: "Positive"}
+
+
+def make_text_classifier(
+    folder: Path, labels: Mapping[int, str] | None = None, architecture: str = "bert", **more: Any
+) -> Path:
+    """Write a tiny random classifier as transformers does."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    make_tokenizer(folder)
+    named = {} if labels is None else {"id2label": dict(labels)}
+    sizes = dict(SIZES, vocab_size=len(WORDS) + 5, pad_token_id=0, initializer_range=0.5)
+    config = AutoConfig.for_model(architecture, **sizes, **named, **more)
+    torch.manual_seed(3)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     return folder

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from sentikit import InputError, LabelScheme
 from sentikit.extension import did_you_mean, quoted, read_json, read_rows, write_json
 
@@ -177,11 +179,19 @@ class CheckedFile:
         return declared
 
     def record_look(self, look: Mapping[str, Any], declared: int) -> None:
-        """Add a look to the ledger, unless it is there."""
-        if not self._has_had(look):
-            time = datetime.now(UTC).isoformat(timespec="seconds")
-            looks = [*self.looks, dict(look) | {"declared": declared, "time": time}]
-            write_json(_beside(self.path), _kept(self.path) | {"looks": looks})
+        """Add a look to the ledger, unless it is there.
+
+        Raises:
+            InputError: other runs have used up the declared looks since the file was read.
+        """
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            kept = _kept(self.path)
+            known = replace(self, looks=tuple(kept.get("looks", ())))
+            known.planned_looks(look, declared)
+            if not known._has_had(look):
+                time = datetime.now(UTC).isoformat(timespec="seconds")
+                looks = [*known.looks, dict(look) | {"declared": declared, "time": time}]
+                write_json(_beside(self.path), kept | {"looks": looks})
 
     def _has_had(self, look: Mapping[str, Any]) -> bool:
         return any(all(one.get(n) == value for n, value in look.items()) for one in self.looks)

@@ -1,4 +1,4 @@
-"""The command ``gpt-finetune``: teach an LLM, at a provider or in this process."""
+"""The command ``gpt-finetune``: fine-tunes an LLM, at a provider or in this process."""
 
 from typing import Any
 

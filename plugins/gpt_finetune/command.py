@@ -45,7 +45,7 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
     metavar="DIR",
     help="The run's folder; default: runs/ and the recipe's name.",
 )
-@click.option("--prepare-only", is_flag=True, help="Write and check the files; teach nothing.")
+@click.option("--prepare-only", is_flag=True, help="Write and check the files; start no job.")
 @click.option("--estimate", is_flag=True, help="Count tokens and dollars offline; do nothing.")
 @click.option(
     "--max-cost",

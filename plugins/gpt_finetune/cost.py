@@ -71,7 +71,7 @@ class FineTuningEstimate:
         if self.usd is None:
             cost = "at a price that is not known"
         return (
-            f"Fine-tuning {self.model} on {self.examples:,} examples in {self.epochs} "
+            f"Fine-tuning {self.model} on {self.examples:,} examples for {self.epochs} "
             f"epoch{'s' * (self.epochs != 1)}, {self.tokens:,} tokens, {cost}."
         )
 
@@ -85,7 +85,7 @@ class FineTuningEstimate:
 
 
 def estimate(parts: FinetuneParts, report: PreparedReport) -> FineTuningEstimate:
-    """Price what a recipe would teach."""
+    """Price the fine-tuning of a recipe."""
     fine_tuner, facts = parts.fine_tuner, model_facts(parts.fine_tuner.model)
     epochs = fine_tuner.epochs(report.train.examples)
     price = training_price(parts, facts)

@@ -234,7 +234,7 @@ class FineTuning:
         return self.report
 
     def run(self, path: Path, options: FineTuningOptions | None = None) -> FinishedFineTuning:
-        """Prepare, check and teach; leave a run in `path`.
+        """Prepare, check and fine-tune; write a run in `path`.
 
         Raises:
             Interrupted: the user asked to stop a training that computes here.

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 #: The largest difference of a probability that an export may make.
 TOLERANCE = 1e-5
 #: Types that text-embeddings-inference serves as classifiers: those whose `load` in its
-#: backends/candle/src/models takes `ModelType::Classifier`, looked up in November 2026
+#: backends/candle/src/models takes `ModelType::Classifier`, looked up in version 1.9.3
 #: (https://github.com/huggingface/text-embeddings-inference).
-SERVED = frozenset({"bert", "camembert", "distilbert", "modernbert", "roberta", "xlm-roberta"})
+SERVED = frozenset(
+    {"bert", "camembert", "deberta-v2", "distilbert", "modernbert", "roberta", "xlm-roberta"}
+)
 _SCALE = 2.0**-12
 _SHIFT = 32.0
 _SAMPLE = (

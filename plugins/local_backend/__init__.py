@@ -1,4 +1,4 @@
-"""The LLM backend ``local``: an open causal language model, asked and taught in this process."""
+"""The LLM backend ``local``: an open language model, queried and fine-tuned in this process."""
 
 from typing import Any
 
@@ -21,5 +21,5 @@ def register_formats(register: Any) -> None:
     register(
         "causal-lm",
         f"{__name__}.format:CausalLMFormat",
-        summary="a language model taught here, whole: its adapter added to its weights",
+        summary="a language model fine-tuned here, with its adapter merged into the weights",
     )

@@ -36,7 +36,7 @@ _MODEL, _LEARNT = "model", "learnt"
 
 
 class LocalFineTuner(FineTuner):
-    """Teaches an open causal language model by LoRA, on the CPU, a GPU or several."""
+    """Fine-tunes an open causal language model by LoRA, on the CPU, a GPU or several."""
 
     Settings = LocalFineTuningSettings
     settings: LocalFineTuningSettings
@@ -89,7 +89,7 @@ class LocalFineTuner(FineTuner):
         self._speech()
 
     def run(self, job: FineTuningJob, session: FineTuningSession) -> FineTunedModel | None:
-        """Teach the model, or go on where it was killed.
+        """Fine-tune the model, or resume a run that was killed.
 
         Raises:
             InputError: no validation split, or no such model.

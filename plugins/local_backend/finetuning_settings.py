@@ -21,7 +21,7 @@ class LoraSettings(PartSettings):
 
 
 class LocalFineTuningSettings(LoopSettings):
-    """Which model, and how it is taught. Sizes count examples, rates are per optimizer step."""
+    """The model and its training. Sizes count examples, rates are per optimizer step."""
 
     model: str = Field(
         min_length=1, description="hub id, a folder, or a GGUF file (which needs the package gguf)"

@@ -61,7 +61,7 @@ class CausalLMFormat(ModelFormat):
         if not self.recognises(source.folder):
             raise InputError(
                 f"{source.path} holds no fine-tuned language model. The format 'causal-lm' writes "
-                "what sentikit gpt-finetune has taught here."
+                "models that sentikit gpt-finetune trained on this machine."
             )
         settings = LocalSettings(model=str(source.folder), base=self.settings.base)
         model, tokenizer = load_answering_model(settings, torch.float32)

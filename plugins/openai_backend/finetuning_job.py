@@ -10,8 +10,8 @@ import asyncio
 import base64
 import binascii
 import json
-import math
 import random
+import sys
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -216,7 +216,8 @@ def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
         value = data.get(theirs)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if 0 <= value < math.inf:
+        # Whole numbers in JSON may be larger than any float.
+        if 0 <= value <= sys.float_info.max:
             found[name] = float(value)
     return found
 
@@ -366,12 +367,7 @@ class JobFollower:
         """Start a job, once: where the answer is lost, the job may be there all the same."""
         for tried in range(1, _TRIES + 1):
             try:
-                created = RemoteJob.read(await self._calls.post(_JOBS, self._body(job, files)))
-                if created is not None:
-                    return created.id
-                raise RetryableError(
-                    f"{self._settings.address} answers a new job with something else.", "network"
-                )
+                answer = await self._calls.post(_JOBS, self._body(job, files))
             except RejectedError as error:
                 # The files themselves may be what is refused.
                 self._session.remember("files", None)
@@ -383,7 +379,20 @@ class JobFollower:
                     return found
                 if tried == _TRIES:
                     raise SentikitError(f"{error.message} Resume with --resume.") from error
+            else:
+                created = RemoteJob.read(answer)
+                return await self._unnamed(job) if created is None else created.id
         raise AssertionError
+
+    async def _unnamed(self, job: FineTuningJob) -> str:
+        """Return the id of a job that was accepted without one: another would be paid as well."""
+        found = await self._find(job.fingerprint)
+        if found:
+            return found
+        raise SentikitError(
+            f"{self._settings.address} accepted a job and does not name it. It may be running: "
+            "look for it there; --resume starts another unless it is listed by then."
+        )
 
     def _body(self, job: FineTuningJob, files: dict[str, str]) -> dict[str, Any]:
         settings = self._settings

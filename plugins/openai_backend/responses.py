@@ -10,6 +10,7 @@ import email.utils
 import json
 import math
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -288,7 +289,8 @@ def read_tokens(value: Any) -> Iterator[Token]:
 
 def _log(value: Any) -> float | None:
     known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known and math.isfinite(value) and value < 0.01 else None
+    # Whole numbers in JSON may be larger than any float.
+    return float(value) if known and -sys.float_info.max <= value < 0.01 else None
 
 
 #: What a label stands behind: a key of JSON, or else a name on a line of its own.

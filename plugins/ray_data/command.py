@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sentikit import InputError
-from sentikit.extension import FiniteRange
+from sentikit.extension import FiniteRange, typed_command
 
 
 @click.command(
@@ -45,8 +45,12 @@ from sentikit.extension import FiniteRange
     help="Address of a cluster; default: start one on this machine.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
-@click.option("--resume", is_flag=True, help="Keep finished parts and label the rest.")
+@click.option(
+    "--resume", is_flag=True, help="Keep finished parts; label the rest and parts with failed rows."
+)
+@click.pass_context
 def predict_on_ray(
+    context: click.Context,
     classifier: str,
     path: Path,
     output: Path,
@@ -80,3 +84,8 @@ def predict_on_ray(
     )
     done = run(job, workers, address, resume)
     click.echo(f"{done.rows:,} rows in {done.parts:,} parts at {output}.", err=True)
+    if done.failed:
+        again = typed_command(context, ["resume"], ["--resume"])
+        rows_have = "1 row has" if done.failed == 1 else f"{done.failed:,} rows have"
+        click.echo(f"{rows_have} failed and no label. Ask about these again: {again}", err=True)
+        raise click.exceptions.Exit(1)

@@ -36,6 +36,9 @@ class Labeller:
         text_column: the column of the texts; None: one with a usual name.
         device: auto, cpu, cuda, …
         threads: CPU threads of torch; one, since every core has an actor of its own.
+
+    Attributes:
+        failed: rows so far that could not be labelled; asking again may help.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Labeller:
         self._classifier = load(classifier, device=device)
         self._added = AddedColumns.of(self._classifier)
         self._text_column = text_column
+        self.failed = 0
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return a table with the labels behind its columns."""
@@ -72,10 +76,9 @@ class Labeller:
         if taken := [name for name in table.column_names if name in names]:
             raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
         texts = table.column(column).cast(pa.large_string()).to_pylist()
-        rows = [
-            self._added.values(said, nested=False)
-            for said in self._predictions([text or "" for text in texts], session)
-        ]
+        said = list(self._predictions([text or "" for text in texts], session))
+        self.failed += sum(one is not None and one.error is not None for one in said)
+        rows = [self._added.values(one, nested=False) for one in said]
         for name in names:
             numeric = name.startswith("probability_") or name == "cost"
             kind = pa.float64() if numeric else pa.string()

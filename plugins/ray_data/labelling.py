@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Rows labelled together, and a row group of the output.
 _BATCH = 8192
 _JOB, _CACHE = "job.json", "answers.sqlite"
+#: Key in the metadata of a part: how many of its rows failed.
+_FAILED = b"sentikit.failed_rows"
 #: Increments of a part's budget below this share of the whole are not worth a call.
 _SMALLEST_SHARE = 1e-4
 
@@ -73,10 +75,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Done:
-    """What a job came to."""
+    """What a job came to.
+
+    Attributes:
+        rows: of all parts.
+        parts: that were written, now or before.
+        failed: rows that could not be labelled; asking again may help.
+    """
 
     rows: int
     parts: int
+    failed: int
 
 
 def run(job: Job, workers: int, address: str | None, resume: bool) -> Done:
@@ -86,27 +95,45 @@ def run(job: Job, workers: int, address: str | None, resume: bool) -> Done:
         InputError: the input is not Parquet, or the output belongs to another job.
         SentikitError: a part failed, or the budget is spent; finished parts are kept.
     """
-    import ray
-
     parts = list(parts_of(job.path, job.rows_per_part))
     todo = _open_job(job, parts, resume)
+    failed = 0
     if todo:
-        # Nothing listens beyond this machine, and no key is put into a runtime environment.
-        local: dict[str, Any] = (
-            {} if address else {"num_cpus": workers, "_node_ip_address": "127.0.0.1"}
-        )
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        with ExitStack() as stack:
-            ray.init(
-                address=address or "local",
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                configure_logging=False,
-                **local,
-            )
-            stack.callback(ray.shutdown)
-            _label(job, todo, workers)
-    return Done(sum(part.stop - part.start for part in parts), len(parts))
+        with _cluster(address, workers):
+            failed = _label(job, todo, workers)
+    return Done(sum(part.stop - part.start for part in parts), len(parts), failed)
+
+
+@contextmanager
+def _cluster(address: str | None, workers: int) -> Iterator[None]:
+    """Connect to a cluster, or start one that nothing beyond this machine can reach.
+
+    No key is put into a runtime environment.
+
+    Raises:
+        SentikitError: the cluster cannot be reached or started.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    local: dict[str, Any] = {}
+    if address is None:
+        # Read when Ray is imported: without clusters of several machines it stays on the loopback
+        # address, which Ray replaces where it is merely given as the node's own.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # A node of this very process is not lost because the machine is busy.
+        patient = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20}
+        local = {"num_cpus": workers, "include_dashboard": False, "_system_config": patient}
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **local)
+    except (RayError, ConnectionError, RuntimeError) as error:
+        what = f"The cluster at {address} cannot be reached" if address else "Ray does not start"
+        raise SentikitError(f"{what}: {str(error).splitlines()[-1]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def parts_of(path: Path, rows: int) -> Iterator[Part]:
@@ -138,7 +165,9 @@ def parts_of(path: Path, rows: int) -> Iterator[Part]:
 
 
 def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
-    """Return the parts that are not finished, having checked that the folder is this job's.
+    """Return the parts to label, having checked that the folder is this job's.
+
+    A part is labelled again where rows of it failed; what was answered is in the journal.
 
     Raises:
         InputError: the folder is taken, or was begun with other settings.
@@ -162,10 +191,20 @@ def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
             f"{job.output} was begun with another classifier, input or settings. Choose another "
             "--output."
         )
-    return [part for part in parts if not (job.output / part.name).exists()]
+    return [part for part in parts if failed_rows(job.output / part.name) != 0]
 
 
-def _label(job: Job, todo: list[Part], workers: int) -> None:
+def failed_rows(written: Path) -> int | None:
+    """Return how many rows of a written part failed, None where it is not written."""
+    import pyarrow.parquet as pq
+
+    if not written.exists():
+        return None
+    return int((pq.read_metadata(written).metadata or {}).get(_FAILED, b"0"))
+
+
+def _label(job: Job, todo: list[Part], workers: int) -> int:
+    """Label parts and return how many of their rows failed."""
     import ray
     from ray.exceptions import RayError
 
@@ -180,18 +219,21 @@ def _label(job: Job, todo: list[Part], workers: int) -> None:
     labelled = dataset.map(
         PartLabeller,  # type: ignore[arg-type]  # a class of callables, as map documents
         fn_constructor_args=[job, budget],
-        concurrency=workers,
+        compute=ray.data.ActorPoolStrategy(size=workers),
         max_restarts=-1,
         max_task_retries=-1,
     )
+    failed = 0
     try:
         for row in labelled.iter_rows():
             if row["error"]:
                 raise SentikitError(
                     f"{row['error']} Finished parts are kept: resume with --resume."
                 )
+            failed += row["failed"]
     except RayError as error:
         raise SentikitError(f"Ray stopped: {str(error).splitlines()[-1]}") from error
+    return failed
 
 
 def _numbers(output: Path, todo: list[Part]) -> range:
@@ -234,13 +276,14 @@ class PartLabeller:
         """Label a part and write it; say why where that fails."""
         part = Part(**row)
         target = self._job.output / part.name
-        if target.exists():
-            return {"number": part.number, "error": ""}
-        try:
-            self._write(part, target)
-        except SentikitError as error:
-            return {"number": part.number, "error": f"Part {part.number}: {error.message}"}
-        return {"number": part.number, "error": ""}
+        error = ""
+        # A part that another actor wrote before it was killed is not written again.
+        if failed_rows(target) != 0:
+            try:
+                self._write(part, target)
+            except SentikitError as raised:
+                error = f"Part {part.number}: {raised.message}"
+        return {"number": part.number, "error": error, "failed": failed_rows(target) or 0}
 
     def _write(self, part: Part, target: Path) -> None:
         run, cache = _run_of(part.number), self._job.output / _CACHE
@@ -278,11 +321,15 @@ class PartLabeller:
                 ExitStack() as stack,
             ):
                 writer: pq.ParquetWriter | None = None
+                before = self._labeller.failed
                 for table in tables_of(part):
                     labelled = self._labeller.label(table, session)
                     if writer is None:
                         writer = stack.enter_context(pq.ParquetWriter(stream, labelled.schema))
                     writer.write_table(labelled, row_group_size=_BATCH)
+                failed = self._labeller.failed - before
+                if writer is not None and failed:
+                    writer.add_key_value_metadata({_FAILED: str(failed)})
         except SentikitError as error:
             if isinstance(error.__cause__, BudgetSpentError):
                 return False

@@ -64,7 +64,8 @@ class Batcher:
             raise QueueFullError
         request = _Waiting(texts, asyncio.get_running_loop().create_future())
         self._queue.append(request)
-        self._start()
+        # What has arrived in this turn of the loop joins the same batch.
+        asyncio.get_running_loop().call_soon(self._start)
         try:
             return await request.answer
         except asyncio.CancelledError:

@@ -1,6 +1,6 @@
-"""Requests and responses of the server, as text-embeddings-inference defines them.
+"""Requests and responses of the server, as text-embeddings-inference 1.9.3 defines them.
 
-See https://huggingface.github.io/text-embeddings-inference/ (`/predict`, `/info`).
+See its docs/openapi.json (https://github.com/huggingface/text-embeddings-inference).
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Text = Annotated[str, StringConstraints(strict=True), Field(json_schema_extra={"pattern": r"\S"})]
 
+Single = Annotated[list[Text], Field(min_length=1, max_length=1)]
+#: An empty one is refused in TEI's words, so only the description asks for an item.
+Batch = Annotated[list[Single], Field(json_schema_extra={"minItems": 1})]
+
 
 class PredictRequest(BaseModel):
     """The body of ``POST /predict``."""
 
     model_config = ConfigDict(strict=True)
 
-    inputs: Text | list[Annotated[list[Text], Field(min_length=1, max_length=1)]] = Field(
-        description="one text, or a batch of texts, each in a list of its own: [[text], [text]]",
+    inputs: Text | Single | Batch = Field(
+        description="one text, alone or in a list; or a batch of texts, each in a list of its own",
         examples=["I love it", [["I love it"], ["Not worth a cent"]]],
     )
     truncate: bool | None = Field(
@@ -60,6 +64,7 @@ class Info(BaseModel):
     model_id: str
     model_sha: str | None = None
     model_dtype: str
+    served_model_name: str
     model_type: ModelType
     max_concurrent_requests: int
     max_input_length: int
@@ -77,4 +82,4 @@ class ErrorResponse(BaseModel):
     """The body of every refusal."""
 
     error: str
-    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer"]
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]

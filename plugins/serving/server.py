@@ -171,7 +171,7 @@ def _add_predict(
         }
     }
     failures: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorResponse} for status in (401, 413, 415, 421, 422, 424, 429)
+        status: {"model": ErrorResponse} for status in (400, 401, 413, 415, 421, 422, 424, 429)
     }
     for path in ("/predict", "/"):
         app.add_api_route(
@@ -215,6 +215,7 @@ def _info(classifier: Classifier, name: str, limits: Limits) -> Info:
     labels = classifier.labels
     return Info(
         model_id=name,
+        served_model_name=name,
         model_dtype={"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(
             getattr(classifier, "precision", ""), "float32"
         ),
@@ -260,16 +261,17 @@ def _texts(body: bytes, most: int) -> tuple[list[str], bool]:
     if request.raw_scores:
         message = "raw_scores is not offered: scores are probabilities."
         raise RefusalError(422, message, "Validation")
-    if isinstance(request.inputs, str):
-        texts, batch = [request.inputs], False
-    else:
-        texts, batch = [text for (text,) in request.inputs], True
+    inputs = [request.inputs] if isinstance(request.inputs, str) else request.inputs
+    if not inputs:
+        raise RefusalError(400, "The batch is empty.", "Empty")
+    batch = not isinstance(inputs[0], str)
+    texts = [text if isinstance(text, str) else text[0] for text in inputs]
     if len(texts) > most:
         message = f"The batch has {len(texts)} texts; at most {most} are taken at once."
         raise RefusalError(413, message, "Validation")
     for place, text in enumerate(texts):
         if not text.strip():
-            raise RefusalError(422, f"Text {place} (from 0) is empty.", "Validation")
+            raise RefusalError(400, f"Text {place} (from 0) is empty.", "Empty")
         if not text.isascii() and _SURROGATE.search(text):
             message = f"Text {place} (from 0) is not valid Unicode: it holds half a surrogate pair."
             raise RefusalError(422, message, "Tokenizer")
@@ -283,7 +285,7 @@ async def _classified(batcher: Batcher, texts: list[str]) -> list[Prediction]:
         RefusalError: too many texts wait, the day's budget is spent, or the classifier fails.
     """
     try:
-        predictions = await batcher.classify(texts) if texts else []
+        predictions = await batcher.classify(texts)
     except QueueFullError as error:
         message = "The model is overloaded: too many texts wait. Try again later."
         raise RefusalError(429, message, "Overloaded", {"retry-after": "1"}) from error

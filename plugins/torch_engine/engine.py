@@ -154,8 +154,9 @@ class TorchEngine(DistributedEngine):
         if self.device.type != "cpu" or not self._optimizer.defaults.get("fused"):
             return torch.nn.utils.clip_grad_norm_(parameters, limit)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        # A fused kernel divides gradients by this as it reads them, which saves one pass over them.
-        cast(Any, self._optimizer).grad_scale = torch.clamp(norm / limit, min=1.0)
+        # A fused kernel divides gradients by this as it reads them, which saves one pass over them;
+        # it takes a float32 number alone, whatever the type of the gradients.
+        cast(Any, self._optimizer).grad_scale = torch.clamp(norm.float() / limit, min=1.0)
         return norm
 
     def weights(self) -> dict[str, Tensor]:

@@ -348,8 +348,9 @@ def _macro_f1(parts: list[_Stratum], classes: int, level: float, checked: int) -
         member[np.arange(n), truth * width + said % width] = part.share
         whole += part.weights @ member
         resampled += drawn @ member
-    (value,) = macro_f1(whole.reshape(-1, classes, width))
-    scores = macro_f1(resampled.reshape(-1, classes, width))
+    # Where few rows are checked, rows drawn less often than expected may count less than nothing.
+    (value,) = np.clip(macro_f1(whole.reshape(-1, classes, width)), 0, 1)
+    scores = np.clip(macro_f1(resampled.reshape(-1, classes, width)), 0, 1)
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(value), float(low), float(high), level, "macro_f1", checked=checked)
 

@@ -82,11 +82,7 @@ class EncoderClassifier(Classifier):
         label_map: the model's labels to classes, where it was loaded with one.
         cut: how many of the texts read so far were too long and were cut.
         unknown: how many of them hold mostly what the tokenizer does not know.
-        read_ahead: whether further texts are read while some are computed; False where the
-            sender waits for the answers.
     """
-
-    read_ahead: bool = True
 
     def __init__(
         self,
@@ -161,10 +157,8 @@ class EncoderClassifier(Classifier):
         """Yield the logits of successive windows of texts, (texts, classes).
 
         Equal texts are computed once, those of an earlier call with the same `known` too. While one
-        window is computed, the next one is tokenised and a further one is read, unless
-        `read_ahead` is False.
+        window is computed, the next one is tokenised and a further one is read.
         """
-        most = 2 if self.read_ahead else 0
         waiting: deque[tuple[_Distinct, NDArray[np.intp], Future[NDArray[np.float32]]]] = deque()
         kept = {} if known is None else known
         distinct, stopped = kept.pop(id(self), None) or _Distinct(), threading.Event()
@@ -176,7 +170,7 @@ class EncoderClassifier(Classifier):
                         new, places = distinct.met(window)
                         future = threads.submit(self.logits_of_texts, new, stopped)
                         waiting.append((distinct, places, future))
-                    while waiting and (len(waiting) > most or waiting[0][2].done()):
+                    while waiting and (len(waiting) > 2 or waiting[0][2].done()):
                         met, places, future = waiting.popleft()
                         yield met.logits(places, future.result())
                 while waiting:

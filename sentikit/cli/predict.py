@@ -127,10 +127,10 @@ def predict(
             next(iter(rows), None)
     start_processes(context, nproc, loading.device)
 
-    from sentikit.classifiers.classifier import Example
+    from sentikit.classifiers.classifier import Session
     from sentikit.devices import set_threads
-    from sentikit.labelling.file_job import label_file
-    from sentikit.labelling.rows import LabellingOptions, has_text
+    from sentikit.labelling.file_job import FileRows, label_file
+    from sentikit.labelling.rows import LabellingOptions, predicted
 
     with (
         resumable(context, output) as stop_requested,
@@ -140,14 +140,11 @@ def predict(
         set_threads(threads)
         source.columns(rows)
         classifier = shared(load_classifier(model, loading, warn), group)
-        _read_ahead(classifier, not source.piped)
         if estimate:
             _estimate(classifier, source, batch)
             return
         if not group.is_main_process:
-            read = source.reader(rows)
-            texts = (Example(read(where, row)) for where, row in rows)
-            for _ in classifier.classify(text for text in texts if has_text(text)):
+            for _ in predicted(classifier, FileRows(source, rows), Session()):
                 pass
             return
         options = LabellingOptions(
@@ -205,12 +202,6 @@ def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
 
     own = [classifier] if isinstance(classifier, EncoderClassifier) else []
     return own + [one for member in classifier.members.values() for one in _encoders(member)]
-
-
-def _read_ahead(classifier: Classifier, wanted: bool) -> None:
-    """Let encoders read ahead, or not: who writes to a pipe may wait for answers in between."""
-    for encoder in _encoders(classifier):
-        encoder.read_ahead = wanted
 
 
 def _report(

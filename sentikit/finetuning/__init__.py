@@ -1,1 +1,1 @@
-"""Fine-tuning an LLM: messages prepared, checked and priced, taught by whichever provider."""
+"""Fine-tuning an LLM: messages prepared, checked and priced, then trained on by any provider."""

@@ -1,4 +1,4 @@
-"""The interface of a fine-tuner: what an LLM backend's plugin implements to teach its models."""
+"""The interface of a fine-tuner: what an LLM backend's plugin implements to fine-tune models."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class FineTuningSession(Protocol):
 
 
 class FineTuner(Part, ABC):
-    """Teaches a model of one provider; made from a recipe's section ``finetune``.
+    """Fine-tunes a model of one provider; made from a recipe's section ``finetune``.
 
     A backend names its fine-tuner: ``LLMBackend.fine_tuner``. The core makes the files, checks
     them against `limits`, counts tokens and dollars, and writes the run.

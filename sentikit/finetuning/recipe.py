@@ -6,7 +6,7 @@ import importlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,17 +64,17 @@ class FinetuneOptions(PartSettings):
 
 
 class FinetuneRecipe(PartSettings):
-    """Teach an LLM: ``kind: finetune``."""
+    """Fine-tune an LLM: ``kind: finetune``."""
 
     kind: Literal["finetune"] = "finetune"
     description: str = Field("", description="one line for the lists")
     dataset: Section = Field(description="a dataset's name and settings")
     strategy: Section = Field(
         default_factory=lambda: {"name": "zero-shot"},
-        description="the prompt strategy whose messages are learnt, and the adviser it shows",
+        description="the prompt strategy whose messages the model is trained on, and its adviser",
     )
     finetune: Section = Field(
-        description="the LLM backend that teaches (as provider:), its settings, and the splits"
+        description="the LLM backend that fine-tunes (as provider:), its settings, and the splits"
     )
     engine: Section | None = Field(
         None, description="an engine's name and settings, where the provider trains here"
@@ -125,7 +125,7 @@ def fine_tuner_of(backend: type[LLMBackend]) -> type[FineTuner] | None:
 
 
 def providers(registry: Registry) -> list[str]:
-    """Return the names of the backends that can teach; those that are broken are left out."""
+    """Return the names of the backends that can fine-tune; broken ones are left out."""
     found = []
     for name in registry.names(_HOOK):
         try:
@@ -139,11 +139,11 @@ def providers(registry: Registry) -> list[str]:
 
 @dataclass(frozen=True)
 class FinetuneParts(StrategyParts):
-    """All components of the fine-tuning of an LLM; `split` is the one to learn from.
+    """All components of the fine-tuning of an LLM; `split` is the training split.
 
     Attributes:
         provider: the backend's name.
-        fine_tuner: teaches the model.
+        fine_tuner: fine-tunes the model.
         options: the core's keys of the section.
         engine: how steps run, where the fine-tuner trains here; else None.
         trackers: where the run is shown besides, by name.
@@ -214,13 +214,14 @@ def _kept_contexts(
         with atomic_writer(path) as stream:
             stream.write(identity)
             for said, examples in compute():
-                values = [said and [said.label, said.probabilities], examples]
-                stream.write(json.dumps(values, default=asdict) + "\n")
+                advised = said and [said.label, said.probabilities]
+                shown = [[one.text, one.label] for one in examples]
+                stream.write(json.dumps({"adviser": advised, "examples": shown}) + "\n")
     with path.open(encoding="utf-8") as stream:
         stream.readline()
-        for said, examples in map(json.loads, stream):
-            shown = tuple(RetrievedExample(**example) for example in examples)
-            yield PromptContext(said and Prediction(*said), shown)
+        for kept in map(json.loads, stream):
+            found = kept["adviser"] and Prediction(*kept["adviser"])
+            yield PromptContext(found, tuple(RetrievedExample(*one) for one in kept["examples"]))
 
 
 def open_finetune_recipe(

@@ -34,7 +34,7 @@ from sentikit.errors import InputError
 from sentikit.labelling.job import RunSteps, label_run
 from sentikit.labelling.loading import load, refuse_missing_model
 from sentikit.labelling.prompting import earlier_costs, split_classifier, split_to_label
-from sentikit.labelling.rows import LabellingOptions, predicted
+from sentikit.labelling.rows import LabellingOptions, has_text, predicted
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.recipe import PromptParts, prompt_parts
 from sentikit.llm.session import RequestSession
@@ -322,7 +322,7 @@ class _CascadeSteps(RunSteps):
         name = next(iter(self.members))
         sure = (prediction.answered_by or "").partition("/")[0] == name
         first = prediction if sure else (prediction.adviser or Prediction(None))
-        self._asked.append(not sure)
+        self._asked.append(not sure and has_text(example))
         self._first.add(first)
         self._last.add(Prediction(None, cost=None) if sure else prediction)
         writer.add(example, gold, dataclasses.replace(prediction, adviser=first))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentikit.classifiers.classifier import Classifier
+from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.loading import LoadingOptions
 from sentikit.datasets.labels import OWN
@@ -18,7 +18,7 @@ from sentikit.errors import InputError, nearest
 from sentikit.labelling.job import label_run
 from sentikit.labelling.loading import load_classifier
 from sentikit.labelling.loading import refuse_missing as refuse_missing_classifier
-from sentikit.labelling.rows import LabellingOptions, has_text
+from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
 from sentikit.runs.writer import FinishedRun, RunPlan, SplitRows
@@ -148,8 +148,7 @@ def refuse_missing(name: str | Path, choice: DatasetChoice, revision: str | None
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
     """Take part in an evaluation that another process writes down."""
     plan, _ = _plan(name, classifier, choice)
-    examples = (row.example for row in SplitRows(plan.split) if has_text(row.example))
-    for _prediction in classifier.classify(examples):
+    for _ in predicted(classifier, SplitRows(plan.split), Session()):
         pass
 
 

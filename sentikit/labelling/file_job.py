@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import select
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks of the live line.
 _SHOWN_EVERY = 0.2
+#: Seconds without input after which rows that came before are answered.
+_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,24 @@ class FileRows:
         with rows:
             for where, row in rows:
                 yield Row(Example(text(where, row), columns=row))
+
+    def pauses(self) -> bool:
+        """Whether the next row of a pipe has not come, and does not for a moment."""
+        stream: object = sys.stdin.buffer if self.source.piped else None
+        # Windows cannot tell.
+        if not isinstance(stream, io.BufferedReader) or sys.platform == "win32":
+            return False
+        descriptor = stream.fileno()
+        if select.select([descriptor], [], [], 0)[0]:
+            return False
+        # Nothing is on its way; whole lines may have been read ahead.
+        os.set_blocking(descriptor, False)
+        try:
+            if b"\n" in stream.peek():
+                return False
+        finally:
+            os.set_blocking(descriptor, True)
+        return not select.select([descriptor], [], [], _PAUSE)[0]
 
 
 def label_file(
@@ -60,6 +84,8 @@ def label_file(
     added = AddedColumns.of(classifier)
     table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
     given = FileRows(source, rows)
+    if source.piped and output is None and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     state = None
     with table as writer:
         if asks:

@@ -16,9 +16,12 @@ from sentikit.stopping import Interrupted
 if TYPE_CHECKING:
     from sentikit.llm.settings import FailureLimit
 
+#: Rows without text, one after the other, that are held back at most.
+_MOST_EMPTY = 8192
+
 
 def _never() -> bool:
-    """Nobody asks to stop."""
+    """Say that nobody asks to stop, and that no source pauses."""
     return False
 
 
@@ -46,26 +49,40 @@ class LabellingOptions:
 def predicted(
     classifier: Classifier, rows: Iterable[Row], session: Session
 ) -> Iterator[tuple[Row, Prediction]]:
-    """Yield each row with its checked prediction; one without text is not asked about."""
+    """Yield each row with its checked prediction; one without text is not asked about.
+
+    Where `rows` know that their source `pauses`, the classifier is given what came so far as if it
+    were all: whoever writes to a pipe may wait for answers before sending more.
+    """
     waiting: deque[Row] = deque()
+    pauses: Callable[[], bool] = getattr(rows, "pauses", _never)
+    source, ended = iter(rows), False
 
     def examples() -> Iterator[Example]:
-        for row in rows:
+        """Yield texts until many rows in a row have none: then those need wait no longer."""
+        nonlocal ended
+        empty = 0
+        for row in source:
             waiting.append(row)
-            if has_text(row.example):
+            empty = 0 if has_text(row.example) else empty + 1
+            if not empty:
                 yield row.example
+            if empty >= _MOST_EMPTY or pauses():
+                return
+        ended = True
 
     def without_text() -> Iterator[tuple[Row, Prediction]]:
         while waiting and not has_text(waiting[0].example):
             yield waiting.popleft(), Prediction(None)
 
-    with closing(checked("The classifier", classifier, examples(), session)) as answered:
-        for _, prediction in answered:
-            if not session.members and session.stop_requested():
-                raise Interrupted
-            yield from without_text()
-            yield waiting.popleft(), prediction
-    yield from without_text()
+    while not ended:
+        with closing(checked("The classifier", classifier, examples(), session)) as answered:
+            for _, prediction in answered:
+                if not session.members and session.stop_requested():
+                    raise Interrupted
+                yield from without_text()
+                yield waiting.popleft(), prediction
+        yield from without_text()
 
 
 def has_text(example: Example) -> bool:

@@ -151,7 +151,7 @@ def written_kind(output: Path | None, file: str, input_format: str | None = None
         ending = _ending(output.name)
         if ending in _NOT_WRITTEN:
             raise InputError(
-                f"--output {output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
+                f"{output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
                 "also with .gz, or .parquet."
             )
         if ending in _KINDS:

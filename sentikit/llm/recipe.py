@@ -180,7 +180,9 @@ def check_prompt(
     problems += more
     if not problems and options and made["fine_tuned"]:
         classes = made["dataset"].scheme.classes
-        problems += check_taught(made["fine_tuned"], made["strategy"], options, classes, registry)
+        problems += check_fine_tuned_on(
+            made["fine_tuned"], made["strategy"], options, classes, registry
+        )
     if problems or settings is None:
         return None, problems
     return PromptParts(recipe=recipe, split=settings.split, **made), []
@@ -217,8 +219,8 @@ def find_fine_tuned(raw: Mapping[str, Any]) -> FineTunedRun | None:
         )
     if run.provider != raw.get("backend"):
         raise InputError(
-            f"{run.path} was taught by {run.provider!r}; llm.backend is {raw.get('backend')!r}. "
-            f"Ask it through {run.provider!r}, or name the model as its server does."
+            f"{run.path} was fine-tuned by {run.provider!r}, and llm.backend is "
+            f"{raw.get('backend')!r}. Use {run.provider!r}, or name the model as its server does."
         )
     return run
 
@@ -234,26 +236,27 @@ def missing_run(model: str) -> str:
     )
 
 
-def check_taught(
+def check_fine_tuned_on(
     run: FineTunedRun,
     strategy: PromptStrategy,
     options: StrategyOptions,
     classes: tuple[str, ...],
     registry: Registry,
 ) -> list[Problem]:
-    """Say in what the messages differ from those the model was taught, unless that is meant."""
+    """Report messages that the model was not fine-tuned on, unless they are intended."""
     if options.not_as_trained:
         return []
-    advice = "If that is meant, say so: strategy.not_as_trained: true."
+    advice = "If that is intended, set strategy.not_as_trained: true."
     learnt = tuple(run.manifest.get("classes") or ())
     problems = []
     if learnt != classes:
-        message = f"{run.path} learnt the labels {', '.join(learnt)}, not {', '.join(classes)}."
+        learnt_names, names = ", ".join(learnt), ", ".join(classes)
+        message = f"{run.path} was fine-tuned on the labels {learnt_names}, not {names}."
         problems.append(Problem(("dataset", "labels"), f"{message} {advice}"))
     if not _same(strategy, run.strategy, registry):
         message = (
-            f"{run.path} learnt the messages of {_described(run.strategy)}; this recipe sends "
-            f"others, which it was never taught. Take that strategy. {advice}"
+            f"{run.path} was fine-tuned on the messages of {_described(run.strategy)}; this recipe "
+            f"sends others. Use that strategy. {advice}"
         )
         problems.append(Problem(("strategy",), message))
     return problems

@@ -286,8 +286,11 @@ class RequestSession(Session):
         except BudgetSpentError as spent:
             raise _explain(spent, self.tally) from spent
         finally:
-            self._tick()
-            loop.answered.end()
+            # Whoever takes the answers waits for the end, whatever becomes of the journal.
+            try:
+                self._tick()
+            finally:
+                loop.answered.end()
 
     def _tick(self) -> None:
         for member in self.members:

@@ -110,7 +110,7 @@ class StrategyOptions(PartSettings):
         False, description="ask for a reason before the label, kept in a column of its own"
     )
     not_as_trained: bool = Field(
-        False, description="the model was fine-tuned on other messages than these, and it is meant"
+        False, description="the model was fine-tuned on other messages; this is intended"
     )
 
     @model_validator(mode="before")

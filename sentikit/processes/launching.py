@@ -29,7 +29,6 @@ from sentikit.stopping import Interrupted, stop_on_signal
 SHUTDOWN_SECONDS = 600
 #: Set, to their number, for the processes that `launch` starts.
 _LAUNCHED = "SENTIKIT_LAUNCHED"
-_STOPPED = 130
 #: Exit code of a launched process that was left alone; `launch` finds out by what.
 LEFT_ALONE = 76
 
@@ -160,8 +159,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             agent("-m", "sentikit", *arguments)
     except ChildFailedError as error:
         return _exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
-    except SignalException:
-        return _STOPPED
+    except SignalException as stopped:
+        return 128 + stopped.sigval
     finally:
         logging.disable(logging.NOTSET)
         os.environ.clear()

@@ -209,7 +209,7 @@ def parse_overrides(
                 whole = json.dumps(text.strip(), ensure_ascii=False)
                 advice = f"Quote the value: --set {shlex.quote(f'{key.strip()}={whole}')}"
             raise InputError(f"--set {key.strip()}: YAML takes {comment!r} for a comment. {advice}")
-        _assign(result, keys, value)
+        assign(result, keys, value)
     return result
 
 
@@ -226,7 +226,8 @@ def parse_dataset_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     return section
 
 
-def _assign(target: dict[str, Any], keys: list[str], value: Any) -> None:
+def assign(target: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Set one key in nested sections; a component's name keeps the settings that came before."""
     *sections, last = keys
     for number, section in enumerate(sections, 1):
         inner = target.setdefault(section, {})
@@ -236,7 +237,7 @@ def _assign(target: dict[str, Any], keys: list[str], value: Any) -> None:
         if not isinstance(inner, dict):
             outer = ".".join(sections[:number])
             raise InputError(
-                f"--set {'.'.join(keys)}: --set {outer}={inner} says that {outer} is no section. "
+                f"{'.'.join(keys)} cannot be set: {outer}={inner} says that {outer} is no section. "
                 "Leave one of them out."
             )
         target = inner

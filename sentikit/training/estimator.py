@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,13 @@ from sentikit.components import PartSettings
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.opening import DatasetLoader, DatasetOptions, OpenedDataset
 from sentikit.errors import InputError, did_you_mean
-from sentikit.recipe.resolving import ResolvedRecipe, merge, resolve_recipe, resolve_values
+from sentikit.recipe.resolving import (
+    ResolvedRecipe,
+    assign,
+    merge,
+    resolve_recipe,
+    resolve_values,
+)
 from sentikit.registry import default_registry
 from sentikit.runs.folder import choose_run_folder
 from sentikit.training.job import JobOptions, TrainedRun
@@ -76,25 +83,27 @@ def _resolved(
         resolved = resolve_values(recipe, "recipe", "the recipe")
     else:
         resolved = resolve_recipe(str(recipe))
-    values = resolved.values
-    for key, value in settings.items():
-        values = merge(values, _nested(key, value))
+    changes: dict[str, Any] = {}
+    # Whole sections come first: searches give arguments in the order of the alphabet.
+    for path, value in sorted(((_path(k), v) for k, v in settings.items()), key=_depth):
+        assign(changes, path, copy.deepcopy(value))
+    values = merge(resolved.values, changes)
     return resolve_values(values, resolved.name, "the recipe and the settings given")
 
 
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    """Return the sections that a keyword argument changes."""
+def _path(key: str) -> list[str]:
+    """Return the keys that lead to what a keyword argument changes."""
     first, *inner = key.split("__")
     if first in TrainRecipe.model_fields:
-        path = [first, *inner]
-    elif first in TrainingSettings.model_fields:
-        path = ["training", first, *inner]
-    else:
-        known = [*TrainRecipe.model_fields, *TrainingSettings.model_fields]
-        raise InputError(f"Unknown setting {key!r}. {did_you_mean(first, known)}")
-    for name in reversed(path):
-        value = {name: value}
-    return dict(value)
+        return [first, *inner]
+    if first in TrainingSettings.model_fields:
+        return ["training", first, *inner]
+    known = [*TrainRecipe.model_fields, *TrainingSettings.model_fields]
+    raise InputError(f"Unknown setting {key!r}. {did_you_mean(first, known)}")
+
+
+def _depth(setting: tuple[list[str], Any]) -> int:
+    return len(setting[0])
 
 
 class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -139,7 +148,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if name in _NAMES:
                 setattr(self, name, value)
             else:
-                _nested(name, value)
+                _path(name)
                 self._settings = {**self._settings, name: value}
         return self
 

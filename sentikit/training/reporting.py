@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import click
@@ -139,7 +139,7 @@ class EpochDialogue:
         """Carry out a command; return whether the dialogue is over."""
         command, *values = words
         if command == "continue":
-            decision.silent_epochs = int(_change("epochs", values)) if values else 1
+            decision.silent_epochs = int(_change("epochs", values, command)) if values else 1
         elif command == "quit":
             decision.quit = True
         elif command == "save":
@@ -150,20 +150,20 @@ class EpochDialogue:
         elif command == "help":
             self._say("\n".join(f"  {name:<11} {does}" for name, does in COMMANDS.items()))
         elif command in COMMANDS:
-            decision.changes[command] = _change(command, values)
+            decision.changes[command] = _change(command, values, command)
             self._say(f"{command} will be {decision.changes[command]:g}.")
         else:
             raise InputError(f"Unknown command {command!r}. {did_you_mean(command, COMMANDS)}")
         return command in ("continue", "quit")
 
 
-def _change(name: str, values: list[str]) -> float:
-    """Return the new value of a setting, as typed."""
+def _change(setting: str, values: list[str], command: str) -> float:
+    """Return the value typed after a command, checked as one of the setting."""
     if len(values) != 1:
-        raise InputError(f"{name} takes a number, as: {name} 3")
-    change, problems = validate(Change, {"after_epoch": 1, name: values[0]})
-    refuse(problems)
-    number: float = getattr(change, name)
+        raise InputError(f"{command} takes a number, as: {command} 3")
+    change, problems = validate(Change, {"after_epoch": 1, setting: values[0]})
+    refuse(replace(problem, path=(command,)) for problem in problems)
+    number: float = getattr(change, setting)
     return number
 
 

@@ -385,7 +385,11 @@ class RequestLoop(Generic[Row]):
 
     async def _ticks(self) -> None:
         while True:
-            self._tick()
+            try:
+                self._tick()
+            except SentikitError as error:
+                # The journal cannot be written.
+                self._end(error)
             if self._stop_requested():
                 self._end(Interrupted())
             await asyncio.sleep(_TICK)
