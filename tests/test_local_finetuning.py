@@ -56,7 +56,7 @@ def learn(job: FineTuning, path: str | Path = "tuned", **options: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose model has tuned_score the reviews."""
+    """A run whose model was fine-tuned on the reviews."""
     return learn(fine_tuning(reviews, base), tmp_path_factory.mktemp("runs") / "tuned")
 
 
@@ -312,7 +312,7 @@ class TestBadInput:
         self, spoilt: Path, reviews: Path, tmp_path: Path
     ) -> None:
         other = make_language_model(tmp_path / "other", spread=0.2, seed=1)
-        with pytest.raises(InputError, match="tuned_score on another model"):
+        with pytest.raises(InputError, match="trained on another model"):
             ask(spoilt, reviews, "asked", base=str(other))
 
     def test_a_moved_base_model_can_be_named(self, spoilt: Path, reviews: Path, base: Path) -> None:

@@ -171,7 +171,7 @@ def _adapted(model: Any, config: Any) -> Any:
 
 
 def _check_base(folder: Path, model: Any) -> None:
-    """Refuse a base model that is not the one the adapter learnt on.
+    """Refuse a base model other than the one the adapter was trained on.
 
     Raises:
         InputError: it is another.
@@ -196,8 +196,8 @@ def _noted(model: Any) -> list[float]:
 def _another_base(folder: Path) -> InputError:
     name = read_json(folder / CONFIG).get("base_model_name_or_path")
     return InputError(
-        f"The adapter in {folder} was learnt on another model than {name} is now. Give the one it "
-        "was learnt on as llm.base, or fine-tune again."
+        f"The adapter in {folder} was trained on another model than {name} is now. Give the one it "
+        "was trained on as llm.base, or fine-tune again."
     )
 
 

@@ -19,7 +19,7 @@ class LocalSettings(PartSettings):
     )
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     base: str | None = Field(
-        None, description="where the model that an adapter was learnt on is now, if it moved"
+        None, description="where the base model of an adapter is now, if it moved"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
