@@ -56,7 +56,7 @@ def table() -> str:
     return "reviews.csv"
 
 
-def prompt(server: RunningServer, folder: str, **strategy: Any) -> None:
+def prompt(server: RunningServer, folder: str, **strategy: Any) -> str:
     recipe = {
         "kind": "prompt",
         "dataset": {"name": "files", "test": "reviews.csv"},
@@ -64,7 +64,10 @@ def prompt(server: RunningServer, folder: str, **strategy: Any) -> None:
         "strategy": {"name": "zero-shot", **strategy},
     }
     Path("mine.yaml").write_text(json.dumps(recipe))
-    run("prompt", "--recipe", "mine.yaml", "--output", folder)
+    arguments = ["prompt", "--recipe", "mine.yaml", "--output", folder]
+    result = CliRunner().invoke(sentikit, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stderr
 
 
 def test_by_an_encoder_an_llm_and_their_cascade(table: str, trained_run: Path) -> None:
@@ -74,7 +77,8 @@ def test_by_an_encoder_an_llm_and_their_cascade(table: str, trained_run: Path) -
     run("evaluate", str(trained_run), *data, "--output", "runs/encoder")
     assert has_none_without_text(labels("runs/encoder"))
     with serving() as server:
-        prompt(server, "runs/llm")
+        told = prompt(server, "runs/llm")
+        assert "0 of 3 answers invalid (0.0%), 3 rows without text" in told
         said = [body["messages"][-1]["content"] for body in server.server.bodies]
         asked = [text for text in said if "Review:" in text]
         assert len(asked) == 3

@@ -85,6 +85,7 @@ class RowTotals:
         invalid: rows without a valid label, failed ones among them.
         misread: those of them that an LLM answered, but with no label.
         failed: rows about which the classifier or a member of it failed; asking again may help.
+        without_text: rows of a run that nobody was asked about, as there is nothing to label.
         repaired: rows whose second answer was valid.
         unmetered: rows with an answer whose usage the server does not say.
         usage: tokens of all answers, as far as the server says.
@@ -94,7 +95,7 @@ class RowTotals:
 
     def __init__(self) -> None:
         self.rows = self.answers = self.invalid = self.failed = self.repaired = 0
-        self.unmetered = self.misread = 0
+        self.unmetered = self.misread = self.without_text = 0
         self.usage = Usage()
         self.cost: float | None = 0.0
         self.paid: float | None = 0.0
@@ -281,6 +282,7 @@ class RunWriter:
     def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
         """Write a row; `more` are further keys of it."""
         self.totals.add(prediction)
+        self.totals.without_text += not example.text.strip()
         self._scored.add(gold, example.source, prediction)
         if self.run is None:
             return
