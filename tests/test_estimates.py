@@ -111,6 +111,11 @@ class TestShares:
         assert np.abs(np.mean(values, axis=0) - truth).max() < 0.01
         assert np.mean(held) > 0.92
 
+    def test_checking_every_row_gives_the_exact_shares(self) -> None:
+        table, gold = pile(2000)
+        for number, found in enumerate(estimate_shares(table, table, gold)):
+            assert found.low == found.value == found.high == (gold == number).sum() / 2000
+
     def test_groups_are_estimated_separately_in_their_order(self) -> None:
         table, gold = pile()
         groups = np.where(np.arange(len(gold)) % 3 == 0, "b", "a").tolist()

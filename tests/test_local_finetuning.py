@@ -155,7 +155,7 @@ def test_export_merges_the_adapter_into_a_whole_model(tuned: Path, reviews: Path
 
 
 def test_loading_a_fine_tuning_run_as_a_classifier_is_refused(tuned: Path) -> None:
-    with pytest.raises(InputError, match="asked by a prompt recipe: sentikit prompt"):
+    with pytest.raises(InputError, match=r"prompt --recipe … --set llm[.]backend=local"):
         load(tuned)
 
 

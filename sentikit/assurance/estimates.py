@@ -164,8 +164,9 @@ def _shares(
         reach = _student(level, freedom) * error
         # What was seen is there: no smaller than the positives, no larger than the rest.
         positives = int(is_class.sum())
-        low = max(positives / rows, value - reach)
-        high = min(1 - (n - positives) / rows, value + reach)
+        least, most = positives / rows, (rows - n + positives) / rows
+        value = min(most, max(least, value))
+        low, high = max(least, value - reach), min(most, value + reach)
         found.append(Estimate(value, low, high, level, number, group, raw, n, error))
     return found
 

@@ -167,7 +167,8 @@ class _Loader:
         if kind == "finetune":
             raise InputError(
                 f"{name} is a run without a model; give one that trained an encoder. A fine-tuned "
-                f"LLM is asked by a prompt recipe: sentikit prompt --set llm.model={name}"
+                "LLM is asked by a prompt recipe: sentikit prompt --recipe … "
+                f"--set llm.backend={manifest.get('provider')} --set llm.model={name}"
             )
         if kind == "evaluate" and values.get("model"):
             given = self._options
