@@ -213,7 +213,7 @@ def test_a_components_name_and_settings_may_be_overridden_in_any_order(reverse: 
 
 
 def test_contradictory_overrides_are_refused() -> None:
-    with pytest.raises(InputError, match=r"--set training\.lr: --set training=3 says"):
+    with pytest.raises(InputError, match=r"training\.lr cannot be set: training=3 says"):
         parse_overrides(["training=3", "training.lr=1"])
 
 

@@ -329,7 +329,7 @@ def test_a_label_map_names_the_classes_of_a_transformers_model(tmp_path: Path) -
     ("words", "said"),
     [
         (["--label-map", "LABEL_0"], "--label-map 'LABEL_0' is not of the form LABEL=CLASS"),
-        (["--label-map", "A=a,A=b"], "names its label twice"),
+        (["--label-map", "A=a,A=b"], "names the label 'A' twice"),
         (["--revision", "v2"], "a revision is for models on the hub"),
     ],
 )
