@@ -452,6 +452,20 @@ class TestTerminal:
         assert "The model says evil" in result.output
         assert "\x1b" not in result.output
 
+    def test_annotating_in_a_terminal_without_one_names_the_page(self, tmp_path: Path) -> None:
+        words = ["annotate", str(write_pile(tmp_path / "p.csv")), "--terminal"]
+        refused = subprocess.run(
+            [sys.executable, "-m", "sentikit", *words, "--output", str(tmp_path / "c.csv")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            check=False,
+        )
+        assert refused.returncode == 2
+        assert "there is none. Leave it out to check texts on a page." in refused.stderr
+        assert not (tmp_path / "c.csv").exists()
+
 
 @pytest.mark.slow
 def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:

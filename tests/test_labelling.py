@@ -142,6 +142,20 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     assert not Path("out.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"), [(b"text\n", "has no rows"), (b"text\ncaf\xe9\n", "is not UTF-8")]
+)
+def test_a_table_without_a_readable_row_is_refused_before_the_model_is_loaded(
+    content: bytes, expected: str
+) -> None:
+    Path("unloadable").mkdir()
+    Path("in.csv").write_bytes(content)
+    result = predict("unloadable", "in.csv", "--output", "out.csv")
+    assert result.exit_code == 2, result.output
+    assert expected in result.stderr
+    assert not Path("out.csv").exists()
+
+
 def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: Path) -> None:
     section = {"name": "files", "test": f"{reviews}/test.csv"}
     done = toolkit.evaluate(trained_run, section, output="own", device="cpu")
@@ -464,6 +478,12 @@ def test_runs_are_listed_and_shown(model: Path) -> None:
     shown = CliRunner().invoke(sentikit, ["runs", "show", str(model)])
     assert "best epoch" in shown.stdout
     assert "cinema" in shown.stdout
+    record = json.loads((model / "manifest.json").read_text())
+    record["cost_usd"] = {"llm": 0.25, "probing": None}
+    shutil.copytree(model, "paid")
+    Path("paid/manifest.json").write_text(json.dumps(record))
+    paid = CliRunner().invoke(sentikit, ["runs", "show", "paid"])
+    assert "cost usd       llm 0.25, probing unknown\n" in paid.stdout
     missing = CliRunner().invoke(sentikit, ["runs", "show", "nowhere"])
     assert missing.exit_code == 2
     assert "nowhere does not exist" in missing.stderr

@@ -139,6 +139,16 @@ def test_suspects_are_listed_and_written_to_a_file_to_correct() -> None:
     assert [entry["margin"] for entry in listed] == [-0.96]
 
 
+def test_suspects_that_are_not_shown_are_mentioned_unless_a_file_holds_them() -> None:
+    sure = [(f"good {n}", "positive", "positive", (0.05, 0.05, 0.9)) for n in range(90)]
+    sure += [(f"bad {n}", "negative", "negative", (0.9, 0.05, 0.05)) for n in range(90)]
+    wrong = [(f"awful {n}", "positive", "negative", (0.97, 0.02, 0.01)) for n in range(22)]
+    words = ["datasets", "suspects", results("run.jsonl", [*sure, *wrong])]
+    assert "2 more: --output FILE.csv" in CliRunner().invoke(sentikit, words).stderr
+    written = CliRunner().invoke(sentikit, [*words, "--output", "suspects.csv"])
+    assert written.stderr == "Wrote suspects.csv.\n"
+
+
 def test_suspects_without_probabilities_or_gold_are_refused() -> None:
     bare = results("bare.jsonl", [("good", "positive", "positive", None)])
     refused = CliRunner().invoke(sentikit, ["datasets", "suspects", bare])

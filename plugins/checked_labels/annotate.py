@@ -164,7 +164,13 @@ def _ask_here(annotation: Annotation) -> None:
     while item := state["item"]:
         click.echo(f"\n{state['done']} of {state['total']}", err=True)
         click.echo(_printable(item["text"]))
-        key = click.getchar()
+        try:
+            key = click.getchar()
+        except OSError as error:
+            raise InputError(
+                "--terminal reads keys from a terminal, and there is none. Leave it out to check "
+                "texts on a page."
+            ) from error
         if key in ("q", "\x04", "\x03", ""):
             return
         if key.isdigit() and 0 < int(key) <= len(annotation.labels):

@@ -63,7 +63,7 @@ def suspects(run: str, output: Path | None, as_json: bool) -> None:
         for entry in entries[:_SHOWN]
     ]
     print_table(share, ["id", "label", "suggested", "margin", "text"], rows, ["margin"])
-    if len(entries) > len(rows):
+    if len(entries) > len(rows) and output is None:
         click.echo(f"{len(entries) - len(rows):,} more: --output FILE.csv or --json.", err=True)
 
 

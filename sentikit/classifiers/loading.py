@@ -135,7 +135,10 @@ def export_model(
     model_format, problems = check_part(
         registry, "register_formats", {**(options or {}), "name": format}
     )
-    refuse(problems, lambda problem: f"Format {format}: {problem}")
+    refuse(
+        problems,
+        lambda problem: f"Format {format}: {problem}".removeprefix(f"Format {format}: name: "),
+    )
     assert isinstance(model_format, ModelFormat)
     target = Path(folder)
     if target.is_dir() and any(target.iterdir()):

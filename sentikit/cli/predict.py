@@ -124,6 +124,7 @@ def predict(
     if not source.piped:
         with source.open() as rows:
             source.columns(rows)
+            next(iter(rows), None)
     start_processes(context, nproc, loading.device)
 
     from sentikit.classifiers.classifier import Session

@@ -74,7 +74,7 @@ def show(run: Path, as_json: bool) -> None:
     print_text(f"{summary.path}: {summary.kind}, {summary.status}")
     for key in _SHOWN:
         if manifest.get(key) not in (None, {}, []):
-            print_text(f"{key.replace('_', ' '):<14} {manifest[key]}")
+            print_text(f"{key.replace('_', ' '):<14} {_spelled(manifest[key])}")
     made = manifest.get("fine_tuned") or {}
     if made:
         print_text(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
@@ -82,6 +82,14 @@ def show(run: Path, as_json: bool) -> None:
         _print_metrics(metrics, summary.status)
     if summary.status != "finished" and (run / PARTIAL).is_file():
         click.echo(f"The rows labelled so far are in {run / PARTIAL}.", err=True)
+
+
+def _spelled(value: object) -> str:
+    """Return a value of a manifest in words: costs by item, with those that are not known."""
+    if not isinstance(value, dict):
+        return str(value)
+    shown = {item: "unknown" if part is None else part for item, part in value.items()}
+    return ", ".join(f"{item} {part}" for item, part in shown.items())
 
 
 def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, float]:
