@@ -241,14 +241,14 @@ class LiveBar:
             return
         self._progress = Progress(
             BarColumn(bar_width=20),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.completed:,.0f}{task.fields[of]}"),
             TextColumn(self._unit),
             TextColumn("{task.fields[line]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=1 if total is None else total, line=line)
+        self._task = self._progress.add_task("", total=total, line=line, of=_of(total))
         self._progress.start()
 
     def stop(self) -> None:
@@ -263,6 +263,7 @@ class LiveBar:
         """Move the bar; what is None stays as it is."""
         if self._progress is not None:
             beside = {} if line is None else {"line": printable(line)}
+            beside |= {} if total is None else {"of": _of(total)}
             self._progress.update(self._task, completed=completed, total=total, **beside)
 
     def advance(self, number: int) -> None:
@@ -277,3 +278,7 @@ class LiveBar:
             self._progress.console.print(message, highlight=False, markup=False)
         else:
             click.echo(message, err=True)
+
+
+def _of(total: int | None) -> str:
+    return "" if total is None else f"/{total:,}"

@@ -20,10 +20,10 @@ bar.say("the end")
 """
 
 
-def test_a_progress_bar_on_a_terminal_prints_messages_above_itself() -> None:
+def on_a_terminal(program: str) -> bytes:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    subprocess.run([sys.executable, "-c", PROGRAM], check=True, stderr=theirs, env=environment)
+    subprocess.run([sys.executable, "-c", program], check=True, stderr=theirs, env=environment)
     os.close(theirs)
     shown = b""
     # Linux ends the reading of a closed terminal with an error.
@@ -33,10 +33,23 @@ def test_a_progress_bar_on_a_terminal_prints_messages_above_itself() -> None:
     except OSError:
         pass
     os.close(ours)
+    return shown
+
+
+def test_a_progress_bar_on_a_terminal_prints_messages_above_itself() -> None:
+    shown = on_a_terminal(PROGRAM)
     assert b"4/10" in shown
     assert b"loss 0.5" in shown
     assert b"\na message [with brackets]\r\n" in shown.replace(b"\x1b[2K", b"\n")
     assert b"the end\r\n" in shown
+
+
+def test_a_progress_bar_of_a_pipe_shows_no_total_until_it_is_known() -> None:
+    bar = "from sentikit.terminal import LiveBar\nbar = LiveBar()\nbar.start()\nbar.update(5000)"
+    shown = on_a_terminal(f"{bar}\nbar.stop()")
+    assert b"5,000" in shown
+    assert b"5,000/" not in shown
+    assert b"5,000/6,000" in on_a_terminal(f"{bar}\nbar.update(total=6000)\nbar.stop()")
 
 
 def test_a_progress_bar_outside_a_terminal_prints_only_messages() -> None:
