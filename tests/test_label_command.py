@@ -731,6 +731,13 @@ class TestEstimateAndMonitor:
         result = run("monitor", certificate, "--checked", pile.folder / "checked.csv")
         assert "it cannot test it" in failure(result)
 
+    def test_a_labelled_table_in_place_of_its_certificate_gets_a_suggestion(
+        self, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        certificate = labelled.with_suffix(".certificate.json")
+        said = failure(run("monitor", labelled, "--pile", labelled))
+        assert said == f"{labelled} is no certificate. Did you mean {certificate}?"
+
     def test_a_non_uniform_draw_cannot_monitor_a_certificate(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:

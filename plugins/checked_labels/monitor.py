@@ -56,6 +56,9 @@ def monitor(
 
     if not checked and not pile:
         raise InputError("Give --checked CHECKED.csv, --pile LABELLED, or both.")
+    beside = certificate.with_suffix(".certificate.json")
+    if certificate.suffix != ".json" and beside.is_file():
+        raise InputError(f"{certificate} is no certificate. Did you mean {beside}?")
     record = read_json(certificate)
     if not isinstance(record, dict) or record.get("kind") != "accuracy":
         raise InputError(f"{certificate} is no certificate of accuracy that sentikit label wrote.")
