@@ -51,8 +51,8 @@ def predicted(
 ) -> Iterator[tuple[Row, Prediction]]:
     """Yield each row with its checked prediction; one without text is not asked about.
 
-    Where `rows` know that their source `pauses`, the classifier is given what came so far as if it
-    were all: whoever writes to a pipe may wait for answers before sending more.
+    When the source of `rows` `pauses`, the classifier gets the rows read so far as if they were
+    all: a program that writes to a pipe may wait for answers before it sends more.
     """
     waiting: deque[Row] = deque()
     pauses: Callable[[], bool] = getattr(rows, "pauses", _never)

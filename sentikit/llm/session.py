@@ -286,7 +286,7 @@ class RequestSession(Session):
         except BudgetSpentError as spent:
             raise _explain(spent, self.tally) from spent
         finally:
-            # Whoever takes the answers waits for the end, whatever becomes of the journal.
+            # The caller waits for the end of the answers even when the journal cannot be written.
             try:
                 self._tick()
             finally:

@@ -168,8 +168,8 @@ class CheckpointFolder:
         return read_weights(self._best(epoch))
 
     def _best(self, epoch: int) -> Path:
-        # By epoch: a run that was killed after a better one, before it was saved that it is the
-        # best, goes on with those that its checkpoint knows.
+        # One file an epoch: a run killed after a better epoch, but before its checkpoint recorded
+        # that epoch as the best, resumes with the weights that the checkpoint names.
         return self.folder / f"{_BEST_PREFIX}{epoch:05d}.safetensors"
 
     def _prune_best(self, epoch: int) -> None:
