@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, SETTINGS, draw, resolved_recipe
+from sentikit.cli.options import PLOTS, draw, resolved_recipe
 from sentikit.cli.processes import NPROC, start_processes
+from sentikit.command_options import DEVICE, OUTPUT, RECIPE, SETTINGS, THREADS
 from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ _STOPPING = "Finishing the step and saving; once more stops at once."
 @click.option("--resume", is_flag=True, help="Resume a run that was stopped or killed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @NPROC
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@THREADS
+@DEVICE
 @click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
 @PLOTS
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")

@@ -19,7 +19,6 @@ from sentikit.components import (
     Problem,
     Section,
     make_part,
-    refuse,
     split_options,
     validate,
 )
@@ -33,8 +32,8 @@ from sentikit.llm.recipe import StrategyParts, check_strategy_parts
 from sentikit.llm.strategy import Message, RetrievedExample
 from sentikit.recipe.resolving import (
     ResolvedRecipe,
+    checked_parts,
     needed_recipe,
-    refuse_other_kind,
     resolve_recipe,
 )
 from sentikit.registry import Registry, default_registry
@@ -239,15 +238,8 @@ def open_finetune_recipe(
     """
     known = registry or default_registry()
     name = needed_recipe(recipe, "finetune", known)
-    return finetune_parts(resolve_recipe(name, settings, known), known)
-
-
-def finetune_parts(recipe: ResolvedRecipe, registry: Registry) -> FinetuneParts:
-    refuse_other_kind(recipe, "finetune")
-    parts, problems = check_finetune(recipe, registry)
-    refuse(problems, recipe.describe)
-    assert parts is not None
-    return parts
+    resolved = resolve_recipe(name, settings, known)
+    return checked_parts(resolved, "finetune", lambda: check_finetune(resolved, known))
 
 
 def check_finetune(
