@@ -16,10 +16,11 @@ from sentikit.components import (
     Section,
     check_part,
     check_section,
+    refuse,
     validate,
 )
 from sentikit.datasets.opening import OpenedDataset, check_dataset
-from sentikit.recipe.resolving import ResolvedRecipe, checked_parts
+from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 from sentikit.tracking import Trackers, check_trackers
 from sentikit.training.engine import check_engine
@@ -84,7 +85,11 @@ class TrainParts(TrainData):
 def train_parts(
     recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
 ) -> TrainParts | ClassifierParts:
-    return checked_parts(recipe, "train", lambda: check_train(recipe, registry, dataset))
+    refuse_other_kind(recipe, "train")
+    parts, problems = check_train(recipe, registry, dataset)
+    refuse(problems, recipe.describe)
+    assert parts is not None
+    return parts
 
 
 def check_train(
