@@ -2,8 +2,8 @@
 
 # Every hook
 from sentikit.hookspecs import Register as Register
-from sentikit.components import Part as Part
-from sentikit.components import PartSettings as PartSettings
+from sentikit.components import Component as Component
+from sentikit.components import ComponentSettings as ComponentSettings
 from sentikit.components import validate as validate
 from sentikit.recipe_checks import core_keys as core_keys
 from sentikit.components import open_component as open_component
@@ -104,7 +104,7 @@ from sentikit.finetuning.fine_tuner import FineTuningSession as FineTuningSessio
 from sentikit.finetuning.fine_tuner import FineTuningJob as FineTuningJob
 from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
 from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
-from sentikit.finetuning.recipe import FinetuneParts as FinetuneParts
+from sentikit.finetuning.recipe import FinetuneComponents as FinetuneComponents
 from sentikit.finetuning.recipe import open_finetune_recipe as open_finetune_recipe
 from sentikit.llm.requests.budget import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts

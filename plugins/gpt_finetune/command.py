@@ -83,7 +83,7 @@ def gpt_finetune(
     _refuse_contradictions(estimate, prepare_only, cancel)
     with joined_processes() as is_main_process:
         job = open_fine_tuning(recipe, settings)
-        for warning in job.parts.recipe.warnings if is_main_process else ():
+        for warning in job.components.recipe.warnings if is_main_process else ():
             click.echo(f"Warning: {warning}", err=True)
         if estimate:
             found = job.estimate

@@ -30,7 +30,7 @@ _KIND = "finetune"
 
 
 @dataclass(frozen=True)
-class StrategyParts:
+class StrategyComponents:
     """What turns a split's examples into messages."""
 
     recipe: ResolvedRecipe
@@ -45,10 +45,10 @@ class StrategyParts:
         return str(self.recipe.values.get("strategy", {}).get("name", DEFAULT_STRATEGY))
 
 
-def check_strategy_parts(
+def check_strategy_components(
     recipe: ResolvedRecipe, registry: Registry, splits: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the keywords of `StrategyParts` that can be made, and all that is wrong."""
+    """Return the keywords of `StrategyComponents` that can be made, and all that is wrong."""
     made: dict[str, Any] = {}
     problems: list[Problem] = []
     raw, section = recipe.values.get("dataset"), recipe.values.get("strategy")
@@ -144,7 +144,7 @@ class FineTunedRun:
 
 
 @dataclass(frozen=True)
-class PromptParts(StrategyParts):
+class PromptComponents(StrategyComponents):
     """Everything an LLM's run is made of; `split` is the one to label."""
 
     llm: LLMBackend
@@ -153,17 +153,27 @@ class PromptParts(StrategyParts):
     fine_tuned: FineTunedRun | None = None
 
 
+<<<<<<< HEAD
 def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
     return checked_parts(recipe, "prompt", lambda: check_prompt(recipe, registry))
+=======
+def prompt_components(recipe: ResolvedRecipe, registry: Registry) -> PromptComponents:
+    """Make the components of a prompt recipe, or refuse it with all that is wrong."""
+    refuse_other_kind(recipe, "prompt")
+    components, problems = check_prompt(recipe, registry)
+    refuse(problems, recipe.describe)
+    assert components is not None
+    return components
+>>>>>>> main
 
 
 def check_prompt(
     recipe: ResolvedRecipe, registry: Registry
-) -> tuple[PromptParts | None, list[Problem]]:
+) -> tuple[PromptComponents | None, list[Problem]]:
     """Make the components, or say all that is wrong; neither data nor server is touched."""
     settings, problems = validate(PromptRecipe, recipe.values)
     splits = [settings.split] if settings else []
-    made, more = check_strategy_parts(recipe, registry, splits)
+    made, more = check_strategy_components(recipe, registry, splits)
     problems += more
     found, more = _llm(registry, recipe.values.get("llm"))
     made, problems = made | found, problems + more
@@ -180,7 +190,7 @@ def check_prompt(
         )
     if problems or settings is None:
         return None, problems
-    return PromptParts(recipe=recipe, split=settings.split, **made), []
+    return PromptComponents(recipe=recipe, split=settings.split, **made), []
 
 
 def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:

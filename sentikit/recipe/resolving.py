@@ -181,7 +181,7 @@ Path = tuple[str | int, ...]
 
 #: Keys inside one another, beyond which no recipe has any.
 _DEEPEST = 20
-#: The keys by which a section names its part.
+#: The keys by which a section names its component.
 PART_KEYS = ("name", "backend", "provider")
 
 
@@ -234,7 +234,7 @@ def assign(target: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     for number, section in enumerate(sections, 1):
         inner = target.setdefault(section, {})
         if isinstance(inner, str):
-            # The short form of a part: its name, to which a setting is added now.
+            # The short form of a component: its name, to which a setting is added now.
             inner = target[section] = {"name": inner}
         if not isinstance(inner, dict):
             outer = ".".join(sections[:number])
@@ -251,8 +251,8 @@ def assign(target: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `over` onto `base`, section by section.
 
-    A section that changes its part's ``name`` (``backend``, ``provider``) starts afresh: the keys
-    it would inherit belong to another part.
+    A section that changes its component's ``name`` (``backend``, ``provider``) starts afresh: the
+    keys it would inherit belong to another component.
     """
     if _other_part(base, over) is not None:
         return dict(over)
@@ -267,12 +267,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _other_part(base: Mapping[str, Any], over: Mapping[str, Any]) -> str | None:
-    """Return the key by which `over` names another part than `base`, if it does."""
+    """Return the key by which `over` names another component than `base`, if it does."""
     return next((key for key in PART_KEYS if key in over and over[key] != base.get(key)), None)
 
 
 def _dropped(base: Mapping[str, Any], over: Mapping[str, Any], at: Path = ()) -> Iterator[str]:
-    """Say which inherited keys `merge` drops, because `over` names another part."""
+    """Say which inherited keys `merge` drops, because `over` names another component."""
     key = _other_part(base, over)
     if key is not None:
         lost = [name for name in base if name != key and name not in over]
