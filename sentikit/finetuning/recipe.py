@@ -18,12 +18,7 @@ from sentikit.components import (
     ComponentSettings,
     Problem,
     Section,
-<<<<<<< HEAD
-    make_part,
-=======
     make_component,
-    refuse,
->>>>>>> main
     split_options,
     validate,
 )
@@ -37,7 +32,7 @@ from sentikit.llm.recipe import StrategyComponents, check_strategy_components
 from sentikit.llm.strategy import Message, RetrievedExample
 from sentikit.recipe.resolving import (
     ResolvedRecipe,
-    checked_parts,
+    checked_components,
     needed_recipe,
     resolve_recipe,
 )
@@ -243,20 +238,8 @@ def open_finetune_recipe(
     """
     known = registry or default_registry()
     name = needed_recipe(recipe, "finetune", known)
-<<<<<<< HEAD
     resolved = resolve_recipe(name, settings, known)
-    return checked_parts(resolved, "finetune", lambda: check_finetune(resolved, known))
-=======
-    return finetune_components(resolve_recipe(name, settings, known), known)
-
-
-def finetune_components(recipe: ResolvedRecipe, registry: Registry) -> FinetuneComponents:
-    refuse_other_kind(recipe, "finetune")
-    components, problems = check_finetune(recipe, registry)
-    refuse(problems, recipe.describe)
-    assert components is not None
-    return components
->>>>>>> main
+    return checked_components(resolved, "finetune", lambda: check_finetune(resolved, known))
 
 
 def check_finetune(

@@ -15,7 +15,7 @@ from sentikit.files import read_json
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.settings import LLMOptions, PromptRecipe, StrategyOptions
 from sentikit.llm.strategy import PromptStrategy
-from sentikit.recipe.resolving import ResolvedRecipe, checked_parts
+from sentikit.recipe.resolving import ResolvedRecipe, checked_components
 from sentikit.registry import Registry
 from sentikit.runs.folder import FINISHED, MANIFEST
 from sentikit.tracking import check_trackers
@@ -153,18 +153,8 @@ class PromptComponents(StrategyComponents):
     fine_tuned: FineTunedRun | None = None
 
 
-<<<<<<< HEAD
-def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
-    return checked_parts(recipe, "prompt", lambda: check_prompt(recipe, registry))
-=======
 def prompt_components(recipe: ResolvedRecipe, registry: Registry) -> PromptComponents:
-    """Make the components of a prompt recipe, or refuse it with all that is wrong."""
-    refuse_other_kind(recipe, "prompt")
-    components, problems = check_prompt(recipe, registry)
-    refuse(problems, recipe.describe)
-    assert components is not None
-    return components
->>>>>>> main
+    return checked_components(recipe, "prompt", lambda: check_prompt(recipe, registry))
 
 
 def check_prompt(

@@ -16,7 +16,7 @@ from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
 from sentikit.registry import Registry, default_registry
 from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
 
-Parts = TypeVar("Parts")
+Made = TypeVar("Made")
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -325,15 +325,15 @@ def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
     refuse([problem], recipe.describe)
 
 
-def checked_parts(
-    recipe: ResolvedRecipe, kind: str, check: Callable[[], tuple[Parts | None, list[Problem]]]
-) -> Parts:
+def checked_components(
+    recipe: ResolvedRecipe, kind: str, check: Callable[[], tuple[Made | None, list[Problem]]]
+) -> Made:
     """Return the components that `check` makes, or refuse the recipe with all its problems."""
     refuse_other_kind(recipe, kind)
-    parts, problems = check()
+    made, problems = check()
     refuse(problems, recipe.describe)
-    assert parts is not None
-    return parts
+    assert made is not None
+    return made
 
 
 def differing_keys(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
