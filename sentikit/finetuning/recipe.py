@@ -238,8 +238,11 @@ def open_finetune_recipe(
     """
     known = registry or default_registry()
     name = needed_recipe(recipe, "finetune", known)
-    resolved = resolve_recipe(name, settings, known)
-    return checked_components(resolved, "finetune", lambda: check_finetune(resolved, known))
+    return finetune_components(resolve_recipe(name, settings, known), known)
+
+
+def finetune_components(recipe: ResolvedRecipe, registry: Registry) -> FinetuneComponents:
+    return checked_components(recipe, "finetune", lambda: check_finetune(recipe, registry))
 
 
 def check_finetune(
