@@ -354,7 +354,7 @@ class TestComingBack:
         with fine_tuning_service() as service:
             fine_tune(service)
             done = fine_tune(service, "--output", "runs/again")
-            assert "nothing is paid twice" in done.stderr
+            assert "it is not paid twice" in done.stderr
             assert manifest("runs/again")["fine_tuned"] == manifest()["fine_tuned"]
             fine_tune(service, "--output", "runs/other", finetune={"seed": 7})
             assert len(service.server.jobs) == 2
