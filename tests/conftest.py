@@ -10,18 +10,18 @@ from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-# Set before any library reads them: tests reach no hub and use the cores sparingly.
+# Set before any library reads them: no telemetry, and no threads of the tokenizers.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# How long an example takes says nothing on a machine that does other work as well.
+# An example's duration means nothing on a machine that does other work as well.
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The real data beside the checkout; tests that need it are skipped where it is not."""
+    """The real data beside the checkout; tests that need it are skipped without it."""
     if not SHARED.is_dir():
         pytest.skip("the shared data folder is not here")
     return SHARED
@@ -29,7 +29,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run every test in an empty folder, away from the user's settings and plugins switches."""
+    """Run every test in an empty folder, without the user's settings and disabled plugins."""
     for variable in ("SENTIKIT_DISABLE_PLUGINS", "OPENAI_API_KEY", "WORLD_SIZE", "RANK"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
@@ -96,7 +96,7 @@ training: {{epochs: 2, batch_size: 16, lr: 1e-3, log_every: 1}}
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Keep torch to one thread where it is used: the machine may be shared."""
+    """Limit torch to one thread: the machine may be shared."""
     import sys
 
     if "torch" in sys.modules:

@@ -70,7 +70,7 @@ def test_files_are_read_by_their_names() -> None:
         "",
     ],
 )
-def test_what_is_not_exactly_one_select_is_refused_and_changes_nothing(
+def test_anything_but_a_single_select_is_refused_and_changes_nothing(
     query: str, database: str
 ) -> None:
     before = Path(database).read_bytes()

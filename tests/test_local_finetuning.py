@@ -261,7 +261,7 @@ class TestBadInput:
             ("PICKLED", "holds only pickled weights"),
         ],
     )
-    def test_a_base_model_that_is_none_is_refused(
+    def test_a_folder_that_holds_no_base_model_is_refused(
         self, model: str, message: str, reviews: Path, base: Path, tmp_path: Path
     ) -> None:
         folder = tmp_path / "model"

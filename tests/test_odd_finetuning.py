@@ -116,7 +116,7 @@ def at_first(change: Change, times: int = 1) -> Change:
         ("upload", without("status")),
     ],
 )
-def test_what_cannot_be_read_costs_no_run_and_no_second_job(
+def test_unreadable_responses_do_not_fail_the_run_or_start_a_second_job(
     where: str, change: Change, tmp_path: Path
 ) -> None:
     with fine_tuning_service(changes={where: change}) as service:
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_costs_no_run_and_no_second_job(
         ("listed", instead(web.Response(status=401, text="<p>who are you?</p>")), r"key"),
     ],
 )
-def test_what_ends_a_job_is_said_in_words(
+def test_a_response_that_ends_the_job_is_explained_in_one_sentence(
     where: str, change: Change, message: str, tmp_path: Path
 ) -> None:
     with fine_tuning_service(changes={where: change}) as service:
@@ -163,7 +163,7 @@ def test_what_ends_a_job_is_said_in_words(
         assert len(service.server.jobs) <= 1
 
 
-def test_a_job_that_is_accepted_without_a_name_is_not_started_again(tmp_path: Path) -> None:
+def test_a_job_accepted_without_an_id_is_not_started_again(tmp_path: Path) -> None:
     changes = {"create": instead({"ok": True}), "listed": instead([])}
     with fine_tuning_service(changes=changes) as service:
         with pytest.raises(SentikitError, match="does not name it"):
@@ -171,7 +171,7 @@ def test_a_job_that_is_accepted_without_a_name_is_not_started_again(tmp_path: Pa
         assert len(service.server.jobs) == 1
 
 
-def test_a_job_whose_model_is_named_late_is_found_when_resumed(tmp_path: Path) -> None:
+def test_a_model_that_the_job_names_late_is_found_on_resume(tmp_path: Path) -> None:
     session, unnamed = Session(), with_keys(fine_tuned_model="")
     with fine_tuning_service(changes={"look": unnamed}) as service:
         with pytest.raises(SentikitError, match="Look again with --resume"):
@@ -181,7 +181,7 @@ def test_a_job_whose_model_is_named_late_is_found_when_resumed(tmp_path: Path) -
         assert len(service.server.jobs) == 1
 
 
-def test_odd_numbers_are_left_out_of_the_curve(tmp_path: Path) -> None:
+def test_malformed_numbers_are_omitted_from_the_learning_curve(tmp_path: Path) -> None:
     def odd(page: Any) -> Any:
         for event in page["data"]:
             if event["type"] == "metrics":

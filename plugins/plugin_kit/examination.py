@@ -264,7 +264,9 @@ def _examined(
     try:
         tried = _check(registration, registry, settings)
     except SentikitError as error:
-        problem = error.message
+        # A part of an extra that is not installed cannot be put to work.
+        if settings is not None or not isinstance(error.__cause__, ImportError):
+            problem = error.message
     except AssertionError as error:
         problem = str(error)
     # A part may raise anything; the other parts are checked all the same.
