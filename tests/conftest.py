@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from plugin_writing import SitePackages
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -92,6 +97,19 @@ training: {{epochs: 2, batch_size: 16, lr: 1e-3, log_every: 1}}
 """
     )
     return path
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[SitePackages]:
+    """A folder of installed third-party distributions, which this process's registry sees."""
+    from plugin_writing import site_packages
+
+    from sentikit.registry import default_registry
+
+    with site_packages(tmp_path / "site-packages") as folder:
+        default_registry.cache_clear()
+        yield folder
+    default_registry.cache_clear()
 
 
 @pytest.fixture(autouse=True)

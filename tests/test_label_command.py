@@ -202,7 +202,7 @@ class TestLabel:
         planned = run(*words, "--plan", "--guessed-accuracy", f"{right:.3f}", "--json")
         (forecast,) = (r for r in json.loads(planned.stdout)["plan"] if r["checks"] == 300)
         reached = []
-        for seed in range(8):
+        for seed in range(4):
             checked = pile.check(f"c{seed}.csv", 300, seed)
             done = run(*words, "--checked", checked, "--output", tmp_path / "o.csv", "--json")
             reached.append(json.loads(done.stdout)["share"])

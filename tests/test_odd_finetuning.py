@@ -70,6 +70,11 @@ def instead(value: Any) -> Change:
     return lambda _: value
 
 
+def response(**values: Any) -> Change:
+    # A new one for each request: aiohttp sends nothing for a response that was sent before.
+    return lambda _: web.Response(**values)
+
+
 def with_keys(**keys: Any) -> Change:
     return lambda answer: {**answer, **keys}
 
@@ -109,8 +114,8 @@ def at_first(change: Change, times: int = 1) -> Change:
         ("events", instead({"data": [{"type": "metrics", "data": "step 1"}], "has_more": True})),
         ("events", instead({"data": [{"id": "e", "created_at": "now", "message": None}]})),
         ("checkpoints", instead({"data": [{"step_number": None, "metrics": 3}, None]})),
-        ("checkpoints", instead(web.Response(status=404, text="<h1>no such page</h1>"))),
-        ("content", instead(web.Response(status=500, text="lost"))),
+        ("checkpoints", response(status=404, text="<h1>no such page</h1>")),
+        ("content", response(status=500, text="lost")),
         ("create", at_first(instead({"ok": True}))),
         ("create", at_first(instead(None))),
         ("upload", without("status")),
@@ -143,15 +148,15 @@ def test_unreadable_responses_do_not_fail_the_run_or_start_a_second_job(
         ("look", with_keys(status="failed", error="too short"), r"failed: too short"),
         (
             "create",
-            instead(web.json_response({"detail": [{"msg": "no such base"}]}, status=422)),
+            response(status=422, text='{"detail": [{"msg": "no such base"}]}'),
             r"refused the request .422.*No job was started",
         ),
         (
             "create",
-            instead(web.json_response(["not", "allowed"], status=403)),
+            response(status=403, text='["not", "allowed"]'),
             r"does not let this key's organisation fine-tune",
         ),
-        ("listed", instead(web.Response(status=401, text="<p>who are you?</p>")), r"key"),
+        ("listed", response(status=401, text="<p>who are you?</p>"), r"key"),
     ],
 )
 def test_a_response_that_ends_the_job_is_explained_in_one_sentence(

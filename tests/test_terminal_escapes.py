@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ensemble_runs import write_results
 from llm_fixtures import serving
 
 from sentikit.cli import sentikit
@@ -79,10 +80,12 @@ def test_texts_in_shown_prompts_are_printed_without_escape_sequences() -> None:
 
 @pytest.mark.parametrize("form", ["csv", "tsv"])
 def test_predict_removes_escape_sequences_on_a_terminal_and_keeps_them_in_a_pipe(
-    trained_run: Path, form: str
+    form: str,
 ) -> None:
     Path("reviews.csv").write_text(f"text,shop{ESCAPES}\nI love it{ESCAPES},Odense\n")
-    command = [sys.executable, "-m", "sentikit", "predict", str(trained_run), "reviews.csv"]
+    text = f"I love it{ESCAPES}"
+    answers = write_results(Path("answers.jsonl"), [(text, "positive", "positive")])
+    command = [sys.executable, "-m", "sentikit", "predict", answers, "reviews.csv"]
     command += ["--format", form]
     piped = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"I love it{ESCAPES}" in piped.stdout

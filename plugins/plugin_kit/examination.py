@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sentikit import SentikitError, Usage
+from sentikit import InputError, SentikitError, Usage
 from sentikit.extension import (
     Answer,
     ChatRequest,
@@ -264,9 +264,7 @@ def _examined(
     try:
         tried = _check(registration, registry, settings)
     except SentikitError as error:
-        # A part of an extra that is not installed cannot be put to work.
-        if settings is not None or not isinstance(error.__cause__, ImportError):
-            problem = error.message
+        problem = error.message
     except AssertionError as error:
         problem = str(error)
     # A part may raise anything; the other parts are checked all the same.
@@ -296,5 +294,11 @@ def _check(
         return False
     if registration.hook == "register_engines" and not part_class.suits(find_hardware()):
         return False
-    PART_CHECKS[registration.hook](part_class, settings or {})
+    try:
+        PART_CHECKS[registration.hook](part_class, settings or {})
+    except InputError as error:
+        # A part whose extra is not installed cannot be put to work.
+        if settings is not None or not isinstance(error.__cause__, ImportError):
+            raise
+        return False
     return True
