@@ -306,13 +306,14 @@ def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[]
         spent = sum(spent_usd(_run_of(number), cache) for number in _numbers(job.output, todo))
         budget = ray.remote(num_cpus=0)(Budget).remote(job.max_cost, spent, workers)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     dataset = ray.data.from_items([asdict(part) for part in todo], override_num_blocks=len(todo))
     labelled = dataset.map(
         PartLabeller,  # type: ignore[arg-type]  # a class of callables, as map documents
         fn_constructor_args=[_anywhere(job), budget, workers],
         # A part that waited for a busy worker could not go to an idle one.
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
-        num_gpus=gpus_per_worker(job.device, workers, ray.cluster_resources()),
+        num_gpus=gpus_per_worker(job.device, workers, resources),
     )
     failed = done = 0
     try:
