@@ -297,7 +297,7 @@ def _check(
     try:
         COMPONENT_CHECKS[registration.hook](component_class, settings or {})
     except InputError as error:
-        # A component whose extra is not installed cannot be put to work.
+        # A component whose extra is not installed cannot be run.
         if settings is not None or not isinstance(error.__cause__, ImportError):
             raise
         return False

@@ -100,7 +100,7 @@ class RunPredictions(DatasetLoader):
         shares = table.answers.probabilities
         if shares is None:
             raise InputError(
-                f"{self.settings.path} holds no probabilities: leave min_confidence out, or ask "
+                f"{self.settings.path} has no probabilities: leave min_confidence out, or ask "
                 "for agreement with another run (agree_with)."
             )
         confidences: NDArray[np.float64] = np.nan_to_num(shares.max(axis=1), nan=0.0)
