@@ -62,7 +62,7 @@ class Cascade(Classifier):
             """Yield unsure examples until much is pending: then the last member can finish."""
             nonlocal exhausted
             for example, prediction in firsts:
-                if self._is_sure(prediction):
+                if self.is_sure(example, prediction):
                     name = named(self._name, prediction)
                     pending.append(dataclasses.replace(prediction, answered_by=name))
                 else:
@@ -89,7 +89,8 @@ class Cascade(Classifier):
         error = failure(self._last_name, answer) or failure(self._name, unsure.prediction)
         return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction, error=error)
 
-    def _is_sure(self, prediction: Prediction) -> bool:
+    def is_sure(self, example: str | Example, prediction: Prediction) -> bool:
+        """Return whether the first member's prediction of an example is taken."""
         threshold = self.thresholds[0]
         if prediction.label is None:
             # A row that waits for an answer has a confidence, and is not to be passed on yet.

@@ -60,6 +60,11 @@ class CascadeSettings(ComponentSettings):
         None, description="for each member but the last, the confidence from which on it answers"
     )
     tune: Tuning | None = Field(None, description="how to choose the threshold on validation")
+    llm_cost: float | None = Field(
+        None,
+        ge=0,
+        description="USD of the last member for 1,000 texts, where its run does not say",
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> CascadeSettings:
