@@ -14,15 +14,18 @@ from sentikit.cli.options import (
     DATASET_SETTINGS,
     LOADING,
     MAX_COST,
+    NPROC,
     OUTPUT,
     PLOTS,
     RESUME,
     THREADS,
     check_plots,
     draw,
+    joined_group,
+    shared,
+    start_processes,
     warn,
 )
-from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
 

@@ -13,12 +13,15 @@ from sentikit.cli.options import (
     ESTIMATE,
     LOADING,
     MAX_COST,
+    NPROC,
     RESUME,
     THREADS,
     input_file,
+    joined_group,
+    shared,
+    start_processes,
     warn,
 )
-from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
 from sentikit.terminal import print_text

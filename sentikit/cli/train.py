@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, SETTINGS, draw, resolved_recipe
-from sentikit.cli.processes import NPROC, start_processes
+from sentikit.cli.options import (
+    NPROC,
+    OUTPUT,
+    PLOTS,
+    RECIPE,
+    SETTINGS,
+    draw,
+    resolved_recipe,
+    start_processes,
+)
 from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
