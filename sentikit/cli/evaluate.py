@@ -13,12 +13,8 @@ from sentikit.cli.options import (
     CLASSIFIER,
     DATASET_SETTINGS,
     LOADING,
-    MAX_COST,
     NPROC,
-    OUTPUT,
     PLOTS,
-    RESUME,
-    THREADS,
     check_plots,
     draw,
     joined_group,
@@ -26,6 +22,7 @@ from sentikit.cli.options import (
     start_processes,
     warn,
 )
+from sentikit.command_options import MAX_COST, OUTPUT, RESUME, THREADS
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
 

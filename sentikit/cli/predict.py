@@ -10,18 +10,15 @@ import click
 from sentikit.cli.options import (
     BATCH,
     CLASSIFIER,
-    ESTIMATE,
     LOADING,
-    MAX_COST,
     NPROC,
-    RESUME,
-    THREADS,
     input_file,
     joined_group,
     shared,
     start_processes,
     warn,
 )
+from sentikit.command_options import ESTIMATE, MAX_COST, RESUME, THREADS
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
 from sentikit.terminal import print_text

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import (
-    BATCH,
-    ESTIMATE,
-    MAX_COST,
-    OUTPUT,
-    RECIPE,
-    RESUME,
-    SETTINGS,
-    resolved_recipe,
-)
+from sentikit.cli.options import BATCH, resolved_recipe
+from sentikit.command_options import ESTIMATE, MAX_COST, OUTPUT, RECIPE, RESUME, SETTINGS
 from sentikit.errors import InputError, printable
 from sentikit.processes.launching import resumable
 from sentikit.terminal import usd_text

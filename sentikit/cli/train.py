@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import (
-    NPROC,
-    OUTPUT,
-    PLOTS,
-    RECIPE,
-    SETTINGS,
-    draw,
-    resolved_recipe,
-    start_processes,
-)
+from sentikit.cli.options import NPROC, PLOTS, draw, resolved_recipe, start_processes
+from sentikit.command_options import DEVICE, OUTPUT, RECIPE, SETTINGS, THREADS
 from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
@@ -36,8 +28,8 @@ _STOPPING = "Finishing the step and saving; once more stops at once."
 @click.option("--resume", is_flag=True, help="Resume a run that was stopped or killed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @NPROC
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@THREADS
+@DEVICE
 @click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
 @PLOTS
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")

@@ -19,7 +19,6 @@ from sentikit.components import (
     Problem,
     Section,
     make_component,
-    refuse,
     split_options,
     validate,
 )
@@ -33,8 +32,8 @@ from sentikit.llm.recipe import StrategyComponents, check_strategy_components
 from sentikit.llm.strategy import Message, RetrievedExample
 from sentikit.recipe.resolving import (
     ResolvedRecipe,
+    checked_components,
     needed_recipe,
-    refuse_other_kind,
     resolve_recipe,
 )
 from sentikit.registry import Registry, default_registry
@@ -243,11 +242,7 @@ def open_finetune_recipe(
 
 
 def finetune_components(recipe: ResolvedRecipe, registry: Registry) -> FinetuneComponents:
-    refuse_other_kind(recipe, "finetune")
-    components, problems = check_finetune(recipe, registry)
-    refuse(problems, recipe.describe)
-    assert components is not None
-    return components
+    return checked_components(recipe, "finetune", lambda: check_finetune(recipe, registry))
 
 
 def check_finetune(

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.components import Problem, check_section, refuse, split_options, validate
+from sentikit.components import Problem, check_section, split_options, validate
 from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.settings import LLMOptions, PromptRecipe, StrategyOptions
 from sentikit.llm.strategy import PromptStrategy
-from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
+from sentikit.recipe.resolving import ResolvedRecipe, checked_components
 from sentikit.registry import Registry
 from sentikit.runs.folder import FINISHED, MANIFEST
 from sentikit.tracking import check_trackers
@@ -154,12 +154,7 @@ class PromptComponents(StrategyComponents):
 
 
 def prompt_components(recipe: ResolvedRecipe, registry: Registry) -> PromptComponents:
-    """Make the components of a prompt recipe, or refuse it with all that is wrong."""
-    refuse_other_kind(recipe, "prompt")
-    components, problems = check_prompt(recipe, registry)
-    refuse(problems, recipe.describe)
-    assert components is not None
-    return components
+    return checked_components(recipe, "prompt", lambda: check_prompt(recipe, registry))
 
 
 def check_prompt(
