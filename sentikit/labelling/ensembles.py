@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -78,10 +77,9 @@ def run_cascade(
     """
     settings = ensemble_settings(recipe, registry, CascadeRecipe)
     origin = _Members(settings.cascade.stages, registry, settings.dataset, settings.split)
-    members = origin.opened(options.limit)
-    return _label(
-        recipe, run, options, _CascadeSteps(settings.cascade, origin, members, options.limit)
-    )
+    steps = _CascadeSteps(settings.cascade, origin, origin.opened(options.limit), options.limit)
+    run = _label(recipe, run, options, steps)
+    return steps.judged, run
 
 
 def run_vote(
@@ -93,7 +91,9 @@ def run_vote(
     """Label a split with a vote and leave a run; see `run_cascade`."""
     settings = ensemble_settings(recipe, registry, VoteRecipe).vote
     origin = _Members(member_names(settings.members), registry)
-    return _label(recipe, run, options, _VoteSteps(settings, origin.opened(options.limit)))
+    steps = _VoteSteps(settings, origin.opened(options.limit))
+    run = _label(recipe, run, options, steps)
+    return steps.judged, run
 
 
 @dataclass(frozen=True)
@@ -249,42 +249,32 @@ def _repeating(
 
 
 _Costs = NDArray[np.float64] | None
-T = TypeVar("T", JudgedCascade, JudgedVote)
-
-
-class _Steps(RunSteps, Generic[T]):
-    """What an ensemble's run has besides its rows: what its members said, and the judgement."""
-
-    opened: _Opened
-    members: Mapping[str, Classifier]
-    judged: T
-
-    @abstractmethod
-    def classifier(self) -> Cascade | Vote:
-        """Return the ensemble as a classifier."""
 
 
 def _label(
-    recipe: ResolvedRecipe, run: RunFolder | None, options: LabellingOptions, steps: _Steps[T]
-) -> tuple[T, RunFolder | None]:
+    recipe: ResolvedRecipe,
+    run: RunFolder | None,
+    options: LabellingOptions,
+    steps: _CascadeSteps | _VoteSteps,
+) -> RunFolder | None:
     opened, classifier = steps.opened, steps.classifier()
     if run is None and opened.recorded:
         # The judgement is made, and no row is to be written.
         reporter = RequestReporter(None)
         for said in recorded_models_warnings(m.manifest for m in opened.recorded.members):
             reporter.say(said)
-        return steps.judged, None
+        return None
     described = {name: member.describe() for name, member in steps.members.items()}
     manifest = {"limit": options.limit, "members": described}
     plan = RunPlan(
         kind_of(recipe), recipe.values, recipe.to_yaml(), opened.split, manifest, opened.costs
     )
     caches = (components.llm_options.cache for components in opened.asked.values())
-    cache = next((path for path in caches if path), None)
+    cache = next(filter(None, caches), None)
     run = run or choose_run_folder(None, recipe.name, options.resume)
     with run.locked(new=not options.resume):
         label_run(classifier, run, plan, options, cache, steps=steps)
-    return steps.judged, run
+    return run
 
 
 class _Answers:
@@ -340,8 +330,10 @@ class _JudgedCascade(Cascade):
         return isinstance(example, Example) and example.id not in self._asked
 
 
-class _CascadeSteps(_Steps[JudgedCascade]):
+class _CascadeSteps(RunSteps):
     """What a cascade's run has besides: a threshold chosen on validation, and the judgement."""
+
+    judged: JudgedCascade
 
     def __init__(
         self, settings: CascadeSettings, origin: _Members, opened: _Opened, limit: int | None
@@ -442,8 +434,10 @@ class _CascadeSteps(_Steps[JudgedCascade]):
         }
 
 
-class _VoteSteps(_Steps[JudgedVote]):
+class _VoteSteps(RunSteps):
     """What a vote's run has besides: every member's label, and the judgement."""
+
+    judged: JudgedVote
 
     def __init__(self, settings: VoteSettings, opened: _Opened) -> None:
         self.opened, self.members = opened, opened.members
