@@ -132,7 +132,7 @@ def cascade(
             )
         resolved = resolved_recipe(recipe, settings, registry)
         run = choose_run_folder(output, resolved.name, resume)
-    stopping = resumable(context, run and run.path) if recipe else nullcontext(bool)
+    stopping = resumable(context, run.path if run else None) if recipe else nullcontext(bool)
     with stopping as stop_requested:
         options = LabellingOptions(
             max_cost, resume=resume, stop_requested=stop_requested, limit=limit

@@ -83,7 +83,7 @@ def vote(
         resolved = recorded_recipe("vote", runs, ties=ties)
     else:
         resolved = resolved_recipe(recipe, settings, registry)
-    stopping = resumable(context, run and run.path) if recipe else nullcontext(bool)
+    stopping = resumable(context, run.path if run else None) if recipe else nullcontext(bool)
     with stopping as stop_requested:
         options = LabellingOptions(max_cost, resume=resume, stop_requested=stop_requested)
         judged, run = run_vote(resolved, run, options, registry)

@@ -205,9 +205,9 @@ class _Loader:
             return LLMClassifier(components, context_source(components, self.load))
         if kind == "finetune":
             raise InputError(f"{name} is a recipe that fine-tunes an LLM; give a prompt recipe.")
-        from sentikit.ensembles.recipe import member_path
+        from sentikit.ensembles.recipe import finished_run
 
-        return self.load(member_path(name, RUNS, self._registry))
+        return self.load(finished_run(recipe, name, RUNS))
 
     def _ensemble(
         self, recipe: ResolvedRecipe, kind: str, threshold: float | None
