@@ -63,9 +63,9 @@ class Splits:
         return [(name, examples) for name, examples in found if examples is not None]
 
 
-def load_splits(parts: TrainData, validated: bool = True) -> Splits:
+def load_splits(components: TrainData, validated: bool = True) -> Splits:
     """Load what training needs; `validated` says whether it needs a validation split."""
-    dataset, judge = parts.dataset, parts.dataset_for("validation")
+    dataset, judge = components.dataset, components.dataset_for("validation")
     if validated and "validation" not in judge.splits:
         raise InputError(
             f"The dataset {judge.name!r} has no validation split to "
