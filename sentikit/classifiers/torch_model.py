@@ -189,7 +189,7 @@ class _PassesInThreads:
         return [self._found[number] for number in range(len(self._found))]
 
     def _start(self, pool: ThreadPoolExecutor, threads: int) -> list[Future[None]]:
-        futures = []
+        futures: list[Future[None]] = []
         with _starting:
             try:
                 while len(futures) < threads and (first := self._next()) is not None:
