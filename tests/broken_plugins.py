@@ -12,7 +12,7 @@ OFFER = HOOK + (
 )
 DATASET = """
 import typing
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
+from sentikit.extension import DatasetLoader, ExamplesBuilder, ComponentSettings
 class Odd(DatasetLoader):
     SETTINGS
     def splits(self): return ("test",)
@@ -250,13 +250,13 @@ CASES = [
         "",
         (SHOW, "has a class Settings that cannot be built: name 'Undefined' is not defined"),
         1,
-        "class Settings(PartSettings):\n        x: 'Undefined' = 3",
+        "class Settings(ComponentSettings):\n        x: 'Undefined' = 3",
     ),
     Broken(
         "settings-plain",
         OFFER,
         "",
-        (SHOW, "has a class Settings that is no subclass of sentikit.extension.PartSettings"),
+        (SHOW, "has a class Settings that is no subclass of sentikit.extension.ComponentSettings"),
         1,
         "class Settings:\n        x: int = 3",
     ),
@@ -266,7 +266,7 @@ CASES = [
         "",
         (SHOW, "has a setting called 'name', which a recipe's section holds already"),
         1,
-        "class Settings(PartSettings):\n        name: str = 'x'",
+        "class Settings(ComponentSettings):\n        name: str = 'x'",
     ),
     Broken(
         "settings-core",
@@ -274,7 +274,7 @@ CASES = [
         "",
         (f"{CHECK} odd-settings-core", "Odd.Settings uses sample, which the core reads"),
         1,
-        "class Settings(PartSettings):\n        sample: str = 'x'",
+        "class Settings(ComponentSettings):\n        sample: str = 'x'",
     ),
     Broken(
         "settings-default",
@@ -282,7 +282,7 @@ CASES = [
         "",
         (f"{CHECK} odd-settings-default", "Odd.Settings refuses its own default of x"),
         1,
-        "class Settings(PartSettings):\n        x: int = 'not a number'",
+        "class Settings(ComponentSettings):\n        x: int = 'not a number'",
     ),
     Broken(
         "settings-exotic",
@@ -290,7 +290,7 @@ CASES = [
         "",
         (f"{CHECK} odd-settings-exotic", "Odd.Settings cannot be written to YAML"),
         1,
-        "class Settings(PartSettings):\n        x: typing.Callable = print",
+        "class Settings(ComponentSettings):\n        x: typing.Callable = print",
     ),
     Broken(
         "newer-sentikit",

@@ -61,7 +61,7 @@ def trained_run(
     from sentikit.recipe.resolving import resolve_values
     from sentikit.registry import default_registry
     from sentikit.training.job import JobOptions, train
-    from sentikit.training.recipe import train_parts
+    from sentikit.training.recipe import train_components
 
     splits = {split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")}
     recipe = {
@@ -71,7 +71,7 @@ def trained_run(
         "training": {"epochs": 2, "batch_size": 16, "lr": 1e-3},
     }
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    parts = train_parts(resolve_values(recipe, "tiny", "the test"), default_registry())
+    parts = train_components(resolve_values(recipe, "tiny", "the test"), default_registry())
     train(parts, folder, JobOptions(device="cpu"))
     return folder
 

@@ -27,6 +27,7 @@ class Behaviour:
 
     Attributes:
         seconds: before each answer.
+        slots: answers so many calls at a time while others wait, or 0 for all at once.
         key: the only key it takes, or "" for any.
         model: the only model it has, or "" for any.
         faults: number of the call (from 0, over all calls) to a fault, once.
@@ -48,6 +49,7 @@ class Behaviour:
     """
 
     seconds: float = 0.0
+    slots: int = 0
     key: str = ""
     model: str = ""
     faults: dict[str, str] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class LLMServer:
         self.headers: dict[str, str] = {}
         self.query: dict[str, str] = {}
         self._window: list[float] = []
+        self._slots = asyncio.Semaphore(behaviour.slots or 10**6)
         self.batches = BatchService(self)
 
     def application(self) -> web.Application:
@@ -159,7 +162,7 @@ class LLMServer:
         fault = b.faults.get(str(number)) or self._fault_by_word(body)
         if fault is None and self._over_rate():
             fault = "429"
-        if b.seconds:
+        async with self._slots:
             await asyncio.sleep(b.seconds)
         if fault:
             found = await self._fault(fault, body, request)

@@ -160,6 +160,8 @@ def test_plugins_new_of_a_kind_writes_the_example_of_its_hooks_page(kind: str) -
     }
     assert written.keys() - shown.keys() == {"README.md", "pyproject.toml"}
     assert {name: written[name] for name in shown} == shown
+    assert f"with {KINDS[kind]}. Replace it" in written["README.md"]
+    assert "_" not in KINDS[kind]
 
 
 class TestGuide:

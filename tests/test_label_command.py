@@ -58,9 +58,9 @@ class Pile:
         """Draw texts and give each its gold label."""
         output = self.folder / name
         source = InputFile(str(draw.pop("file", self.path)))
-        items = drawn_items(source, output, DrawOptions(size, seed, **draw))
-        annotation = Annotation(items, output, LABELS, "Ada", repeats=0)
-        for item in items:
+        drawn = drawn_items(source, output, DrawOptions(size, seed, **draw))
+        annotation = Annotation(drawn.items, output, LABELS, "Ada", repeats=0, record=drawn.record)
+        for item in drawn.items:
             annotation.answer(item.row, False, self.gold[item.row], "checked", "", False)
         return output
 

@@ -16,10 +16,10 @@ from tiny_language_models import make_language_model
 
 from sentikit import InputError, Interrupted, export_model, load
 from sentikit.extension import read_weights
-from sentikit.finetuning.recipe import finetune_parts
+from sentikit.finetuning.recipe import finetune_components
 from sentikit.labelling.prompting import run_prompt
 from sentikit.labelling.rows import LabellingOptions
-from sentikit.llm.recipe import prompt_parts
+from sentikit.llm.recipe import prompt_components
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 
@@ -45,7 +45,7 @@ def fine_tuning(reviews: Path, base: Path | str, **finetune: Any) -> FineTuning:
         "engine": {"name": "torch"},
     }
     return FineTuning(
-        finetune_parts(resolve_values(recipe, "tiny", "the test"), default_registry())
+        finetune_components(resolve_values(recipe, "tiny", "the test"), default_registry())
     )
 
 
@@ -74,8 +74,8 @@ def ask(model: Path | str, reviews: Path, path: str, **llm: Any) -> dict[str, An
             **llm,
         },
     }
-    parts = prompt_parts(resolve_values(recipe, "asked", "the test"), default_registry())
-    run_prompt(parts, Path(path), LabellingOptions())
+    components = prompt_components(resolve_values(recipe, "asked", "the test"), default_registry())
+    run_prompt(components, Path(path), LabellingOptions())
     return json.loads(Path(path, "metrics.json").read_text())  # type: ignore[no-any-return]
 
 
@@ -209,7 +209,7 @@ class TestProcesses:
 
     @pytest.fixture
     def words(self, base: Path, reviews: Path) -> list[str]:
-        recipe = fine_tuning(reviews, base, checkpoints={"every_minutes": 0.003}).parts.recipe
+        recipe = fine_tuning(reviews, base, checkpoints={"every_minutes": 0.003}).components.recipe
         Path("finetune.yaml").write_text(recipe.to_yaml())
         command = [
             "gpt-finetune",

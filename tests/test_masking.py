@@ -14,7 +14,7 @@ from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit import InputError, Prediction
 from sentikit.cli import sentikit
-from sentikit.components import check_part
+from sentikit.components import check_component
 from sentikit.extension import PromptInput, PromptStrategy, RetrievedExample, open_component
 from sentikit.registry import default_registry
 
@@ -137,7 +137,7 @@ def test_a_misspelt_strategy_or_kind_is_named() -> None:
     hook, registry = "register_prompt_strategies", default_registry()
     with pytest.raises(InputError, match=r"zero-shto.*Did you mean 'zero-shot'"):
         open_component(hook, {"name": "masked", "strategy": {"name": "zero-shto"}})
-    _, problems = check_part(registry, hook, {"name": "masked", "kinds": ["emial"]})
+    _, problems = check_component(registry, hook, {"name": "masked", "kinds": ["emial"]})
     assert "kinds" in str(problems[0])
 
 

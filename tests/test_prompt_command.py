@@ -24,10 +24,10 @@ MARKED = [
 
 PARROT = """
     from sentikit import hookimpl
-    from sentikit.extension import Answer, LLMBackend, PartSettings, RejectedError
+    from sentikit.extension import Answer, LLMBackend, ComponentSettings, RejectedError
 
     class Parrot(LLMBackend):
-        class Settings(PartSettings):
+        class Settings(ComponentSettings):
             cache_prompts: bool
 
         model = "parrot"

@@ -14,7 +14,7 @@ from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import default_registry
 from sentikit.training.planning import plan_training
-from sentikit.training.recipe import train_parts
+from sentikit.training.recipe import train_components
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
 
@@ -74,7 +74,7 @@ def test_the_slurm_script_of_the_scaling_guide_is_valid() -> None:
 def test_the_memory_table_equals_the_dry_run(recipe: str, column: int) -> None:
     registry = default_registry()
     settings = ["engine.name=deepspeed", "dataset={name: demo}"]
-    plan = plan_training(train_parts(resolve_recipe(recipe, settings, registry), registry), 8)
+    plan = plan_training(train_components(resolve_recipe(recipe, settings, registry), registry), 8)
     rows = re.findall(r"^\| (stage \d).*$", GUIDE.read_text(), re.MULTILINE)
     assert rows == list(plan.memory)
     for stage, need in plan.memory.items():

@@ -52,10 +52,10 @@ def register_commands(register):
 """
 QUOTING = """
 from sentikit import hookimpl
-from sentikit.extension import LLMBackend, PartSettings, RejectedError, find_key
+from sentikit.extension import LLMBackend, ComponentSettings, RejectedError, find_key
 
 class Quoting(LLMBackend):
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         cache_prompts: bool = False
 
     model = "quoting"

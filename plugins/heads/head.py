@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sentikit.extension import Head, PartSettings
+from sentikit.extension import ComponentSettings, Head
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -35,7 +35,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 class LinearHead(Head):
     """Dropout and one linear layer."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``linear``."""
 
         dropout: Dropout = 0.1
@@ -54,7 +54,7 @@ class MlpHead(Head):
     layers share them.
     """
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``mlp``; the defaults are the study's."""
 
         layers: Annotated[int, Field(ge=1, le=16)] = 2
@@ -132,7 +132,7 @@ class NativeHead(Head):
         "distilbert": nn.ReLU,
     }
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``native``."""
 
         dropout: Dropout = 0.1
@@ -172,7 +172,7 @@ class AttentionHead(Head):
 
     only_pooling: ClassVar[Literal["head"]] = "head"
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``attention``."""
 
         dropout: Dropout = 0.1

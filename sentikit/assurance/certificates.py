@@ -34,7 +34,7 @@ from sentikit.errors import InputError
 #: Distance between two tested shares of the pile.
 STEP = 0.01
 _AGREEMENT_STEP = 0.0025
-#: Share of δ spent on counting the sampled texts, whose label is known, as agreeing.
+#: The share of δ spent on counting the sampled texts, whose label is known, as agreeing.
 _SAMPLE_PART = 0.05
 #: Standard deviations beyond which a number of accepted checks is ignored; see _critical.
 _TAIL = 7.0

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sentikit.components import Part, PartSettings, Path, Problem, check_section, refuse
+from sentikit.components import Component, ComponentSettings, Path, Problem, check_section, refuse
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
 from sentikit.datasets.rows import Rows
@@ -22,7 +22,7 @@ from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry, default_registry
 
 
-class DatasetLoader(Part, ABC):
+class DatasetLoader(Component, ABC):
     """Loads the splits of one dataset.
 
     Keep labels as the data spell them; the recipe's label scheme maps them to classes.
@@ -71,7 +71,7 @@ def _share(value: object) -> object:
     return value
 
 
-class ListedLabels(PartSettings):
+class ListedLabels(ComponentSettings):
     """Classes listed in a recipe."""
 
     classes: tuple[str, ...] = Field(description="the classes, from low to high if ordered")
@@ -115,7 +115,7 @@ def _known_splits(splits: dict[str, str | None]) -> dict[str, str | None]:
     return splits
 
 
-class DatasetOptions(PartSettings):
+class DatasetOptions(ComponentSettings):
     """Keys that work with every dataset."""
 
     labels: Annotated[str | tuple[str, ...] | ListedLabels, AfterValidator(_known_scheme)] = Field(

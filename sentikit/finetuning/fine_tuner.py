@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from sentikit.components import Part
+from sentikit.components import Component
 from sentikit.errors import InputError
 from sentikit.llm.strategy import Message
 
@@ -109,7 +109,7 @@ class FineTuningSession(Protocol):
         """Return whether the user has asked to stop; `run` should then return None soon."""
 
 
-class FineTuner(Part, ABC):
+class FineTuner(Component, ABC):
     """Fine-tunes a model of one provider; configured by a recipe's section ``finetune``.
 
     ``LLMBackend.fine_tuner`` names it. The core writes the files, checks them against `limits`,

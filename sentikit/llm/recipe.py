@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.components import Problem, check_section, refuse, split_options, validate
+from sentikit.components import Problem, check_section, split_options, validate
 from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.settings import LLMOptions, PromptRecipe, StrategyOptions
 from sentikit.llm.strategy import PromptStrategy
-from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
+from sentikit.recipe.resolving import ResolvedRecipe, checked_components
 from sentikit.registry import Registry
 from sentikit.runs.folder import FINISHED, MANIFEST
 from sentikit.tracking import check_trackers
@@ -30,7 +30,7 @@ _KIND = "finetune"
 
 
 @dataclass(frozen=True)
-class StrategyParts:
+class StrategyComponents:
     """The components that turn a split's examples into messages."""
 
     recipe: ResolvedRecipe
@@ -45,10 +45,10 @@ class StrategyParts:
         return str(self.recipe.values.get("strategy", {}).get("name", DEFAULT_STRATEGY))
 
 
-def check_strategy_parts(
+def check_strategy_components(
     recipe: ResolvedRecipe, registry: Registry, splits: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the fields of `StrategyParts` that can be made, and every problem."""
+    """Return the fields of `StrategyComponents` that can be made, and every problem."""
     made: dict[str, Any] = {}
     problems: list[Problem] = []
     raw, section = recipe.values.get("dataset"), recipe.values.get("strategy")
@@ -144,7 +144,7 @@ class FineTunedRun:
 
 
 @dataclass(frozen=True)
-class PromptParts(StrategyParts):
+class PromptComponents(StrategyComponents):
     """The components of an LLM's run; `split` is the one to label."""
 
     llm: LLMBackend
@@ -153,22 +153,17 @@ class PromptParts(StrategyParts):
     fine_tuned: FineTunedRun | None = None
 
 
-def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
-    """Make the components of a prompt recipe, or raise an error with every problem."""
-    refuse_other_kind(recipe, "prompt")
-    parts, problems = check_prompt(recipe, registry)
-    refuse(problems, recipe.describe)
-    assert parts is not None
-    return parts
+def prompt_components(recipe: ResolvedRecipe, registry: Registry) -> PromptComponents:
+    return checked_components(recipe, "prompt", lambda: check_prompt(recipe, registry))
 
 
 def check_prompt(
     recipe: ResolvedRecipe, registry: Registry
-) -> tuple[PromptParts | None, list[Problem]]:
+) -> tuple[PromptComponents | None, list[Problem]]:
     """Make the components, or return every problem, without reading data or calling a server."""
     settings, problems = validate(PromptRecipe, recipe.values)
     splits = [settings.split] if settings else []
-    made, more = check_strategy_parts(recipe, registry, splits)
+    made, more = check_strategy_components(recipe, registry, splits)
     problems += more
     found, more = _llm(registry, recipe.values.get("llm"))
     made, problems = made | found, problems + more
@@ -185,7 +180,7 @@ def check_prompt(
         )
     if problems or settings is None:
         return None, problems
-    return PromptParts(recipe=recipe, split=settings.split, **made), []
+    return PromptComponents(recipe=recipe, split=settings.split, **made), []
 
 
 def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
@@ -247,11 +242,11 @@ def check_fine_tuned_on(
     if options.not_as_trained:
         return []
     advice = "If that is intended, set strategy.not_as_trained: true."
-    learnt = tuple(run.manifest.get("classes") or ())
+    trained = tuple(run.manifest.get("classes") or ())
     problems = []
-    if learnt != classes:
-        learnt_names, names = ", ".join(learnt), ", ".join(classes)
-        message = f"{run.path} was fine-tuned on the labels {learnt_names}, not {names}."
+    if trained != classes:
+        trained_names, names = ", ".join(trained), ", ".join(classes)
+        message = f"{run.path} was fine-tuned on the labels {trained_names}, not {names}."
         problems.append(Problem(("dataset", "labels"), f"{message} {advice}"))
     if not _same(strategy, run.strategy, registry):
         message = (
@@ -262,15 +257,15 @@ def check_fine_tuned_on(
     return problems
 
 
-def _same(strategy: PromptStrategy, learnt: Mapping[str, Any], registry: Registry) -> bool:
+def _same(strategy: PromptStrategy, trained: Mapping[str, Any], registry: Registry) -> bool:
     try:
-        learnt_class = registry.load("register_prompt_strategies", str(learnt.get("name")))
+        trained_class = registry.load("register_prompt_strategies", str(trained.get("name")))
     except InputError:
         return False
-    own = split_options(StrategyOptions, learnt)[1]
+    own = split_options(StrategyOptions, trained)[1]
     own.pop("name", None)
-    settings, _ = validate(learnt_class.Settings, own)
-    return type(strategy) is learnt_class and strategy.settings == settings
+    settings, _ = validate(trained_class.Settings, own)
+    return type(strategy) is trained_class and strategy.settings == settings
 
 
 def _described(section: Mapping[str, Any]) -> str:

@@ -6,15 +6,17 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeVar
 
 from sentikit.components import Problem, dotted, refuse
 from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
 from sentikit.registry import Registry, default_registry
 from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
+
+Made = TypeVar("Made")
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -318,6 +320,17 @@ def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
     message = f"this command needs a recipe of kind {wanted}, not {kind}. "
     problem = Problem(("kind",), f"{message}Run it with sentikit {COMMANDS[kind]}.")
     refuse([problem], recipe.describe)
+
+
+def checked_components(
+    recipe: ResolvedRecipe, kind: str, check: Callable[[], tuple[Made | None, list[Problem]]]
+) -> Made:
+    """Return the components that `check` makes, or refuse the recipe with all its problems."""
+    refuse_other_kind(recipe, kind)
+    made, problems = check()
+    refuse(problems, recipe.describe)
+    assert made is not None
+    return made
 
 
 def differing_keys(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -63,9 +63,9 @@ class Splits:
         return [(name, examples) for name, examples in found if examples is not None]
 
 
-def load_splits(parts: TrainData, validated: bool = True) -> Splits:
+def load_splits(components: TrainData, validated: bool = True) -> Splits:
     """Load the splits; `validated` is whether training needs a validation split."""
-    dataset, evaluation = parts.dataset, parts.dataset_for("validation")
+    dataset, evaluation = components.dataset, components.dataset_for("validation")
     if validated and "validation" not in evaluation.splits:
         raise InputError(
             f"The dataset {evaluation.name!r} has no validation split, which chooses the best "
@@ -109,9 +109,9 @@ def data_warnings(splits: Splits, batch_size: int) -> Iterator[str]:
             f"training.batch_size is {batch_size}, but there are only {len(train):,} training "
             "texts, so an epoch is one step. Lower it."
         )
-    learnt = text_hashes(train.values("text"))
+    trained = text_hashes(train.values("text"))
     for name, other in splits.items()[1:]:
-        shared = int(np.isin(text_hashes(other.values("text")), learnt).sum())
+        shared = int(np.isin(text_hashes(other.values("text")), trained).sum())
         if shared == len(other):
             yield f"Every {name} text is also a training text, so its scores are too optimistic."
         elif shared:
@@ -119,7 +119,7 @@ def data_warnings(splits: Splits, batch_size: int) -> Iterator[str]:
                 f"{shared:,} of {len(other):,} {name} texts ({shared / len(other):.1%}) are also "
                 "training texts, so scores on them are too optimistic."
             )
-    yield from _conflicting_labels(train, learnt)
+    yield from _conflicting_labels(train, trained)
 
 
 def _conflicting_labels(train: Examples, hashes: NDArray[np.uint64]) -> Iterator[str]:

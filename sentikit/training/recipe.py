@@ -10,11 +10,11 @@ from pydantic import Field
 
 from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
 from sentikit.components import (
-    PartSettings,
+    ComponentSettings,
     Path,
     Problem,
     Section,
-    check_part,
+    check_component,
     check_section,
     refuse,
     validate,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sentikit.training.engine import Engine
 
 
-class TrainRecipe(PartSettings):
+class TrainRecipe(ComponentSettings):
     """Train an encoder with a head, or a classifier that trains itself: ``kind: train``."""
 
     kind: Literal["train"] = "train"
@@ -68,13 +68,13 @@ class TrainData:
 
 
 @dataclass(frozen=True)
-class ClassifierParts(TrainData):
+class ClassifierComponents(TrainData):
     classifier: Section
     registry: Registry
 
 
 @dataclass(frozen=True)
-class TrainParts(TrainData):
+class TrainComponents(TrainData):
     encoder: Encoder
     encoder_options: EncoderOptions
     head: Head
@@ -82,19 +82,19 @@ class TrainParts(TrainData):
     engine: Engine
 
 
-def train_parts(
+def train_components(
     recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
-) -> TrainParts | ClassifierParts:
+) -> TrainComponents | ClassifierComponents:
     refuse_other_kind(recipe, "train")
-    parts, problems = check_train(recipe, registry, dataset)
+    components, problems = check_train(recipe, registry, dataset)
     refuse(problems, recipe.describe)
-    assert parts is not None
-    return parts
+    assert components is not None
+    return components
 
 
 def check_train(
     recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
-) -> tuple[TrainParts | ClassifierParts | None, list[Problem]]:
+) -> tuple[TrainComponents | ClassifierComponents | None, list[Problem]]:
     """Make the components, or return every problem, without reading data or models."""
     settings, problems = validate(TrainRecipe, recipe.values)
     raw = recipe.values
@@ -123,8 +123,8 @@ def check_train(
     made.setdefault("evaluation_dataset", None)
     made |= {"recipe": recipe, "training": settings.training}
     if settings.classifier is not None:
-        return ClassifierParts(classifier=settings.classifier, registry=registry, **made), []
-    return TrainParts(engine=cast("Engine", engine), **made), []
+        return ClassifierComponents(classifier=settings.classifier, registry=registry, **made), []
+    return TrainComponents(engine=cast("Engine", engine), **made), []
 
 
 def _learner_problems(raw: Mapping[str, Any]) -> list[Problem]:
@@ -141,7 +141,7 @@ def _learner_problems(raw: Mapping[str, Any]) -> list[Problem]:
 
 
 def _classifier(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    part, problems = check_part(registry, "register_classifiers", raw, path)
+    part, problems = check_component(registry, "register_classifiers", raw, path)
     if part is not None and not cast("PluginClassifier", part).learns():
         message = f"{raw['name']!r} needs no training. Use it directly with sentikit predict."
         problems.append(Problem((*path, "name"), message))
