@@ -188,7 +188,7 @@ def test_malformed_overrides_are_refused(bad: str) -> None:
     [
         ("label=# Stars", "--set 'label=\"# Stars\"'"),
         ("label=Stars # 1", "--set 'label=\"Stars # 1\"'"),
-        ("map={a: b} # odd", "Leave it out, or quote"),
+        ("map={a: b} # odd", "Remove it, or quote"),
     ],
 )
 def test_a_yaml_comment_is_not_part_of_a_value(setting: str, advice: str) -> None:
@@ -213,7 +213,7 @@ def test_a_components_name_and_settings_may_be_overridden_in_any_order(reverse: 
 
 
 def test_contradictory_overrides_are_refused() -> None:
-    with pytest.raises(InputError, match=r"training\.lr cannot be set: training=3 says"):
+    with pytest.raises(InputError, match=r"training\.lr cannot be set, because training=3 is"):
         parse_overrides(["training=3", "training.lr=1"])
 
 

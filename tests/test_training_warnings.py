@@ -76,7 +76,7 @@ POSITIVE, OTHER = rows(GOOD, "positive"), rows(BAD, "non-positive")
             [*POSITIVE[:9], *OTHER[:9], POSITIVE[0].replace("positive", "non-positive")],
             POSITIVE[9:] + OTHER[9:],
             {},
-            "1 training texts have several labels, as 'the film was great': positive and "
+            "1 training texts have several labels, for example 'the film was great': positive and "
             "non-positive",
         ),
         (
