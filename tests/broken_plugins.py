@@ -1,4 +1,4 @@
-"""Plugins that fail in fifty ways, laid down as installed distributions."""
+"""Fifty broken plugins, each written as an installed distribution."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def offering(registered: str) -> str:
 
 @dataclass(frozen=True)
 class Broken:
-    """A broken plugin, and what is said of it.
+    """A broken plugin and the messages expected about it.
 
     Attributes:
-        name: of the case; the plugin is called ``odd-NAME``.
-        code: of its module.
-        sentence: what `sentikit plugins list` says.
-        command: another command that has to do with it, and what that says.
-        exit_code: of that command.
-        settings: of the dataset, where the plugin has one.
-        requires: the version of sentikit that it asks for.
-        entry: what the entry point is called, and its target, where they are not the plugin's.
+        name: the case; the plugin is called ``odd-NAME``.
+        code: its module's code.
+        sentence: the reason that `sentikit plugins list` prints.
+        command: another command that meets it, and what that prints.
+        exit_code: that command's exit code.
+        settings: the dataset's settings, if the plugin has one.
+        requires: the version of sentikit that it requires.
+        entry: the entry point's name and target, if they are not the plugin's.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Broken:
     more: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Lay the plugin down in a folder for ``PYTHONPATH``."""
+        """Write the plugin into a folder for ``PYTHONPATH``."""
         module = "odd_" + self.name.replace("-", "_")
         package = folder / module
         package.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Runs a prompt recipe in a test, from its sections to a run's folder."""
+"""Runs a prompt recipe in a test and writes a run."""
 
 from __future__ import annotations
 

@@ -433,7 +433,7 @@ class TestExchange:
 
 
 class TestTerminal:
-    def test_the_terminal_takes_keys_and_does_not_execute_control_characters_of_texts(
+    def test_keys_label_texts_in_the_terminal_and_control_characters_of_texts_are_not_printed(
         self, tmp_path: Path
     ) -> None:
         pile = tmp_path / "p.csv"
@@ -446,7 +446,7 @@ class TestTerminal:
         found = read_checked(output)
         assert sorted(str(c.label) for c in found.answers) == ["None", "neutral", "positive"]
 
-    def test_the_terminal_does_not_execute_control_characters_of_labels_and_predictions(
+    def test_control_characters_of_labels_and_predictions_are_not_printed(
         self, tmp_path: Path
     ) -> None:
         pile, output = tmp_path / "p.csv", tmp_path / "c.csv"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import click
 import numpy as np
 import pytest
 import torch
-from plugin_writing import PART_MODULE, SitePackages, site_packages
+from plugin_writing import PART_MODULE, SitePackages
 from sentikit.plugins.plugin_kit.checks import (
     check_command,
     check_component,
@@ -660,12 +660,6 @@ class TestCommands:
 
         with pytest.raises(AssertionError, match="--help ends with 1: ValueError"):
             check_command(Broken("film", help="Films."))
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SitePackages]:
-    with site_packages(tmp_path / "site-packages") as site:
-        yield site
 
 
 REVIEWS = """

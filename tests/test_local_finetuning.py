@@ -60,6 +60,16 @@ def tuned(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -
     return learn(fine_tuning(reviews, base), tmp_path_factory.mktemp("runs") / "tuned")
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few epochs, to compare with one that is stopped and resumed."""
+    return learn(short_job(reviews, base), tmp_path_factory.mktemp("runs") / "tuned")
+
+
+def short_job(reviews: Path, base: Path) -> FineTuning:
+    return fine_tuning(reviews, base, epochs=4)
+
+
 def ask(model: Path | str, reviews: Path, path: str, **llm: Any) -> dict[str, Any]:
     """Prompt a model for the test split and return its metrics."""
     recipe = {
@@ -166,15 +176,15 @@ def stop_after(calls: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("calls", [1, 40])
 def test_local_fine_tuning_stopped_and_resumed_ends_the_same(
-    calls: int, tuned: Path, base: Path, reviews: Path
+    calls: int, uninterrupted: Path, base: Path, reviews: Path
 ) -> None:
     with pytest.raises(Interrupted):
-        learn(fine_tuning(reviews, base), stop_requested=stop_after(calls))
+        learn(short_job(reviews, base), stop_requested=stop_after(calls))
     assert json.loads(Path("tuned/manifest.json").read_text())["status"] == "interrupted"
-    resumed = learn(fine_tuning(reviews, base), resume=True)
-    weights = [read_weights(folder / ADAPTER) for folder in (tuned, resumed)]
+    resumed = learn(short_job(reviews, base), resume=True)
+    weights = [read_weights(folder / ADAPTER) for folder in (uninterrupted, resumed)]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
-    assert untimed(tuned) == untimed(resumed)
+    assert untimed(uninterrupted) == untimed(resumed)
 
 
 def untimed(folder: Path) -> list[dict[str, Any]]:
@@ -198,7 +208,7 @@ def test_a_model_without_a_chat_template_learns_to_end_its_answer(
     tmp_path: Path, reviews: Path
 ) -> None:
     plain = make_language_model(tmp_path / "plain", template=None, spread=0.2)
-    learn(fine_tuning(reviews, plain))
+    learn(fine_tuning(reviews, plain, epochs=8))
     assert Path("tuned/model/chat_template.jinja").is_file()
     assert ask("tuned", reviews, "asked")["overall"]["macro_f1"] > 0.4
 
@@ -261,7 +271,7 @@ class TestBadInput:
             ("PICKLED", "holds only pickled weights"),
         ],
     )
-    def test_a_base_model_that_is_none_is_refused(
+    def test_a_folder_that_holds_no_base_model_is_refused(
         self, model: str, message: str, reviews: Path, base: Path, tmp_path: Path
     ) -> None:
         folder = tmp_path / "model"

@@ -210,7 +210,7 @@ def test_template_prompts_contain_the_nearest_examples(trained_run: Path, review
         assert f"{shown}\n--\nReview: {one.text}" in asked
 
 
-def test_recorded_answers_cannot_retrieve_examples(reviews: Path) -> None:
+def test_a_recorded_adviser_cannot_retrieve_examples(reviews: Path) -> None:
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
     Path("said.csv").write_text("\n".join(lines) + "\n")

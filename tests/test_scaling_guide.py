@@ -82,7 +82,7 @@ def test_the_memory_table_equals_the_dry_run(recipe: str, column: int) -> None:
         assert row.strip("|").split("|")[column].strip() == f"{need.total / 2**20:,.0f}"
 
 
-def test_memory_per_process_is_a_share_of_the_whole_state() -> None:
+def test_zero_stages_divide_the_training_state_among_processes() -> None:
     """Zero on eight processes: the parts add up to the whole and ZeRO's copy of it."""
     from sentikit.training.engine import ModelSize
 

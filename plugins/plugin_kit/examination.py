@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sentikit import SentikitError, Usage
+from sentikit import InputError, SentikitError, Usage
 from sentikit.extension import (
     Answer,
     ChatRequest,
@@ -295,5 +295,11 @@ def _check(
         return False
     if registration.hook == "register_engines" and not component_class.suits(find_hardware()):
         return False
-    COMPONENT_CHECKS[registration.hook](component_class, settings or {})
+    try:
+        COMPONENT_CHECKS[registration.hook](component_class, settings or {})
+    except InputError as error:
+        # A component whose extra is not installed cannot be put to work.
+        if settings is not None or not isinstance(error.__cause__, ImportError):
+            raise
+        return False
     return True
