@@ -344,7 +344,7 @@ class TestComingBack:
         with fine_tuning_service() as service:
             done = fine_tune(service, "--no-wait")
             assert done.returncode == 0, done.stderr
-            assert "Come back: sentikit gpt-finetune" in done.stderr
+            assert "Follow: sentikit gpt-finetune" in done.stderr
             assert manifest()["status"] == "running"
             done = fine_tune(service, "--resume")
             assert done.returncode == 0, done.stderr
@@ -354,7 +354,7 @@ class TestComingBack:
         with fine_tuning_service() as service:
             fine_tune(service)
             done = fine_tune(service, "--output", "runs/again")
-            assert "nothing is paid twice" in done.stderr
+            assert "it is not paid twice" in done.stderr
             assert manifest("runs/again")["fine_tuned"] == manifest()["fine_tuned"]
             fine_tune(service, "--output", "runs/other", finetune={"seed": 7})
             assert len(service.server.jobs) == 2
@@ -408,8 +408,8 @@ class TestComingBack:
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=60)
             assert process.returncode == 130, said
-            assert "Detached; a job that was started goes on." in said
-            assert "Cancel:    sentikit gpt-finetune" in said
+            assert "Detached; a job that was started continues." in said
+            assert "Cancel: sentikit gpt-finetune" in said
             service.server.behave(life=("succeeded",))
             assert fine_tune(service, "--resume").returncode == 0
             assert len(service.server.jobs) == 1

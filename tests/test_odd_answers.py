@@ -345,7 +345,10 @@ def test_a_refusal_of_one_text_fails_only_its_row(behaviour: Behaviour, tmp_path
 
 #: An error that no call survives, and the sentence about it.
 FINAL: dict[str, tuple[Behaviour, str]] = {
-    "no key": (lambda c: failure(401, "No key."), "wants a key .401: No key.., and OPENAI_API_KEY"),
+    "no key": (
+        lambda c: failure(401, "No key."),
+        "requires a key .401: No key.., but OPENAI_API_KEY",
+    ),
     "credit": (
         lambda c: failure(429, "Pay.", code="insufficient_quota"),
         "lack of credit or quota",

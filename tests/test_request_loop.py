@@ -232,7 +232,7 @@ class TestFaults:
         ("fault", "message"),
         [
             ("quota", "lack of credit or quota .You exceeded your current quota"),
-            ("401:no", r"wants a key .401: no., and OPENAI_API_KEY is not set"),
+            ("401:no", r"requires a key .401: no., but OPENAI_API_KEY is not set"),
             ("404:The model is gone", "has no model 'any'"),
         ],
     )
