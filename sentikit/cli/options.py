@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from sentikit.command_options import (
-    DEVICE,
-    FILE,
-    LABEL_MAP,
-    REVISION,
-    TEXT_COLUMNS,
-    label_map_of,
-)
+from sentikit.command_options import DEVICE, FILE, LABEL_MAP, REVISION, TEXT_COLUMNS, label_map_of
 from sentikit.errors import InputError
 from sentikit.terminal import print_text
 

@@ -61,9 +61,7 @@ class CascadeSettings(ComponentSettings):
     )
     tune: Tuning | None = Field(None, description="how to choose the threshold on validation")
     llm_cost: float | None = Field(
-        None,
-        ge=0,
-        description="USD of the last member for 1,000 texts, where its run does not say",
+        None, ge=0, description="USD of the last member for 1,000 texts, where its run does not say"
     )
 
     @model_validator(mode="after")

@@ -66,10 +66,7 @@ def recorded_recipe(kind: str, runs: Sequence[str], **settings: Any) -> Resolved
 
 
 def run_cascade(
-    recipe: ResolvedRecipe,
-    run: RunFolder | None,
-    options: LabellingOptions,
-    registry: Registry,
+    recipe: ResolvedRecipe, run: RunFolder | None, options: LabellingOptions, registry: Registry
 ) -> tuple[JudgedCascade, RunFolder | None]:
     """Label a split with a cascade and leave a run; each member is asked what is left to it.
 
@@ -83,10 +80,7 @@ def run_cascade(
 
 
 def run_vote(
-    recipe: ResolvedRecipe,
-    run: RunFolder | None,
-    options: LabellingOptions,
-    registry: Registry,
+    recipe: ResolvedRecipe, run: RunFolder | None, options: LabellingOptions, registry: Registry
 ) -> tuple[JudgedVote, RunFolder | None]:
     """Label a split with a vote and leave a run; see `run_cascade`."""
     settings = ensemble_settings(recipe, registry, VoteRecipe).vote

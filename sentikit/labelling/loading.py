@@ -8,12 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentikit.classifiers.loading import (
-    LoadingOptions,
-    find_model_folder,
-    hub_model,
-    load_model,
-)
+from sentikit.classifiers.loading import LoadingOptions, find_model_folder, hub_model, load_model
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
