@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from sentikit.files import refuse_unwritable
 from sentikit.terminal import FiniteRange, label_map_of, print_text
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _report(given: dict[str, Any]) -> Report | None:
     from sentikit.reports import format_for
 
     format_for(given["report"])
+    refuse_unwritable(given["report"])
     return Report(given["report"], given["opened"])
 
 
@@ -182,6 +184,8 @@ PLOTS_FOLDER = click.option(
 
 def check_plots(plots: Path | bool | None) -> None:
     """Make sure, before there is any work, that plots can be drawn where they are asked for."""
+    if isinstance(plots, Path):
+        refuse_unwritable(plots)
     if plots:
         from sentikit.reports import report_format
 

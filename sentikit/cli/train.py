@@ -70,6 +70,7 @@ def train(
                 _print_plan(parts, nproc or process_count(), as_json)
             return
         run = _run_folder(output, parts.recipe.name, resume)
+        parts.check_splits("classifier" not in parts.recipe.values)
         if nproc:
             from sentikit.training.engine import check_processes
 

@@ -146,7 +146,11 @@ class Rows(ABC):
         columns = self.find_text_columns(wanted, option)
         paths = [self._path(column) for column in columns]
 
+        only = paths[0][0] if len(paths) == len(paths[0]) == 1 and not strip_markup else None
+
         def text(where: int, row: Mapping[str, Any]) -> str:
+            if only is not None and type(plain := row.get(only)) is str:
+                return "" if plain.isspace() else plain
             values: list[Any] = [row.get(path[0]) for path in paths]
             try:
                 values = [_inside(v, path[1:]) for v, path in zip(values, paths, strict=True)]

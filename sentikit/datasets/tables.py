@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import sys
@@ -257,10 +258,18 @@ class InputFile:
         """Return what gives the text of a row, as `Rows.text_reader` does."""
         return rows.text_reader(self.text_columns, _OPTION, self.strip_markup)
 
-    def count(self) -> int:
-        """Return how many rows there are, by reading them all."""
+    def count(self) -> int | None:
+        """Return how many rows there are, by reading them all once; None of a pipe.
+
+        Raises:
+            InputError: a row is malformed, or holds no text where text belongs.
+        """
+        return None if self.piped else self._count
+
+    @functools.cached_property
+    def _count(self) -> int:
         with self.open() as rows:
-            return sum(1 for _ in rows)
+            return sum(1 for _ in rows.cells(*self.columns(rows)))
 
     def describe(self) -> dict[str, Any]:
         """Return what tells this input from another, as JSON can hold it."""

@@ -65,12 +65,8 @@ class Splits:
 
 def load_splits(parts: TrainData, validated: bool = True) -> Splits:
     """Load what training needs; `validated` says whether it needs a validation split."""
+    parts.check_splits(validated)
     dataset, judge = parts.dataset, parts.dataset_for("validation")
-    if validated and "validation" not in judge.splits:
-        raise InputError(
-            f"The dataset {judge.name!r} has no validation split to "
-            "choose the best epoch by. Set dataset.validation_holdout, as 10% or 500."
-        )
     train = dataset.split("train")
     present = set(train.values("label"))
     if len(present) < 2:
