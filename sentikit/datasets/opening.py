@@ -217,6 +217,7 @@ class OpenedDataset:
         return examples
 
     def check_split(self, name: str) -> None:
+        """Refuse a name that is none of `splits`."""
         if name not in self.splits:
             raise InputError(
                 f"The dataset {self.name!r} has no split {name!r}. "

@@ -222,7 +222,7 @@ class Rows(ABC):
                 empty = False
                 yield item
         if empty:
-            raise InputError(f"{self.name} has no rows. Give a file with at least one.")
+            raise InputError(f"{self.name} has no rows; at least one is needed.")
 
     def _path(self, column: str) -> tuple[str, ...]:
         """Return a column's name, and behind it the keys inside its values."""
