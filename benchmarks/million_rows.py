@@ -57,7 +57,7 @@ def work(folder: Path) -> None:
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
     from sentikit.training.job import JobOptions, train
-    from sentikit.training.recipe import train_parts
+    from sentikit.training.recipe import train_components
     from sentikit.training.trainer import Interrupted
 
     files = ", ".join(f"{split}: {folder}/{split}.csv" for split in ("train", "validation"))
@@ -66,7 +66,7 @@ def work(folder: Path) -> None:
     peak, started = Peak(), time.process_time()
     try:
         options = JobOptions(device="cpu", threads=1, stop_requested=lambda: True)
-        train(train_parts(recipe, registry), folder / "run", options)
+        train(train_components(recipe, registry), folder / "run", options)
     except Interrupted:
         resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         cpu = time.process_time() - started

@@ -74,7 +74,7 @@ def label(rows: int) -> dict[str, Any]:
     from sentikit.labelling.job import LabellingOptions
     from sentikit.llm.classifier import LLMClassifier
     from sentikit.llm.context import ContextSource
-    from sentikit.llm.recipe import prompt_parts
+    from sentikit.llm.recipe import prompt_components
     from sentikit.recipe.resolving import resolve_values
     from sentikit.registry import default_registry
 
@@ -86,7 +86,7 @@ def label(rows: int) -> dict[str, Any]:
         "dataset": {"name": "demo"},
         "llm": {"backend": "replay", "run": "none.csv", "cache": "answers.sqlite"},
     }
-    parts = prompt_parts(resolve_values(recipe, "stub", "the benchmark"), default_registry())
+    parts = prompt_components(resolve_values(recipe, "stub", "the benchmark"), default_registry())
     object.__setattr__(parts, "llm", Slow(Slow.Settings()))
     llm = LLMClassifier(parts, ContextSource(LABELS))
     cascade = Cascade({"encoder": Sure(), "llm": llm}, [0.9])

@@ -144,9 +144,10 @@ def check(folder: Path, gold: list[str]) -> None:
     from sentikit.extension import InputFile
 
     output = folder / "checked.csv"
-    items = drawn_items(InputFile(str(folder / "reviews.csv")), output, DrawOptions(300, SEED))
-    people = Annotation(items, output, ("negative", "neutral", "positive"), "gold", repeats=0)
-    for item in items:
+    drawn = drawn_items(InputFile(str(folder / "reviews.csv")), output, DrawOptions(300, SEED))
+    labels = ("negative", "neutral", "positive")
+    people = Annotation(drawn.items, output, labels, "gold", repeats=0, record=drawn.record)
+    for item in drawn.items:
         people.answer(item.row, False, gold[item.row], "checked", "", False)
 
 

@@ -28,8 +28,9 @@ def reference() -> str:
 
 
 def _section(title: str, module: ModuleType) -> Iterator[str]:
-    """Describe a module's public names, functions first, then classes."""
-    values = {name: getattr(module, name) for name in sorted(module.__all__, key=str.lower)}
+    """Describe a module's public functions, then its classes; constants are left out."""
+    names = [name for name in sorted(module.__all__, key=str.lower) if not name.isupper()]
+    values = {name: getattr(module, name) for name in names}
     values = {name: value for name, value in values.items() if callable(value)}
     yield f"## {title}\n"
     for name in sorted(values, key=lambda name: inspect.isclass(values[name])):

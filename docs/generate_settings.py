@@ -15,7 +15,7 @@ from marked_part import write_or_check
 from pydantic_core import PydanticUndefined
 
 import sentikit
-from sentikit.extension import PartSettings
+from sentikit.extension import ComponentSettings
 from sentikit.hookspecs import KINDS
 from sentikit.registry import default_registry
 
@@ -53,28 +53,28 @@ def reference() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _core_schemas() -> dict[str, type[PartSettings]]:
+def _core_schemas() -> dict[str, type[ComponentSettings]]:
     for module in pkgutil.walk_packages(sentikit.__path__, "sentikit."):
         if not module.name.startswith(("sentikit.cli", "sentikit.plugins", "sentikit.__main__")):
             importlib.import_module(module.name)
-    return {model.__name__: model for model in _below(PartSettings)}
+    return {model.__name__: model for model in _below(ComponentSettings)}
 
 
-def _below(model: type[PartSettings]) -> Iterator[type[PartSettings]]:
+def _below(model: type[ComponentSettings]) -> Iterator[type[ComponentSettings]]:
     for child in model.__subclasses__():
         yield child
         yield from _below(child)
 
 
-def _kind(model: type[PartSettings]) -> str:
+def _kind(model: type[ComponentSettings]) -> str:
     return str(model.model_fields["kind"].default)
 
 
-def _table(heading: str, model: type[PartSettings]) -> Iterator[str]:
+def _table(heading: str, model: type[ComponentSettings]) -> Iterator[str]:
     yield heading
     yield ""
     summary = (inspect.getdoc(model) or "").split("\n\n")[0].replace("\n", " ")
-    if summary and "PartSettings" not in summary and not summary.startswith("Base of"):
+    if summary and "ComponentSettings" not in summary and not summary.startswith("Base of"):
         yield re.sub(r"``(.*?)``", r"`\1`", summary)
         yield ""
     yield "| key | value | default | |"
@@ -83,7 +83,7 @@ def _table(heading: str, model: type[PartSettings]) -> Iterator[str]:
     yield ""
 
 
-def _rows(model: type[PartSettings], prefix: str) -> Iterator[str]:
+def _rows(model: type[ComponentSettings], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         if name in ("kind",) or (name == "description" and not prefix):
             continue
@@ -106,8 +106,8 @@ def _rows(model: type[PartSettings], prefix: str) -> Iterator[str]:
                         )
 
 
-def _models_in(annotation: Any) -> list[type[PartSettings]]:
-    if inspect.isclass(annotation) and issubclass(annotation, PartSettings):
+def _models_in(annotation: Any) -> list[type[ComponentSettings]]:
+    if inspect.isclass(annotation) and issubclass(annotation, ComponentSettings):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
@@ -118,7 +118,7 @@ def _default(field: Any) -> str:
     value = field.default
     if value is PydanticUndefined:
         value = field.default_factory()
-    if isinstance(value, PartSettings):
+    if isinstance(value, ComponentSettings):
         named = getattr(value, "name", "")
         return f"`{named}`" if named else ""
     shown = {None: "null", True: "true", False: "false"}.get(value) if _plain(value) else None
@@ -141,7 +141,7 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(inner[0])}" if inner else "list"
     if origin is dict:
         return "mapping"
-    if inspect.isclass(annotation) and issubclass(annotation, PartSettings):
+    if inspect.isclass(annotation) and issubclass(annotation, ComponentSettings):
         return "section"
     words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return words.get(annotation, {type(None): "null", Path: "path"}.get(annotation, "value"))

@@ -26,6 +26,8 @@ def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return imported(_NAMES[name], name)
     extension = importlib.import_module("sentikit.extension")
+    if name in extension.OLD_NAMES:
+        return getattr(extension, name)
     if name in extension.__all__:
         warnings.warn(
             f"sentikit.{name} moves: import it from sentikit.extension. The old place works until "

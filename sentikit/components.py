@@ -14,11 +14,11 @@ from sentikit.registry import Registry, default_registry
 
 Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
-MadePart = TypeVar("MadePart", bound="Part")
+MadeComponent = TypeVar("MadeComponent", bound="Component")
 
 #: No count, size or amount reaches this.
 _TOO_LARGE = 10**15
-#: A part as a recipe names it: its registered name, and its settings.
+#: A component as a recipe names it: its registered name, and its settings.
 Section = dict[str, Any]
 
 
@@ -27,10 +27,10 @@ def as_section(raw: Any) -> Any:
     return {"name": raw} if isinstance(raw, str) else raw
 
 
-class PartSettings(BaseModel):
-    """Base of a part's settings: frozen, unknown keys refused, numbers welcome as text.
+class ComponentSettings(BaseModel):
+    """Base of a component's settings: frozen, unknown keys refused, numbers welcome as text.
 
-    A recipe's section gives a part's registered ``name`` beside these keys.
+    A recipe's section gives a component's registered ``name`` beside these keys.
     """
 
     model_config = ConfigDict(
@@ -38,20 +38,20 @@ class PartSettings(BaseModel):
     )
 
 
-class Part:
+class Component:
     """Base of whatever a plugin registers: it is made from its own settings.
 
-    Parts are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
+    Components are made while a recipe is checked: ``__init__`` loads nothing, but may raise an
     ``InputError`` for a package that is missing. A subclass names its settings class::
 
         class Reviews(sentikit.extension.DatasetLoader):
-            class Settings(sentikit.extension.PartSettings):
+            class Settings(sentikit.extension.ComponentSettings):
                 path: str
     """
 
-    Settings: ClassVar[type[PartSettings]] = PartSettings
+    Settings: ClassVar[type[ComponentSettings]] = ComponentSettings
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         self.settings = settings
 
 
@@ -130,41 +130,44 @@ def _odd_numbers(schema: Any, raw: Mapping[Any, Any], prefix: Path) -> Iterator[
 def split_options(
     options: type[Model], raw: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part a section into the core's own keys and the named part's keys (``name`` included)."""
+    """Split a section into the core's own keys and the component's, its ``name`` included."""
     core = {key: value for key, value in raw.items() if key in options.model_fields}
     return core, {key: value for key, value in raw.items() if key not in core}
 
 
-def check_part(
+def check_component(
     registry: Registry,
     hook: str,
     raw: Mapping[str, Any],
     prefix: Path = (),
     also_known: Iterable[str] = (),
     name_key: str = "name",
-) -> tuple[Part | None, list[Problem]]:
-    """Make the part that ``raw[name_key]`` names from the other keys, or say what is wrong."""
+) -> tuple[Component | None, list[Problem]]:
+    """Make the component that ``raw[name_key]`` names from the other keys, or say what is wrong."""
     name = raw.get(name_key)
     if not isinstance(name, str):
         known = ", ".join(registry.names(hook))
         return None, [Problem((*prefix, name_key), f"a name is needed. Known: {known}.")]
     try:
-        part_class: type[Part] = registry.load(hook, name)
+        component_class: type[Component] = registry.load(hook, name)
     except InputError as error:
         return None, [Problem((*prefix, name_key), error.message)]
     own = {key: value for key, value in raw.items() if key != name_key}
-    return make_part(part_class, own, prefix, also_known)
+    return make_component(component_class, own, prefix, also_known)
 
 
-def make_part(
-    part_class: type[MadePart], raw: Mapping[str, Any], prefix: Path, also_known: Iterable[str]
-) -> tuple[MadePart | None, list[Problem]]:
-    """Make a part from its own settings, or say what is wrong with them."""
-    settings, problems = validate(part_class.Settings, raw, prefix, also_known)
+def make_component(
+    component_class: type[MadeComponent],
+    raw: Mapping[str, Any],
+    prefix: Path,
+    also_known: Iterable[str],
+) -> tuple[MadeComponent | None, list[Problem]]:
+    """Make a component from its own settings, or say what is wrong with them."""
+    settings, problems = validate(component_class.Settings, raw, prefix, also_known)
     if settings is None:
         return None, problems
     try:
-        return part_class(settings), []
+        return component_class(settings), []
     except InputError as error:
         return None, [Problem(prefix, error.message)]
 
@@ -179,9 +182,9 @@ def open_component(hook: str, section: Mapping[str, Any]) -> Any:
     Raises:
         InputError: there is no such component, or a setting is wrong; all problems at once.
     """
-    part, problems = check_part(default_registry(), hook, section)
+    component, problems = check_component(default_registry(), hook, section)
     refuse(problems, lambda problem: f"{section.get('name')}: {problem}")
-    return part
+    return component
 
 
 def check_section(
@@ -190,17 +193,17 @@ def check_section(
     options: type[Model],
     raw: Mapping[str, Any],
     path: Path,
-    interface: type[MadePart],
+    interface: type[MadeComponent],
     name_key: str = "name",
-) -> tuple[MadePart | None, Model | None, list[Problem]]:
-    """Check a section that holds keys of the core beside those of the part it names."""
+) -> tuple[MadeComponent | None, Model | None, list[Problem]]:
+    """Check a section that holds keys of the core beside those of the component it names."""
     core, own = split_options(options, raw)
     settings, problems = validate(options, core, path)
     known = [*options.model_fields, *([] if name_key == "name" else [name_key])]
-    part, more = check_part(registry, hook, own, path, known, name_key)
+    component, more = check_component(registry, hook, own, path, known, name_key)
     problems += more
-    if part is None or isinstance(part, interface):
-        return part, settings, problems
+    if component is None or isinstance(component, interface):
+        return component, settings, problems
     wrong = f"{raw[name_key]!r} is not a subclass of {interface.__name__}."
     return None, settings, [*problems, Problem((*path, name_key), wrong)]
 
@@ -215,7 +218,7 @@ def _problems(
     problems = []
     for place, own in by_place.items():
         tagged = len(own[0]["loc"]) > len(place)
-        # Of alternatives, the one that the user's value fits in part has the error further inside.
+        # Of alternatives, the one that the user's value fits best has the error further inside.
         if tagged and any(o[: len(place)] == place and o != place for o in by_place):
             continue
         path = prefix + place

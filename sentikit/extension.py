@@ -12,22 +12,26 @@ _NAMES = listed_names(__file__)
 __all__ = list(_NAMES)
 
 
-#: Old names, and the public names of `sentikit` that replace them.
-_OLD_NAMES = {"Opinion": "Prediction"}
+#: Old names, and where what replaces them is public.
+OLD_NAMES = {
+    "Opinion": "sentikit.Prediction",
+    "Part": "sentikit.extension.Component",
+    "PartSettings": "sentikit.extension.ComponentSettings",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return imported(_NAMES[name], name)
-    if name in _OLD_NAMES:
-        new = _OLD_NAMES[name]
+    if name in OLD_NAMES:
+        new = OLD_NAMES[name]
         warnings.warn(
-            f"sentikit.extension.{name} is now sentikit.{new}. The old name works until the next "
-            "release.",
+            f"sentikit.extension.{name} is now {new}. The old name works until the next release.",
             DeprecationWarning,
             stacklevel=2,
         )
-        return getattr(importlib.import_module("sentikit"), new)
+        module, _, public = new.rpartition(".")
+        return getattr(importlib.import_module(module), public)
     raise AttributeError(f"module 'sentikit.extension' has no attribute {name!r}")
 
 

@@ -2,8 +2,8 @@
 
 # Every hook
 from sentikit.hookspecs import Register as Register
-from sentikit.components import Part as Part
-from sentikit.components import PartSettings as PartSettings
+from sentikit.components import Component as Component
+from sentikit.components import ComponentSettings as ComponentSettings
 from sentikit.components import validate as validate
 from sentikit.recipe_checks import core_keys as core_keys
 from sentikit.components import open_component as open_component
@@ -104,7 +104,7 @@ from sentikit.finetuning.fine_tuner import FineTuningSession as FineTuningSessio
 from sentikit.finetuning.fine_tuner import FineTuningJob as FineTuningJob
 from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
 from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
-from sentikit.finetuning.recipe import FinetuneParts as FinetuneParts
+from sentikit.finetuning.recipe import FinetuneComponents as FinetuneComponents
 from sentikit.finetuning.recipe import open_finetune_recipe as open_finetune_recipe
 from sentikit.llm.requests.budget import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts
@@ -174,9 +174,22 @@ from sentikit.runs.folder import choose_run_folder as choose_run_folder
 from sentikit.runs.reporter import RunReporter as RunReporter
 from sentikit.runs.writer import RunPlan as RunPlan
 from sentikit.runs.writer import RunWriter as RunWriter
-from sentikit.terminal import FiniteRange as FiniteRange
+from sentikit.command_options import FiniteRange as FiniteRange
+from sentikit.command_options import FILE as FILE
+from sentikit.command_options import RATE as RATE
+from sentikit.command_options import RECIPE as RECIPE
+from sentikit.command_options import SETTINGS as SETTINGS
+from sentikit.command_options import OUTPUT as OUTPUT
+from sentikit.command_options import TEXT_COLUMNS as TEXT_COLUMNS
+from sentikit.command_options import DEVICE as DEVICE
+from sentikit.command_options import THREADS as THREADS
+from sentikit.command_options import REVISION as REVISION
+from sentikit.command_options import LABEL_MAP as LABEL_MAP
+from sentikit.command_options import ESTIMATE as ESTIMATE
+from sentikit.command_options import MAX_COST as MAX_COST
+from sentikit.command_options import RESUME as RESUME
 from sentikit.terminal import LiveBar as LiveBar
-from sentikit.terminal import label_map_of as label_map_of
+from sentikit.command_options import label_map_of as label_map_of
 from sentikit.terminal import print_table as print_table
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text

@@ -11,7 +11,7 @@ that checks a name at the plugin's own line::
         register("attention", f"{__name__}.head:AttentionHead", summary="one attention layer")
 
 A target is the class itself or, so that the command line stays quick, the string
-``"package.module:Class"``, imported when the part is first used.
+``"package.module:Class"``, imported when the component is first used.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ def register_commands(register: Register) -> None:
     """
 
 
-#: By hook: what its parts are called in messages, and the class of `sentikit.extension` that they
+#: By hook: what messages call its components, and the class of `sentikit.extension` that they
 #: derive from; recipes are files, commands click's.
-_PARTS: dict[str, tuple[str, str]] = {
+_COMPONENTS: dict[str, tuple[str, str]] = {
     "register_datasets": ("dataset", "DatasetLoader"),
     "register_table_formats": ("table format", "TableFormat"),
     "register_encoders": ("encoder", "Encoder"),
@@ -137,5 +137,5 @@ _PARTS: dict[str, tuple[str, str]] = {
     "register_reports": ("report format", "ReportFormat"),
     "register_commands": ("command", ""),
 }
-KINDS = {hook: kind for hook, (kind, _) in _PARTS.items()}
-INTERFACES = {hook: interface for hook, (_, interface) in _PARTS.items() if interface}
+KINDS = {hook: kind for hook, (kind, _) in _COMPONENTS.items()}
+INTERFACES = {hook: interface for hook, (_, interface) in _COMPONENTS.items() if interface}

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from sentikit.components import Part
+from sentikit.components import Component
 from sentikit.errors import SentikitError
 from sentikit.registry import Registry, default_registry
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HOOK = "register_metrics"
 
 
-class Metric(Part, ABC):
+class Metric(Component, ABC):
     """A score of predicted against gold labels, which depends on their counts alone.
 
     Since it is a function of counts, intervals and tests come from resampled counts as for

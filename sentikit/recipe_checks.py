@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
 from sentikit.classifiers.model_format import ModelFormat
-from sentikit.components import Part, Problem
+from sentikit.components import Component, Problem
 from sentikit.datasets.opening import DatasetLoader, DatasetOptions
 from sentikit.ensembles.recipe import check_ensemble
 from sentikit.finetuning.fine_tuner import FineTuner
@@ -28,7 +28,7 @@ _CHECKS = {
 }
 
 #: By interface, the keys of a component's section that are not its own settings.
-_CORE_KEYS: dict[type[Part], Iterable[str]] = {
+_CORE_KEYS: dict[type[Component], Iterable[str]] = {
     DatasetLoader: DatasetOptions.model_fields,
     Encoder: EncoderOptions.model_fields,
     Head: HeadOptions.model_fields,
@@ -46,7 +46,7 @@ def recipe_problems(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]
     return check(recipe, registry) if check else [unknown_kind(kind)]
 
 
-def core_keys(part_class: type[Part]) -> frozenset[str]:
+def core_keys(component_class: type[Component]) -> frozenset[str]:
     """Return the keys that no setting of a component can have, since the core reads them."""
-    kinds = [keys for kind, keys in _CORE_KEYS.items() if issubclass(part_class, kind)]
+    kinds = [keys for kind, keys in _CORE_KEYS.items() if issubclass(component_class, kind)]
     return frozenset(["name"]).union(*kinds)

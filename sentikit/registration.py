@@ -1,4 +1,4 @@
-"""One name a plugin offers, and the part behind it."""
+"""One name a plugin offers, and the component behind it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Registration:
 
     @property
     def kind(self) -> str:
-        """What messages call the part, as ``head``."""
+        """What messages call the component, as ``head``."""
         return hookspecs.KINDS[self.hook]
 
     @property
@@ -141,7 +141,7 @@ def _target_problem(hook: str, target: Any) -> str:
 
 
 def _misfit(hook: str, part: Any) -> str:
-    """Say why an imported part is not what the hook is for."""
+    """Say why an imported component is not what the hook is for."""
     if hook == "register_commands":
         return "" if isinstance(part, click.Command) else "must be a click command"
     from sentikit import extension
@@ -157,10 +157,10 @@ def _misfit(hook: str, part: Any) -> str:
 
 def _unusable_settings(settings: Any) -> str:
     """Return why a component's settings class cannot be used."""
-    from sentikit.extension import PartSettings
+    from sentikit.extension import ComponentSettings
 
-    if not (isinstance(settings, type) and issubclass(settings, PartSettings)):
-        return "has a class Settings that is no subclass of sentikit.extension.PartSettings"
+    if not (isinstance(settings, type) and issubclass(settings, ComponentSettings)):
+        return "has a class Settings that is no subclass of sentikit.extension.ComponentSettings"
     if "name" in settings.model_fields:
         return "has a setting called 'name', which a recipe's section holds already"
     try:

@@ -138,11 +138,11 @@ class Registry:
         return [r for r in self.registrations(hook) if name in (r.name, r.qualified_name)]
 
     def load(self, hook: str, name: str) -> Any:
-        """Import and return the part called `name`.
+        """Import and return the component called `name`.
 
         Raises:
             InputError: nobody registered the name, or several plugins did.
-            SentikitError: the part cannot be imported, or is not what the hook is for.
+            SentikitError: the component cannot be imported, or is not what the hook is for.
         """
         return self.find(hook, name).load()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentikit.components import Part
+from sentikit.components import Component
 from sentikit.errors import InputError
 from sentikit.files import read_json, write_text
 from sentikit.registry import default_registry
@@ -45,7 +45,7 @@ class Section:
     texts: tuple[str, ...] = ("run",)
 
 
-class ReportFormat(Part, ABC):
+class ReportFormat(Component, ABC):
     """A way to present findings. Its registered name is the suffix of its files, as ``html``."""
 
     def _cannot(self, what: str) -> InputError:

@@ -1,4 +1,4 @@
-"""The terminal: tables and a live progress bar, amounts as text and as options."""
+"""The terminal: tables, a live progress bar, amounts as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import click
 
-from sentikit.errors import InputError, printable, quoted
+from sentikit.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,46 +33,6 @@ def usd_text(amount: float) -> str:
     if amount == 0 or round(abs(amount), 4) >= 1:
         return f"{amount:,.2f}"
     return f"{amount:.{max(4, -math.floor(math.log10(abs(amount))))}f}"
-
-
-class FiniteRange(click.FloatRange):
-    """The type of a click option that is an amount or a share: a `click.FloatRange`, finite.
-
-    Click itself takes ``nan`` for a number within any bounds, and ``inf`` where there is no upper
-    one.
-    """
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number, or refuse the option with a sentence and exit code 2."""
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return number
-
-
-def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
-    """Return what the values of an option ``--label-map`` mean together, or None without any.
-
-    Args:
-        given: each LABEL=CLASS, or several with commas between them.
-
-    Raises:
-        InputError: one is not LABEL=CLASS, or a label comes twice.
-    """
-    found: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        label, equals, meant = (part.strip() for part in pair.rpartition("="))
-        if not label or not equals or not meant:
-            raise InputError(
-                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
-                "LABEL_0=negative,LABEL_1=positive."
-            )
-        if label in found:
-            raise InputError(f"--label-map names the label {quoted(label)} twice.")
-        found[label] = meant
-    return found or None
 
 
 def print_text(text: str, err: bool = False) -> None:

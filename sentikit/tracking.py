@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import BeforeValidator
 
-from sentikit.components import Part, Problem, check_part
+from sentikit.components import Component, Problem, check_component
 from sentikit.components import Path as KeyPath
 from sentikit.keys import redacted
 from sentikit.registry import Registry
@@ -75,7 +75,7 @@ class LLMCall:
     error: str | None = None
 
 
-class Tracker(Part):
+class Tracker(Component):
     """Shows runs elsewhere: in a web service, in another program's files.
 
     It is made while the recipe is checked; a package or a key that is missing is said there, by an
@@ -190,7 +190,7 @@ def check_trackers(
         if not isinstance(section, Mapping):
             problems.append(Problem(path, f"must be a tracker's name or section, not {entry!r}."))
             continue
-        tracker, found = check_part(registry, "register_trackers", section, path)
+        tracker, found = check_component(registry, "register_trackers", section, path)
         problems += found
         name = section.get("name")
         if name in made:

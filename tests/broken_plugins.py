@@ -1,4 +1,4 @@
-"""Plugins that fail in fifty ways, laid down as installed distributions."""
+"""Fifty broken plugins, each written as an installed distribution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OFFER = HOOK + (
 )
 DATASET = """
 import typing
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
+from sentikit.extension import DatasetLoader, ExamplesBuilder, ComponentSettings
 class Odd(DatasetLoader):
     SETTINGS
     def splits(self): return ("test",)
@@ -33,17 +33,17 @@ def offering(registered: str) -> str:
 
 @dataclass(frozen=True)
 class Broken:
-    """A broken plugin, and what is said of it.
+    """A broken plugin and the messages expected about it.
 
     Attributes:
-        name: of the case; the plugin is called ``odd-NAME``.
-        code: of its module.
-        sentence: what `sentikit plugins list` says.
-        command: another command that has to do with it, and what that says.
-        exit_code: of that command.
-        settings: of the dataset, where the plugin has one.
-        requires: the version of sentikit that it asks for.
-        entry: what the entry point is called, and its target, where they are not the plugin's.
+        name: the case; the plugin is called ``odd-NAME``.
+        code: its module's code.
+        sentence: the reason that `sentikit plugins list` prints.
+        command: another command that meets it, and what that prints.
+        exit_code: that command's exit code.
+        settings: the dataset's settings, if the plugin has one.
+        requires: the version of sentikit that it requires.
+        entry: the entry point's name and target, if they are not the plugin's.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Broken:
     more: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Lay the plugin down in a folder for ``PYTHONPATH``."""
+        """Write the plugin into a folder for ``PYTHONPATH``."""
         module = "odd_" + self.name.replace("-", "_")
         package = folder / module
         package.mkdir(parents=True)
@@ -250,13 +250,13 @@ CASES = [
         "",
         (SHOW, "has a class Settings that cannot be built: name 'Undefined' is not defined"),
         1,
-        "class Settings(PartSettings):\n        x: 'Undefined' = 3",
+        "class Settings(ComponentSettings):\n        x: 'Undefined' = 3",
     ),
     Broken(
         "settings-plain",
         OFFER,
         "",
-        (SHOW, "has a class Settings that is no subclass of sentikit.extension.PartSettings"),
+        (SHOW, "has a class Settings that is no subclass of sentikit.extension.ComponentSettings"),
         1,
         "class Settings:\n        x: int = 3",
     ),
@@ -266,7 +266,7 @@ CASES = [
         "",
         (SHOW, "has a setting called 'name', which a recipe's section holds already"),
         1,
-        "class Settings(PartSettings):\n        name: str = 'x'",
+        "class Settings(ComponentSettings):\n        name: str = 'x'",
     ),
     Broken(
         "settings-core",
@@ -274,7 +274,7 @@ CASES = [
         "",
         (f"{CHECK} odd-settings-core", "Odd.Settings uses sample, which the core reads"),
         1,
-        "class Settings(PartSettings):\n        sample: str = 'x'",
+        "class Settings(ComponentSettings):\n        sample: str = 'x'",
     ),
     Broken(
         "settings-default",
@@ -282,7 +282,7 @@ CASES = [
         "",
         (f"{CHECK} odd-settings-default", "Odd.Settings refuses its own default of x"),
         1,
-        "class Settings(PartSettings):\n        x: int = 'not a number'",
+        "class Settings(ComponentSettings):\n        x: int = 'not a number'",
     ),
     Broken(
         "settings-exotic",
@@ -290,7 +290,7 @@ CASES = [
         "",
         (f"{CHECK} odd-settings-exotic", "Odd.Settings cannot be written to YAML"),
         1,
-        "class Settings(PartSettings):\n        x: typing.Callable = print",
+        "class Settings(ComponentSettings):\n        x: typing.Callable = print",
     ),
     Broken(
         "newer-sentikit",

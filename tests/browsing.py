@@ -25,7 +25,7 @@ _FLAGS = (
 
 
 def needed_browser() -> tuple[str, str]:
-    """Return the paths of Chromium and its driver; the test is skipped where they are not."""
+    """Return the paths of Chromium and its driver; skip the test without them."""
     pytest.importorskip("selenium", reason="selenium is not installed (pip install selenium)")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+if TYPE_CHECKING:
+    from plugin_writing import SitePackages
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-# Set before any library reads them: tests reach no hub and use the cores sparingly.
+# Set before any library reads them: no telemetry, and no threads of the tokenizers.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# How long an example takes says nothing on a machine that does other work as well.
+# An example's duration means nothing on a machine that does other work as well.
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The real data beside the checkout; tests that need it are skipped where it is not."""
+    """The real data beside the checkout; tests that need it are skipped without it."""
     if not SHARED.is_dir():
         pytest.skip("the shared data folder is not here")
     return SHARED
@@ -29,7 +34,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run every test in an empty folder, away from the user's settings and plugins switches."""
+    """Run every test in an empty folder, without the user's settings and disabled plugins."""
     for variable in ("SENTIKIT_DISABLE_PLUGINS", "OPENAI_API_KEY", "WORLD_SIZE", "RANK"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
@@ -61,7 +66,7 @@ def trained_run(
     from sentikit.recipe.resolving import resolve_values
     from sentikit.registry import default_registry
     from sentikit.training.job import JobOptions, train
-    from sentikit.training.recipe import train_parts
+    from sentikit.training.recipe import train_components
 
     splits = {split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")}
     recipe = {
@@ -71,7 +76,7 @@ def trained_run(
         "training": {"epochs": 2, "batch_size": 16, "lr": 1e-3},
     }
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    parts = train_parts(resolve_values(recipe, "tiny", "the test"), default_registry())
+    parts = train_components(resolve_values(recipe, "tiny", "the test"), default_registry())
     train(parts, folder, JobOptions(device="cpu"))
     return folder
 
@@ -94,9 +99,22 @@ training: {{epochs: 2, batch_size: 16, lr: 1e-3, log_every: 1}}
     return path
 
 
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[SitePackages]:
+    """A folder of installed third-party distributions, which this process's registry sees."""
+    from plugin_writing import site_packages
+
+    from sentikit.registry import default_registry
+
+    with site_packages(tmp_path / "site-packages") as folder:
+        default_registry.cache_clear()
+        yield folder
+    default_registry.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Keep torch to one thread where it is used: the machine may be shared."""
+    """Limit torch to one thread: the machine may be shared."""
     import sys
 
     if "torch" in sys.modules:

@@ -1,4 +1,4 @@
-"""Finds the commands that the documentation shows, and holds them against the real ones."""
+"""Finds the commands that the documentation shows and checks them against the real ones."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class DocumentedCommand:
     """A command as a page shows it.
 
     Attributes:
-        page: where.
-        words: what stands behind ``sentikit``.
-        mentioned: whether it stands within a sentence, where arguments may be left out.
+        page: the page's path.
+        words: the words after ``sentikit``.
+        mentioned: whether it is part of a sentence, where arguments may be omitted.
     """
 
     page: str
@@ -66,7 +66,7 @@ def commands_of(page: Path, root: Path) -> list[DocumentedCommand]:
             for line in examples:
                 found += [DocumentedCommand(name, words) for words in _sentikit_commands(line)]
     for mention in re.findall(r"`(sentikit [^`]+)`", _FENCE.sub("", text)):
-        # Capitals stand for what the reader puts there.
+        # Capitals are placeholders.
         if "…" not in mention and not re.search(r"\b[A-Z]{3,}\b", mention):
             words = tuple(shlex.split(mention)[1:])
             found.append(DocumentedCommand(name, words, mentioned=True))
@@ -84,7 +84,7 @@ def _sentikit_commands(script: str) -> Iterator[tuple[str, ...]]:
 
 def _arguments(words: list[str]) -> Iterator[tuple[str, ...]]:
     if words and words[0].startswith("_SENTIKIT_COMPLETE="):
-        return  # the shell's own question, which takes no words
+        return  # called by the shell's completion, without arguments
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0], re.DOTALL):
         words = words[1:]
     for number, word in enumerate(words):
@@ -95,12 +95,12 @@ def _arguments(words: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def problems_of(command: DocumentedCommand, root: Path, own: Sequence[str] = ()) -> list[str]:
-    """Say what is wrong with a command: no such command, option, choice, name or setting.
+    """Return the mistakes in a command: an unknown command, option, choice, name or setting.
 
     Args:
         command: the command.
         root: the checkout; files the command names are looked for there.
-        own: beginnings of names that the page's reader makes, and of the commands of these.
+        own: prefixes of names, of commands too, that the page's reader creates.
     """
     try:
         path, context = _parsed(list(command.words))

@@ -1,4 +1,4 @@
-"""Run by torchrun: the conformance kit's check of both engines, in every process."""
+"""The conformance kit's check of both engines in every process; run by torchrun."""
 
 from __future__ import annotations
 

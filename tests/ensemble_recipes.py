@@ -1,4 +1,4 @@
-"""Recipes of a cascade and a vote over an LLM server, and what the server was asked."""
+"""Recipes of a cascade and a vote over an LLM server, and the texts the server was asked about."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = {"negative": "hate", "neutral": "read", "positive": "love"}
 ROWS = 60
 
 
-#: The encoder is wrong about these, and unsure of them.
+#: Numbers of the texts that the encoder is unsure of, and wrong about.
 UNSURE = ROWS // 3
 
 

@@ -31,7 +31,7 @@ def write_results(
 
 
 def sure(label: str, probability: float) -> list[float]:
-    """Return probabilities with so much on one label and the rest shared by the others."""
+    """Return probabilities: `probability` for one label, the rest shared by the others."""
     rest = (1 - probability) / (len(LABELS) - 1)
     return [probability if name == label else rest for name in LABELS]
 

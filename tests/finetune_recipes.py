@@ -22,7 +22,7 @@ def write_split(name: str, rows: Sequence[tuple[str, str]]) -> str:
 
 
 def rows(number: int, word: str = "review") -> list[tuple[str, str]]:
-    """Return so many labelled texts, all different."""
+    """Return `number` different labelled texts."""
     words = {"negative": "hate", "neutral": "read", "positive": "love"}
     return [(f"I {words[LABELS[n % 3]]} {word} number {n}", LABELS[n % 3]) for n in range(number)]
 

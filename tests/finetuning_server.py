@@ -1,6 +1,6 @@
-"""A local server that fine-tunes: files, uploads and jobs that remember, with faults on demand.
+"""A local fine-tuning service: files, uploads and jobs with state, and faults on demand.
 
-It answers chats, too, as ``llm_server`` does.
+It also answers chats, as ``llm_server`` does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llm_server import Behaviour, LLMServer
 
 STEPS = 6
 _ROUTE = Callable[[web.Request], Awaitable[web.StreamResponse]]
-#: A job's status at each look; the last one stays.
+#: A job's status at each poll; the last one repeats.
 _LIFE = ("validating_files", "queued", "running", "running", "running", "succeeded")
 
 
@@ -31,19 +31,19 @@ class ServiceBehaviour:
 
     Attributes:
         faults: name of a fault to how many times it happens. ``upload_cut`` and ``part_500`` (the
-            file is not there), ``create_500`` and ``create_lost`` (the job is there all the same),
-            ``look_500`` (a job cannot be looked at).
-        life: a job's status at each look; the last one stays.
+            file is not there), ``create_500`` and ``create_lost`` (the job exists nevertheless),
+            ``look_500`` (a job cannot be retrieved).
+        life: a job's status at each poll; the last one repeats.
         reason: why a job fails.
-        events: "" or how events are listed: repeated, shuffled.
+        events: "" or how the list of events deviates: repeated, shuffled.
         forbidden: whether the organisation may not fine-tune.
         refusal: why a job is refused at its creation, or "".
-        models: the models there are; () for any.
+        models: the available models; () for any.
         shutdown_date: of every model, or "".
-        hold: number of the request (from 1) that is never answered, or 0.
-        hold_after: whether that request is done before it is not answered.
-        changes: name of a handler of `FineTuningServer` to what makes another answer of its JSON: a
-            value, or a whole response.
+        hold: number of the request (from 1) that is never answered; 0 for none.
+        hold_after: whether that request is carried out although it is never answered.
+        changes: by the name of a handler of `FineTuningServer`, a function from its JSON to
+            another JSON value or a whole response.
     """
 
     faults: dict[str, int] = field(default_factory=dict)
@@ -60,13 +60,13 @@ class ServiceBehaviour:
 
 
 class FineTuningServer(LLMServer):
-    """An LLM server that also fine-tunes.
+    """An LLM server with a fine-tuning service.
 
     Attributes:
         files: name, purpose and content by id.
-        jobs: as they are, by id.
+        jobs: by id, in their current state.
         requests: method and path of each request about files and jobs.
-        held: set once the request to hold back has come.
+        held: set once the request that is never answered has arrived.
     """
 
     def __init__(self, how: ServiceBehaviour, behaviour: Behaviour | None = None) -> None:
@@ -245,7 +245,7 @@ class FineTuningServer(LLMServer):
         return web.json_response(_page(list(reversed(self.jobs.values())), request))
 
     async def look(self, request: web.Request) -> web.Response:
-        """Describe a job, one look further in its life."""
+        """Return a job and advance its status."""
         job = self.jobs[request.match_info["id"]]
         if self._happens("look_500"):
             return _error(500, "something broke", "server_error")
@@ -277,7 +277,7 @@ class FineTuningServer(LLMServer):
         return web.json_response(job)
 
     async def events(self, request: web.Request) -> web.Response:
-        """List what has happened so far, the latest first."""
+        """List the events so far, the latest first."""
         job = self.jobs[request.match_info["id"]]
         done = min(STEPS, 2 * max(0, self._looks[job["id"]] - 2))
         found = [_message(job["id"], 0, "Files validated, moving job to queued state")]
@@ -310,7 +310,7 @@ class FineTuningServer(LLMServer):
 
 
 def _received(field: Any) -> tuple[str, bytes]:
-    """Return a file's name and content, and let go of it."""
+    """Return a file's name and content, and remove it."""
     with field.file as stream:
         return field.filename, stream.read()
 

@@ -76,15 +76,15 @@ class HubServer:
 
 
 @contextlib.contextmanager
-def serve(repositories: Mapping[str, Repository]) -> Iterator[HubServer]:
-    """Serve `repositories` until the block ends."""
+def serve(repositories: Mapping[str, Repository], port: int = 0) -> Iterator[HubServer]:
+    """Serve `repositories` until the block ends, at any free port by default."""
     hub = HubServer(dict(repositories))
 
     class Handler(_Handler):
         pass
 
     Handler.hub = hub
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

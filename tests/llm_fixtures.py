@@ -1,4 +1,4 @@
-"""Starts the test LLM server in a thread, and asks it through the whole request loop."""
+"""Starts the test LLM server in a thread and sends questions to it through the request loop."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def ask_about(texts: Iterable[str], **request: Any) -> list[Question[str]]:
 
 @dataclass
 class Asked:
-    """What came of some questions."""
+    """The rows and the outcome of some questions."""
 
     rows: list[AnsweredQuestion[str]] = field(default_factory=list)
     outcome: RequestSession | None = None
@@ -123,7 +123,7 @@ def ask(
     into: Asked | None = None,
     **job: Any,
 ) -> Asked:
-    """Put questions through the request loop; `into` keeps what came before an error."""
+    """Send questions through the request loop; `into` keeps the rows that precede an error."""
     asked = into or Asked()
     total = len(questions) if isinstance(questions, Sequence) else None
     limits = Limits(job.pop("max_cost", None), job.pop("failure_limit", None), total)

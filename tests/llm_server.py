@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-#: Words of a review that decide its label; without one it is neutral.
+#: Words that decide a review's label; a review without them is neutral.
 _WORDS = {"positive": ("love", "great", "good"), "negative": ("hate", "awful", "bad")}
 _HTML = "<html><head><title>Welcome</title></head><body>It works!</body></html>"
 
@@ -27,6 +27,7 @@ class Behaviour:
 
     Attributes:
         seconds: before each answer.
+        slots: answers so many calls at a time while others wait, or 0 for all at once.
         key: the only key it takes, or "" for any.
         model: the only model it has, or "" for any.
         faults: number of the call (from 0, over all calls) to a fault, once.
@@ -48,6 +49,7 @@ class Behaviour:
     """
 
     seconds: float = 0.0
+    slots: int = 0
     key: str = ""
     model: str = ""
     faults: dict[str, str] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class LLMServer:
         self.headers: dict[str, str] = {}
         self.query: dict[str, str] = {}
         self._window: list[float] = []
+        self._slots = asyncio.Semaphore(behaviour.slots or 10**6)
         self.batches = BatchService(self)
 
     def application(self) -> web.Application:
@@ -98,7 +101,7 @@ class LLMServer:
         return app
 
     async def page(self, request: web.Request) -> web.Response:
-        """Answer as a web server that is no LLM server."""
+        """Answer as a web server other than an LLM server does."""
         return web.Response(text=_HTML, content_type="text/html")
 
     async def models(self, request: web.Request) -> web.Response:
@@ -107,7 +110,7 @@ class LLMServer:
         return web.json_response({"object": "list", "data": [entry]})
 
     async def state(self, request: web.Request) -> web.Response:
-        """Say what was seen."""
+        """Return what the server has received."""
         return web.json_response(
             {
                 "calls": self.calls,
@@ -125,7 +128,7 @@ class LLMServer:
         return web.json_response(asdict(self.behaviour))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        """Answer, or fail as told."""
+        """Answer, or fail as `Behaviour` says."""
         number, self.calls = self.calls, self.calls + 1
         self.arrivals.append(time.monotonic())
         self.in_flight += 1
@@ -159,7 +162,7 @@ class LLMServer:
         fault = b.faults.get(str(number)) or self._fault_by_word(body)
         if fault is None and self._over_rate():
             fault = "429"
-        if b.seconds:
+        async with self._slots:
             await asyncio.sleep(b.seconds)
         if fault:
             found = await self._fault(fault, body, request)
@@ -336,7 +339,7 @@ class BatchService:
             "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
         }
         if self._server.behaviour.batch == "lost":
-            # The batch exists, but its maker never hears of it.
+            # The batch exists, but the client never receives its id.
             request.transport.close()
         return web.json_response(self.batches[name])
 
@@ -418,7 +421,7 @@ def _labels(body: dict[str, Any], guarantee: str) -> tuple[str, ...]:
 
 
 def _wants_rationale(body: dict[str, Any]) -> bool:
-    """Say whether a rationale comes before the label in whatever guarantees it."""
+    """Return whether the enforced format has a rationale before the label."""
     schemas = [
         ((body.get("response_format") or {}).get("json_schema") or {}).get("schema"),
         (body.get("structured_outputs") or {}).get("json"),
@@ -463,7 +466,7 @@ def _message(text: str, enforced: str, rationale: bool) -> tuple[dict[str, Any],
 
 
 def _logprobs(tokens: list[str], labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Give the answer's own token 0.8 where labels part, the others share the rest."""
+    """Give the answer's token 0.8 where labels diverge; the others share the rest."""
     entries = []
     heads = {label[:3] for label in labels or ("negative", "neutral", "positive")}
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Classifiers that live in memory, with the habits of real ones, for tests of ensembles."""
+"""In-memory classifiers that read and answer as real ones do, for tests of ensembles."""
 
 from __future__ import annotations
 

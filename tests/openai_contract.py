@@ -1,4 +1,4 @@
-"""Puts Prism in front of a test server: it checks every request against OpenAI's own contract."""
+"""Puts Prism in front of a test server, to check every request against OpenAI's contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from outside_tools import prism
 
 
 class Recorder:
-    """Hands requests on and keeps the breaches that Prism notes in the answers' headers."""
+    """Forwards requests and records the violations that Prism reports in response headers."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -31,7 +31,7 @@ class Recorder:
         ):
             self.requests += 1
             for breach in json.loads(answer.headers.get("sl-violations", "[]")):
-                # The test server's own answers are not on trial.
+                # Only requests are checked, not the test server's answers.
                 if breach["location"][0] == "request":
                     self.breaches.append(f"{request.method} {request.path}: {breach}")
             kind = answer.headers.get("content-type", "application/json")
@@ -48,7 +48,7 @@ class Recorder:
 
 @contextlib.contextmanager
 def judged_by(contract: Path, url: str, folder: Path) -> Iterator[tuple[str, Recorder]]:
-    """Yield the address that leads through Prism to `url`, and what is recorded on the way."""
+    """Yield the address that leads through Prism to `url`, and the list of violations."""
     with prism(folder, contract, url) as judged:
         recorder = Recorder(judged)
         with in_thread(recorder.application) as address:

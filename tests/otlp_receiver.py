@@ -26,12 +26,12 @@ class Span:
     """A span as it arrived.
 
     Attributes:
-        name: of the span.
-        attributes: of the span.
-        resource: attributes of whoever sent it.
+        name: the span's name.
+        attributes: the span's attributes.
+        resource: attributes of the sender.
         seconds: how long it took.
         failed: whether its status is an error.
-        message: of the status.
+        message: the status's message.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Span:
 
 @dataclass
 class Received:
-    """What came.
+    """The received spans and requests.
 
     Attributes:
         url: the receiver's address.
         spans: in the order of their arrival.
-        headers: of the last request.
-        bodies: of all requests, decompressed.
-        status: what requests are answered with.
+        headers: the last request's headers.
+        bodies: the bodies of all requests, decompressed.
+        status: the HTTP status of the answers.
     """
 
     url: str = ""
@@ -83,7 +83,7 @@ def receiving(status: int = 200) -> Iterator[Received]:
             self.wfile.write(answer)
 
         def log_message(self, *arguments: Any) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

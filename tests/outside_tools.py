@@ -1,4 +1,4 @@
-"""Tools made by others that judge this project from outside; `make test-tools` installs them."""
+"""Third-party tools that check this project from outside; `make test-tools` installs them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ time.sleep(3600)
 
 
 def missing(tool: str) -> None:
-    """Skip a test for want of a tool, or fail where tools are required."""
+    """Skip a test whose tool is missing, or fail where tools are required."""
     message = f"{tool} is not installed: make test-tools"
     if os.environ.get(REQUIRED):
         pytest.fail(message)
@@ -73,7 +73,7 @@ def answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def llmock(folder: Path, *options: str) -> Iterator[str]:
-    """Serve llmock, which fails on purpose and judges the client; yields its address."""
+    """Serve llmock, which fails on purpose and grades the client; yields its address."""
     if importlib.util.find_spec("llmock") is None:
         missing("llmock")
     port = free_port()
@@ -86,7 +86,7 @@ def llmock(folder: Path, *options: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def prism(folder: Path, contract: Path, upstream: str) -> Iterator[str]:
-    """Serve Prism in front of a server; it notes every breach of a contract in a header."""
+    """Serve Prism in front of a server; it reports violations of a contract in a header."""
     local = _ROOT / "node_modules" / ".bin" / "prism"
     program = str(local) if local.exists() else shutil.which("prism")
     if program is None:

@@ -68,13 +68,13 @@ class SitePackages:
         return Registry(installed_plugins([str(self.folder)]), disabled)
 
     def report(self, name: str) -> PluginReport:
-        """Return what became of one plugin."""
+        """Return the report of one plugin."""
         return next(report for report in self.registry().reports() if report.name == name)
 
 
 @contextmanager
 def site_packages(folder: Path) -> Iterator[SitePackages]:
-    """Make `folder` importable for a while, and forget afterwards what was imported from it."""
+    """Make `folder` importable inside the block, and unload its modules afterwards."""
     sys.path.insert(0, str(folder))
     before = set(sys.modules)
     try:
@@ -83,7 +83,7 @@ def site_packages(folder: Path) -> Iterator[SitePackages]:
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:
             module = sys.modules[name]
-            # A module with an __init__.py has a file; one without has places, and may have many.
+            # A package without an __init__.py has no file, but one or more locations.
             places = [getattr(module, "__file__", None), *_places(module)]
             if any(str(place).startswith(str(folder)) for place in places):
                 del sys.modules[name]

@@ -1,4 +1,4 @@
-"""Runs sentikit as users and launchers do: in processes of its own, with a time limit on each."""
+"""Runs sentikit in separate processes, as users and launchers do, with a time limit on each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Seconds any command may take; a hang fails its test instead of stopping them all.
+#: Seconds that a command may take, so that one that hangs fails only its own test.
 LIMIT = 600
 SENTIKIT = (sys.executable, "-m", "sentikit")
 
@@ -53,7 +53,7 @@ def start(words: Sequence[str], **options: Any) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str], limit: float = LIMIT) -> Outcome:
-    """Wait for a process; kill it, and what it has started, where it takes too long."""
+    """Wait for a process; kill it and its children if it takes too long."""
     try:
         output, error = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -80,8 +80,8 @@ def run_ranks(
 
     Args:
         arguments: of sentikit.
-        variables: environment variables by rank; torchrun's by default.
-        folders: where each process works.
+        variables: environment variables of a rank; torchrun's by default.
+        folders: the working folder of each process.
         limit: seconds for both together.
     """
     port = free_port()

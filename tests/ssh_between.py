@@ -1,4 +1,4 @@
-"""Lets two machines reach one another by ssh, as a cluster's do: no password, no question."""
+"""Connects two machines by ssh without a password, as in a cluster."""
 
 from __future__ import annotations
 

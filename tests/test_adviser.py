@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prompt_runs import make_parts, prompt_inputs
+from prompt_runs import make_components, prompt_inputs
 
 import sentikit
 from sentikit import InputError, extension
@@ -27,7 +27,7 @@ ROWS = ["text,label", "Good,positive", "Bad,negative", "Good,positive"]
 def given_to(
     dataset: dict[str, Any], memory: Memory | None = None, **more: Any
 ) -> list[PromptInput]:
-    return prompt_inputs(make_parts(**{"dataset": dataset, "llm": LLM, **more}), memory)
+    return prompt_inputs(make_components(**{"dataset": dataset, "llm": LLM, **more}), memory)
 
 
 def files(path: str, rows: list[str] | None = None) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def test_an_augmented_file_provides_the_adviser_prediction_recorded_in_it() -> N
 def test_a_strategy_that_needs_an_adviser_and_has_none_is_refused() -> None:
     for name in ("label", "probabilities", "examples", "all"):
         with pytest.raises(InputError, match=r"strategy\.adviser: the strategy '.*' shows a pre"):
-            make_parts(dataset={"name": "demo"}, llm=LLM, strategy={"name": name})
+            make_components(dataset={"name": "demo"}, llm=LLM, strategy={"name": name})
 
 
 def test_an_adviser_that_does_not_exist_is_refused() -> None:
@@ -208,19 +208,19 @@ def test_the_requests_of_a_split_hold_text_labels_prediction_and_occurrence(
     lines = (reviews / "test.csv").read_text().splitlines()
     repeated = [*lines[:20], lines[1], lines[2], lines[1]]
     Path("twice.csv").write_text("\n".join(repeated) + "\n")
-    parts = make_parts(
+    components = make_components(
         dataset={"name": "files", "test": "twice.csv"},
         llm={"backend": "replay", "run": str(trained_run)},
         strategy={"name": "label", "adviser": str(trained_run / "model")},
     )
-    split = split_to_label(parts)
+    split = split_to_label(components)
     examples = [row.example for row in SplitRows(split)]
-    classifier = LLMClassifier(parts, split_context(parts, split, default_registry()))
+    classifier = LLMClassifier(components, split_context(components, split, default_registry()))
     collected = Collected()
     with RequestSession("", tmp_path / "answers.sqlite") as session:
         session.collect(lambda member: collected)
         assert all(said.label is None for said in classifier.classify(examples, session))
-    given = prompt_inputs(parts)
+    given = prompt_inputs(components)
     texts = split.examples.texts
     assert len(collected.requests) == len(given) == len(texts) == 22
     for number, (request, own) in enumerate(zip(collected.requests, given, strict=True)):
@@ -236,8 +236,8 @@ def test_the_requests_of_a_split_hold_text_labels_prediction_and_occurrence(
 
 
 def test_a_broken_strategy_is_named() -> None:
-    parts = make_parts(dataset=files("test.csv"), llm=LLM)
-    split = split_to_label(parts)
+    components = make_components(dataset=files("test.csv"), llm=LLM)
+    split = split_to_label(components)
 
     class Broken(extension.PromptStrategy):
         def messages(self, given: extension.PromptInput) -> list[extension.Message]:
@@ -248,7 +248,9 @@ def test_a_broken_strategy_is_named() -> None:
             return given.text
 
     for strategy, message in ((Broken, "failed at row 1: KeyError"), (Wordy, "returned 'Good'")):
-        own = parts.__class__(**{**parts.__dict__, "strategy": strategy(strategy.Settings())})
+        own = components.__class__(
+            **{**components.__dict__, "strategy": strategy(strategy.Settings())}
+        )
         with pytest.raises(sentikit.SentikitError, match=message):
             next(LLMClassifier(own, ContextSource(split.classes)).messages(["Good"], Session()))
 
@@ -261,8 +263,10 @@ def test_a_strategys_parser_may_return_only_labels_of_the_scheme() -> None:
         def parse(self, answer: str, classes: Any) -> str | None:
             return {"yes": "positive", "no": "banana"}[answer]
 
-    parts = make_parts(dataset=files("test.csv"), llm=LLM)
-    read = label_reader(parts.__class__(**{**parts.__dict__, "strategy": Odd(Odd.Settings())}))
+    components = make_components(dataset=files("test.csv"), llm=LLM)
+    read = label_reader(
+        components.__class__(**{**components.__dict__, "strategy": Odd(Odd.Settings())})
+    )
     assert read("yes", ("negative", "positive")) == "positive"
     assert read("no", ("negative", "positive")) is None
     with pytest.raises(sentikit.SentikitError, match="failed to read 'maybe': KeyError"):
@@ -270,7 +274,7 @@ def test_a_strategys_parser_may_return_only_labels_of_the_scheme() -> None:
 
 
 def test_the_studys_predictions_belong_to_the_validation_split(shared_data: Path) -> None:
-    parts = make_parts(
+    components = make_components(
         dataset={"name": "merged", "path": str(shared_data / "merged")},
         split="validation",
         llm=LLM,
@@ -281,7 +285,7 @@ def test_the_studys_predictions_belong_to_the_validation_split(shared_data: Path
             "probabilities_column": "electra_large_probabilities",
         },
     )
-    found = prompt_inputs(parts)
+    found = prompt_inputs(components)
     assert len(shown_labels(found)) == 5421
     assert found[0].adviser_prediction == sentikit.Prediction(
         "neutral",
@@ -291,7 +295,7 @@ def test_the_studys_predictions_belong_to_the_validation_split(shared_data: Path
             "positive": 0.04259249195456505,
         },
     )
-    wrong = make_parts(
+    wrong = make_components(
         dataset={"name": "merged", "path": str(shared_data / "merged")},
         llm=LLM,
         strategy={

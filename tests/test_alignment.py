@@ -15,12 +15,12 @@ def test_rows_in_the_same_order_are_paired_one_to_one() -> None:
     assert align(WANTED, Examples.from_columns(["a", "b", "a", "c"])).tolist() == [0, 1, 2, 3]
 
 
-def test_in_another_order_the_nth_occurrence_of_a_text_is_paired_with_the_nth() -> None:
+def test_repeated_texts_in_another_order_are_paired_by_occurrence() -> None:
     recorded = Examples.from_columns(["c", "a", "a", "b"])
     assert align(WANTED, recorded).tolist() == [1, 3, 2, 0]
 
 
-def test_equal_texts_are_told_apart_by_id() -> None:
+def test_equal_texts_are_paired_by_id() -> None:
     wanted = Examples.from_columns(["same", "same"], ids=["x", "y"])
     recorded = Examples.from_columns(["same", "same"], ids=["y", "x"])
     other_order = recorded.select([0, 1, 1])
@@ -32,7 +32,7 @@ def test_a_subset_and_a_superset_are_aligned() -> None:
     assert align(WANTED, WANTED.select([3])).tolist() == [-1, -1, -1, 0]
 
 
-def test_case_space_and_unicode_form_count_only_between_near_equals() -> None:
+def test_case_space_and_unicode_form_are_ignored_unless_they_tell_texts_apart() -> None:
     wanted = Examples.from_columns(["Caf\u00e9 ", "GREAT", "Great"])
     recorded = Examples.from_columns(["Great", "GREAT", "cafe\u0301"])
     assert align(wanted, recorded).tolist() == [2, 1, 0]
@@ -48,7 +48,7 @@ def test_a_row_is_paired_only_once() -> None:
     assert align(Examples.from_columns(["a", "a"]), WANTED.select([0])).tolist() == [0, -1]
 
 
-def test_a_mismatch_names_count_and_first_difference() -> None:
+def test_a_mismatch_is_refused_with_count_and_first_difference() -> None:
     recorded = Examples.from_columns(["a", "x", "a", "y"])
     with pytest.raises(InputError) as caught:
         align_all(WANTED, recorded, ("demo/test", "old.csv"))

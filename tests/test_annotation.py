@@ -165,20 +165,26 @@ class TestAnswers:
         assert (found.text, found.label) == (odd, "positive")
 
 
+def begin_drawn(source: InputFile, output: Path, options: DrawOptions) -> list[Item]:
+    """Draw texts and begin to annotate them, so that their record is kept."""
+    drawn = drawn_items(source, output, options)
+    Annotation(drawn.items, output, LABELS, record=drawn.record).begin()
+    return drawn.items
+
+
 class TestDraws:
     def test_the_draw_is_stored_and_the_same_for_every_annotator(self, tmp_path: Path) -> None:
         source = InputFile(str(write_pile(tmp_path / "p.csv")))
         output = tmp_path / "c.csv"
-        first = drawn_items(source, output, DrawOptions(30, 1))
-        assert [i.row for i in drawn_items(source, output, DrawOptions(30, 99))] == [
-            i.row for i in first
-        ]
+        first = begin_drawn(source, output, DrawOptions(30, 1))
+        second = drawn_items(source, output, DrawOptions(30, 99))
+        assert [i.row for i in second.items] == [i.row for i in first]
         assert {i.inclusion for i in first} == {0.15}
 
     def test_a_different_size_or_a_changed_pile_is_refused(self, tmp_path: Path) -> None:
         path = write_pile(tmp_path / "p.csv")
         source, output = InputFile(str(path)), tmp_path / "c.csv"
-        drawn_items(source, output, DrawOptions(30))
+        begin_drawn(source, output, DrawOptions(30))
         with pytest.raises(InputError, match="begun with 30 drawn texts"):
             drawn_items(source, output, DrawOptions(40))
         write_pile(path, 201)
@@ -187,7 +193,7 @@ class TestDraws:
 
     def test_each_group_gets_its_share_of_the_draw(self, tmp_path: Path) -> None:
         source = InputFile(str(write_pile(tmp_path / "p.csv")))
-        found = drawn_items(source, tmp_path / "c.csv", DrawOptions(60, by="shop"))
+        found = drawn_items(source, tmp_path / "c.csv", DrawOptions(60, by="shop")).items
         assert [sum(i.group == g for i in found) for g in "abc"] == [20, 20, 20]
         with pytest.raises(InputError, match="Did you mean 'shop'"):
             drawn_items(source, tmp_path / "d.csv", DrawOptions(60, by="shpo"))
@@ -197,13 +203,13 @@ class TestDraws:
         queue.write_text("text,row,confidence,predicted_label\nb,7,0.4,positive\na,3,0.5,neutral\n")
         output = tmp_path / "c.csv"
         found = drawn_items(InputFile(str(queue)), output, DrawOptions(300))
-        assert [(i.row, i.text) for i in found] == [(7, "b"), (3, "a")]
-        answer_all(Annotation(found, output, LABELS, repeats=0))
+        assert [(i.row, i.text) for i in found.items] == [(7, "b"), (3, "a")]
+        answer_all(Annotation(found.items, output, LABELS, repeats=0, record=found.record))
         assert not read_checked(output).is_uniform
 
     def test_rows_that_were_not_drawn_cannot_be_added_to_a_drawn_file(self, tmp_path: Path) -> None:
         output, queue = tmp_path / "c.csv", tmp_path / "q.csv"
-        drawn = drawn_items(InputFile(str(write_pile(tmp_path / "p.csv"))), output, DrawOptions(30))
+        drawn = begin_drawn(InputFile(str(write_pile(tmp_path / "p.csv"))), output, DrawOptions(30))
         answer_all(Annotation(drawn, output, LABELS, repeats=0))
         row = next(n for n in range(200) if n not in {item.row for item in drawn})
         queue.write_text(f"text,row,confidence\nreview {row},{row},0.4\n")
@@ -224,7 +230,7 @@ class TestDraws:
         days = [f"2026-{1 + n % 6:02d}-15" for n in range(120)]
         path.write_text("text,date\n" + "".join(f"t {n},{d}\n" for n, d in enumerate(days)))
         options = DrawOptions(20, by="date:quarter")
-        found = drawn_items(InputFile(str(path)), tmp_path / "c.csv", options)
+        found = begin_drawn(InputFile(str(path)), tmp_path / "c.csv", options)
         assert [sum(i.group == g for i in found) for g in ("2026-Q1", "2026-Q2")] == [10, 10]
         assert read_draw(tmp_path / "c.csv")["design"] == "by group"
 
@@ -427,7 +433,7 @@ class TestExchange:
 
 
 class TestTerminal:
-    def test_the_terminal_takes_keys_and_does_not_execute_control_characters_of_texts(
+    def test_keys_label_texts_in_the_terminal_and_control_characters_of_texts_are_not_printed(
         self, tmp_path: Path
     ) -> None:
         pile = tmp_path / "p.csv"
@@ -440,7 +446,7 @@ class TestTerminal:
         found = read_checked(output)
         assert sorted(str(c.label) for c in found.answers) == ["None", "neutral", "positive"]
 
-    def test_the_terminal_does_not_execute_control_characters_of_labels_and_predictions(
+    def test_control_characters_of_labels_and_predictions_are_not_printed(
         self, tmp_path: Path
     ) -> None:
         pile, output = tmp_path / "p.csv", tmp_path / "c.csv"
@@ -464,7 +470,7 @@ class TestTerminal:
         )
         assert refused.returncode == 2
         assert "there is none. Leave it out to check texts on a page." in refused.stderr
-        assert not (tmp_path / "c.csv").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
 @pytest.mark.slow

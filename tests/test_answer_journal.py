@@ -125,7 +125,7 @@ def test_runs_that_start_together_share_a_new_journal(tmp_path: Path) -> None:
         "from sentikit.llm.requests.journal import AnswerJournal\n"
         "print('ready', flush=True)\n"
         "began = float(sys.stdin.readline())\n"
-        "for number in range(40):\n"
+        "for number in range(20):\n"
         "    time.sleep(max(0, began + 0.02 * number - time.time()))\n"
         "    with AnswerJournal(Path(sys.argv[1]) / str(number)) as journal:\n"
         "        journal.remember(sys.argv[2], 1)\n"
@@ -145,7 +145,7 @@ def test_runs_that_start_together_share_a_new_journal(tmp_path: Path) -> None:
         run.stdin.write(f"{began}\n")
         run.stdin.flush()
     assert [run.communicate()[1] for run in runs] == [""] * 4
-    for number in range(40):
+    for number in range(20):
         with AnswerJournal(tmp_path / str(number)) as journal:
             assert [journal.recall(str(n)) for n in range(4)] == [1] * 4
 

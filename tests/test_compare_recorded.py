@@ -84,9 +84,8 @@ def test_the_studys_augmentation_figures_are_reproduced(judged: Comparison) -> N
 
 def test_resampling_rows_once_for_all_runs_gives_the_same_intervals(shared_data: Path) -> None:
     files = [file for file in recorded(shared_data) if file.stem[:2] in ("B3", "B4", "E3", "E7")]
-    files += [file for file in recorded(shared_data) if file.stem[:3] in ("E11", "E12", "E13")]
     comparison = sentikit.compare(files)
-    assert len(comparison.differences) == 21
+    assert len(comparison.differences) == 6
     found = comparison.difference("B3-G4OM", "E3-G4OM-EBFT")
     assert found.macro_f1.percentile.low == pytest.approx(0.0230, abs=0.0005)
     assert found.macro_f1.percentile.high == pytest.approx(0.0417, abs=0.0005)

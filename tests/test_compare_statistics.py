@@ -33,7 +33,7 @@ from sentikit.comparison.significance import (
     texts_for_mcnemar,
     texts_for_mean,
 )
-from sentikit.components import PartSettings
+from sentikit.components import ComponentSettings
 from sentikit.metrics import Metric, NamedMetric
 from sentikit.scoring import macro_f1
 
@@ -118,7 +118,7 @@ class PluginF1(Metric):
 def test_a_metric_of_a_plugin_gets_the_intervals_and_p_values_of_macro_f1() -> None:
     gold, first, second = answers(2)
     first[::50] = -1
-    metrics = (NamedMetric("again", PluginF1(PartSettings()), "test"),)
+    metrics = (NamedMetric("again", PluginF1(ComponentSettings()), "test"),)
     statistics = Statistics(CLASSES, metrics, ("a", "b", "c"))
     cells, resampling = count_cells(gold, [first, second], CLASSES), Resampling(500)
     pair = estimate_pair(cells, resampling, statistics)

@@ -43,28 +43,38 @@ def circles(drawing: Drawing) -> list[Circle]:
     return [shape for shape in drawing.shapes if isinstance(shape, Circle)]
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Three runs over 90 texts with sources and probabilities; their names would be formulas."""
-    paths = []
+    folder, paths = tmp_path_factory.mktemp("runs"), []
     for wrong in range(3):
         rows = []
         for i in range(90):
             label = LABELS[(i + (i % 7 == wrong)) % 3]
             rows.append((f"text number {i}", LABELS[i % 3], label))
-        path = tmp_path / f"run $\\frac{wrong}$ <b>.jsonl"
+        path = folder / f"run $\\frac{wrong}$ <b>.jsonl"
         paths.append(write_results(path, rows, [sure(r[2], 0.8) for r in rows], [0.001] * 90))
     return paths
 
 
+@pytest.fixture(scope="module")
+def compared(
+    runs: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Result, Path, dict[str, float]]:
+    """What `compare --plots` prints, the folder of its charts, and the training costs."""
+    folder = tmp_path_factory.mktemp("compared") / "plots"
+    costs = {path: float(number) for number, path in enumerate(runs)}
+    words = [f"--training-cost={path}={cost}" for path, cost in costs.items()]
+    result = invoke("compare", *runs, *words, "--resamples=99", f"--plots={folder}")
+    assert result.exit_code == 0, result.output
+    return result, folder, costs
+
+
 class TestCommands:
     def test_compare_draws_every_available_chart_as_png_and_svg(
-        self, runs: list[str], tmp_path: Path
+        self, compared: tuple[Result, Path, dict[str, float]]
     ) -> None:
-        folder = tmp_path / "plots"
-        costs = [f"--training-cost={path}={number}" for number, path in enumerate(runs)]
-        result = invoke("compare", *runs, *costs, "--resamples=99", f"--plots={folder}")
-        assert result.exit_code == 0, result.output
+        result, folder, _ = compared
         wanted = [*ALWAYS, "cost_front", "differences", "reliability", "sources"]
         wanted = sorted([*wanted, "precision_recall", "roc"])
         assert names(folder, "png") == names(folder, "svg") == wanted
@@ -94,12 +104,18 @@ class TestCommands:
         saved = sentikit.save_plots(comparison, tmp_path / "plots")
         assert sorted({file.stem for file in saved}) == ALWAYS
 
-    def test_equal_comparisons_give_identical_files(self, runs: list[str], tmp_path: Path) -> None:
-        comparison = sentikit.compare(runs, resamples=50)
+    def test_equal_comparisons_give_identical_files(
+        self,
+        runs: list[str],
+        compared: tuple[Result, Path, dict[str, float]],
+        tmp_path: Path,
+    ) -> None:
+        _, folder, costs = compared
+        comparison = sentikit.compare(runs, resamples=99, training_cost=costs)
         saved = sentikit.save_plots(comparison, tmp_path / "plots")
-        first = [path.read_bytes() for path in saved]
-        assert sentikit.save_plots(comparison, tmp_path / "plots") == saved
-        assert [path.read_bytes() for path in saved] == first
+        assert sorted(path.name for path in saved) == sorted(p.name for p in folder.iterdir())
+        for path in saved:
+            assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
 
     def test_a_missing_matplotlib_is_reported_before_any_work(
         self, runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import click
 import numpy as np
 import pytest
 import torch
-from plugin_writing import PART_MODULE, SitePackages, site_packages
+from plugin_writing import PART_MODULE, SitePackages
 from sentikit.plugins.plugin_kit.checks import (
     check_command,
+    check_component,
     check_dataset,
     check_encoder,
     check_engine,
@@ -23,26 +24,25 @@ from sentikit.plugins.plugin_kit.checks import (
     check_format,
     check_head,
     check_llm_backend,
-    check_part,
     check_plugin,
     check_prompt_strategy,
     check_recipe,
     check_result_format,
     check_tracker,
 )
-from sentikit.plugins.plugin_kit.examination import PART_CHECKS
+from sentikit.plugins.plugin_kit.examination import COMPONENT_CHECKS
 from tiny_models import make_encoder
 from torch import nn
 
 from sentikit import Examples, InputError, SentikitError, Usage
 from sentikit.extension import (
+    ComponentSettings,
     DatasetLoader,
     Encoder,
     FineTunedModel,
     FineTuner,
     FineTuningJob,
     Head,
-    PartSettings,
     PromptStrategy,
     ResultColumns,
     ResultFormat,
@@ -60,8 +60,8 @@ def bundled(hook: str, name: str) -> Any:
 
 
 def test_there_is_a_check_for_every_hook() -> None:
-    assert {*PART_CHECKS, "register_recipes", "register_commands"} == set(KINDS)
-    assert set(INTERFACES) == set(PART_CHECKS)
+    assert {*COMPONENT_CHECKS, "register_recipes", "register_commands"} == set(KINDS)
+    assert set(INTERFACES) == set(COMPONENT_CHECKS)
 
 
 def test_the_kits_old_import_path_works_and_warns() -> None:
@@ -74,19 +74,34 @@ def test_the_kits_old_import_path_works_and_warns() -> None:
         _ = sentikit.testing.nonsense
 
 
+def test_the_old_names_of_components_work_and_warn() -> None:
+    from sentikit.plugins.plugin_kit import checks
+
+    import sentikit.extension
+
+    for old, new in (("Part", "Component"), ("PartSettings", "ComponentSettings")):
+        for place in (sentikit, sentikit.extension):
+            with pytest.warns(DeprecationWarning, match=rf"sentikit\.extension\.{new}"):
+                assert getattr(place, old) is getattr(sentikit.extension, new)
+    with pytest.warns(DeprecationWarning, match="check_part is now check_component"):
+        assert checks.check_part is check_component
+
+
 class TestSettings:
     def test_a_created_component_has_its_settings(self) -> None:
-        part = check_part(bundled("register_heads", "mlp"), {"width": "8"})
-        assert part.settings.width == 8
+        component = check_component(bundled("register_heads", "mlp"), {"width": "8"})
+        assert component.settings.width == 8
 
     def test_refused_settings_are_named(self) -> None:
         with pytest.raises(AssertionError, match="LinearHead refuses the settings: drop: unknown"):
-            check_part(bundled("register_heads", "linear"), {"drop": 0.1})
+            check_component(bundled("register_heads", "linear"), {"drop": 0.1})
 
     @pytest.mark.parametrize("key", ["name", "pooling"])
     def test_keys_that_the_core_reads_are_refused(self, key: str) -> None:
         class Taken(Head):
-            Settings = type("Settings", (PartSettings,), {"__annotations__": {key: str}, key: "x"})
+            Settings = type(
+                "Settings", (ComponentSettings,), {"__annotations__": {key: str}, key: "x"}
+            )
 
             def build(self, hidden_size: int, classes: int) -> nn.Module:
                 return nn.Linear(hidden_size, classes)
@@ -96,7 +111,7 @@ class TestSettings:
 
     def test_settings_must_refuse_typos(self) -> None:
         class Lax(Tracker):
-            class Settings(PartSettings, extra="allow"):
+            class Settings(ComponentSettings, extra="allow"):
                 pass
 
         with pytest.raises(AssertionError, match=r"Lax\.Settings must refuse other keys"):
@@ -104,7 +119,7 @@ class TestSettings:
 
     def test_settings_must_survive_a_round_trip_through_yaml(self) -> None:
         class Fleeting(Tracker):
-            class Settings(PartSettings, arbitrary_types_allowed=True):
+            class Settings(ComponentSettings, arbitrary_types_allowed=True):
                 opened: object = object()
 
         with pytest.raises(AssertionError, match="cannot be written to YAML"):
@@ -262,7 +277,7 @@ def test_a_head_that_mixes_texts_only_in_training_is_refused() -> None:
 
 def test_a_settings_schema_that_cannot_be_built_is_named() -> None:
     annotations = {"width": "NoSuchType"}
-    broken = type("Settings", (PartSettings,), {"__annotations__": annotations})
+    broken = type("Settings", (ComponentSettings,), {"__annotations__": annotations})
     linear = bundled("register_heads", "linear")
     with pytest.raises(AssertionError, match=r"Settings cannot be built: .*NoSuchType"):
         check_head(type("Odd", (linear,), {"Settings": broken}), {})
@@ -281,7 +296,7 @@ class TestEncoders:
         folder = str(make_encoder(tmp_path / "model"))
 
         class Base(bundled("register_encoders", "transformers")):  # type: ignore[misc]
-            class Settings(PartSettings):
+            class Settings(ComponentSettings):
                 model: str = folder
                 revision: str | None = None
                 trust_remote_code: bool = False
@@ -476,7 +491,7 @@ class TestFineTuners:
 
     def test_a_fine_tuner_with_keys_of_the_core_is_refused(self) -> None:
         class Greedy(Tuner):
-            class Settings(PartSettings):
+            class Settings(ComponentSettings):
                 validation: str = "test"
 
         with pytest.raises(AssertionError, match="uses validation, which the core reads"):
@@ -639,12 +654,6 @@ class TestCommands:
 
         with pytest.raises(AssertionError, match="--help ends with 1: ValueError"):
             check_command(Broken("film", help="Films."))
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SitePackages]:
-    with site_packages(tmp_path / "site-packages") as site:
-        yield site
 
 
 REVIEWS = """

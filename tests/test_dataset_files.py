@@ -36,7 +36,7 @@ def write(name: str, content: str) -> str:
 
 
 class TestSplits:
-    def test_one_file_is_one_split(self) -> None:
+    def test_a_single_file_becomes_a_single_split(self) -> None:
         path = write("reviews.csv", "text,label\nI love it,positive\nI hate it,negative\n")
         dataset = sentikit.open_dataset(section(test=path))
         assert dataset.splits == ("test",)
@@ -187,7 +187,7 @@ class TestRefusals:
         message = refusal(section(train=write("a.jsonl", content)))
         assert message.startswith("a.jsonl, line 2: the text is empty")
 
-    def test_a_repeated_id_keeps_its_rows(self) -> None:
+    def test_rows_with_a_repeated_id_are_kept(self) -> None:
         content = "id,text,label\n7,a,neg\n8,c,neg\n7,d,pos\n"
         examples = sentikit.open_dataset(section(train=write("train.csv", content))).split("train")
         assert (examples.ids, examples.texts) == (["7", "8", "7"], ["a", "c", "d"])

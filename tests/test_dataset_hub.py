@@ -114,7 +114,7 @@ class TestLayouts:
         assert opened(folder).splits == ("train", "hard")
         assert opened(folder, splits={"test": "hard"}).split("test").texts == ["hard"]
 
-    def test_a_missing_source_is_no_source(self, folder: Path) -> None:
+    def test_examples_without_a_source_have_an_unknown_source(self, folder: Path) -> None:
         rows = [{"text": "fine", "source": None}, {"text": "good", "source": "x"}]
         (folder / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         assert opened(folder).split("train", labelled=False).sources == [None, "x"]
@@ -124,7 +124,7 @@ class TestLayouts:
         test = opened(folder).split("test", labelled=False)
         assert test.labels == [None]
 
-    def test_tweets_from_a_folder(self, folder: Path) -> None:
+    def test_the_tweet_dataset_is_read_from_a_folder(self, folder: Path) -> None:
         rows = '{"text": "so happy", "label_text": "positive"}\n{"text": null, "label_text": "x"}\n'
         (folder / "train.jsonl").write_text(rows)
         tweets = sentikit.open_dataset({"name": "tweet", "path": folder})
@@ -177,5 +177,5 @@ class TestRefusals:
         assert "is not a folder" in refusal(folder / "nowhere")
         assert "cannot be read as a dataset" in refusal(folder)
 
-    def test_no_switch_runs_remote_code(self, folder: Path) -> None:
+    def test_trust_remote_code_is_not_a_setting(self, folder: Path) -> None:
         assert "trust_remote_code" in refusal(folder, trust_remote_code=True)

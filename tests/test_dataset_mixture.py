@@ -157,7 +157,7 @@ class TestRefusals:
 
 
 class TestTheBenchmarkRecipe:
-    def test_treebank_and_dynasent_dev_make_12864_examples(self, shared_data: Path) -> None:
+    def test_the_benchmark_recipe_has_12864_training_examples(self, shared_data: Path) -> None:
         dataset = mixture(
             {"name": "sst", "path": str(shared_data / "sst")},
             {

@@ -70,7 +70,7 @@ def test_files_are_read_by_their_names() -> None:
         "",
     ],
 )
-def test_what_is_not_exactly_one_select_is_refused_and_changes_nothing(
+def test_anything_but_a_single_select_is_refused_and_changes_nothing(
     query: str, database: str
 ) -> None:
     before = Path(database).read_bytes()
@@ -129,8 +129,8 @@ def test_postgres_without_its_extension_says_how_to_get_it(
 
 
 def test_a_database_that_fails_midway_exits_with_1_not_2() -> None:
-    text = "case when i > 500000 then error('gone') else 'fine' end"
-    query = f"select {text} as text from range(1000000) t(i)"
+    text = "case when i > 50000 then error('gone') else 'fine' end"
+    query = f"select {text} as text from range(100000) t(i)"
     with pytest.raises(SentikitError, match="failed while it was read") as failed:
         opened(query).split("test", labelled=False)
     assert failed.value.exit_code == 1

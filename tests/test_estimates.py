@@ -156,7 +156,7 @@ class TestAccuracy:
         truth = (said == gold).mean()
         macro = f1_score(gold, said, average="macro")
         widths, held, f1_held = [], [], []
-        for seed in range(80):
+        for seed in range(40):
             draw = stratified_draw(confidence, 250, seed)
             accuracy, f1 = sentikit.estimate_accuracy(
                 said, confidence, draw.rows, gold[draw.rows], checked_weights=1 / draw.inclusion

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plugin_writing import SitePackages, site_packages
+from plugin_writing import SitePackages
 from tiny_classifiers import TEXTS, make_classifier
 
 import sentikit
@@ -55,12 +54,6 @@ class WordList(ModelFormat):
         (folder / "good.txt").write_text("great")
         return []
 """
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SitePackages]:
-    with site_packages(tmp_path / "site-packages") as site:
-        yield site
 
 
 def registry(site: SitePackages) -> Registry:

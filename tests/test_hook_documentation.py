@@ -6,12 +6,11 @@ import importlib.util
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from plugin_writing import SitePackages, site_packages
+from plugin_writing import SitePackages
 from sentikit.plugins.plugin_kit.new_plugin import KINDS
 from tiny_models import make_encoder
 
@@ -39,14 +38,6 @@ def files_in(page: str) -> dict[str, str]:
     """Return the code blocks that begin with a file's name in a comment."""
     blocks = re.findall(r"^```\w+\n# (\S+\.\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return dict(blocks)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SitePackages]:
-    default_registry.cache_clear()
-    with site_packages(tmp_path / "site-packages") as site:
-        yield site
-    default_registry.cache_clear()
 
 
 def install(site: SitePackages, files: dict[str, str]) -> None:
@@ -160,6 +151,8 @@ def test_plugins_new_of_a_kind_writes_the_example_of_its_hooks_page(kind: str) -
     }
     assert written.keys() - shown.keys() == {"README.md", "pyproject.toml"}
     assert {name: written[name] for name in shown} == shown
+    assert f"with {KINDS[kind]}. Replace it" in written["README.md"]
+    assert "_" not in KINDS[kind]
 
 
 class TestGuide:

@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hub_server import Repository, files_of, serve
+from outside_tools import free_port
 from safetensors.torch import load_file, save_file
 from tiny_classifiers import POLARITY, TEXTS, make_classifier, make_text_classifier
 
@@ -214,9 +217,11 @@ class TestRefusals:
 
 
 _LOADER = """
-import json, sys, sentikit
+import json, sys, huggingface_hub, sentikit
 for line in sys.stdin:
     name, options = json.loads(line)
+    # A connection that is kept alive would lead to an earlier test's hub.
+    huggingface_hub.close_session()
     try:
         answer = sentikit.load(name, device="cpu", **options).predict([sys.argv[1]])
     except sentikit.SentikitError as error:
@@ -225,18 +230,36 @@ for line in sys.stdin:
 """
 
 
-def loaded(endpoint: str, cache: Path, *asked: tuple[str, dict[str, Any]]) -> list[Any]:
-    """Load models in a process whose hub is the stand-in; return labels or refusals."""
-    found = subprocess.run(
+@dataclass(frozen=True)
+class LoadingProcess:
+    """A process that loads models from a hub at `port`, which may or may not be served."""
+
+    port: int
+    pipes: subprocess.Popen[str]
+
+    def __call__(self, *asked: tuple[str, dict[str, Any]]) -> list[Any]:
+        """Load models by name and options; return the labels of `TEXT` or refusals."""
+        assert self.pipes.stdin is not None
+        assert self.pipes.stdout is not None
+        self.pipes.stdin.write("".join(json.dumps(one) + "\n" for one in asked))
+        self.pipes.stdin.flush()
+        return [json.loads(self.pipes.stdout.readline()) for _ in asked]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadingProcess]:
+    port, cache = free_port(), tmp_path_factory.mktemp("hub") / "cache"
+    variables = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(cache)}
+    with subprocess.Popen(
         [sys.executable, "-c", _LOADER, TEXT],
-        input="\n".join(map(json.dumps, asked)),
-        env={**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache)},
-        capture_output=True,
+        env=os.environ | variables | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=300,
-    )
-    assert found.returncode == 0, found.stderr
-    return [json.loads(line) for line in found.stdout.splitlines()]
+    ) as process:
+        yield LoadingProcess(port, process)
+        process.communicate()
+    assert process.returncode == 0
 
 
 @pytest.mark.slow
@@ -270,7 +293,7 @@ def test_a_config_that_does_not_fit_the_weights_is_refused_naming_size_or_tensor
 
 
 def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
-    tmp_path: Path, trained_run: Path
+    tmp_path: Path, trained_run: Path, loaded: LoadingProcess
 ) -> None:
     first = make_text_classifier(tmp_path / "first", POLARITY)
     other = shutil.copytree(first, tmp_path / "other")
@@ -282,11 +305,8 @@ def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
         "jane/gated": Repository({"main": files_of(first)}, gated=True),
         "jane/encoder": Repository({"main": encoder}),
     }
-    cache = tmp_path / "cache"
-    with serve(repositories) as hub:
+    with serve(repositories, loaded.port) as hub:
         named, second, ours, gated, typo, wrong, no_classifier = loaded(
-            hub.endpoint,
-            cache,
             ("jane/mood", {}),
             ("jane/mood", {"revision": "v2"}),
             ("jane/ours", {}),
@@ -296,6 +316,7 @@ def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
             ("jane/encoder", {}),
         )
         assert not any(".py" in path or ".bin" in path for path in hub.requests)
+    again, missing = loaded(("jane/mood", {}), ("jane/new", {}))
     assert named == sentikit.load(first, device="cpu").predict([TEXT])
     assert second == sentikit.load(other, device="cpu").predict([TEXT])
     assert ours == sentikit.load(trained_run, device="cpu").predict([TEXT])
@@ -306,14 +327,13 @@ def test_a_model_on_the_hub_is_fetched_once_and_loaded_without_a_network(
     refused = (gated, typo, wrong, no_classifier)
     assert all(refusal["exit_code"] == 2 for refusal in refused)
 
-    again, missing = loaded("http://127.0.0.1:9", cache, ("jane/mood", {}), ("jane/new", {}))
     assert again == named
     assert "nor in the hub's cache, and the hub cannot be reached" in missing["error"]
     assert "hf download jane/new --local-dir DIR" in missing["error"]
     assert missing["exit_code"] == 1
 
 
-def test_the_published_models_have_short_names(tmp_path: Path) -> None:
+def test_the_published_models_have_short_names(tmp_path: Path, loaded: LoadingProcess) -> None:
     names = {}
     for size, labels in (
         ("base", POLARITY),
@@ -330,10 +350,8 @@ def test_the_published_models_have_short_names(tmp_path: Path) -> None:
         name: Repository({"main": files_of(folder), "v1": files_of(folder)})
         for name, folder in names.items()
     }
-    with serve(repositories) as hub:
+    with serve(repositories, loaded.port):
         *found, wrong, typo = loaded(
-            hub.endpoint,
-            tmp_path / "cache",
             ("electra-base-sentiment", {}),
             ("electra-large-sentiment", {"revision": "v1", "precision": "fp32"}),
             ("electra-base-sentiment", {"revision": "v9"}),

@@ -58,9 +58,9 @@ class Pile:
         """Draw texts and give each its gold label."""
         output = self.folder / name
         source = InputFile(str(draw.pop("file", self.path)))
-        items = drawn_items(source, output, DrawOptions(size, seed, **draw))
-        annotation = Annotation(items, output, LABELS, "Ada", repeats=0)
-        for item in items:
+        drawn = drawn_items(source, output, DrawOptions(size, seed, **draw))
+        annotation = Annotation(drawn.items, output, LABELS, "Ada", repeats=0, record=drawn.record)
+        for item in drawn.items:
             annotation.answer(item.row, False, self.gold[item.row], "checked", "", False)
         return output
 
@@ -183,7 +183,7 @@ class TestLabel:
         wrong = sum(rows[n]["predicted_label"] != pile.gold[n] for n in accepted)
         assert wrong <= 0.1 * len(accepted)
 
-    def test_labels_that_certify_cannot_fit_the_combination(
+    def test_checks_that_certify_cannot_also_fit_the_combination(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         checked, output = pile.check(), tmp_path / "labelled.csv"
@@ -202,13 +202,13 @@ class TestLabel:
         planned = run(*words, "--plan", "--guessed-accuracy", f"{right:.3f}", "--json")
         (forecast,) = (r for r in json.loads(planned.stdout)["plan"] if r["checks"] == 300)
         reached = []
-        for seed in range(8):
+        for seed in range(4):
             checked = pile.check(f"c{seed}.csv", 300, seed)
             done = run(*words, "--checked", checked, "--output", tmp_path / "o.csv", "--json")
             reached.append(json.loads(done.stdout)["share"])
         assert forecast["0.9"] == pytest.approx(np.mean(reached), abs=0.12)
 
-    def test_it_says_how_many_checks_would_do_before_the_pile_is_labelled(
+    def test_label_forecasts_the_needed_checks_before_it_labels_the_pile(
         self,
         pile: Pile,
         run: Callable[..., Result],
@@ -284,7 +284,7 @@ class TestLooks:
         assert "has had its 1 declared look" in message
         assert "--looks K" in message
 
-    def test_of_two_runs_at_once_with_different_targets_one_gets_the_only_look(
+    def test_of_two_concurrent_runs_with_different_targets_only_one_gets_a_look(
         self, pile: Pile
     ) -> None:
         checked = pile.check()
@@ -654,7 +654,7 @@ class TestEstimateAndMonitor:
         assert len(rows_of(table)) == 9
         assert chart.read_text().count("<rect") >= 9
 
-    def test_the_report_of_an_agreement_names_it_so(
+    def test_the_report_of_an_agreement_says_agreement(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         output, page = tmp_path / "agreed.csv", tmp_path / "r.html"

@@ -591,22 +591,6 @@ def test_a_reader_may_close_the_pipe_halfway(model: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_answers_of_a_full_window_arrive_while_the_pipe_is_open(model: Path) -> None:
-    words = [sys.executable, "-m", "sentikit", "predict", str(model), "--device", "cpu"]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("".join(f"the film was great {n}\n" for n in range(FIRST_WINDOW)))
-    process.stdin.flush()
-    end = threading.Timer(90, process.kill)
-    end.start()
-    answers = [process.stdout.readline() for _ in range(FIRST_WINDOW)]
-    end.cancel()
-    assert all(answers)
-    assert process.communicate(timeout=60)[0] == ""
-    assert process.returncode == 0
-
-
 def test_a_program_that_waits_for_answers_before_it_sends_more_gets_them(model: Path) -> None:
     cascade = Path("two.yaml")
     members = f"[{model}, {model}]"

@@ -97,7 +97,7 @@ def test_a_batch_script_a_single_task_and_a_launcher_within_slurm_are_not_srun()
         ("rack[2-3]-a,rack7", "rack2-a"),
     ],
 )
-def test_the_first_host_of_slurms_list(nodes: str, host: str) -> None:
+def test_the_first_host_is_read_from_slurms_list(nodes: str, host: str) -> None:
     assert first_host(nodes) == host
 
 
@@ -337,7 +337,7 @@ def test_a_worker_killed_under_torchrun_resumes_from_the_last_checkpoint(tiny_re
     assert [record["step"] for record in log(Path("run"), "step")] == list(range(1, 73))
 
 
-def test_restarts_of_a_launcher_belong_to_one_job() -> None:
+def test_a_launchers_restarts_have_the_same_job_id() -> None:
     torchrun = {"TORCHELASTIC_RUN_ID": "a-job"}
     assert job_id(torchrun) == "torchrun a-job"
     # Slurm starts a requeued job's torchrun anew, which may call itself otherwise.

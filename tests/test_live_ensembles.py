@@ -83,7 +83,7 @@ class TestCascade:
         rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
         assert [n for n, row in enumerate(rows) if row["label"] is None] == [7, 8]
 
-    def test_a_first_member_that_failed_is_asked_again_alone(self) -> None:
+    def test_resuming_a_live_cascade_queries_a_failed_first_member_alone(self) -> None:
         run = ["predict", "cascade.yaml", "test.csv", "--output", "out.csv"]
         with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
             write_ensembles(s.url)
@@ -221,7 +221,9 @@ class TestVote:
         assert refused.exit_code == 2
         assert "nothing to resume" in refused.stderr
 
-    def test_resuming_asks_only_the_member_that_failed_and_pays_nothing_twice(self) -> None:
+    def test_resuming_a_live_vote_queries_only_the_failed_member_and_pays_nothing_twice(
+        self,
+    ) -> None:
         run = ["vote", "--recipe", "vote.yaml", "--output", "one"]
         with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
             self.write(s.url)
@@ -252,7 +254,9 @@ class TestVote:
         assert None not in row["votes"]
         assert manifest("one")["failed"] == 0
 
-    def test_predict_keeps_the_label_of_the_others_and_resumes_likewise(self) -> None:
+    def test_predict_with_a_vote_keeps_the_other_members_label_and_resumes_the_failed_one(
+        self,
+    ) -> None:
         run = ["predict", "vote.yaml", "test.csv", "--output", "out.csv"]
         with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
             self.write(s.url)

@@ -171,7 +171,9 @@ class TestTheBundledDatasets:
         ]
         assert {row[2] for row in rows} == {"sst"}
 
-    def test_sst_folds_to_three_and_calls_dev_validation(self, process: LoadingProcess) -> None:
+    def test_sst_has_three_labels_by_default_and_its_dev_split_is_validation(
+        self, process: LoadingProcess
+    ) -> None:
         assert [row[1] for row in process.rows("train", name="sst")] == [
             *("positive", "positive", "neutral", "negative", "negative")
         ]
@@ -179,7 +181,9 @@ class TestTheBundledDatasets:
             ("only in dev", "neutral")
         ]
 
-    def test_scores_fall_into_five_bins_closed_above(self, process: LoadingProcess) -> None:
+    def test_treebank_scores_become_five_labels_with_inclusive_upper_bounds(
+        self, process: LoadingProcess
+    ) -> None:
         rows = process.rows("test", name="sst", hub="stanfordnlp", labels="five")
         assert texts_and_labels(rows) == [
             ("lowest", "very negative"),
@@ -191,7 +195,7 @@ class TestTheBundledDatasets:
             ("top", "very positive"),
         ]
 
-    def test_dynasent_joins_its_rounds_and_drops_mixed_and_null(
+    def test_dynasent_concatenates_its_rounds_without_mixed_and_null_labels(
         self, process: LoadingProcess
     ) -> None:
         assert process.rows("validation", name="dynasent") == [
@@ -208,7 +212,7 @@ class TestTheBundledDatasets:
         message, _ = process.refusal("train", **section)
         assert "row 2 of dynabench.dynasent.r2.all (train): the label 'mixed'" in message
 
-    def test_merged_keeps_order_sources_and_makes_ids_from_texts(
+    def test_merged_keeps_order_and_sources_and_makes_ids_from_texts(
         self, process: LoadingProcess
     ) -> None:
         assert [row[:3] for row in process.rows("test", name="merged")] == [
@@ -237,12 +241,12 @@ class TestAnyDataset:
             ["dev bad", "positive", "phones"],
         ]
 
-    def test_withheld_labels_are_missing(self, process: LoadingProcess) -> None:
+    def test_withheld_labels_are_none(self, process: LoadingProcess) -> None:
         section = {"name": "hub", "path": "owner/class-labels", "config": "phones"}
         rows = process.rows("unsupervised", labelled=False, **section)
         assert [row[1] for row in rows] == [None, None]
 
-    def test_columns_can_be_named(self, process: LoadingProcess) -> None:
+    def test_columns_can_be_named_in_the_recipe(self, process: LoadingProcess) -> None:
         section = {"name": "hub", "path": "dynabench/dynasent", "revision": PARQUET_REVISION}
         section |= {"config": "dynabench.dynasent.r1.all", "source": "text_id"}
         section |= {"text": "id", "label": "gold_label", "label_map": {"mixed": "neutral"}}
@@ -254,7 +258,7 @@ class TestAnyDataset:
             ["3", "neutral", "r1-test-3"],
         ]
 
-    def test_numbers_without_names_need_a_label_map(self, process: LoadingProcess) -> None:
+    def test_numeric_labels_without_names_need_a_label_map(self, process: LoadingProcess) -> None:
         section = {"name": "hub", "path": "SetFit/sst5", "label": "label"}
         message, exit_code = process.refusal("train", **section)
         assert exit_code == 2
@@ -321,7 +325,7 @@ class TestWithoutNetwork:
         assert "HF_HUB_OFFLINE=1" in message
         assert elapsed < 10
 
-    def test_a_warm_cache_serves_offline(self, hub: HubServer, tmp_path: Path) -> None:
+    def test_a_dataset_in_the_cache_loads_offline(self, hub: HubServer, tmp_path: Path) -> None:
         sections = (
             {"name": "sst"},
             {"name": "sst", "hub": "stanfordnlp"},
@@ -338,7 +342,9 @@ class TestWithoutNetwork:
         assert exit_code == 1
         assert "'mteb/tweet_sentiment_extraction' is not on this machine" in message
 
-    def test_a_pinned_revision_is_never_replaced_by_another_offline(self, tmp_path: Path) -> None:
+    def test_another_cached_revision_never_replaces_the_requested_one_offline(
+        self, tmp_path: Path
+    ) -> None:
         files = {"train.jsonl": json_lines({"text": "first", "label_text": "positive"})}
         first = Repository({"main": files})
         files = {"train.jsonl": json_lines({"text": "second", "label_text": "positive"})}

@@ -128,7 +128,7 @@ def test_deprecated_recipe_keys_work_in_predict_and_python_with_a_warning() -> N
         ("predict", "quickstrat", "in.csv"),
     ],
 )
-def test_a_mistyped_run_is_answered_with_the_run_that_was_meant(words: tuple[str, ...]) -> None:
+def test_a_mistyped_run_gets_a_suggestion(words: tuple[str, ...]) -> None:
     Path("runs/quickstart").mkdir(parents=True)
     Path("runs/quickstart/manifest.json").write_text('{"kind": "train", "status": "finished"}')
     Path("in.csv").write_text("text\nfine\n")

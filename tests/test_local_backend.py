@@ -95,7 +95,7 @@ def test_labels_with_different_lengths_and_shared_prefixes_are_scored(
 
 
 def test_many_prompts_are_scored_together_and_none_twice(model: Path, tmp_path: Path) -> None:
-    texts = [f"{'word ' * (n % 40)}{n}" for n in range(300)]
+    texts = [f"{'word ' * (n % 40)}{n}" for n in range(120)]
     small = ask(local(model, batch_tokens=64), ask_about(texts), tmp_path / "a")
     large = ask(local(model), ask_about(texts), tmp_path / "b")
     again = ask(local(model), ask_about(texts), tmp_path / "b", run="later")

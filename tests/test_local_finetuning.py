@@ -16,10 +16,10 @@ from tiny_language_models import make_language_model
 
 from sentikit import InputError, Interrupted, export_model, load
 from sentikit.extension import read_weights
-from sentikit.finetuning.recipe import finetune_parts
+from sentikit.finetuning.recipe import finetune_components
 from sentikit.labelling.prompting import run_prompt
 from sentikit.labelling.rows import LabellingOptions
-from sentikit.llm.recipe import prompt_parts
+from sentikit.llm.recipe import prompt_components
 from sentikit.recipe.resolving import resolve_values
 from sentikit.registry import default_registry
 
@@ -45,7 +45,7 @@ def fine_tuning(reviews: Path, base: Path | str, **finetune: Any) -> FineTuning:
         "engine": {"name": "torch"},
     }
     return FineTuning(
-        finetune_parts(resolve_values(recipe, "tiny", "the test"), default_registry())
+        finetune_components(resolve_values(recipe, "tiny", "the test"), default_registry())
     )
 
 
@@ -58,6 +58,16 @@ def learn(job: FineTuning, path: str | Path = "tuned", **options: Any) -> Path:
 def tuned(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose model was fine-tuned on the reviews."""
     return learn(fine_tuning(reviews, base), tmp_path_factory.mktemp("runs") / "tuned")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few epochs, to compare with one that is stopped and resumed."""
+    return learn(short_job(reviews, base), tmp_path_factory.mktemp("runs") / "tuned")
+
+
+def short_job(reviews: Path, base: Path) -> FineTuning:
+    return fine_tuning(reviews, base, epochs=4)
 
 
 def ask(model: Path | str, reviews: Path, path: str, **llm: Any) -> dict[str, Any]:
@@ -74,8 +84,8 @@ def ask(model: Path | str, reviews: Path, path: str, **llm: Any) -> dict[str, An
             **llm,
         },
     }
-    parts = prompt_parts(resolve_values(recipe, "asked", "the test"), default_registry())
-    run_prompt(parts, Path(path), LabellingOptions())
+    components = prompt_components(resolve_values(recipe, "asked", "the test"), default_registry())
+    run_prompt(components, Path(path), LabellingOptions())
     return json.loads(Path(path, "metrics.json").read_text())  # type: ignore[no-any-return]
 
 
@@ -166,15 +176,15 @@ def stop_after(calls: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("calls", [1, 40])
 def test_local_fine_tuning_stopped_and_resumed_ends_the_same(
-    calls: int, tuned: Path, base: Path, reviews: Path
+    calls: int, uninterrupted: Path, base: Path, reviews: Path
 ) -> None:
     with pytest.raises(Interrupted):
-        learn(fine_tuning(reviews, base), stop_requested=stop_after(calls))
+        learn(short_job(reviews, base), stop_requested=stop_after(calls))
     assert json.loads(Path("tuned/manifest.json").read_text())["status"] == "interrupted"
-    resumed = learn(fine_tuning(reviews, base), resume=True)
-    weights = [read_weights(folder / ADAPTER) for folder in (tuned, resumed)]
+    resumed = learn(short_job(reviews, base), resume=True)
+    weights = [read_weights(folder / ADAPTER) for folder in (uninterrupted, resumed)]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
-    assert untimed(tuned) == untimed(resumed)
+    assert untimed(uninterrupted) == untimed(resumed)
 
 
 def untimed(folder: Path) -> list[dict[str, Any]]:
@@ -198,7 +208,7 @@ def test_a_model_without_a_chat_template_learns_to_end_its_answer(
     tmp_path: Path, reviews: Path
 ) -> None:
     plain = make_language_model(tmp_path / "plain", template=None, spread=0.2)
-    learn(fine_tuning(reviews, plain))
+    learn(fine_tuning(reviews, plain, epochs=8))
     assert Path("tuned/model/chat_template.jinja").is_file()
     assert ask("tuned", reviews, "asked")["overall"]["macro_f1"] > 0.4
 
@@ -209,7 +219,7 @@ class TestProcesses:
 
     @pytest.fixture
     def words(self, base: Path, reviews: Path) -> list[str]:
-        recipe = fine_tuning(reviews, base, checkpoints={"every_minutes": 0.003}).parts.recipe
+        recipe = fine_tuning(reviews, base, checkpoints={"every_minutes": 0.003}).components.recipe
         Path("finetune.yaml").write_text(recipe.to_yaml())
         command = [
             "gpt-finetune",
@@ -261,7 +271,7 @@ class TestBadInput:
             ("PICKLED", "holds only pickled weights"),
         ],
     )
-    def test_a_base_model_that_is_none_is_refused(
+    def test_a_folder_that_holds_no_base_model_is_refused(
         self, model: str, message: str, reviews: Path, base: Path, tmp_path: Path
     ) -> None:
         folder = tmp_path / "model"

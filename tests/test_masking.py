@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit import InputError, Prediction
 from sentikit.cli import sentikit
-from sentikit.components import check_part
+from sentikit.components import check_component
 from sentikit.extension import PromptInput, PromptStrategy, RetrievedExample, open_component
 from sentikit.registry import default_registry
 
@@ -58,18 +59,18 @@ def test_only_personal_data_proven_by_patterns_and_check_digits_is_masked(
 @pytest.mark.parametrize(
     "piece", ["a", "a.", "a@", "@a.", "1", "1 ", "www.)", "A1 ", ":", "-", "+"]
 )
-def test_the_time_grows_with_the_length_of_a_text_and_not_faster(piece: str) -> None:
+def test_masking_takes_time_in_proportion_to_the_texts_length(piece: str) -> None:
     def seconds(letters: int) -> float:
         text = piece * (letters // len(piece))
         times = []
-        for _ in range(3):
+        for _ in range(2):
             began = time.process_time()
             mask(text)
             times.append(time.process_time() - began)
         return min(times)
 
     # Four times the letters; sixteen times the time would be quadratic.
-    assert seconds(40_000) <= 8 * seconds(10_000) + 0.05
+    assert seconds(16_000) <= 8 * seconds(4_000) + 0.02
 
 
 def test_only_the_chosen_kinds_and_regions_are_masked() -> None:
@@ -137,9 +138,23 @@ def test_a_misspelt_strategy_or_kind_is_named() -> None:
     hook, registry = "register_prompt_strategies", default_registry()
     with pytest.raises(InputError, match=r"zero-shto.*Did you mean 'zero-shot'"):
         open_component(hook, {"name": "masked", "strategy": {"name": "zero-shto"}})
-    _, problems = check_part(registry, hook, {"name": "masked", "kinds": ["emial"]})
+    _, problems = check_component(registry, hook, {"name": "masked", "kinds": ["emial"]})
     assert "kinds" in str(problems[0])
 
 
 def test_the_masking_plugin_passes_the_conformance_kit() -> None:
     check_plugin("masking")
+
+
+def test_plugins_check_passes_without_the_packages_of_masking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "phonenumbers", None)
+    monkeypatch.delitem(sys.modules, "sentikit.plugins.masking.personal_data", raising=False)
+    checked = CliRunner().invoke(sentikit, ["plugins", "check", "masking", "--json"])
+    assert checked.exit_code == 0, checked.output
+    part = next(row for row in json.loads(checked.stdout) if row["name"] == "masked")
+    assert part["passed"]
+    assert not part["put_to_work"]
+    with pytest.raises(AssertionError, match=r"pip install 'sentikit\[masking\]'"):
+        check_plugin("masking", {"masked": {}})

@@ -18,7 +18,7 @@ from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe, resolve_values
 from sentikit.registry import default_registry
 from sentikit.training.planning import shape_of
-from sentikit.training.recipe import TrainParts, train_parts
+from sentikit.training.recipe import TrainComponents, train_components
 
 
 def train(recipe: Path, *settings: str, output: str = "run", extra: tuple[str, ...] = ()) -> Result:
@@ -157,8 +157,8 @@ def test_a_recipe_of_a_current_encoder_has_its_published_size_and_trains(
         **{split: f"{reviews}/{split}.csv" for split in ("train", "validation", "test")},
     }
     values = {**resolve_recipe(name, (), default_registry()).values, "dataset": dataset}
-    parts = train_parts(resolve_values(values, name, "the test"), default_registry())
-    assert isinstance(parts, TrainParts)
+    parts = train_components(resolve_values(values, name, "the test"), default_registry())
+    assert isinstance(parts, TrainComponents)
     parameters = sum(
         p.numel() for n, p in shape_of(parts).encoder.named_parameters() if "lora" not in n
     )

@@ -70,6 +70,11 @@ def instead(value: Any) -> Change:
     return lambda _: value
 
 
+def response(**values: Any) -> Change:
+    # A new one for each request: aiohttp sends nothing for a response that was sent before.
+    return lambda _: web.Response(**values)
+
+
 def with_keys(**keys: Any) -> Change:
     return lambda answer: {**answer, **keys}
 
@@ -109,14 +114,14 @@ def at_first(change: Change, times: int = 1) -> Change:
         ("events", instead({"data": [{"type": "metrics", "data": "step 1"}], "has_more": True})),
         ("events", instead({"data": [{"id": "e", "created_at": "now", "message": None}]})),
         ("checkpoints", instead({"data": [{"step_number": None, "metrics": 3}, None]})),
-        ("checkpoints", instead(web.Response(status=404, text="<h1>no such page</h1>"))),
-        ("content", instead(web.Response(status=500, text="lost"))),
+        ("checkpoints", response(status=404, text="<h1>no such page</h1>")),
+        ("content", response(status=500, text="lost")),
         ("create", at_first(instead({"ok": True}))),
         ("create", at_first(instead(None))),
         ("upload", without("status")),
     ],
 )
-def test_what_cannot_be_read_costs_no_run_and_no_second_job(
+def test_unreadable_responses_do_not_fail_the_run_or_start_a_second_job(
     where: str, change: Change, tmp_path: Path
 ) -> None:
     with fine_tuning_service(changes={where: change}) as service:
@@ -143,18 +148,18 @@ def test_what_cannot_be_read_costs_no_run_and_no_second_job(
         ("look", with_keys(status="failed", error="too short"), r"failed: too short"),
         (
             "create",
-            instead(web.json_response({"detail": [{"msg": "no such base"}]}, status=422)),
+            response(status=422, text='{"detail": [{"msg": "no such base"}]}'),
             r"refused the request .422.*No job was started",
         ),
         (
             "create",
-            instead(web.json_response(["not", "allowed"], status=403)),
+            response(status=403, text='["not", "allowed"]'),
             r"does not let this key's organisation fine-tune",
         ),
-        ("listed", instead(web.Response(status=401, text="<p>who are you?</p>")), r"key"),
+        ("listed", response(status=401, text="<p>who are you?</p>"), r"key"),
     ],
 )
-def test_what_ends_a_job_is_said_in_words(
+def test_a_response_that_ends_the_job_is_explained_in_one_sentence(
     where: str, change: Change, message: str, tmp_path: Path
 ) -> None:
     with fine_tuning_service(changes={where: change}) as service:
@@ -163,7 +168,7 @@ def test_what_ends_a_job_is_said_in_words(
         assert len(service.server.jobs) <= 1
 
 
-def test_a_job_that_is_accepted_without_a_name_is_not_started_again(tmp_path: Path) -> None:
+def test_a_job_accepted_without_an_id_is_not_started_again(tmp_path: Path) -> None:
     changes = {"create": instead({"ok": True}), "listed": instead([])}
     with fine_tuning_service(changes=changes) as service:
         with pytest.raises(SentikitError, match="does not name it"):
@@ -171,7 +176,7 @@ def test_a_job_that_is_accepted_without_a_name_is_not_started_again(tmp_path: Pa
         assert len(service.server.jobs) == 1
 
 
-def test_a_job_whose_model_is_named_late_is_found_when_resumed(tmp_path: Path) -> None:
+def test_a_model_that_the_job_names_late_is_found_on_resume(tmp_path: Path) -> None:
     session, unnamed = Session(), with_keys(fine_tuned_model="")
     with fine_tuning_service(changes={"look": unnamed}) as service:
         with pytest.raises(SentikitError, match="Look again with --resume"):
@@ -181,7 +186,7 @@ def test_a_job_whose_model_is_named_late_is_found_when_resumed(tmp_path: Path) -
         assert len(service.server.jobs) == 1
 
 
-def test_odd_numbers_are_left_out_of_the_curve(tmp_path: Path) -> None:
+def test_malformed_numbers_are_omitted_from_the_learning_curve(tmp_path: Path) -> None:
     def odd(page: Any) -> Any:
         for event in page["data"]:
             if event["type"] == "metrics":

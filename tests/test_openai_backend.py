@@ -116,7 +116,9 @@ class TestParameters:
             assert ("no temperature" in said) == (refused == "temperature")
             assert ("no log-probabilities" in said) == (refused == "logprobs")
 
-    def test_a_server_that_ignores_the_new_limit_gets_the_old_one(self, tmp_path: Path) -> None:
+    def test_a_server_that_ignores_max_completion_tokens_gets_max_tokens(
+        self, tmp_path: Path
+    ) -> None:
         with serving(ignores_limit=True) as s:
             ask(openai_backend(s.url), ask_about(["I hate it"]), tmp_path)
             assert "max_tokens" in first_body(s.server.bodies)
@@ -201,16 +203,14 @@ class TestKeys:
         assert not s.server.calls
 
     @pytest.mark.parametrize("name", [KEY, "", "MY KEY"])
-    def test_what_is_no_variable_name_is_refused_at_once_without_printing_it(
-        self, name: str
-    ) -> None:
+    def test_an_invalid_variable_name_is_refused_without_printing_it(self, name: str) -> None:
         with pytest.raises(InputError, match=r"^llm\.key_variable: .*never by its value") as caught:
             openai_backend("http://localhost:1/v1", key_variable=name)
         assert not name or name not in caught.value.message
         with pytest.raises(InputError, match=r"^llm\.header_variables: .*never by its value"):
             openai_backend("http://localhost:1/v1", header_variables={"X-Key": name})
 
-    def test_a_recipe_with_such_a_name_fails_its_check(self) -> None:
+    def test_a_recipe_with_an_invalid_variable_name_fails_its_check(self) -> None:
         settings = ["--set", "llm.key_variable=''"]
         result = CliRunner().invoke(
             sentikit, ["recipes", "check", "b3-gpt-4o-mini-zero-shot", *settings]

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from llm_fixtures import serving
 from otlp_receiver import Received, Span, receiving
-from prompt_runs import make_parts
+from prompt_runs import make_components
 from sentikit.plugins.plugin_kit.checks import check_tracker
 
 from sentikit import InputError
@@ -43,8 +43,8 @@ def run(
     url: str, tracker: Any, output: str = "runs/a", texts: list[str] = TEXTS, **options: Any
 ) -> FinishedRun:
     llm = {"backend": "openai", "model": "any", "base_url": url, "prices": PRICES}
-    parts = make_parts(dataset=write_reviews(texts), llm=llm, trackers=[tracker])
-    return run_prompt(parts, Path(output), LabellingOptions(**options))
+    components = make_components(dataset=write_reviews(texts), llm=llm, trackers=[tracker])
+    return run_prompt(components, Path(output), LabellingOptions(**options))
 
 
 def otel(received: Received, **settings: Any) -> dict[str, Any]:
@@ -194,7 +194,9 @@ def test_nothing_is_sent_unless_a_collector_is_named(monkeypatch: pytest.MonkeyP
     with serving() as s, receiving() as received:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
         llm = {"backend": "openai", "model": "any", "base_url": s.url, "prices": PRICES}
-        run_prompt(make_parts(dataset=write_reviews(), llm=llm), Path("runs/a"), LabellingOptions())
+        run_prompt(
+            make_components(dataset=write_reviews(), llm=llm), Path("runs/a"), LabellingOptions()
+        )
     assert received.bodies == []
 
 

@@ -149,6 +149,37 @@ class TestPacer:
 
         run(test())
 
+    def test_timeouts_behind_other_calls_lower_the_limit_once_per_episode(self) -> None:
+        clock = Clock()
+        pacer = Pacer(start=20, clock=clock)
+        pacer.in_flight = 20
+        clock.now += 120
+        assert pacer.timed_out(0, answered=10, timeout=120)
+        assert pacer.limit == 5
+        assert pacer.timed_out(0, answered=10, timeout=120)
+        assert pacer.limit == 5
+        clock.now += 120
+        # The server may still be working on the calls that timed out before.
+        assert pacer.timed_out(1, answered=0, timeout=120)
+        clock.now += 121
+        assert not pacer.timed_out(1, answered=0, timeout=120)
+
+    @pytest.mark.parametrize(
+        ("answered", "most"),
+        [
+            pytest.param(0, 256, id="silent server"),
+            pytest.param(200, 256, id="one slow call"),
+            pytest.param(10, 20, id="fixed number"),
+        ],
+    )
+    def test_a_timeout_that_is_not_due_to_waiting_changes_nothing(
+        self, answered: int, most: int
+    ) -> None:
+        pacer = Pacer(start=20, most=most, clock=Clock())
+        pacer.in_flight = 20
+        assert not pacer.timed_out(0, answered=answered, timeout=120)
+        assert pacer.limit == 20
+
     def test_after_a_requested_wait_the_pacer_starts_one_two_then_four_calls(self) -> None:
         async def test() -> None:
             clock = Clock()

@@ -181,7 +181,7 @@ def test_invalid_answers_have_a_column_of_their_own() -> None:
         [f"emotion {number}" for number in range(28)],
     ],
 )
-def test_texts_in_plots_do_not_overlap(classes: list[str]) -> None:
+def test_texts_in_confusion_matrices_do_not_overlap(classes: list[str]) -> None:
     confusion = {
         gold: {**{answer: 12_345 if answer == gold else 678 for answer in classes}, "invalid": 0}
         for gold in classes
@@ -190,6 +190,9 @@ def test_texts_in_plots_do_not_overlap(classes: list[str]) -> None:
     assert overlapping(drawing) == []
     inside = [s for s in drawing.shapes if isinstance(s, Rect | Circle | Text)]
     assert all(0 <= s.x <= drawing.width and 0 <= s.y <= drawing.height for s in inside)
+
+
+def test_texts_in_learning_curves_do_not_overlap() -> None:
     assert overlapping(learning_curves(RECORDS)) == []
 
 

@@ -24,7 +24,7 @@ from sentikit.classifiers.plugin_classifier import (
     untrained_classifier,
 )
 from sentikit.classifiers.prediction import Prediction
-from sentikit.components import PartSettings
+from sentikit.components import ComponentSettings
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.labels import SCHEMES, LabelScheme, scheme_for_classes
 from sentikit.errors import InputError, SentikitError
@@ -254,7 +254,7 @@ class TestMetrics:
             def score(self, counts: Any, classes: tuple[str, ...]) -> Any:
                 return counts[..., 0, 0:2] if len(classes) > 3 else counts[..., 0, 0] * math.nan
 
-        metric = NamedMetric("x", Wrong(PartSettings()), "The metric 'x' of plugin 'p'")
+        metric = NamedMetric("x", Wrong(ComponentSettings()), "The metric 'x' of plugin 'p'")
         with pytest.raises(SentikitError, match=r"The metric 'x' of plugin 'p' returned NaN"):
             metric.score(np.ones((3, 4), int), ("a", "b", "c"))
         with pytest.raises(SentikitError, match=r"returned scores of shape \(2,\)"):

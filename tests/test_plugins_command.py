@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from plugin_writing import PART_MODULE, SitePackages, site_packages
+from plugin_writing import PART_MODULE, SitePackages
 from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit.cli import sentikit
@@ -28,12 +28,6 @@ def register_datasets(register):
 def register_recipes(register):
     register("film", __file__.replace("film.py", "film.yaml"))
 """
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SitePackages]:
-    with site_packages(tmp_path / "site-packages") as site:
-        yield site
 
 
 @pytest.fixture(autouse=True)

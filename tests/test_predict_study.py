@@ -130,7 +130,9 @@ def predict(recipe: str, output: str, *more: str) -> str:
     return done.stderr
 
 
-def test_a_cascade_a_vote_and_a_prompt_give_the_recorded_labels(shared_data: Path) -> None:
+def test_predict_with_a_cascade_a_vote_and_a_prompt_gives_the_recorded_labels(
+    shared_data: Path,
+) -> None:
     recorded = shared_data / "recorded"
     first = toolkit.read_run(recorded / "E3-G4OM-EBFT.csv#encoder")
     last = toolkit.read_run(recorded / "B3-G4OM.csv")

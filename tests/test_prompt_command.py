@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from llm_fixtures import serving
-from plugin_writing import site_packages
+from plugin_writing import SitePackages
 from prompt_commands import all_files, sentikit, texts, write_recipe, write_reviews
 
 KEY = "sk-proj-" + "s3cr3t" * 6
@@ -24,10 +23,10 @@ MARKED = [
 
 PARROT = """
     from sentikit import hookimpl
-    from sentikit.extension import Answer, LLMBackend, PartSettings, RejectedError
+    from sentikit.extension import Answer, LLMBackend, ComponentSettings, RejectedError
 
     class Parrot(LLMBackend):
-        class Settings(PartSettings):
+        class Settings(ComponentSettings):
             cache_prompts: bool
 
         model = "parrot"
@@ -249,26 +248,20 @@ class TestRuns:
             assert s.server.calls == before + asked
         assert change[-1].partition("=")[2] in Path("runs/a/recipe.yaml").read_text()
 
-    def test_a_resumed_prompt_run_keeps_the_backends_settings(self, tmp_path: Path) -> None:
+    def test_a_resumed_prompt_run_keeps_the_backends_settings(self, site: SitePackages) -> None:
         write_recipe("", ["I love it", "broken"])
         llm = {"backend": "parrot", "cache_prompts": True}
         recipe = {**json.loads(Path("own.yaml").read_text()), "llm": llm}
         Path("own.yaml").write_text(json.dumps(recipe))
         run = ["prompt", "--recipe", "own.yaml", "--output", "runs/a"]
-        with site_packages(tmp_path / "site-packages") as site:
-            site.add_plugin("parrot", PARROT)
+        site.add_plugin("parrot", PARROT)
 
-            def done(*more: str) -> subprocess.CompletedProcess[str]:
-                environment = {**os.environ, "PYTHONPATH": str(site.folder)}
-                command = [sys.executable, "-m", "sentikit", *run, *more]
-                return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-            assert "1 rows have failed" in done("--fail-on-error", "1").stderr
-            other = done("--resume", "--set", "llm.cache_prompts=false")
-            assert other.returncode == 2
-            assert "other settings: llm.cache_prompts" in other.stderr
-            prices = ["--set", "llm.prices.prompt=1", "--set", "llm.prices.completion=1"]
-            assert done("--resume", *prices, "--set", "llm.cache=x").returncode == 0
+        assert "1 rows have failed" in sentikit(*run, "--fail-on-error", "1").stderr
+        other = sentikit(*run, "--resume", "--set", "llm.cache_prompts=false")
+        assert other.returncode == 2
+        assert "other settings: llm.cache_prompts" in other.stderr
+        prices = ["--set", "llm.prices.prompt=1", "--set", "llm.prices.completion=1"]
+        assert sentikit(*run, "--resume", *prices, "--set", "llm.cache=x").returncode == 0
 
 
 class TestBadInput:

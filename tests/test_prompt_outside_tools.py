@@ -13,7 +13,7 @@ import pytest
 from llm_fixtures import LABELS, ask, ask_about, openai_backend, serving
 from openai_contract import Recorder, judged_by
 from outside_tools import llama_server, llmock, missing, small_llm
-from prompt_runs import make_parts
+from prompt_runs import make_components
 
 from sentikit.labelling.prompting import run_prompt
 from sentikit.labelling.rows import LabellingOptions
@@ -100,7 +100,7 @@ def test_every_strategy_writes_a_run_with_a_real_server(
     strategy: str, llama: str, trained_run: Path, tmp_path: Path
 ) -> None:
     """The model is small and near chance: plumbing is on trial, not quality."""
-    parts = make_parts(
+    components = make_components(
         dataset={"name": "demo"},
         llm={
             "backend": "openai",
@@ -110,7 +110,7 @@ def test_every_strategy_writes_a_run_with_a_real_server(
         },
         strategy={"name": strategy, "encoder": str(trained_run)},
     )
-    finished = run_prompt(parts, tmp_path / "run", LabellingOptions(limit=3, max_cost=0.01))
+    finished = run_prompt(components, tmp_path / "run", LabellingOptions(limit=3, max_cost=0.01))
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert (finished.totals.rows, finished.totals.invalid, finished.totals.failed) == (3, 0, 0)
@@ -137,7 +137,7 @@ def test_a_real_server_is_restricted_to_the_labels(
 def test_a_real_server_writes_a_reason_before_the_restricted_label(
     guarantee: str, llama: str, tmp_path: Path
 ) -> None:
-    parts = make_parts(
+    components = make_components(
         dataset={"name": "demo"},
         llm={
             "backend": "openai",
@@ -148,7 +148,7 @@ def test_a_real_server_writes_a_reason_before_the_restricted_label(
         },
         strategy={"name": "zero-shot", "rationale": True},
     )
-    run_prompt(parts, tmp_path / "run", LabellingOptions(limit=4))
+    run_prompt(components, tmp_path / "run", LabellingOptions(limit=4))
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     # A model this small may not come to an end; whatever does, holds both.

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sentikit import InputError
-from sentikit.llm.recipe import prompt_parts
+from sentikit.llm.recipe import prompt_components
 from sentikit.recipe.resolving import resolve_recipe, resolve_values
 from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
-from sentikit.training.recipe import train_parts
+from sentikit.training.recipe import train_components
 
 REGISTRY = default_registry()
 OPENAI = {"backend": "openai", "model": "some-model"}
@@ -58,9 +58,9 @@ def test_unknown_keys_get_suggestions_from_core_and_component() -> None:
 
 def test_a_train_recipe_is_refused_with_the_right_command() -> None:
     with pytest.raises(InputError, match=r"kind prompt, not train\. Run it with sentikit train"):
-        prompt_parts(resolve_recipe("minilm"), REGISTRY)
+        prompt_components(resolve_recipe("minilm"), REGISTRY)
     with pytest.raises(InputError, match=r"kind train, not prompt\. Run it with sentikit prompt"):
-        train_parts(resolve_recipe("b3-gpt-4o-mini-zero-shot"), REGISTRY)
+        train_components(resolve_recipe("b3-gpt-4o-mini-zero-shot"), REGISTRY)
 
 
 def test_another_backend_drops_the_settings_of_the_first() -> None:
@@ -74,9 +74,9 @@ def test_another_backend_drops_the_settings_of_the_first() -> None:
 def test_model_and_address_can_be_overridden() -> None:
     settings = ["llm.model=qwen", "llm.base_url=http://localhost:8000/v1", "llm.temperature=1e-1"]
     recipe = resolve_recipe("current-zero-shot", settings, REGISTRY)
-    parts = prompt_parts(recipe, REGISTRY)
-    assert parts.llm.model == "qwen"
-    assert parts.llm_options.temperature == 0.1
+    components = prompt_components(recipe, REGISTRY)
+    assert components.llm.model == "qwen"
+    assert components.llm_options.temperature == 0.1
 
 
 def test_every_bundled_prompt_recipe_is_valid() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from llm_fixtures import serving
-from prompt_runs import make_parts, run_prompts
+from prompt_runs import make_components, run_prompts
 
 import sentikit
 from sentikit import InputError
@@ -47,12 +47,12 @@ def test_under_every_guarantee_the_rationale_precedes_the_label_and_is_stored_se
     guarantee: str,
 ) -> None:
     with serving(enforces=(guarantee,)) as s:
-        parts = make_parts(
+        components = make_components(
             dataset=DATASET,
             llm=llm(s.url, guarantee=guarantee),
             strategy={"name": "zero-shot", "rationale": True},
         )
-        finished = run_prompts(parts, Path("runs/a"))
+        finished = run_prompts(components, Path("runs/a"))
         sent = s.server.bodies[-1]
     assert finished.totals.invalid == 0
     found = rows_of(Path("runs/a"))
@@ -67,12 +67,12 @@ def test_under_every_guarantee_the_rationale_precedes_the_label_and_is_stored_se
 def test_without_a_guarantee_the_rationale_precedes_the_line_with_the_label() -> None:
     said = "It is praise through and through.\nLabel: positive"
     with serving(enforces=(), text=said) as s:
-        parts = make_parts(
+        components = make_components(
             dataset=DATASET,
             llm=llm(s.url, guarantee="text"),
             strategy={"name": "zero-shot", "rationale": True},
         )
-        run_prompts(parts, Path("runs/a"))
+        run_prompts(components, Path("runs/a"))
     first = rows_of(Path("runs/a"))[0]
     assert first["label"] == "positive"
     assert first["rationale"] == "It is praise through and through."
@@ -98,7 +98,7 @@ def test_predict_writes_a_column_of_rationales(name: str) -> None:
 
 def test_a_backend_that_only_chooses_labels_cannot_give_rationales() -> None:
     with pytest.raises(InputError, match=r"strategy\.rationale: this LLM backend only chooses"):
-        make_parts(
+        make_components(
             dataset=DATASET,
             llm={"backend": "local", "model": "x"},
             strategy={"name": "zero-shot", "rationale": True},
@@ -170,13 +170,17 @@ def test_a_free_text_strategy_is_not_restricted_and_its_tokens_are_estimated() -
     from sentikit.runs.writer import SplitRows
 
     with serving(text="First this, then that, so all in all it is positive.") as s:
-        parts = make_parts(dataset=DATASET, llm=llm(s.url, prices={"prompt": 1, "completion": 1}))
-        parts = type(parts)(**{**parts.__dict__, "strategy": Thinker(Thinker.Settings())})
-        split = split_to_label(parts)
-        classifier = split_classifier(parts, split, default_registry())
+        components = make_components(
+            dataset=DATASET, llm=llm(s.url, prices={"prompt": 1, "completion": 1})
+        )
+        components = type(components)(
+            **{**components.__dict__, "strategy": Thinker(Thinker.Settings())}
+        )
+        split = split_to_label(components)
+        classifier = split_classifier(components, split, default_registry())
         (counted,) = estimate(classifier, SplitRows(split), Path("none.sqlite"))
         assert counted.completion_tokens >= 3 * 150
-        run_prompts(parts, Path("runs/a"))
+        run_prompts(components, Path("runs/a"))
         sent = [body for body in s.server.bodies if "Think aloud" in str(body["messages"])]
     assert len(sent) == 3
     assert all(body["max_completion_tokens"] == 300 for body in sent)

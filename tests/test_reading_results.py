@@ -173,7 +173,7 @@ def test_a_plugins_layout_is_read_and_a_broken_plugin_skipped() -> None:
     assert any("'broken'" in problem for problem in report.problems)
 
 
-def test_the_only_column_besides_those_of_predict_is_the_text() -> None:
+def test_a_single_column_besides_those_of_predict_is_the_text() -> None:
     added = "predicted_label,probability_negative,probability_neutral,probability_positive"
     file = write("labelled.csv", f"opinion,label,{added}\nfine,positive,positive,0.1,0.2,0.7\n")
     table = read_run(file)
@@ -267,7 +267,7 @@ def test_the_published_files_give_the_published_scores(shared_data: Path) -> Non
     assert (encoder.answers.labels == electra.answers.labels).all()
 
 
-def test_classes_of_ones_own_are_known_by_a_gold_column_that_names_each_once() -> None:
+def test_custom_classes_come_from_a_gold_column_that_names_all_of_them() -> None:
     Path("own.csv").write_text("text,gold,prediction\na,joy,joy\nb,anger,joy\nc,,anger\n")
     found = read_run("own.csv")
     assert found.classes == ("anger", "joy")

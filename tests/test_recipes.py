@@ -16,7 +16,7 @@ from sentikit.errors import InputError
 from sentikit.recipe.resolving import merge, parse_overrides, resolve_recipe
 from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
-from sentikit.training.recipe import train_parts
+from sentikit.training.recipe import train_components
 from sentikit.yaml_files import dump_yaml, parse_yaml
 
 BUNDLED = default_registry().names("register_recipes")
@@ -384,7 +384,7 @@ def test_the_resolved_recipe_runs_again_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "again.yaml").write_text(original.to_yaml())
     again = resolve_recipe("again.yaml")
     assert again.values == original.values
-    assert train_parts(again, default_registry()).training.lr == 1e-7
+    assert train_components(again, default_registry()).training.lr == 1e-7
 
 
 def test_recipes_copy_writes_the_resolved_recipe_and_overwrites_nothing(tmp_path: Path) -> None:

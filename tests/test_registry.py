@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plugin_writing import PART_MODULE, SitePackages, site_packages
+from plugin_writing import PART_MODULE, SitePackages
 
 import sentikit
 from sentikit.errors import InputError, SentikitError
@@ -22,12 +21,6 @@ from sentikit import hookimpl
 def register_datasets(register):
     register("film-reviews", f"{__name__}_parts:Reviews", summary="two reviews")
 """
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SitePackages]:
-    with site_packages(tmp_path / "site-packages") as site:
-        yield site
 
 
 def hook(body: str, name: str = "register_datasets", parameters: str = "register") -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prompt_runs import make_parts, run_prompts
+from prompt_runs import make_components, run_prompts
 
 from sentikit import InputError, read_run
 
@@ -53,11 +53,11 @@ def test_replaying_recorded_answers_gives_the_published_scores(
 ) -> None:
     with (shared_data / "recorded" / "published-round1.csv").open(encoding="utf-8") as stream:
         published = next(row for row in csv.DictReader(stream) if row["legacy_id"] == name)
-    parts = make_parts(
+    components = make_components(
         dataset={"name": "merged", "path": str(shared_data / "merged")},
         llm={"backend": "replay", "run": str(shared_data / "recorded" / f"{name}.csv")},
     )
-    run_prompts(parts, tmp_path / "run")
+    run_prompts(components, tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     scores = {"overall": metrics["overall"], **metrics["by_source"]}
     for column, key in COLUMNS.items():
@@ -74,11 +74,11 @@ def test_a_replayed_run_reads_back(tmp_path: Path) -> None:
         "text,prediction,probabilities\n"
         'So,mixed,\nBad,negative,"[0.7, 0.2, 0.1]"\nGood,neutral,"[0.1, 0.6, 0.3]"\n',
     )
-    parts = make_parts(
+    components = make_components(
         dataset=dataset(texts),
         llm={"backend": "replay", "run": str(answers)},
     )
-    finished = run_prompts(parts, tmp_path / "run")
+    finished = run_prompts(components, tmp_path / "run")
     assert finished.totals.invalid == 1
     assert finished.scores is not None
     assert finished.scores.accuracy == pytest.approx(1 / 3)
@@ -109,9 +109,9 @@ def test_a_replayed_run_reads_back(tmp_path: Path) -> None:
 def test_a_run_replays_itself(tmp_path: Path) -> None:
     texts = write("reviews.csv", "text,label\nGood,positive\nGood,positive\nBad,negative\n")
     answers = write("answers.csv", "text,prediction\nGood,positive\nGood,neutral\nBad,negative\n")
-    first = make_parts(dataset=dataset(texts), llm={"backend": "replay", "run": str(answers)})
+    first = make_components(dataset=dataset(texts), llm={"backend": "replay", "run": str(answers)})
     run_prompts(first, tmp_path / "first")
-    again = make_parts(
+    again = make_components(
         dataset=dataset(texts), llm={"backend": "replay", "run": str(tmp_path / "first")}
     )
     run_prompts(again, tmp_path / "second")
@@ -123,8 +123,10 @@ def test_a_run_replays_itself(tmp_path: Path) -> None:
 def test_only_rows_without_recorded_answers_fail(tmp_path: Path) -> None:
     texts = write("reviews.csv", "text,label\nGood,positive\nNew,negative\n")
     answers = write("answers.csv", "text,prediction\nGood,positive\n")
-    parts = make_parts(dataset=dataset(texts), llm={"backend": "replay", "run": str(answers)})
-    finished = run_prompts(parts, tmp_path / "run")
+    components = make_components(
+        dataset=dataset(texts), llm={"backend": "replay", "run": str(answers)}
+    )
+    finished = run_prompts(components, tmp_path / "run")
     assert finished.totals.failed == 1
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -140,12 +142,12 @@ def test_the_advisers_prediction_is_part_of_a_replayed_run(tmp_path: Path) -> No
         'text,prediction,probabilities\nBad,neutral,"[0.3, 0.6, 0.1]"\n'
         'Good,positive,"[0.1, 0.1, 0.8]"\n',
     )
-    parts = make_parts(
+    components = make_components(
         dataset=dataset(texts),
         llm={"backend": "replay", "run": str(answers)},
         strategy={"name": "label-probabilities", "encoder": str(predicted)},
     )
-    run_prompts(parts, tmp_path / "run")
+    run_prompts(components, tmp_path / "run")
     encoder = read_run(f"{tmp_path / 'run'}#encoder")
     assert encoder.answers.labels.tolist() == [2, 1]
     np.testing.assert_allclose(encoder.answers.probabilities, [[0.1, 0.1, 0.8], [0.3, 0.6, 0.1]])
@@ -155,16 +157,20 @@ def test_the_advisers_prediction_is_part_of_a_replayed_run(tmp_path: Path) -> No
 def test_texts_without_gold_labels_are_labelled_and_not_scored(tmp_path: Path) -> None:
     texts = write("reviews.csv", "text\nGood\nBad\n")
     answers = write("answers.csv", "text,prediction\nGood,positive\nBad,neutral\n")
-    parts = make_parts(dataset=dataset(texts), llm={"backend": "replay", "run": str(answers)})
-    finished = run_prompts(parts, tmp_path / "run")
+    components = make_components(
+        dataset=dataset(texts), llm={"backend": "replay", "run": str(answers)}
+    )
+    finished = run_prompts(components, tmp_path / "run")
     assert finished.scores is None
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert read_run(tmp_path / "run").answers.labels.tolist() == [2, 1]
 
 
 def test_a_replay_without_recorded_answers_is_refused() -> None:
-    parts = make_parts(dataset={"name": "demo"}, llm={"backend": "replay", "run": "runs/none"})
+    components = make_components(
+        dataset={"name": "demo"}, llm={"backend": "replay", "run": "runs/none"}
+    )
     with pytest.raises(InputError, match="runs/none does not exist"):
-        run_prompts(parts, Path("run"))
+        run_prompts(components, Path("run"))
     with pytest.raises(InputError, match=r"llm\.run: a value is needed"):
-        make_parts(dataset={"name": "demo"}, llm={"backend": "replay"})
+        make_components(dataset={"name": "demo"}, llm={"backend": "replay"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import threading
 import time
@@ -133,6 +134,21 @@ class TestFaults:
             asked = ask(openai_backend(s.url), ask_about(TEXTS[:1]), tmp_path, options=options)
         assert asked.labels == EXPECTED[:1]
         assert time.monotonic() - began < 4
+
+    def test_calls_that_time_out_behind_others_are_made_again_fewer_at_a_time(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        # Like many servers, this one goes on with calls that nobody waits for any more.
+        with serving(seconds=0.15, slots=1) as s:
+            options = RequestOptions(timeout=1.5, patience=1.5, tries=2)
+            backend = openai_backend(s.url, guarantee="text")
+            asked = ask(backend, ask_about(TEXTS[:30]), tmp_path, options=options)
+            most = s.server.most_in_flight
+        assert asked.labels == EXPECTED[:30]
+        assert most == 20
+        said = capfd.readouterr().err
+        assert said.count("too few for 20 at a time. Calls that timed out are made again") == 1
+        assert re.search(r"made again, [1-5] at a time.*--set llm.in_flight=[1-5]\n", said)
 
     def test_an_isolated_429_delays_only_its_own_call(self, tmp_path: Path) -> None:
         with serving(seconds=0.02, faults={str(FIRST + 4): "429:2"}) as s:

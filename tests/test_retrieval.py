@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from llm_fixtures import serving
-from prompt_runs import make_parts, prompt_inputs, run_prompts
+from prompt_runs import make_components, prompt_inputs, run_prompts
 
 import sentikit
 from sentikit import Examples, InputError
@@ -124,13 +124,13 @@ def dataset(reviews: Path) -> dict[str, Any]:
 
 
 def given_to(reviews: Path, **strategy: Any) -> list[PromptInput]:
-    return prompt_inputs(make_parts(dataset=dataset(reviews), llm=LLM, strategy=strategy))
+    return prompt_inputs(make_components(dataset=dataset(reviews), llm=LLM, strategy=strategy))
 
 
 def examples_of(reviews: Path, **strategy: Any) -> set[str]:
-    parts = make_parts(dataset=dataset(reviews), llm=LLM, strategy=strategy)
+    components = make_components(dataset=dataset(reviews), llm=LLM, strategy=strategy)
     encoder = load_encoder(strategy["encoder"], default_registry())
-    return set(Retriever(encoder, "own", parts).pool.texts)
+    return set(Retriever(encoder, "own", components).pool.texts)
 
 
 def test_one_encoder_pass_retrieves_examples_and_predicts(trained_run: Path, reviews: Path) -> None:
@@ -185,7 +185,7 @@ def test_examples_may_come_from_another_dataset_with_a_recorded_adviser(
 
 def test_template_prompts_contain_the_nearest_examples(trained_run: Path, reviews: Path) -> None:
     with serving() as s:
-        parts = make_parts(
+        components = make_components(
             dataset=dataset(reviews),
             llm={"backend": "openai", "model": "any", "base_url": s.url, "in_flight": 1},
             strategy={
@@ -196,8 +196,8 @@ def test_template_prompts_contain_the_nearest_examples(trained_run: Path, review
                 "examples": {"encoder": str(trained_run), **DEMO},
             },
         )
-        given = prompt_inputs(parts)[:3]
-        run_prompts(parts, Path("runs/a"), limit=3)
+        given = prompt_inputs(components)[:3]
+        run_prompts(components, Path("runs/a"), limit=3)
         asked = {body["messages"][-1]["content"] for body in s.server.bodies}
     classifier = sentikit.load(trained_run, device="cpu")
     pool = sentikit.open_dataset("demo").split("train")
@@ -210,7 +210,7 @@ def test_template_prompts_contain_the_nearest_examples(trained_run: Path, review
         assert f"{shown}\n--\nReview: {one.text}" in asked
 
 
-def test_recorded_answers_cannot_retrieve_examples(reviews: Path) -> None:
+def test_a_recorded_adviser_cannot_retrieve_examples(reviews: Path) -> None:
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
     Path("said.csv").write_text("\n".join(lines) + "\n")

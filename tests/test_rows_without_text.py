@@ -70,7 +70,9 @@ def prompt(server: RunningServer, folder: str, **strategy: Any) -> str:
     return result.stderr
 
 
-def test_by_an_encoder_an_llm_and_their_cascade(table: str, trained_run: Path) -> None:
+def test_encoders_llms_cascades_and_votes_keep_rows_without_text_and_repeated_ids(
+    table: str, trained_run: Path
+) -> None:
     found = run("predict", str(trained_run), table, "--format", "jsonl").splitlines()
     assert has_none_without_text([json.loads(line)["predicted_label"] for line in found])
     data = ("--dataset", "files", "--set", f"test={table}")
@@ -94,7 +96,7 @@ def test_by_an_encoder_an_llm_and_their_cascade(table: str, trained_run: Path) -
     assert shown["splits"][0]["empty_texts"] == 3
 
 
-def test_learning_from_one_is_refused(table: str, tiny_recipe: Path) -> None:
+def test_training_on_rows_without_text_is_refused(table: str, tiny_recipe: Path) -> None:
     result = CliRunner().invoke(
         sentikit, ["train", "--recipe", str(tiny_recipe), "--set", f"dataset.train={table}"]
     )
@@ -115,7 +117,7 @@ class Neutral(Classifier):
         yield from [Prediction("neutral") for _ in examples]
 
 
-def test_many_of_them_in_a_row_do_not_gather_in_memory() -> None:
+def test_consecutive_rows_without_text_do_not_accumulate_in_memory() -> None:
     texts, read = ["a", *[""] * 30_000, "b", "", "c", *[" "] * 30_000], 0
 
     def rows() -> Iterator[Row]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from llm_fixtures import serving
-from prompt_runs import make_parts, run_prompts
+from prompt_runs import make_components, run_prompts
 
 from sentikit import InputError
 
@@ -22,7 +22,7 @@ def test_shares_of_sampled_answers_are_the_probabilities() -> None:
     with serving(
         enforces=(), logprobs=False, faults={"1": "say:positive", "2": "say:positive"}
     ) as s:
-        parts = make_parts(
+        components = make_components(
             dataset={"name": "files", "test": "test.csv"},
             llm={
                 "backend": "openai",
@@ -35,10 +35,10 @@ def test_shares_of_sampled_answers_are_the_probabilities() -> None:
                 "prices": {"prompt": 1, "completion": 1},
             },
         )
-        finished = run_prompts(parts, Path("runs/a"))
+        finished = run_prompts(components, Path("runs/a"))
         calls = s.server.calls
         billed = sum(s.server.billed.values())
-        run_prompts(parts, Path("runs/b"))
+        run_prompts(components, Path("runs/b"))
         assert s.server.calls == calls
     assert calls == 1 + 2 * 4
     assert finished.totals.rows == 2
@@ -57,7 +57,7 @@ def test_shares_of_sampled_answers_are_the_probabilities() -> None:
 def test_several_samples_at_temperature_0_are_refused() -> None:
     Path("test.csv").write_text("text,label\nI like it,positive\n")
     with pytest.raises(InputError, match=r"4 answers at temperature 0 are all alike"):
-        make_parts(
+        make_components(
             dataset={"name": "files", "test": "test.csv"},
             llm={"backend": "openai", "model": "any", "samples": 4},
         )

@@ -14,7 +14,7 @@ from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import default_registry
 from sentikit.training.planning import plan_training
-from sentikit.training.recipe import train_parts
+from sentikit.training.recipe import train_components
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
 
@@ -74,7 +74,7 @@ def test_the_slurm_script_of_the_scaling_guide_is_valid() -> None:
 def test_the_memory_table_equals_the_dry_run(recipe: str, column: int) -> None:
     registry = default_registry()
     settings = ["engine.name=deepspeed", "dataset={name: demo}"]
-    plan = plan_training(train_parts(resolve_recipe(recipe, settings, registry), registry), 8)
+    plan = plan_training(train_components(resolve_recipe(recipe, settings, registry), registry), 8)
     rows = re.findall(r"^\| (stage \d).*$", GUIDE.read_text(), re.MULTILINE)
     assert rows == list(plan.memory)
     for stage, need in plan.memory.items():
@@ -82,7 +82,7 @@ def test_the_memory_table_equals_the_dry_run(recipe: str, column: int) -> None:
         assert row.strip("|").split("|")[column].strip() == f"{need.total / 2**20:,.0f}"
 
 
-def test_memory_per_process_is_a_share_of_the_whole_state() -> None:
+def test_zero_stages_divide_the_training_state_among_processes() -> None:
     """Zero on eight processes: the parts add up to the whole and ZeRO's copy of it."""
     from sentikit.training.engine import ModelSize
 

@@ -134,7 +134,7 @@ class TestContract:
             single = {row["label"]: row["score"] for row in server.predict(text)[2]}
             assert {row["label"]: row["score"] for row in scores} == pytest.approx(single, abs=1e-5)
 
-    def test_a_text_in_a_list_of_its_own_is_a_single_text(self, server: Client) -> None:
+    def test_a_list_of_one_text_in_a_batch_is_a_single_text(self, server: Client) -> None:
         assert server.predict(["I love it"])[::2] == server.predict("I love it")[::2]
 
     def test_info_describes_the_classifier(self, server: Client, trained_run: Path) -> None:
@@ -219,7 +219,7 @@ def test_unknown_paths_and_methods_are_refused(server: Client) -> None:
         jsonschema.validate(json.loads(content), ERROR)
 
 
-def test_many_clients_at_once_get_their_own_answers(server: Client) -> None:
+def test_concurrent_clients_get_their_own_answers(server: Client) -> None:
     texts = [f"a review number {number}" for number in range(64)]
     alone = {text: server.predict(text)[2] for text in texts[:4]}
     with ThreadPoolExecutor(32) as pool:
@@ -333,7 +333,7 @@ def test_a_label_map_names_the_classes_of_a_transformers_model(tmp_path: Path) -
         (["--revision", "v2"], "a revision is for models on the hub"),
     ],
 )
-def test_a_wrong_label_map_or_revision_is_one_sentence(
+def test_a_wrong_label_map_or_revision_is_refused_in_one_sentence(
     trained_run: Path, words: list[str], said: str
 ) -> None:
     done = CliRunner().invoke(cli, ["serve", str(trained_run), *words, "--port", "0"])
@@ -362,7 +362,7 @@ class TestImage:
         joined = text.replace("\\\n", " ")
         return [line.partition(" ")[2] for line in joined.splitlines() if line.startswith(name)][-1]
 
-    def test_the_command_serves_to_others_only_with_a_key_and_its_health_check_passes(
+    def test_the_images_command_needs_a_key_and_its_health_check_passes(
         self, trained_run: Path, locked: Client
     ) -> None:
         words = [*json.loads(self.instruction("ENTRYPOINT")), *json.loads(self.instruction("CMD "))]
@@ -378,11 +378,11 @@ class TestImage:
             done = subprocess.run([sys.executable, "-c", code], capture_output=True)
             assert done.returncode == status
 
-    def test_it_runs_as_a_user_without_rights_and_reaches_no_hub(self) -> None:
+    def test_the_image_runs_as_an_unprivileged_user_without_the_hub(self) -> None:
         assert int(self.instruction("USER")) >= 1000
         assert "HF_HUB_OFFLINE=1" in self.instruction("ENV")
 
-    def test_all_that_is_copied_is_in_the_context_and_nothing_else(self) -> None:
+    def test_the_images_build_context_contains_exactly_the_copied_files(self) -> None:
         root = Path(__file__).resolve().parents[1]
         copied = {
             word

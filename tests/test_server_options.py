@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from llm_fixtures import ask, ask_about, in_thread, openai_backend, serving
-from prompt_runs import make_parts, run_prompts
+from prompt_runs import make_components, run_prompts
 
 from sentikit import InputError, SentikitError
 from sentikit.llm.settings import RequestOptions
@@ -268,7 +268,7 @@ def test_the_token_limit_for_thinking_is_learned_once_and_remembered() -> None:
         limits.clear()
         section = {"backend": "openai", "model": "thinker", "base_url": url, **llm}
         dataset = {"name": "files", "test": "test.csv"}
-        return run_prompts(make_parts(dataset=dataset, llm=section), Path("runs") / name)
+        return run_prompts(make_components(dataset=dataset, llm=section), Path("runs") / name)
 
     with answering(answer) as url:
         assert run("first").totals.invalid == 0

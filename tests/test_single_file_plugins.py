@@ -52,10 +52,10 @@ def register_commands(register):
 """
 QUOTING = """
 from sentikit import hookimpl
-from sentikit.extension import LLMBackend, PartSettings, RejectedError, find_key
+from sentikit.extension import LLMBackend, ComponentSettings, RejectedError, find_key
 
 class Quoting(LLMBackend):
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         cache_prompts: bool = False
 
     model = "quoting"
@@ -106,7 +106,7 @@ def write_recipe(url: str) -> None:
 
 
 class TestStrategies:
-    def test_see_id_source_and_the_datasets_other_columns(
+    def test_a_strategy_sees_id_source_and_other_columns_of_the_dataset(
         self, plug_in: Callable[[str], None]
     ) -> None:
         plug_in(STRATEGY)
@@ -116,7 +116,9 @@ class TestStrategies:
         ((asked,),) = [entry["messages"] for entry in json.loads(shown.stdout)]
         assert asked["content"] == "a1 | web | {'shop': 'Odense'} | I love it"
 
-    def test_see_a_files_other_columns_in_predict(self, plug_in: Callable[[str], None]) -> None:
+    def test_a_strategy_sees_other_columns_of_the_file_in_predict(
+        self, plug_in: Callable[[str], None]
+    ) -> None:
         plug_in(STRATEGY)
         with serving() as server:
             write_recipe(server.url)
@@ -151,7 +153,7 @@ def test_a_key_in_a_backends_error_reaches_no_file_and_no_message(
     assert [path for path in written if key.encode() in path.read_bytes()] == []
 
 
-def test_a_command_that_writes_a_run_leaves_one_like_every_other(
+def test_a_run_written_by_a_plugins_command_can_be_shown_compared_and_read(
     plug_in: Callable[[str], None],
 ) -> None:
     plug_in(COMMAND)
@@ -167,7 +169,7 @@ def test_a_command_that_writes_a_run_leaves_one_like_every_other(
     assert {table.classes[number] for number in table.answers.labels} == {"positive"}
 
 
-def test_a_summary_is_shown_without_what_a_terminal_would_obey(
+def test_summaries_of_plugins_are_printed_without_escape_sequences(
     plug_in: Callable[[str], None],
 ) -> None:
     odd = r"\x1b[31m\x1b]0;title\x07\u202eGive"

@@ -66,7 +66,7 @@ def test_the_table_names_the_runs_needed_first() -> None:
     assert after["E17"] == ["electra-large", "finetune-gpt-4o-mini-electra-large-label"]
 
 
-def test_row_ids_are_matched_exactly() -> None:
+def test_a_row_id_finds_exactly_its_recipe() -> None:
     rows = {row.id: row for row in ROWS}
     names = ["e1-base", "e10-mini", "e11-mini", "electra-base"]
     assert recipes_of(rows["E1"], names) == ["e1-base"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sentikit import Prediction
-from sentikit.components import check_part
+from sentikit.components import check_component
 from sentikit.extension import Message, PromptInput, PromptStrategy, RetrievedExample
 from sentikit.llm.strategy import training_line
 from sentikit.registry import default_registry
@@ -30,7 +30,7 @@ LAST_FIELD = (
 
 
 def strategy(name: str, **settings: Any) -> PromptStrategy:
-    part, problems = check_part(
+    part, problems = check_component(
         default_registry(), "register_prompt_strategies", {"name": name, **settings}
     )
     assert not problems

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from llm_fixtures import serving
-from prompt_runs import make_parts, prompt_inputs, run_prompts
+from prompt_runs import make_components, prompt_inputs, run_prompts
 
 from sentikit import InputError, Prediction
 from sentikit.extension import Message, PromptInput, PromptStrategy, RetrievedExample
@@ -116,7 +116,7 @@ def test_template_errors_are_reported_before_any_query(
     settings: dict[str, Any], message: str, reviews: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        make_parts(
+        make_components(
             dataset={"name": "files", "test": "test.csv"},
             llm={"backend": "openai", "model": "any", "base_url": "http://127.0.0.1:9/v1"},
             strategy={"name": "template", **settings},
@@ -131,7 +131,7 @@ def test_a_missing_column_is_named_with_the_available_ones() -> None:
 
 def test_drawn_examples_are_the_same_for_every_prompt(reviews: str) -> None:
     def drawn(seed: int) -> list[tuple[RetrievedExample, ...]]:
-        parts = make_parts(
+        components = make_components(
             dataset={"name": "files", "train": reviews, "test": "test.csv"},
             llm={"backend": "openai", "model": "any", "base_url": "http://127.0.0.1:9/v1"},
             strategy={
@@ -143,7 +143,7 @@ def test_drawn_examples_are_the_same_for_every_prompt(reviews: str) -> None:
                 "examples": {"split": "train", "seed": seed},
             },
         )
-        return [given.examples for given in prompt_inputs(parts)]
+        return [given.examples for given in prompt_inputs(components)]
 
     first = drawn(1)
     assert first[0] == first[1]
@@ -154,12 +154,12 @@ def test_drawn_examples_are_the_same_for_every_prompt(reviews: str) -> None:
 
 def test_a_template_run_is_written(reviews: str) -> None:
     with serving() as s:
-        parts = make_parts(
+        components = make_components(
             dataset={"name": "files", "test": "test.csv"},
             llm={"backend": "openai", "model": "any", "base_url": s.url},
             strategy={"name": "template", "system": "Be brief.", "user": "Review: {text}"},
         )
-        finished = run_prompts(parts, Path("runs/a"))
+        finished = run_prompts(components, Path("runs/a"))
         bodies = [b for b in s.server.bodies if len(b["messages"]) == 2]
     assert finished.totals.rows == 2
     assert [m["content"] for m in bodies[0]["messages"]] == ["Be brief.", "Review: I love it"]
@@ -170,13 +170,13 @@ def test_columns_kept_by_a_dataset_reach_the_prompts() -> None:
         "title,text,label,stars\nLunch,I love it,positive,5\nDinner,I hate it,negative,\n"
     )
     with serving() as s:
-        parts = make_parts(
+        components = make_components(
             dataset={"name": "files", "test": "test.csv", "columns": ["title", "stars"]},
             llm={"backend": "openai", "model": "any", "base_url": s.url, "in_flight": 1},
             strategy={"name": "template", "user": "{row.title} ({row.stars}) {id}: {text}"},
         )
-        inputs = prompt_inputs(parts)
-        finished = run_prompts(parts, Path("runs/a"))
+        inputs = prompt_inputs(components)
+        finished = run_prompts(components, Path("runs/a"))
         asked = [body["messages"][-1]["content"] for body in s.server.bodies[-2:]]
     assert [given.columns for given in inputs] == [
         {"title": "Lunch", "stars": "5"},
@@ -192,20 +192,20 @@ def test_columns_kept_by_a_dataset_reach_the_prompts() -> None:
 def test_an_unkept_column_is_reported_with_the_setting_that_keeps_it() -> None:
     Path("test.csv").write_text("title,text,label\nLunch,I love it,positive\n")
     with serving() as s:
-        parts = make_parts(
+        components = make_components(
             dataset={"name": "files", "test": "test.csv"},
             llm={"backend": "openai", "model": "any", "base_url": s.url},
             strategy={"name": "template", "user": "{row.title}: {text}"},
         )
         with pytest.raises(InputError, match=r"row\.title.*it has none.*dataset\.columns"):
-            run_prompts(parts, Path("runs/a"))
+            run_prompts(components, Path("runs/a"))
 
 
 def test_a_missing_column_to_keep_is_refused() -> None:
     Path("test.csv").write_text("title,text,label\nLunch,I love it,positive\n")
     with pytest.raises(InputError, match="titel"):
         prompt_inputs(
-            make_parts(
+            make_components(
                 dataset={"name": "files", "test": "test.csv", "columns": ["titel"]},
                 llm={"backend": "openai", "model": "any", "base_url": "http://127.0.0.1:9/v1"},
             )

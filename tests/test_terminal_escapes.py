@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ensemble_runs import write_results
 from llm_fixtures import serving
 
 from sentikit.cli import sentikit
@@ -38,7 +39,7 @@ def write_run(name: str, **manifest: object) -> str:
     return str(folder)
 
 
-def test_the_name_and_the_manifest_of_a_run() -> None:
+def test_names_and_manifests_of_runs_are_printed_without_escape_sequences() -> None:
     first = write_run(f"mine{ESCAPES}", command=f"x{ESCAPES}", dataset={"dataset": ESCAPES})
     second = write_run("other", status=f"half{ESCAPES}", started=f"now{ESCAPES}")
     third = write_run("third")
@@ -54,7 +55,7 @@ def test_the_name_and_the_manifest_of_a_run() -> None:
         assert not ODD & set(output), arguments
 
 
-def test_what_a_server_answers_and_says_of_an_error() -> None:
+def test_answers_and_errors_of_a_server_are_printed_without_escape_sequences() -> None:
     Path("reviews.csv").write_text("text\nI love it\nI hate it\n")
     for behaviour in ({"text": f"none {ESCAPES}", "enforces": ()}, {"model": f"x{ESCAPES}"}):
         with serving(**behaviour) as server:
@@ -69,7 +70,7 @@ def test_what_a_server_answers_and_says_of_an_error() -> None:
         assert not ODD & set(output)
 
 
-def test_the_texts_of_a_shown_prompt() -> None:
+def test_texts_in_shown_prompts_are_printed_without_escape_sequences() -> None:
     Path("reviews.csv").write_text(f"text\nI love it{ESCAPES}\n")
     data = ("--set", "dataset={name: files, test: reviews.csv}")
     output = run("prompt", "--recipe", "b3-gpt-4o-mini-zero-shot", "--show", "1", *data)
@@ -78,9 +79,13 @@ def test_the_texts_of_a_shown_prompt() -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv"])
-def test_a_table_labelled_to_a_terminal_and_whole_in_a_pipe(trained_run: Path, form: str) -> None:
+def test_predict_removes_escape_sequences_on_a_terminal_and_keeps_them_in_a_pipe(
+    form: str,
+) -> None:
     Path("reviews.csv").write_text(f"text,shop{ESCAPES}\nI love it{ESCAPES},Odense\n")
-    command = [sys.executable, "-m", "sentikit", "predict", str(trained_run), "reviews.csv"]
+    text = f"I love it{ESCAPES}"
+    answers = write_results(Path("answers.jsonl"), [(text, "positive", "positive")])
+    command = [sys.executable, "-m", "sentikit", "predict", answers, "reviews.csv"]
     command += ["--format", form]
     piped = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"I love it{ESCAPES}" in piped.stdout

@@ -23,7 +23,7 @@ from sentikit.registry import Registry, default_registry
 from sentikit.stopping import Interrupted
 from sentikit.tracking import TrackedRun
 from sentikit.training.job import JobOptions, train
-from sentikit.training.recipe import train_parts
+from sentikit.training.recipe import train_components
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 OFFLINE = "trackers=[{name: wandb, mode: offline}]"
@@ -32,7 +32,7 @@ OFFLINE = "trackers=[{name: wandb, mode: offline}]"
 class Diary(toolkit.Tracker):
     """A tracker that writes down what it is told, and fails where it is asked to."""
 
-    class Settings(toolkit.PartSettings):
+    class Settings(toolkit.ComponentSettings):
         """Settings of ``diary``."""
 
         fails_at: str = ""
@@ -89,7 +89,7 @@ def run_command(recipe: Path, *settings: str, extra: tuple[str, ...] = ()) -> Re
 
 def run_diary(registry: Registry, recipe: Path, *settings: str, **options: Any) -> None:
     chosen = ["trackers=diary", *settings]
-    parts = train_parts(resolve_recipe(str(recipe), chosen, registry), registry)
+    parts = train_components(resolve_recipe(str(recipe), chosen, registry), registry)
     train(parts, Path("run"), JobOptions(**options))
 
 
@@ -291,7 +291,7 @@ def test_wandb_offline_files_contain_the_log_and_no_key(
 def test_a_resumed_run_stays_one_run_in_wandb(tiny_recipe: Path) -> None:
     pytest.importorskip("wandb")
     parts = [
-        train_parts(resolve_recipe(str(tiny_recipe), [OFFLINE]), toolkit_registry())
+        train_components(resolve_recipe(str(tiny_recipe), [OFFLINE]), toolkit_registry())
         for _ in range(2)
     ]
     with pytest.raises(Interrupted):
@@ -337,7 +337,7 @@ def test_tensorboard_shows_the_log_also_after_a_resume(tiny_recipe: Path) -> Non
 
     settings = ["trackers=tensorboard"]
     parts = [
-        train_parts(resolve_recipe(str(tiny_recipe), settings), toolkit_registry())
+        train_components(resolve_recipe(str(tiny_recipe), settings), toolkit_registry())
         for _ in range(2)
     ]
     with pytest.raises(Interrupted):

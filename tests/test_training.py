@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from several_processes import SENTIKIT, end, start
 
 import sentikit as toolkit
 from sentikit.cli import sentikit
@@ -287,12 +288,7 @@ def interactive(recipe: Path, typed: str, *settings: str) -> Result:
 
 def test_ctrl_c_at_the_interactive_prompt_quits_at_once(tiny_recipe: Path) -> None:
     words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--interactive"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "sentikit", *words],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with start([*SENTIKIT, *words], stdin=subprocess.PIPE) as process:
         assert process.stderr is not None
         while "help lists" not in (line := process.stderr.readline()):
             assert line
@@ -573,13 +569,13 @@ def test_training_imports_no_report_vote_or_plotting_code(tiny_recipe: Path) -> 
     program = (
         "import sys\n"
         "from sentikit.cli import main\n"
-        f"sys.argv = ['sentikit', 'train', '--recipe', {str(tiny_recipe)!r}, '--output', 'run']\n"
+        f"sys.argv = ['sentikit', 'train', '--recipe', {str(tiny_recipe)!r}, '--output', 'run',\n"
+        "    '--set', 'training.epochs=1']\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "rooms = ('reports', 'ensembles', 'llm', 'finetuning', 'assurance', 'labelling')\n"
         "loaded = [m for m in sys.modules if m.startswith(tuple(f'sentikit.{r}' for r in rooms))]\n"
         "print(loaded, 'matplotlib' in sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
-    )
-    assert done.stdout.splitlines()[-1] == "[] False"
+    outcome = end(start([sys.executable, "-c", program]))
+    assert outcome.code == 0, outcome.error
+    assert outcome.output.splitlines()[-1] == "[] False"

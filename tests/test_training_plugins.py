@@ -20,7 +20,7 @@ from sentikit.plugin_sources import PluginSource, installed_plugins
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import Registry
 from sentikit.training.job import JobOptions, TrainedRun, train
-from sentikit.training.recipe import train_parts
+from sentikit.training.recipe import train_components
 
 
 class Wide(Head):
@@ -82,7 +82,7 @@ def registry() -> Registry:
 
 
 def run(registry: Registry, recipe: Path, *settings: str, output: str = "run") -> TrainedRun:
-    parts = train_parts(resolve_recipe(str(recipe), settings, registry), registry)
+    parts = train_components(resolve_recipe(str(recipe), settings, registry), registry)
     return train(parts, Path(output), JobOptions(device="cpu"))
 
 

@@ -56,7 +56,7 @@ def test_a_killed_run_shows_its_cost_with_open_calls_at_their_worst_case(
     ceiling: tuple[str, ...],
 ) -> None:
     with serving(seconds=0.05) as s:
-        recipe = write_recipe(s.url, texts(400), in_flight=4, max_tokens=8)
+        recipe = write_recipe(s.url, texts(120), in_flight=4, max_tokens=8)
         command = ["prompt", "--recipe", recipe, "--output", "runs/a", *PRICES]
         command += ceiling
         process = subprocess.Popen([sys.executable, "-m", "sentikit", *command], stderr=-3)

@@ -1,4 +1,4 @@
-"""Two machines in one: network namespaces of Linux joined by a virtual cable.
+"""Two machines: network namespaces of Linux joined by a virtual cable.
 
 Each has an address, a loopback and a host name of its own, which only itself can resolve, to its
 loopback, as Debian has it (``127.0.1.1``). They share no other network. See ip-netns(8), veth(4).
@@ -45,7 +45,7 @@ def two_machines(folder: Path) -> Iterator[tuple[Machine, Machine]]:
     """
     if not (shutil.which("ip") and shutil.which("unshare")):
         pytest.skip("two machines need the commands ip (iproute2) and unshare")
-    # Several checkouts may be tested at a time: names and addresses follow from the process.
+    # Several checkouts may be tested at once: names and addresses depend on the process.
     number = os.getpid()
     network = f"10.{number // 256 % 256}.{number % 256}"
     names = (f"sk{number}-1", f"sk{number}-2")

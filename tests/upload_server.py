@@ -21,10 +21,10 @@ TOKEN = "hf_writer"
 
 @dataclass
 class Uploads:
-    """What arrived.
+    """The received requests and files.
 
     Attributes:
-        address: to be set as HF_ENDPOINT.
+        address: the value for HF_ENDPOINT.
         created: bodies of the requests for new repositories.
         files: contents by path, once committed.
     """
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *arguments: Any) -> None:
-        """Be silent."""
+        """Print nothing."""
 
 
 def _mode(file: dict[str, Any]) -> dict[str, Any]:

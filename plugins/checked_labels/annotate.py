@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-
-from .options import FILE, TEXT_COLUMNS
+from sentikit.extension import FILE, TEXT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,8 +136,9 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
     refuse_overlap(written, [file, given["labelled"], given["guidelines"]])
     source = InputFile(file, None, given["text_columns"])
     options = DrawOptions(given["size"], given["seed"], given["labelled"], given["by"])
-    items = drawn_items(source, output, options)
-    return Annotation(items, output, labels, given["annotator"], guidelines)
+    drawn = drawn_items(source, output, options)
+    annotator = given["annotator"]
+    return Annotation(drawn.items, output, labels, annotator, guidelines, record=drawn.record)
 
 
 def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
@@ -148,6 +148,7 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
     from .server import AnnotationServer
 
     with AnnotationServer(annotation, port or 0) as server:
+        annotation.begin()
         click.echo(f"Open: {server.address}\nEvery answer is saved at once. Ctrl-C ends.", err=True)
         try:
             server.serve_forever(poll_interval=0.2)
@@ -171,6 +172,7 @@ def _ask_here(annotation: Annotation) -> None:
                 "--terminal reads keys from a terminal, and there is none. Leave it out to check "
                 "texts on a page."
             ) from error
+        annotation.begin()
         if key in ("q", "\x04", "\x03", ""):
             return
         if key.isdigit() and 0 < int(key) <= len(annotation.labels):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from sentikit import InputError
 
-from .checked import Check, read_checked
+from .checked import Check, read_checked, write_draw
 from .checked_files import append_answer
 from .draws import Item
 
@@ -42,15 +42,22 @@ class Annotation:
         guidelines: str = "",
         repeats: float = REPEATS,
         deciding: bool = False,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         self._given = "decided" if deciding else "checked"
         self.labels, self.guidelines, self.annotator = tuple(labels), guidelines, annotator
-        self._output, self._lock = output, threading.Lock()
+        self._output, self._lock, self._record = output, threading.Lock(), record
         self._order = _with_repeats(items, repeats)
         self._answers: dict[tuple[int, bool], Check] = self._read()
         self._history: list[tuple[int, bool]] = []
         self._paces: list[float] = []
         self._shown: tuple[tuple[int, bool], float] | None = None
+
+    def begin(self) -> None:
+        """Write how the texts were drawn beside the checked file, for whoever continues it."""
+        if self._record is not None:
+            write_draw(self._output, self._record)
+            self._record = None
 
     def state(self) -> dict[str, Any]:
         """Return what the page shows: the next text, progress and pace, and no prediction."""
@@ -70,6 +77,7 @@ class Annotation:
             or (label is not None and label not in self.labels)
         ):
             raise InputError(f"The label is one of {', '.join(self.labels)}.")
+        self.begin()
         with self._lock:
             key = (row, repeat)
             item = next((i for i, again in self._order if (i.row, again) == key), None)

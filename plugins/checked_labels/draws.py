@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sentikit import InputError
 from sentikit.extension import InputFile, confidence_strata, read_json
 
-from .checked import read_checked, read_draw, write_draw
+from .checked import read_checked, read_draw
 from .pile import Pile, group_reader, scan_pile
 
 #: Guessed error rates of the least and the most sure stratum. Chosen on the study's validation
@@ -145,12 +145,25 @@ class DrawOptions:
     by: str | None = None
 
 
-def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> list[Item]:
-    """Return the texts to check: those drawn before for this checked file, or a new draw.
+@dataclass(frozen=True)
+class Drawn:
+    """The texts to check for a checked file.
 
-    The draw is kept beside the checked file, so that others can continue it. A review queue, which
-    names each row of the pile, and a file of suspects are not drawn from: all rows are shown, in
-    their order.
+    Attributes:
+        items: the texts, in the order in which to show them.
+        record: how they were drawn, to be written beside the checked file when annotation begins;
+            None if it is there already.
+    """
+
+    items: list[Item]
+    record: Mapping[str, Any] | None = None
+
+
+def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> Drawn:
+    """Return the texts drawn before for this checked file, or a new draw.
+
+    Nothing is written. A review queue, which names each row of the pile, and a file of suspects are
+    not drawn from: all their rows are shown, in order.
 
     Raises:
         InputError: the pile has changed since, or was drawn from with other options.
@@ -167,9 +180,7 @@ def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> list[I
                 f"{output} holds texts drawn from {known.get('file')}; rows of the queue "
                 f"{source.file} were not drawn and would spoil it. Choose another --output."
             )
-        if not known:
-            write_draw(output, {"design": "queue", "file": source.file})
-        return _queued(source)
+        return Drawn(_queued(source), None if known else {"design": "queue", "file": source.file})
     pile = scan_pile(source)
     if known and known.get("pile") != pile.fingerprint:
         raise InputError(
@@ -177,14 +188,14 @@ def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> list[I
             "changed since. Choose another --output."
         )
     if not known:
-        known = _new_draw(source, pile, options)
-        write_draw(output, known)
-    elif len(known["drawn"]) != min(options.size, pile.rows):
+        new = _new_draw(source, pile, options)
+        return Drawn(_items(source, new["drawn"], new["inclusion"], options.by), new)
+    if len(known["drawn"]) != min(options.size, pile.rows):
         raise InputError(
             f"{output} was begun with {len(known['drawn'])} drawn texts (seed {known['seed']}). "
             f"Continue with --size {len(known['drawn'])}, or choose another --output."
         )
-    return _items(source, known["drawn"], known["inclusion"], options.by)
+    return Drawn(_items(source, known["drawn"], known["inclusion"], options.by))
 
 
 def conflict_items(output: Path) -> list[Item]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-
-from .options import FILE, RATE, TEXT_COLUMNS
+from sentikit.extension import FILE, RATE, TEXT_COLUMNS
 
 if TYPE_CHECKING:
     from sentikit import Estimate

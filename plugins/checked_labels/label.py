@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FiniteRange, refuse_overlap, resumable, written_kind
-
-from .options import FILE, RATE, TEXT_COLUMNS
+from sentikit.extension import (
+    DEVICE,
+    FILE,
+    MAX_COST,
+    RATE,
+    RESUME,
+    TEXT_COLUMNS,
+    refuse_overlap,
+    resumable,
+    written_kind,
+)
 
 if TYPE_CHECKING:
     from sentikit import Classifier
@@ -105,18 +113,9 @@ if TYPE_CHECKING:
     help="Rows that are not certified, least sure first, 10,000 at most.",
 )
 @TEXT_COLUMNS
-@click.option(
-    "--max-cost",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="USD",
-    help="Spend no more: a call is made only if its worst-case cost still fits the budget.",
-)
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Resume what was stopped or killed, or ask again about the rows that failed.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@MAX_COST
+@RESUME
+@DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as JSON.")
 @click.pass_context
 def label(context: click.Context, /, **given: Any) -> None:

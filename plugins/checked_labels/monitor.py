@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from sentikit import InputError
-
-from .options import FILE, RATE
+from sentikit.extension import FILE, RATE
 
 #: Exit code of an alarm.
 ALARM = 3

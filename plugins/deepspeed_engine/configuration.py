@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sentikit import InputError
-from sentikit.extension import PartSettings, StepPlan, disk_errors
+from sentikit.extension import ComponentSettings, StepPlan, disk_errors
 
 #: Keys that a recipe decides, and where it does.
 OWNED: dict[str, str] = {
@@ -45,7 +45,7 @@ BUCKET = 2**25
 _OFFLOADS = {"offload_optimizer": "offload_optimizer", "offload_parameters": "offload_param"}
 
 
-class DeepSpeedSettings(PartSettings):
+class DeepSpeedSettings(ComponentSettings):
     """The engine section: how the training state is spread over processes and memories."""
 
     stage: Literal[0, 1, 2, 3] = Field(

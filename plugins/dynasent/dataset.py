@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field
 
 from sentikit import Examples, InputError, open_dataset
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
+from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder
 
 from .archive import DataFile, find_files
 
@@ -36,7 +36,7 @@ class _Record(NamedTuple):
 class DynaSent(DatasetLoader):
     """Sentences labelled negative, neutral or positive by the majority of five people."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Source and selection of DynaSent."""
 
         path: Path | None = Field(

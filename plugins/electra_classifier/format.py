@@ -91,7 +91,7 @@ class ElectraClassifierFormat(ModelFormat):
         from .layers import ClassifierLayers
 
         model = source.model
-        parts = _exportable_parts(source)
+        parts = _exportable_components(source)
         layers = ClassifierLayers(parts)
         encoder = {f"electra.{name}": t for name, t in model.encoder.state_dict().items()}
         again = {name for names in layers.shared_names() for name in names[1:]}
@@ -165,7 +165,7 @@ def _longest(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel) -> i
     return min(tokenizer.model_max_length, int(backbone.config.max_position_embeddings))
 
 
-def _exportable_parts(source: ExportSource) -> HeadParts:
+def _exportable_components(source: ExportSource) -> HeadParts:
     from .layers import parts_of
 
     model = source.model

@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 
 from sentikit import Examples
 from sentikit.extension import (
+    ComponentSettings,
     DatasetLoader,
     ExamplesBuilder,
-    PartSettings,
     Rows,
     disk_errors,
     known_table_format,
@@ -32,7 +32,7 @@ class Files(DatasetLoader):
     source or id counts as none.
     """
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Which files, and which of their columns."""
 
         train: Path | None = Field(None, description="file with the training examples")

@@ -12,6 +12,11 @@ import click
 
 from sentikit import InputError
 from sentikit.extension import (
+    DEVICE,
+    ESTIMATE,
+    OUTPUT,
+    RECIPE,
+    THREADS,
     FiniteRange,
     joined_processes,
     launch_processes,
@@ -31,7 +36,7 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
     epilog="\b\nExample: sentikit gpt-finetune --recipe finetune-gpt-4o-mini-minimal --estimate\n"
     "         sentikit gpt-finetune --recipe finetune-gpt-4o-mini-minimal --max-cost 20",
 )
-@click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
+@RECIPE
 @click.option(
     "--set",
     "settings",
@@ -39,14 +44,9 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
     multiple=True,
     help="Change one value of the recipe, as finetune.epochs=3; repeatable.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The run's folder; default: runs/ and the recipe's name.",
-)
+@OUTPUT
 @click.option("--prepare-only", is_flag=True, help="Write and check the files; start no job.")
-@click.option("--estimate", is_flag=True, help="Count tokens and dollars offline; do nothing.")
+@ESTIMATE
 @click.option(
     "--max-cost",
     type=FiniteRange(min=0, min_open=True),
@@ -57,8 +57,8 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
 @click.option("--resume", is_flag=True, help="Resume, or come back to, a run under way.")
 @click.option("--cancel", is_flag=True, help="Cancel the provider's job of a run under way.")
 @click.option("--nproc", type=click.IntRange(min=1), help="Processes to start, training here.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@THREADS
+@DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def gpt_finetune(
@@ -83,7 +83,7 @@ def gpt_finetune(
     _refuse_contradictions(estimate, prepare_only, cancel)
     with joined_processes() as is_main_process:
         job = open_fine_tuning(recipe, settings)
-        for warning in job.parts.recipe.warnings if is_main_process else ():
+        for warning in job.components.recipe.warnings if is_main_process else ():
             click.echo(f"Warning: {warning}", err=True)
         if estimate:
             found = job.estimate

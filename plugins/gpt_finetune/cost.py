@@ -13,7 +13,7 @@ from sentikit.extension import ModelFacts, model_facts, usd_text
 from .examples import PreparedReport
 
 if TYPE_CHECKING:
-    from sentikit.extension import FinetuneParts
+    from sentikit.extension import FinetuneComponents
 
 
 #: The variable that names a file of models and prices of the user's own.
@@ -84,15 +84,15 @@ class FineTuningEstimate:
         return f"about ${usd_text(self.usd)} (${self.price:g} per million{dated})"
 
 
-def estimate(parts: FinetuneParts, report: PreparedReport) -> FineTuningEstimate:
+def estimate(components: FinetuneComponents, report: PreparedReport) -> FineTuningEstimate:
     """Price the fine-tuning of a recipe."""
-    fine_tuner, facts = parts.fine_tuner, model_facts(parts.fine_tuner.model)
+    fine_tuner, facts = components.fine_tuner, model_facts(components.fine_tuner.model)
     epochs = fine_tuner.epochs(report.train.examples)
-    price = training_price(parts, facts)
+    price = training_price(components, facts)
     tokens = report.train.tokens * epochs
-    dated = facts.as_of and parts.options.training_price is None
+    dated = facts.as_of and components.options.training_price is None
     return FineTuningEstimate(
-        provider=parts.provider,
+        provider=components.provider,
         model=fine_tuner.model,
         examples=report.train.examples,
         epochs=epochs,
@@ -105,11 +105,11 @@ def estimate(parts: FinetuneParts, report: PreparedReport) -> FineTuningEstimate
     )
 
 
-def training_price(parts: FinetuneParts, facts: ModelFacts) -> float | None:
+def training_price(components: FinetuneComponents, facts: ModelFacts) -> float | None:
     """Return USD per million tokens: the recipe's own, nothing, or the table's; None if unknown."""
-    if parts.options.training_price is not None:
-        return parts.options.training_price
-    return facts.training if parts.fine_tuner.billed else 0.0
+    if components.options.training_price is not None:
+        return components.options.training_price
+    return facts.training if components.fine_tuner.billed else 0.0
 
 
 def cost_of(tokens: int, price: float | None) -> float | None:
@@ -136,14 +136,14 @@ def refuse_cost(found: FineTuningEstimate, ceiling: float) -> None:
         )
 
 
-def refuse_ended(parts: FinetuneParts, today: date) -> str:
+def refuse_ended(components: FinetuneComponents, today: date) -> str:
     """Refuse a base model that can be fine-tuned no more; return a warning where one ends soon.
 
     Raises:
         InputError: the model has ended, takes no more jobs, or cannot be fine-tuned at all.
     """
-    facts = model_facts(parts.fine_tuner.model)
-    if not parts.fine_tuner.billed:
+    facts = model_facts(components.fine_tuner.model)
+    if not components.fine_tuner.billed:
         return ""
     instead = f" Its provider names {facts.successor} instead." if facts.successor else ""
     advice = f" If that is wrong, say so in a file named by {_MODELS_VARIABLE}."

@@ -27,7 +27,7 @@ from sentikit.extension import (
 )
 
 if TYPE_CHECKING:
-    from sentikit.extension import FinetuneParts
+    from sentikit.extension import FinetuneComponents
 
 
 # Chat templates frame every message; OpenAI's by three tokens and the role. With it, counts agree
@@ -287,7 +287,7 @@ class Preparation:
     """A recipe's examples, turned into messages whenever they are gone through.
 
     Args:
-        parts: of the recipe.
+        components: of the recipe.
         keep: a folder that holds what an encoder said, of a run that is resumed; None asks it.
 
     Attributes:
@@ -296,25 +296,27 @@ class Preparation:
             call.
     """
 
-    def __init__(self, parts: FinetuneParts, keep: Path | None = None) -> None:
-        self._parts = parts
+    def __init__(self, components: FinetuneComponents, keep: Path | None = None) -> None:
+        self._components = components
         self._keep = keep or _passing_folder(self)
         self.advance: Callable[[int], object] = lambda examples: None
-        self.splits = {"train": _split(parts, "train", parts.split)}
-        if parts.options.validation:
-            self.splits["validation"] = _split(parts, "validation", parts.options.validation)
+        self.splits = {"train": _split(components, "train", components.split)}
+        if components.options.validation:
+            self.splits["validation"] = _split(
+                components, "validation", components.options.validation
+            )
 
     @property
     def looks(self) -> int:
         """How many examples there are to look at, an encoder's look counted."""
-        encoder = self._parts.strategy.needs().encoder
+        encoder = self._components.strategy.needs().encoder
         return (1 + encoder) * sum(len(split.examples) for split in self.splits.values())
 
     @cached_property
     def context(self) -> int | None:
         """Tokens an example may have: as the recipe says, the provider, or the table of models."""
-        facts = model_facts(self._parts.fine_tuner.model)
-        known = self._parts.options.context or self._parts.fine_tuner.limits.context
+        facts = model_facts(self._components.fine_tuner.model)
+        known = self._components.options.context or self._components.fine_tuner.limits.context
         return known or facts.training_context or facts.context
 
     @cached_property
@@ -325,8 +327,8 @@ class Preparation:
             InputError: the provider would refuse them; all that is wrong with a file at once.
             SentikitError: the strategy fails.
         """
-        limits = self._parts.fine_tuner.limits
-        classes = self._parts.dataset.scheme.classes
+        limits = self._components.fine_tuner.limits
+        classes = self._components.dataset.scheme.classes
         examiners = {}
         for use, split in self.splits.items():
             examiners[use] = SplitExaminer(split.split, classes, limits, self.context)
@@ -346,7 +348,7 @@ class Preparation:
         )
 
     def _refuse(self, examiners: dict[str, SplitExaminer]) -> None:
-        fewest = self._parts.fine_tuner.limits.fewest_examples
+        fewest = self._components.fine_tuner.limits.fewest_examples
         problems = []
         for use, examiner in examiners.items():
             problems += examiner.problems(fewest if use == "train" else 1)
@@ -358,7 +360,7 @@ class Preparation:
 
     @cached_property
     def _counter(self) -> Any:
-        return conversation_counter(self._parts.fine_tuner)
+        return conversation_counter(self._components.fine_tuner)
 
     def examples(self, use: str) -> Iterator[LearntExample]:
         """Yield the examples of ``train`` or ``validation`` in order, made as they are asked for.
@@ -366,7 +368,7 @@ class Preparation:
         Raises:
             SentikitError: the strategy fails; names the row.
         """
-        found = self._parts.conversations(
+        found = self._components.conversations(
             self.splits[use], self._keep / _kept(use), lambda texts: self.advance(texts)
         )
         for example, label, asked in found:
@@ -398,8 +400,8 @@ class Preparation:
         return written
 
 
-def _split(parts: FinetuneParts, use: str, split: str) -> LabelledSplit:
-    dataset = parts.dataset
+def _split(components: FinetuneComponents, use: str, split: str) -> LabelledSplit:
+    dataset = components.dataset
     if split not in dataset.splits:
         none = ", or none with --set finetune.validation=null" if use == "validation" else ""
         raise InputError(

@@ -35,7 +35,7 @@ from .cost import FineTuningEstimate, cost_of, estimate, refuse_cost, refuse_end
 from .examples import FILES, Preparation, PreparedReport
 
 if TYPE_CHECKING:
-    from sentikit.extension import FinetuneParts
+    from sentikit.extension import FinetuneComponents
 
 #: What a fine-tuner remembers: uploaded files, the job's id.
 MEMORY = "job.json"
@@ -46,7 +46,7 @@ class FineTuningReporter(RunReporter):
 
     Args:
         run: its folder.
-        parts: of the recipe.
+        components: of the recipe.
         stop_requested: asked several times a second.
         is_main_process: whether this process reports and writes.
     """
@@ -54,7 +54,7 @@ class FineTuningReporter(RunReporter):
     def __init__(
         self,
         run: RunFolder,
-        parts: FinetuneParts,
+        components: FinetuneComponents,
         stop_requested: Callable[[], bool],
         is_main_process: bool = True,
     ) -> None:
@@ -62,8 +62,8 @@ class FineTuningReporter(RunReporter):
         self._memory, self._is_main_process = run.path / MEMORY, is_main_process
         self._said: set[str] = set()
         self._learning = _LearningBar(is_main_process)
-        tracked = TrackedRun(KIND, run.path, parts.recipe.values)
-        trackers = parts.trackers if is_main_process else {}
+        tracked = TrackedRun(KIND, run.path, components.recipe.values)
+        trackers = components.trackers if is_main_process else {}
         super().__init__(tracked, trackers, self._learning, "waiting", announced=False)
         self.status = "interrupted"
 
@@ -173,16 +173,16 @@ class FineTuning:
     """The fine-tuning that a recipe asks for.
 
     Args:
-        parts: of the recipe.
+        components: of the recipe.
     """
 
-    def __init__(self, parts: FinetuneParts) -> None:
-        self.parts = parts
+    def __init__(self, components: FinetuneComponents) -> None:
+        self.components = components
         self._keep: Path | None = None
 
     @cached_property
     def _preparation(self) -> Preparation:
-        return Preparation(self.parts, self._keep)
+        return Preparation(self.components, self._keep)
 
     @cached_property
     def report(self) -> PreparedReport:
@@ -206,12 +206,12 @@ class FineTuning:
         Raises:
             InputError: the provider would refuse the examples.
         """
-        return estimate(self.parts, self.report)
+        return estimate(self.components, self.report)
 
     @property
     def trains_here(self) -> bool:
         """Whether this machine computes."""
-        return self.parts.fine_tuner.trains_here
+        return self.components.fine_tuner.trains_here
 
     def choose_folder(self, output: Path | None = None, resume: bool = False) -> Path:
         """Return the run's folder: the one asked for, a new one, or the one to resume.
@@ -219,7 +219,7 @@ class FineTuning:
         Raises:
             InputError: it holds something already, or there is nothing to resume.
         """
-        return choose_run_folder(output, self.parts.recipe.name, resume, _RUNS).path
+        return choose_run_folder(output, self.components.recipe.name, resume, _RUNS).path
 
     def prepare(self, path: Path) -> PreparedReport:
         """Write the files and no more; `run` with ``resume`` goes on from there.
@@ -244,7 +244,7 @@ class FineTuning:
         chosen = options or FineTuningOptions()
         if not chosen.wait and self.trains_here:
             raise InputError("This provider trains here: there is nothing to wait for elsewhere.")
-        run, engine = RunFolder(path), self.parts.engine
+        run, engine = RunFolder(path), self.components.engine
         if engine is None:
             with run.locked():
                 return self._run(run, chosen)
@@ -266,19 +266,21 @@ class FineTuning:
         run = RunFolder(path)
         with run.locked():
             job = self._job(run, str(run.manifest.get("fingerprint", "")), FineTuningOptions())
-            self.parts.fine_tuner.cancel(job, self._session(run, FineTuningOptions()))
+            self.components.fine_tuner.cancel(job, self._session(run, FineTuningOptions()))
             ended = datetime.now(UTC).isoformat(timespec="seconds")
             run.update_manifest(status=CANCELLED, finished=ended)
 
     @property
     def _is_main_process(self) -> bool:
-        return self.parts.engine is None or self.parts.engine.is_main_process
+        return self.components.engine is None or self.components.engine.is_main_process
 
     def _session(self, run: RunFolder, options: FineTuningOptions) -> FineTuningReporter:
-        return FineTuningReporter(run, self.parts, options.stop_requested, self._is_main_process)
+        return FineTuningReporter(
+            run, self.components, options.stop_requested, self._is_main_process
+        )
 
     def _run(self, run: RunFolder, options: FineTuningOptions) -> FinishedFineTuning:
-        session, engine = self._session(run, options), self.parts.engine
+        session, engine = self._session(run, options), self.components.engine
         fingerprint = self._check(run, options, session) if self._is_main_process else ""
         plan = self._plan() if self._is_main_process else None
         with RunWriter(run, plan) if plan else contextlib.nullcontext() as writer:
@@ -289,7 +291,7 @@ class FineTuning:
                 fingerprint = engine.broadcast(fingerprint)
             with session:
                 job = self._job(run, fingerprint, options)
-                model = self.parts.fine_tuner.run(job, session)
+                model = self.components.fine_tuner.run(job, session)
                 if model is None and self.trains_here:
                     raise Interrupted
                 if model is not None:
@@ -300,7 +302,7 @@ class FineTuning:
         self, run: RunFolder, options: FineTuningOptions, session: FineTuningReporter
     ) -> str:
         """Refuse whatever can be refused; return the fingerprint."""
-        warning = refuse_ended(self.parts, date.today())
+        warning = refuse_ended(self.components, date.today())
         self._keep = run.path if options.resume else None
         for text in [warning, *self.report.warnings()]:
             if text:
@@ -314,7 +316,7 @@ class FineTuning:
                 "Resume it with the same ones, or start anew with another --output."
             )
         try:
-            self.parts.fine_tuner.check(session)
+            self.components.fine_tuner.check(session)
         except (FatalError, RejectedError) as error:
             raise InputError(error.message) from error
         return self.fingerprint
@@ -323,8 +325,8 @@ class FineTuning:
     def fingerprint(self) -> str:
         """A hash of the data, the base model and the settings."""
         digests = {use: split.digest for use, split in self.report.splits.items()}
-        identity = dict(self.parts.fine_tuner.identity())
-        said = json.dumps([self.parts.provider, identity, digests], sort_keys=True)
+        identity = dict(self.components.fine_tuner.identity())
+        said = json.dumps([self.components.provider, identity, digests], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
 
     def _plan(self) -> RunPlan:
@@ -340,14 +342,14 @@ class FineTuning:
         }
         return RunPlan(
             kind=KIND,
-            recipe=self.parts.recipe.values,
-            recipe_text=self.parts.recipe.to_yaml(),
+            recipe=self.components.recipe.values,
+            recipe_text=self.components.recipe.to_yaml(),
             split=self._preparation.splits["train"],
             manifest={
                 "data": described,
                 "files": self.report.to_json()["splits"],
-                "provider": self.parts.provider,
-                "base_model": self.parts.fine_tuner.model,
+                "provider": self.components.provider,
+                "base_model": self.components.fine_tuner.model,
                 "fingerprint": self.fingerprint,
                 "estimate": self.estimate.to_json(),
             },
@@ -364,24 +366,24 @@ class FineTuning:
             path=run.path,
             train=run.path / FILES["train"],
             validation=validation if validation.is_file() else None,
-            classes=self.parts.dataset.scheme.classes,
+            classes=self.components.dataset.scheme.classes,
             fingerprint=fingerprint,
-            engine=self.parts.engine,
+            engine=self.components.engine,
             wait=options.wait,
         )
 
     def _finish(
         self, run: RunFolder, writer: RunWriter | None, model: FineTunedModel | None
     ) -> FinishedFineTuning:
-        base = self.parts.fine_tuner.model
+        base = self.components.fine_tuner.model
         if model is None:
             return FinishedFineTuning(run.path, "", base, None, {})
         cost, inside = self._cost(model), isinstance(model.model, Path)
-        engine, metrics = self.parts.engine, dict(model.metrics)
+        engine, metrics = self.components.engine, dict(model.metrics)
         if writer:
             writer.finish(
                 files={"metrics.json": metrics},
-                costs={"fine_tuning": cost} if self.parts.fine_tuner.billed else {},
+                costs={"fine_tuning": cost} if self.components.fine_tuner.billed else {},
                 fine_tuned={
                     "model": None if inside else str(model.model),
                     "folder": str(model.model) if inside else None,

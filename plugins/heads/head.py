@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from sentikit.extension import Head, PartSettings
+from sentikit.extension import ComponentSettings, Head
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ Activation = Literal[
 class LinearHead(Head):
     """Dropout and one linear layer."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``linear``."""
 
         dropout: Dropout = 0.1
@@ -42,7 +42,7 @@ class MlpHead(Head):
     layers share them.
     """
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``mlp``; the defaults are the study's."""
 
         layers: Annotated[int, Field(ge=1, le=16)] = 2
@@ -78,7 +78,7 @@ class NativeHead(Head):
         "distilbert": "relu",
     }
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``native``."""
 
         dropout: Dropout = 0.1
@@ -106,7 +106,7 @@ class AttentionHead(Head):
 
     only_pooling: ClassVar[Literal["head"]] = "head"
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``attention``."""
 
         dropout: Dropout = 0.1

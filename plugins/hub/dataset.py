@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from sentikit import Examples, InputError
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, Rows, did_you_mean
+from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder, Rows, did_you_mean
 
 from .loading import hub_splits, load_from_hub
 
@@ -69,7 +69,7 @@ def _namer(dataset: Dataset, column: str) -> Callable[[Any], Any]:
 class HubDataset(DatasetLoader):
     """A dataset of the hub, or a local folder in the hub's layout."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Which dataset, and which of its columns."""
 
         path: str = Field(description="repository id, as owner/name, or a local folder")

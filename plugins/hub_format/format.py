@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from pydantic import Field, model_validator
 
 from sentikit import InputError
-from sentikit.extension import ExportSource, ModelFormat, PartSettings, read_json, write_json
+from sentikit.extension import ComponentSettings, ExportSource, ModelFormat, read_json, write_json
 
 if TYPE_CHECKING:
     from .card import CardFacts
@@ -26,7 +26,7 @@ class PublishedFormat(ModelFormat):
     #: What loads the folder, for the card.
     library: ClassVar[str]
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Options of ``sentikit export``."""
 
         push: str | None = Field(

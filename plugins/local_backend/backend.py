@@ -12,8 +12,8 @@ from sentikit.extension import (
     Answer,
     BackendSession,
     ChatRequest,
+    ComponentSettings,
     LLMBackend,
-    PartSettings,
     RejectedError,
 )
 
@@ -37,7 +37,7 @@ class LocalBackend(LLMBackend):
     writes_text: ClassVar[bool] = False
     fine_tuner: ClassVar[str] = f"{__package__}.finetuning:LocalFineTuner"
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         self._scorer: LabelScorer | None = None
         self._thread: ThreadPoolExecutor | None = None

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentikit import InputError
 from sentikit.extension import (
+    ComponentSettings,
     FineTunedModel,
     FineTuner,
     FineTuningJob,
     FineTuningLimits,
     FineTuningSession,
     Message,
-    PartSettings,
     TrainingPlace,
     TrainingTask,
     choose_precision,
@@ -42,7 +42,7 @@ class LocalFineTuner(FineTuner):
     settings: LocalFineTuningSettings
     trains_here: ClassVar[bool] = True
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         self._conversation: tuple[Any, Conversation] | None = None
 

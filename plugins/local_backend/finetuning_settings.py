@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
-from sentikit.extension import LoopSettings, PartSettings
+from sentikit.extension import ComponentSettings, LoopSettings
 
 
-class LoraSettings(PartSettings):
+class LoraSettings(ComponentSettings):
     """The adapter: what is added to the model and learnt (https://arxiv.org/abs/2106.09685)."""
 
     rank: int = Field(16, ge=1, description="columns of each low-rank matrix")

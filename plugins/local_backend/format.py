@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sentikit import InputError
-from sentikit.extension import ExportSource, ModelFormat, PartSettings
+from sentikit.extension import ComponentSettings, ExportSource, ModelFormat
 
 from .settings import LocalSettings
 
@@ -22,7 +22,7 @@ class CausalLMFormat(ModelFormat):
     take them, as vLLM does, read the run's ``model/`` as it is.
     """
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Options of ``sentikit export``."""
 
         base: str | None = Field(None, description="where the base model is now, if it moved")

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sentikit.extension import PartSettings
+from sentikit.extension import ComponentSettings
 
 
-class LocalSettings(PartSettings):
+class LocalSettings(ComponentSettings):
     """Which model, and where it runs."""
 
     model: str = Field(

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from sentikit import InputError
 from sentikit.extension import (
+    ComponentSettings,
     Message,
     Needs,
-    PartSettings,
     PromptInput,
     PromptStrategy,
     open_component,
@@ -25,7 +25,7 @@ Kind = Literal["email", "url", "iban", "card", "ssn", "ip", "handle", "phone"]
 class Masked(PromptStrategy):
     """Masks the text, the examples and the other columns before the wrapped strategy sees them."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """What is masked, and for which strategy."""
 
         strategy: dict[str, Any] = Field(

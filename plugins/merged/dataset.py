@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sentikit import Examples, InputError
-from sentikit.extension import DatasetLoader, PartSettings
+from sentikit.extension import ComponentSettings, DatasetLoader
 
 from .origins import HubRows, Origin, Parts, PublishedFiles
 
@@ -24,7 +24,7 @@ SHUFFLE_SEED = 42
 class Merged(DatasetLoader):
     """Three-label sentences of three sources: dynasent_r1, dynasent_r2 and sst_local."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Source of the rows, and balancing."""
 
         path: Path | None = Field(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from sentikit import Examples, InputError, OpenedDataset, open_dataset
-from sentikit.extension import DatasetLoader, PartSettings
+from sentikit.extension import ComponentSettings, DatasetLoader
 
 SPLITS = ("train", "validation", "test")
 
@@ -26,7 +26,7 @@ class Mixture(DatasetLoader):
     Validation and test take every example once.
     """
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """The parts."""
 
         parts: tuple[dict[str, Any], ...] = Field(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from sentikit import InputError
-from sentikit.extension import PartSettings, TrackedRun, Tracker, flat_numbers
+from sentikit.extension import ComponentSettings, TrackedRun, Tracker, flat_numbers
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,7 +27,7 @@ _STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 class MlflowTracker(Tracker):
     """Parameters, metrics, alerts and the trained model of a run."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Where runs go, and what goes there."""
 
         experiment: str = Field("sentikit", description="the experiment's name")
@@ -36,7 +36,7 @@ class MlflowTracker(Tracker):
         )
         log_model: bool = Field(True, description="whether the model is logged as a pyfunc")
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         if importlib.util.find_spec("mlflow") is None:
             raise InputError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import default_registry, label_map_of
+from sentikit.extension import LABEL_MAP, REVISION, default_registry, label_map_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -37,20 +37,14 @@ class _ExportCommand(click.Command):
 @click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", metavar="NAME", help="The format to write.")
-@click.option("--revision", metavar="R", help="Branch, tag or commit of a model on the hub.")
-@click.option(
-    "--label-map",
-    metavar="LABEL=CLASS,…",
-    multiple=True,
-    callback=lambda context, option, given: label_map_of(given),
-    help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
-)
+@REVISION
+@LABEL_MAP
 def export(
     model: Path,
     folder: Path,
     format_name: str | None,
     revision: str | None,
-    label_map: dict[str, str] | None,
+    label_map: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Write a run's model in another format, into a new or empty folder DIR."""
@@ -64,7 +58,7 @@ def export(
     }
     _refuse_others_options(format_name, given)
     for note in export_model(
-        model, folder, format_name, given, revision=revision, label_map=label_map
+        model, folder, format_name, given, revision=revision, label_map=label_map_of(label_map)
     ):
         click.echo(note, err=True)
     click.echo(folder)

@@ -17,11 +17,11 @@ from pydantic import Field
 
 from sentikit import InputError
 from sentikit.extension import (
+    ComponentSettings,
     EncoderClassifier,
     ExportSource,
     FastTokenizer,
     ModelFormat,
-    PartSettings,
     scheme_for_classes,
     write_json,
 )
@@ -39,7 +39,7 @@ from .config import (
 class OnnxFormat(ModelFormat):
     """The format ``onnx``."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Options of ``sentikit export --format onnx``."""
 
         int8: bool = Field(

@@ -16,7 +16,7 @@ from sentikit.extension import (
     BatchBackend,
     BatchStatus,
     ChatRequest,
-    PartSettings,
+    ComponentSettings,
     RetryableError,
     model_facts,
 )
@@ -51,7 +51,7 @@ class OpenAIBackend(BatchBackend):
     settings: OpenAISettings
     fine_tuner: ClassVar[str] = f"{__package__}.finetuning:OpenAIFineTuner"
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         self.settings.refuse_secrets()
         # Asked for with every request.

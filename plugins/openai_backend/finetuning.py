@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sentikit.extension import (
+    ComponentSettings,
     FineTunedModel,
     FineTuner,
     FineTuningJob,
     FineTuningLimits,
     FineTuningSession,
-    PartSettings,
 )
 
 from .settings import OpenAIFineTuningSettings
@@ -37,7 +37,7 @@ class OpenAIFineTuner(FineTuner):
     Settings = OpenAIFineTuningSettings
     settings: OpenAIFineTuningSettings
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         self.settings.refuse_secrets()
 

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, Field
 
 from sentikit import InputError
 from sentikit.extension import (
+    ComponentSettings,
     FatalError,
-    PartSettings,
     find_key,
     may_hold_a_key,
     parsed_address,
@@ -67,7 +67,7 @@ def _held_keys(values: Any, place: str) -> Iterator[str]:
         yield from _held_keys(value, f"{place}.{name}")
 
 
-class ServerSettings(PartSettings):
+class ServerSettings(ComponentSettings):
     """Where the server is, and the model."""
 
     #: The recipe's section that holds these keys, for messages.
@@ -192,7 +192,7 @@ FILE_BYTES, PART_BYTES = 512 * 10**6, 64 * 2**20
 Auto = Literal["auto"]
 
 
-class WeightsAndBiases(PartSettings):
+class WeightsAndBiases(ComponentSettings):
     """Where the provider itself shows the job; its account must know your W&B key."""
 
     project: str = Field(description="the project's name")

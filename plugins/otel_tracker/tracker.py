@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field
 
 from sentikit import InputError
 from sentikit.extension import (
+    ComponentSettings,
     LLMCall,
-    PartSettings,
     TrackedRun,
     Tracker,
     may_hold_a_key,
@@ -37,7 +37,7 @@ def _address(url: str | None) -> str | None:
 class OtelTracker(Tracker):
     """Spans to any collector that takes OTLP over HTTP; a training run has none."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``otel``."""
 
         endpoint: Annotated[str | None, AfterValidator(_address)] = Field(
@@ -54,7 +54,7 @@ class OtelTracker(Tracker):
 
     settings: Settings
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         _refuse_secrets(self.settings.endpoint)
         _check_packages()

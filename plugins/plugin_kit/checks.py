@@ -9,7 +9,7 @@ A whole test module of a plugin with a dataset and a head::
 
 
     def test_the_plugin():
-        # All that it registers; parts named in settings are also tried with these.
+        # All that it registers; components named in settings are also tried with these.
         check_plugin("film_club", settings={"film-reviews": {"path": "tests/reviews"}})
 
 
@@ -21,12 +21,15 @@ A whole test module of a plugin with a dataset and a head::
         check_head(BottleneckHead, {"width": 8})
 
 Every function returns nothing and raises ``AssertionError`` with a sentence that says what is
-expected. Settings are given as a recipe's section has them, without the part's name.
+expected. Settings are given as a recipe's section has them, without the component's name.
 ``sentikit plugins check`` runs the same checks from the command line.
 """
 
+import warnings
+from typing import Any
+
 from .classifiers import check_classifier, check_metric, check_report_format
-from .components import check_part
+from .components import check_component
 from .data import check_command, check_dataset, check_recipe, check_table_format
 from .engines import check_engine
 from .examination import check_plugin, check_tracker
@@ -36,6 +39,7 @@ from .models import check_encoder, check_format, check_head, check_result_format
 __all__ = [
     "check_classifier",
     "check_command",
+    "check_component",
     "check_dataset",
     "check_encoder",
     "check_engine",
@@ -44,7 +48,6 @@ __all__ = [
     "check_head",
     "check_llm_backend",
     "check_metric",
-    "check_part",
     "check_plugin",
     "check_prompt_strategy",
     "check_recipe",
@@ -53,3 +56,14 @@ __all__ = [
     "check_table_format",
     "check_tracker",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "check_part":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "check_part is now check_component. The old name works until the next release.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return check_component

@@ -20,7 +20,7 @@ from sentikit.extension import (
     ReportFormat,
 )
 
-from .components import check_part, needs_settings, require
+from .components import check_component, needs_settings, require
 
 _SENTENCES = {
     "negative": ("The soup was cold and the waiter rude.", "I hate this broken phone."),
@@ -40,7 +40,7 @@ def check_classifier(classifier_class: type[PluginClassifier], settings: Mapping
         AssertionError: its predictions or its files break a rule.
         sentikit.SentikitError: what the classifier itself raises.
     """
-    made = check_part(classifier_class, settings)
+    made = check_component(classifier_class, settings)
     name = classifier_class.__name__
     if isinstance(made, HubClassifier):  # the model itself may be large
         model = getattr(classifier_class, "model", None)
@@ -135,7 +135,7 @@ def check_metric(metric_class: type[Metric], settings: Mapping[str, Any]) -> Non
     """
     import numpy as np
 
-    metric = check_part(metric_class, settings)
+    metric = check_component(metric_class, settings)
     name = metric_class.__name__
     require(not needs_settings(metric_class), f"{name}.Settings needs a default for each key.")
     suited = [scheme for scheme in SCHEMES.values() if metric.suits(scheme)]
@@ -169,7 +169,7 @@ def check_report_format(format_class: type[ReportFormat], settings: Mapping[str,
     Raises:
         AssertionError: the report is no text, or leaves a run out.
     """
-    part = check_part(format_class, settings)
+    component = check_component(format_class, settings)
     require(not needs_settings(format_class), f"{format_class.__name__}.Settings needs defaults.")
     labels = ("negative", "neutral", "positive")
     with tempfile.TemporaryDirectory() as folder:
@@ -179,7 +179,7 @@ def check_report_format(format_class: type[ReportFormat], settings: Mapping[str,
             files.append(Path(folder) / f"run{shift}.csv")
             files[-1].write_text("\n".join(["text,gold,label", *rows, ""]), encoding="utf-8")
         comparison = compare([str(file) for file in files], resamples=20)
-    page = part.comparison_page(comparison, None)
+    page = component.comparison_page(comparison, None)
     name = f"{format_class.__name__}.comparison_page()"
     require(isinstance(page, str), f"{name} must return a text, not {type(page).__name__}.")
     missing = [run.name for run in comparison.runs if run.name not in page]

@@ -97,7 +97,7 @@ def _findings(reports: Sequence[PluginReport], registry: Registry) -> list[Findi
     from .examination import examine
 
     findings: list[Finding] = []
-    with LiveBar("parts") as bar:
+    with LiveBar("components") as bar:
         bar.update(total=sum(1 + len(report.registrations) for report in reports))
         for finding in examine(reports, registry, {}):
             findings.append(finding)

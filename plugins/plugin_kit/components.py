@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from sentikit.extension import Part, PartSettings, core_keys, validate
+from sentikit.extension import Component, ComponentSettings, core_keys, validate
 
-AnyPart = TypeVar("AnyPart", bound=Part)
+AnyComponent = TypeVar("AnyComponent", bound=Component)
 
 
 def require(fulfilled: object, message: str) -> None:
@@ -21,53 +21,55 @@ def require(fulfilled: object, message: str) -> None:
         raise AssertionError(message)
 
 
-def check_part(part_class: type[AnyPart], settings: Mapping[str, Any]) -> AnyPart:
-    """Check a part's settings and make the part from them.
+def check_component(
+    component_class: type[AnyComponent], settings: Mapping[str, Any]
+) -> AnyComponent:
+    """Check a component's settings and make it from them.
 
     Args:
-        part_class: the class a plugin registers.
-        settings: as a recipe's section gives them, without the part's name.
+        component_class: the class a plugin registers.
+        settings: as a recipe's section gives them, without its name.
 
     Returns:
-        The part.
+        The component.
 
     Raises:
         AssertionError: the class or its settings break a rule.
     """
-    check_settings_class(part_class)
-    name = part_class.__name__
-    made, problems = validate(part_class.Settings, settings)
+    check_settings_class(component_class)
+    name = component_class.__name__
+    made, problems = validate(component_class.Settings, settings)
     require(not problems, f"{name} refuses the settings: " + "; ".join(map(str, problems)))
     assert made is not None
     _check_written_settings(name, made)
-    part = part_class(made)
-    require(part.settings == made, f"{name}.settings must be the settings it was made from.")
-    return part
+    component = component_class(made)
+    require(component.settings == made, f"{name}.settings must be the settings it was made from.")
+    return component
 
 
-def check_settings_class(part_class: type[Part]) -> None:
-    """Check what can be checked of a part without settings.
+def check_settings_class(component_class: type[Component]) -> None:
+    """Check what can be checked of a component without settings.
 
     Raises:
         AssertionError: the class or its settings' class breaks a rule.
     """
-    name = getattr(part_class, "__name__", repr(part_class))
+    name = getattr(component_class, "__name__", repr(component_class))
     require(
-        isinstance(part_class, type) and issubclass(part_class, Part),
+        isinstance(component_class, type) and issubclass(component_class, Component),
         f"{name} must be a class that derives from one of sentikit's interfaces.",
     )
-    unwritten = sorted(getattr(part_class, "__abstractmethods__", ()))
+    unwritten = sorted(getattr(component_class, "__abstractmethods__", ()))
     require(not unwritten, f"{name} leaves out {', '.join(unwritten)}.")
-    schema = part_class.Settings
+    schema = component_class.Settings
     require(
-        isinstance(schema, type) and issubclass(schema, PartSettings),
-        f"{name}.Settings must be a class that derives from sentikit.extension.PartSettings.",
+        isinstance(schema, type) and issubclass(schema, ComponentSettings),
+        f"{name}.Settings must be a class that derives from sentikit.extension.ComponentSettings.",
     )
     require(
         schema.model_config.get("extra") == "forbid", f"{name}.Settings must refuse other keys."
     )
     require(schema.model_config.get("frozen"), f"{name}.Settings must stay frozen.")
-    taken = sorted(set(schema.model_fields) & core_keys(part_class))
+    taken = sorted(set(schema.model_fields) & core_keys(component_class))
     require(
         not taken,
         f"{name}.Settings uses {', '.join(taken)}, which the core reads from the same section. "
@@ -76,7 +78,7 @@ def check_settings_class(part_class: type[Part]) -> None:
     _check_defaults(name, schema)
 
 
-def _check_defaults(name: str, schema: type[PartSettings]) -> None:
+def _check_defaults(name: str, schema: type[ComponentSettings]) -> None:
     """Pydantic takes a default as it is; a recipe that writes it down would be refused."""
     try:
         strict = type("Settings", (schema,), {"model_config": {"validate_default": True}})
@@ -93,12 +95,12 @@ def _check_defaults(name: str, schema: type[PartSettings]) -> None:
         _check_written_settings(name, made)
 
 
-def needs_settings(part_class: type[Part]) -> bool:
-    """Return whether the part cannot be made from its defaults alone."""
-    return bool(validate(part_class.Settings, {})[1])
+def needs_settings(component_class: type[Component]) -> bool:
+    """Return whether the component cannot be made from its defaults alone."""
+    return bool(validate(component_class.Settings, {})[1])
 
 
-def _check_written_settings(name: str, made: PartSettings) -> None:
+def _check_written_settings(name: str, made: ComponentSettings) -> None:
     """A run writes its recipe down, and the recipe written must mean the same."""
     try:
         text = json.dumps(made.model_dump(mode="json"), allow_nan=False)

@@ -21,7 +21,7 @@ from sentikit.extension import (
     resolve_recipe,
 )
 
-from .components import check_part, require
+from .components import check_component, require
 
 
 def check_dataset(loader_class: type[DatasetLoader], settings: Mapping[str, Any]) -> None:
@@ -30,7 +30,7 @@ def check_dataset(loader_class: type[DatasetLoader], settings: Mapping[str, Any]
     Raises:
         AssertionError: splits, ids, texts or labels are not as the core needs them.
     """
-    loader = check_part(loader_class, settings)
+    loader = check_component(loader_class, settings)
     name = loader_class.__name__
     splits = loader.splits()
     require(
@@ -80,7 +80,7 @@ def check_table_format(format_class: type[TableFormat], settings: Mapping[str, A
     Raises:
         AssertionError: it does not. Whatever else the format raises comes through.
     """
-    reader = check_part(format_class, settings)
+    reader = check_component(format_class, settings)
     with tempfile.TemporaryDirectory() as folder:
         missing, empty = Path(folder, "missing"), Path(folder, "empty")
         empty.touch()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sentikit.extension import Engine, Hardware, LoopSettings, ParameterGroup, StepPlan
 
-from .components import check_part, require
+from .components import check_component, require
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
@@ -156,7 +156,7 @@ def check_engine(
     Raises:
         AssertionError: the engine computes, exchanges or restores something else.
     """
-    engine = check_part(engine_class, settings)
+    engine = check_component(engine_class, settings)
     for hardware in (Hardware(gpus=0, processes=1), Hardware(gpus=2, processes=2)):
         fit = engine_class.suits(hardware)
         require(isinstance(fit, int) and fit >= 0, f"suits() must return 0 or more, not {fit!r}.")

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sentikit import SentikitError, Usage
+from sentikit import InputError, SentikitError, Usage
 from sentikit.extension import (
     Answer,
     ChatRequest,
@@ -34,7 +34,7 @@ from sentikit.extension import (
 )
 
 from .classifiers import check_classifier, check_metric, check_report_format
-from .components import check_part, check_settings_class, needs_settings, require
+from .components import check_component, check_settings_class, needs_settings, require
 from .data import check_command, check_dataset, check_recipe, check_table_format
 from .engines import check_engine
 from .llm import check_llm_backend, check_prompt_strategy
@@ -58,7 +58,7 @@ def check_tracker(tracker_class: type[Tracker], settings: Mapping[str, Any]) -> 
     Raises:
         AssertionError: its settings break a rule. Whatever the tracker itself raises comes through.
     """
-    tracker = check_part(tracker_class, settings)
+    tracker = check_component(tracker_class, settings)
     with tempfile.TemporaryDirectory() as temporary:
         recipe = {"kind": "train", "training": {"lr": 1e-5}}
         tracker.start(TrackedRun(kind="train", path=Path(temporary) / "run", recipe=recipe))
@@ -72,11 +72,11 @@ def check_tracker(tracker_class: type[Tracker], settings: Mapping[str, Any]) -> 
         tracker.finish({"overall": {"macro_f1": 0.5}}, "finished")
 
 
-PartCheck = Callable[[Any, Mapping[str, Any]], None]
+ComponentCheck = Callable[[Any, Mapping[str, Any]], None]
 
 
 #: By hook; recipes and commands have no settings.
-PART_CHECKS: dict[str, PartCheck] = {
+COMPONENT_CHECKS: dict[str, ComponentCheck] = {
     "register_datasets": check_dataset,
     "register_table_formats": check_table_format,
     "register_encoders": check_encoder,
@@ -100,7 +100,7 @@ _CAREFUL = {
 }
 
 
-#: What a plugin may import when a part is used, not when it is loaded.
+#: What a plugin may import when a component is used, not when it is loaded.
 HEAVY_MODULES = (
     "datasets",
     "deepspeed",
@@ -136,13 +136,13 @@ for location in json.loads(sys.argv[2]):
 
 @dataclass(frozen=True)
 class Finding:
-    """What the kit has to say of a plugin, or of one of its parts.
+    """What the kit has to say of a plugin, or of one of its components.
 
     Attributes:
         plugin: the plugin's name.
-        kind: of the part: dataset, head, …; ``plugin`` for the plugin itself.
-        name: the part's, or the plugin's.
-        tried: whether the part was put to work; otherwise only its class and settings were read.
+        kind: of the component: dataset, head, …; ``plugin`` for the plugin itself.
+        name: the component's, or the plugin's.
+        tried: whether it was put to work; otherwise only its class and settings were read.
         problem: what is wrong; empty where all is well.
     """
 
@@ -160,8 +160,9 @@ def check_plugin(
 
     Args:
         plugin: the name of an installed plugin, or a plugin's module that need not be installed.
-        settings: by part name, settings to try the part with. Parts that may load much or reach
-            a network (datasets, encoders, LLM backends, trackers) are put to work only with them.
+        settings: by component name, settings to try it with. Components that may load much or
+            reach a network (datasets, encoders, LLM backends, trackers) are put to work only with
+            them.
 
     Raises:
         AssertionError: anything breaks a rule; all problems at once.
@@ -180,7 +181,7 @@ def examine(
     registry: Registry,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Finding]:
-    """Check plugins one after the other and yield what is found, sound parts included."""
+    """Check plugins one after the other and yield what is found, sound components included."""
     measured = measure_loading(r for r in reports if r.state == "loaded")
     for report in reports:
         problems = [*report.problems, *_loading_problems(report, measured)]
@@ -267,7 +268,7 @@ def _examined(
         problem = error.message
     except AssertionError as error:
         problem = str(error)
-    # A part may raise anything; the other parts are checked all the same.
+    # A component may raise anything; the other components are checked all the same.
     except (Exception, SystemExit) as error:
         problem = f"{type(error).__name__}: {error}"
     return Finding(registration.plugin, registration.kind, registration.name, tried, problem)
@@ -276,23 +277,29 @@ def _examined(
 def _check(
     registration: Registration, registry: Registry, settings: Mapping[str, Any] | None
 ) -> bool:
-    """Check one registration; say whether the part was put to work."""
+    """Check one registration; say whether the component was put to work."""
     if registration.hook == "register_recipes":
         check_recipe(registration.load(), registry)
         return True
     if registration.hook == "register_commands":
         check_command(registration.load(), registration.name)
         return True
-    part_class = registration.load()
-    check_settings_class(part_class)
+    component_class = registration.load()
+    check_settings_class(component_class)
     if registration.hook == "register_llm_backends":
-        fine_tuner = fine_tuner_of(part_class)
+        fine_tuner = fine_tuner_of(component_class)
         if fine_tuner is not None:
             check_settings_class(fine_tuner)
-    careful = registration.hook in _CAREFUL or needs_settings(part_class)
+    careful = registration.hook in _CAREFUL or needs_settings(component_class)
     if settings is None and careful:
         return False
-    if registration.hook == "register_engines" and not part_class.suits(find_hardware()):
+    if registration.hook == "register_engines" and not component_class.suits(find_hardware()):
         return False
-    PART_CHECKS[registration.hook](part_class, settings or {})
+    try:
+        COMPONENT_CHECKS[registration.hook](component_class, settings or {})
+    except InputError as error:
+        # A component whose extra is not installed cannot be put to work.
+        if settings is not None or not isinstance(error.__cause__, ImportError):
+            raise
+        return False
     return True

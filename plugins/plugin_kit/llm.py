@@ -26,7 +26,7 @@ from sentikit.extension import (
     default_registry,
 )
 
-from .components import check_part, require
+from .components import check_component, require
 
 _KEY_MARKS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 _SHORTEST_KEY = 8
@@ -39,7 +39,7 @@ def check_llm_backend(backend_class: type[LLMBackend], settings: Mapping[str, An
         AssertionError: the answer or the cache's key is not what the core needs.
         sentikit.SentikitError: the server cannot be reached.
     """
-    backend = check_part(backend_class, settings)
+    backend = check_component(backend_class, settings)
     name = backend_class.__name__
     require(isinstance(backend.model, str), f"{name}.model must be a text, not {backend.model!r}.")
     labels = ("negative", "neutral", "positive")
@@ -115,7 +115,7 @@ def check_prompt_strategy(
         AssertionError: the messages lack the text, change from call to call, or an answer is
             read as something that is no class.
     """
-    strategy = check_part(strategy_class, settings)
+    strategy = check_component(strategy_class, settings)
     name = strategy_class.__name__
     given = _input(strategy)
     messages = strategy.messages(given)
@@ -159,7 +159,7 @@ def check_fine_tuner(fine_tuner_class: type[FineTuner], settings: Mapping[str, A
         AssertionError: the fine-tuner breaks a rule.
         sentikit.SentikitError: the provider refuses or cannot be reached.
     """
-    fine_tuner = check_part(fine_tuner_class, settings)
+    fine_tuner = check_component(fine_tuner_class, settings)
     name = fine_tuner_class.__name__
     require(isinstance(fine_tuner.model, str), f"{name}.model must be a text.")
     _check_identity(name, fine_tuner)

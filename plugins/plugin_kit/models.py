@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentikit.extension import Encoder, Head, ModelFormat, ResultColumns, ResultFormat
 
-from .components import check_part, require
+from .components import check_component, require
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +29,7 @@ def check_encoder(encoder_class: type[Encoder], settings: Mapping[str, Any]) -> 
     Raises:
         AssertionError: tokenizer, backbone or configuration do not go together.
     """
-    encoder = check_part(encoder_class, settings)
+    encoder = check_component(encoder_class, settings)
     name = encoder_class.__name__
     tokenizer, backbone = encoder.load_tokenizer(), encoder.load_backbone().eval()
     _check_tokenizer(name, tokenizer, int(backbone.config.vocab_size))
@@ -131,7 +131,7 @@ def check_head(head_class: type[Head], settings: Mapping[str, Any]) -> None:
     Raises:
         AssertionError: the module is not one the core can train, save and load.
     """
-    head = check_part(head_class, settings)
+    head = check_component(head_class, settings)
     for hidden_size, classes in _SIZES:
         where = f"{head_class.__name__}.build({hidden_size}, {classes})"
         module = _built(where, head, hidden_size, classes)
@@ -252,8 +252,8 @@ def check_format(format_class: type[ModelFormat], settings: Mapping[str, Any]) -
     Raises:
         AssertionError: it cannot be made from its defaults, or claims what is not its own.
     """
-    check_part(format_class, {})
-    model_format = check_part(format_class, settings)
+    check_component(format_class, {})
+    model_format = check_component(format_class, settings)
     name = format_class.__name__
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -268,7 +268,7 @@ def check_result_format(format_class: type[ResultFormat], settings: Mapping[str,
     Raises:
         AssertionError: it claims them, or names columns that are not there.
     """
-    result_format = check_part(format_class, settings)
+    result_format = check_component(format_class, settings)
     name = format_class.__name__
     for columns in ((), ("text",), ("a", "b"), ("id", "text", "gold", "label", "prediction")):
         found = result_format.columns(columns)

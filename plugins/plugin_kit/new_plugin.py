@@ -1,4 +1,4 @@
-"""Writes a third-party plugin to start from: a distribution that installs and passes its tests."""
+"""The distribution that ``sentikit plugins new`` writes: it installs and passes its tests."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ _SUFFIX = ".template"
 _PROJECT = "pyproject.toml.template"
 #: The folder of the template that becomes the plugin's package.
 _PACKAGE = "package"
-#: That of the templates for one kind of component each.
+#: The folder with one template for each kind of component.
 _KINDS = "kinds"
 
 
-#: Kinds of component that a plugin can be started with, as `docs/hooks` shows each.
-KINDS = (
-    "classifier",
-    "command",
-    "dataset",
-    "encoder",
-    "head",
-    "llm_backend",
-    "metric",
-    "prompt_strategy",
-    "tracker",
-)
+#: The kinds of component a plugin can start with, each with the words of its README; the page of
+#: the kind's hook in `docs/hooks` shows the component.
+KINDS = {
+    "classifier": "a classifier",
+    "command": "a command",
+    "dataset": "a dataset",
+    "encoder": "an encoder",
+    "head": "a head",
+    "llm_backend": "an LLM backend",
+    "metric": "a metric",
+    "prompt_strategy": "a prompt strategy",
+    "tracker": "a tracker",
+}
 
 
 def write_plugin(
@@ -45,13 +46,13 @@ def write_plugin(
     commands: Collection[str] = (),
     kind: str | None = None,
 ) -> list[Path]:
-    """Write a plugin called `name` into `folder`, which appears whole or not at all.
+    """Write a plugin called `name` into `folder`, which appears complete or not at all.
 
     Args:
-        name: lower-case words joined by ``-``; the distribution and the plugin bear it.
-        folder: where the distribution goes; must not exist, or be empty.
-        registry: which plugin names are taken.
-        commands: names that no plugin's command can have.
+        name: lower-case words joined by ``-``, for the distribution and the plugin.
+        folder: where the distribution goes; it must be empty or not exist.
+        registry: knows which plugin names are taken.
+        commands: the names of the core's commands.
         kind: one of `KINDS`, for a plugin with one component; None for a dataset, a head and a
             command.
 
@@ -59,20 +60,21 @@ def write_plugin(
         The files written.
 
     Raises:
-        InputError: the name cannot be used, or something is in the way.
-        SentikitError: the disk fails.
+        InputError: the name cannot be used, or the folder is not empty.
+        SentikitError: the folder cannot be written.
     """
     package = _package_name(name, registry)
     if name in commands:
         raise InputError(f"sentikit has a command {name!r} already. Choose another name.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} exists already; nothing was written. Choose another --output.")
-    values = {"name": name, "package": package, "version": __version__, "kind": kind or ""}
+    values = {"name": name, "package": package, "version": __version__}
     template = files(__package__) / "template"
     with folder_writer(folder) as temporary:
         if kind is None:
             written = list(_write(template, temporary, values))
         else:
+            values["kind"] = KINDS[kind]
             written = list(_write(template / "kinds" / kind, temporary, values))
             for common in (template / "kinds" / "README.md.template", template / _PROJECT):
                 written.append(_write_file(common, temporary, values))

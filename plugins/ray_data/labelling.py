@@ -52,7 +52,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """Rows of one input file that become one output file.
 
     Attributes:
@@ -136,7 +136,7 @@ def _cluster(address: str | None, workers: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def parts_of(path: Path, rows: int) -> Iterator[Part]:
+def parts_of(path: Path, rows: int) -> Iterator[Component]:
     """Yield the parts of a Parquet file or of the files of a folder, in order.
 
     Raises:
@@ -160,11 +160,11 @@ def parts_of(path: Path, rows: int) -> Iterator[Part]:
                 "or leave --on ray out."
             ) from error
         for start in range(0, total, rows):
-            yield Part(number, str(file.resolve()), start, min(total, start + rows))
+            yield Component(number, str(file.resolve()), start, min(total, start + rows))
             number += 1
 
 
-def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
+def _open_job(job: Job, parts: list[Component], resume: bool) -> list[Component]:
     """Return the parts to label, having checked that the folder is this job's.
 
     A part is labelled again where rows of it failed; what was answered is in the journal.
@@ -203,7 +203,7 @@ def failed_rows(written: Path) -> int | None:
     return int((pq.read_metadata(written).metadata or {}).get(_FAILED, b"0"))
 
 
-def _label(job: Job, todo: list[Part], workers: int) -> int:
+def _label(job: Job, todo: list[Component], workers: int) -> int:
     """Label parts and return how many of their rows failed."""
     import ray
     from ray.exceptions import RayError
@@ -236,7 +236,7 @@ def _label(job: Job, todo: list[Part], workers: int) -> int:
     return failed
 
 
-def _numbers(output: Path, todo: list[Part]) -> range:
+def _numbers(output: Path, todo: list[Component]) -> range:
     """Return the numbers of all parts that may have paid."""
     finished = [int(path.stem.removeprefix("part-")) for path in output.glob("part-*.parquet")]
     return range(max([*finished, *(part.number for part in todo)], default=-1) + 1)
@@ -274,7 +274,7 @@ class PartLabeller:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Label a part and write it; say why where that fails."""
-        part = Part(**row)
+        part = Component(**row)
         target = self._job.output / part.name
         error = ""
         # A part that another actor wrote before it was killed is not written again.
@@ -282,10 +282,10 @@ class PartLabeller:
             try:
                 self._write(part, target)
             except SentikitError as raised:
-                error = f"Part {part.number}: {raised.message}"
+                error = f"Component {part.number}: {raised.message}"
         return {"number": part.number, "error": error, "failed": failed_rows(target) or 0}
 
-    def _write(self, part: Part, target: Path) -> None:
+    def _write(self, part: Component, target: Path) -> None:
         run, cache = _run_of(part.number), self._job.output / _CACHE
         before = spent_usd(run, cache) if self._budget is not None else 0.0
         granted = self._granted(0.0)
@@ -307,7 +307,9 @@ class PartLabeller:
             return before
         return before + float(ray.get(self._budget.grant.remote()))
 
-    def _written(self, part: Part, target: Path, run: str, cache: Path, max_cost: float) -> bool:
+    def _written(
+        self, part: Component, target: Path, run: str, cache: Path, max_cost: float
+    ) -> bool:
         """Label and write a part; False where its share of the budget is spent."""
         import pyarrow.parquet as pq
 
@@ -337,7 +339,7 @@ class PartLabeller:
         return True
 
 
-def tables_of(part: Part) -> Iterator[pa.Table]:
+def tables_of(part: Component) -> Iterator[pa.Table]:
     """Yield the rows of a part as tables of equal size, reading only its row groups."""
     import pyarrow as pa
     import pyarrow.parquet as pq

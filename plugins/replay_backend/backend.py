@@ -16,8 +16,8 @@ from sentikit.extension import (
     Answer,
     BackendSession,
     ChatRequest,
+    ComponentSettings,
     LLMBackend,
-    PartSettings,
     RejectedError,
 )
 
@@ -32,7 +32,7 @@ class Replay(LLMBackend):
     id, else to the one with the same number.
     """
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``replay``."""
 
         run: str = Field(description="a run, a results file, or PATH#encoder")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from sentikit import Examples, InputError, RunTable, read_run
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
+from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder
 
 
 class RunPredictions(DatasetLoader):
@@ -18,7 +18,7 @@ class RunPredictions(DatasetLoader):
     Rows without a valid answer are left out. Gold labels that the run may hold are not used.
     """
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Which predictions, and which of them are trusted."""
 
         path: str = Field(description="a run, a results file, or PATH#encoder")

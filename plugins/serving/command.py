@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import FiniteRange, find_key, label_map_of
+from sentikit.extension import (
+    DEVICE,
+    LABEL_MAP,
+    REVISION,
+    THREADS,
+    FiniteRange,
+    find_key,
+    label_map_of,
+)
 
 if TYPE_CHECKING:
     from sentikit import Classifier, Prediction
@@ -63,17 +71,11 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
     show_default=True,
     help="Most texts that may wait; further requests get 429.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of torch.")
+@DEVICE
+@THREADS
 @click.option("--calibrated", is_flag=True, help="Serve calibrated probabilities.")
-@click.option("--revision", metavar="R", help="Branch, tag or commit of a model on the hub.")
-@click.option(
-    "--label-map",
-    metavar="LABEL=CLASS,…",
-    multiple=True,
-    callback=lambda context, option, given: label_map_of(given),
-    help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
-)
+@REVISION
+@LABEL_MAP
 def serve(
     classifier: str,
     host: str,
@@ -86,7 +88,7 @@ def serve(
     threads: int | None,
     calibrated: bool,
     revision: str | None,
-    label_map: dict[str, str] | None,
+    label_map: tuple[str, ...],
 ) -> None:
     """Serve X, whatever `sentikit predict` takes, over HTTP.
 
@@ -114,7 +116,7 @@ def serve(
             device=device,
             calibrated=calibrated,
             revision=revision,
-            label_map=label_map,
+            label_map=label_map_of(label_map),
         )
         limits = Limits(
             key=key,

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sentikit import Examples, InputError
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings, Rows
+from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder, Rows
 
 from .connection import open_query, refuse_password
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 class Sql(DatasetLoader):
     """Rows that a SELECT returns: one query a split, read-only, a batch of rows at a time."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Which queries, of which database, and which of their columns."""
 
         train: str | None = Field(None, description="query for the training examples")

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from sentikit import Examples, InputError, open_dataset
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
+from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder
 
 from .trees import read_trees
 
@@ -33,7 +33,7 @@ class _Row(NamedTuple):
 class StanfordSentimentTreebank(DatasetLoader):
     """Sentences of movie reviews with five labels, very negative to very positive."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Source of the treebank."""
 
         path: Path | None = Field(

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field as Setting
 
 from sentikit.extension import (
+    ComponentSettings,
     ExamplesNeeded,
     Message,
     Needs,
-    PartSettings,
     PromptInput,
     PromptStrategy,
     RetrievedExample,
@@ -23,7 +23,7 @@ TRAINING_SYSTEM = "You are a sentiment analysis assistant."
 _FROM_A_MODEL = " from a model fine-tuned on sentiment"
 
 
-class StudySettings(PartSettings):
+class StudySettings(ComponentSettings):
     """Settings of every strategy of the study that fills in the template."""
 
     fine_tuned: bool = Setting(

@@ -10,10 +10,10 @@ from pydantic import Field, field_validator, model_validator
 
 from sentikit import InputError
 from sentikit.extension import (
+    ComponentSettings,
     ExamplesNeeded,
     Message,
     Needs,
-    PartSettings,
     PromptInput,
     PromptStrategy,
     RetrievedExample,
@@ -36,14 +36,14 @@ _USER = "{text}\n\nAnswer with one of: {labels}."
 _EXAMPLE = "Text: {text}\nLabel: {label}"
 
 
-class Shot(PartSettings):
+class Shot(ComponentSettings):
     """A labelled text that every prompt shows."""
 
     text: str
     label: str
 
 
-class TemplateSettings(PartSettings):
+class TemplateSettings(ComponentSettings):
     """The words, and what is filled into them."""
 
     system: str | None = Field(None, description="the system message, or null for none")

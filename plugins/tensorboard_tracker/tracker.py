@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sentikit import InputError
-from sentikit.extension import PartSettings, TrackedRun, Tracker, flat_numbers
+from sentikit.extension import ComponentSettings, TrackedRun, Tracker, flat_numbers
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -20,10 +20,10 @@ _FOLDER = "tensorboard"
 class TensorboardTracker(Tracker):
     """Scalars, the recipe and alerts as TensorBoard shows them."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """No settings of its own."""
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         if importlib.util.find_spec("tensorboard") is None:
             raise InputError(

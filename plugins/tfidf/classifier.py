@@ -13,7 +13,7 @@ from pydantic import Field
 
 from sentikit import Example, InputError, Prediction
 from sentikit.extension import (
-    PartSettings,
+    ComponentSettings,
     PluginClassifier,
     disk_errors,
     predictions,
@@ -36,7 +36,7 @@ _WINDOW = 4096
 class TfidfClassifier(PluginClassifier):
     """The classifier ``tfidf``."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Keys of a recipe's classifier section."""
 
         unit: Literal["word", "char_wb"] = Field(

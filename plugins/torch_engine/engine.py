@@ -14,10 +14,10 @@ from torch.nn.utils import get_total_norm
 
 from sentikit import InputError
 from sentikit.extension import (
+    ComponentSettings,
     DistributedEngine,
     Hardware,
     ParameterGroup,
-    PartSettings,
     StepPlan,
     autocast,
 )
@@ -31,7 +31,7 @@ _SCALE, _GROWTH = "loss/scale", "loss/growth"
 class TorchEngine(DistributedEngine):
     """Plain PyTorch: fused optimizers, autocast, gradients exchanged once a step."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """How steps run; nothing needs to be set."""
 
         graphs: bool = Field(

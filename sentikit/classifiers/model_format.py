@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentikit.components import Part
+from sentikit.components import Component
 from sentikit.errors import InputError
 from sentikit.files import read_json
 
@@ -93,7 +93,7 @@ class ExportSource:
         return values
 
 
-class ModelFormat(Part, ABC):
+class ModelFormat(Component, ABC):
     """Recognises, loads and writes model folders of one layout.
 
     Its settings are the options of ``sentikit export`` and all have defaults; to recognise and

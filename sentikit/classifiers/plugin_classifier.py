@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, field_validator
 
 from sentikit.classifiers.classifier import Classifier, Example, Session, checked
-from sentikit.components import Part, PartSettings, check_part, refuse, validate
+from sentikit.components import Component, ComponentSettings, check_component, refuse, validate
 from sentikit.datasets.labels import (
     OWN,
     SCHEMES,
@@ -40,14 +40,14 @@ VERSION = 1
 CONFIG, FILES = "config.json", "classifier"
 
 
-class PluginClassifier(Part, Classifier, ABC):
+class PluginClassifier(Component, Classifier, ABC):
     """A plugin's kind of classifier, made from its settings.
 
     A subclass provides `classify`. One that learns provides `fit` and `load` as well: a recipe's
     ``classifier`` section names it, and ``sentikit train`` trains it.
     """
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         self._scheme: LabelScheme = SCHEMES["neg_neu_pos"]
 
@@ -90,7 +90,7 @@ class PluginClassifier(Part, Classifier, ABC):
         raise NotImplementedError
 
 
-class SavedModel(PartSettings):
+class SavedModel(ComponentSettings):
     """What ``config.json`` of a model trained here holds, beside its format and version."""
 
     FORMAT: ClassVar[str]
@@ -227,7 +227,7 @@ def load_trained(folder: Path, registry: Registry) -> Classifier:
 
 
 def _made(registry: Registry, section: Mapping[str, Any]) -> PluginClassifier:
-    part, problems = check_part(registry, HOOK, section, ("classifier",))
+    component, problems = check_component(registry, HOOK, section, ("classifier",))
     refuse(problems)
-    assert isinstance(part, PluginClassifier)
-    return part
+    assert isinstance(component, PluginClassifier)
+    return component

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -178,11 +179,13 @@ def sentikit(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every failure is one sentence and an exit code."""
     clean_up_at_sigterm()
+    _write_utf8()
     # Read when torch is loaded. Threads that spin while they wait, the default, make training take
     # five times as long where another program keeps one of the cores busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Else pydantic looks through all installed distributions for plugins of its own.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    code = 1
     try:
         code = sentikit.main(args=arguments, prog_name="sentikit", standalone_mode=False) or 0
     except click.ClickException as error:
@@ -199,13 +202,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader of our output went away (as `| head` does); there is nobody left to tell.
         _give_up_output()
-        code = 1
     except OSError as error:
         _debug_traceback()
         _give_up_output()
         place = f"{error.filename}: " if error.filename else ""
         _say(f"Error: {place}{error.strerror or error}.")
-        code = 1
     except SystemExit as error:
         # sys.exit(0) in the middle of a component's work is no success.
         fault = "" if isinstance(error, Terminated) else default_registry().fault(error)
@@ -213,20 +214,23 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _debug_traceback()
         _say(f"Error: {fault}")
-        code = 1
     except Exception as error:
         _debug_traceback()
         _say(f"Error: {_unexpected(error)}")
-        code = 1
     sys.exit(code)
+
+
+def _write_utf8() -> None:
+    """Write the same bytes on every system, save to a terminal: Windows' code pages lack much."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
 
 def _unexpected(error: BaseException) -> str:
     from sentikit.errors import one_line
     from sentikit.keys import redacted
 
-    fault = default_registry().fault(error)
-    if fault:
+    if fault := default_registry().fault(error):
         return redacted(fault)
     return (
         f"{type(error).__name__}: {redacted(one_line(error))}\nThis is a fault of sentikit. "

@@ -10,18 +10,16 @@ import click
 
 from sentikit.cli.options import (
     ENSEMBLE_OUTPUT,
-    MAX_COST,
     PLOTS_FOLDER,
     REPORT,
-    RESUME,
-    SETTINGS,
     check_plots,
     resolved_recipe,
     write_charts,
 )
+from sentikit.command_options import MAX_COST, RESUME, SETTINGS, FiniteRange
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
-from sentikit.terminal import FiniteRange, print_text, usd_text
+from sentikit.terminal import print_text, usd_text
 
 if TYPE_CHECKING:
     from sentikit.cli.options import Report

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
+from sentikit.command_options import RATE, FiniteRange
 from sentikit.errors import InputError
-from sentikit.terminal import FiniteRange, data_output
+from sentikit.terminal import data_output
 
 if TYPE_CHECKING:
     from sentikit.cli.options import Report
@@ -30,7 +31,7 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
 @click.option("--intersect", is_flag=True, help="Compare the texts that all runs share.")
 @click.option(
     "--sample-size",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=RATE,
     metavar="DELTA",
     help="Say how many test texts show this difference, as 0.01 for one point.",
 )
@@ -50,7 +51,7 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
 )
 @click.option(
     "--confidence",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=RATE,
     default=0.95,
     show_default=True,
     help="Of the intervals.",

@@ -13,16 +13,13 @@ from sentikit.cli.options import (
     CLASSIFIER,
     DATASET_SETTINGS,
     LOADING,
-    MAX_COST,
-    OUTPUT,
     PLOTS,
-    RESUME,
-    THREADS,
     check_plots,
     draw,
     warn,
 )
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
+from sentikit.command_options import MAX_COST, OUTPUT, RESUME, THREADS
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
 

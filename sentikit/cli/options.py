@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from sentikit.command_options import (
+    DEVICE,
+    FILE,
+    LABEL_MAP,
+    REVISION,
+    TEXT_COLUMNS,
+    label_map_of,
+)
 from sentikit.files import refuse_unwritable
-from sentikit.terminal import FiniteRange, label_map_of, print_text
+from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
@@ -20,14 +28,6 @@ if TYPE_CHECKING:
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
 
-RECIPE = click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
-SETTINGS = click.option(
-    "--set",
-    "settings",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Change one value of the recipe, as training.lr=1e-5; repeatable.",
-)
 DATASET_SETTINGS = click.option(
     "--set",
     "settings",
@@ -35,27 +35,6 @@ DATASET_SETTINGS = click.option(
     multiple=True,
     help="Set one key of the dataset section, as 'label_map={good: positive}'; repeatable.",
 )
-OUTPUT = click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The run's folder; default: runs/ and the recipe's name.",
-)
-
-
-#: An option's value that is a file.
-FILE = click.Path(path_type=Path, dir_okay=False)
-#: A probability or share strictly between 0 and 1.
-RATE = FiniteRange(0, 1, min_open=True, max_open=True)
-
-TEXT_COLUMNS = click.option(
-    "--text-column",
-    "text_columns",
-    metavar="C",
-    multiple=True,
-    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
-)
-
 _INPUT = (
     click.argument("file", metavar="[FILE|-]", default="-"),
     TEXT_COLUMNS,
@@ -216,29 +195,6 @@ def write_charts(
 
 
 CLASSIFIER = click.argument("model", metavar="X")
-DEVICE = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
-)
-REVISION = click.option(
-    "--revision", metavar="R", help="Branch, tag or commit of a model on the hub."
-)
-
-
-def _checked_map(
-    context: click.Context, option: click.Parameter, given: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Refuse a malformed map before any work; the words stay, to be typed again."""
-    label_map_of(given)
-    return given
-
-
-LABEL_MAP = click.option(
-    "--label-map",
-    metavar="LABEL=CLASS,…",
-    multiple=True,
-    callback=_checked_map,
-    help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
-)
 
 
 def _loading(given: dict[str, Any]) -> LoadingOptions:
@@ -271,24 +227,9 @@ LOADING = _packed(
     _loading,
 )
 PLOTS = click.option("--plots", is_flag=True, help="Draw PNG files into the run's folder plots.")
-THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads a process uses.")
-ESTIMATE = click.option("--estimate", is_flag=True, help="Estimate tokens and cost; send nothing.")
-MAX_COST = click.option(
-    "--max-cost",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="USD",
-    help="Spend no more: a call is made only if its worst-case cost still fits the budget.",
-)
 BATCH = click.option(
     "--batch", is_flag=True, help="Use the provider's batch service: slower, cheaper."
 )
-RESUME = click.option(
-    "--resume",
-    is_flag=True,
-    help="Resume what was stopped or killed, or ask again about the rows that failed.",
-)
-
-
 ENSEMBLE_OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )

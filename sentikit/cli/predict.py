@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import (
-    BATCH,
-    CLASSIFIER,
-    ESTIMATE,
-    LOADING,
-    MAX_COST,
-    RESUME,
-    THREADS,
-    input_file,
-    warn,
-)
+from sentikit.cli.options import BATCH, CLASSIFIER, LOADING, input_file, warn
 from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
+from sentikit.command_options import ESTIMATE, MAX_COST, RESUME, THREADS
 from sentikit.errors import InputError
 from sentikit.files import refuse_unwritable
 from sentikit.processes.launching import resumable

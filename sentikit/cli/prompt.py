@@ -8,22 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import (
-    BATCH,
-    ESTIMATE,
-    MAX_COST,
-    OUTPUT,
-    RECIPE,
-    RESUME,
-    SETTINGS,
-    resolved_recipe,
-)
+from sentikit.cli.options import BATCH, resolved_recipe
+from sentikit.command_options import ESTIMATE, MAX_COST, OUTPUT, RECIPE, RESUME, SETTINGS
 from sentikit.errors import InputError, printable
 from sentikit.processes.launching import resumable
 from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
-    from sentikit.llm.recipe import PromptParts
+    from sentikit.llm.recipe import PromptComponents
     from sentikit.runs.writer import FinishedRun
 
 
@@ -64,7 +56,7 @@ def prompt(
     """Label a dataset with an LLM and save a run: predictions, scores, costs."""
     from sentikit.labelling.prompting import run_prompt
     from sentikit.labelling.rows import LabellingOptions
-    from sentikit.llm.recipe import prompt_parts
+    from sentikit.llm.recipe import prompt_components
     from sentikit.llm.settings import FailureLimit
     from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
@@ -74,25 +66,25 @@ def prompt(
         raise InputError("--show, --estimate and --resume are mutually exclusive: give one.")
     registry = default_registry()
     name = needed_recipe(recipe, "prompt", registry)
-    parts = prompt_parts(resolved_recipe(name, settings, registry), registry)
+    components = prompt_components(resolved_recipe(name, settings, registry), registry)
     if show:
-        _show(parts, show, as_json)
+        _show(components, show, as_json)
         return
     if estimate:
-        _estimate(parts, limit, batch, output, as_json)
+        _estimate(components, limit, batch, output, as_json)
         return
     failure_limit = FailureLimit.parse(fail_on_error) if fail_on_error else None
-    run = choose_run_folder(output, parts.recipe.name, resume)
+    run = choose_run_folder(output, components.recipe.name, resume)
     with resumable(context, run.path) as stop_requested:
         options = LabellingOptions(max_cost, failure_limit, batch, resume, stop_requested, limit)
-        finished = run_prompt(parts, run.path, options)
+        finished = run_prompt(components, run.path, options)
     _print(finished, as_json)
 
 
-def _show(parts: PromptParts, number: int, as_json: bool) -> None:
+def _show(components: PromptComponents, number: int, as_json: bool) -> None:
     from sentikit.labelling.prompting import shown_prompts
 
-    asked = shown_prompts(parts, number)
+    asked = shown_prompts(components, number)
     if as_json:
         shown = [{"id": own, "messages": [m.__dict__ for m in messages]} for own, messages in asked]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
@@ -105,7 +97,7 @@ def _show(parts: PromptParts, number: int, as_json: bool) -> None:
 
 
 def _estimate(
-    parts: PromptParts, limit: int | None, batch: bool, output: Path | None, as_json: bool
+    components: PromptComponents, limit: int | None, batch: bool, output: Path | None, as_json: bool
 ) -> None:
     from sentikit.labelling.job import estimate
     from sentikit.labelling.loading import refuse_missing_model
@@ -114,10 +106,10 @@ def _estimate(
     from sentikit.runs.folder import RUNS
     from sentikit.runs.writer import SplitRows
 
-    refuse_missing_model(parts)
-    cache = parts.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
-    split = split_to_label(parts, limit)
-    classifier = split_classifier(parts, split)
+    refuse_missing_model(components)
+    cache = components.llm_options.cache or (output.resolve().parent if output else RUNS) / CACHE
+    split = split_to_label(components, limit)
+    classifier = split_classifier(components, split)
     found = estimate(classifier, SplitRows(split), cache, batch)
     # An adviser that is an LLM is counted apart.
     counted = [one.to_json() for one in found]

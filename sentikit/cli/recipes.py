@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.cli import CommandGroup
-from sentikit.cli.options import SETTINGS, resolved_recipe
+from sentikit.cli.options import resolved_recipe
+from sentikit.command_options import SETTINGS
 
 if TYPE_CHECKING:
     from sentikit.recipe.resolving import ResolvedRecipe

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import OUTPUT, PLOTS, RECIPE, SETTINGS, draw, resolved_recipe
+from sentikit.cli.options import PLOTS, draw, resolved_recipe
 from sentikit.cli.processes import NPROC, start_processes
+from sentikit.command_options import DEVICE, OUTPUT, RECIPE, SETTINGS, THREADS
 from sentikit.processes.launching import resumable
 
 if TYPE_CHECKING:
     from sentikit.runs.folder import RunFolder
     from sentikit.training.job import TrainedRun
-    from sentikit.training.recipe import ClassifierParts, TrainParts
+    from sentikit.training.recipe import ClassifierComponents, TrainComponents
 
 _STOPPING = "Finishing the step and saving; once more stops at once."
 
@@ -28,8 +29,8 @@ _STOPPING = "Finishing the step and saving; once more stops at once."
 @click.option("--resume", is_flag=True, help="Resume a run that was stopped or killed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @NPROC
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@THREADS
+@DEVICE
 @click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
 @PLOTS
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")
@@ -56,7 +57,7 @@ def train(
     from sentikit.processes.launching import process_count
 
     with joined_processes() as is_main_process:
-        parts = _parts(recipe, settings)
+        components = _components(recipe, settings)
         if plots:
             from sentikit.reports import report_format
 
@@ -67,35 +68,37 @@ def train(
             choose_device(device)  # a device that is not here, before a folder is chosen
         if dry_run:
             if is_main_process:
-                _print_plan(parts, nproc or process_count(), as_json)
+                _print_plan(components, nproc or process_count(), as_json)
             return
-        run = _run_folder(output, parts.recipe.name, resume)
-        parts.check_splits("classifier" not in parts.recipe.values)
+        run = _run_folder(output, components.recipe.name, resume)
+        components.check_splits("classifier" not in components.recipe.values)
         if nproc:
             from sentikit.training.engine import check_processes
 
-            check_processes(parts.training, nproc)
+            check_processes(components.training, nproc)
             start_processes(context, nproc, device)
         with resumable(context, run.path, _STOPPING) as stop_requested:
             from sentikit.training.job import JobOptions
             from sentikit.training.job import train as run_training
 
             options = JobOptions(device, threads, bool(run.status), stop_requested, interactive)
-            finished = run_training(parts, run.path, options)
+            finished = run_training(components, run.path, options)
         if is_main_process:
             _print_result(finished, as_json)
             if plots:
                 draw(finished.path)
 
 
-def _parts(recipe: str | None, settings: tuple[str, ...]) -> TrainParts | ClassifierParts:
+def _components(
+    recipe: str | None, settings: tuple[str, ...]
+) -> TrainComponents | ClassifierComponents:
     from sentikit.recipe.resolving import needed_recipe
     from sentikit.registry import default_registry
-    from sentikit.training.recipe import train_parts
+    from sentikit.training.recipe import train_components
 
     registry = default_registry()
     name = needed_recipe(recipe, "train", registry)
-    return train_parts(resolved_recipe(name, settings, registry), registry)
+    return train_components(resolved_recipe(name, settings, registry), registry)
 
 
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
@@ -108,13 +111,15 @@ def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     return choose_run_folder(output, name, resume, job=job_id())
 
 
-def _print_plan(parts: TrainParts | ClassifierParts, processes: int, as_json: bool) -> None:
+def _print_plan(
+    components: TrainComponents | ClassifierComponents, processes: int, as_json: bool
+) -> None:
     import json
     from dataclasses import asdict
 
     from sentikit.training.planning import plan_training
 
-    plan = plan_training(parts, processes)
+    plan = plan_training(components, processes)
     click.echo(json.dumps(asdict(plan), indent=2) if as_json else plan.to_text())
 
 

@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import (
-    ENSEMBLE_OUTPUT,
-    MAX_COST,
-    RESUME,
-    SETTINGS,
-    resolved_recipe,
-)
+from sentikit.cli.options import ENSEMBLE_OUTPUT, resolved_recipe
+from sentikit.command_options import MAX_COST, RESUME, SETTINGS
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
 from sentikit.terminal import print_text

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sentikit.components import Part, PartSettings, Path, Problem, check_section, refuse
+from sentikit.components import Component, ComponentSettings, Path, Problem, check_section, refuse
 from sentikit.datasets.examples import Examples, text_hashes
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
 from sentikit.datasets.rows import Rows
@@ -22,7 +22,7 @@ from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry, default_registry
 
 
-class DatasetLoader(Part, ABC):
+class DatasetLoader(Component, ABC):
     """Loads the splits of one dataset.
 
     Labels are given as the data spell them; the recipe's label scheme folds them into classes.
@@ -73,7 +73,7 @@ def _share(value: object) -> object:
     return value
 
 
-class ListedLabels(PartSettings):
+class ListedLabels(ComponentSettings):
     """Classes of the user's own."""
 
     classes: tuple[str, ...] = Field(description="the classes, from low to high where ordered")
@@ -117,7 +117,7 @@ def _known_splits(splits: dict[str, str | None]) -> dict[str, str | None]:
     return splits
 
 
-class DatasetOptions(PartSettings):
+class DatasetOptions(ComponentSettings):
     """Keys that work with every dataset."""
 
     labels: Annotated[str | tuple[str, ...] | ListedLabels, AfterValidator(_known_scheme)] = Field(

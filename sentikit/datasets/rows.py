@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, ClassVar, Self
 
-from sentikit.components import Part
+from sentikit.components import Component
 from sentikit.errors import InputError, did_you_mean
 
 _TEXT_NAMES = (
@@ -270,7 +270,7 @@ class RecordRows(Rows):
             yield number, tuple([record[position] for position in positions])
 
 
-class TableFormat(Part, ABC):
+class TableFormat(Component, ABC):
     """Reads files with the ending that it is registered under, as tables.
 
     Attributes:

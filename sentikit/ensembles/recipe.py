@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, Field, model_validator
 
 from sentikit.classifiers.vote import Ties
-from sentikit.components import PartSettings, Problem, Section, refuse, validate
+from sentikit.components import ComponentSettings, Problem, Section, refuse, validate
 from sentikit.datasets.opening import check_dataset
 from sentikit.ensembles.thresholds import Aim, Goal
 from sentikit.errors import InputError
@@ -19,7 +19,7 @@ from sentikit.registry import Registry
 from sentikit.runs.folder import FINISHED, RunFolder
 
 
-class Tuning(PartSettings):
+class Tuning(ComponentSettings):
     """How a cascade's threshold is chosen, on validation."""
 
     goal: Goal = Field(
@@ -49,7 +49,7 @@ class Tuning(PartSettings):
         return (self.encoder, self.llm) if self.encoder and self.llm else None
 
 
-class CascadeSettings(PartSettings):
+class CascadeSettings(ComponentSettings):
     """Each member answers when it is at least as sure as its threshold, the last the rest."""
 
     members: list[str] = Field(
@@ -79,7 +79,7 @@ class CascadeSettings(PartSettings):
         return member_names(self.members)
 
 
-class CascadeRecipe(PartSettings):
+class CascadeRecipe(ComponentSettings):
     """Classifiers of which each answers where it is sure: ``kind: cascade``."""
 
     kind: Literal["cascade"] = "cascade"
@@ -89,7 +89,7 @@ class CascadeRecipe(PartSettings):
     cascade: CascadeSettings
 
 
-class VoteSettings(PartSettings):
+class VoteSettings(ComponentSettings):
     """The label most members give."""
 
     members: list[str] = Field(
@@ -102,7 +102,7 @@ class VoteSettings(PartSettings):
     )
 
 
-class VoteRecipe(PartSettings):
+class VoteRecipe(ComponentSettings):
     """Several classifiers vote: ``kind: vote``."""
 
     kind: Literal["vote"] = "vote"

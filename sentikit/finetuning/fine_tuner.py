@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from sentikit.components import Part
+from sentikit.components import Component
 from sentikit.errors import InputError
 from sentikit.llm.strategy import Message
 
@@ -108,7 +108,7 @@ class FineTuningSession(Protocol):
         """Say whether the user has asked to stop; a fine-tuner then returns None soon."""
 
 
-class FineTuner(Part, ABC):
+class FineTuner(Component, ABC):
     """Fine-tunes a model of one provider; made from a recipe's section ``finetune``.
 
     A backend names its fine-tuner: ``LLMBackend.fine_tuner``. The core makes the files, checks

@@ -15,11 +15,10 @@ from pydantic import Field
 from sentikit.classifiers.classifier import Example, Session
 from sentikit.classifiers.prediction import Prediction
 from sentikit.components import (
-    PartSettings,
+    ComponentSettings,
     Problem,
     Section,
-    make_part,
-    refuse,
+    make_component,
     split_options,
     validate,
 )
@@ -29,12 +28,12 @@ from sentikit.finetuning.fine_tuner import FineTuner
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
 from sentikit.llm.context import PromptContext
-from sentikit.llm.recipe import StrategyParts, check_strategy_parts
+from sentikit.llm.recipe import StrategyComponents, check_strategy_components
 from sentikit.llm.strategy import Message, RetrievedExample
 from sentikit.recipe.resolving import (
     ResolvedRecipe,
+    checked_components,
     needed_recipe,
-    refuse_other_kind,
     resolve_recipe,
 )
 from sentikit.registry import Registry, default_registry
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from sentikit.training.engine import Engine
 
 
-class FinetuneOptions(PartSettings):
+class FinetuneOptions(ComponentSettings):
     """Keys of the ``finetune`` section that work with every provider."""
 
     train: str = Field("train", description="the split to learn from")
@@ -63,7 +62,7 @@ class FinetuneOptions(PartSettings):
     )
 
 
-class FinetuneRecipe(PartSettings):
+class FinetuneRecipe(ComponentSettings):
     """Fine-tune an LLM: ``kind: finetune``."""
 
     kind: Literal["finetune"] = "finetune"
@@ -138,7 +137,7 @@ def providers(registry: Registry) -> list[str]:
 
 
 @dataclass(frozen=True)
-class FinetuneParts(StrategyParts):
+class FinetuneComponents(StrategyComponents):
     """All components of the fine-tuning of an LLM; `split` is the training split.
 
     Attributes:
@@ -190,9 +189,9 @@ class FinetuneParts(StrategyParts):
         identity = [split.examples.fingerprint(), split.classes, strategy]
 
         def compute() -> Iterator[PromptContext]:
-            parts = replace(self, split=split.split)
+            components = replace(self, split=split.split)
             try:
-                source = split_context(parts, split, self.registry)
+                source = split_context(components, split, self.registry)
             except InputError as error:
                 raise InputError(f"{split.name}: {error.message}") from error
             source.advance = advance
@@ -226,7 +225,7 @@ def _kept_contexts(
 
 def open_finetune_recipe(
     recipe: str | None, settings: tuple[str, ...] = (), registry: Registry | None = None
-) -> FinetuneParts:
+) -> FinetuneComponents:
     """Return the components of a recipe of kind ``finetune``.
 
     Args:
@@ -239,27 +238,23 @@ def open_finetune_recipe(
     """
     known = registry or default_registry()
     name = needed_recipe(recipe, "finetune", known)
-    return finetune_parts(resolve_recipe(name, settings, known), known)
+    return finetune_components(resolve_recipe(name, settings, known), known)
 
 
-def finetune_parts(recipe: ResolvedRecipe, registry: Registry) -> FinetuneParts:
-    refuse_other_kind(recipe, "finetune")
-    parts, problems = check_finetune(recipe, registry)
-    refuse(problems, recipe.describe)
-    assert parts is not None
-    return parts
+def finetune_components(recipe: ResolvedRecipe, registry: Registry) -> FinetuneComponents:
+    return checked_components(recipe, "finetune", lambda: check_finetune(recipe, registry))
 
 
 def check_finetune(
     recipe: ResolvedRecipe, registry: Registry
-) -> tuple[FinetuneParts | None, list[Problem]]:
-    """Make the parts, or say all that is wrong; no data, no model and no server is touched."""
+) -> tuple[FinetuneComponents | None, list[Problem]]:
+    """Make the components, or say all that is wrong; no data, no model and no server is touched."""
     settings, problems = validate(FinetuneRecipe, recipe.values)
     made, more = _fine_tuner(registry, recipe.values.get("finetune"))
     problems += more
     options = made.get("options")
     splits = [s for s in (options.train, options.validation) if s] if options else []
-    found, more = check_strategy_parts(recipe, registry, splits)
+    found, more = check_strategy_components(recipe, registry, splits)
     made, problems = made | found, problems + more
     made["engine"], more = _engine(registry, recipe.values, made.get("fine_tuner"))
     problems += more
@@ -267,7 +262,7 @@ def check_finetune(
     problems += more
     if problems or settings is None or options is None:
         return None, problems
-    return FinetuneParts(recipe=recipe, split=options.train, registry=registry, **made), []
+    return FinetuneComponents(recipe=recipe, split=options.train, registry=registry, **made), []
 
 
 def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
@@ -282,7 +277,7 @@ def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Prob
     except InputError as error:
         return made, [*problems, Problem(("finetune", "provider"), error.message)]
     known = ["provider", *FinetuneOptions.model_fields]
-    made["fine_tuner"], more = make_part(chosen, own, ("finetune",), known)
+    made["fine_tuner"], more = make_component(chosen, own, ("finetune",), known)
     return made, problems + more
 
 

@@ -36,7 +36,7 @@ from sentikit.labelling.loading import load, refuse_missing_model
 from sentikit.labelling.prompting import earlier_costs, split_classifier, split_to_label
 from sentikit.labelling.rows import LabellingOptions, has_text, predicted
 from sentikit.llm.context import encoder_cost
-from sentikit.llm.recipe import PromptParts, prompt_parts
+from sentikit.llm.recipe import PromptComponents, prompt_components
 from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_values
 from sentikit.registry import Registry
@@ -58,9 +58,9 @@ class _Members:
     dataset: Mapping[str, Any] | None = None
     split: str = "test"
 
-    def asked(self) -> dict[str, PromptParts]:
+    def asked(self) -> dict[str, PromptComponents]:
         """Return the components of the members that are LLMs to ask, by name."""
-        found: dict[str, PromptParts] = {}
+        found: dict[str, PromptComponents] = {}
         for name, member in self.stages.items():
             recipe = member_recipe(member, self.registry)
             if recipe is None or kind_of(recipe) in ("cascade", "vote"):
@@ -72,11 +72,15 @@ class _Members:
                 continue
             values = recipe.values | {"split": self.split}
             values |= {} if self.dataset is None else {"dataset": self.dataset}
-            found[name] = prompt_parts(resolve_values(values, recipe.name, member), self.registry)
+            found[name] = prompt_components(
+                resolve_values(values, recipe.name, member), self.registry
+            )
             refuse_missing_model(found[name])
         return found
 
-    def split_to_label(self, asked: Mapping[str, PromptParts], limit: int | None) -> LabelledSplit:
+    def split_to_label(
+        self, asked: Mapping[str, PromptComponents], limit: int | None
+    ) -> LabelledSplit:
         """Load the split that the first LLM to ask labels."""
         if not asked:
             raise InputError(
@@ -86,7 +90,7 @@ class _Members:
         return split_to_label(next(iter(asked.values())), limit)
 
     def loaded(
-        self, asked: Mapping[str, PromptParts], split: LabelledSplit
+        self, asked: Mapping[str, PromptComponents], split: LabelledSplit
     ) -> dict[str, Classifier]:
         return {
             name: split_classifier(asked[name], split, self.registry)
@@ -119,11 +123,11 @@ class _Members:
                 raise error from None
         return RecordedClassifier(table)
 
-    def paid_before(self, asked: Mapping[str, PromptParts]) -> dict[str, float | None]:
+    def paid_before(self, asked: Mapping[str, PromptComponents]) -> dict[str, float | None]:
         """Return what training and fine-tuning the members cost, as far as is known."""
         costs: dict[str, float | None] = {}
-        for parts in asked.values():
-            costs |= earlier_costs(parts)
+        for components in asked.values():
+            costs |= earlier_costs(components)
         for member in self.stages.values():
             recipe = member_recipe(member, self.registry)
             path = member if recipe is None else str(RUNS / recipe.name)
@@ -207,12 +211,12 @@ def _label(
     options: LabellingOptions,
     costs: Mapping[str, float | None],
     steps: _CascadeSteps | _VoteSteps,
-    asked: Mapping[str, PromptParts],
+    asked: Mapping[str, PromptComponents],
 ) -> None:
     described = {name: member.describe() for name, member in steps.members.items()}
     manifest = {"limit": options.limit, "members": described}
     plan = RunPlan(kind_of(recipe), recipe.values, recipe.to_yaml(), steps.split, manifest, costs)
-    caches = (parts.llm_options.cache for parts in asked.values())
+    caches = (components.llm_options.cache for components in asked.values())
     cache = next((path for path in caches if path), None)
     with run.locked(new=not options.resume):
         label_run(steps.classifier(), run, plan, options, cache, steps=steps)

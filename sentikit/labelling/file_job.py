@@ -166,7 +166,7 @@ def _label_by_llms(
 def cache_of(classifier: Classifier) -> Path:
     from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 
-    named = (model.parts.llm_options.cache for model in language_models(classifier))
+    named = (model.components.llm_options.cache for model in language_models(classifier))
     return next((path for path in named if path is not None), DEFAULT_CACHE)
 
 

@@ -113,7 +113,7 @@ def say_estimate(
 
     Nothing is said of LLMs that bill nothing or whose price is unknown.
     """
-    if not any(model.parts.llm.billed for model in language_models(classifier)):
+    if not any(model.components.llm.billed for model in language_models(classifier)):
         return
     step = max(1, total // _SAMPLE)
     sample = list(islice(islice(rows, 0, None, step), _SAMPLE))

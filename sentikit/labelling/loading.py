@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sentikit.classifiers.cascade import Cascade
     from sentikit.classifiers.classifier import Classifier
     from sentikit.classifiers.vote import Vote
-    from sentikit.llm.recipe import PromptParts
+    from sentikit.llm.recipe import PromptComponents
     from sentikit.recipe.resolving import ResolvedRecipe
 
 _RECIPES = (".yaml", ".yml")
@@ -94,11 +94,11 @@ def refuse_missing(
         find_model_folder(name, registry, revision)
 
 
-def refuse_missing_model(parts: PromptParts) -> None:
+def refuse_missing_model(components: PromptComponents) -> None:
     """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet."""
     from sentikit.llm.recipe import missing_run
 
-    if missing := missing_run(parts.llm.model):
+    if missing := missing_run(components.llm.model):
         raise InputError(missing)
 
 
@@ -197,12 +197,12 @@ class _Loader:
             return self._ensemble(recipe, kind, threshold)
         if kind == "prompt":
             from sentikit.llm.classifier import LLMClassifier, context_source
-            from sentikit.llm.recipe import prompt_parts
+            from sentikit.llm.recipe import prompt_components
 
             self._refuse_options(name)
-            parts = prompt_parts(recipe, self._registry)
-            refuse_missing_model(parts)
-            return LLMClassifier(parts, context_source(parts, self.load))
+            components = prompt_components(recipe, self._registry)
+            refuse_missing_model(components)
+            return LLMClassifier(components, context_source(components, self.load))
         if kind == "finetune":
             raise InputError(f"{name} is a recipe that fine-tunes an LLM; give a prompt recipe.")
         from sentikit.ensembles.recipe import member_path

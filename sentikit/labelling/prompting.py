@@ -18,7 +18,7 @@ from sentikit.labelling.rows import LabellingOptions
 from sentikit.llm.classifier import LLMClassifier, split_context
 from sentikit.llm.context import encoder_cost
 from sentikit.llm.prices import model_facts, price_record
-from sentikit.llm.recipe import PromptParts, prompt_parts
+from sentikit.llm.recipe import PromptComponents, prompt_components
 from sentikit.llm.settings import PromptRecipe
 from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import merge, resolve_recipe, resolve_values
@@ -68,11 +68,11 @@ def prompt(
     for key, value in settings.items():
         values = merge(values, _nested(key, value))
     changed = resolve_values(values, resolved.name, "the recipe and the settings given")
-    parts = prompt_parts(changed, default_registry())
+    components = prompt_components(changed, default_registry())
     folder = Path(output) if output is not None else None
     run = choose_run_folder(folder, resolved.name, resume)
     options = LabellingOptions(max_cost=max_cost, batch=batch, resume=resume, limit=limit)
-    return run_prompt(parts, run.path, options)
+    return run_prompt(components, run.path, options)
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
@@ -85,61 +85,65 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def run_prompt(parts: PromptParts, path: Path, options: LabellingOptions) -> FinishedRun:
+def run_prompt(components: PromptComponents, path: Path, options: LabellingOptions) -> FinishedRun:
     """Label the split of a prompt recipe and leave a run in `path`; see `label_run`."""
-    split = split_to_label(parts, options.limit)
+    split = split_to_label(components, options.limit)
     run = RunFolder(path)
     with run.locked(new=not options.resume):
-        refuse_missing_model(parts)
-        classifier = split_classifier(parts, split)
-        facts = model_facts(parts.llm.model, provider=parts.llm.provider)
+        refuse_missing_model(components)
+        classifier = split_classifier(components, split)
+        facts = model_facts(components.llm.model, provider=components.llm.provider)
         plan = RunPlan(
             kind="prompt",
-            recipe=parts.recipe.values,
-            recipe_text=parts.recipe.to_yaml(),
+            recipe=components.recipe.values,
+            recipe_text=components.recipe.to_yaml(),
             split=split,
             manifest={
                 "limit": options.limit,
-                "seed": parts.strategy_options.examples.seed,
-                "model": parts.llm.model,
-                "prices": price_record(facts, parts.llm_options.prices, parts.llm.billed),
+                "seed": components.strategy_options.examples.seed,
+                "model": components.llm.model,
+                "prices": price_record(facts, components.llm_options.prices, components.llm.billed),
             },
-            costs=earlier_costs(parts),
+            costs=earlier_costs(components),
         )
-        return label_run(classifier, run, plan, options, parts.llm_options.cache, parts.trackers)
+        return label_run(
+            classifier, run, plan, options, components.llm_options.cache, components.trackers
+        )
 
 
-def split_to_label(parts: PromptParts, limit: int | None = None) -> LabelledSplit:
+def split_to_label(components: PromptComponents, limit: int | None = None) -> LabelledSplit:
     """Load the split that a recipe asks to label; gold labels may be missing."""
-    examples = parts.dataset.split(parts.split, labelled=False, empty_texts=True)
+    examples = components.dataset.split(components.split, labelled=False, empty_texts=True)
     if limit is not None:
         examples = examples.select(np.arange(min(limit, len(examples))))
-    scheme, name = parts.dataset.scheme, parts.dataset.name
-    return LabelledSplit(examples, scheme.classes, name, parts.split, scheme.ordered)
+    scheme, name = components.dataset.scheme, components.dataset.name
+    return LabelledSplit(examples, scheme.classes, name, components.split, scheme.ordered)
 
 
 def split_classifier(
-    parts: PromptParts, split: LabelledSplit, registry: Registry | None = None
+    components: PromptComponents, split: LabelledSplit, registry: Registry | None = None
 ) -> LLMClassifier:
     registry = registry or default_registry()
-    context = split_context(parts, split, registry, partial(load, registry=registry))
-    return LLMClassifier(parts, context)
+    context = split_context(components, split, registry, partial(load, registry=registry))
+    return LLMClassifier(components, context)
 
 
-def shown_prompts(parts: PromptParts, number: int) -> list[tuple[str, tuple[Message, ...]]]:
+def shown_prompts(
+    components: PromptComponents, number: int
+) -> list[tuple[str, tuple[Message, ...]]]:
     """Return the ids and messages of the first examples; nothing is asked."""
-    split = split_to_label(parts, number)
+    split = split_to_label(components, number)
     examples = (row.example for row in SplitRows(split))
-    asked = split_classifier(parts, split).messages(examples, Session())
+    asked = split_classifier(components, split).messages(examples, Session())
     return [(example.id, messages) for example, messages in asked]
 
 
-def earlier_costs(parts: PromptParts) -> dict[str, float | None]:
+def earlier_costs(components: PromptComponents) -> dict[str, float | None]:
     """Return what fine-tuning the model and training the adviser cost, as far as is known."""
     costs: dict[str, float | None] = {}
-    if parts.fine_tuned and parts.fine_tuned.cost is not None:
-        costs["fine_tuning"] = parts.fine_tuned.cost
-    if parts.strategy.needs().encoder:
-        encoder = encoder_cost(parts.strategy_options.adviser)
+    if components.fine_tuned and components.fine_tuned.cost is not None:
+        costs["fine_tuning"] = components.fine_tuned.cost
+    if components.strategy.needs().encoder:
+        encoder = encoder_cost(components.strategy_options.adviser)
         costs |= {"encoder": encoder} if encoder else {}
     return costs

@@ -73,7 +73,7 @@ class AddedColumns:
         from sentikit.llm.classifier import language_models
 
         models = language_models(classifier)
-        rationale = any(model.parts.strategy_options.rationale for model in models)
+        rationale = any(model.components.strategy_options.rationale for model in models)
         return cls(classifier.labels, composed, True, rationale)
 
     def names(self, nested: bool) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sentikit.classifiers.prediction import Usage
-from sentikit.components import Part
+from sentikit.components import Component
 from sentikit.errors import SentikitError, quoted
 from sentikit.llm.strategy import Message
 
@@ -180,7 +180,7 @@ def answer_problem(answer: object, labels: Sequence[str]) -> str:
     return ""
 
 
-class LLMBackend(Part, ABC):
+class LLMBackend(Component, ABC):
     """Answers chat messages.
 
     A backend makes one call for each `ask` and raises `RetryableError`, `RejectedError` or
@@ -203,7 +203,7 @@ class LLMBackend(Part, ABC):
     by_occurrence: ClassVar[bool] = False
     writes_text: ClassVar[bool] = True
     any_model: ClassVar[str] = "?"
-    fine_tuner: ClassVar[str | type[Part] | None] = None
+    fine_tuner: ClassVar[str | type[Component] | None] = None
 
     @property
     @abstractmethod

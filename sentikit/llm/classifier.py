@@ -33,7 +33,7 @@ from sentikit.llm.settings import RequestOptions
 from sentikit.llm.strategy import Message, PromptInput
 
 if TYPE_CHECKING:
-    from sentikit.llm.recipe import PromptParts, StrategyParts
+    from sentikit.llm.recipe import PromptComponents, StrategyComponents
     from sentikit.registry import Registry
     from sentikit.runs.folder import LabelledSplit
 
@@ -57,26 +57,26 @@ class _Row(NamedTuple):
 class LLMClassifier(Classifier):
     asks_llm = True
 
-    def __init__(self, parts: PromptParts, context: ContextSource) -> None:
-        self.parts, self.context = parts, context
+    def __init__(self, components: PromptComponents, context: ContextSource) -> None:
+        self.components, self.context = components, context
         if context.adviser is not None:
             self.members = {"adviser": context.adviser}
-        self._read_label = label_reader(parts)
+        self._read_label = label_reader(components)
 
     @property
     def scheme(self) -> LabelScheme:
-        return self.parts.dataset.scheme
+        return self.components.dataset.scheme
 
     @property
     def cache(self) -> Path:
         """The file that keeps answers, outside of a job."""
-        return self.parts.llm_options.cache or DEFAULT_CACHE
+        return self.components.llm_options.cache or DEFAULT_CACHE
 
     def prepare(self, session: Session) -> None:
         """Refuse what cannot work before anything is asked: no key, no such server or model."""
         super().prepare(session)
         if isinstance(session, RequestSession):
-            session.check(self.parts.llm, self.parts.llm_options)
+            session.check(self.components.llm, self.components.llm_options)
 
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
@@ -91,7 +91,7 @@ class LLMClassifier(Classifier):
                 stop_requested = session.stop_requested if session else lambda: False
                 own = RequestSession(uuid.uuid4().hex, self.cache, stop_requested=stop_requested)
                 session = stack.enter_context(own)
-            llm, options = self.parts.llm, self.parts.llm_options
+            llm, options = self.components.llm, self.components.llm_options
             member = session.member(llm, options, self._read_label, self.labels)
             answers = session.ask(member, self._questions(examples, session, member))
             stack.callback(answers.close)
@@ -103,11 +103,14 @@ class LLMClassifier(Classifier):
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, tuple[Message, ...]]]:
         for row, (example, shown) in enumerate(self.context.stream(examples, session, memory)):
-            yield example, messages_for(self.parts, prompt_input(example, self.labels, shown), row)
+            yield (
+                example,
+                messages_for(self.components, prompt_input(example, self.labels, shown), row),
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the labels: the sections of the recipe."""
-        values = self.parts.recipe.values
+        values = self.components.recipe.values
         free = set(RequestOptions.model_fields) - {"repair"}
         llm = {name: value for name, value in values["llm"].items() if name not in free}
         return super().describe() | {"llm": llm, "strategy": values.get("strategy")}
@@ -120,7 +123,7 @@ class LLMClassifier(Classifier):
         for number, (example, context) in enumerate(stream):
             row = _Row(example, context)
             lacking = self._lacking(context.adviser)
-            samples = range(self.parts.llm_options.samples)
+            samples = range(self.components.llm_options.samples)
             if not example.text.strip() or lacking is not None:
                 unasked = Question(row, None, lacking if example.text.strip() else None)
                 yield from (unasked for _ in samples)
@@ -130,9 +133,14 @@ class LLMClassifier(Classifier):
                 yield Question(row, replace(request, sample=sample) if sample else request)
 
     def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
-        options, example = self.parts.llm_options, row.example
-        needs, rationale = self.parts.strategy.needs(), self.parts.strategy_options.rationale
-        messages = messages_for(self.parts, prompt_input(example, self.labels, row.context), number)
+        options, example = self.components.llm_options, row.example
+        needs, rationale = (
+            self.components.strategy.needs(),
+            self.components.strategy_options.rationale,
+        )
+        messages = messages_for(
+            self.components, prompt_input(example, self.labels, row.context), number
+        )
         expected = needs.tokens + (_RATIONALE_TOKENS if rationale else 0)
         given = "max_tokens" in options.model_fields_set
         least = 2 * expected + (0 if given else member.backend.least_tokens)
@@ -152,7 +160,7 @@ class LLMClassifier(Classifier):
 
     def _lacking(self, known: Prediction | None) -> str | None:
         """Say what the adviser does not give and the strategy shows, or None."""
-        needs = self.parts.strategy.needs()
+        needs = self.components.strategy.needs()
         if known is None or not needs.prediction:
             return None
         if known.label is None:
@@ -171,7 +179,7 @@ def language_models(classifier: Classifier) -> list[LLMClassifier]:
 
 
 def split_context(
-    parts: StrategyParts,
+    components: StrategyComponents,
     split: LabelledSplit,
     registry: Registry,
     load: Callable[[str], Classifier] | None = None,
@@ -180,31 +188,33 @@ def split_context(
 
     An adviser that is recorded answers must hold every example of the split.
     """
-    needs, adviser = parts.strategy.needs(), None
+    needs, adviser = components.strategy.needs(), None
     if needs.prediction:
-        adviser = recorded_adviser(parts.strategy_options, split, needs, registry)
-    return context_source(parts, load or (lambda name: load_encoder(name, registry)), adviser)
+        adviser = recorded_adviser(components.strategy_options, split, needs, registry)
+    return context_source(components, load or (lambda name: load_encoder(name, registry)), adviser)
 
 
 def context_source(
-    parts: StrategyParts, load: Callable[[str], Classifier], adviser: Classifier | None = None
+    components: StrategyComponents,
+    load: Callable[[str], Classifier],
+    adviser: Classifier | None = None,
 ) -> ContextSource:
     """Return what gives prompts the context that a recipe's strategy shows."""
-    needs, options = parts.strategy.needs(), parts.strategy_options
-    classes, name = parts.dataset.scheme.classes, options.adviser or ""
+    needs, options = components.strategy.needs(), components.strategy_options
+    classes, name = components.dataset.scheme.classes, options.adviser or ""
     if needs.prediction and adviser is None:
         adviser = load(name)
     if needs.examples is None:
         return ContextSource(classes, adviser, name)
     if not needs.examples.nearest:
-        return ContextSource(classes, adviser, name, drawn=drawn_examples(parts))
+        return ContextSource(classes, adviser, name, drawn=drawn_examples(components))
     finder = options.examples.encoder or name
     encoder = adviser if finder == name and adviser is not None else load(finder)
     if not isinstance(encoder, EncoderClassifier):
         encoder = load(finder)
     if not isinstance(encoder, EncoderClassifier):
         raise no_embeddings(finder)
-    return ContextSource(classes, adviser, name, Retriever(encoder, finder, parts))
+    return ContextSource(classes, adviser, name, Retriever(encoder, finder, components))
 
 
 def prompt_input(example: Example, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
@@ -220,15 +230,15 @@ def prompt_input(example: Example, classes: tuple[str, ...], context: PromptCont
     )
 
 
-def label_reader(parts: StrategyParts) -> LabelReader:
+def label_reader(components: StrategyComponents) -> LabelReader:
     """Return what reads labels out of answers: the strategy's parser, trusted with labels alone."""
 
     def read(answer: str, labels: Sequence[str]) -> str | None:
         try:
-            label = parts.strategy.parse(answer, labels)
+            label = components.strategy.parse(answer, labels)
         except Exception as error:
             raise SentikitError(
-                f"The strategy {parts.strategy_name!r} failed to read {answer[:60]!r}: "
+                f"The strategy {components.strategy_name!r} failed to read {answer[:60]!r}: "
                 f"{type(error).__name__}: {error}. Repair its plugin."
             ) from error
         return label if label in labels else None
@@ -236,10 +246,12 @@ def label_reader(parts: StrategyParts) -> LabelReader:
     return read
 
 
-def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Message, ...]:
-    name = parts.strategy_name
+def messages_for(
+    components: StrategyComponents, given: PromptInput, row: int
+) -> tuple[Message, ...]:
+    name = components.strategy_name
     try:
-        messages: Any = parts.strategy.messages(given)
+        messages: Any = components.strategy.messages(given)
     except SentikitError:
         raise
     except Exception as error:
@@ -249,7 +261,7 @@ def messages_for(parts: StrategyParts, given: PromptInput, row: int) -> tuple[Me
         ) from error
     some = isinstance(messages, list | tuple) and messages
     if some and all(isinstance(message, Message) for message in messages):
-        if parts.strategy_options.rationale:
+        if components.strategy_options.rationale:
             last = replace(messages[-1], content=messages[-1].content + _RATIONALE)
             return (*messages[:-1], last)
         return tuple(messages)

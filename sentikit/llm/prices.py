@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from sentikit.classifiers.prediction import Usage
-from sentikit.components import PartSettings, Problem, refuse, validate
+from sentikit.components import ComponentSettings, Problem, refuse, validate
 from sentikit.errors import InputError
 from sentikit.terminal import usd_text
 
@@ -46,7 +46,7 @@ def picodollars(dollars: float) -> int:
     return int(Decimal(str(dollars)) * PICODOLLARS)
 
 
-class LongPrompt(PartSettings):
+class LongPrompt(ComponentSettings):
     """Factors on the prices of a request whose prompt is long."""
 
     over: int
@@ -54,7 +54,7 @@ class LongPrompt(PartSettings):
     completion: float = 1
 
 
-class TierPrices(PartSettings):
+class TierPrices(ComponentSettings):
     """A service tier's own prices, in USD per million tokens."""
 
     prompt: float = Field(ge=0)
@@ -114,7 +114,7 @@ def _or(price: float | None, other: float) -> float:
     return other if price is None else price
 
 
-class Lifecycle(PartSettings):
+class Lifecycle(ComponentSettings):
     """What a provider of a model says of its end."""
 
     ends: date | None = None
@@ -182,7 +182,7 @@ class ModelFacts(Lifecycle):
         )
 
 
-class _File(PartSettings):
+class _File(ComponentSettings):
     as_of: date
     sources: list[str] = Field(default_factory=list)
     models: dict[str, ModelFacts]

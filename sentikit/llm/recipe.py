@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit.components import Problem, check_section, refuse, split_options, validate
+from sentikit.components import Problem, check_section, split_options, validate
 from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.settings import LLMOptions, PromptRecipe, StrategyOptions
 from sentikit.llm.strategy import PromptStrategy
-from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
+from sentikit.recipe.resolving import ResolvedRecipe, checked_components
 from sentikit.registry import Registry
 from sentikit.runs.folder import FINISHED, MANIFEST
 from sentikit.tracking import check_trackers
@@ -30,7 +30,7 @@ _KIND = "finetune"
 
 
 @dataclass(frozen=True)
-class StrategyParts:
+class StrategyComponents:
     """What turns a split's examples into messages."""
 
     recipe: ResolvedRecipe
@@ -45,10 +45,10 @@ class StrategyParts:
         return str(self.recipe.values.get("strategy", {}).get("name", DEFAULT_STRATEGY))
 
 
-def check_strategy_parts(
+def check_strategy_components(
     recipe: ResolvedRecipe, registry: Registry, splits: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the keywords of `StrategyParts` that can be made, and all that is wrong."""
+    """Return the keywords of `StrategyComponents` that can be made, and all that is wrong."""
     made: dict[str, Any] = {}
     problems: list[Problem] = []
     raw, section = recipe.values.get("dataset"), recipe.values.get("strategy")
@@ -144,7 +144,7 @@ class FineTunedRun:
 
 
 @dataclass(frozen=True)
-class PromptParts(StrategyParts):
+class PromptComponents(StrategyComponents):
     """Everything an LLM's run is made of; `split` is the one to label."""
 
     llm: LLMBackend
@@ -153,22 +153,17 @@ class PromptParts(StrategyParts):
     fine_tuned: FineTunedRun | None = None
 
 
-def prompt_parts(recipe: ResolvedRecipe, registry: Registry) -> PromptParts:
-    """Make the components of a prompt recipe, or refuse it with all that is wrong."""
-    refuse_other_kind(recipe, "prompt")
-    parts, problems = check_prompt(recipe, registry)
-    refuse(problems, recipe.describe)
-    assert parts is not None
-    return parts
+def prompt_components(recipe: ResolvedRecipe, registry: Registry) -> PromptComponents:
+    return checked_components(recipe, "prompt", lambda: check_prompt(recipe, registry))
 
 
 def check_prompt(
     recipe: ResolvedRecipe, registry: Registry
-) -> tuple[PromptParts | None, list[Problem]]:
+) -> tuple[PromptComponents | None, list[Problem]]:
     """Make the components, or say all that is wrong; neither data nor server is touched."""
     settings, problems = validate(PromptRecipe, recipe.values)
     splits = [settings.split] if settings else []
-    made, more = check_strategy_parts(recipe, registry, splits)
+    made, more = check_strategy_components(recipe, registry, splits)
     problems += more
     found, more = _llm(registry, recipe.values.get("llm"))
     made, problems = made | found, problems + more
@@ -185,7 +180,7 @@ def check_prompt(
         )
     if problems or settings is None:
         return None, problems
-    return PromptParts(recipe=recipe, split=settings.split, **made), []
+    return PromptComponents(recipe=recipe, split=settings.split, **made), []
 
 
 def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:

@@ -18,7 +18,7 @@ from sentikit.errors import InputError
 from sentikit.llm.strategy import ExamplesNeeded, RetrievedExample
 
 if TYPE_CHECKING:
-    from sentikit.llm.recipe import StrategyParts
+    from sentikit.llm.recipe import StrategyComponents
 
 #: Texts tokenised and sorted by length together.
 _WINDOW = 4096
@@ -169,10 +169,12 @@ def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 class Retriever:
     """Finds labelled texts that an encoder embeds near another one."""
 
-    def __init__(self, encoder: EncoderClassifier, name: str, parts: StrategyParts) -> None:
+    def __init__(
+        self, encoder: EncoderClassifier, name: str, components: StrategyComponents
+    ) -> None:
         self.encoder = encoder
-        examples = _chosen_examples(parts)
-        self.pool = _pool_of(examples, parts)
+        examples = _chosen_examples(components)
+        self.pool = _pool_of(examples, components)
         #: All that decides what is found, as JSON values.
         self.identity = [name, examples.fingerprint(), repr(self.pool.needed)]
 
@@ -190,22 +192,22 @@ class Retriever:
         return np.concatenate(embeddings)
 
 
-def drawn_examples(parts: StrategyParts) -> tuple[RetrievedExample, ...]:
+def drawn_examples(components: StrategyComponents) -> tuple[RetrievedExample, ...]:
     """Return examples drawn with the recipe's seed, the same for every prompt."""
-    pool = _pool_of(_chosen_examples(parts), parts)
-    return pool.drawn(parts.strategy_options.examples.seed)
+    pool = _pool_of(_chosen_examples(components), components)
+    return pool.drawn(components.strategy_options.examples.seed)
 
 
-def _pool_of(examples: Examples, parts: StrategyParts) -> Pool:
-    needed = parts.strategy.needs().examples
+def _pool_of(examples: Examples, components: StrategyComponents) -> Pool:
+    needed = components.strategy.needs().examples
     assert needed is not None
     labels = [str(label) for label in examples.labels]
-    return Pool(examples.texts, labels, needed, parts.dataset.scheme.classes)
+    return Pool(examples.texts, labels, needed, components.dataset.scheme.classes)
 
 
-def _chosen_examples(parts: StrategyParts) -> Examples:
-    options = parts.strategy_options.examples
-    dataset, classes = parts.examples_dataset, parts.dataset.scheme.classes
+def _chosen_examples(components: StrategyComponents) -> Examples:
+    options = components.strategy_options.examples
+    dataset, classes = components.examples_dataset, components.dataset.scheme.classes
     if dataset.scheme.classes != classes:
         raise InputError(
             f"strategy.examples.dataset has the classes {', '.join(dataset.scheme.classes)}; the "
@@ -213,7 +215,7 @@ def _chosen_examples(parts: StrategyParts) -> Examples:
         )
     return choose_examples(
         dataset.split(options.split, labelled=False),
-        parts.dataset.split(parts.split, labelled=False, empty_texts=True),
+        components.dataset.split(components.split, labelled=False, empty_texts=True),
         options.pool,
         options.seed,
         f"{dataset.name}/{options.split}",

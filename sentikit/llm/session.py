@@ -306,7 +306,9 @@ class RequestSession(Session):
         labels: tuple[str, ...],
     ) -> LLMMember:
         budget = self._budget(backend, options)
-        member = LLMMember(budget, options, read_label, labels, len(self._members))
+        member = LLMMember(
+            budget, options, read_label, labels, len(self._members), self.reporter.say
+        )
         member.watch, member.batched = self.watch, self.batch_folder is not None
         try:
             if self._collectors is None or member.batched:

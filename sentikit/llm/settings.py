@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sentikit.components import PartSettings, Section
+from sentikit.components import ComponentSettings, Section
 from sentikit.errors import InputError
 from sentikit.llm.prices import Prices
 from sentikit.tracking import Trackers
 
 
-class RequestOptions(PartSettings):
+class RequestOptions(ComponentSettings):
     """How calls are made, counted and kept."""
 
     in_flight: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
@@ -72,7 +72,7 @@ class LLMOptions(RequestOptions):
         return self
 
 
-class ExamplesOptions(PartSettings):
+class ExamplesOptions(ComponentSettings):
     """Where a strategy's examples come from: ``strategy.examples``."""
 
     encoder: str | None = Field(
@@ -88,7 +88,7 @@ class ExamplesOptions(PartSettings):
     seed: int = Field(42, ge=0, description="decides which ones, where not all")
 
 
-class StrategyOptions(PartSettings):
+class StrategyOptions(ComponentSettings):
     """Keys of the ``strategy`` section that work with every strategy."""
 
     adviser: str | None = Field(
@@ -123,7 +123,7 @@ class StrategyOptions(PartSettings):
         return {**values, "adviser": values["encoder"], "encoder": None}
 
 
-class PromptRecipe(PartSettings):
+class PromptRecipe(ComponentSettings):
     """Label a split with an LLM: ``kind: prompt``."""
 
     kind: Literal["prompt"] = "prompt"

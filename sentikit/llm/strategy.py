@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sentikit.classifiers.label_reader import parse_label
 from sentikit.classifiers.prediction import Prediction
-from sentikit.components import Part
+from sentikit.components import Component
 
 Role = Literal["system", "user", "assistant"]
 
@@ -129,7 +129,7 @@ class Needs:
         return self.prediction
 
 
-class PromptStrategy(Part, ABC):
+class PromptStrategy(Component, ABC):
     r"""Turns a text, and what an adviser predicts of it, into messages, and an answer into a label.
 
     A whole strategy::

@@ -6,15 +6,17 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeVar
 
 from sentikit.components import Problem, dotted, refuse
 from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
 from sentikit.registry import Registry, default_registry
 from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
+
+Made = TypeVar("Made")
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -179,7 +181,7 @@ Path = tuple[str | int, ...]
 
 #: Keys inside one another, beyond which no recipe has any.
 _DEEPEST = 20
-#: The keys by which a section names its part.
+#: The keys by which a section names its component.
 PART_KEYS = ("name", "backend", "provider")
 
 
@@ -238,7 +240,7 @@ def assign(target: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     for number, section in enumerate(sections, 1):
         inner = target.setdefault(section, {})
         if isinstance(inner, str):
-            # The short form of a part: its name, to which a setting is added now.
+            # The short form of a component: its name, to which a setting is added now.
             inner = target[section] = {"name": inner}
         if not isinstance(inner, dict):
             outer = ".".join(sections[:number])
@@ -255,8 +257,8 @@ def assign(target: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `over` onto `base`, section by section.
 
-    A section that changes its part's ``name`` (``backend``, ``provider``) starts afresh: the keys
-    it would inherit belong to another part.
+    A section that changes its component's ``name`` (``backend``, ``provider``) starts afresh: the
+    keys it would inherit belong to another component.
     """
     if _other_part(base, over) is not None:
         return dict(over)
@@ -271,12 +273,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _other_part(base: Mapping[str, Any], over: Mapping[str, Any]) -> str | None:
-    """Return the key by which `over` names another part than `base`, if it does."""
+    """Return the key by which `over` names another component than `base`, if it does."""
     return next((key for key in PART_KEYS if key in over and over[key] != base.get(key)), None)
 
 
 def _dropped(base: Mapping[str, Any], over: Mapping[str, Any], at: Path = ()) -> Iterator[str]:
-    """Say which inherited keys `merge` drops, because `over` names another part."""
+    """Say which inherited keys `merge` drops, because `over` names another component."""
     key = _other_part(base, over)
     if key is not None:
         lost = [name for name in base if name != key and name not in over]
@@ -327,6 +329,17 @@ def refuse_other_kind(recipe: ResolvedRecipe, wanted: str) -> None:
     message = f"this command needs a recipe of kind {wanted}, not {kind}. "
     problem = Problem(("kind",), f"{message}Run it with sentikit {COMMANDS[kind]}.")
     refuse([problem], recipe.describe)
+
+
+def checked_components(
+    recipe: ResolvedRecipe, kind: str, check: Callable[[], tuple[Made | None, list[Problem]]]
+) -> Made:
+    """Return the components that `check` makes, or refuse the recipe with all its problems."""
+    refuse_other_kind(recipe, kind)
+    made, problems = check()
+    refuse(problems, recipe.describe)
+    assert made is not None
+    return made
 
 
 def differing_keys(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

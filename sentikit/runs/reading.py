@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sentikit.classifiers.label_reader import plain_label
 from sentikit.classifiers.prediction import LABEL_COLUMN
-from sentikit.components import Part
+from sentikit.components import Component
 from sentikit.datasets.examples import ExamplesBuilder
 from sentikit.datasets.labels import SCHEMES, LabelScheme, label_scheme, scheme_for_classes
 from sentikit.datasets.rows import Rows, cell_text, usual_column
@@ -63,7 +63,7 @@ class ResultColumns:
     adviser_probabilities: str | Mapping[str, str] | None = None
 
 
-class ResultFormat(Part, ABC):
+class ResultFormat(Component, ABC):
     """Recognises a layout of result files by its columns; the core reads the rows.
 
     A whole format::
@@ -112,7 +112,7 @@ def read_run(
 
 
 def split_suffix(name: str) -> tuple[str, bool]:
-    """Part ``PATH#encoder`` into the path and whether the encoder's prediction is meant."""
+    """Component ``PATH#encoder`` into the path and whether the encoder's prediction is meant."""
     plain = name.removesuffix(ENCODER_SUFFIX)
     meant = plain != name and not Path(name).exists()
     return (plain, True) if meant else (name, False)

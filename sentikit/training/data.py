@@ -63,10 +63,10 @@ class Splits:
         return [(name, examples) for name, examples in found if examples is not None]
 
 
-def load_splits(parts: TrainData, validated: bool = True) -> Splits:
+def load_splits(components: TrainData, validated: bool = True) -> Splits:
     """Load what training needs; `validated` says whether it needs a validation split."""
-    parts.check_splits(validated)
-    dataset, judge = parts.dataset, parts.dataset_for("validation")
+    components.check_splits(validated)
+    dataset, judge = components.dataset, components.dataset_for("validation")
     train = dataset.split("train")
     present = set(train.values("label"))
     if len(present) < 2:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from pydantic import Field
 
-from sentikit.components import Part, PartSettings, Path, Problem, Section, check_part, refuse
+from sentikit.components import (
+    Component,
+    ComponentSettings,
+    Path,
+    Problem,
+    Section,
+    check_component,
+    refuse,
+)
 from sentikit.devices import find_hardware
 from sentikit.errors import InputError, SentikitError
 from sentikit.processes.group import ProcessGroup
@@ -109,7 +117,7 @@ class StepPlan:
     micro_batch_tokens: int = 16_384
 
 
-class Engine(Part, ABC):
+class Engine(Component, ABC):
     """Runs training steps.
 
     Attributes:
@@ -275,13 +283,15 @@ class DistributedEngine(ProcessGroup, Engine):
 AUTO = "auto"
 
 
-def check_engine(registry: Registry, raw: Any, prefix: Path) -> tuple[Part | None, list[Problem]]:
+def check_engine(
+    registry: Registry, raw: Any, prefix: Path
+) -> tuple[Component | None, list[Problem]]:
     """Make the engine of a recipe's section, or say what is wrong with it."""
     if not isinstance(raw, Mapping):
         return None, [Problem(prefix, "must be a section with a name.")]
     if raw.get("name", AUTO) != AUTO:
-        return check_part(registry, "register_engines", raw, prefix)
-    return check_part(registry, "register_engines", {**raw, "name": _best(registry)}, prefix)
+        return check_component(registry, "register_engines", raw, prefix)
+    return check_component(registry, "register_engines", {**raw, "name": _best(registry)}, prefix)
 
 
 def _best(registry: Registry) -> str:
@@ -307,14 +317,14 @@ class EngineWrapper(Engine):
         inner: the engine that does the work; its settings are the key ``wraps``.
     """
 
-    class Settings(PartSettings):
+    class Settings(ComponentSettings):
         """Settings of an engine that wraps another."""
 
         wraps: Section = Field(
             default_factory=lambda: {"name": AUTO}, description="the engine that does the work"
         )
 
-    def __init__(self, settings: PartSettings) -> None:
+    def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         wraps = getattr(settings, "wraps", {"name": AUTO})
         inner, problems = check_engine(default_registry(), wraps, ("engine", "wraps"))

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from sentikit.classifiers.encoder_classifier import windows
 from sentikit.classifiers.loading import LoadingOptions, load_model
-from sentikit.components import PartSettings
+from sentikit.components import ComponentSettings
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.opening import DatasetLoader, DatasetOptions, OpenedDataset
 from sentikit.errors import InputError, did_you_mean
@@ -30,7 +30,7 @@ from sentikit.registry import default_registry
 from sentikit.runs.folder import choose_run_folder
 from sentikit.training.job import JobOptions, TrainedRun
 from sentikit.training.job import train as run_training
-from sentikit.training.recipe import TrainRecipe, train_parts
+from sentikit.training.recipe import TrainRecipe, train_components
 from sentikit.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def train(
         Interrupted: the user asked to stop; the run can be resumed.
     """
     resolved = _resolved(recipe, settings)
-    parts = train_parts(resolved, default_registry())
+    components = train_components(resolved, default_registry())
     folder = Path(output) if output is not None else None
     run = choose_run_folder(folder, resolved.name, resume, RUNS)
     options = JobOptions(device=device, threads=threads, resume=bool(run.status))
-    return run_training(parts, run.path, options)
+    return run_training(components, run.path, options)
 
 
 def _resolved(
@@ -186,12 +186,12 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         section |= {"name": _IN_MEMORY, "labels": list(classes)}
         values = {**resolved.values, "dataset": section}
         values.pop("evaluation_dataset", None)
-        parts = train_parts(
+        components = train_components(
             resolve_values(values, resolved.name, "the recipe and the settings given"),
             default_registry(),
             _InMemory(examples).opened(section),
         )
-        run_training(parts, path, JobOptions(device=self.device, quiet=True))
+        run_training(components, path, JobOptions(device=self.device, quiet=True))
 
     def predict(self, texts: Any) -> NDArray[Any]:
         """Return the label of each text.
@@ -225,7 +225,7 @@ _SPLITTING = ("validation_holdout", "sample", "seed", "threshold")
 
 class _InMemory(DatasetLoader):
     def __init__(self, examples: Examples) -> None:
-        super().__init__(PartSettings())
+        super().__init__(ComponentSettings())
         self._examples = examples
 
     def splits(self) -> tuple[str, ...]:

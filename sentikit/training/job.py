@@ -1,4 +1,4 @@
-"""A whole training run: from a recipe's parts to a finished run folder."""
+"""A whole training run: from a recipe's components to a finished run folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from sentikit.training.data import (
 from sentikit.training.engine import check_alike, out_of_memory, step_plan
 from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
 from sentikit.training.parameters import add_adapters, freeze, merged_adapters, parameter_groups
-from sentikit.training.recipe import ClassifierParts
+from sentikit.training.recipe import ClassifierComponents
 from sentikit.training.reporting import (
     EpochDialogue,
     SilentJournal,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.training.recipe import TrainData, TrainParts
+    from sentikit.training.recipe import TrainComponents, TrainData
     from sentikit.training.settings import LoopSettings
 
 
@@ -103,7 +103,9 @@ class TrainedRun:
         return self.results.metrics()
 
 
-def train(parts: TrainParts | ClassifierParts, path: Path, options: JobOptions) -> TrainedRun:
+def train(
+    components: TrainComponents | ClassifierComponents, path: Path, options: JobOptions
+) -> TrainedRun:
     """Train, keep the best epoch, predict the test split, and leave a run in `path`.
 
     Raises:
@@ -113,28 +115,30 @@ def train(parts: TrainParts | ClassifierParts, path: Path, options: JobOptions) 
     """
     set_threads(options.threads)
     run = RunFolder(path)
-    if isinstance(parts, ClassifierParts):
-        splits = load_splits(parts, validated=False)
+    if isinstance(components, ClassifierComponents):
+        splits = load_splits(components, validated=False)
         with run.locked():
-            return _train_classifier(parts, run, splits)
-    parts.engine.start(options.device)
+            return _train_classifier(components, run, splits)
+    components.engine.start(options.device)
     try:
-        splits = load_splits(parts)
-        identity = run_identity(parts.recipe.values, parts.training, splits)
-        check_alike(parts.engine, identity)
-        lock = run.locked() if parts.engine.is_main_process else contextlib.nullcontext()
+        splits = load_splits(components)
+        identity = run_identity(components.recipe.values, components.training, splits)
+        check_alike(components.engine, identity)
+        lock = run.locked() if components.engine.is_main_process else contextlib.nullcontext()
         with lock:
-            return _Job(parts, run, splits, identity, options).run()
+            return _Job(components, run, splits, identity, options).run()
     finally:
-        parts.engine.finish()
+        components.engine.finish()
 
 
-def _train_classifier(parts: ClassifierParts, run: RunFolder, splits: Splits) -> TrainedRun:
+def _train_classifier(
+    components: ClassifierComponents, run: RunFolder, splits: Splits
+) -> TrainedRun:
     """Let a plugin's classifier learn, and leave a run; what was killed begins anew."""
     if process_count() > 1:
         raise InputError("A classifier that trains itself uses one process. Leave --nproc out.")
-    scheme = parts.dataset.scheme
-    plan = _plan(parts, splits)
+    scheme = components.dataset.scheme
+    plan = _plan(components, splits)
     split, examples = plan.split.split, plan.split.examples
     with RunWriter(run, plan) as writer:
         writer.begin(resume=False, device="cpu", processes=1, precision="fp32")
@@ -142,14 +146,16 @@ def _train_classifier(parts: ClassifierParts, run: RunFolder, splits: Splits) ->
             tell(
                 "There is no validation or test split: the scores are those of the training texts."
             )
-        for warning in [*data_warnings(splits, 1), *parts.dataset.warnings()]:
+        for warning in [*data_warnings(splits, 1), *components.dataset.warnings()]:
             tell(warning)
         started = time.monotonic()
-        tracked = TrackedRun("train", run.path, parts.recipe.values)
-        with TrainingReporter(tracked, parts.trackers, shown=False) as reporter:
+        tracked = TrackedRun("train", run.path, components.recipe.values)
+        with TrainingReporter(tracked, components.trackers, shown=False) as reporter:
             model = run.path / run_folder.MODEL
             texts = (splits.train, splits.validation)
-            classifier = fit_classifier(parts.registry, parts.classifier, scheme, *texts, model)
+            classifier = fit_classifier(
+                components.registry, components.classifier, scheme, *texts, model
+            )
             seconds = time.monotonic() - started
             writer.add_split(predictions(classifier.predict_proba(examples.texts), scheme))
             finished = writer.finish(training_seconds=round(seconds, 3))
@@ -157,27 +163,27 @@ def _train_classifier(parts: ClassifierParts, run: RunFolder, splits: Splits) ->
     return TrainedRun(run.path, finished)
 
 
-def _plan(parts: TrainData, splits: Splits) -> RunPlan:
+def _plan(components: TrainData, splits: Splits) -> RunPlan:
     """Return what the run is before it begins; its predictions are those of the last split."""
     prints = {
         name: describe_split(
-            parts.dataset_for(name).name,
+            components.dataset_for(name).name,
             name,
             len(examples),
             examples.fingerprint(),
-            parts.dataset_for(name).loader.label_origin(),
+            components.dataset_for(name).loader.label_origin(),
         )
         for name, examples in splits.items()
     }
     split, examples = splits.items()[-1]
-    scheme = parts.dataset.scheme
-    name = parts.dataset_for(split).name
+    scheme = components.dataset.scheme
+    name = components.dataset_for(split).name
     return RunPlan(
         kind="train",
-        recipe=parts.recipe.values,
-        recipe_text=parts.recipe.to_yaml(),
+        recipe=components.recipe.values,
+        recipe_text=components.recipe.to_yaml(),
         split=LabelledSplit(examples, scheme.classes, name, split, scheme.ordered),
-        manifest={"job": job_id(), "seed": parts.training.seed, "data": prints},
+        manifest={"job": job_id(), "seed": components.training.seed, "data": prints},
     )
 
 
@@ -193,34 +199,39 @@ def _memory_errors() -> Iterator[None]:
 
 class _Job:
     def __init__(
-        self, parts: TrainParts, run: RunFolder, splits: Splits, identity: str, options: JobOptions
+        self,
+        components: TrainComponents,
+        run: RunFolder,
+        splits: Splits,
+        identity: str,
+        options: JobOptions,
     ) -> None:
-        self.parts, self.folder, self.splits, self.options = parts, run, splits, options
-        is_main_process = parts.engine.is_main_process
-        self.writer = RunWriter(run if is_main_process else None, _plan(parts, splits))
+        self.components, self.folder, self.splits, self.options = components, run, splits, options
+        is_main_process = components.engine.is_main_process
+        self.writer = RunWriter(run if is_main_process else None, _plan(components, splits))
         assert splits.validation is not None
         self.validation, self.identity = splits.validation, identity
-        self.engine = parts.engine
-        self.classes = parts.dataset.scheme.classes
+        self.engine = components.engine
+        self.classes = components.dataset.scheme.classes
         self.checkpoints = CheckpointFolder(
-            run.path / run_folder.CHECKPOINTS, parts.training.checkpoints.keep
+            run.path / run_folder.CHECKPOINTS, components.training.checkpoints.keep
         )
-        self.max_length = parts.encoder_options.max_length
-        self.long_texts = parts.encoder_options.long_texts
+        self.max_length = components.encoder_options.max_length
+        self.long_texts = components.encoder_options.long_texts
         self.notes: list[str] = []
         self.inputs: dict[str, TokenizedTexts | EmbeddedTexts] = {}
         self.frozen_weights: dict[str, Tensor] = {}
 
     def run(self) -> TrainedRun:
-        tokenizer = self.parts.encoder.load_tokenizer()
-        model = build_model(self.parts)
-        self.notes += data_warnings(self.splits, self.parts.training.batch_size)
-        values = self.parts.recipe.values
+        tokenizer = self.components.encoder.load_tokenizer()
+        model = build_model(self.components)
+        self.notes += data_warnings(self.splits, self.components.training.batch_size)
+        values = self.components.recipe.values
         names = {part: str(values[part]["name"]) for part in ("encoder", "head")}
         check_shapes(model, len(self.classes), names)
         self._limit_length(model)
         trainer = self._trainer(model, tokenizer)
-        self.notes += [*trainer.remarks(), *self.parts.dataset.warnings()]
+        self.notes += [*trainer.remarks(), *self.components.dataset.warnings()]
         state = trainer.resume(self.identity, tell, self.options.resume)
         with _memory_errors(), self.writer:
             if not self.engine.is_main_process:
@@ -236,7 +247,9 @@ class _Job:
             self._write_recipe(state)
             shown = not (self.options.interactive or self.options.quiet)
             run = TrackedRun("train", self.folder.path, values, state.step)
-            with TrainingReporter(run, self.parts.trackers, shown, self.options.quiet) as reporter:
+            with TrainingReporter(
+                run, self.components.trackers, shown, self.options.quiet
+            ) as reporter:
                 trainer.journal = reporter
                 trainer.announce(state, self.notes)
                 finished = self._finish(trainer.run(state), tokenizer, model)
@@ -253,7 +266,7 @@ class _Job:
             )
 
     def _trainer(self, model: SentimentModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
-        training = self.parts.training
+        training = self.components.training
         freeze(model, training.finetune_layers)
         groups = parameter_groups(model, training)
         precision = choose_precision(training.precision, self.engine.device)
@@ -285,13 +298,13 @@ class _Job:
             journal=SilentJournal(),
             stop_requested=self.options.stop_requested,
             changed=self._write_recipe,
-            metrics=metrics_for(self.parts.dataset.scheme, default_registry()),
+            metrics=metrics_for(self.components.dataset.scheme, default_registry()),
             dialogue=EpochDialogue(read_line, tell) if self.options.interactive else None,
         )
 
     def _trainable(self, model: SentimentModel, precision: str) -> nn.Module:
         """Return what the engine trains: the model, or its head over texts embedded once."""
-        if self.parts.training.finetune_layers != "none" or model.pooling == "head":
+        if self.components.training.finetune_layers != "none" or model.pooling == "head":
             return model
         model.to(self.engine.device)
         self.inputs = {
@@ -305,13 +318,13 @@ class _Job:
 
     def _write_recipe(self, state: TrainingState) -> None:
         """Write the recipe with what the user has changed so far: it trains the same again."""
-        values = self.parts.recipe.values
+        values = self.components.recipe.values
         training = dict(values.get("training") or {})
-        known = [c.model_dump(exclude_none=True) for c in self.parts.training.changes]
+        known = [c.model_dump(exclude_none=True) for c in self.components.training.changes]
         added = [change for change in state.changes if change not in known]
         if added:
             values = {**values, "training": {**training, "changes": [*known, *added]}}
-        self.folder.write_recipe(replace(self.parts.recipe, values=values).to_yaml())
+        self.folder.write_recipe(replace(self.components.recipe, values=values).to_yaml())
         self.folder.update_manifest(recipe=values)
 
     def _finish(
@@ -319,10 +332,10 @@ class _Job:
     ) -> TrainedRun:
         """Save the best model, predict, score; every process takes part in the passes."""
         weights = self.frozen_weights | self.engine.weights()
-        lora = self.parts.encoder_options.lora
+        lora = self.components.encoder_options.lora
         if lora is not None:
             weights = merged_adapters(weights, lora)
-        scheme, split = self.parts.dataset.scheme, self.writer.plan.split.split
+        scheme, split = self.components.dataset.scheme, self.writer.plan.split.split
         logits = {
             name: shared_logits(self.engine, self.inputs[name], len(self.classes))
             for name in dict.fromkeys(["validation", split])  # in the same order everywhere
@@ -336,7 +349,7 @@ class _Job:
                 self.folder.path / run_folder.MODEL,
                 self._description(temperature),
                 weights,
-                self.parts.encoder,
+                self.components.encoder,
                 tokenizer,
                 model.encoder,
             )
@@ -357,18 +370,18 @@ class _Job:
         """Return how the probabilities do once the logits are divided by the temperature."""
         if temperature is None:
             return {}
-        gold = self.parts.dataset.scheme.numbers(self.writer.plan.split.examples.labels)
+        gold = self.components.dataset.scheme.numbers(self.writer.plan.split.examples.labels)
         fitted = {"temperature": temperature, "fitted_on": "validation"}
         measured = calibration(gold, softmax(logits, temperature))
         return {"calibrated": fitted | asdict(measured)}
 
     def _labelled(self, split: str, examples: Examples) -> Labelled:
-        gold = self.parts.dataset.scheme.numbers(examples.values("label"))
+        gold = self.components.dataset.scheme.numbers(examples.values("label"))
         inputs = self.inputs[split]
         tokens = inputs.tokens if isinstance(inputs, EmbeddedTexts) else inputs
         if split != "train":
             return Labelled(inputs, gold)
-        rows = repeated_rows(examples, self.parts.training.oversample)
+        rows = repeated_rows(examples, self.components.training.oversample)
         if tokens.owners is not None:
             # Every chunk of a text learns its label.
             first = np.searchsorted(tokens.owners, np.arange(len(examples) + 1))
@@ -379,7 +392,7 @@ class _Job:
         return Labelled(SelectedInputs(inputs, rows), gold[rows])
 
     def _description(self, temperature: float | None) -> ModelDescription:
-        values, scheme = self.parts.recipe.values, self.parts.dataset.scheme
+        values, scheme = self.components.recipe.values, self.components.dataset.scheme
         head = {k: v for k, v in values["head"].items() if k != "pooling"}
         return ModelDescription(
             label_scheme=scheme.name,
@@ -388,31 +401,31 @@ class _Job:
             threshold=scheme.threshold,
             encoder=values["encoder"],
             head=head,
-            pooling=self.parts.head_options.pooling,
+            pooling=self.components.head_options.pooling,
             max_length=self.max_length,
             long_texts=self.long_texts,
             temperature=temperature,
         )
 
 
-def build_model(parts: TrainParts, pretrained: bool = True) -> SentimentModel:
+def build_model(components: TrainComponents, pretrained: bool = True) -> SentimentModel:
     """Build the encoder with a new head, whose weights follow from the seed."""
     import torch
 
-    encoder, lora = parts.encoder, parts.encoder_options.lora
+    encoder, lora = components.encoder, components.encoder_options.lora
     backbone = (
         encoder.load_backbone() if pretrained else encoder.build_backbone(encoder.load_config())
     )
-    torch.manual_seed(parts.training.seed)
+    torch.manual_seed(components.training.seed)
     if lora is not None:
-        if parts.training.finetune_layers != "all":
+        if components.training.finetune_layers != "all":
             raise InputError(
                 "encoder.lora trains adapters in place of layers. Leave "
                 "training.finetune_layers at all."
             )
         add_adapters(backbone, lora)
-    head = parts.head.build_on(backbone.config, len(parts.dataset.scheme.classes))
-    return SentimentModel(backbone, head, parts.head_options.pooling)
+    head = components.head.build_on(backbone.config, len(components.dataset.scheme.classes))
+    return SentimentModel(backbone, head, components.head_options.pooling)
 
 
 def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) -> None:
@@ -442,7 +455,7 @@ def _check_shape(what: str, found: Sequence[int], wanted: tuple[int, ...]) -> No
 
 
 def run_identity(values: Mapping[str, Any], training: LoopSettings, splits: Splits) -> str:
-    """Hash what must be the same when a run is resumed: the recipe's parts and the data.
+    """Hash what must be the same when a run is resumed: the recipe's components and the data.
 
     How often to save, how steps run and when to stop may change.
     """

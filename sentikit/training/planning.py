@@ -12,7 +12,7 @@ from sentikit.training.data import Splits, load_splits, repeated_rows, steps_per
 from sentikit.training.engine import MemoryNeed, ModelSize
 from sentikit.training.job import build_model
 from sentikit.training.parameters import freeze, parameter_groups
-from sentikit.training.recipe import ClassifierParts, TrainData, TrainParts
+from sentikit.training.recipe import ClassifierComponents, TrainComponents, TrainData
 
 if TYPE_CHECKING:
     from sentikit.classifiers.torch_model import SentimentModel
@@ -68,13 +68,17 @@ def _memory_line(name: str, need: MemoryNeed) -> str:
     return f"  {name:<13} {need.total / _MIB:>7,.0f} MiB ({spelled})"
 
 
-def plan_training(parts: TrainParts | ClassifierParts, processes: int = 1) -> TrainingPlan:
-    """Plan a run from its parts; weights are never loaded, the model is built without memory."""
-    splits, recipe = _splits(parts), parts.recipe.to_yaml()
-    counts = splits if isinstance(splits, str) else _counts(splits, parts.dataset.scheme.classes)
-    if isinstance(parts, ClassifierParts):
+def plan_training(
+    components: TrainComponents | ClassifierComponents, processes: int = 1
+) -> TrainingPlan:
+    """Plan a run; weights are never loaded, the model is built without memory."""
+    splits, recipe = _splits(components), components.recipe.to_yaml()
+    counts = (
+        splits if isinstance(splits, str) else _counts(splits, components.dataset.scheme.classes)
+    )
+    if isinstance(components, ClassifierComponents):
         return TrainingPlan(recipe, counts, processes)
-    training, model = parts.training, shape_of(parts)
+    training, model = components.training, shape_of(components)
     freeze(model, training.finetune_layers)
     groups = [
         {
@@ -95,30 +99,30 @@ def plan_training(parts: TrainParts | ClassifierParts, processes: int = 1) -> Tr
         recipe,
         counts,
         processes,
-        engine=type(parts.engine).__name__,
+        engine=type(components.engine).__name__,
         steps_per_epoch=epoch,
         total_steps=None if epoch is None else epoch * training.epochs,
         parameters=parameters,
         trained_parameters=trained,
         groups=groups,
-        memory=parts.engine.memory(
+        memory=components.engine.memory(
             ModelSize(parameters, trained, training.optimizer.moments), processes
         ),
     )
 
 
-def shape_of(parts: TrainParts) -> SentimentModel:
+def shape_of(components: TrainComponents) -> SentimentModel:
     """Build the model on the meta device: shapes without weights."""
     import torch
 
     with torch.device("meta"):
-        return build_model(parts, pretrained=False)
+        return build_model(components, pretrained=False)
 
 
-def _splits(parts: TrainData) -> Splits | str:
+def _splits(components: TrainData) -> Splits | str:
     """Load the data, or return why they are not here, which is no mistake yet."""
     try:
-        return load_splits(parts, validated=not isinstance(parts, ClassifierParts))
+        return load_splits(components, validated=not isinstance(components, ClassifierComponents))
     except InputError:
         raise
     except SentikitError as error:

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
 from sentikit.components import (
-    PartSettings,
+    ComponentSettings,
     Path,
     Problem,
     Section,
-    check_part,
+    check_component,
     check_section,
     refuse,
     validate,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sentikit.training.engine import Engine
 
 
-class TrainRecipe(PartSettings):
+class TrainRecipe(ComponentSettings):
     """Train an encoder with a head, or a classifier that trains itself: ``kind: train``."""
 
     kind: Literal["train"] = "train"
@@ -80,13 +80,13 @@ class TrainData:
 
 
 @dataclass(frozen=True)
-class ClassifierParts(TrainData):
+class ClassifierComponents(TrainData):
     classifier: Section
     registry: Registry
 
 
 @dataclass(frozen=True)
-class TrainParts(TrainData):
+class TrainComponents(TrainData):
     encoder: Encoder
     encoder_options: EncoderOptions
     head: Head
@@ -102,20 +102,20 @@ class TrainParts(TrainData):
         return cast("Engine", engine)
 
 
-def train_parts(
+def train_components(
     recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
-) -> TrainParts | ClassifierParts:
+) -> TrainComponents | ClassifierComponents:
     refuse_other_kind(recipe, "train")
-    parts, problems = check_train(recipe, registry, dataset)
+    components, problems = check_train(recipe, registry, dataset)
     refuse(problems, recipe.describe)
-    assert parts is not None
-    return parts
+    assert components is not None
+    return components
 
 
 def check_train(
     recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
-) -> tuple[TrainParts | ClassifierParts | None, list[Problem]]:
-    """Make the parts, or say all that is wrong; no data and no model is touched."""
+) -> tuple[TrainComponents | ClassifierComponents | None, list[Problem]]:
+    """Make the components, or say all that is wrong; no data and no model is touched."""
     settings, problems = validate(TrainRecipe, recipe.values)
     raw = recipe.values
     made: dict[str, Any] = {}
@@ -142,8 +142,8 @@ def check_train(
     made.setdefault("evaluation_dataset", None)
     made |= {"recipe": recipe, "training": settings.training, "registry": registry}
     if settings.classifier is not None:
-        return ClassifierParts(classifier=settings.classifier, **made), []
-    return TrainParts(engine_section=engine, **made), []
+        return ClassifierComponents(classifier=settings.classifier, **made), []
+    return TrainComponents(engine_section=engine, **made), []
 
 
 def _learner_problems(raw: Mapping[str, Any]) -> list[Problem]:
@@ -160,7 +160,7 @@ def _learner_problems(raw: Mapping[str, Any]) -> list[Problem]:
 
 
 def _classifier(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    part, problems = check_part(registry, "register_classifiers", raw, path)
+    part, problems = check_component(registry, "register_classifiers", raw, path)
     if part is not None and not cast("PluginClassifier", part).learns():
         message = f"{raw['name']!r} needs no training. Give its name to sentikit predict."
         problems.append(Problem((*path, "name"), message))

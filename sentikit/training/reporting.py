@@ -72,18 +72,15 @@ def tell(message: str) -> None:
 
 
 def read_line() -> str:
-    """Read a line the user types; Ctrl-C is ``quit``, for there is no step to wait for."""
+    """Read a line the user types, "" at the end of input; Ctrl-C means ``quit``."""
     click.echo("> ", nl=False, err=True)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        line = sys.stdin.readline()
+        return sys.stdin.readline()
     except KeyboardInterrupt:
         return "quit"
     finally:
         signal.signal(signal.SIGINT, before)
-    if not line:
-        raise EOFError
-    return line
 
 
 #: What may be typed: the settings of a `Change`, and these.
@@ -123,17 +120,12 @@ class EpochDialogue:
         decision, over = Decision(), False
         while not over:
             try:
-                over = self._carry_out(self._words(), decision, memory)
+                words = self._read().split() or ["continue"]
+                over = self._carry_out(words, decision, memory)
             except InputError as error:
                 self._say(error.message)
         self._silent = decision.silent_epochs - 1
         return decision
-
-    def _words(self) -> list[str]:
-        try:
-            return self._read().split() or ["continue"]
-        except EOFError:
-            return ["continue"]
 
     def _carry_out(self, words: list[str], decision: Decision, memory: Callable[[], str]) -> bool:
         """Carry out a command; return whether the dialogue is over."""
@@ -168,14 +160,16 @@ def _change(setting: str, values: list[str], command: str) -> float:
 
 
 def memory_in_use() -> str:
-    import resource
-    import sys
-
     import torch
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    text = f"main memory, at its highest: {peak:,.0f} MiB"
+    try:
+        import resource
+    except ImportError:
+        text = "main memory: not known on Windows"
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+        text = f"main memory, at its highest: {peak:,.0f} MiB"
     if torch.cuda.is_available():
         used, most = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
         text += f"; GPU: {used / 2**20:,.0f} MiB, at its highest {most / 2**20:,.0f} MiB"

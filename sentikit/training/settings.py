@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sentikit.components import PartSettings, as_section
+from sentikit.components import ComponentSettings, as_section
 from sentikit.errors import did_you_mean
 from sentikit.metrics import HOOK as METRICS
 from sentikit.metrics import metrics_for
@@ -25,7 +25,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class _OptimizerSettings(PartSettings):
+class _OptimizerSettings(ComponentSettings):
     """An optimizer of torch.optim; its arguments bear torch's names."""
 
     _always: ClassVar[int] = 1
@@ -140,7 +140,7 @@ class Moment:
         return min(1.0, max(0.0, (self.step - self.warmup_steps) / left))
 
 
-class _ScheduleSettings(PartSettings, ABC):
+class _ScheduleSettings(ComponentSettings, ABC):
     name: str
 
     @abstractmethod
@@ -311,7 +311,7 @@ def rate_at(schedule: _ScheduleSettings, base: float, moment: Moment) -> float:
 OWN_METRICS = ("macro_f1", "accuracy", "loss")
 
 
-class EarlyStopping(PartSettings):
+class EarlyStopping(ComponentSettings):
     """When to stop before the last epoch.
 
     ``patience`` epochs without an improvement of more than ``tolerance``, or ``target`` reached.
@@ -353,7 +353,7 @@ def unsuitable_metric(metric: str, scheme: LabelScheme, registry: Registry) -> s
     return f"there is no metric {metric!r}. {did_you_mean(metric, known)}"
 
 
-class Checkpoints(PartSettings):
+class Checkpoints(ComponentSettings):
     """When the state is saved, so that a killed run goes on."""
 
     every_epochs: int | None = Field(1, ge=1, description="epochs between checkpoints; null: none")
@@ -361,7 +361,7 @@ class Checkpoints(PartSettings):
     keep: int = Field(1, ge=1, description="checkpoints kept; older ones are removed")
 
 
-class Change(PartSettings):
+class Change(ComponentSettings):
     """Settings that change between two epochs, as ``--interactive`` records them."""
 
     after_epoch: int = Field(ge=1, description="epochs done when the change takes effect")
@@ -385,7 +385,7 @@ CHANGEABLE = frozenset(
 )
 
 
-class LoopSettings(PartSettings):
+class LoopSettings(ComponentSettings):
     """How a model is trained, whatever it is. Sizes count texts, rates are per optimizer step."""
 
     epochs: int = Field(3, ge=1, description="passes over the training split")

@@ -92,11 +92,12 @@ class LLMMember:
         read_label: LabelReader,
         labels: tuple[str, ...],
         number: int = 0,
+        say: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.backend, self.journal, self.run = budget.backend, budget.journal, budget.run
         self.budget, self.ledger, self.tally = budget, budget.ledger, budget.tally
         self.options, self.read_label = options, read_label
-        self.labels, self.number = labels, number
+        self.labels, self.number, self._say = labels, number, say
         fixed = options.in_flight if options.in_flight != "auto" else self.backend.most_in_flight
         self.pacer = Pacer(
             fixed or START,
@@ -115,7 +116,7 @@ class LLMMember:
         self._asking: dict[bytes, asyncio.Future[None]] = {}
         self._jitter = random.Random()  # noqa: S311 - jitter
         self._rejected_in_a_row = 0
-        self._any_answer = False
+        self._any_answer = self._queue_said = False
         self._secrets = tuple(secret_values())
         self.begin()
 
@@ -198,14 +199,14 @@ class LLMMember:
         reserved = await budget.reserve(key, budget.worst(request))
         episode = await self._slot(key, reserved)
         tries.begin()
-        moment = time.monotonic()
+        moment, before = time.monotonic(), self.pacer.answers
         try:
             answer = await self._within_time(request)
         except BaseException as error:
             budget.unsettle(key, reserved, error)
             reason, said = _reason(error), str(error) or type(error).__name__
             self._tell(request, moment, attempt=tries.number, reason=reason, error=said)
-            self._blame(error, episode)
+            self._blame(error, episode, self.pacer.answers - before)
             raise
         finally:
             self.pacer.release()
@@ -243,7 +244,9 @@ class LLMMember:
                 return await self.backend.ask(request)
         except TimeoutError as error:
             raise RetryableError(
-                f"No answer within {self.timeout:g} s (llm.timeout).", "network"
+                f"No answer within {self.timeout:g} s (llm.timeout), with {self.pacer.in_flight} "
+                "calls in flight (llm.in_flight).",
+                "network",
             ) from error
         finally:
             self.calling.discard(task)
@@ -261,8 +264,10 @@ class LLMMember:
         used = answer.usage or Usage()
         self.pacer.answered(answer.rate_limit, used.prompt + used.completion)
 
-    def _blame(self, error: BaseException, episode: int) -> None:
+    def _blame(self, error: BaseException, episode: int, answered: int) -> None:
         """Update the pacing after a failed try; a rejection becomes the row's failure."""
+        if self.timeout and isinstance(error.__cause__, TimeoutError):
+            self._blame_queue(error, episode, answered)
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
             self.tally.rate_limit_episodes += self.pacer.refused(
                 episode, error.retry_after, error.exhausted
@@ -276,6 +281,22 @@ class LLMMember:
                 f"The first {_HOPELESS} calls were refused, the last with: {error.message}"
             ) from error
         raise FailedCallError(error.message) from error
+
+    def _blame_queue(self, error: BaseException, episode: int, answered: int) -> None:
+        """Report once that calls wait behind others; such a timeout counts as no failure."""
+        before, timeout = self.pacer.limit, self.timeout or 0.0
+        if not self.pacer.timed_out(episode, answered, timeout):
+            return
+        self.patience.answered()
+        if self.pacer.limit < before and not self._queue_said:
+            self._queue_said = True
+            self._say(
+                f"The server answers about {answered} calls in {timeout:g} s (llm.timeout), too "
+                f"few for {before} at a time. Calls that timed out are made again, "
+                f"{self.pacer.limit} at a time. To start with that number: --set "
+                f"llm.in_flight={self.pacer.limit}"
+            )
+        raise RetryableError(str(error), "queue") from error
 
     def _tell(self, request: ChatRequest, moment: float, **outcome: Any) -> None:
         if self.watch is None:

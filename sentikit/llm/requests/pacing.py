@@ -93,10 +93,11 @@ class Pacer:
         self.limit = min(start, most)
         self.in_flight = 0
         self.episodes = 0
-        self._most, self._clock = most, clock
+        self._most, self._clock, self._fixed = most, clock, start >= most
         self._source = source or random.Random()  # noqa: S311 - jitter
         self._waiting: deque[asyncio.Future[int]] = deque()
-        self._closed_until = 0.0
+        self.answers = 0
+        self._closed_until = self._caught_up = 0.0
         self._ramp: int | None = None
         self._refused_in_a_row = 0
         self._phase = _Phase(clock())
@@ -143,6 +144,7 @@ class Pacer:
             self._ramp = self._ramp * 2 if self._ramp * 2 < self.limit else None
         if rate_limit is not None:
             self._heed(rate_limit, tokens)
+        self.answers += 1
         self._phase.answers += 1
         self._answers_since += 1
         self._consider_growth()
@@ -175,6 +177,27 @@ class Pacer:
         if self._holds or exhausted:
             self._close(self._pause() if retry_after is None else retry_after)
         return new
+
+    def timed_out(self, episode: int, answered: int, timeout: float) -> bool:
+        """Learn from a call without an answer in time; return whether it waited behind others.
+
+        It did if the server answered some calls meanwhile, but too few for so many in flight. Then
+        half as many as it answered run at a time. A server may still work on calls that timed out,
+        so until it has caught up, later ones that time out have waited as well.
+
+        Args:
+            episode: the one the call started in.
+            answered: how many other calls were answered while it waited.
+            timeout: how long it waited, in seconds.
+        """
+        now, fitting = self._clock(), max(1, answered // 2)
+        if answered and fitting < self.limit and episode == self.episodes and not self._fixed:
+            self.limit = self._limit_before = fitting
+            self._rate_before = 0.0
+            self.episodes += 1
+            self._caught_up = now + self.in_flight * timeout / answered
+            self._no_growth_until, self._phase = now + _SETTLED, _Phase(now)
+        return now < self._caught_up
 
     def _learn_rate(self) -> None:
         """Take the rate of answers since the episode before for what the server allows."""
@@ -342,7 +365,7 @@ class Tries:
         if error.reason == "rate_limit":
             self.refusals += 1
             self._first_refusal = min(self._first_refusal, self._failed_at)
-        else:
+        elif error.reason != "queue":
             self.failures += 1
             self._first_failure = min(self._first_failure, self._failed_at)
 

@@ -1,0 +1,113 @@
+"""Options that the commands of the core and of plugins share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sentikit.errors import InputError, quoted
+
+
+class FiniteRange(click.FloatRange):
+    """A `click.FloatRange` that refuses ``nan`` and ``inf``, which click accepts."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or refuse the option with exit code 2."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
+    """Return the mapping that the values of `LABEL_MAP` spell, or None without any.
+
+    Args:
+        given: each LABEL=CLASS, or several of them separated by commas.
+
+    Raises:
+        InputError: a value is not LABEL=CLASS, or a label comes twice.
+    """
+    found: dict[str, str] = {}
+    for pair in ",".join(given).split(",") if given else ():
+        label, equals, meant = (part.strip() for part in pair.rpartition("="))
+        if not label or not equals or not meant:
+            raise InputError(
+                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
+                "LABEL_0=negative,LABEL_1=positive."
+            )
+        if label in found:
+            raise InputError(f"--label-map names the label {quoted(label)} twice.")
+        found[label] = meant
+    return found or None
+
+
+#: The type of an option that names a file.
+FILE = click.Path(path_type=Path, dir_okay=False)
+#: The type of an option that is a probability or a share strictly between 0 and 1.
+RATE = FiniteRange(0, 1, min_open=True, max_open=True)
+
+RECIPE = click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
+SETTINGS = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one value of the recipe, as training.lr=1e-5; repeatable.",
+)
+OUTPUT = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The run's folder; default: runs/ and the recipe's name.",
+)
+TEXT_COLUMNS = click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
+)
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+)
+THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process.")
+REVISION = click.option(
+    "--revision", metavar="R", help="Branch, tag or commit of a model on the hub."
+)
+ESTIMATE = click.option("--estimate", is_flag=True, help="Estimate tokens and cost; send nothing.")
+MAX_COST = click.option(
+    "--max-cost",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="USD",
+    help="Spend no more: a call is made only if its worst-case cost still fits the budget.",
+)
+RESUME = click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume what was stopped or killed, or ask again about the rows that failed.",
+)
+
+
+def _checked_map(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse a malformed map before any work; the command gets the values as they were typed."""
+    label_map_of(given)
+    return given
+
+
+#: Its values are a tuple of texts; `label_map_of` makes them a mapping.
+LABEL_MAP = click.option(
+    "--label-map",
+    metavar="LABEL=CLASS,…",
+    multiple=True,
+    callback=_checked_map,
+    help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
+)
