@@ -38,8 +38,8 @@ class LinearHead(Head):
 class MlpHead(Head):
     """[Linear, activation, Dropout] for each hidden layer, then Linear.
 
-    One activation module serves all hidden layers, as in the study: SwishGLU has weights, and its
-    layers share them.
+    All hidden layers share one activation module, as in the study, also its weights (SwishGLU has
+    some).
     """
 
     class Settings(ComponentSettings):
@@ -64,14 +64,14 @@ class MlpHead(Head):
 
 
 class NativeHead(Head):
-    """The head of transformers' ``*ForSequenceClassification``: BERT's, RoBERTa's, ELECTRA's.
+    """The head of transformers' ``*ForSequenceClassification`` for BERT, RoBERTa and ELECTRA.
 
-    Each is [Dropout, Linear, activation, Dropout, Linear] over the first token, so that
-    ``sentikit export --format transformers`` can write the model as one of transformers.
+    It is [Dropout, Linear, activation, Dropout, Linear] over the first token, which
+    ``sentikit export --format transformers`` can write as a model of transformers.
     """
 
     only_pooling: ClassVar[Literal["cls"]] = "cls"
-    #: Activations other than BERT's and RoBERTa's tanh, by type of encoder.
+    #: Activations by type of encoder; BERT's and RoBERTa's is tanh.
     _ACTIVATIONS: ClassVar[dict[str, Activation]] = {
         "electra": "gelu",
         "deberta-v2": "gelu",
@@ -86,11 +86,11 @@ class NativeHead(Head):
     settings: Settings
 
     def build(self, hidden_size: int, classes: int) -> nn.Module:
-        """Return BERT's, from (texts, hidden_size) to (texts, classes)."""
+        """Return BERT's head, from (texts, hidden_size) to (texts, classes)."""
         return self._layers("tanh", hidden_size, classes)
 
     def build_on(self, config: PretrainedConfig, classes: int) -> nn.Module:
-        """Return the one that transformers puts on the backbone."""
+        """Return the head that transformers uses for the backbone."""
         activation = self._ACTIVATIONS.get(config.model_type, "tanh")
         return self._layers(activation, int(config.hidden_size), classes)
 
@@ -102,7 +102,7 @@ class NativeHead(Head):
 
 
 class AttentionHead(Head):
-    """Pools tokens by learnt attention (Yang et al. 2016, section 2.2), then one linear layer."""
+    """Pooling by learnt attention (Yang et al. 2016, section 2.2), then one linear layer."""
 
     only_pooling: ClassVar[Literal["head"]] = "head"
 
@@ -114,7 +114,7 @@ class AttentionHead(Head):
     settings: Settings
 
     def build(self, hidden_size: int, classes: int) -> nn.Module:
-        """Return a module that pools, and turns (texts, hidden_size) into (texts, classes)."""
+        """Return a module that pools and maps (texts, hidden_size) to (texts, classes)."""
         from .layers import AttentionLayers
 
         return AttentionLayers(hidden_size, classes, self.settings.dropout)

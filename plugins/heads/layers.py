@@ -93,7 +93,7 @@ class AttentionLayers(nn.Module):
         self.output = nn.Linear(hidden_size, classes)
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Return (texts, hidden) of (texts, tokens, hidden); padding has no weight."""
+        """Pool (texts, tokens, hidden) to (texts, hidden); padding has no weight."""
         scores = self.query(torch.tanh(self.projection(states))).squeeze(-1).float()
         weights = scores.masked_fill(mask == 0, torch.finfo(torch.float32).min).softmax(dim=1)
         pooled: Tensor = (states * weights.to(states.dtype).unsqueeze(-1)).sum(dim=1)
