@@ -113,7 +113,10 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
             AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options
         )
     # Dequantising draws a bar of its own whatever it is told.
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
         options = {**options, "quantization_config": GgufConfig(dequantize=True)}
         model = load_pretrained(
             AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options

@@ -164,7 +164,7 @@ def fast_linear() -> AbstractContextManager[Any]:
 @functools.cache
 def _onednn_is_faster() -> bool:
     try:
-        vendor = _CPU_INFORMATION.read_text(errors="replace")[:200]
+        vendor = _CPU_INFORMATION.read_text("utf-8", "replace")[:200]
     except OSError:
         return False
     return (
